@@ -1,0 +1,102 @@
+#!/usr/bin/env bash
+# Runs every static check, all of them even when one fails, and fails when one
+# did. Tools are built at the versions pinned here, into build/tools/.
+#
+#   GOVULNCHECK_DB        URL of a vulnerability database in place of the
+#                         public one (a mirror, or file:///folder)
+#   GOVULNCHECK_REQUIRED  1: fail, too, when that database cannot be read
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit 1
+
+staticcheck_version=v0.8.1 # 2026.2.1
+govulncheck_version=v1.9.0
+
+tools=$PWD/build/tools
+failed=()
+
+# check NAME COMMAND... runs one check.
+check() {
+  local name=$1
+  shift
+  echo "lint: $name"
+  "$@" || failed+=("$name")
+}
+
+# tool PACKAGE@VERSION builds a tool; quick once it is built.
+tool() {
+  GOBIN=$tools go install "$1"
+}
+
+formatted() {
+  local files
+  files=$(gofmt -l .) || return 1
+  [ -z "$files" ] && return
+  printf '%s: not formatted, run gofmt -w on it\n' $files
+  return 1
+}
+
+# ST1000 and ST1020 to ST1022 (in "all") ask for the package comment and for
+# doc comments in Go's form; the quick fixes (QF) are matters of taste.
+staticcheck() {
+  tool "honnef.co/go/tools/cmd/staticcheck@$staticcheck_version" &&
+    "$tools/staticcheck" -checks 'all,-QF*' ./...
+}
+
+tidy() {
+  go mod tidy -diff || {
+    echo 'go.mod or go.sum is not what the imports need, run go mod tidy'
+    return 1
+  }
+}
+
+# A test that skips itself shows nothing. One that sleeps is slow or flaky: it
+# waits for an event, polls with a deadline, or sleeps on the fake clock of a
+# testing/synctest bubble, which a comment on the same line says by that name.
+test_rules() {
+  local found status=0
+  if found=$(test_lines '\b(t|b|f|tb)\.Skip(f|Now)?\('); then
+    printf '%s\n' "$found"
+    echo 'a test must not skip itself: have it fail and say what is missing'
+    status=1
+  fi
+  if found=$(test_lines '\btime\.Sleep\(' | grep -v '//.*synctest'); then
+    printf '%s\n' "$found"
+    echo 'a test must not sleep: wait for an event, poll with a deadline, or use testing/synctest' \
+      'and end the line with "// synctest"'
+    status=1
+  fi
+  return $status
+}
+
+test_lines() {
+  grep -rnE --include='*_test.go' --exclude-dir=node_modules --exclude-dir=build -e "$1" .
+}
+
+# govulncheck exits 3 when the program calls vulnerable code. A query that
+# names no code of ours goes first, so that an unreachable database is told
+# from every other failure; that alone is let pass, and loudly.
+govulncheck() {
+  local db=() answer
+  [ -n "${GOVULNCHECK_DB:-}" ] && db=(-db "$GOVULNCHECK_DB")
+  tool "golang.org/x/vuln/cmd/govulncheck@$govulncheck_version" || return 1
+  if ! answer=$("$tools/govulncheck" "${db[@]}" -mode=query -format=json stdlib@v1.26.0 2>&1 >/dev/null); then
+    printf '%s\n' "$answer"
+    echo 'WARNING: the vulnerability database cannot be read: NOTHING WAS CHECKED for known vulnerabilities'
+    [ "${GOVULNCHECK_REQUIRED:-}" != 1 ]
+    return
+  fi
+  "$tools/govulncheck" "${db[@]}" ./...
+}
+
+check gofmt formatted
+check 'go vet' go vet ./...
+check "staticcheck $staticcheck_version" staticcheck
+check 'go mod tidy' tidy
+check 'test rules' test_rules
+check "govulncheck $govulncheck_version" govulncheck
+
+if [ ${#failed[@]} -gt 0 ]; then
+  printf 'lint: failed: %s\n' "${failed[@]}"
+  exit 1
+fi
+echo 'lint: ok'
