@@ -1,0 +1,142 @@
+#!/usr/bin/env bash
+# Installs what the tests need and the machine lacks: Debian packages (as root,
+# or through sudo) and the Node packages of scripts/interop. Quick when all is
+# there. Where it cannot install, it says what is missing, what was tried and
+# how to get it, and fails. It asks nothing and starts no service.
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit 1
+# Where sshd and ip are, off an ordinary user's PATH.
+PATH=$PATH:/usr/sbin:/sbin
+
+policy=/usr/sbin/policy-rc.d
+policy_mark='made by scripts/test-deps.sh'
+missing=()  # "what: who needs it"
+packages=() # Debian's names for them
+tried=()
+node_modules_old=
+
+say() { echo "test-deps: $*"; }
+
+# need PACKAGE "WHAT: WHO NEEDS IT" TEST... notes what is missing.
+need() {
+  local package=$1 what=$2
+  shift 2
+  "$@" >/dev/null 2>&1 && return
+  missing+=("$what")
+  [ -n "$package" ] && packages+=("$package")
+}
+
+c_headers() { echo '#include <stdlib.h>' | "${CC:-gcc}" -E -; }
+
+node_modules_current() {
+  # npm writes its copy of the lock file last.
+  [ scripts/interop/node_modules/.package-lock.json -nt scripts/interop/package-lock.json ]
+}
+
+look() {
+  missing=() packages=()
+  # Go and Node come first and in a version the project names, so they are
+  # asked for, not installed.
+  need '' 'go: builds everything; install Go, at least the version in go.mod' command -v go
+  need '' 'node: the interop tests run the reference implementation; install Node 20 or newer' command -v node
+  need '' 'npm: installs the reference implementation; it comes with Node' command -v npm
+  need make 'make: runs the checks' command -v make
+  need gcc 'gcc: the race detector is linked with it' command -v "${CC:-gcc}"
+  need libc6-dev 'C headers (libc6-dev): the race detector is built with them' c_headers
+  need ca-certificates 'ca-certificates: TLS to the servers that packages come from' test -s /etc/ssl/certs/ca-certificates.crt
+  need curl 'curl: the end-to-end tests load and upload with it' command -v curl
+  need git 'git: the end-to-end tests clone with it' command -v git
+  need openssh-client 'ssh: the end-to-end tests connect with it' command -v ssh
+  need openssh-server 'sshd: the server of those tests' command -v sshd
+  need chromium 'chromium: the browser test drives it' command -v chromium
+  need iproute2 'ip: sets up the network namespaces of the tests' command -v ip
+  need util-linux 'unshare: makes those namespaces' command -v unshare
+  node_modules_old=
+  if ! node_modules_current; then
+    node_modules_old=1
+    missing+=('scripts/interop/node_modules: the reference implementation, as its package-lock.json says')
+  fi
+}
+
+as_root() {
+  if [ "$(id -u)" = 0 ]; then
+    "$@"
+  elif [ -t 0 ]; then
+    sudo "$@"
+  else
+    sudo -n "$@" # without a terminal nobody could type a password
+  fi
+}
+
+# Runs apt-get as root, without questions, waiting for another one's lock.
+apt() {
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 \
+    -o Acquire::Retries=3 -o Dpkg::Use-Pty=0 "$@" </dev/null
+}
+
+# Installs the packages. Debian starts a service when it is installed unless
+# policy-rc.d forbids it, so there is such a policy meanwhile, if the machine
+# has none of its own; and an sshd that only tests need is not left enabled.
+install_packages() {
+  if ! command -v apt-get >/dev/null; then
+    tried+=('no apt-get here to install packages with')
+    return
+  fi
+  if [ "$(id -u)" != 0 ] && ! command -v sudo >/dev/null; then
+    tried+=('no package was installed: this is not root, and there is no sudo')
+    return
+  fi
+  say "installing ${packages[*]}"
+  local had_sshd=1 status=0
+  command -v sshd >/dev/null || had_sshd=
+  if [ ! -e $policy ] || grep -qs "$policy_mark" $policy; then
+    trap 'as_root rm -f $policy' EXIT
+    printf '#!/bin/sh\n# %s, which removes it when it ends\nexit 101\n' "$policy_mark" |
+      as_root tee $policy >/dev/null
+    as_root chmod 755 $policy
+  fi
+  apt update || tried+=("apt-get update: status $?")
+  apt install --no-install-recommends "${packages[@]}" || status=$?
+  if [ $status != 0 ]; then
+    tried+=("apt-get install ${packages[*]}: status $status")
+  fi
+  if [ -z "$had_sshd" ] && command -v sshd >/dev/null && command -v systemctl >/dev/null; then
+    as_root systemctl --quiet disable ssh.service || say 'sshd was installed, and could not be disabled at boot'
+  fi
+}
+
+install_node_modules() {
+  local status=0
+  say 'installing the Node packages of scripts/interop'
+  # No package in the lock file needs its install script.
+  (cd scripts/interop && npm ci --ignore-scripts --no-audit --no-fund </dev/null) || status=$?
+  if [ $status != 0 ]; then
+    tried+=("npm ci in scripts/interop: status $status")
+    return
+  fi
+  touch scripts/interop/node_modules/.package-lock.json
+}
+
+look
+[ ${#missing[@]} = 0 ] && exit
+[ ${#packages[@]} -gt 0 ] && install_packages
+[ -n "$node_modules_old" ] && command -v npm >/dev/null && install_node_modules
+
+hash -r
+look
+if [ ${#missing[@]} = 0 ]; then
+  say 'all there'
+  exit
+fi
+{
+  for what in "${missing[@]}"; do say "missing: $what"; done
+  for what in "${tried[@]}"; do say "tried: $what"; done
+  if [ ${#packages[@]} -gt 0 ]; then
+    say "to get it: as root, on Debian: apt-get update && apt-get install ${packages[*]}"
+    say 'to get it: elsewhere: install these programs by other means and have them on PATH'
+  fi
+  if [ -n "$node_modules_old" ]; then
+    say 'to get it: npm ci in scripts/interop, where a registry of Node packages can be reached'
+  fi
+} >&2
+exit 1
