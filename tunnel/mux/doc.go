@@ -1,0 +1,71 @@
+// Package mux carries many streams over one carrier of records.
+//
+// A [Session] joins two peers. Each may open streams to the other; a [Stream] is a [net.Conn] with CloseWrite.
+// What moves the bytes is a [Carrier], which keeps records whole, in order and authentic: in culvert a secured
+// WebSocket, in tests a pair of channels. The package dials nothing and knows nothing of what a target means.
+//
+// # Data flow
+//
+//	Stream.Write → send queue → scheduler → frames → record → Carrier → record → frames → receive queue → Stream.Read
+//
+// A session runs two goroutines. The reader parses records and files each frame; it never waits for a stream or for
+// the writer. The writer packs what is due into records; it is the only one that waits for the carrier. All state
+// between them is under the session's one mutex. [Session.Close] stops both and waits for them.
+//
+// # Frames
+//
+// A record is a sequence of frames. A frame has a header of 8 bytes, big-endian, then its payload:
+//
+//	offset 0  kind           1 byte
+//	offset 1  payload length 3 bytes
+//	offset 4  stream id      4 bytes, 0 for frames of the session itself
+//
+// Two bits of the kind tell a receiver what to do with a kind that it does not know, so the format can grow:
+// 0x80 marks a frame that may be skipped, 0x40 one that is sequenced (below). An unknown kind that may not be skipped
+// ends the session.
+//
+//	kind       value  payload
+//	hello      0x01   magic "culvert" (7), version (1), role (1), zero (3), largest record (4), first credit (4),
+//	                  most streams (4), send position (8), receive position (8); a receiver ignores what follows
+//	ping       0x02   token (8)
+//	pong       0x03   the ping's token (8)
+//	ack        0x04   receive position (8)
+//	close      0x05   code (2), text (UTF-8)
+//	draining   0x46   none: the sender takes no new streams
+//	open       0x50   stream kind (1), target length (2), target, first bytes of data
+//	opened     0x51   none
+//	refused    0x52   code (2), text (UTF-8)
+//	data       0x53   bytes of the stream, at least one
+//	credit     0x54   offset (8): the receiver of this frame may send the stream's bytes before this offset
+//	fin        0x55   none: the sender's half of the stream ends here
+//	reset      0x56   code (2): both halves end here, cut short
+//
+// Each carrier begins with one hello from the client and one from the server, in this order: the reference handshake
+// asks that the server speaks second.
+//
+// # Positions
+//
+// Sequenced frames form one reliable, ordered sequence in each direction. A position is the number of bytes, headers
+// included, of the sequenced frames up to a point; it lies between two frames. A carrier keeps its records in order, so
+// no frame needs a number: a hello says at which position its sender goes on (send position) and how far it has
+// received (receive position), both sides count from there, and acks report progress. Resumption on a new carrier
+// needs no more than that.
+//
+// # Streams
+//
+// The client of a session opens streams with odd ids, the server with even ones, ascending and never used twice. Frames
+// for a stream that has ended are dropped; frames for one that was never opened are an error. Each half of a stream
+// ends with fin (a clean end of file) or by a reset, which the other side sees as an error that wraps ECONNRESET, never
+// as an end of file. A reset that follows the sender's fin only says that the sender reads no more.
+//
+// # Flow control
+//
+// Credit is an absolute offset in the stream's bytes, so that repeating it does no harm. A new stream starts with the
+// first credit of the receiver's hello; the receiver raises it as its user reads. A peer that sends past its credit
+// ends the session. A stream that nobody reads stalls alone.
+//
+// # Scheduling
+//
+// Frames of the session go first, then credit, then stream data by deficit round-robin: a stream that just woke is
+// served before the streams with a backlog, once a round (the idea of fq_codel, RFC 8290, section 4.2).
+package mux

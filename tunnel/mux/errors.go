@@ -1,0 +1,134 @@
+package mux
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"syscall"
+)
+
+// Code says why a stream was refused or reset, or why a session ended. It is part of the format: values are never
+// reused.
+type Code uint16
+
+// The codes. Those up to CodeDialFailed come from reaching a target.
+const (
+	CodeRefused        Code = 1  // the target refused the connection
+	CodeHostUnreach    Code = 2  // no route to the target's host
+	CodeNetUnreach     Code = 3  // no route to the target's network
+	CodeTimeout        Code = 4  // the target did not answer in time
+	CodeNameNotFound   Code = 5  // the target's name does not exist
+	CodeNotAllowed     Code = 6  // the remote's rules forbid the target
+	CodeBadTarget      Code = 7  // the target is malformed or of an unknown kind
+	CodeDialFailed     Code = 8  // reaching the target failed for another reason
+	CodeTooManyStreams Code = 16 // the receiver's limit of streams is reached
+	CodeDraining       Code = 17 // the receiver takes no new streams
+	CodeCancelled      Code = 18 // the opener gave up waiting
+	CodeClosed         Code = 19 // the sender has closed the stream and reads no more
+	CodeAborted        Code = 20 // the connection behind the stream was cut short
+	CodeOverload       Code = 21 // the stream held more memory than the session may
+	CodeDone           Code = 32 // the session is over, nothing is wrong
+	CodeProtocol       Code = 33 // the peer broke the rules of the format
+	CodeInternal       Code = 34 // the sender failed inside
+)
+
+var codeTexts = map[Code]string{
+	CodeRefused:        "connection refused",
+	CodeHostUnreach:    "host unreachable",
+	CodeNetUnreach:     "network unreachable",
+	CodeTimeout:        "timed out",
+	CodeNameNotFound:   "name not found",
+	CodeNotAllowed:     "not allowed by the remote's rules",
+	CodeBadTarget:      "malformed target",
+	CodeDialFailed:     "target can't be reached",
+	CodeTooManyStreams: "too many streams",
+	CodeDraining:       "the peer is shutting down",
+	CodeCancelled:      "cancelled",
+	CodeClosed:         "closed by the peer",
+	CodeAborted:        "connection cut short",
+	CodeOverload:       "buffer limit reached",
+	CodeDone:           "done",
+	CodeProtocol:       "protocol error",
+	CodeInternal:       "internal error",
+}
+
+// String describes the code in a few words.
+func (c Code) String() string {
+	if text, ok := codeTexts[c]; ok {
+		return text
+	}
+	return fmt.Sprintf("code %d", uint16(c))
+}
+
+var (
+	// ErrSessionClosed is the cause of death of a session that this side closed. It wraps net.ErrClosed.
+	ErrSessionClosed = fmt.Errorf("session closed: %w", net.ErrClosed)
+
+	// ErrPeerSilent is the cause of death of a session whose peer did not answer a ping.
+	ErrPeerSilent = errors.New("the peer has gone silent")
+
+	// ErrNotCulvert says that the peer answered the first hello with something that is none, or not at all.
+	ErrNotCulvert = errors.New("the peer does not speak culvert's session protocol")
+
+	// ErrNoMoreStreams says that the session has used up its stream ids.
+	ErrNoMoreStreams = errors.New("the session has no stream ids left")
+)
+
+// OpenError says why a stream was not opened.
+type OpenError struct {
+	Code Code
+	Text string // from the refusing side, may be empty; for logs, bounded
+}
+
+func (e *OpenError) Error() string {
+	if e.Text == "" {
+		return e.Code.String()
+	}
+	return e.Code.String() + ": " + e.Text
+}
+
+// ResetError says that a stream was cut short. It wraps syscall.ECONNRESET.
+type ResetError struct {
+	Code   Code
+	Remote bool // reset by the peer
+}
+
+func (e *ResetError) Error() string {
+	if e.Remote {
+		return "stream reset by the peer: " + e.Code.String()
+	}
+	return "stream reset: " + e.Code.String()
+}
+
+// Unwrap lets callers treat a reset as they would that of a TCP connection.
+func (e *ResetError) Unwrap() error { return syscall.ECONNRESET }
+
+// CloseError says that the peer ended the session.
+type CloseError struct {
+	Code Code
+	Text string
+}
+
+func (e *CloseError) Error() string {
+	if e.Text == "" {
+		return "session ended by the peer: " + e.Code.String()
+	}
+	return "session ended by the peer: " + e.Code.String() + ": " + e.Text
+}
+
+// SessionError is what the calls of a stream return after its session has died of Err.
+type SessionError struct{ Err error }
+
+func (e *SessionError) Error() string { return "session lost: " + e.Err.Error() }
+
+// Unwrap returns the session's cause of death.
+func (e *SessionError) Unwrap() error { return e.Err }
+
+// ProtocolError says that the peer's bytes break the rules of the format.
+type ProtocolError struct{ What string }
+
+func (e *ProtocolError) Error() string { return "protocol error: " + e.What }
+
+func protocolErrorf(format string, args ...any) error {
+	return &ProtocolError{What: fmt.Sprintf(format, args...)}
+}

@@ -1,0 +1,197 @@
+package mux
+
+import (
+	"encoding/binary"
+	"strings"
+)
+
+// kind is the first byte of a frame. See the package documentation for the payloads.
+type kind uint8
+
+const (
+	kindHello    kind = 0x01
+	kindPing     kind = 0x02
+	kindPong     kind = 0x03
+	kindAck      kind = 0x04
+	kindClose    kind = 0x05
+	kindDraining kind = 0x46
+	kindOpen     kind = 0x50
+	kindOpened   kind = 0x51
+	kindRefused  kind = 0x52
+	kindData     kind = 0x53
+	kindCredit   kind = 0x54
+	kindFin      kind = 0x55
+	kindReset    kind = 0x56
+
+	optionalBit  kind = 0x80 // a receiver that does not know the kind skips the frame
+	sequencedBit kind = 0x40 // the frame counts in the positions
+)
+
+const (
+	headerSize    = 8
+	helloSize     = 40
+	helloVersion  = 1
+	helloMagic    = "culvert"
+	openFixedSize = 3
+)
+
+// role tells the two ends of a session apart in their hellos, so that a server that merely echoes is not taken for a
+// culvert remote.
+type role uint8
+
+const (
+	roleClient role = 1
+	roleServer role = 2
+)
+
+// frame is one parsed frame. The payload aliases the record it was parsed from.
+type frame struct {
+	kind    kind
+	stream  uint32
+	payload []byte
+}
+
+// size is the frame's length on the wire.
+func (f frame) size() int { return headerSize + len(f.payload) }
+
+// parseFrame splits the first frame off a record. It is total: any bytes give a frame or a *ProtocolError.
+func parseFrame(record []byte) (f frame, rest []byte, err error) {
+	if len(record) < headerSize {
+		return frame{}, nil, protocolErrorf("frame header of %d bytes", len(record))
+	}
+	word := binary.BigEndian.Uint32(record)
+	n := int(word & 0xffffff)
+	if n > len(record)-headerSize {
+		return frame{}, nil, protocolErrorf("frame of %d bytes in a record with %d left", n, len(record)-headerSize)
+	}
+	end := headerSize + n
+	f = frame{kind: kind(word >> 24), stream: binary.BigEndian.Uint32(record[4:]), payload: record[headerSize:end:end]}
+	return f, record[end:], nil
+}
+
+func appendHeader(b []byte, k kind, stream uint32, payloadLen int) []byte {
+	b = binary.BigEndian.AppendUint32(b, uint32(k)<<24|uint32(payloadLen))
+	return binary.BigEndian.AppendUint32(b, stream)
+}
+
+func appendFrame(b []byte, k kind, stream uint32, payload []byte) []byte {
+	return append(appendHeader(b, k, stream, len(payload)), payload...)
+}
+
+func appendUint64Frame(b []byte, k kind, stream uint32, v uint64) []byte {
+	return binary.BigEndian.AppendUint64(appendHeader(b, k, stream, 8), v)
+}
+
+// codePayload is the payload of refused, reset and close: a code and, but for reset, a text for logs.
+func codePayload(code Code, text string) []byte {
+	if len(text) > maxText {
+		text = text[:maxText]
+	}
+	return append(binary.BigEndian.AppendUint16(nil, uint16(code)), strings.ToValidUTF8(text, "?")...)
+}
+
+func parseCode(f frame) (Code, string, error) {
+	if len(f.payload) < 2 || len(f.payload) > 2+maxText {
+		return 0, "", protocolErrorf("frame 0x%02x with a payload of %d bytes", uint8(f.kind), len(f.payload))
+	}
+	return Code(binary.BigEndian.Uint16(f.payload)), printable(f.payload[2:]), nil
+}
+
+// printable makes a peer's text safe for a log line and a terminal.
+func printable(b []byte) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || (r >= 0x80 && r < 0xa0) || r == '\u2028' || r == '\u2029' {
+			return '?'
+		}
+		return r
+	}, strings.ToValidUTF8(string(b), "?"))
+}
+
+func parseUint64(f frame) (uint64, error) {
+	if len(f.payload) != 8 {
+		return 0, protocolErrorf("frame 0x%02x with a payload of %d bytes", uint8(f.kind), len(f.payload))
+	}
+	return binary.BigEndian.Uint64(f.payload), nil
+}
+
+// hello is the payload of the first frame that each side sends on a carrier.
+type hello struct {
+	role            role
+	maxRecord       uint32 // largest record the sender accepts, bytes
+	firstCredit     uint32 // what each new stream may send to the sender before more credit, bytes
+	maxStreams      uint32 // most streams the sender lets the receiver have open
+	sendPosition    uint64 // where the sender's sequence goes on
+	receivePosition uint64 // how far the sender has received
+}
+
+func appendHello(b []byte, h hello) []byte {
+	b = appendHeader(b, kindHello, 0, helloSize)
+	b = append(b, helloMagic...)
+	b = append(b, helloVersion, byte(h.role), 0, 0, 0)
+	b = binary.BigEndian.AppendUint32(b, h.maxRecord)
+	b = binary.BigEndian.AppendUint32(b, h.firstCredit)
+	b = binary.BigEndian.AppendUint32(b, h.maxStreams)
+	b = binary.BigEndian.AppendUint64(b, h.sendPosition)
+	return binary.BigEndian.AppendUint64(b, h.receivePosition)
+}
+
+// parseHello reads a carrier's first record. What is no hello at all gives ErrNotCulvert; a hello that can't be worked
+// with, a *ProtocolError. Bytes and frames after the known part are left to the caller or ignored, for later versions.
+func parseHello(record []byte, want role) (h hello, rest []byte, err error) {
+	f, rest, err := parseFrame(record)
+	if err != nil || f.kind != kindHello || f.stream != 0 || len(f.payload) < helloSize ||
+		string(f.payload[:len(helloMagic)]) != helloMagic {
+		return hello{}, nil, ErrNotCulvert
+	}
+	p := f.payload[len(helloMagic):]
+	if p[0] != helloVersion {
+		return hello{}, nil, protocolErrorf("session protocol version %d, want %d", p[0], helloVersion)
+	}
+	h.role = role(p[1])
+	if h.role != want {
+		return hello{}, nil, ErrNotCulvert
+	}
+	p = p[5:]
+	h.maxRecord = binary.BigEndian.Uint32(p)
+	h.firstCredit = binary.BigEndian.Uint32(p[4:])
+	h.maxStreams = binary.BigEndian.Uint32(p[8:])
+	h.sendPosition = binary.BigEndian.Uint64(p[12:])
+	h.receivePosition = binary.BigEndian.Uint64(p[20:])
+	if h.maxRecord < minRecordSize {
+		return hello{}, nil, protocolErrorf("largest record of %d bytes, at least %d needed", h.maxRecord, minRecordSize)
+	}
+	return h, rest, nil
+}
+
+// StreamKind says what a stream's target is.
+type StreamKind uint8
+
+// StreamTCP is a stream to be joined to a TCP connection; its target is host:port.
+const StreamTCP StreamKind = 1
+
+// Target says where a stream leads. The session carries it without looking inside.
+type Target struct {
+	Kind    StreamKind
+	Address string // at most 512 bytes
+}
+
+func openPayload(t Target, first []byte) []byte {
+	b := make([]byte, 0, openFixedSize+len(t.Address)+len(first))
+	b = append(b, byte(t.Kind))
+	b = binary.BigEndian.AppendUint16(b, uint16(len(t.Address)))
+	b = append(b, t.Address...)
+	return append(b, first...)
+}
+
+// parseOpen reads the payload of an open frame. The first bytes alias it.
+func parseOpen(payload []byte) (t Target, first []byte, err error) {
+	if len(payload) < openFixedSize {
+		return Target{}, nil, protocolErrorf("open with a payload of %d bytes", len(payload))
+	}
+	n := int(binary.BigEndian.Uint16(payload[1:]))
+	rest := payload[openFixedSize:]
+	if n > maxTarget || n > len(rest) {
+		return Target{}, nil, protocolErrorf("open with a target of %d bytes", n)
+	}
+	return Target{Kind: StreamKind(payload[0]), Address: string(rest[:n])}, rest[n:], nil
+}

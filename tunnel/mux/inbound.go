@@ -1,0 +1,263 @@
+package mux
+
+import (
+	"errors"
+	"time"
+)
+
+// inbox is the receiving side's state of a session, guarded by its mutex.
+type inbox struct {
+	position  uint64    // sequenced bytes received
+	acked     uint64    // the position last acknowledged to the peer
+	last      time.Time // when a record last came: any record is a sign of life
+	pongToken uint64    // of the newest pong
+	roundTrip time.Duration
+	ackTimer  *time.Timer
+	ackDue    bool
+}
+
+// readLoop files records until the carrier or the session ends. It never waits for a stream or the writer.
+func (s *Session) readLoop() {
+	for {
+		record, err := s.carrier.ReadRecord()
+		if err == nil {
+			err = s.handleRecord(record)
+		}
+		if err != nil {
+			s.endOnInput(err)
+			return
+		}
+	}
+}
+
+// endOnInput ends the session on what the reader met. A peer that broke the rules is told so.
+func (s *Session) endOnInput(err error) {
+	var protocolErr *ProtocolError
+	if errors.As(err, &protocolErr) {
+		s.mu.Lock()
+		s.sayFarewell(err, CodeProtocol, protocolErr.What)
+		s.mu.Unlock()
+		timer := time.NewTimer(closeTimeout)
+		defer timer.Stop()
+		select {
+		case <-s.done: // the writer has sent it
+		case <-timer.C:
+		}
+	}
+	s.fail(err)
+}
+
+// handleRecord files all frames of a record.
+func (s *Session) handleRecord(record []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return s.err
+	}
+	if len(record) > MaxRecordSize {
+		return protocolErrorf("record of %d bytes, at most %d allowed", len(record), MaxRecordSize)
+	}
+	s.in.last = time.Now()
+	for len(record) > 0 {
+		f, rest, err := parseFrame(record)
+		if err != nil {
+			return err
+		}
+		if f.kind&sequencedBit != 0 {
+			s.in.position += uint64(f.size())
+		}
+		if err := s.handleFrame(f); err != nil {
+			return err
+		}
+		record = rest
+	}
+	if s.out.answers > maxAnswers {
+		return protocolErrorf("%d answers unread", s.out.answers)
+	}
+	s.boundMemory()
+	s.scheduleAck()
+	return nil
+}
+
+func (s *Session) handleFrame(f frame) error {
+	switch f.kind {
+	case kindPing, kindPong, kindAck, kindClose, kindDraining:
+		return s.handleSessionFrame(f)
+	case kindOpen:
+		return s.handleOpen(f)
+	case kindOpened, kindRefused, kindData, kindCredit, kindFin, kindReset:
+		return s.handleStreamFrame(f)
+	}
+	if f.kind&optionalBit != 0 {
+		return nil
+	}
+	return protocolErrorf("unknown frame 0x%02x", uint8(f.kind))
+}
+
+func (s *Session) handleSessionFrame(f frame) error {
+	if f.stream != 0 {
+		return protocolErrorf("frame 0x%02x of the session on stream %d", uint8(f.kind), f.stream)
+	}
+	switch f.kind {
+	case kindDraining:
+		s.peerDrain = true
+		s.changed.Broadcast()
+		return nil
+	case kindClose:
+		code, text, err := parseCode(f)
+		if err != nil {
+			return err
+		}
+		return &CloseError{Code: code, Text: text}
+	}
+	v, err := parseUint64(f)
+	if err != nil {
+		return err
+	}
+	switch f.kind {
+	case kindPing:
+		s.out.pong, s.out.pongDue = v, true
+		s.out.wake.Broadcast()
+	case kindPong:
+		return s.handlePong(v)
+	case kindAck:
+		if v < s.out.acked || v > s.out.position {
+			return protocolErrorf("ack of %d, between %d and %d possible", v, s.out.acked, s.out.position)
+		}
+		s.out.acked = v
+	}
+	return nil
+}
+
+func (s *Session) handlePong(token uint64) error {
+	if token > s.out.pingToken {
+		return protocolErrorf("pong without a ping")
+	}
+	if token == s.out.pingToken && s.in.pongToken < token {
+		s.in.roundTrip = max(time.Since(s.out.pingSent), 1)
+	}
+	s.in.pongToken = max(s.in.pongToken, token)
+	s.changed.Broadcast()
+	return nil
+}
+
+// handleOpen files a new stream, or refuses it.
+func (s *Session) handleOpen(f frame) error {
+	target, first, err := parseOpen(f.payload)
+	if err != nil {
+		return err
+	}
+	if f.stream == 0 || s.isOwn(f.stream) || f.stream <= s.lastTheir {
+		return protocolErrorf("open of stream %d after %d", f.stream, s.lastTheir)
+	}
+	s.lastTheir = f.stream
+	switch {
+	case s.draining || s.out.closing:
+		return s.refuse(f.stream, CodeDraining)
+	case s.theirs >= s.cfg.MaxStreams:
+		return s.refuse(f.stream, CodeTooManyStreams)
+	}
+	st := newStream(s, f.stream, target, false)
+	s.streams[st.id] = st
+	s.theirs++
+	s.incoming = append(s.incoming, st)
+	s.changed.Broadcast()
+	return st.handleData(first)
+}
+
+func (s *Session) refuse(id uint32, code Code) error {
+	s.control(kindRefused, id, codePayload(code, ""))
+	return nil
+}
+
+// handleStreamFrame files a frame of a stream that was opened. Frames of streams that have ended are late, not wrong.
+func (s *Session) handleStreamFrame(f frame) error {
+	st := s.streams[f.stream]
+	if st == nil {
+		if f.stream == 0 || (s.isOwn(f.stream) && f.stream >= s.nextID) || (!s.isOwn(f.stream) && f.stream > s.lastTheir) {
+			return protocolErrorf("frame 0x%02x for stream %d, which was never opened", uint8(f.kind), f.stream)
+		}
+		return nil
+	}
+	switch f.kind {
+	case kindOpened, kindRefused:
+		return st.handleAnswer(f)
+	case kindData:
+		return st.handleData(f.payload)
+	case kindCredit:
+		limit, err := parseUint64(f)
+		if err != nil {
+			return err
+		}
+		st.handleCredit(limit)
+		return nil
+	case kindFin:
+		return st.handleFin()
+	}
+	code, _, err := parseCode(f)
+	if err != nil {
+		return err
+	}
+	st.end(&ResetError{Code: code, Remote: true})
+	return nil
+}
+
+// handleAnswer files the peer's answer to an open.
+func (st *Stream) handleAnswer(f frame) error {
+	if !st.ours || st.state != opening {
+		return protocolErrorf("answer to stream %d, which waits for none", st.id)
+	}
+	if f.kind == kindOpened {
+		st.state = openConfirmed
+		st.recv.wake.Broadcast()
+		return nil
+	}
+	code, text, err := parseCode(f)
+	if err != nil {
+		return err
+	}
+	st.state = openRefused
+	st.openResult = &OpenError{Code: code, Text: text}
+	st.end(&ResetError{Code: code, Remote: true})
+	return nil
+}
+
+// boundMemory resets streams, the largest first, while unread data holds more memory than the session may.
+func (s *Session) boundMemory() {
+	for s.buffered > s.cfg.MaxBuffered {
+		var largest *Stream
+		choose := func(st *Stream) {
+			if largest == nil || st.recv.queue.mem > largest.recv.queue.mem {
+				largest = st
+			}
+		}
+		for _, st := range s.streams {
+			choose(st)
+		}
+		for st := range s.leftovers {
+			choose(st)
+		}
+		largest.reset(CodeOverload)
+	}
+}
+
+// scheduleAck has an ack sent: at once when much was received, else with the next record, else after ackDelay.
+func (s *Session) scheduleAck() {
+	pending := s.in.position - s.in.acked
+	switch {
+	case pending == 0 || s.in.ackDue:
+	case pending >= ackEvery:
+		s.in.ackDue = true
+		s.out.wake.Broadcast()
+	case s.in.ackTimer == nil:
+		s.in.ackTimer = time.AfterFunc(ackDelay, func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.in.ackTimer = nil
+			if s.in.position != s.in.acked {
+				s.in.ackDue = true
+				s.out.wake.Broadcast()
+			}
+		})
+	}
+}

@@ -1,0 +1,105 @@
+package mux
+
+import "time"
+
+// Limits of the format and of a session. Sizes are bytes.
+const (
+	// maxData is the most data in one frame. Larger frames save little and make everything behind them wait longer.
+	maxData = 32 << 10
+
+	// maxRecord is the largest record this side builds: one full data frame and some small frames beside it.
+	maxRecord = headerSize + maxData + 1024
+
+	// MaxRecordSize is the largest record this side accepts and announces in its hello. It is above maxRecord so that
+	// a later version may build larger records without asking.
+	MaxRecordSize = 64 << 10
+
+	// minRecordSize is the least a peer may announce as its largest record: below it, headers dominate.
+	minRecordSize = 4 << 10
+
+	// maxTarget bounds the target of an open frame: a name of 255 bytes, a port, and room for unix socket paths.
+	maxTarget = 512
+
+	// maxText bounds the text of refused and close frames, which is for logs only.
+	maxText = 256
+
+	// quantum is what a stream may send in each round of the scheduler: one full frame.
+	quantum = maxData
+
+	// minFill is the room in a record below which no more stream data is put into it: a sliver of a frame costs the
+	// receiver as much as a whole one.
+	minFill = 512
+
+	// ackEvery is the number of sequenced bytes after which an ack is sent even when nothing else is: small against
+	// what a sender retains, large against the 16 bytes of an ack.
+	ackEvery = 64 << 10
+
+	// ackDelay is how long fewer bytes may wait for a record to ride in before an ack is sent for them alone.
+	ackDelay = 25 * time.Millisecond
+
+	// maxAnswers is the number of answers to what the peer opened that may wait for the writer. A peer that makes more
+	// of them than it reads is attacking, and the session ends.
+	maxAnswers = 64 << 10
+
+	// closeTimeout bounds how long Close waits for the farewell to be written.
+	closeTimeout = time.Second
+)
+
+// Defaults for the zero fields of [Config].
+const (
+	DefaultMaxStreams   = 16 << 10
+	DefaultWindow       = 256 << 10
+	DefaultSendBuffer   = 64 << 10
+	DefaultMaxBuffered  = 256 << 20
+	DefaultKeepalive    = 20 * time.Second
+	DefaultPingTimeout  = 15 * time.Second
+	DefaultHelloTimeout = 10 * time.Second
+)
+
+// Config holds a session's limits. A zero field means its documented default.
+type Config struct {
+	// MaxStreams bounds the streams that the peer may have open at once; one more is refused with
+	// CodeTooManyStreams. Default DefaultMaxStreams (16,384).
+	MaxStreams int
+
+	// Window is the receive window of each stream in bytes: what the peer may send before this side's user reads.
+	// Default DefaultWindow (256 KiB).
+	Window int
+
+	// SendBuffer is how much of a stream's outgoing data waits for the scheduler before Write blocks, in bytes.
+	// Default DefaultSendBuffer (64 KiB).
+	SendBuffer int
+
+	// MaxBuffered bounds the memory that received and unread data may take, in bytes over all streams. When it is
+	// passed, the stream that holds most is reset with CodeOverload. Default DefaultMaxBuffered (256 MiB).
+	MaxBuffered int
+
+	// Keepalive is how long a carrier may be idle in either direction before a ping is sent, so that proxies keep it open.
+	// Default DefaultKeepalive (20 s); negative means never.
+	Keepalive time.Duration
+
+	// PingTimeout is how long after a ping nothing at all may arrive before the session ends with ErrPeerSilent.
+	// Default DefaultPingTimeout (15 s).
+	PingTimeout time.Duration
+
+	// HelloTimeout bounds the exchange of hellos. Default DefaultHelloTimeout (10 s).
+	HelloTimeout time.Duration
+}
+
+func (c Config) withDefaults() Config {
+	setDefault(&c.MaxStreams, DefaultMaxStreams)
+	setDefault(&c.Window, DefaultWindow)
+	setDefault(&c.SendBuffer, DefaultSendBuffer)
+	setDefault(&c.MaxBuffered, DefaultMaxBuffered)
+	setDefault(&c.Keepalive, DefaultKeepalive)
+	setDefault(&c.PingTimeout, DefaultPingTimeout)
+	setDefault(&c.HelloTimeout, DefaultHelloTimeout)
+	return c
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}

@@ -1,0 +1,430 @@
+package mux
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"golang.org/x/net/nettest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// pipeCarrier is one end of a carrier over channels: a stand-in for the network, which the session does not know.
+type pipeCarrier struct {
+	in, out   chan []byte
+	closed    chan struct{}
+	closeOnce *sync.Once
+}
+
+func newPipe() (a, b *pipeCarrier) {
+	x, y := make(chan []byte, 4), make(chan []byte, 4)
+	closed, once := make(chan struct{}), new(sync.Once)
+	return &pipeCarrier{x, y, closed, once}, &pipeCarrier{y, x, closed, once}
+}
+
+func (p *pipeCarrier) ReadRecord() ([]byte, error) {
+	select {
+	case b := <-p.in:
+		return b, nil
+	default:
+	}
+	select {
+	case b := <-p.in:
+		return b, nil
+	case <-p.closed:
+		return nil, io.ErrUnexpectedEOF
+	}
+}
+
+func (p *pipeCarrier) WriteRecord(b []byte) error {
+	select {
+	case p.out <- append([]byte(nil), b...):
+		return nil
+	case <-p.closed:
+		return io.ErrClosedPipe
+	}
+}
+
+func (p *pipeCarrier) Close() error {
+	p.closeOnce.Do(func() { close(p.closed) })
+	return nil
+}
+
+// newPair starts a session of both ends, closed when the test ends.
+func newPair(t testing.TB, clientCfg, serverCfg Config) (client, server *Session) {
+	t.Helper()
+	a, b := newPipe()
+	type result struct {
+		s   *Session
+		err error
+	}
+	serverDone := make(chan result, 1)
+	go func() {
+		s, err := NewServer(context.Background(), b, serverCfg)
+		serverDone <- result{s, err}
+	}()
+	client, err := NewClient(context.Background(), a, clientCfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := <-serverDone
+	if r.err != nil {
+		t.Fatal(r.err)
+	}
+	t.Cleanup(func() {
+		client.Close()
+		r.s.Close()
+	})
+	return client, r.s
+}
+
+// openPair opens one stream and returns both ends.
+func openPair(t testing.TB, client, server *Session) (opened, accepted *Stream) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	got := make(chan *Stream, 1)
+	go func() {
+		st, err := server.Accept(ctx)
+		if err == nil {
+			err = st.Confirm()
+		}
+		if err != nil {
+			t.Error(err)
+		}
+		got <- st
+	}()
+	opened, err := client.Open(ctx, Target{StreamTCP, "example.test:80"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return opened, <-got
+}
+
+func randomBytes(t testing.TB, n int) []byte {
+	t.Helper()
+	b := make([]byte, n)
+	if _, err := rand.Read(b); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestStreamIsNetConn(t *testing.T) {
+	nettest.TestConn(t, func() (net.Conn, net.Conn, func(), error) {
+		client, server := newPair(t, Config{}, Config{})
+		a, b := openPair(t, client, server)
+		return a, b, func() {
+			a.Close()
+			b.Close()
+		}, nil
+	})
+}
+
+func TestHalfClose(t *testing.T) {
+	client, server := newPair(t, Config{}, Config{})
+	a, b := openPair(t, client, server)
+	question, answer := randomBytes(t, 300<<10), randomBytes(t, 700<<10)
+	go func() {
+		got, err := io.ReadAll(b)
+		if err != nil || string(got) != string(question) {
+			t.Errorf("question: %d bytes, %v", len(got), err)
+		}
+		if _, err := b.Write(answer); err != nil {
+			t.Error(err)
+		}
+		b.CloseWrite()
+	}()
+	if _, err := a.Write(question); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(a)
+	if err != nil || string(got) != string(answer) {
+		t.Fatalf("answer: %d bytes, %v", len(got), err)
+	}
+	waitStreams(t, client, 0)
+	waitStreams(t, server, 0)
+}
+
+// waitStreams waits until the session has n streams.
+func waitStreams(t testing.TB, s *Session, n int) {
+	t.Helper()
+	timeout := time.AfterFunc(10*time.Second, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.changed.Broadcast()
+	})
+	defer timeout.Stop()
+	deadline := time.Now().Add(10 * time.Second)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.streams) != n {
+		if !time.Now().Before(deadline) {
+			t.Fatalf("%d streams, want %d", len(s.streams), n)
+		}
+		s.changed.Wait()
+	}
+}
+
+func TestResetIsNeverEndOfFile(t *testing.T) {
+	client, server := newPair(t, Config{}, Config{})
+	cutShort := map[string]func(st *Stream, s *Session){
+		"reset":                 func(st *Stream, s *Session) { st.Reset(CodeAborted) },
+		"reset after fin":       func(st *Stream, s *Session) { st.Write(make([]byte, 1<<18)); st.CloseWrite(); st.Reset(CodeAborted) },
+		"close with unread end": func(st *Stream, s *Session) { st.Reset(CodeClosed) },
+		"session closed":        func(st *Stream, s *Session) { s.Close() },
+	}
+	for _, name := range []string{"reset", "reset after fin", "close with unread end", "session closed"} {
+		t.Run(name, func(t *testing.T) {
+			a, b := openPair(t, client, server)
+			b.Write([]byte("the beginning"))
+			cutShort[name](b, server)
+			_, err := io.ReadAll(a)
+			if err == nil {
+				t.Fatal("a stream cut short ended like a whole one")
+			}
+			var sessionErr *SessionError
+			if !errors.Is(err, syscall.ECONNRESET) && !errors.As(err, &sessionErr) {
+				t.Fatalf("read: %v", err)
+			}
+			if _, err := a.Write([]byte("x")); err == nil {
+				t.Fatal("write to a stream that is cut short")
+			}
+			a.Close()
+		})
+	}
+}
+
+func TestCloseSendsWhatWasWritten(t *testing.T) {
+	client, server := newPair(t, Config{}, Config{})
+	a, b := openPair(t, client, server)
+	content := randomBytes(t, 60<<10)
+	a.Write(content)
+	a.Close()
+	got, err := io.ReadAll(b)
+	if err != nil || string(got) != string(content) {
+		t.Fatalf("%d bytes, %v", len(got), err)
+	}
+	deadline := time.Now().Add(5 * time.Second)
+	b.SetWriteDeadline(deadline)
+	for err = nil; err == nil; { // the other end reads no more, so writing comes to an end
+		_, err = b.Write(make([]byte, 32<<10))
+	}
+	if !errors.Is(err, syscall.ECONNRESET) {
+		t.Fatalf("write to a closed stream: %v", err)
+	}
+	b.Close()
+	waitStreams(t, client, 0)
+	waitStreams(t, server, 0)
+}
+
+func TestRefusedOpen(t *testing.T) {
+	client, server := newPair(t, Config{}, Config{})
+	go func() {
+		st, err := server.Accept(context.Background())
+		if err == nil {
+			st.Refuse(CodeNotAllowed, "no\nsuch luck")
+		}
+	}()
+	_, err := client.Open(context.Background(), Target{StreamTCP, "example.test:1"})
+	var refused *OpenError
+	if !errors.As(err, &refused) || refused.Code != CodeNotAllowed || refused.Text != "no?such luck" {
+		t.Fatalf("open: %v", err)
+	}
+	waitStreams(t, client, 0)
+	waitStreams(t, server, 0)
+}
+
+func TestOpenGivesUp(t *testing.T) {
+	client, server := newPair(t, Config{}, Config{})
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		if _, err := server.Accept(context.Background()); err != nil {
+			t.Error(err)
+		}
+		cancel()
+	}()
+	if _, err := client.Open(ctx, Target{StreamTCP, "example.test:1"}); !errors.Is(err, context.Canceled) {
+		t.Fatalf("open: %v", err)
+	}
+	waitStreams(t, client, 0)
+	waitStreams(t, server, 0)
+}
+
+func TestFloodOfOpensIsRefused(t *testing.T) {
+	const limit, flood = 10, 300
+	client, server := newPair(t, Config{}, Config{MaxStreams: limit})
+	client.peer.maxStreams = flood // a client that does not keep to the server's limit
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	codes := map[Code]int{}
+	ctx, cancel := context.WithCancel(context.Background())
+	for range flood {
+		wg.Go(func() {
+			_, err := client.Open(ctx, Target{StreamTCP, "example.test:1"})
+			var refused *OpenError
+			mu.Lock()
+			defer mu.Unlock()
+			if errors.As(err, &refused) {
+				codes[refused.Code]++
+			}
+			if codes[CodeTooManyStreams] == flood-limit {
+				cancel()
+			}
+		})
+	}
+	wg.Wait()
+	cancel()
+	if codes[CodeTooManyStreams] != flood-limit {
+		t.Fatalf("refusals: %v", codes)
+	}
+	waitStreams(t, server, 0)
+}
+
+// TestUnreadStreamsStallAlone is the session's main promise: of 1,000 streams at once half are never read, and the others
+// all finish.
+func TestUnreadStreamsStallAlone(t *testing.T) {
+	const n, size = 1000, 100 << 10
+	client, server := newPair(t, Config{Window: 32 << 10}, Config{})
+	content := randomBytes(t, size)
+	var senders sync.WaitGroup
+	senders.Go(func() {
+		for range n {
+			st, err := server.Accept(context.Background())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			st.Confirm()
+			senders.Go(func() {
+				defer st.Close()
+				st.Write(content)
+			})
+		}
+	})
+	var readers sync.WaitGroup
+	var unread []*Stream
+	for i := range n {
+		st, err := client.Open(context.Background(), Target{StreamTCP, "example.test:1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i%2 == 0 {
+			unread = append(unread, st)
+			continue
+		}
+		readers.Go(func() {
+			defer st.Close()
+			st.SetReadDeadline(time.Now().Add(60 * time.Second))
+			got, err := io.ReadAll(st)
+			if err != nil || string(got) != string(content) {
+				t.Errorf("%d bytes, %v", len(got), err)
+			}
+		})
+	}
+	readers.Wait()
+	for _, st := range unread {
+		st.Reset(CodeClosed)
+	}
+	senders.Wait()
+	waitStreams(t, client, 0)
+	waitStreams(t, server, 0)
+	if b := client.Stats().Buffered; b != 0 {
+		t.Errorf("%d bytes still buffered", b)
+	}
+}
+
+func TestMemoryBound(t *testing.T) {
+	const budget = 256 << 10
+	client, server := newPair(t, Config{MaxBuffered: budget}, Config{})
+	var streams []*Stream
+	var wg sync.WaitGroup
+	for range 8 {
+		a, b := openPair(t, client, server)
+		streams = append(streams, a)
+		wg.Go(func() {
+			defer b.Close()
+			b.SetWriteDeadline(time.Now().Add(5 * time.Second))
+			b.Write(make([]byte, DefaultWindow))
+		})
+	}
+	wg.Wait()
+	overloaded := 0
+	for _, st := range streams {
+		if b := client.Stats().Buffered; b > budget {
+			t.Fatalf("%d bytes buffered, budget %d", b, budget)
+		}
+		_, err := io.Copy(io.Discard, st)
+		var reset *ResetError
+		if errors.As(err, &reset) && reset.Code == CodeOverload {
+			overloaded++
+		} else if err != nil {
+			t.Errorf("read: %v", err)
+		}
+		st.Close()
+	}
+	if overloaded == 0 || overloaded == len(streams) {
+		t.Fatalf("%d of %d streams were reset", overloaded, len(streams))
+	}
+}
+
+func TestDeadlineError(t *testing.T) {
+	client, server := newPair(t, Config{}, Config{})
+	a, _ := openPair(t, client, server)
+	a.SetReadDeadline(time.Now().Add(-time.Second))
+	if _, err := a.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatal(err)
+	}
+	a.Reset(CodeAborted)
+}
+
+func TestDrain(t *testing.T) {
+	client, server := newPair(t, Config{}, Config{})
+	a, b := openPair(t, client, server)
+	drained := make(chan error, 1)
+	go func() { drained <- server.Drain(context.Background()) }()
+	for { // until the client has heard of it
+		_, err := client.Ping(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		client.mu.Lock()
+		heard := client.peerDrain
+		client.mu.Unlock()
+		if heard {
+			break
+		}
+	}
+	_, err := client.Open(context.Background(), Target{StreamTCP, "example.test:1"})
+	var refused *OpenError
+	if !errors.As(err, &refused) || refused.Code != CodeDraining {
+		t.Fatalf("open while draining: %v", err)
+	}
+	a.Write([]byte("still works"))
+	a.Close()
+	if got, err := io.ReadAll(b); err != nil || string(got) != "still works" {
+		t.Fatalf("%q, %v", got, err)
+	}
+	b.Close()
+	if err := <-drained; err != nil {
+		t.Fatal(err)
+	}
+	server.Close()
+	client.Wait()
+	var closed *CloseError
+	if !errors.As(client.Err(), &closed) || closed.Code != CodeDone {
+		t.Fatalf("client's session: %v", client.Err())
+	}
+}

@@ -1,0 +1,98 @@
+package mux
+
+// scheduler orders the streams that have something to send: deficit round-robin with a list of fresh streams served
+// before the backlog (RFC 8290, section 4.2). A stream that wakes with little to send is on its way at once; one that
+// keeps waking can't starve the backlog, because a fresh stream that empties stays in the backlog for one more round.
+//
+// The scheduler is guarded by the session's mutex.
+type scheduler struct {
+	fresh, backlog streamList
+}
+
+// turn is a stream's place in the scheduler.
+type turn struct {
+	list       *streamList // nil while not scheduled
+	prev, next *Stream
+	deficit    int // bytes the stream may still send in this round
+}
+
+// wake schedules a stream that has something to send. It is a no-op for one that is scheduled already.
+func (d *scheduler) wake(st *Stream) {
+	if st.turn.list != nil {
+		return
+	}
+	st.turn.deficit = quantum
+	d.fresh.pushBack(st)
+}
+
+// next returns the stream whose turn it is, or nil when none can send.
+func (d *scheduler) next() *Stream {
+	for {
+		st := d.fresh.head
+		if st == nil {
+			st = d.backlog.head
+		}
+		if st == nil {
+			return nil
+		}
+		if !st.canSend() {
+			d.yield(st)
+			continue
+		}
+		if st.turn.deficit <= 0 {
+			st.turn.deficit += quantum
+			d.backlog.pushBack(st)
+			continue
+		}
+		return st
+	}
+}
+
+// yield takes away the turn of a stream that has nothing to send now.
+func (d *scheduler) yield(st *Stream) {
+	if st.turn.list == &d.fresh {
+		d.backlog.pushBack(st)
+		return
+	}
+	d.remove(st)
+}
+
+// remove takes a stream out of the scheduler.
+func (d *scheduler) remove(st *Stream) {
+	if st.turn.list != nil {
+		st.turn.list.remove(st)
+	}
+}
+
+// empty says that no stream is scheduled. One that is scheduled may still have nothing to send.
+func (d *scheduler) empty() bool { return d.fresh.head == nil && d.backlog.head == nil }
+
+// streamList is a doubly linked list through the streams' turns. A stream is in one list at most.
+type streamList struct{ head, tail *Stream }
+
+func (l *streamList) pushBack(st *Stream) {
+	if st.turn.list != nil {
+		st.turn.list.remove(st)
+	}
+	st.turn.list, st.turn.prev, st.turn.next = l, l.tail, nil
+	if l.tail == nil {
+		l.head = st
+	} else {
+		l.tail.turn.next = st
+	}
+	l.tail = st
+}
+
+func (l *streamList) remove(st *Stream) {
+	if st.turn.prev == nil {
+		l.head = st.turn.next
+	} else {
+		st.turn.prev.turn.next = st.turn.next
+	}
+	if st.turn.next == nil {
+		l.tail = st.turn.prev
+	} else {
+		st.turn.next.turn.prev = st.turn.prev
+	}
+	st.turn.list, st.turn.prev, st.turn.next = nil, nil, nil
+}

@@ -1,0 +1,268 @@
+package mux
+
+import (
+	"net"
+	"sync"
+	"time"
+)
+
+// Stream is one reliable, ordered, bidirectional byte stream of a session. It implements net.Conn; all methods may be
+// called concurrently.
+//
+// A stream that was accepted must be answered with Confirm or Refuse. Every stream must be ended with Close or Reset.
+type Stream struct {
+	session *Session
+	id      uint32
+	target  Target
+	ours    bool // opened by this side
+
+	// All below is guarded by session.mu.
+
+	state      openState
+	openResult error // why the stream was refused; set with state == openRefused
+	recv       recvHalf
+	send       sendHalf
+	turn       turn
+	creditDue  bool // in the session's list of streams that owe the peer credit
+	closed     bool // Close or Reset was called
+	removed    bool // no longer in the session's table
+}
+
+// openState is how far the opening of a stream has come.
+type openState uint8
+
+const (
+	opening openState = iota // open frame sent or received, no answer yet
+	openConfirmed
+	openRefused
+)
+
+// recvHalf is what arrives: filled by the session's reader, emptied by Read.
+type recvHalf struct {
+	queue    queue
+	wake     sync.Cond // data, end, error, deadline or, for the opener, the answer to open
+	deadline deadline
+	received uint64 // bytes received
+	consumed uint64 // bytes the user has taken
+	limit    uint64 // credit announced: the offset that received may reach
+	fin      bool   // the peer's fin was received
+	err      error  // sticky; why the half is cut short: Read returns it once the queue is empty
+}
+
+// sendHalf is what leaves: filled by Write, emptied by the session's writer.
+type sendHalf struct {
+	queue         queue
+	wake          sync.Cond // room, error or deadline
+	deadline      deadline
+	sent          uint64 // bytes put into records
+	limit         uint64 // the peer's credit: the offset that sent may reach
+	fin           bool   // end after the queue
+	finSent       bool
+	resetAfterFin bool  // closed while the peer still sends: tell it to stop once our half has ended
+	err           error // sticky
+}
+
+func newStream(s *Session, id uint32, target Target, ours bool) *Stream {
+	st := &Stream{session: s, id: id, target: target, ours: ours}
+	st.recv.wake.L = &s.mu
+	st.send.wake.L = &s.mu
+	st.recv.limit = uint64(s.cfg.Window)
+	st.send.limit = uint64(s.peer.firstCredit)
+	return st
+}
+
+// Target says where the stream leads.
+func (st *Stream) Target() Target { return st.target }
+
+// ID returns the stream's id, which is unique in its session.
+func (st *Stream) ID() uint32 { return st.id }
+
+// Confirm tells the opener that the target was reached.
+func (st *Stream) Confirm() error {
+	s := st.session
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if st.send.err != nil {
+		return st.send.err
+	}
+	if !st.ours && st.state == opening {
+		st.state = openConfirmed
+		s.control(kindOpened, st.id, nil)
+	}
+	return nil
+}
+
+// Refuse tells the opener that the target was not reached, and ends the stream. The text is for its log; it is cut to
+// 256 bytes.
+func (st *Stream) Refuse(code Code, text string) {
+	s := st.session
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st.closed = true
+	if !st.ours && st.state == opening && !st.removed && s.err == nil {
+		st.state = openRefused
+		s.control(kindRefused, st.id, codePayload(code, text))
+	}
+	st.cut(&ResetError{Code: code})
+}
+
+// Close ends the stream: what was written is still sent, what was not read is dropped. A peer that goes on sending
+// sees a reset. Close does not wait.
+func (st *Stream) Close() error {
+	s := st.session
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if st.closed {
+		return nil
+	}
+	st.closed = true
+	st.recv.deadline.stop()
+	st.send.deadline.stop()
+	st.dropReceived()
+	if st.recv.err == nil {
+		st.recv.err = net.ErrClosed
+	}
+	st.recv.wake.Broadcast()
+	st.send.wake.Broadcast()
+	if st.removed || st.send.err != nil {
+		return nil
+	}
+	if st.state == opening {
+		st.reset(CodeCancelled)
+		return nil
+	}
+	st.send.fin = true
+	st.send.resetAfterFin = !st.recv.fin
+	s.wakeSender(st)
+	return nil
+}
+
+// Reset cuts the stream short: the peer's reads and writes fail, what is queued is dropped.
+func (st *Stream) Reset(code Code) {
+	s := st.session
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st.closed = true
+	st.reset(code)
+}
+
+// reset cuts the stream short and tells the peer. Called with the session's mutex held.
+func (st *Stream) reset(code Code) {
+	if !st.removed && st.session.err == nil {
+		st.session.control(kindReset, st.id, codePayload(code, ""))
+	}
+	st.cut(&ResetError{Code: code})
+}
+
+// cut makes both halves dead of err and drops what was received: what is left is not whole, so it does not end with a
+// clean end of file, even if the peer's fin had come.
+func (st *Stream) cut(err error) {
+	st.dropReceived()
+	if st.recv.err == nil {
+		st.recv.err = err
+	}
+	st.end(err)
+}
+
+// end makes both halves dead of err and forgets the stream. What was received before stays readable, and a half that had
+// ended cleanly stays clean: what it brought is whole. Called with the session's mutex held.
+func (st *Stream) end(err error) {
+	st.failSend(err)
+	if st.recv.err == nil && !st.recv.fin {
+		st.recv.err = err
+	}
+	st.recv.wake.Broadcast()
+	st.session.forget(st)
+}
+
+// failSend drops what is queued to be sent and makes every later Write fail with err.
+func (st *Stream) failSend(err error) {
+	if st.send.err == nil {
+		st.send.err = err
+	}
+	st.send.queue.release()
+	st.session.sched.remove(st)
+	st.send.wake.Broadcast()
+}
+
+// LocalAddr returns an address that names the stream.
+func (st *Stream) LocalAddr() net.Addr { return Addr{st.id, "local"} }
+
+// RemoteAddr returns the stream's target as an address.
+func (st *Stream) RemoteAddr() net.Addr { return Addr{st.id, st.target.Address} }
+
+// Addr is the address of a stream's end.
+type Addr struct {
+	ID   uint32
+	Name string
+}
+
+// Network returns "mux".
+func (Addr) Network() string { return "mux" }
+
+func (a Addr) String() string { return a.Name }
+
+// SetDeadline sets both deadlines.
+func (st *Stream) SetDeadline(t time.Time) error {
+	if err := st.SetReadDeadline(t); err != nil {
+		return err
+	}
+	return st.SetWriteDeadline(t)
+}
+
+// SetReadDeadline makes pending and later reads fail with os.ErrDeadlineExceeded at t; zero means never.
+func (st *Stream) SetReadDeadline(t time.Time) error {
+	return st.setDeadline(&st.recv.deadline, &st.recv.wake, t)
+}
+
+// SetWriteDeadline makes pending and later writes fail with os.ErrDeadlineExceeded at t; zero means never.
+func (st *Stream) SetWriteDeadline(t time.Time) error {
+	return st.setDeadline(&st.send.deadline, &st.send.wake, t)
+}
+
+func (st *Stream) setDeadline(d *deadline, wake *sync.Cond, t time.Time) error {
+	st.session.mu.Lock()
+	defer st.session.mu.Unlock()
+	if st.closed {
+		return net.ErrClosed
+	}
+	d.set(t, wake)
+	return nil
+}
+
+// deadline is one half's deadline, guarded by the lock of the condition it wakes.
+type deadline struct {
+	timer   *time.Timer
+	expired bool
+}
+
+func (d *deadline) set(t time.Time, wake *sync.Cond) {
+	d.stop()
+	d.expired = false
+	if t.IsZero() {
+		return
+	}
+	left := time.Until(t)
+	if left <= 0 {
+		d.expired = true
+		wake.Broadcast()
+		return
+	}
+	var timer *time.Timer
+	timer = time.AfterFunc(left, func() {
+		wake.L.Lock()
+		defer wake.L.Unlock()
+		if d.timer == timer { // else it was set anew while this call was on its way
+			d.expired = true
+			wake.Broadcast()
+		}
+	})
+	d.timer = timer
+}
+
+func (d *deadline) stop() {
+	if d.timer != nil {
+		d.timer.Stop()
+		d.timer = nil
+	}
+}
