@@ -1,0 +1,34 @@
+// Package certs holds what says who is who: Box key pairs, NaCl certificates and the files of trust.
+//
+// # Keys
+//
+// A [KeyPair] is an X25519 pair for NaCl box. [LoadOrCreateKeyPair] is what a command calls first; the file is the
+// reference's JSON, {"secretkey":[32 numbers],"publickey":[32 numbers]}, private to its owner and made exclusively.
+// A [PublicKey] is printed and read as 43 characters of unpadded base64url. No way of printing a KeyPair or a [CA]
+// shows the secret.
+//
+// # Certificates
+//
+// A [Certificate] is the JSON object of the reference implementation (npm package nacl-cert 1.1.0):
+//
+//	{"desc":{"version":"1.0","type":"self"|"ca","tte":ms,"ca":name,"publickey":[32 numbers],
+//	         "names":[…],"ips":[…],"macs":[…],"signtime":ms,"gid":uuid},
+//	 "sign":{"signature":[64 numbers]}}
+//
+// Type "self" is a CA, and publickey its Ed25519 key; type "ca" is signed by a CA, and publickey is a Box key. The
+// signature is over JSON.stringify(desc) as JavaScript prints the object that it parsed, so canonical.go holds a
+// parser and a printer with exactly JavaScript's rules; encoding/json differs from them in a dozen places.
+//
+// [NewCA] and [CA.Issue] make certificates. A certificate that came from outside is worth nothing until all of these
+// have passed: [Certificate.Verify] (time, version, type, CA, signature, revocation), [Certificate.VerifyKey] (it is
+// about the key that the peer really holds) and, for a server, [Certificate.VerifyHost] or [Certificate.VerifyAddr].
+// Each refusal is a [*VerifyError] with a [Reason].
+//
+// # Trust without certificates
+//
+// [AuthorizedKeys] lists the clients that a remote admits, with their restrictions. [KnownRemotes] is the file in which
+// a local end remembers the keys of the remotes it has met. [Revocations] lists certificates to refuse.
+//
+// The package opens the files it is given and nothing else, and starts no goroutine. All parsing is bounded; the limits
+// stand in limits.go.
+package certs
