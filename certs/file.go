@@ -1,0 +1,229 @@
+package certs
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"syscall"
+)
+
+const (
+	secretFileMode = 0o600
+	publicFileMode = 0o644
+	folderMode     = 0o700
+)
+
+// ReadKeyPair reads a key pair's file, {"secretkey":[32 numbers],"publickey":[32 numbers]}, and checks that the halves
+// belong together. Errors wrap ErrKeyFileMode, ErrMalformedKey or what the system said.
+func ReadKeyPair(path string) (*KeyPair, error) {
+	top, err := readSecretFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var secret [32]byte
+	var public PublicKey
+	if !byteArray(secret[:], top.get("secretkey")) || !byteArray(public[:], top.get("publickey")) {
+		return nil, fmt.Errorf("read %s: %w: secretkey and publickey of 32 bytes are wanted", path, ErrMalformedKey)
+	}
+	kp, err := NewKeyPair(secret)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	if !kp.public.Equal(public) {
+		return nil, fmt.Errorf("read %s: %w: publickey does not belong to secretkey", path, ErrMalformedKey)
+	}
+	return kp, nil
+}
+
+// WriteFile writes the file that ReadKeyPair reads. It never replaces a file: an error wraps fs.ErrExist when there is
+// one. The file is private to its owner, as are folders that had to be made, and appears complete or not at all.
+func (k *KeyPair) WriteFile(path string) error {
+	b := append([]byte{}, `{"secretkey":`...)
+	b = appendByteArray(b, k.Secret()[:])
+	b = append(b, `,"publickey":`...)
+	b = appendByteArray(b, k.public[:])
+	return writeNew(path, append(b, '}'), secretFileMode)
+}
+
+// LoadOrCreateKeyPair reads the key pair at path, and makes and writes one when there is no file. Of several calls at
+// once, in one process or in many, one creates and all return the same pair.
+func LoadOrCreateKeyPair(path string) (kp *KeyPair, created bool, err error) {
+	kp, err = ReadKeyPair(path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return kp, false, err
+	}
+	kp, err = GenerateKeyPair(rand.Reader)
+	if err != nil {
+		return nil, false, err
+	}
+	err = kp.WriteFile(path)
+	if errors.Is(err, fs.ErrExist) {
+		kp, err = ReadKeyPair(path)
+		return kp, false, err
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	return kp, true, nil
+}
+
+// ReadCA reads a CA's file, {"cert":{…},"secretkey":[64 numbers]}, and checks that the key is the certificate's. Whether
+// the certificate is still valid is left to Issue. Errors wrap ErrKeyFileMode, ErrMalformedKey,
+// ErrMalformedCertificate or what the system said.
+func ReadCA(path string) (*CA, error) {
+	top, err := readSecretFile(path)
+	if err != nil {
+		return nil, err
+	}
+	secret := make(ed25519.PrivateKey, ed25519.PrivateKeySize)
+	if !byteArray(secret, top.get("secretkey")) {
+		return nil, fmt.Errorf("read %s: %w: a secretkey of 64 bytes is wanted", path, ErrMalformedKey)
+	}
+	cert, err := certificateFrom(top.get("cert"))
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	derived := ed25519.NewKeyFromSeed(secret[:ed25519.SeedSize])
+	if cert.certType != TypeSelf || subtle.ConstantTimeCompare(derived, secret) != 1 ||
+		subtle.ConstantTimeCompare(derived[ed25519.SeedSize:], cert.publicKey[:]) != 1 {
+		return nil, fmt.Errorf("read %s: %w: secretkey does not belong to the certificate", path, ErrMalformedKey)
+	}
+	return &CA{cert: cert, secret: func() ed25519.PrivateKey { return secret }}, nil
+}
+
+// WriteFile writes the file that ReadCA reads, as KeyPair.WriteFile does.
+func (ca *CA) WriteFile(path string) error {
+	b := append([]byte{}, `{"cert":`...)
+	b = append(b, ca.cert.JSON()...)
+	b = append(b, `,"secretkey":`...)
+	b = appendByteArray(b, ca.secret())
+	return writeNew(path, append(b, '}'), secretFileMode)
+}
+
+// ReadCertificate reads a certificate's file. Errors are ParseCertificate's, or what the system said.
+func ReadCertificate(path string) (*Certificate, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, MaxCertificateSize+1))
+	if err != nil {
+		return nil, err
+	}
+	c, err := ParseCertificate(b)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	return c, nil
+}
+
+// WriteFile writes the file that ReadCertificate reads, for everybody to read. It never replaces a file.
+func (c *Certificate) WriteFile(path string) error {
+	return writeNew(path, c.JSON(), publicFileMode)
+}
+
+// readSecretFile parses the object in a file that only its owner may access. Its errors tell nothing of the content.
+func readSecretFile(path string) (*object, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	// Windows has no such bits; os invents them.
+	if runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0 {
+		return nil, fmt.Errorf("read %s: %w (mode %04o)", path, ErrKeyFileMode, info.Mode().Perm())
+	}
+	b, err := io.ReadAll(io.LimitReader(f, maxKeyFileSize+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(b) > maxKeyFileSize {
+		return nil, fmt.Errorf("read %s: %w: %w: more than %d bytes", path, ErrMalformedKey, ErrTooLarge, maxKeyFileSize)
+	}
+	v, err := parseJSON(b)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w: %w", path, ErrMalformedKey, err)
+	}
+	top, ok := v.(*object)
+	if !ok {
+		return nil, fmt.Errorf("read %s: %w: not an object", path, ErrMalformedKey)
+	}
+	return top, nil
+}
+
+// writeNew makes the file path with the content b, and folders on the way that are missing. The content is written and
+// synced under another name and then linked to path, which fails when path exists: so nobody ever sees a part of it, and
+// nothing is left behind on failure.
+func writeNew(path string, b []byte, mode fs.FileMode) (err error) {
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, folderMode); err != nil {
+		return err
+	}
+	exists := &fs.PathError{Op: "create", Path: path, Err: fs.ErrExist}
+	if _, err := os.Lstat(path); err == nil {
+		return exists
+	}
+	temp := filepath.Join(dir, ".new-"+rand.Text())
+	if err := writeExclusive(temp, b, mode); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.Remove(temp)) }()
+	err = os.Link(temp, path)
+	if errors.Is(err, fs.ErrExist) {
+		return exists
+	}
+	if err != nil {
+		// Not every file system has hard links. A reader may then see the file before it is complete.
+		err = writeExclusive(path, b, mode)
+	}
+	if err != nil {
+		return err
+	}
+	return syncFolder(dir)
+}
+
+// writeExclusive makes a file that was not there, and removes it again when it cannot be written whole.
+func writeExclusive(path string, b []byte, mode fs.FileMode) (err error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, bytes.NewReader(b))
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return errors.Join(err, os.Remove(path))
+	}
+	return nil
+}
+
+// syncFolder makes a new name in a folder survive a crash, where the system can: Windows has no such call, and some file
+// systems answer EINVAL (fsync(2)).
+func syncFolder(dir string) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	err = f.Sync()
+	if errors.Is(err, syscall.EINVAL) {
+		err = nil
+	}
+	return errors.Join(err, f.Close())
+}

@@ -1,0 +1,122 @@
+package certs
+
+import (
+	"crypto/ecdh"
+	"crypto/subtle"
+	"encoding/base64"
+	"fmt"
+	"io"
+)
+
+// PublicKey is a Box (X25519) public key.
+type PublicKey [32]byte
+
+// keyText is strict, so that a key has one spelling only.
+var keyText = base64.RawURLEncoding.Strict()
+
+// ParsePublicKey reads what String prints: 43 characters of unpadded base64url. It refuses keys of low order.
+func ParsePublicKey(s string) (PublicKey, error) {
+	var k PublicKey
+	if len(s) != keyText.EncodedLen(len(k)) {
+		return PublicKey{}, fmt.Errorf("%w: want %d characters of base64url, got %d", ErrPublicKey,
+			keyText.EncodedLen(len(k)), len(s))
+	}
+	// The decoder passes over line breaks, which then leaves fewer than 32 bytes. Its own error would tell where in
+	// the text it stopped; the text may be a mistyped secret, so the error says nothing of it.
+	if n, err := keyText.Decode(k[:], []byte(s)); err != nil || n != len(k) {
+		return PublicKey{}, fmt.Errorf("%w: not base64url", ErrPublicKey)
+	}
+	if k.IsLowOrder() {
+		return PublicKey{}, fmt.Errorf("%w: of low order", ErrPublicKey)
+	}
+	return k, nil
+}
+
+// String returns the 43 characters that ParsePublicKey reads.
+func (k PublicKey) String() string { return keyText.EncodeToString(k[:]) }
+
+// MarshalText returns what String does.
+func (k PublicKey) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+// UnmarshalText reads what ParsePublicKey does.
+func (k *PublicKey) UnmarshalText(text []byte) error {
+	parsed, err := ParsePublicKey(string(text))
+	if err != nil {
+		return err
+	}
+	*k = parsed
+	return nil
+}
+
+// Equal compares in constant time.
+func (k PublicKey) Equal(other PublicKey) bool {
+	return subtle.ConstantTimeCompare(k[:], other[:]) == 1
+}
+
+// IsLowOrder reports whether k is one of the few points with which every secret key has the same shared key
+// (RFC 7748, section 6.1). NaCl box seals for such a key without complaint, and anybody can open the result: a peer
+// that shows one has proved nothing.
+func (k PublicKey) IsLowOrder() bool {
+	pub, err := ecdh.X25519().NewPublicKey(k[:])
+	if err != nil {
+		return true
+	}
+	// Any scalar will do: clamping makes each a multiple of the cofactor and prime to the group's order.
+	probe, err := ecdh.X25519().NewPrivateKey(make([]byte, 32))
+	if err != nil {
+		return true
+	}
+	_, err = probe.ECDH(pub)
+	return err != nil
+}
+
+// KeyPair is a Box (X25519) key pair. It is made by NewKeyPair, GenerateKeyPair, ReadKeyPair or LoadOrCreateKeyPair and
+// never changes, so that goroutines may share it. Printing, logging or marshalling one shows the public key only.
+type KeyPair struct {
+	// secret is a function because fmt follows pointers: where a KeyPair is an unexported field of something that is
+	// printed, no method of KeyPair is asked, and a verb that does not suit, as %s, shows what a pointer points to.
+	secret func() *[32]byte
+	public PublicKey
+}
+
+// GenerateKeyPair makes a key pair from 32 bytes of rand.
+func GenerateKeyPair(rand io.Reader) (*KeyPair, error) {
+	var secret [32]byte
+	if _, err := io.ReadFull(rand, secret[:]); err != nil {
+		return nil, fmt.Errorf("read randomness for a key: %w", err)
+	}
+	return NewKeyPair(secret)
+}
+
+// NewKeyPair derives the public key from the secret one. It refuses a secret of zeros, which only a broken source of
+// randomness or an empty field gives.
+func NewKeyPair(secret [32]byte) (*KeyPair, error) {
+	if subtle.ConstantTimeCompare(secret[:], make([]byte, len(secret))) == 1 {
+		return nil, fmt.Errorf("%w: the secret key is zero", ErrMalformedKey)
+	}
+	private, err := ecdh.X25519().NewPrivateKey(secret[:])
+	if err != nil {
+		return nil, fmt.Errorf("%w: not an X25519 secret key", ErrMalformedKey)
+	}
+	return &KeyPair{secret: func() *[32]byte { return &secret }, public: PublicKey(private.PublicKey().Bytes())}, nil
+}
+
+// Public returns the public half.
+func (k *KeyPair) Public() PublicKey { return k.public }
+
+// Secret returns the pair's own copy of the secret half, as nacl/box takes it. The caller must neither change nor print
+// it.
+func (k *KeyPair) Secret() *[32]byte { return k.secret() }
+
+// String names the pair by its public key.
+func (k KeyPair) String() string { return "KeyPair(" + k.public.String() + ")" }
+
+// GoString returns what String does.
+func (k KeyPair) GoString() string { return k.String() }
+
+// Format prints what String does, whatever the verb.
+func (k KeyPair) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, k.String()) }
+
+// MarshalText returns what String does, and so encoding/json prints that too: a key pair goes to a file by WriteFile and
+// in no other way.
+func (k KeyPair) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
