@@ -1,0 +1,122 @@
+package certs
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// AuthorizedKey is one line of an authorized-keys file.
+type AuthorizedKey struct {
+	Key     PublicKey
+	Allow   []string // the rules of allow=, as text; nil when there is no such option
+	Reverse []string // the rules of reverse=, likewise
+	Comment string
+	Line    int // from 1
+}
+
+// AuthorizedKeys lists the clients that a remote admits. A nil one lists nobody. It never changes, so that goroutines
+// may share it.
+type AuthorizedKeys struct {
+	entries []AuthorizedKey
+}
+
+// ParseAuthorizedKeys reads a key a line: the public key, then the options allow=RULE,… and reverse=RULE,…, then a
+// comment, separated by white space. Empty lines and lines that begin with # count for nothing. What could be a
+// restriction that is misspelt or misplaced is an error, as is a key that is listed twice, since either might admit
+// somebody to more than was meant. Errors about a line are a *LineError; no error quotes the file.
+func ParseAuthorizedKeys(r io.Reader) (*AuthorizedKeys, error) {
+	keys := &AuthorizedKeys{}
+	lines := make(map[PublicKey]int)
+	err := eachLine(r, func(number int, line string) error {
+		entry, err := parseAuthorizedKey(line)
+		if err != nil {
+			return err
+		}
+		if earlier, ok := lines[entry.Key]; ok {
+			return fmt.Errorf("the key stands on line %d already", earlier)
+		}
+		if len(keys.entries) == maxAuthorizedKeys {
+			return fmt.Errorf("%w: more than %d keys", ErrTooLarge, maxAuthorizedKeys)
+		}
+		lines[entry.Key] = number
+		entry.Line = number
+		keys.entries = append(keys.entries, entry)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return keys, nil
+}
+
+func parseAuthorizedKey(line string) (AuthorizedKey, error) {
+	fields := strings.Fields(line)
+	key, err := ParsePublicKey(fields[0])
+	if err != nil {
+		return AuthorizedKey{}, err
+	}
+	entry := AuthorizedKey{Key: key}
+	fields = fields[1:]
+	for len(fields) > 0 {
+		name, value, ok := strings.Cut(fields[0], "=")
+		if !ok || fields[0][0] == '#' {
+			break
+		}
+		rules := &entry.Allow
+		switch name {
+		case "allow":
+		case "reverse":
+			rules = &entry.Reverse
+		default:
+			return AuthorizedKey{}, errors.New("unknown option (a comment with = in it begins with #)")
+		}
+		if *rules != nil {
+			return AuthorizedKey{}, fmt.Errorf("%s= stands twice", name)
+		}
+		if *rules = strings.Split(value, ","); hasEmpty(*rules) {
+			return AuthorizedKey{}, fmt.Errorf("%s= has an empty rule", name)
+		}
+		fields = fields[1:]
+	}
+	for _, f := range fields {
+		if strings.HasPrefix(f, "allow=") || strings.HasPrefix(f, "reverse=") {
+			return AuthorizedKey{}, errors.New("an option stands after the comment")
+		}
+	}
+	entry.Comment = strings.TrimSpace(strings.TrimPrefix(strings.Join(fields, " "), "#"))
+	return entry, nil
+}
+
+func hasEmpty(list []string) bool {
+	for _, s := range list {
+		if s == "" {
+			return true
+		}
+	}
+	return false
+}
+
+// Lookup finds the line of a key. How long it takes does not tell how much of the key is right, nor which line is its.
+// The caller must not change the entry.
+func (a *AuthorizedKeys) Lookup(k PublicKey) (*AuthorizedKey, bool) {
+	if a == nil {
+		return nil, false
+	}
+	var found *AuthorizedKey
+	for i := range a.entries {
+		if a.entries[i].Key.Equal(k) {
+			found = &a.entries[i]
+		}
+	}
+	return found, found != nil
+}
+
+// Len returns the number of keys.
+func (a *AuthorizedKeys) Len() int {
+	if a == nil {
+		return 0
+	}
+	return len(a.entries)
+}

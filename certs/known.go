@@ -1,0 +1,189 @@
+package certs
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"unicode"
+	"unicode/utf8"
+)
+
+// KnownRemotes remembers the keys of remotes in a file, as ssh does those of hosts. A line is an address, white space,
+// the public key, and possibly a comment; empty lines and lines that begin with # count for nothing. Addresses are
+// compared as text: the caller decides on a form (lower case, with the port) and keeps to it.
+//
+// Its methods may be called at the same time, and other processes may add to the file meanwhile: Add sees what they
+// added, Lookup and Check see the file as it was at OpenKnownRemotes or the last Add.
+type KnownRemotes struct {
+	path string
+
+	mu      sync.Mutex // guards remotes
+	remotes map[string]knownRemote
+}
+
+type knownRemote struct {
+	key  PublicKey
+	line int // from 1
+}
+
+// OpenKnownRemotes reads the file. One that does not exist yet knows nobody, and Add will make it. A line that cannot be
+// read, or that contradicts an earlier one, is a *LineError with the path in it.
+func OpenKnownRemotes(path string) (*KnownRemotes, error) {
+	k := &KnownRemotes{path: path}
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return k, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if k.remotes, err = k.parse(f); err != nil {
+		return nil, err
+	}
+	return k, nil
+}
+
+func (k *KnownRemotes) parse(r io.Reader) (map[string]knownRemote, error) {
+	remotes := make(map[string]knownRemote)
+	err := eachLine(r, func(number int, line string) error {
+		fields := strings.Fields(line)
+		if len(fields) < 2 {
+			return errors.New("want an address and a public key")
+		}
+		addr := fields[0]
+		if err := checkRemoteAddr(addr); err != nil {
+			return err
+		}
+		key, err := ParsePublicKey(fields[1])
+		if err != nil {
+			return err
+		}
+		if earlier, ok := remotes[addr]; ok {
+			if earlier.key.Equal(key) {
+				return nil
+			}
+			return fmt.Errorf("line %d has another key for the same address", earlier.line)
+		}
+		remotes[addr] = knownRemote{key: key, line: number}
+		return nil
+	})
+	var bad *LineError
+	switch {
+	case errors.As(err, &bad):
+		bad.Path = k.path
+		return nil, bad
+	case err != nil:
+		return nil, fmt.Errorf("read %s: %w", k.path, err)
+	}
+	return remotes, nil
+}
+
+// checkRemoteAddr accepts what stands in a line as one word and makes no comment of it.
+func checkRemoteAddr(addr string) error {
+	switch {
+	case addr == "" || addr[0] == '#' || !utf8.ValidString(addr):
+		return errors.New("not an address")
+	case len(addr) > maxRemoteAddr:
+		return fmt.Errorf("%w: an address of more than %d bytes", ErrTooLarge, maxRemoteAddr)
+	case strings.ContainsFunc(addr, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }):
+		return errors.New("white space or a control character in an address")
+	}
+	return nil
+}
+
+// Path returns the file's path.
+func (k *KnownRemotes) Path() string { return k.path }
+
+// Lookup returns the key that is remembered for addr.
+func (k *KnownRemotes) Lookup(addr string) (PublicKey, bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	remote, ok := k.remotes[addr]
+	return remote.key, ok
+}
+
+// Check compares, in constant time, the key that a remote shows with the one that is remembered for it. It returns nil,
+// ErrUnknownRemote or a *ChangedKeyError.
+func (k *KnownRemotes) Check(addr string, key PublicKey) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.check(k.remotes, addr, key)
+}
+
+func (k *KnownRemotes) check(remotes map[string]knownRemote, addr string, key PublicKey) error {
+	remote, ok := remotes[addr]
+	if !ok {
+		return ErrUnknownRemote
+	}
+	if !remote.key.Equal(key) {
+		return &ChangedKeyError{Addr: addr, Known: remote.key, Got: key, Path: k.path, Line: remote.line}
+	}
+	return nil
+}
+
+// Add remembers key for addr, in memory and at the end of the file, which is made private to its owner, with its
+// folders, when it is missing. What is known already, by another process's doing too, is not added again; another key
+// for the same address is a *ChangedKeyError. Add waits up to 5 seconds for a process that holds the file's lock, and
+// then returns ErrLocked.
+func (k *KnownRemotes) Add(addr string, key PublicKey) error {
+	if err := checkRemoteAddr(addr); err != nil {
+		return err
+	}
+	if key.IsLowOrder() {
+		return fmt.Errorf("%w: of low order", ErrPublicKey)
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err := os.MkdirAll(filepath.Dir(k.path), folderMode); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(k.path, os.O_RDWR|os.O_CREATE|os.O_APPEND, secretFileMode)
+	if err != nil {
+		return err
+	}
+	// Closing gives up the lock. What matters is written and synced by then.
+	defer f.Close()
+	if err := lockFile(f); err != nil {
+		return fmt.Errorf("lock %s: %w", k.path, err)
+	}
+	content, err := io.ReadAll(io.LimitReader(f, maxTrustFile+1))
+	if err != nil {
+		return err
+	}
+	remotes, err := k.parse(bytes.NewReader(content))
+	if err != nil {
+		return err
+	}
+	k.remotes = remotes
+	if err := k.check(remotes, addr, key); !errors.Is(err, ErrUnknownRemote) {
+		return err
+	}
+	return k.append(f, content, addr, key)
+}
+
+// append writes one line to the end of the file that holds content. Its owner may have edited it and left the last line
+// without a break.
+func (k *KnownRemotes) append(f *os.File, content []byte, addr string, key PublicKey) error {
+	line := addr + " " + key.String() + "\n"
+	number := bytes.Count(content, []byte("\n")) + 1
+	if len(content) > 0 && content[len(content)-1] != '\n' {
+		line = "\n" + line
+		number++
+	}
+	if len(content)+len(line) > maxTrustFile {
+		return fmt.Errorf("add to %s: %w: more than %d bytes", k.path, ErrTooLarge, maxTrustFile)
+	}
+	if _, err := io.WriteString(f, line); err != nil {
+		// A part of a line would make the file unreadable.
+		return errors.Join(err, f.Truncate(int64(len(content))))
+	}
+	k.remotes[addr] = knownRemote{key: key, line: number}
+	return f.Sync()
+}
