@@ -31,7 +31,7 @@ formatted() {
   local files
   files=$(gofmt -l .) || return 1
   [ -z "$files" ] && return
-  printf '%s: not formatted, run gofmt -w on it\n' $files
+  sed 's/$/: not formatted, run gofmt -w on it/' <<<"$files"
   return 1
 }
 
@@ -49,27 +49,23 @@ tidy() {
   }
 }
 
-# A test that skips itself shows nothing. One that sleeps is slow or flaky: it
-# waits for an event, polls with a deadline, or sleeps on the fake clock of a
-# testing/synctest bubble, which a comment on the same line says by that name.
+# A test that skips itself shows nothing. One that sleeps is slow or flaky,
+# except on the fake clock of a testing/synctest bubble: after synctest.Test(
+# in the same function, or on a line with a comment that says synctest, for
+# what a bubble calls.
 test_rules() {
-  local found status=0
-  if found=$(test_lines '\b(t|b|f|tb)\.Skip(f|Now)?\('); then
-    printf '%s\n' "$found"
-    echo 'a test must not skip itself: have it fail and say what is missing'
-    status=1
-  fi
-  if found=$(test_lines '\btime\.Sleep\(' | grep -v '//.*synctest'); then
-    printf '%s\n' "$found"
-    echo 'a test must not sleep: wait for an event, poll with a deadline, or use testing/synctest' \
-      'and end the line with "// synctest"'
-    status=1
-  fi
-  return $status
-}
-
-test_lines() {
-  grep -rnE --include='*_test.go' --exclude-dir=node_modules --exclude-dir=build -e "$1" .
+  find . \( -name node_modules -o -name build -o -name testdata \) -prune -o -name '*_test.go' -print0 |
+    xargs -0 -r awk '
+      function report(says) { printf "%s:%d: %s\n", FILENAME, FNR, says; bad = 1 }
+      /^func / { bubble = 0 }
+      /synctest\.Test\(/ { bubble = 1 }
+      /(^|[^A-Za-z0-9_.])(t|b|f|tb)\.Skip(f|Now)?\(/ {
+        report("a test must not skip itself: have it fail and say what is missing")
+      }
+      /(^|[^A-Za-z0-9_.])time\.Sleep\(/ && !bubble && !/\/\/.*synctest/ {
+        report("a test must not sleep: wait for an event, poll with a deadline, or use testing/synctest")
+      }
+      END { exit bad }'
 }
 
 # govulncheck exits 3 when the program calls vulnerable code. A query that

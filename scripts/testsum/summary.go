@@ -106,13 +106,15 @@ func (s *summary) packageEvent(e event) {
 	pkg := s.pkg(e.Package)
 	switch e.Action {
 	case "output":
-		pkg.output.add(e.Output)
+		if e.Output != "FAIL\n" && !strings.HasPrefix(e.Output, "FAIL\t") { // said here, once
+			pkg.output.add(e.Output)
+		}
 	case "pass", "fail":
 		s.endPackage(e.Package, e.Action == "pass")
 		if pkg.failed == 0 {
-			s.print("ok    %s  %.1fs  %d tests\n", e.Package, e.Elapsed, pkg.ran)
+			s.print("ok    %s  %.1fs  %d run\n", e.Package, e.Elapsed, pkg.ran)
 		} else {
-			s.print("FAIL  %s  %.1fs  %d of %d tests\n", e.Package, e.Elapsed, pkg.failed, max(pkg.ran, pkg.failed))
+			s.print("FAIL  %s  %.1fs  %d of %d failed\n", e.Package, e.Elapsed, pkg.failed, max(pkg.ran, pkg.failed))
 		}
 	case "skip":
 		delete(s.packages, e.Package)
