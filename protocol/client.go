@@ -1,0 +1,253 @@
+package protocol
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"culvert/certs"
+)
+
+// ClientConfig says who a client is and whom it wants to talk to. Client does not change it.
+type ClientConfig struct {
+	// Version of the handshake: 1 or 2.
+	Version int
+	// Key is the client's pair.
+	Key *certs.KeyPair
+	// Cert is shown in version 2 to a server that requires a certificate. It may be nil.
+	Cert *certs.Certificate
+	// CA must vouch for the server in version 2.
+	CA *certs.Certificate
+	// ServerName is the URL's host without a port. In version 2 the server's certificate must be for it or for
+	// ServerAddr.
+	ServerName string
+	// ServerAddr is the server's address, as far as known.
+	ServerAddr netip.Addr
+	// VerifyServer decides in step 4 whether this server is the right one, by a pin or a remembered key. It is called
+	// after the server has proved that it has the key, and in version 2 after its certificate has been verified. An
+	// error is returned to Client's caller in an *IdentityError. Version 1 requires VerifyServer, since nothing else
+	// says who the server is.
+	VerifyServer func(Peer) error
+	// Timeout bounds the whole handshake; 0 is DefaultHandshakeTimeout.
+	Timeout time.Duration
+	// MaxMessage is the largest payload of a record in bytes, both ways; 0 is DefaultMaxMessage.
+	MaxMessage int
+	// Rand is the source of nonces and keys; nil is crypto/rand.
+	Rand io.Reader
+	// Now is the time for certificates; nil is time.Now.
+	Now func() time.Time
+}
+
+// Client shakes hands as the client and returns the secure context. It owns ws from now on, and has closed it when it
+// returns an error. Apart from errors in cfg, an error is a *HandshakeError, and wraps an *IdentityError when the server
+// is the wrong one, a *RefusedError when the server refused, and ErrTimeout or ctx's error when time ran out.
+//
+// The server's verdict on the client comes after Client has returned: a refusal in step 5b is a *RefusedError from
+// ReadRecord or WriteRecord.
+func Client(ctx context.Context, ws *websocket.Conn, cfg ClientConfig) (*Conn, error) {
+	w := newWire(ws)
+	h, err := newClientHandshake(cfg)
+	if err != nil {
+		return nil, w.end(err)
+	}
+	o, err := shake(ctx, w, h.timeout, h)
+	if err != nil {
+		return nil, err
+	}
+	return newConn(w, o, h.maxMessage, true), nil
+}
+
+// clientHandshake is the client's side of the specification, a method a step. The steps take and give bytes; run
+// connects them.
+type clientHandshake struct {
+	common
+	cfg ClientConfig
+
+	helloNonce [nonceSize]byte // of step 2
+	server     secrets         // of step 4
+	own        secrets         // of step 4a
+	who        Peer
+}
+
+func newClientHandshake(cfg ClientConfig) (*clientHandshake, error) {
+	common, err := withDefaults(cfg.Timeout, cfg.MaxMessage, cfg.Rand, cfg.Now)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case cfg.Key == nil:
+		return nil, errors.New("protocol: configuration: no Key")
+	case cfg.Version == Version1 && cfg.VerifyServer == nil:
+		return nil, errors.New("protocol: configuration: version 1 without VerifyServer would trust any server")
+	case cfg.Version == Version2 && cfg.CA == nil:
+		return nil, errors.New("protocol: configuration: version 2 without CA")
+	case cfg.Version == Version2 && cfg.Cert != nil:
+		err = checkOwnCertificate(cfg.Cert, cfg.Key)
+	case cfg.Version != Version1 && cfg.Version != Version2:
+		err = fmt.Errorf("protocol: configuration: Version %d", cfg.Version)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &clientHandshake{common: common, cfg: cfg}, nil
+}
+
+func (h *clientHandshake) run(w *wire) (outcome, error) {
+	hello, err := h.step2ClientHello()
+	if err != nil {
+		return outcome{}, err
+	}
+	if err := transmit(w, "2", hello); err != nil {
+		return outcome{}, err
+	}
+	answer, err := receive(w, "4", maxSealedMessage(h.cfg.Version))
+	if err != nil {
+		return outcome{}, err
+	}
+	ready, err := h.step4VerifyServerHello(answer)
+	if err != nil {
+		return outcome{}, err
+	}
+	if err := transmit(w, "4a", ready); err != nil {
+		return outcome{}, err
+	}
+	return h.step6SecureContext(), nil
+}
+
+// step2ClientHello makes the first message.
+func (h *clientHandshake) step2ClientHello() ([]byte, error) {
+	if _, err := io.ReadFull(h.random, h.helloNonce[:]); err != nil {
+		return nil, &HandshakeError{Step: "2", Code: CloseInternal, Err: fmt.Errorf("randomness: %w", err)}
+	}
+	m := clientHello{version: h.cfg.Version, publicKey: h.cfg.Key.Public(), nonce: h.helloNonce}
+	return m.marshal(), nil
+}
+
+// step4VerifyServerHello verifies the server's answer and decides: grant4a makes the ClientReady, reject4b the error.
+func (h *clientHandshake) step4VerifyServerHello(message []byte) (ready []byte, err error) {
+	m, err := parseServerHello(message, h.cfg.Version)
+	if err != nil {
+		return nil, h.reject4b(messageCode(err), err)
+	}
+	h.who = Peer{Version: m.version, Key: m.publicKey, Addr: h.cfg.ServerAddr}
+	shared, err := newSharedKey(h.cfg.Key, m.publicKey)
+	if err != nil {
+		return nil, h.rejectIdentity4b(CloseIdentity, err)
+	}
+	opened, err := shared.open(m.box, h.helloNonce)
+	if err != nil {
+		return nil, h.rejectIdentity4b(CloseNotOpened, err)
+	}
+	server, tail, ok := parseSecrets(opened)
+	if !ok {
+		return nil, h.reject4b(CloseBadMessage, fmt.Errorf("ServerHello: %w: box of %d bytes", ErrBadMessage, len(opened)))
+	}
+	h.server = server
+	certRequired := false
+	if h.cfg.Version == Version2 {
+		var cert *certs.Certificate
+		if cert, certRequired, err = parseServerTail(tail); err != nil {
+			return nil, h.reject4b(messageCode(err), fmt.Errorf("ServerHello: %w", err))
+		}
+		if err := h.verifyCertificate(cert); err != nil {
+			return nil, h.rejectIdentity4b(CloseIdentity, err)
+		}
+		h.who.Cert = cert
+	}
+	if h.cfg.VerifyServer != nil {
+		if err := h.cfg.VerifyServer(h.who); err != nil {
+			return nil, h.rejectIdentity4b(CloseIdentity, err)
+		}
+	}
+	if certRequired && h.cfg.Cert == nil {
+		return nil, h.reject4b(CloseCertificate, ErrCertificateRequired)
+	}
+	return h.grant4a(shared, certRequired)
+}
+
+// verifyCertificate checks that the CA vouches for the server's key, and for its name or its address.
+func (h *clientHandshake) verifyCertificate(cert *certs.Certificate) error {
+	if err := cert.Verify(certs.VerifyOptions{CA: h.cfg.CA, Now: h.now()}); err != nil {
+		return err
+	}
+	if err := cert.VerifyKey(h.who.Key); err != nil {
+		return err
+	}
+	hostErr := cert.VerifyHost(h.cfg.ServerName)
+	if hostErr == nil {
+		return nil
+	}
+	if cert.VerifyAddr(h.cfg.ServerAddr) == nil {
+		return nil
+	}
+	return hostErr
+}
+
+// grant4a makes the ClientReady: a fresh nonce, the client's share key and, in version 2, its certificate or {}.
+func (h *clientHandshake) grant4a(shared *sharedKey, showCert bool) ([]byte, error) {
+	var err error
+	if h.own, err = newSecrets(h.random); err != nil {
+		return nil, &HandshakeError{Step: "4a", Code: CloseInternal, Err: err}
+	}
+	plaintext := h.own.append(nil)
+	if h.cfg.Version == Version2 {
+		if showCert {
+			plaintext = append(plaintext, h.cfg.Cert.JSON()...)
+		} else {
+			plaintext = append(plaintext, "{}"...)
+		}
+	}
+	m := clientReady{version: h.cfg.Version, box: shared.seal(plaintext, h.server.nonce)}
+	return m.marshal(), nil
+}
+
+// reject4b ends the handshake: the caller closes the WebSocket with code.
+func (h *clientHandshake) reject4b(code CloseCode, err error) error {
+	return &HandshakeError{Step: "4b", Code: code, Err: err}
+}
+
+// rejectIdentity4b is reject4b for a server that is not, or cannot show to be, the right one.
+func (h *clientHandshake) rejectIdentity4b(code CloseCode, err error) error {
+	return h.reject4b(code, &IdentityError{Key: h.who.Key, Err: err})
+}
+
+// step6SecureContext hands over to the secure context.
+func (h *clientHandshake) step6SecureContext() outcome {
+	return outcome{suite: secretboxSuite{}, own: h.own, peer: h.server, who: h.who}
+}
+
+// parseServerTail reads what version 2 adds to the ServerHello's box: {"cert":…,"requireCert":bool}. The reference takes
+// any value that JavaScript holds for true, but sends a boolean, and here it has to be one.
+func parseServerTail(tail []byte) (cert *certs.Certificate, required bool, err error) {
+	o, err := parseObject(tail, "cert", "requireCert")
+	if err != nil {
+		return nil, false, err
+	}
+	if cert, err = certs.ParseCertificate(o["cert"]); err != nil {
+		return nil, false, fmt.Errorf("%w: cert: %w", ErrBadMessage, err)
+	}
+	if raw, ok := o["requireCert"]; ok {
+		if err := json.Unmarshal(raw, &required); err != nil {
+			return nil, false, fmt.Errorf("%w: requireCert is no boolean", ErrBadMessage)
+		}
+	}
+	return cert, required, nil
+}
+
+// messageCode returns what to tell a peer about a message that does not parse.
+func messageCode(err error) CloseCode {
+	switch {
+	case errors.Is(err, ErrVersion):
+		return CloseVersion
+	case errors.Is(err, ErrTooLarge):
+		return CloseTooLarge
+	default:
+		return CloseBadMessage
+	}
+}

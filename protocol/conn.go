@@ -1,0 +1,168 @@
+package protocol
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/gorilla/websocket"
+)
+
+// Conn is the secure context: sealed records over a WebSocket whose handshake is done.
+//
+// One goroutine may call ReadRecord and another WriteRecord at the same time; the other methods may be called from
+// anywhere at any time. A record that does not open, a text message, a passed deadline or a broken transport ends the
+// connection: the socket is closed, and every later call returns the first reason.
+type Conn struct {
+	wire   *wire
+	state  State
+	sealer sealer // used by the writer only
+	opener opener // used by the reader only
+
+	maxMessage int // of a payload, in bytes
+	overhead   int // of a record, in bytes
+
+	// mayWrite is false on a server until it has opened a record. The reference's client drops whatever arrives within
+	// about 20 ms after its ClientReady, and one dropped record desynchronises the counters for good.
+	mayWrite atomic.Bool
+
+	// The buffers grow to the largest record so far, at most maxMessage, and are kept: no allocation per record.
+	sealed  []byte // used by the writer only
+	record  []byte // used by the reader only
+	payload []byte // used by the reader only; lent to ReadRecord's caller
+}
+
+// State describes a connection. It does not change.
+type State struct {
+	Version int
+	// Suite names the record cipher: "xsalsa20-poly1305".
+	Suite string
+	// ForwardSecrecy reports whether recorded traffic stays secret when both long-term keys become known.
+	ForwardSecrecy bool
+	Peer           Peer
+}
+
+// newConn starts the secure context. isClient says that this end may write first.
+func newConn(w *wire, o outcome, maxMessage int, isClient bool) *Conn {
+	c := &Conn{
+		wire: w,
+		state: State{
+			Version:        o.who.Version,
+			Suite:          o.suite.name(),
+			ForwardSecrecy: o.suite.forwardSecrecy(),
+			Peer:           o.who,
+		},
+		sealer:     o.suite.newSealer(o.own),
+		opener:     o.suite.newOpener(o.peer),
+		maxMessage: maxMessage,
+		overhead:   o.suite.overhead(),
+	}
+	c.mayWrite.Store(isClient)
+	return c
+}
+
+// State returns what the handshake agreed on.
+func (c *Conn) State() State { return c.state }
+
+// ReadRecord returns the payload of the next record, which may be empty. The payload is valid until the next call.
+// It blocks until a record has arrived, the read deadline passes, or the connection ends.
+//
+// A peer that closed properly shows as *RefusedError or *PeerClosedError, a connection that just stopped as
+// io.ErrUnexpectedEOF, a passed deadline as ErrTimeout, a connection closed on this side as ErrClosed.
+func (c *Conn) ReadRecord() ([]byte, error) {
+	var err error
+	c.record, err = c.wire.readMessage(websocket.BinaryMessage, c.record, c.maxMessage+c.overhead)
+	if err != nil {
+		return nil, c.readFailed(err)
+	}
+	c.payload = slices.Grow(c.payload[:0], len(c.record))
+	c.payload, err = c.opener.open(c.payload[:0], c.record)
+	if err != nil {
+		c.payload = nil
+		return nil, c.readFailed(err)
+	}
+	c.mayWrite.Store(true)
+	return c.payload, nil
+}
+
+// readFailed ends the connection and returns the reason. The peer is told when it is at fault.
+func (c *Conn) readFailed(err error) error {
+	code := faultCode(err)
+	if code == 0 {
+		return c.wire.readFailed(err)
+	}
+	c.wire.close(int(code), code.String(), fmt.Errorf("protocol: record: %w", err))
+	return c.wire.err()
+}
+
+// faultCode returns what to tell a peer about err, or 0 when err is the transport's.
+func faultCode(err error) CloseCode {
+	switch {
+	case errors.Is(err, ErrBadMessage):
+		return CloseBadMessage
+	case errors.Is(err, ErrTooLarge):
+		return CloseTooLarge
+	case errors.Is(err, ErrNotOpened):
+		return CloseNotOpened
+	case errors.Is(err, ErrCounterExhausted):
+		return CloseInternal
+	default:
+		return 0
+	}
+}
+
+// WriteRecord seals p as one record and sends it as one WebSocket message; up to MaxSingleFrame bytes that is one
+// frame. It blocks until the network has taken the record, the write deadline passes, or the connection ends. p is not
+// kept.
+//
+// On a server it returns ErrServerSpeaksSecond, and does nothing, before a record has been read. A p that is larger
+// than the connection's MaxMessage is refused with ErrTooLarge, and nothing is sent.
+func (c *Conn) WriteRecord(p []byte) error {
+	if !c.mayWrite.Load() {
+		if err := c.wire.err(); err != nil {
+			return err
+		}
+		return ErrServerSpeaksSecond
+	}
+	if len(p) > c.maxMessage {
+		return fmt.Errorf("protocol: write: %w: %d bytes", ErrTooLarge, len(p))
+	}
+	var err error
+	c.sealed = slices.Grow(c.sealed[:0], len(p)+c.overhead)
+	if c.sealed, err = c.sealer.seal(c.sealed[:0], p); err != nil {
+		c.wire.close(int(CloseInternal), CloseInternal.String(), fmt.Errorf("protocol: write: %w", err))
+		return c.wire.err()
+	}
+	return c.wire.writeMessage(websocket.BinaryMessage, c.sealed)
+}
+
+// SetReadDeadline bounds the current and all later reads; the zero time lifts the bound. A read that passes it ends
+// the connection.
+func (c *Conn) SetReadDeadline(t time.Time) error { return c.wire.setReadDeadline(t) }
+
+// SetWriteDeadline bounds the writes that begin after it; the zero time lifts the bound. A write that passes it ends
+// the connection.
+func (c *Conn) SetWriteDeadline(t time.Time) error { return c.wire.setWriteDeadline(t) }
+
+// Close ends the connection as planned (WebSocket code 1000). Reads and writes that wait return ErrClosed. It waits
+// for the peer to close its side, at most about two seconds, so that what was written arrives. Further calls do
+// nothing.
+func (c *Conn) Close() error {
+	c.wire.close(websocket.CloseNormalClosure, "", ErrClosed)
+	return nil
+}
+
+// CloseWith does what Close does and tells the peer why: it gets a *RefusedError. An empty reason is replaced by the
+// code's own text; a reason longer than 123 bytes is cut.
+func (c *Conn) CloseWith(code CloseCode, reason string) error {
+	if !code.ours() {
+		return fmt.Errorf("protocol: close: %d is not a close code of this protocol", int(code))
+	}
+	if reason == "" {
+		reason = code.String()
+	}
+	c.wire.close(int(code), reason, ErrClosed)
+	return nil
+}

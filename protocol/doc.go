@@ -1,0 +1,77 @@
+// Package protocol implements the specified handshake, versions 1 and 2, for both ends, and the secure context that it
+// leads to: sealed records over a WebSocket. It is byte-compatible with the reference implementation, the npm package
+// node-sws 1.2.1.
+//
+// [Client] and [Server] take a gorilla/websocket connection, made with [NewDialer] or [Upgrade], and return a [Conn]
+// for records. The package starts no goroutines, opens no files and resolves no names.
+//
+// # Messages
+//
+// The steps are the specification's; the methods of clientHandshake and serverHandshake are named after them.
+//
+//	step                client                                   server
+//	1                   connects
+//	2                   ClientHello             ->
+//	3                                           <-               ServerHello
+//	4                   verifies the ServerHello
+//	4a grant            ClientReady             ->
+//	4b reject           closes with a CloseCode
+//	5                                                            verifies the ClientReady
+//	5a grant                                                     (says nothing)
+//	5b reject                                                    closes with a CloseCode
+//	6                   secure context          <->              secure context
+//
+// A handshake message is one text message with one JSON object. A byte array is a JSON array of integers from 0 to 255.
+// The order of members is free, unknown members are ignored, and a wanted one may stand there only once.
+//
+//	message      version  opc  members
+//	ClientHello  1 or 2   0    client_public_key: 32 bytes, nonce: 8 bytes
+//	ServerHello  same     1    server_public_key: 32 bytes, s_blackbox_a: box
+//	ClientReady  same     2    s_blackbox_a: box
+//
+// Inside a box, after 16 bytes of Poly1305 tag and XSalsa20 encryption:
+//
+//	offset  size  content
+//	0       8     the sender's nonce: its record counter's first value, little-endian
+//	8       32    the sender's share key: the key of its records
+//	40      rest  version 1: ignored
+//	              version 2, server: JSON {"cert":{…},"requireCert":true|false}
+//	              version 2, client: JSON of its certificate, or {} when none is required
+//
+//	box of       NaCl box between            nonce
+//	ServerHello  server secret, client key   that in ClientHello
+//	ClientReady  client secret, server key   that in ServerHello's box
+//
+// An 8-byte nonce is repeated three times to make NaCl's 24 bytes. The nonce that a client sends in its box is a fresh
+// one, not that of its ClientHello.
+//
+// # Secure context
+//
+// A record is one binary message: secretbox of the payload under the sender's share key, 16 bytes longer than the
+// payload. The record counter goes up by one a record, carries through all 64 bits and wraps; a counter that comes back
+// to where it started is an error. Order is the protection against replay, so nothing is skipped: a text message or a
+// record that does not open ends the connection.
+//
+// A server writes only after it has read a record. The reference's client drops what arrives in the first 20 ms, and
+// one dropped record ends its session.
+//
+// # Threats
+//
+// Everything that arrives is bounded before it is parsed or opened (limits.go). A handshake has a deadline as a whole.
+// What fails is told to the peer as a [CloseCode] with a fixed text, and to the caller in detail.
+//
+//   - Version 1 authenticates the server by its key alone, which nobody vouches for: VerifyServer must compare it with
+//     a pin or a remembered key. The client is authenticated by its key in both versions, and Admit decides.
+//   - Nothing arrives between 4a and the server's verdict. A client learns of a refusal (5b) from its first reads or
+//     writes, as a [RefusedError].
+//   - The client chooses the nonce of the server's box. A replayed ClientHello would have the server seal two
+//     plaintexts under one key and nonce, so a server answers each (client key, nonce) once; [ReplayCache] says what
+//     its bound leaves open.
+//   - A key pair should serve one role. NaCl box does not tell the directions apart, so an attacker between could have a
+//     client's own server side answer the client's hello in place of another server that has that client as a client.
+//     It would learn no key, but the client would talk to itself.
+//   - Public keys of low order are refused; a box for one can be opened by everybody.
+//   - There is no forward secrecy: whoever has recorded the traffic and later gets either end's secret key can open
+//     it. Public keys travel in clear and identify both ends. TLS around the WebSocket covers both.
+//   - Lengths and times of records are visible.
+package protocol

@@ -1,0 +1,160 @@
+package protocol
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+
+	"culvert/certs"
+
+	"github.com/gorilla/websocket"
+)
+
+// CloseCode is a WebSocket close code of the private range (RFC 6455, section 7.4.2) with which one end tells the
+// other why it ends the connection. The codes 4400 to 4449 belong to this package, 4450 to 4499 to the layers above.
+type CloseCode int
+
+// The reasons of this package.
+const (
+	CloseBadMessage  CloseCode = 4400 // a message that is not what the specification has at this point
+	CloseIdentity    CloseCode = 4401 // step 4b: the server is not who the client wants to talk to
+	CloseVersion     CloseCode = 4402 // a version that this end does not speak, or not with this configuration
+	CloseNotAdmitted CloseCode = 4403 // step 5b: the client's key is not admitted
+	CloseCertificate CloseCode = 4404 // a certificate is missing, or does not verify
+	CloseNotOpened   CloseCode = 4405 // a box or a record does not open
+	CloseTimeout     CloseCode = 4408 // the handshake took too long
+	CloseReplayed    CloseCode = 4409 // the server has seen this ClientHello before
+	CloseTooLarge    CloseCode = 4413 // a message beyond its limit
+	CloseInternal    CloseCode = 4410 // the sender of this code is at fault, not its peer
+
+	firstCloseCode CloseCode = 4400
+	lastCloseCode  CloseCode = 4499
+)
+
+// closeTexts are fixed, so that an error's detail is never told to a peer.
+var closeTexts = map[CloseCode]string{
+	CloseBadMessage:  "bad message",
+	CloseIdentity:    "wrong server",
+	CloseVersion:     "version not supported",
+	CloseNotAdmitted: "not admitted",
+	CloseCertificate: "certificate refused",
+	CloseNotOpened:   "does not open",
+	CloseTimeout:     "handshake timed out",
+	CloseReplayed:    "hello seen before",
+	CloseTooLarge:    "message too large",
+	CloseInternal:    "internal error",
+}
+
+// String returns the short text that is sent with the code.
+func (c CloseCode) String() string {
+	if s, ok := closeTexts[c]; ok {
+		return s
+	}
+	return fmt.Sprintf("code %d", int(c))
+}
+
+// ours reports whether a received close code is one that CloseCode covers.
+func (c CloseCode) ours() bool { return c >= firstCloseCode && c <= lastCloseCode }
+
+var (
+	// ErrTimeout is wrapped when a handshake, a read or a write passed its deadline. It wraps os.ErrDeadlineExceeded.
+	ErrTimeout = fmt.Errorf("timed out: %w", os.ErrDeadlineExceeded)
+
+	// ErrClosed is returned by a connection's methods after it was closed on this side. It wraps net.ErrClosed.
+	ErrClosed = fmt.Errorf("protocol: connection closed: %w", net.ErrClosed)
+
+	// ErrBadMessage is wrapped when a message is not what the specification has at this point.
+	ErrBadMessage = errors.New("bad message")
+
+	// ErrVersion is wrapped when the peer speaks another version than this end is configured for.
+	ErrVersion = errors.New("version not supported")
+
+	// ErrNotOpened is wrapped when a box or a record does not open: it was altered, is out of order, or was made with
+	// other keys.
+	ErrNotOpened = errors.New("does not open")
+
+	// ErrTooLarge is wrapped when a message is beyond its limit.
+	ErrTooLarge = errors.New("message too large")
+
+	// ErrReplay is wrapped when a server has seen the (client key, nonce) pair of a ClientHello before.
+	ErrReplay = errors.New("hello seen before")
+
+	// ErrNotAdmitted is wrapped when Admit, or its absence, turned a client away.
+	ErrNotAdmitted = errors.New("client not admitted")
+
+	// ErrCertificateRequired is wrapped by a client that is asked for a certificate and has none, and by a server whose
+	// client has none to show.
+	ErrCertificateRequired = errors.New("client certificate required")
+
+	// ErrWeakKey is wrapped when a peer's public key is of low order, so that anybody could open what is sealed for it.
+	ErrWeakKey = errors.New("public key of low order")
+
+	// ErrServerSpeaksSecond is returned by a server's WriteRecord before a record of the client has been read. The
+	// connection is not harmed.
+	ErrServerSpeaksSecond = errors.New("protocol: the server may not write before it has read a record")
+
+	// ErrCounterExhausted is wrapped when a direction has used all of its 2^64 nonces.
+	ErrCounterExhausted = errors.New("record counter exhausted")
+)
+
+// RefusedError says that the peer ended the connection with one of the CloseCodes. A client can meet it after its own
+// handshake is done: a server refuses in step 5b, and the client has no message to wait for in between.
+type RefusedError struct {
+	Code   CloseCode
+	Reason string // the peer's text; as untrusted as everything that arrives
+}
+
+func (e *RefusedError) Error() string {
+	if e.Reason == "" || e.Reason == e.Code.String() {
+		return fmt.Sprintf("protocol: refused by the peer: %s (%d)", e.Code, int(e.Code))
+	}
+	return fmt.Sprintf("protocol: refused by the peer: %s (%d): %q", e.Code, int(e.Code), e.Reason)
+}
+
+// PeerClosedError says that the peer closed the WebSocket with a code that is not one of the CloseCodes. It unwraps to
+// io.EOF when the code says that this was planned (1000, 1001, or none at all).
+type PeerClosedError struct {
+	Code   int    // RFC 6455, section 7.4
+	Reason string // the peer's text; as untrusted as everything that arrives
+}
+
+func (e *PeerClosedError) Error() string {
+	return fmt.Sprintf("protocol: closed by the peer: code %d %q", e.Code, e.Reason)
+}
+
+// Unwrap returns io.EOF for a planned close, otherwise nil.
+func (e *PeerClosedError) Unwrap() error {
+	switch e.Code {
+	case websocket.CloseNormalClosure, websocket.CloseGoingAway, websocket.CloseNoStatusReceived:
+		return io.EOF
+	}
+	return nil
+}
+
+// IdentityError says that the server is not who the client wants to talk to: it could not prove its key, its
+// certificate does not verify, or VerifyServer turned it down. It ends a handshake in step 4b.
+type IdentityError struct {
+	Key certs.PublicKey // that the server claimed
+	Err error
+}
+
+func (e *IdentityError) Error() string { return "the server's identity: " + e.Err.Error() }
+
+// Unwrap returns the reason.
+func (e *IdentityError) Unwrap() error { return e.Err }
+
+// HandshakeError says at which step of the specification a handshake ended, and why.
+type HandshakeError struct {
+	Step string    // "2" to "5", with "a" or "b" where the specification has branches
+	Code CloseCode // what the peer was told; 0 when it could not be told, or closed first
+	Err  error
+}
+
+func (e *HandshakeError) Error() string {
+	return "protocol: handshake step " + e.Step + ": " + e.Err.Error()
+}
+
+// Unwrap returns the reason.
+func (e *HandshakeError) Unwrap() error { return e.Err }

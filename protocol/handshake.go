@@ -1,0 +1,141 @@
+package protocol
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/gorilla/websocket"
+	"golang.org/x/crypto/nacl/box"
+
+	"culvert/certs"
+)
+
+// handshake runs one end of a handshake over w and returns what it agreed on.
+type handshake interface {
+	run(w *wire) (outcome, error)
+}
+
+// shake runs h within its time. On failure it tells the peer why, where that is possible, closes w and returns a
+// *HandshakeError.
+func shake(ctx context.Context, w *wire, timeout time.Duration, h handshake) (outcome, error) {
+	stop := w.limitTo(ctx, timeout)
+	o, err := h.run(w)
+	if cancelled := stop(); cancelled != nil {
+		var he *HandshakeError
+		if !errors.As(err, &he) {
+			he = &HandshakeError{Step: "6"}
+		}
+		return outcome{}, w.end(&HandshakeError{Step: he.Step, Err: cancelled})
+	}
+	if err == nil {
+		return o, nil
+	}
+	var he *HandshakeError
+	if errors.As(err, &he) && he.Code != 0 {
+		w.close(int(he.Code), he.Code.String(), err)
+		return outcome{}, w.err()
+	}
+	return outcome{}, w.end(err)
+}
+
+// receive reads the next handshake message. step is the specification's step that handles it.
+func receive(w *wire, step string, limit int) ([]byte, error) {
+	b, err := w.readMessage(websocket.TextMessage, nil, limit)
+	if err == nil {
+		return b, nil
+	}
+	if code := faultCode(err); code != 0 {
+		return nil, &HandshakeError{Step: step, Code: code, Err: err}
+	}
+	err = transportError("read", err)
+	if errors.Is(err, ErrTimeout) {
+		return nil, &HandshakeError{Step: step, Code: CloseTimeout, Err: err}
+	}
+	return nil, &HandshakeError{Step: step, Err: err}
+}
+
+// transmit sends a handshake message that the given step made.
+func transmit(w *wire, step string, message []byte) error {
+	if err := w.writeMessage(websocket.TextMessage, message); err != nil {
+		return &HandshakeError{Step: step, Err: err}
+	}
+	return nil
+}
+
+// sharedKey is NaCl box's key of the two ends, computed once for the two boxes of a handshake.
+type sharedKey [keySize]byte
+
+// newSharedKey refuses keys of low order: with those the result is the same for every secret key.
+func newSharedKey(own *certs.KeyPair, peer certs.PublicKey) (*sharedKey, error) {
+	if peer.IsLowOrder() {
+		return nil, ErrWeakKey
+	}
+	var k sharedKey
+	box.Precompute((*[keySize]byte)(&k), (*[keySize]byte)(&peer), own.Secret())
+	return &k, nil
+}
+
+func (k *sharedKey) seal(plaintext []byte, nonce [nonceSize]byte) []byte {
+	return box.SealAfterPrecomputation(nil, plaintext, (*[24]byte)(newNaclNonce(nonce)), (*[keySize]byte)(k))
+}
+
+// open returns ErrNotOpened when the box was not made by the peer for this nonce.
+func (k *sharedKey) open(sealed []byte, nonce [nonceSize]byte) ([]byte, error) {
+	b, ok := box.OpenAfterPrecomputation(nil, sealed, (*[24]byte)(newNaclNonce(nonce)), (*[keySize]byte)(k))
+	if !ok {
+		return nil, ErrNotOpened
+	}
+	return b, nil
+}
+
+// newSecrets draws a nonce, then a share key.
+func newSecrets(random io.Reader) (s secrets, err error) {
+	if _, err := io.ReadFull(random, s.nonce[:]); err != nil {
+		return s, fmt.Errorf("randomness: %w", err)
+	}
+	if _, err := io.ReadFull(random, s.shareKey[:]); err != nil {
+		return s, fmt.Errorf("randomness: %w", err)
+	}
+	return s, nil
+}
+
+// common holds the defaults that both configurations share.
+type common struct {
+	timeout    time.Duration
+	maxMessage int
+	random     io.Reader
+	now        func() time.Time
+}
+
+func withDefaults(timeout time.Duration, maxMessage int, random io.Reader, now func() time.Time) (common, error) {
+	c := common{timeout: timeout, maxMessage: maxMessage, random: random, now: now}
+	if timeout < 0 || maxMessage < 0 {
+		return c, errors.New("protocol: configuration: a negative Timeout or MaxMessage")
+	}
+	if c.timeout == 0 {
+		c.timeout = DefaultHandshakeTimeout
+	}
+	if c.maxMessage == 0 {
+		c.maxMessage = DefaultMaxMessage
+	}
+	if c.random == nil {
+		c.random = rand.Reader
+	}
+	if c.now == nil {
+		c.now = time.Now
+	}
+	return c, nil
+}
+
+// checkOwnCertificate makes sure that a configured certificate is about the configured key: a peer would refuse it
+// otherwise, with a less helpful word.
+func checkOwnCertificate(cert *certs.Certificate, key *certs.KeyPair) error {
+	if err := cert.VerifyKey(key.Public()); err != nil {
+		return fmt.Errorf("protocol: configuration: Cert does not go with Key: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,92 @@
+package protocol
+
+import (
+	"time"
+
+	"culvert/certs"
+)
+
+const (
+	// DefaultHandshakeTimeout bounds the whole handshake, from the first message to the last. The reference allows 2 s,
+	// which a slow link with a certificate of some size can miss; 10 s misses nobody who is there, and an attacker who
+	// holds connections open without shaking hands holds each for no longer.
+	DefaultHandshakeTimeout = 10 * time.Second
+
+	// DefaultMaxMessage is the largest payload of a record, in bytes, that a connection takes when its configuration
+	// says nothing. It is the least that interoperates with programs that send whole messages of 1 MiB.
+	DefaultMaxMessage = 1 << 20
+
+	// MaxSingleFrame is the largest record payload, in bytes, that travels as one WebSocket frame: 32 KiB of data with
+	// room for headers and small frames of the layer above. A larger record is split into frames by a client, and
+	// costs a second buffer in the system call of a server.
+	MaxSingleFrame = 40 << 10
+
+	// DefaultReplayCapacity is how many (client key, nonce) pairs a ReplayCache remembers at least; it holds up to twice
+	// as many, in about 6 MiB at most. At 100 handshakes a second that is 20 minutes and more.
+	DefaultReplayCapacity = 1 << 17
+)
+
+// Sizes of the handshake's parts, in bytes. The key sizes are those of NaCl box and secretbox.
+const (
+	keySize   = 32
+	nonceSize = 8 // of a handshake nonce; repeated three times it is a NaCl nonce
+
+	// secretsSize is the fixed beginning of an opened box: the sender's nonce and share key.
+	secretsSize = nonceSize + keySize
+
+	// maxTail bounds what may follow secretsSize besides a certificate: {"cert":,"requireCert":false} and the keys that
+	// a later version or an extension adds, a KEM ciphertext of 1.1 KiB as a JSON array for one.
+	maxTail = 8 << 10
+
+	// maxClientHello bounds a ClientHello, in bytes of JSON. The specification's fields need about 230; unknown keys are
+	// ignored, and one of those may hold a KEM public key of 1.2 KiB as a JSON array. It is the only message taken from
+	// somebody who has shown nothing, so the limit is close.
+	maxClientHello = 16 << 10
+
+	// maxClearPart bounds what a ServerHello or ClientReady holds beside its box: the key names, the public key, and
+	// unknown keys.
+	maxClearPart = 4 << 10
+
+	// jsonByte is the most that one byte takes in a JSON array of integers: three digits and a comma.
+	jsonByte = 4
+)
+
+// maxBox returns the largest box of a handshake message in the given version, in bytes. Only version 2 carries a
+// certificate.
+func maxBox(version int) int {
+	n := secretsSize + maxTail + boxOverhead
+	if version == Version2 {
+		n += certs.MaxCertificateSize
+	}
+	return n
+}
+
+// maxSealedMessage returns the largest ServerHello or ClientReady in the given version, in bytes of JSON: 53 KiB or
+// less in version 1, 309 KiB or less in version 2.
+func maxSealedMessage(version int) int {
+	return maxClearPart + jsonByte*maxBox(version)
+}
+
+const (
+	// closeTimeout bounds how long ending a connection takes: sending the close frame, and then waiting for the peer to
+	// close its side. A few round trips of the longest path.
+	closeTimeout = time.Second
+
+	// pongTimeout bounds the answer to a WebSocket ping. It is longer than gorilla's own second, since a full queue on a
+	// slow link may take longer, and a pong that times out costs the connection.
+	pongTimeout = 5 * time.Second
+
+	// maxCloseReason is the room for text in a WebSocket close frame: 125 bytes (RFC 6455, section 5.5) without the code.
+	maxCloseReason = 123
+
+	// readBufferSize is gorilla's read buffer in bytes: a record of the usual size arrives with one system call.
+	readBufferSize = MaxSingleFrame
+
+	// writeBufferSize is gorilla's write buffer in bytes. A sealed record of MaxSingleFrame fits, so that a client does
+	// not split it.
+	writeBufferSize = MaxSingleFrame + boxOverhead
+
+	// unmaskReadSize is the read buffer of a peer that does not mask, in bytes; others have none. Only headers and what
+	// arrives with them pass through it.
+	unmaskReadSize = 4 << 10
+)

@@ -1,0 +1,218 @@
+package protocol
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"culvert/certs"
+)
+
+// ServerConfig says who a server is and whom it admits. Server does not change it.
+type ServerConfig struct {
+	// Key is the server's pair.
+	Key *certs.KeyPair
+	// Cert enables version 2; without it only version 1 is spoken.
+	Cert *certs.Certificate
+	// CA must vouch for clients when RequireCert is set.
+	CA *certs.Certificate
+	// RequireCert demands a certificate of every client. It needs Cert, and turns version 1 off, in which a client has
+	// no way of showing one.
+	RequireCert bool
+	// Revoked lists client certificates to refuse; nil is none.
+	Revoked *certs.Revocations
+	// Admit decides in step 5, after everything else has been verified, whether the client may come in. Its error
+	// stays on this side; the client gets CloseNotAdmitted. Without Admit nobody is admitted.
+	Admit func(Peer) error
+	// Replay is shared by all connections of a server, and required.
+	Replay *ReplayCache
+	// PeerAddr is the client's address, as far as known. A client certificate that lists addresses must list it.
+	PeerAddr netip.Addr
+	// Timeout bounds the whole handshake; 0 is DefaultHandshakeTimeout.
+	Timeout time.Duration
+	// MaxMessage is the largest payload of a record in bytes, both ways; 0 is DefaultMaxMessage.
+	MaxMessage int
+	// Rand is the source of nonces and keys; nil is crypto/rand.
+	Rand io.Reader
+	// Now is the time for certificates; nil is time.Now.
+	Now func() time.Time
+}
+
+// Server shakes hands as the server and returns the secure context, in which the client has to write first. It owns ws
+// from now on, and has closed it when it returns an error. Apart from errors in cfg, an error is a *HandshakeError, and
+// wraps ErrReplay, ErrNotAdmitted, a *certs.VerifyError, ErrTimeout or ctx's error, a *RefusedError when the client
+// refused, and so on.
+func Server(ctx context.Context, ws *websocket.Conn, cfg ServerConfig) (*Conn, error) {
+	w := newWire(ws)
+	h, err := newServerHandshake(cfg)
+	if err != nil {
+		return nil, w.end(err)
+	}
+	o, err := shake(ctx, w, h.timeout, h)
+	if err != nil {
+		return nil, err
+	}
+	return newConn(w, o, h.maxMessage, false), nil
+}
+
+// serverHandshake is the server's side of the specification, a method a step. The steps take and give bytes; run
+// connects them.
+type serverHandshake struct {
+	common
+	cfg ServerConfig
+
+	shared *sharedKey // of step 3
+	own    secrets    // of step 3
+	client secrets    // of step 5
+	who    Peer
+}
+
+func newServerHandshake(cfg ServerConfig) (*serverHandshake, error) {
+	common, err := withDefaults(cfg.Timeout, cfg.MaxMessage, cfg.Rand, cfg.Now)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case cfg.Key == nil:
+		return nil, errors.New("protocol: configuration: no Key")
+	case cfg.Replay == nil:
+		return nil, errors.New("protocol: configuration: no Replay")
+	case cfg.RequireCert && (cfg.Cert == nil || cfg.CA == nil):
+		return nil, errors.New("protocol: configuration: RequireCert needs Cert and CA")
+	case cfg.Cert != nil:
+		err = checkOwnCertificate(cfg.Cert, cfg.Key)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &serverHandshake{common: common, cfg: cfg}, nil
+}
+
+func (h *serverHandshake) run(w *wire) (outcome, error) {
+	hello, err := receive(w, "3", maxClientHello)
+	if err != nil {
+		return outcome{}, err
+	}
+	answer, err := h.step3ServerHello(hello)
+	if err != nil {
+		return outcome{}, err
+	}
+	if err := transmit(w, "3", answer); err != nil {
+		return outcome{}, err
+	}
+	ready, err := receive(w, "5", maxSealedMessage(h.who.Version))
+	if err != nil {
+		return outcome{}, err
+	}
+	return h.step5VerifyClientReady(ready)
+}
+
+// step3ServerHello answers a ClientHello. The specification has no branch here; what cannot be answered is refused
+// like in step 5b.
+func (h *serverHandshake) step3ServerHello(message []byte) (answer []byte, err error) {
+	m, err := parseClientHello(message)
+	if err != nil {
+		return nil, h.reject3(messageCode(err), err)
+	}
+	switch {
+	case m.version == Version2 && h.cfg.Cert == nil:
+		return nil, h.reject3(CloseVersion, fmt.Errorf("%w: 2, and there is no certificate to show", ErrVersion))
+	case m.version == Version1 && h.cfg.RequireCert:
+		return nil, h.reject3(CloseVersion, fmt.Errorf("%w: 1, and %w", ErrVersion, ErrCertificateRequired))
+	}
+	h.who = Peer{Version: m.version, Key: m.publicKey, Addr: h.cfg.PeerAddr}
+	if h.shared, err = newSharedKey(h.cfg.Key, m.publicKey); err != nil {
+		return nil, h.reject3(CloseNotAdmitted, err)
+	}
+	// The client chose the nonce under which the answer is sealed, so each is used once.
+	if !h.cfg.Replay.add(m.publicKey, m.nonce) {
+		return nil, h.reject3(CloseReplayed, ErrReplay)
+	}
+	if h.own, err = newSecrets(h.random); err != nil {
+		return nil, h.reject3(CloseInternal, err)
+	}
+	plaintext := h.own.append(nil)
+	if m.version == Version2 {
+		plaintext = append(append(plaintext, `{"cert":`...), h.cfg.Cert.JSON()...)
+		plaintext = strconv.AppendBool(append(plaintext, `,"requireCert":`...), h.cfg.RequireCert)
+		plaintext = append(plaintext, '}')
+	}
+	reply := serverHello{version: m.version, publicKey: h.cfg.Key.Public(), box: h.shared.seal(plaintext, m.nonce)}
+	return reply.marshal(), nil
+}
+
+// reject3 ends the handshake before there was anything to verify: the caller closes the WebSocket with code.
+func (h *serverHandshake) reject3(code CloseCode, err error) error {
+	return &HandshakeError{Step: "3", Code: code, Err: err}
+}
+
+// step5VerifyClientReady verifies the client's last message and decides: grant5a or reject5b.
+func (h *serverHandshake) step5VerifyClientReady(message []byte) (outcome, error) {
+	m, err := parseClientReady(message, h.who.Version)
+	if err != nil {
+		return outcome{}, h.reject5b(messageCode(err), err)
+	}
+	opened, err := h.shared.open(m.box, h.own.nonce)
+	if err != nil {
+		return outcome{}, h.reject5b(CloseNotOpened, err)
+	}
+	client, tail, ok := parseSecrets(opened)
+	if !ok {
+		err := fmt.Errorf("ClientReady: %w: box of %d bytes", ErrBadMessage, len(opened))
+		return outcome{}, h.reject5b(CloseBadMessage, err)
+	}
+	h.client = client
+	if h.cfg.RequireCert {
+		if h.who.Cert, err = h.verifyCertificate(tail); err != nil {
+			return outcome{}, h.reject5b(CloseCertificate, err)
+		}
+	}
+	if h.cfg.Admit == nil {
+		return outcome{}, h.reject5b(CloseNotAdmitted, ErrNotAdmitted)
+	}
+	if err := h.cfg.Admit(h.who); err != nil {
+		return outcome{}, h.reject5b(CloseNotAdmitted, fmt.Errorf("%w: %w", ErrNotAdmitted, err))
+	}
+	return h.grant5a(), nil
+}
+
+// verifyCertificate checks that the CA vouches for the client's key and, when the certificate lists addresses, for the
+// address that it comes from.
+func (h *serverHandshake) verifyCertificate(tail []byte) (*certs.Certificate, error) {
+	if bytes.Equal(bytes.TrimSpace(tail), []byte("{}")) {
+		return nil, ErrCertificateRequired
+	}
+	cert, err := certs.ParseCertificate(tail)
+	if err != nil {
+		return nil, err
+	}
+	if err := cert.Verify(certs.VerifyOptions{CA: h.cfg.CA, Now: h.now(), Revoked: h.cfg.Revoked}); err != nil {
+		return nil, err
+	}
+	if err := cert.VerifyKey(h.who.Key); err != nil {
+		return nil, err
+	}
+	if len(cert.IPs()) > 0 {
+		if err := cert.VerifyAddr(h.cfg.PeerAddr); err != nil {
+			return nil, err
+		}
+	}
+	return cert, nil
+}
+
+// grant5a hands over to the secure context, which is step 6.
+func (h *serverHandshake) grant5a() outcome {
+	return outcome{suite: secretboxSuite{}, own: h.own, peer: h.client, who: h.who}
+}
+
+// reject5b ends the handshake: the caller closes the WebSocket with code.
+func (h *serverHandshake) reject5b(code CloseCode, err error) error {
+	return &HandshakeError{Step: "5b", Code: code, Err: err}
+}
