@@ -1,0 +1,10 @@
+// Package tunnel is culvert's two nodes. [Remote] is where the traffic comes out: an HTTP handler that upgrades requests
+// to WebSockets, admits their clients, and dials what the streams ask for. [Local] is the near end: it keeps one session
+// to a remote up and gives out connections through it, to a front door such as SOCKS5, to port forwards, or to standard
+// input and output.
+//
+//	Local:  client → forward or front door → DialContext → mux.Stream → session → protocol.Conn → WebSocket
+//	Remote: WebSocket → protocol.Conn → session → mux.Stream → target.go dials → relay.go copies
+//
+// The package knows nothing of flags or of the handshake's bytes. What a failure means is in its type: see errors.go.
+package tunnel

@@ -1,0 +1,105 @@
+package tunnel
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"syscall"
+
+	"culvert/protocol"
+	"culvert/tunnel/mux"
+)
+
+// ConnectError says at which step a session to the remote could not be had.
+type ConnectError struct {
+	Step Step
+	Err  error
+}
+
+func (e *ConnectError) Error() string { return fmt.Sprintf("%s: %v", e.Step, e.Err) }
+
+// Unwrap returns the cause.
+func (e *ConnectError) Unwrap() error { return e.Err }
+
+// StatusError says that the server answered the WebSocket upgrade with another HTTP status.
+type StatusError struct {
+	Code   int
+	Status string // as http.Response.Status
+}
+
+func (e *StatusError) Error() string { return fmt.Sprintf("the server answered %q", e.Status) }
+
+// ErrNoSession is returned for a new connection while the remote can't be reached.
+var ErrNoSession = errors.New("no session with the remote")
+
+// IsIdentityError says that the remote isn't who it should be: its key or certificate, or that of its TLS.
+func IsIdentityError(err error) bool {
+	var identity *protocol.IdentityError
+	var verification *tls.CertificateVerificationError
+	return errors.As(err, &identity) || errors.As(err, &verification)
+}
+
+// IsAdmissionError says that the remote does not admit this client.
+func IsAdmissionError(err error) bool {
+	if errors.Is(err, protocol.ErrCertificateRequired) {
+		return true
+	}
+	var refused *protocol.RefusedError
+	if !errors.As(err, &refused) {
+		return false
+	}
+	switch refused.Code {
+	case protocol.CloseNotAdmitted, protocol.CloseCertificate, protocol.CloseVersion:
+		return true
+	}
+	return false
+}
+
+// isFinal says that trying again can't help.
+func isFinal(err error) bool { return IsIdentityError(err) || IsAdmissionError(err) }
+
+// dialCode translates why a target was not reached into the session's code.
+func dialCode(err error) mux.Code {
+	var dns *net.DNSError
+	var timeout net.Error
+	switch {
+	case errors.As(err, &dns) && dns.IsNotFound:
+		return mux.CodeNameNotFound
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return mux.CodeRefused
+	case errors.Is(err, syscall.EHOSTUNREACH):
+		return mux.CodeHostUnreach
+	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EADDRNOTAVAIL):
+		return mux.CodeNetUnreach
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded),
+		errors.As(err, &timeout) && timeout.Timeout():
+		return mux.CodeTimeout
+	case errors.Is(err, errBadTarget):
+		return mux.CodeBadTarget
+	}
+	return mux.CodeDialFailed
+}
+
+// plainCause drops the layers of package net from an error, which repeat addresses that a person has just been told.
+func plainCause(err error) error {
+	var op *net.OpError
+	var unknown x509.UnknownAuthorityError
+	switch {
+	case errors.As(err, &unknown):
+		return unknown
+	case errors.As(err, &op) && op.Err != nil:
+		var sys *os.SyscallError
+		if errors.As(op.Err, &sys) {
+			return sys.Err
+		}
+		return op.Err
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return errors.New("the connection was closed")
+	}
+	return err
+}

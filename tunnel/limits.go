@@ -1,0 +1,44 @@
+package tunnel
+
+import "time"
+
+const (
+	// connectTimeout bounds one attempt to reach the remote, from the name's lookup to the session's hello.
+	connectTimeout = 30 * time.Second
+
+	// openWait bounds how long a new connection waits for a session while there is none, so that a short reconnect is
+	// not seen by the user.
+	openWait = 10 * time.Second
+
+	// backoffMin and backoffMax bound the pause before a further attempt to reconnect. The first attempt after a session
+	// that stood for steadyAfter comes at once.
+	backoffMin  = 500 * time.Millisecond
+	backoffMax  = 30 * time.Second
+	steadyAfter = 10 * time.Second
+
+	// DrainTimeout is how long a node that was told to stop waits for its streams to end.
+	DrainTimeout = 5 * time.Second
+
+	// dialTimeout bounds how long the remote tries to reach a target. It is below the time that browsers wait.
+	dialTimeout = 20 * time.Second
+
+	// DefaultMaxSessions bounds the sessions of a remote.
+	DefaultMaxSessions = 1024
+
+	// maxHandshakes bounds the clients of a remote that have not been admitted yet; one more gets status 503. Each holds
+	// some 100 KiB of buffers for the handshake's timeout at most.
+	maxHandshakes = 256
+
+	// maxForwardConns bounds the connections of a port forward; one more waits in the listener's queue.
+	maxForwardConns = 16 << 10
+
+	// acceptPauseMin and acceptPauseMax bound the pause after accepting has failed, for want of descriptors for example.
+	acceptPauseMin = 5 * time.Millisecond
+	acceptPauseMax = time.Second
+
+	// headerTimeout bounds how long an HTTP client of the remote may take for its request.
+	headerTimeout = 10 * time.Second
+
+	// maxHeaderBytes bounds an HTTP request's header at the remote.
+	maxHeaderBytes = 16 << 10
+)

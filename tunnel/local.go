@@ -1,0 +1,245 @@
+package tunnel
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"culvert/certs"
+	"culvert/protocol"
+	"culvert/tunnel/mux"
+
+	"github.com/rs/zerolog"
+)
+
+// LocalConfig says how a Local reaches its remote. Address, Key and VerifyRemote or CA are required.
+type LocalConfig struct {
+	Address Address
+	Key     *certs.KeyPair
+
+	// VerifyRemote says whether the remote is who it should be: a pin or the file of known remotes. It is called in
+	// every handshake, also of version 2, after the certificate has been verified. Its error is final.
+	VerifyRemote func(protocol.Peer) error
+
+	// CA makes the handshake one of version 2: the remote must show a certificate of this CA. Cert is what this side
+	// shows when the remote requires one.
+	CA   *certs.Certificate
+	Cert *certs.Certificate
+
+	TLS    *tls.Config // for wss://; nil for the system's roots
+	Header http.Header // sent with the WebSocket upgrade
+
+	// HandshakeTimeout bounds the handshake; 0 means protocol.DefaultHandshakeTimeout.
+	HandshakeTimeout time.Duration
+
+	// Keepalive is how long the carrier may be idle before a ping; 0 means mux.DefaultKeepalive, negative never.
+	Keepalive time.Duration
+
+	// Log gets what happens to the session. The zero value is silent.
+	Log zerolog.Logger
+
+	// OnProgress, when set, is told of each step of each attempt to connect.
+	OnProgress func(Progress)
+}
+
+func (c *LocalConfig) connector() *connector {
+	client := protocol.ClientConfig{
+		Version:      protocol.Version1,
+		Key:          c.Key,
+		VerifyServer: c.VerifyRemote,
+		Timeout:      c.HandshakeTimeout,
+		MaxMessage:   mux.MaxRecordSize,
+	}
+	if c.CA != nil {
+		client.Version, client.CA, client.Cert = protocol.Version2, c.CA, c.Cert
+	}
+	return &connector{
+		address:    c.Address,
+		client:     client,
+		tls:        c.TLS,
+		header:     c.Header,
+		session:    mux.Config{Keepalive: c.Keepalive},
+		onProgress: c.OnProgress,
+	}
+}
+
+// Local is the near end of a tunnel. It keeps one session to its remote up while Run runs. All methods may be called
+// concurrently.
+type Local struct {
+	cfg       LocalConfig
+	connector *connector
+
+	mu      sync.Mutex
+	current *connection
+	changed chan struct{} // closed and replaced when current or err changes
+	err     error         // why there will be no session any more
+}
+
+// NewLocal makes a Local. It connects when Run is called.
+func NewLocal(cfg LocalConfig) *Local {
+	return &Local{cfg: cfg, connector: cfg.connector(), changed: make(chan struct{})}
+}
+
+// Run connects and stays connected until ctx is done; then it drains and closes the session and returns nil. When the
+// first attempt fails, or a later one because the remote isn't who it should be or does not admit this client, it
+// returns that *ConnectError.
+func (l *Local) Run(ctx context.Context) error {
+	conn, err := l.connector.connect(ctx)
+	pause := time.Duration(0)
+	for err == nil {
+		began := time.Now()
+		l.set(conn, nil)
+		l.logConnected(conn)
+		select {
+		case <-ctx.Done():
+			l.shutdown(conn.session)
+			l.set(nil, net.ErrClosed)
+			return nil
+		case <-conn.session.Done():
+		}
+		cause := conn.session.Wait()
+		l.set(nil, nil)
+		l.cfg.Log.Warn().Err(cause).Dur("after", time.Since(began)).Msg("session lost")
+		if isFinal(cause) {
+			err = &ConnectError{StepSession, cause}
+			break
+		}
+		if time.Since(began) >= steadyAfter {
+			pause = 0
+		}
+		conn, err = l.reconnect(ctx, &pause)
+	}
+	l.set(nil, err)
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// reconnect tries until there is a session, a final error, or ctx is done. The pause grows with every attempt, also from
+// one call to the next, until a session has stood for a while.
+func (l *Local) reconnect(ctx context.Context, pause *time.Duration) (*connection, error) {
+	for {
+		if *pause > 0 {
+			wait := *pause/2 + rand.N(*pause/2+1) // so that clients of a remote that restarts don't all come at once
+			timer := time.NewTimer(wait)
+			select {
+			case <-timer.C:
+			case <-ctx.Done():
+				timer.Stop()
+				return nil, context.Cause(ctx)
+			}
+		}
+		*pause = min(max(2**pause, backoffMin), backoffMax)
+		conn, err := l.connector.connect(ctx)
+		if err == nil || isFinal(err) || ctx.Err() != nil {
+			return conn, err
+		}
+		l.cfg.Log.Warn().Err(err).Dur("retry_within", *pause).Msg("remote can't be reached")
+	}
+}
+
+func (l *Local) logConnected(conn *connection) {
+	l.cfg.Log.Info().
+		Stringer("remote", l.cfg.Address).
+		Int("version", conn.state.Version).
+		Str("suite", conn.state.Suite).
+		Bool("forward_secrecy", conn.state.ForwardSecrecy).
+		Stringer("key", conn.state.Peer.Key).
+		Msg("session up")
+}
+
+// shutdown gives the streams a while to end.
+func (l *Local) shutdown(session *mux.Session) {
+	if n := session.Stats().Streams; n > 0 {
+		l.cfg.Log.Info().Int("streams", n).Dur("at_most", DrainTimeout).Msg("draining")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), DrainTimeout)
+	defer cancel()
+	if err := session.Drain(ctx); err != nil {
+		l.cfg.Log.Warn().Int("streams", session.Stats().Streams).Msg("streams cut short")
+	}
+	session.Close()
+}
+
+func (l *Local) set(conn *connection, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.current, l.err = conn, err
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+// WaitSession waits until there is a session. The error is Run's when Run has ended.
+func (l *Local) WaitSession(ctx context.Context) (protocol.State, error) {
+	conn, err := l.wait(ctx)
+	if err != nil {
+		return protocol.State{}, err
+	}
+	return conn.state, nil
+}
+
+func (l *Local) wait(ctx context.Context) (*connection, error) {
+	for {
+		l.mu.Lock()
+		conn, err, changed := l.current, l.err, l.changed
+		l.mu.Unlock()
+		if conn != nil || err != nil {
+			return conn, err
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// DialContext opens a connection through the tunnel. The network must be "tcp"; the address is host:port, and a name is
+// resolved at the remote. While there is no session it waits for one, for 10 s at most. An error is a *mux.OpenError when
+// the remote has refused.
+func (l *Local) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	if network != "tcp" {
+		return nil, net.UnknownNetworkError(network)
+	}
+	stream, err := l.open(ctx, mux.Target{Kind: mux.StreamTCP, Address: address})
+	if err != nil {
+		return nil, err // not a typed nil
+	}
+	return stream, nil
+}
+
+func (l *Local) open(ctx context.Context, target mux.Target) (*mux.Stream, error) {
+	waitCtx, cancel := context.WithTimeoutCause(ctx, openWait, ErrNoSession)
+	conn, err := l.wait(waitCtx)
+	cancel()
+	if err != nil {
+		return nil, err
+	}
+	return conn.session.Open(ctx, target)
+}
+
+// Ping measures the round trip to the remote.
+func (l *Local) Ping(ctx context.Context) (time.Duration, error) {
+	conn, err := l.wait(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return conn.session.Ping(ctx)
+}
+
+// Connect makes one session, only to see whether it can be had, and closes it. The round trip is 0 when the remote could
+// not be asked.
+func Connect(ctx context.Context, cfg LocalConfig) (state protocol.State, roundTrip time.Duration, err error) {
+	conn, err := cfg.connector().connect(ctx)
+	if err != nil {
+		return protocol.State{}, 0, err
+	}
+	roundTrip, err = conn.session.Ping(ctx)
+	return conn.state, roundTrip, errors.Join(err, conn.session.Close())
+}

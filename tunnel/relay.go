@@ -1,0 +1,109 @@
+package tunnel
+
+import (
+	"context"
+	"io"
+	"net"
+	"sync"
+
+	"culvert/tunnel/mux"
+)
+
+// relay copies between a stream and a connection until both directions have ended, and closes both. An end of file is
+// passed on as a half-close, so that the other direction lives on. A side that is cut short cuts the other short too: a
+// download that breaks off must be seen to break off. When ctx ends, both are cut. It returns nil when both directions
+// ended with an end of file.
+func relay(ctx context.Context, stream *mux.Stream, conn net.Conn) error {
+	stop := context.AfterFunc(ctx, func() {
+		stream.Reset(mux.CodeAborted)
+		abort(conn)
+	})
+	defer stop()
+	var inward error
+	var wg sync.WaitGroup
+	wg.Go(func() { inward = copyFromStream(conn, stream) })
+	outward := copyToStream(stream, conn)
+	wg.Wait()
+	if inward == nil && outward == nil {
+		stream.Close()
+		conn.Close()
+		return nil
+	}
+	stream.Reset(mux.CodeAborted)
+	abort(conn)
+	if outward != nil {
+		return outward
+	}
+	return inward
+}
+
+// copyFromStream copies to conn. When the stream was cut short, conn is too, at once: its own reader may wait for ever.
+// When conn takes no more, its other direction ends soon by itself and may still bring data, so it is left alone.
+func copyFromStream(conn net.Conn, stream *mux.Stream) error {
+	w := &watchedWriter{w: conn}
+	_, err := stream.WriteTo(w)
+	switch {
+	case err == nil:
+		return closeWrite(conn)
+	case w.err == nil:
+		abort(conn)
+	}
+	return err
+}
+
+// copyToStream copies from conn, and treats its ends as copyFromStream does.
+func copyToStream(stream *mux.Stream, conn net.Conn) error {
+	r := &watchedReader{r: conn}
+	_, err := stream.ReadFrom(r)
+	switch {
+	case err == nil:
+		return stream.CloseWrite()
+	case r.err != nil:
+		stream.Reset(mux.CodeAborted)
+	}
+	return err
+}
+
+// watchedWriter and watchedReader tell which side of a copy has failed.
+type watchedWriter struct {
+	w   io.Writer
+	err error
+}
+
+func (w *watchedWriter) Write(p []byte) (int, error) {
+	n, err := w.w.Write(p)
+	if err != nil {
+		w.err = err
+	}
+	return n, err
+}
+
+type watchedReader struct {
+	r   io.Reader
+	err error // other than io.EOF
+}
+
+func (r *watchedReader) Read(p []byte) (int, error) {
+	n, err := r.r.Read(p)
+	if err != nil && err != io.EOF {
+		r.err = err
+	}
+	return n, err
+}
+
+// closeWrite half-closes a connection that can be half-closed, and closes any other: its peer could not learn of the end
+// in any other way.
+func closeWrite(conn net.Conn) error {
+	if c, ok := conn.(interface{ CloseWrite() error }); ok {
+		return c.CloseWrite()
+	}
+	return conn.Close()
+}
+
+// abort closes a connection so that its peer sees it cut short: with a TCP reset where it is TCP.
+func abort(conn net.Conn) {
+	if c, ok := conn.(interface{ SetLinger(int) error }); ok {
+		c.SetLinger(0)
+	}
+	conn.Close()
+}

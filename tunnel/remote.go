@@ -1,0 +1,349 @@
+package tunnel
+
+import (
+	"context"
+	"errors"
+	stdlog "log"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"culvert/certs"
+	"culvert/protocol"
+	"culvert/tunnel/mux"
+
+	"github.com/rs/zerolog"
+)
+
+// RemoteConfig says who a Remote is and how much it takes. An Identity with a key is required, and a Trust that admits
+// somebody.
+type RemoteConfig struct {
+	Identity Identity
+	Trust    Trust
+	Path     string // of the WebSocket, "/" when empty; other paths are not found
+
+	MaxSessions int // 0 means DefaultMaxSessions
+	MaxStreams  int // of one session; 0 means mux.DefaultMaxStreams
+
+	Log zerolog.Logger // the zero value is silent
+}
+
+// Identity is what a Remote shows its clients.
+type Identity struct {
+	Key  *certs.KeyPair
+	Cert *certs.Certificate // enables version 2 of the handshake; must be for Key
+}
+
+// Trust says which clients a Remote admits. Each condition that is given must hold.
+type Trust struct {
+	// Authorized, when set, must list the client's key.
+	Authorized *certs.AuthorizedKeys
+
+	// RequireCert makes the client show a certificate of CA, which only version 2 of the handshake can.
+	RequireCert bool
+	CA          *certs.Certificate
+	Revoked     *certs.Revocations
+
+	// Anyone admits every client that meets the conditions above, and there need be none.
+	Anyone bool
+}
+
+// ErrNobodyAdmitted says that a Trust would admit nobody.
+var ErrNobodyAdmitted = errors.New("no client could be admitted")
+
+// check refuses a Trust that admits nobody, or that asks for certificates of no CA.
+func (t *Trust) check() error {
+	if t.RequireCert && t.CA == nil {
+		return errors.New("a client certificate is required, but no CA is given")
+	}
+	if t.Authorized == nil && !t.RequireCert && !t.Anyone {
+		return ErrNobodyAdmitted
+	}
+	return nil
+}
+
+var (
+	errKeyNotListed = errors.New("key not listed")
+	errNoCert       = errors.New("no certificate")
+	errRestricted   = errors.New("the key's line restricts its targets, which this version can't enforce")
+)
+
+// admit decides on a client whose certificate, if it showed one, has been verified.
+func (t *Trust) admit(peer protocol.Peer) error {
+	if t.RequireCert && peer.Cert == nil {
+		return errNoCert
+	}
+	if t.Authorized != nil {
+		entry, ok := t.Authorized.Lookup(peer.Key)
+		switch {
+		case !ok:
+			return errKeyNotListed
+		case entry.Allow != nil:
+			return errRestricted
+		}
+	}
+	return nil
+}
+
+// Remote is the node where the traffic comes out. It is an http.Handler; Serve serves it on listeners.
+type Remote struct {
+	cfg        RemoteConfig
+	replay     *protocol.ReplayCache
+	handshakes chan struct{} // a token for each client that is not admitted yet
+
+	ctx     context.Context // ends all work at once
+	stop    context.CancelFunc
+	serving sync.WaitGroup // calls of ServeHTTP
+
+	mu       sync.Mutex // guards all below
+	identity Identity
+	trust    Trust
+	draining bool
+	sessions map[*mux.Session]protocol.Peer
+}
+
+// NewRemote makes a Remote. Close ends it.
+func NewRemote(cfg RemoteConfig) (*Remote, error) {
+	if err := cfg.Trust.check(); err != nil {
+		return nil, err
+	}
+	if cfg.Path == "" {
+		cfg.Path = "/"
+	}
+	if cfg.MaxSessions == 0 {
+		cfg.MaxSessions = DefaultMaxSessions
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	return &Remote{
+		cfg:        cfg,
+		replay:     protocol.NewReplayCache(protocol.DefaultReplayCapacity),
+		handshakes: make(chan struct{}, maxHandshakes),
+		ctx:        ctx,
+		stop:       stop,
+		identity:   cfg.Identity,
+		trust:      cfg.Trust,
+		sessions:   make(map[*mux.Session]protocol.Peer),
+	}, nil
+}
+
+// Reload replaces what later clients are shown and who is admitted, and ends the sessions of those who no longer are.
+func (r *Remote) Reload(identity Identity, trust Trust) error {
+	if err := trust.check(); err != nil {
+		return err
+	}
+	var ended []*mux.Session
+	r.mu.Lock()
+	r.identity, r.trust = identity, trust
+	for session, peer := range r.sessions {
+		if err := r.readmit(trust, peer); err != nil {
+			r.cfg.Log.Info().Err(err).Stringer("client", peer.Key).Msg("client no longer admitted")
+			ended = append(ended, session)
+		}
+	}
+	r.mu.Unlock()
+	for _, session := range ended {
+		session.CloseWith(mux.CodeNotAllowed, "no longer admitted")
+	}
+	return nil
+}
+
+// readmit decides on a client whose certificate was verified under another Trust.
+func (r *Remote) readmit(trust Trust, peer protocol.Peer) error {
+	if trust.RequireCert && peer.Cert != nil {
+		if err := peer.Cert.Verify(certs.VerifyOptions{CA: trust.CA, Now: time.Now(), Revoked: trust.Revoked}); err != nil {
+			return err
+		}
+	}
+	return trust.admit(peer)
+}
+
+// ServeHTTP upgrades a request to a WebSocket and serves its session until that ends.
+func (r *Remote) ServeHTTP(w http.ResponseWriter, request *http.Request) {
+	if request.URL.Path != r.cfg.Path {
+		http.NotFound(w, request)
+		return
+	}
+	r.mu.Lock()
+	refuse := r.draining || len(r.sessions) >= r.cfg.MaxSessions
+	if !refuse {
+		r.serving.Add(1)
+		defer r.serving.Done()
+	}
+	r.mu.Unlock()
+	if !refuse {
+		select {
+		case r.handshakes <- struct{}{}:
+		default:
+			refuse = true
+		}
+	}
+	if refuse {
+		http.Error(w, "busy", http.StatusServiceUnavailable)
+		return
+	}
+	session, state, err := r.shakeHands(w, request)
+	<-r.handshakes
+	log := r.cfg.Log.With().Str("from", request.RemoteAddr).Logger()
+	if err != nil {
+		log.Info().Err(err).Msg("client refused")
+		return
+	}
+	r.serveSession(session, state, log)
+}
+
+// shakeHands makes a session of a request, or answers it with an error.
+func (r *Remote) shakeHands(w http.ResponseWriter, request *http.Request) (*mux.Session, protocol.State, error) {
+	ws, err := protocol.Upgrade(w, request)
+	if err != nil {
+		return nil, protocol.State{}, err
+	}
+	r.mu.Lock()
+	identity, trust := r.identity, r.trust
+	r.mu.Unlock()
+	cfg := protocol.ServerConfig{
+		Key:         identity.Key,
+		Cert:        identity.Cert,
+		CA:          trust.CA,
+		RequireCert: trust.RequireCert,
+		Revoked:     trust.Revoked,
+		Admit:       trust.admit,
+		Replay:      r.replay,
+		MaxMessage:  mux.MaxRecordSize,
+	}
+	if addr, err := netip.ParseAddrPort(request.RemoteAddr); err == nil {
+		cfg.PeerAddr = addr.Addr().Unmap()
+	}
+	conn, err := protocol.Server(r.ctx, ws, cfg)
+	if err != nil {
+		return nil, protocol.State{}, err
+	}
+	session, err := mux.NewServer(r.ctx, conn, mux.Config{MaxStreams: r.cfg.MaxStreams})
+	return session, conn.State(), err
+}
+
+// serveSession answers the session's streams until it ends.
+func (r *Remote) serveSession(session *mux.Session, state protocol.State, log zerolog.Logger) {
+	log = log.With().Stringer("client", state.Peer.Key).Logger()
+	if !r.addSession(session, state.Peer) {
+		session.CloseWith(mux.CodeDraining, "")
+		return
+	}
+	log.Info().Int("version", state.Version).Str("suite", state.Suite).
+		Bool("forward_secrecy", state.ForwardSecrecy).Msg("session up")
+	ctx, cancel := context.WithCancel(r.ctx)
+	var streams sync.WaitGroup
+	for {
+		stream, err := session.Accept(ctx)
+		if err != nil {
+			break
+		}
+		streams.Go(func() { r.serveStream(ctx, stream, log) })
+	}
+	cancel() // dials that are under way
+	session.Close()
+	streams.Wait()
+	r.removeSession(session)
+	log.Info().Err(endOf(session)).Msg("session ended")
+}
+
+// endOf returns why a session ended, nil when it was meant to.
+func endOf(session *mux.Session) error {
+	err := session.Err()
+	var closed *mux.CloseError
+	if errors.Is(err, mux.ErrSessionClosed) || (errors.As(err, &closed) && closed.Code == mux.CodeDone) {
+		return nil
+	}
+	return err
+}
+
+// serveStream reaches the stream's target and joins the two. The context ends with the session.
+func (r *Remote) serveStream(ctx context.Context, stream *mux.Stream, log zerolog.Logger) {
+	log = log.With().Str("target", stream.Target().Address).Logger()
+	conn, err := dialTarget(ctx, stream.Target())
+	if err != nil {
+		code := dialCode(err)
+		log.Debug().Err(err).Stringer("code", code).Msg("target not reached")
+		stream.Refuse(code, "")
+		return
+	}
+	if err := stream.Confirm(); err != nil {
+		abort(conn)
+		return
+	}
+	err = relay(ctx, stream, conn)
+	log.Debug().Err(err).Msg("stream ended")
+}
+
+// addSession fails once the remote drains, or when there are too many.
+func (r *Remote) addSession(session *mux.Session, peer protocol.Peer) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.draining || len(r.sessions) >= r.cfg.MaxSessions {
+		return false
+	}
+	r.sessions[session] = peer
+	return true
+}
+
+func (r *Remote) removeSession(session *mux.Session) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.sessions, session)
+}
+
+// Sessions returns the number of sessions.
+func (r *Remote) Sessions() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.sessions)
+}
+
+// Shutdown takes no new clients, tells the sessions to drain, waits until they have no streams or ctx is done, and ends
+// the rest. All the Remote's goroutines have ended when it returns.
+func (r *Remote) Shutdown(ctx context.Context) {
+	r.mu.Lock()
+	r.draining = true
+	var drains sync.WaitGroup
+	for session := range r.sessions {
+		drains.Go(func() {
+			session.Drain(ctx)
+			session.Close()
+		})
+	}
+	r.mu.Unlock()
+	drains.Wait()
+	r.stop()
+	r.serving.Wait()
+}
+
+// Serve serves HTTP on the listeners until ctx is done or one fails, then shuts down within DrainTimeout.
+func (r *Remote) Serve(ctx context.Context, listeners ...net.Listener) error {
+	server := &http.Server{
+		Handler:           r,
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       headerTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          stdlog.New(r.cfg.Log, "", 0),
+	}
+	failed := make(chan error, len(listeners))
+	var serving sync.WaitGroup
+	for _, ln := range listeners {
+		serving.Go(func() { failed <- server.Serve(ln) })
+	}
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	drainCtx, cancel := context.WithTimeout(context.Background(), DrainTimeout)
+	defer cancel()
+	for _, ln := range listeners {
+		ln.Close()
+	}
+	r.Shutdown(drainCtx)
+	server.Close() // connections that never became WebSockets
+	serving.Wait()
+	return err
+}
