@@ -47,59 +47,62 @@ func enterToy(t *testing.T) {
 	t.Setenv("GOWORK", "off")
 }
 
+// runs are what go test is run with in the toy module, and what must come of it.
+var runs = []struct {
+	name   string
+	args   []string
+	status int
+	last   string
+	has    []string
+	hasNot []string
+}{
+	{
+		name: "pass", args: []string{"./pass"}, status: 0,
+		last: "2 passed, 0 failed, 0 skipped", has: []string{"ok    toy/pass"}, hasNot: []string{"quiet"},
+	},
+	{
+		name: "no test files", args: []string{"./pass", "./empty"}, status: 0,
+		last: "2 passed, 0 failed, 0 skipped", has: []string{"-     toy/empty  no test files"},
+	},
+	{
+		name: "fail", args: []string{"./pass", "./fail"}, status: 1,
+		last:   "3 passed, 1 failed, 0 skipped",
+		has:    []string{"FAIL  toy/fail TestA\n", "one is not two", "FAIL  toy/fail  ", "1 of 2 failed"},
+		hasNot: []string{"quiet", "=== RUN"},
+	},
+	{
+		name: "skip", args: []string{"./skip"}, status: 1,
+		last: "1 passed, 0 failed, 1 skipped", has: []string{"SKIP  toy/skip TestA/sub\n", "no browser"},
+	},
+	{
+		name: "panic", args: []string{"./panic"}, status: 1,
+		last: "1 passed, 1 failed, 0 skipped", has: []string{"toy/panic TestB", "out of cheese"},
+	},
+	{
+		name: "does not build", args: []string{"-vet=off", "./build"}, status: 1,
+		last: "0 passed, 1 failed, 0 skipped", has: []string{"undefined: undefined", "FAIL  toy/build"},
+	},
+	{
+		name: "TestMain fails", args: []string{"./main"}, status: 1,
+		last: "1 passed, 1 failed, 0 skipped", has: []string{"found a leak", "FAIL  toy/main\n"},
+	},
+	{
+		name: "time limit", args: []string{"-timeout=100ms", "./timeout"}, status: 1,
+		last: "1 passed, 1 failed, 0 skipped", has: []string{"toy/timeout TestB", "waits", "timed out after 100ms"},
+	},
+	{
+		name: "nothing ran", args: []string{"-run=NoSuchTest", "./pass"}, status: 1,
+		last: "0 passed, 0 failed, 0 skipped", has: []string{"no test ran"},
+	},
+	{
+		name: "wrong flag", args: []string{"-count=many"}, status: 2,
+		last: "0 passed, 1 failed, 0 skipped", has: []string{"go test itself, with status 2"},
+	},
+}
+
 func TestRun(t *testing.T) {
 	enterToy(t)
-	for _, tt := range []struct {
-		name   string
-		args   []string
-		status int
-		last   string
-		has    []string
-		hasNot []string
-	}{
-		{
-			name: "pass", args: []string{"./pass"}, status: 0,
-			last: "2 passed, 0 failed, 0 skipped", has: []string{"ok    toy/pass"}, hasNot: []string{"quiet"},
-		},
-		{
-			name: "no test files", args: []string{"./pass", "./empty"}, status: 0,
-			last: "2 passed, 0 failed, 0 skipped", has: []string{"-     toy/empty  no test files"},
-		},
-		{
-			name: "fail", args: []string{"./pass", "./fail"}, status: 1,
-			last:   "3 passed, 1 failed, 0 skipped",
-			has:    []string{"FAIL  toy/fail TestA\n", "one is not two", "FAIL  toy/fail  ", "1 of 2 failed"},
-			hasNot: []string{"quiet", "=== RUN"},
-		},
-		{
-			name: "skip", args: []string{"./skip"}, status: 1,
-			last: "1 passed, 0 failed, 1 skipped", has: []string{"SKIP  toy/skip TestA/sub\n", "no browser"},
-		},
-		{
-			name: "panic", args: []string{"./panic"}, status: 1,
-			last: "1 passed, 1 failed, 0 skipped", has: []string{"toy/panic TestB", "out of cheese"},
-		},
-		{
-			name: "does not build", args: []string{"-vet=off", "./build"}, status: 1,
-			last: "0 passed, 1 failed, 0 skipped", has: []string{"undefined: undefined", "FAIL  toy/build"},
-		},
-		{
-			name: "TestMain fails", args: []string{"./main"}, status: 1,
-			last: "1 passed, 1 failed, 0 skipped", has: []string{"found a leak", "FAIL  toy/main\n"},
-		},
-		{
-			name: "time limit", args: []string{"-timeout=100ms", "./timeout"}, status: 1,
-			last: "1 passed, 1 failed, 0 skipped", has: []string{"toy/timeout TestB", "waits", "timed out after 100ms"},
-		},
-		{
-			name: "nothing ran", args: []string{"-run=NoSuchTest", "./pass"}, status: 1,
-			last: "0 passed, 0 failed, 0 skipped", has: []string{"no test ran"},
-		},
-		{
-			name: "wrong flag", args: []string{"-count=many"}, status: 2,
-			last: "0 passed, 1 failed, 0 skipped", has: []string{"go test itself, with status 2"},
-		},
-	} {
+	for _, tt := range runs {
 		t.Run(tt.name, func(t *testing.T) {
 			var out, stderr bytes.Buffer
 			status, err := run(t.Context(), tt.args, time.Hour, &out, &stderr)
