@@ -1,0 +1,73 @@
+package protocol
+
+import (
+	"encoding/binary"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"culvert/certs"
+)
+
+func nonceOf(n int) (b [nonceSize]byte) {
+	binary.LittleEndian.PutUint64(b[:], uint64(n))
+	return b
+}
+
+func TestReplayCacheKnowsKeyAndNonce(t *testing.T) {
+	c := NewReplayCache(0)
+	a, b := certs.PublicKey{1}, certs.PublicKey{2}
+	steps := []struct {
+		key   certs.PublicKey
+		nonce int
+		fresh bool
+	}{{a, 1, true}, {a, 1, false}, {a, 2, true}, {b, 1, true}, {b, 1, false}, {a, 2, false}}
+	for i, s := range steps {
+		if got := c.add(s.key, nonceOf(s.nonce)); got != s.fresh {
+			t.Errorf("step %d: got %v, want %v", i, got, s.fresh)
+		}
+	}
+}
+
+// TestReplayCacheBound checks both promises at each size: the last capacity pairs are known, and never more than twice
+// as many are held.
+func TestReplayCacheBound(t *testing.T) {
+	const capacity = 50
+	c := NewReplayCache(capacity)
+	key := certs.PublicKey{1}
+	for n := range 10 * capacity {
+		if !c.add(key, nonceOf(n)) {
+			t.Fatalf("pair %d is taken for an old one", n)
+		}
+		if held := len(c.younger) + len(c.older); held > 2*capacity {
+			t.Fatalf("%d pairs are held, the bound is %d", held, 2*capacity)
+		}
+		for old := max(0, n-capacity+1); old <= n; old++ {
+			if c.add(key, nonceOf(old)) {
+				t.Fatalf("after pair %d, pair %d is forgotten", n, old)
+			}
+		}
+	}
+	if !c.add(key, nonceOf(0)) {
+		t.Fatal("pair 0 is still held after 500 others")
+	}
+}
+
+func TestReplayCacheConcurrent(t *testing.T) {
+	c := NewReplayCache(0)
+	var fresh atomic.Int64
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for n := range 1000 {
+				if c.add(certs.PublicKey{}, nonceOf(n)) {
+					fresh.Add(1)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if fresh.Load() != 1000 {
+		t.Fatalf("%d pairs were new, want 1000", fresh.Load())
+	}
+}
