@@ -1,8 +1,12 @@
 package certs
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
+	"os"
+	"os/exec"
 	"testing"
 	"time"
 
@@ -10,7 +14,45 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if task := os.Getenv(childTask); task != "" {
+		os.Exit(runChild(task, os.Args[1:]))
+	}
 	goleak.VerifyTestMain(m)
+}
+
+// childTask is the environment variable that makes the test binary do one of childTasks instead of running tests.
+const childTask = "CULVERT_CERTS_TEST_CHILD"
+
+// childTasks are what tests have other processes do. What a task returns is printed.
+var childTasks = map[string]func(args []string) (string, error){
+	"load":        childLoad,
+	"add":         childAdd,
+	"write short": childWriteShort,
+	"add short":   childAddShort,
+}
+
+func runChild(task string, args []string) int {
+	out, err := childTasks[task](args)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	fmt.Println(out)
+	return 0
+}
+
+// child prepares a process that does a task.
+func child(t testing.TB, task string, args ...string) *exec.Cmd {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	t.Cleanup(cancel)
+	cmd := exec.CommandContext(ctx, self, args...)
+	cmd.Env = append(os.Environ(), childTask+"="+task)
+	return cmd
 }
 
 // testNow is a time at which the tests' certificates are valid.

@@ -1,0 +1,311 @@
+package certs
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+)
+
+// openKnown wants the file to be readable.
+func openKnown(t testing.TB, path string) *KnownRemotes {
+	t.Helper()
+	known, err := OpenKnownRemotes(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return known
+}
+
+func TestKnownRemotes(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "culvert", "known_remotes")
+	known := openKnown(t, path)
+	a, b := newKeyPair(t).Public(), newKeyPair(t).Public()
+	if err := known.Check("a.com:443", a); !errors.Is(err, ErrUnknownRemote) {
+		t.Errorf("nobody is known: %v", err)
+	}
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("asking made a file: %v", err)
+	}
+	if err := errors.Join(known.Add("a.com:443", a), known.Add("[::1]:80", b), known.Add("a.com:443", a)); err != nil {
+		t.Fatal(err)
+	}
+	wantModes(t, path, 0o600)
+	if got, want := string(readFile(t, path)), fmt.Sprintf("a.com:443 %s\n[::1]:80 %s\n", a, b); got != want {
+		t.Errorf("the file is %q, want %q", got, want)
+	}
+	for _, k := range []*KnownRemotes{known, openKnown(t, path)} {
+		if got, ok := k.Lookup("a.com:443"); !ok || got != a {
+			t.Errorf("looked up %v, %v", got, ok)
+		}
+		if err := errors.Join(k.Check("a.com:443", a), k.Check("[::1]:80", b)); err != nil {
+			t.Error(err)
+		}
+		if err := k.Check("a.com:444", a); !errors.Is(err, ErrUnknownRemote) {
+			t.Errorf("another port: %v", err)
+		}
+		for _, err := range []error{k.Check("[::1]:80", a), k.Add("[::1]:80", a)} {
+			var changed *ChangedKeyError
+			if !errors.As(err, &changed) || *changed != (ChangedKeyError{"[::1]:80", b, a, path, 2}) {
+				t.Errorf("a changed key: %v", err)
+			} else if !strings.Contains(err.Error(), path+":2") {
+				t.Errorf("the error does not say where: %v", err)
+			}
+		}
+	}
+}
+
+func TestKnownRemotesEditedByHand(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "known")
+	a, b, c := newKeyPair(t).Public(), newKeyPair(t).Public(), newKeyPair(t).Public()
+	text := fmt.Sprintf("# mine\r\n\n  a:1\t%s  at home = here\r\na:1 %s twice\nb:2 %s", a, a, b)
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	known := openKnown(t, path)
+	if err := errors.Join(known.Check("a:1", a), known.Check("b:2", b), known.Add("c:3", c)); err != nil {
+		t.Error(err)
+	}
+	if got, want := string(readFile(t, path)), text+"\nc:3 "+c.String()+"\n"; got != want {
+		t.Errorf("the file is %q, want %q", got, want)
+	}
+	for name, k := range map[string]*KnownRemotes{"after Add": known, "read again": openKnown(t, path)} {
+		var changed *ChangedKeyError
+		if err := k.Check("c:3", a); !errors.As(err, &changed) || changed.Line != 6 {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := k.Check("a:1", b); !errors.As(err, &changed) || changed.Line != 3 {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestKnownRemotesBadLines(t *testing.T) {
+	a, b := newKeyPair(t).Public(), newKeyPair(t).Public()
+	for name, line := range map[string]string{
+		"no key":         "a:1",
+		"bad key":        "a:1 key",
+		"key first":      a.String() + " a:1",
+		"low order":      "a:1 " + strings.Repeat("A", 43),
+		"contradiction":  "x:1 " + b.String(),
+		"control":        "a\x00:1 " + a.String(),
+		"not UTF-8":      "a\xff:1 " + a.String(),
+		"address length": strings.Repeat("x", maxRemoteAddr+1) + " " + a.String(),
+		"line length":    "a:1 " + a.String() + strings.Repeat(" x", maxTrustLine/2),
+	} {
+		path := filepath.Join(t.TempDir(), "known")
+		if err := os.WriteFile(path, []byte("x:1 "+a.String()+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		before := openKnown(t, path)
+		text := "x:1 " + a.String() + "\n" + line + "\n"
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, openErr := OpenKnownRemotes(path)
+		for _, err := range []error{openErr, before.Add("new:1", b)} {
+			var bad *LineError
+			if !errors.As(err, &bad) || bad.Path != path || bad.Line != 2 || !strings.HasPrefix(err.Error(), path+":2: ") {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		if got := string(readFile(t, path)); got != text {
+			t.Errorf("%s: the file was changed to %q", name, got)
+		}
+	}
+}
+
+func TestKnownRemotesAddRefuses(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "known")
+	known := openKnown(t, path)
+	key := newKeyPair(t).Public()
+	for _, addr := range []string{"", "#a:1", "a b:1", "a:1\n", "a:1\nb:2 " + key.String(), "a\tb", "a\u2028b", "\xff", strings.Repeat("x", maxRemoteAddr+1)} {
+		if err := known.Add(addr, key); err == nil {
+			t.Errorf("added %q", addr)
+		}
+	}
+	if err := known.Add("a:1", PublicKey{}); !errors.Is(err, ErrPublicKey) {
+		t.Errorf("added the zero key: %v", err)
+	}
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a file was made: %v", err)
+	}
+	if _, err := OpenKnownRemotes(filepath.Dir(path)); err == nil {
+		t.Error("a folder was read")
+	}
+	if err := os.WriteFile(path, []byte(strings.Repeat("#\n", maxTrustFile/2)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := known.Add("a:1", key); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("added to a file that is full: %v", err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Size() != maxTrustFile {
+		t.Errorf("the full file has grown: %v, %v", info, err)
+	}
+}
+
+// TestKnownRemotesAddAtOnce has processes and goroutines add to one file: no line is lost, none is mixed with another, and
+// of the keys that all of them want for one address, the first stays.
+func TestKnownRemotesAddAtOnce(t *testing.T) {
+	const writers, each = 6, 25
+	path := filepath.Join(t.TempDir(), "known")
+	contested := make([]string, writers)
+	var wg sync.WaitGroup
+	for w := range writers {
+		wg.Go(func() {
+			args := []string{path, strconv.Itoa(w), strconv.Itoa(each)}
+			if w%3 == 0 {
+				var err error
+				if contested[w], err = childAdd(args); err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			out, err := child(t, "add", args...).CombinedOutput()
+			if err != nil {
+				t.Errorf("%v: %s", err, out)
+			}
+			contested[w] = strings.TrimSpace(string(out))
+		})
+	}
+	wg.Wait()
+	known := openKnown(t, path)
+	for w := range writers {
+		for i := range each {
+			if err := known.Check(addedAddr(w, i), addedKey(w, i)); err != nil {
+				t.Errorf("writer %d, line %d: %v", w, i, err)
+			}
+		}
+	}
+	if lines := strings.Count(string(readFile(t, path)), "\n"); lines != writers*each+1 {
+		t.Errorf("%d lines, want %d", lines, writers*each+1)
+	}
+	winner, ok := known.Lookup("contested:1")
+	if !ok {
+		t.Error("nobody added what all wanted to add")
+	}
+	for w, got := range contested {
+		if got != winner.String() {
+			t.Errorf("writer %d was told of %q, want %q", w, got, winner)
+		}
+	}
+}
+
+func addedAddr(w, i int) string {
+	return fmt.Sprintf("%s%d-%d.example:443", strings.Repeat("x", 10*w), w, i)
+}
+func addedKey(w, i int) PublicKey { return PublicKey{9, byte(w), byte(i), 1} }
+
+// childAdd adds lines of its own, and one that the other writers want too; it returns the key that this one got.
+func childAdd(args []string) (string, error) {
+	w, err := strconv.Atoi(args[1])
+	if err != nil {
+		return "", err
+	}
+	each, err := strconv.Atoi(args[2])
+	if err != nil {
+		return "", err
+	}
+	known, err := OpenKnownRemotes(args[0])
+	if err != nil {
+		return "", err
+	}
+	var contested PublicKey
+	for i := range each {
+		if err := known.Add(addedAddr(w, i), addedKey(w, i)); err != nil {
+			return "", err
+		}
+		if i == each/2 {
+			contested = PublicKey{9, byte(w), 0, 2}
+			var changed *ChangedKeyError
+			if err := known.Add("contested:1", contested); errors.As(err, &changed) {
+				contested = changed.Known
+			} else if err != nil {
+				return "", err
+			}
+		}
+	}
+	return contested.String(), nil
+}
+
+// TestKnownRemotesCutShort has a process add with a limit on the size of files: the line that does not fit leaves no part.
+func TestKnownRemotesCutShort(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "known")
+	if err := openKnown(t, path).Add("a:1", PublicKey{9}); err != nil {
+		t.Fatal(err)
+	}
+	before := string(readFile(t, path))
+	if out, err := child(t, "add short", path).CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+	if got := string(readFile(t, path)); got != before {
+		t.Errorf("the file is %q, want %q", got, before)
+	}
+}
+
+func childAddShort(args []string) (string, error) {
+	known, err := OpenKnownRemotes(args[0])
+	if err != nil {
+		return "", err
+	}
+	if err := limitFileSize(60); err != nil {
+		return "", err
+	}
+	if err := known.Add("b:2", PublicKey{9, 2}); !errors.Is(err, syscall.EFBIG) {
+		return "", fmt.Errorf("got %v, want EFBIG", err)
+	}
+	if _, ok := known.Lookup("b:2"); ok {
+		return "", errors.New("remembered what is not in the file")
+	}
+	return "", nil
+}
+
+// FuzzKnownRemotes checks that a file that can be read still can after Add, and knows all that it knew and the new one.
+func FuzzKnownRemotes(f *testing.F) {
+	a, b := PublicKey{9}.String(), PublicKey{9, 1}.String()
+	for _, seed := range []string{
+		"", "\n", "# x", "a:1 " + a, "a:1 " + a + "\nb:2 " + b + " comment\r\n#", "a:1 " + a + "\na:1 " + b, "a:1", "\xff", "a:1 " + a + "\r",
+		"a:1 " + a + "\x00", "a:1\u00a0" + a, "new:1 " + a, "\uFEFFa:1 " + a,
+	} {
+		f.Add(seed)
+	}
+	folder := f.TempDir()
+	f.Fuzz(func(t *testing.T, text string) {
+		path := filepath.Join(folder, fmt.Sprintf("known-%d", os.Getpid()))
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		known, err := OpenKnownRemotes(path)
+		if err != nil {
+			var line *LineError
+			if !errors.As(err, &line) && !errors.Is(err, ErrTooLarge) {
+				t.Fatalf("an error of another kind: %v", err)
+			}
+			return
+		}
+		before := known.remotes
+		added := PublicKey{9, 9}
+		err = known.Add("new:1", added)
+		var changed *ChangedKeyError
+		if err != nil && !(errors.As(err, &changed) && changed.Known == before["new:1"].key) {
+			t.Fatal(err)
+		}
+		again := openKnown(t, path)
+		for addr, remote := range before {
+			if err := again.Check(addr, remote.key); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, ok := before["new:1"]; !ok {
+			if err := again.Check("new:1", added); err != nil || again.remotes["new:1"].line != known.remotes["new:1"].line {
+				t.Fatalf("%v; line %d in memory, %d in the file", err, known.remotes["new:1"].line, again.remotes["new:1"].line)
+			}
+		}
+	})
+}
