@@ -1,0 +1,148 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+
+	"culvert/certs"
+	"culvert/protocol"
+	"culvert/tunnel"
+	"culvert/tunnel/mux"
+)
+
+// The exit statuses that scripts rely on.
+const (
+	exitOK           = 0
+	exitFailed       = 1 // failed while running
+	exitUsage        = 2 // wrong usage
+	exitUnreachable  = 3 // the remote can't be reached
+	exitIdentity     = 4 // the remote isn't who it should be
+	exitNotAdmitted  = 5 // the remote does not admit us
+	exitCannotListen = 6 // a local address can't be bound
+)
+
+// Failure is an error for people: one line that says what failed and why, and a second that says what to do.
+type Failure struct {
+	Code int    // exit status
+	What string // what failed
+	Why  error  // may be nil
+	Hint string // what to do, may be empty
+}
+
+func (f *Failure) Error() string {
+	if f.Why == nil {
+		return f.What
+	}
+	return f.What + ": " + f.Why.Error()
+}
+
+// Unwrap returns the cause.
+func (f *Failure) Unwrap() error { return f.Why }
+
+// report prints a failure and returns its exit status.
+func report(w io.Writer, err error) int {
+	var f *Failure
+	if !errors.As(err, &f) {
+		f = &Failure{Code: exitFailed, What: err.Error()}
+	}
+	fmt.Fprintf(w, "culvert: %s\n", f.Error())
+	if f.Hint != "" {
+		fmt.Fprintln(w, f.Hint)
+	}
+	return f.Code
+}
+
+func usage(hint, format string, args ...any) error {
+	return &Failure{Code: exitUsage, What: fmt.Sprintf(format, args...), Hint: hint}
+}
+
+func cannotListen(address, flag string, err error) error {
+	var op *net.OpError
+	var sys *os.SyscallError
+	if errors.As(err, &op) && op.Err != nil {
+		err = op.Err
+	}
+	if errors.As(err, &sys) {
+		err = sys.Err
+	}
+	hint := "give another address with " + flag
+	if flag == "--socks" {
+		hint += ", or turn it off with --socks none"
+	}
+	return &Failure{exitCannotListen, "can't listen on " + address, err, hint}
+}
+
+// connectFailure explains why there is no session with the remote.
+func connectFailure(err error, opts *localOptions) error {
+	remote := opts.address.String()
+	var changed *certs.ChangedKeyError
+	var identity *protocol.IdentityError
+	var status *tunnel.StatusError
+	var connect *tunnel.ConnectError
+	switch {
+	case errors.As(err, &changed):
+		return &Failure{exitIdentity, "the remote's key has changed",
+			fmt.Errorf("%s shows %s, but %s is remembered", remote, changed.Got, changed.Known),
+			fmt.Sprintf("somebody may be in between; if the change is right, remove line %d of %s and connect again", changed.Line, changed.Path)}
+	case errors.Is(err, certs.ErrUnknownRemote) && errors.As(err, &identity):
+		return &Failure{exitIdentity, "unknown remote", fmt.Errorf("%s shows the key %s", remote, identity.Key),
+			fmt.Sprintf("compare it with the key that the remote prints, then give --remote-key %s, or --accept-new to remember it", identity.Key)}
+	case errors.Is(err, errWrongPin) && errors.As(err, &identity):
+		return &Failure{exitIdentity, "wrong remote", fmt.Errorf("%s shows the key %s, not the one in --remote-key", remote, identity.Key),
+			"compare the keys with who runs the remote; somebody may be in between"}
+	case tunnel.IsIdentityError(err):
+		return &Failure{exitIdentity, "the remote isn't who it should be", innermost(err),
+			"check --remote-key, --ca and the certificates with who runs the remote"}
+	case errors.Is(err, protocol.ErrCertificateRequired):
+		return &Failure{exitNotAdmitted, "not admitted", errors.New("the remote requires a client certificate"),
+			"give one with --cert FILE, for the key that --key names"}
+	case tunnel.IsAdmissionError(err):
+		return admissionFailure(err, opts)
+	case errors.Is(err, mux.ErrNotCulvert):
+		return &Failure{exitUnreachable, "no culvert remote", fmt.Errorf("%s completes the handshake but serves no tunnel", remote),
+			"check the address"}
+	case errors.As(err, &status):
+		return &Failure{exitUnreachable, "the remote can't be reached", status,
+			"check the address, its path above all, and what stands between"}
+	case errors.As(err, &connect):
+		return &Failure{exitUnreachable, "the remote can't be reached", fmt.Errorf("%s: %w", remote, connect),
+			"check the address, and that `culvert remote` runs there"}
+	}
+	return &Failure{exitFailed, "the session ended", err, ""}
+}
+
+// admissionFailure explains a refusal by the remote.
+func admissionFailure(err error, opts *localOptions) error {
+	var refused *protocol.RefusedError
+	errors.As(err, &refused)
+	key := opts.key.Public()
+	f := &Failure{exitNotAdmitted, "not admitted", nil, ""}
+	switch refused.Code {
+	case protocol.CloseVersion:
+		f.Why = errors.New("the remote refuses this version of the handshake")
+		f.Hint = "without --ca version 1 is spoken, with it version 2; ask who runs the remote"
+	case protocol.CloseCertificate:
+		f.Why = errors.New("the remote refuses our certificate")
+		f.Hint = "ask who runs the remote for a certificate for the key " + key.String()
+	default:
+		f.Why = fmt.Errorf("the remote does not admit the key %s", key)
+		f.Hint = "have this line added to its authorized-keys file: " + key.String()
+	}
+	return f
+}
+
+// innermost drops the layers of an identity error that say where it happened: the failure's own words do.
+func innermost(err error) error {
+	var identity *protocol.IdentityError
+	if errors.As(err, &identity) {
+		return identity.Err
+	}
+	var connect *tunnel.ConnectError
+	if errors.As(err, &connect) {
+		return connect.Err
+	}
+	return err
+}

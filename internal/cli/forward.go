@@ -1,0 +1,73 @@
+package cli
+
+import (
+	"errors"
+	"net"
+	"strconv"
+	"strings"
+)
+
+// forwardSpec is a parsed -L.
+type forwardSpec struct {
+	listen string // host:port on this machine
+	target string // host:port as the remote sees it
+}
+
+// parseForward reads [BIND:]PORT:HOST:HOSTPORT as ssh does: IPv6 addresses stand in brackets, an empty BIND or * means
+// all addresses, and none means loopback.
+func parseForward(text string) (forwardSpec, error) {
+	fail := func(why string) (forwardSpec, error) {
+		return forwardSpec{}, usage("it is [BIND:]PORT:HOST:HOSTPORT, such as 8022:localhost:22", "bad -L %q: %s", text, why)
+	}
+	fields, err := splitColons(text)
+	if err != nil {
+		return fail(err.Error())
+	}
+	bind := "127.0.0.1"
+	switch len(fields) {
+	case 4:
+		if bind = fields[0]; bind == "*" {
+			bind = ""
+		}
+		fields = fields[1:]
+	case 3:
+	default:
+		return fail("wrong number of colons")
+	}
+	if _, err := strconv.ParseUint(fields[0], 10, 16); err != nil {
+		return fail("the local port is no number up to 65535")
+	}
+	if fields[1] == "" {
+		return fail("the host is empty")
+	}
+	if n, err := strconv.ParseUint(fields[2], 10, 16); err != nil || n == 0 {
+		return fail("the host's port is no number from 1 to 65535")
+	}
+	return forwardSpec{net.JoinHostPort(bind, fields[0]), net.JoinHostPort(fields[1], fields[2])}, nil
+}
+
+// splitColons splits at colons outside of brackets, and drops the brackets.
+func splitColons(text string) ([]string, error) {
+	var fields []string
+	for {
+		var field string
+		if rest, ok := strings.CutPrefix(text, "["); ok {
+			end := strings.IndexByte(rest, ']')
+			if end < 0 || (end+1 < len(rest) && rest[end+1] != ':') {
+				return nil, errors.New("brackets don't match")
+			}
+			field, text = rest[:end], rest[end+1:]
+		} else {
+			end := strings.IndexByte(text, ':')
+			if end < 0 {
+				end = len(text)
+			}
+			field, text = text[:end], text[end:]
+		}
+		fields = append(fields, field)
+		if text == "" {
+			return fields, nil
+		}
+		text = text[1:]
+	}
+}

@@ -1,0 +1,357 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"culvert/certs"
+	"culvert/protocol"
+	"culvert/socks"
+	"culvert/tunnel"
+	"culvert/tunnel/mux"
+
+	"github.com/rs/zerolog"
+	"github.com/urfave/cli/v2"
+)
+
+const defaultSocks = "127.0.0.1:1080"
+
+func localCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "local",
+		Usage:     "open the tunnel's near end: a SOCKS5 port and port forwards, until interrupted",
+		ArgsUsage: "REMOTE_URL",
+		Flags: append(remoteFlags(),
+			&cli.StringFlag{Name: "socks", Aliases: []string{"D"}, EnvVars: env("socks"), Value: defaultSocks, Category: "doors",
+				Usage: "serve SOCKS5 on `ADDR`; none turns it off"},
+			&cli.StringFlag{Name: "socks-auth", EnvVars: env("socks-auth"), Category: "doors",
+				Usage: "ask SOCKS5 clients for `USER:PASS`; better given by its variable, which other users can't see"},
+			&cli.StringSliceFlag{Name: "L", EnvVars: env("L"), Category: "doors",
+				Usage: "forward a port: `[BIND:]PORT:HOST:HOSTPORT`, the host as the remote sees it; repeatable"},
+			&cli.StringFlag{Name: "W", EnvVars: env("W"), Category: "doors",
+				Usage: "join standard input and output to `HOST:PORT`, for ssh's ProxyCommand; turns --socks off unless it is given"},
+			&cli.BoolFlag{Name: "print-ready", EnvVars: env("print-ready"), Category: "output",
+				Usage: "print a line of JSON once everything is up"},
+		),
+		Action: runLocal,
+	}
+}
+
+// remoteFlags say which remote to connect to, and how. check has them too.
+func remoteFlags() []cli.Flag {
+	return []cli.Flag{
+		keyFlag(),
+		&cli.StringFlag{Name: "remote-key", EnvVars: env("remote-key"), Category: "identity",
+			Usage: "the remote's public `KEY`; no other is accepted"},
+		&cli.BoolFlag{Name: "accept-new", EnvVars: env("accept-new"), Category: "identity",
+			Usage: "remember the key of a remote that is not known, without asking"},
+		&cli.StringFlag{Name: "known-remotes", EnvVars: env("known-remotes"), Category: "identity",
+			Usage: "`FILE` of known remotes (default: known_remotes in culvert's configuration folder)"},
+		&cli.StringFlag{Name: "ca", EnvVars: env("ca"), Category: "identity",
+			Usage: "speak version 2: the remote must show a certificate of the CA in `FILE`"},
+		&cli.StringFlag{Name: "cert", EnvVars: env("cert"), Category: "identity",
+			Usage: "our certificate in `FILE`, shown when the remote requires one"},
+		&cli.DurationFlag{Name: "keepalive", EnvVars: env("keepalive"), Value: mux.DefaultKeepalive, Category: "session",
+			Usage: "ping after `TIME` without traffic, so that proxies keep the connection; 0 never"},
+		&cli.DurationFlag{Name: "handshake-timeout", EnvVars: env("handshake-timeout"), Value: protocol.DefaultHandshakeTimeout, Category: "session",
+			Usage: "most `TIME` that the handshake may take"},
+		logLevelFlag(),
+	}
+}
+
+// localOptions is what the flags of local and check amount to.
+type localOptions struct {
+	address tunnel.Address
+	key     *certs.KeyPair
+	trust   *remoteTrust
+	node    tunnel.LocalConfig
+}
+
+func loadLocalOptions(c *cli.Context) (*localOptions, error) {
+	text, err := oneArgument(c, "REMOTE_URL")
+	if err != nil {
+		return nil, err
+	}
+	opts := &localOptions{}
+	if opts.address, err = tunnel.ParseAddress(text); err != nil {
+		return nil, usage("usage: "+c.Command.HelpName+" "+c.Command.ArgsUsage, "%v", err)
+	}
+	if c.Duration("keepalive") < 0 || c.Duration("handshake-timeout") <= 0 {
+		return nil, usage("durations look like 20s or 1m", "a time is out of range")
+	}
+	ca, err := loadCertificate(c, "ca")
+	if err != nil {
+		return nil, err
+	}
+	cert, err := loadCertificate(c, "cert")
+	if err != nil {
+		return nil, err
+	}
+	if cert != nil && ca == nil {
+		return nil, usage("give the CA's certificate with --ca FILE", "--cert needs version 2 of the handshake")
+	}
+	if opts.trust, err = loadRemoteTrust(c, opts.address.Name(), ca); err != nil {
+		return nil, err
+	}
+	if opts.key, err = loadKey(c); err != nil {
+		return nil, err
+	}
+	opts.node = tunnel.LocalConfig{
+		Address:          opts.address,
+		Key:              opts.key,
+		VerifyRemote:     opts.trust.verify,
+		CA:               ca,
+		Cert:             cert,
+		HandshakeTimeout: c.Duration("handshake-timeout"),
+		Keepalive:        c.Duration("keepalive"),
+	}
+	if c.Duration("keepalive") == 0 {
+		opts.node.Keepalive = -1
+	}
+	return opts, nil
+}
+
+func runLocal(c *cli.Context) error {
+	opts, err := loadLocalOptions(c)
+	if err != nil {
+		return err
+	}
+	stdio := c.String("W")
+	if stdio != "" && c.Bool("print-ready") {
+		return usage("leave one of them out", "-W and --print-ready both want standard output")
+	}
+	if opts.node.Log, err = newLogger(c); err != nil {
+		return err
+	}
+	if stdio != "" && !c.IsSet("log-level") {
+		opts.node.Log = opts.node.Log.Level(zerolog.WarnLevel) // ssh shows what a ProxyCommand logs
+	}
+	doors, err := openDoors(c, opts.node.Log)
+	if err != nil {
+		return err
+	}
+	defer doors.close()
+	ctx, stop := untilSignal(c.Context, opts.node.Log)
+	defer stop()
+	return serveLocal(ctx, opts, doors, stdio, c.Bool("print-ready"))
+}
+
+// serveLocal connects, serves the doors, and stops when ctx is done, the remote turns out to be a wrong one, or standard
+// input and output have been served.
+func serveLocal(ctx context.Context, opts *localOptions, doors *doors, stdio string, printReady bool) error {
+	node, ended, stop, err := startLocal(ctx, opts)
+	if err != nil || node == nil {
+		return err
+	}
+	serving, stopServing := context.WithCancel(ctx)
+	var servers sync.WaitGroup
+	failed := doors.serve(serving, node, &servers)
+	if printReady {
+		printReadyLine(readyLine{
+			Socks:     doors.socksAddress(),
+			Forwards:  doors.forwardAddresses(),
+			PublicKey: opts.key.Public().String(),
+		})
+	}
+	stdioDone := make(chan error, 1)
+	if stdio != "" {
+		go func() { stdioDone <- node.Stdio(ctx, stdio, os.Stdin, os.Stdout) }()
+	}
+	select {
+	case err = <-ended: // by the remote, or by ctx
+		ended <- nil
+		if err != nil {
+			err = connectFailure(err, opts)
+		}
+	case err = <-failed:
+		err = &Failure{exitFailed, "a listener broke", err, ""}
+	case err = <-stdioDone:
+		if err != nil && ctx.Err() == nil {
+			err = &Failure{exitFailed, stdio, err, ""}
+		}
+	case <-ctx.Done():
+	}
+	stopServing()
+	doors.shutdown()
+	stop()
+	<-ended
+	servers.Wait()
+	return err
+}
+
+// startLocal runs the node until its first session is up. A remote that is not known is asked about. The node ends when
+// stop is called; then ended gets a value. The node is nil when ctx was done first.
+func startLocal(ctx context.Context, opts *localOptions) (node *tunnel.Local, ended chan error, stop context.CancelFunc, err error) {
+	for asked := false; ; asked = true {
+		node = tunnel.NewLocal(opts.node)
+		running, stop := context.WithCancel(ctx)
+		ended = make(chan error, 1)
+		go func() { ended <- node.Run(running) }()
+		if _, err = node.WaitSession(ctx); err == nil {
+			return node, ended, stop, nil
+		}
+		stop()
+		runErr := <-ended
+		if ctx.Err() != nil {
+			return nil, nil, nil, nil
+		}
+		var identity *protocol.IdentityError
+		if !asked && errors.Is(runErr, certs.ErrUnknownRemote) && errors.As(runErr, &identity) {
+			yes, err := opts.trust.ask(opts.address.String(), identity.Key)
+			if err != nil {
+				return nil, nil, nil, &Failure{exitFailed, "can't remember the remote", err, ""}
+			}
+			if yes {
+				continue
+			}
+		}
+		return nil, nil, nil, connectFailure(runErr, opts)
+	}
+}
+
+// doors are the listeners of a local.
+type doors struct {
+	socks    net.Listener // nil when turned off
+	server   *socks.Server
+	socksCfg socks.Config
+	forwards []forward
+}
+
+type forward struct {
+	spec     forwardSpec
+	listener net.Listener
+}
+
+// openDoors binds all listeners, before anything else is done: a port that is taken is then told at once.
+func openDoors(c *cli.Context, log zerolog.Logger) (*doors, error) {
+	d := &doors{}
+	address := c.String("socks")
+	if c.String("W") != "" && !c.IsSet("socks") {
+		address = "none"
+	}
+	if err := d.openSocks(c, address, log); err != nil {
+		return nil, err
+	}
+	for _, text := range c.StringSlice("L") {
+		spec, err := parseForward(text)
+		if err != nil {
+			d.close()
+			return nil, err
+		}
+		ln, err := net.Listen("tcp", spec.listen)
+		if err != nil {
+			d.close()
+			return nil, cannotListen(spec.listen, "-L", err)
+		}
+		d.forwards = append(d.forwards, forward{spec, ln})
+	}
+	return d, nil
+}
+
+func (d *doors) openSocks(c *cli.Context, address string, log zerolog.Logger) error {
+	if address == "none" {
+		return nil
+	}
+	user, pass, ok := strings.Cut(c.String("socks-auth"), ":")
+	if c.String("socks-auth") != "" && (!ok || user == "" || pass == "" || len(user) > 255 || len(pass) > 255) {
+		return usage("it is USER:PASS, each of 1 to 255 bytes", "bad --socks-auth")
+	}
+	ln, err := net.Listen("tcp", address)
+	if err != nil {
+		return cannotListen(address, "--socks", err)
+	}
+	d.socks = ln
+	if tcp := ln.Addr().(*net.TCPAddr); !tcp.IP.IsLoopback() && user == "" {
+		log.Warn().Stringer("socks", tcp).Msg("anybody who reaches this port can use the tunnel: consider --socks-auth")
+	}
+	d.socksCfg = socks.Config{Username: user, Password: pass, Classify: socksReply, Log: &log}
+	return nil
+}
+
+// serve starts serving through the node. A listener that breaks is sent to failed.
+func (d *doors) serve(ctx context.Context, node *tunnel.Local, servers *sync.WaitGroup) (failed <-chan error) {
+	errs := make(chan error, 1+len(d.forwards))
+	start := func(serve func() error) {
+		servers.Go(func() {
+			if err := serve(); err != nil {
+				errs <- err
+			}
+		})
+	}
+	if d.socks != nil {
+		cfg := d.socksCfg
+		cfg.Dial, cfg.Relay = node.DialContext, node.Relay
+		server, err := socks.New(cfg)
+		if err != nil {
+			errs <- err
+			return errs
+		}
+		d.server = server
+		start(func() error { return server.Serve(context.WithoutCancel(ctx), d.socks) })
+	}
+	for _, f := range d.forwards {
+		start(func() error { return node.ServeForward(ctx, f.listener, f.spec.target) })
+	}
+	return errs
+}
+
+// shutdown stops accepting and lets what is relayed end with the session, which drains meanwhile.
+func (d *doors) shutdown() {
+	if d.server != nil {
+		go func() {
+			ctx, cancel := context.WithTimeout(context.Background(), tunnel.DrainTimeout+time.Second)
+			defer cancel()
+			d.server.Shutdown(ctx)
+		}()
+	}
+}
+
+func (d *doors) close() {
+	if d.socks != nil {
+		d.socks.Close()
+	}
+	for _, f := range d.forwards {
+		f.listener.Close()
+	}
+}
+
+func (d *doors) socksAddress() string {
+	if d.socks == nil {
+		return ""
+	}
+	return d.socks.Addr().String()
+}
+
+func (d *doors) forwardAddresses() []string {
+	var addresses []string
+	for _, f := range d.forwards {
+		addresses = append(addresses, f.listener.Addr().String())
+	}
+	return addresses
+}
+
+// socksReply translates why a target was not reached.
+func socksReply(err error) socks.Reply {
+	var refused *mux.OpenError
+	if !errors.As(err, &refused) {
+		return socks.ClassifyNetError(err)
+	}
+	switch refused.Code {
+	case mux.CodeRefused:
+		return socks.ReplyConnectionRefused
+	case mux.CodeHostUnreach, mux.CodeNameNotFound:
+		return socks.ReplyHostUnreachable
+	case mux.CodeNetUnreach:
+		return socks.ReplyNetworkUnreachable
+	case mux.CodeTimeout:
+		return socks.ReplyTTLExpired
+	case mux.CodeNotAllowed:
+		return socks.ReplyNotAllowed
+	}
+	return socks.ReplyGeneralFailure
+}

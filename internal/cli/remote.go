@@ -1,0 +1,278 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"culvert/certs"
+	"culvert/tunnel"
+	"culvert/tunnel/mux"
+
+	"github.com/urfave/cli/v2"
+)
+
+const admitHint = "give --authorized-keys FILE, or --ca FILE with --require-client-cert, or --allow-anyone"
+
+func remoteCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "remote",
+		Usage:     "serve the node where the traffic comes out",
+		ArgsUsage: " ",
+		Flags: []cli.Flag{
+			&cli.StringSliceFlag{Name: "listen", EnvVars: env("listen"), Value: cli.NewStringSlice("127.0.0.1:8080"), Category: "door",
+				Usage: "serve WebSockets on `ADDR`: host:port, :port or unix:/path; repeatable"},
+			&cli.StringFlag{Name: "path", EnvVars: env("path"), Value: "/", Category: "door", Usage: "`PATH` of the WebSocket"},
+			keyFlag(),
+			&cli.StringFlag{Name: "authorized-keys", EnvVars: env("authorized-keys"), Category: "admission",
+				Usage: "admit the clients whose public keys are listed in `FILE`, one a line"},
+			&cli.BoolFlag{Name: "allow-anyone", EnvVars: env("allow-anyone"), Category: "admission",
+				Usage: "admit every client: an open proxy for whoever reaches it"},
+			&cli.StringFlag{Name: "cert", EnvVars: env("cert"), Category: "identity",
+				Usage: "our certificate in `FILE`, for clients that speak version 2"},
+			&cli.StringFlag{Name: "ca", EnvVars: env("ca"), Category: "admission",
+				Usage: "the CA in `FILE` vouches for clients' certificates"},
+			&cli.BoolFlag{Name: "require-client-cert", EnvVars: env("require-client-cert"), Category: "admission",
+				Usage: "admit only clients with a certificate of --ca"},
+			&cli.StringFlag{Name: "revoked", EnvVars: env("revoked"), Category: "admission",
+				Usage: "refuse the certificates whose gid is listed in `FILE`, one a line"},
+			&cli.IntFlag{Name: "max-sessions", EnvVars: env("max-sessions"), Value: tunnel.DefaultMaxSessions, Category: "limits",
+				Usage: "most `N` clients at a time"},
+			&cli.IntFlag{Name: "max-streams", EnvVars: env("max-streams"), Value: mux.DefaultMaxStreams, Category: "limits",
+				Usage: "most `N` streams of one client at a time"},
+			&cli.BoolFlag{Name: "print-ready", EnvVars: env("print-ready"), Category: "output",
+				Usage: "print a line of JSON once everything is up"},
+			logLevelFlag(),
+		},
+		Action: runRemote,
+	}
+}
+
+func runRemote(c *cli.Context) error {
+	if err := noArguments(c); err != nil {
+		return err
+	}
+	log, err := newLogger(c)
+	if err != nil {
+		return err
+	}
+	if c.Int("max-sessions") < 1 || c.Int("max-streams") < 1 {
+		return usage("give a number from 1", "a limit is out of range")
+	}
+	if !strings.HasPrefix(c.String("path"), "/") {
+		return usage("such as /tunnel", "--path must begin with /")
+	}
+	trust, err := loadTrust(c)
+	if err != nil {
+		return err
+	}
+	identity, err := loadIdentity(c)
+	if err != nil {
+		return err
+	}
+	node, err := tunnel.NewRemote(tunnel.RemoteConfig{
+		Identity:    identity,
+		Trust:       trust,
+		Path:        c.String("path"),
+		MaxSessions: c.Int("max-sessions"),
+		MaxStreams:  c.Int("max-streams"),
+		Log:         log,
+	})
+	if errors.Is(err, tunnel.ErrNobodyAdmitted) {
+		return usage(admitHint, "%v", err)
+	} else if err != nil {
+		return usage("", "%v", err)
+	}
+	listeners, err := listenAll(c.StringSlice("listen"))
+	if err != nil {
+		return err
+	}
+	ctx, stop := untilSignal(c.Context, log)
+	defer stop()
+	stopReloading := reloadOnHangup(ctx, c, node)
+	defer stopReloading()
+
+	var addresses []string
+	for _, ln := range listeners {
+		addresses = append(addresses, listenerAddress(ln))
+	}
+	log.Info().Strs("listen", addresses).Str("path", c.String("path")).Stringer("key", identity.Key.Public()).Msg("remote up")
+	if c.Bool("print-ready") {
+		printReadyLine(readyLine{Listen: addresses, PublicKey: identity.Key.Public().String()})
+	}
+	if err := node.Serve(ctx, listeners...); err != nil {
+		return &Failure{exitFailed, "a listener broke", err, ""}
+	}
+	return nil
+}
+
+// loadIdentity reads what the remote shows.
+func loadIdentity(c *cli.Context) (tunnel.Identity, error) {
+	cert, err := loadCertificate(c, "cert")
+	if err != nil {
+		return tunnel.Identity{}, err
+	}
+	key, err := loadKey(c)
+	if err != nil {
+		return tunnel.Identity{}, err
+	}
+	if cert != nil {
+		if certified, ok := cert.BoxKey(); !ok || !certified.Equal(key.Public()) {
+			return tunnel.Identity{}, &Failure{exitFailed, "can't use the certificate of --cert",
+				errors.New("it is not for the key " + key.Public().String()), "issue one for it: culvert cert issue --public-key " + key.Public().String()}
+		}
+	}
+	return tunnel.Identity{Key: key, Cert: cert}, nil
+}
+
+// loadTrust reads who is admitted.
+func loadTrust(c *cli.Context) (tunnel.Trust, error) {
+	trust := tunnel.Trust{RequireCert: c.Bool("require-client-cert"), Anyone: c.Bool("allow-anyone")}
+	var err error
+	if trust.CA, err = loadCertificate(c, "ca"); err != nil {
+		return trust, err
+	}
+	switch {
+	case trust.Anyone && (c.String("authorized-keys") != "" || trust.RequireCert):
+		return trust, usage("leave one of them out", "--allow-anyone contradicts --authorized-keys and --require-client-cert")
+	case trust.RequireCert && trust.CA == nil:
+		return trust, usage("give the CA's certificate with --ca FILE", "--require-client-cert needs --ca")
+	case trust.RequireCert && c.String("cert") == "":
+		return trust, usage("give the remote's own certificate with --cert FILE", "--require-client-cert needs --cert: only version 2 asks for certificates, and it shows one")
+	}
+	if path := c.String("authorized-keys"); path != "" {
+		trust.Authorized, err = readList(path, certs.ParseAuthorizedKeys)
+		if err != nil {
+			return trust, &Failure{exitFailed, "can't use the authorized keys", err, ""}
+		}
+	}
+	if path := c.String("revoked"); path != "" {
+		trust.Revoked, err = readList(path, certs.ParseRevocations)
+		if err != nil {
+			return trust, &Failure{exitFailed, "can't use the list of revoked certificates", err, ""}
+		}
+	}
+	if trust.Authorized == nil && !trust.RequireCert && !trust.Anyone {
+		return trust, usage(admitHint, "%v", tunnel.ErrNobodyAdmitted)
+	}
+	return trust, nil
+}
+
+// reloadOnHangup reads keys, certificates and lists anew at each SIGHUP. What can't be read changes nothing.
+func reloadOnHangup(ctx context.Context, c *cli.Context, node *tunnel.Remote) (stop func()) {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-hangups:
+				if err := reload(c, node); err != nil {
+					fmt.Fprintln(os.Stderr, "culvert: not reloaded:", err)
+				} else {
+					fmt.Fprintln(os.Stderr, "culvert: reloaded")
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(hangups)
+		cancel()
+		<-done
+	}
+}
+
+func reload(c *cli.Context, node *tunnel.Remote) error {
+	trust, err := loadTrust(c)
+	if err != nil {
+		return err
+	}
+	identity, err := loadIdentity(c)
+	if err != nil {
+		return err
+	}
+	return node.Reload(identity, trust)
+}
+
+// listenAll binds every address or none.
+func listenAll(addresses []string) ([]net.Listener, error) {
+	var listeners []net.Listener
+	for _, address := range addresses {
+		ln, err := listen(address)
+		if err != nil {
+			for _, ln := range listeners {
+				ln.Close()
+			}
+			return nil, cannotListen(address, "--listen", err)
+		}
+		listeners = append(listeners, ln)
+	}
+	return listeners, nil
+}
+
+func listen(address string) (net.Listener, error) {
+	if path, ok := strings.CutPrefix(address, "unix:"); ok {
+		return listenUnix(path)
+	}
+	return net.Listen("tcp", address)
+}
+
+// listenUnix binds a socket that only its owner may connect to. The file of a process that has gone is replaced.
+func listenUnix(path string) (net.Listener, error) {
+	if info, err := os.Lstat(path); err == nil && info.Mode()&os.ModeSocket != 0 {
+		if conn, err := net.Dial("unix", path); err == nil {
+			conn.Close()
+			return nil, syscall.EADDRINUSE
+		} else if errors.Is(err, syscall.ECONNREFUSED) {
+			os.Remove(path)
+		}
+	}
+	// The mode is set before the name is: a socket in the folder of a moment ago can't be raced for.
+	private, err := os.MkdirTemp(filepath.Dir(path), ".culvert-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(private)
+	inside := filepath.Join(private, "s")
+	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: inside, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	ln.SetUnlinkOnClose(false)
+	if err := errors.Join(os.Chmod(inside, 0o600), os.Link(inside, path)); err != nil {
+		ln.Close()
+		return nil, err
+	}
+	return &unixListener{ln, path}, nil
+}
+
+// unixListener removes its file when it is closed.
+type unixListener struct {
+	net.Listener
+	path string
+}
+
+func (l *unixListener) Close() error {
+	err := l.Listener.Close()
+	if !errors.Is(err, net.ErrClosed) {
+		os.Remove(l.path)
+	}
+	return err
+}
+
+func listenerAddress(ln net.Listener) string {
+	if unix, ok := ln.(*unixListener); ok {
+		return "unix:" + unix.path
+	}
+	return ln.Addr().String()
+}
