@@ -122,7 +122,14 @@ func TestJSONDropsWhatIsNotSigned(t *testing.T) {
 	}
 }
 
-// TestTamper flips each bit of certificates' files, and of the CA's. What is still accepted must mean the same.
+// allBits are the changes to a byte in which one bit flips; fewBits are some of them, with the one that makes white space
+// of other white space, and the one that changes a letter's case.
+const (
+	allBits = "\x01\x02\x04\x08\x10\x20\x40\x80"
+	fewBits = "\x01\x04\x20"
+)
+
+// TestTamper changes each byte of certificates' files, and of the CA's, in several ways. What is still accepted must mean the same.
 func TestTamper(t *testing.T) {
 	ca := newCA(t, `A "quoted" <CA> & é`)
 	c := issue(t, ca, func(r *Request) { r.Names = []string{"a.com", "é\u2028😀\\\"\n"} })
@@ -132,7 +139,11 @@ func TestTamper(t *testing.T) {
 	}
 	escaped := bytes.ReplaceAll(c.JSON(), []byte("é"), []byte(`\u00e9`))
 	for name, file := range map[string][]byte{"plain": c.JSON(), "indented": indented.Bytes(), "escaped": escaped} {
-		same := tamper(t, name, file, func(b []byte) error {
+		flips := fewBits
+		if name == "plain" {
+			flips = allBits
+		}
+		same := tamper(t, name, file, flips, func(b []byte) error {
 			c, err := ParseCertificate(b)
 			if err == nil {
 				err = c.Verify(VerifyOptions{CA: ca.Certificate(), Now: testNow})
@@ -143,7 +154,7 @@ func TestTamper(t *testing.T) {
 			t.Errorf("%s: %d changes left the meaning as it was", name, same)
 		}
 	}
-	tamper(t, "CA", ca.Certificate().JSON(), func(b []byte) error {
+	tamper(t, "CA", ca.Certificate().JSON(), fewBits, func(b []byte) error {
 		changed, err := ParseCertificate(b)
 		if err == nil {
 			err = c.Verify(VerifyOptions{CA: changed, Now: testNow})
@@ -153,7 +164,7 @@ func TestTamper(t *testing.T) {
 }
 
 // tamper returns how many of the changes were accepted, all of them without effect on the JSON's meaning.
-func tamper(t *testing.T, name string, file []byte, verify func([]byte) error) (same int) {
+func tamper(t *testing.T, name string, file []byte, flips string, verify func([]byte) error) (same int) {
 	t.Helper()
 	if err := verify(file); err != nil {
 		t.Fatalf("%s, unchanged: %v", name, err)
@@ -163,9 +174,9 @@ func tamper(t *testing.T, name string, file []byte, verify func([]byte) error) (
 		t.Fatal(err)
 	}
 	for i := range file {
-		for bit := range 8 {
+		for _, flip := range []byte(flips) {
 			changed := bytes.Clone(file)
-			changed[i] ^= 1 << bit
+			changed[i] ^= flip
 			if verify(changed) != nil {
 				continue
 			}

@@ -159,6 +159,44 @@ func TestSecretsDoNotPrint(t *testing.T) {
 	}
 }
 
+// TestIsLowOrder compares with what X25519 makes of the points that could be of low order: all of those, with the
+// highest bit and without, and some that are not.
+func TestIsLowOrder(t *testing.T) {
+	probe, err := ecdh.X25519().NewPrivateKey(bytes.Repeat([]byte{1}, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lowOrder8b, _ := hex.DecodeString("5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157")
+	points := []PublicKey{lowOrder8, PublicKey(lowOrder8b), newKeyPair(t).Public()}
+	for first := range 256 {
+		small, great := PublicKey{byte(first)}, PublicKey{byte(first)}
+		for i := 1; i < 32; i++ {
+			great[i] = 0xFF
+		}
+		points = append(points, small, great)
+	}
+	low := 0
+	for _, k := range points {
+		for _, high := range []byte{0, 0x80} {
+			k[31] = k[31]&0x7F | high
+			public, err := ecdh.X25519().NewPublicKey(k[:])
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = probe.ECDH(public)
+			if k.IsLowOrder() != (err != nil) {
+				t.Errorf("%x: %v, X25519 says %v", k[:], k.IsLowOrder(), err)
+			}
+			if err != nil {
+				low++
+			}
+		}
+	}
+	if low != 14 {
+		t.Errorf("%d of low order, want 7 points of two spellings each", low)
+	}
+}
+
 // leaked looks for any four bytes of the secret in a row, in the ways in which Go prints bytes.
 func leaked(out string, secret []byte) string {
 	lower := strings.ToLower(out)

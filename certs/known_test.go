@@ -11,6 +11,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // openKnown wants the file to be readable.
@@ -232,6 +234,47 @@ func childAdd(args []string) (string, error) {
 		}
 	}
 	return contested.String(), nil
+}
+
+// TestKnownRemotesLocked: Add waits for who holds the lock, but not for ever.
+func TestKnownRemotesLocked(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "known")
+	key := newKeyPair(t).Public()
+	for _, tt := range []struct {
+		held time.Duration
+		want error
+	}{{lockWait / 2, nil}, {2 * lockWait, ErrLocked}} {
+		synctest.Test(t, func(t *testing.T) {
+			holder, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if ok, err := tryLock(holder); err != nil || !ok {
+				t.Fatalf("%v, %v", ok, err)
+			}
+			var closeErr error
+			release := time.AfterFunc(tt.held, func() { closeErr = holder.Close() })
+			known := openKnown(t, path)
+			start := time.Now()
+			addr := fmt.Sprint("held:", tt.held)
+			if err := known.Add(addr, key); !errors.Is(err, tt.want) {
+				t.Errorf("held for %v: %v", tt.held, err)
+			}
+			if waited := time.Since(start); waited < min(tt.held, lockWait) || waited > lockWait+2*lockRetry {
+				t.Errorf("held for %v: waited %v", tt.held, waited)
+			}
+			if _, ok := known.Lookup(addr); ok != (tt.want == nil) {
+				t.Errorf("held for %v: known: %v", tt.held, ok)
+			}
+			if release.Stop() {
+				closeErr = holder.Close()
+			}
+			synctest.Wait()
+			if closeErr != nil {
+				t.Error(closeErr)
+			}
+		})
+	}
 }
 
 // TestKnownRemotesCutShort has a process add with a limit on the size of files: the line that does not fit leaves no part.
