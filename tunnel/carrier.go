@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"strings"
 	"time"
 
 	"culvert/protocol"
@@ -45,11 +46,12 @@ type Address struct {
 
 // ParseAddress reads a remote's URL: ws:// or wss://, or http:// or https:// for the same. Without a scheme it is ws://.
 func ParseAddress(text string) (Address, error) {
+	if !strings.Contains(text, "://") {
+		text = "ws://" + text
+	}
 	u, err := url.Parse(text)
-	if err != nil || u.Host == "" {
-		if u, err = url.Parse("ws://" + text); err != nil {
-			return Address{}, fmt.Errorf("%q is not a URL", text)
-		}
+	if err != nil {
+		return Address{}, fmt.Errorf("%q is not a URL", text)
 	}
 	switch u.Scheme {
 	case "http":

@@ -9,27 +9,36 @@ import (
 	"time"
 
 	"culvert/tunnel/mux"
-
-	"golang.org/x/net/netutil"
 )
 
 // ServeForward joins each connection that ln accepts to target, a host:port as the remote sees it. When ctx is done it
 // closes ln, and returns once its connections have ended, which they do with the session at the latest. A listener that
 // breaks by itself is an error.
 func (l *Local) ServeForward(ctx context.Context, ln net.Listener, target string) error {
-	ln = netutil.LimitListener(ln, maxForwardConns)
 	stop := context.AfterFunc(ctx, func() { ln.Close() })
 	defer stop()
 	var conns sync.WaitGroup
 	defer conns.Wait()
 	defer ln.Close()
+	places := make(chan struct{}, maxForwardConns)
 	pause := acceptPauseMin
 	for {
+		select {
+		case places <- struct{}{}:
+		case <-ctx.Done():
+			return nil
+		}
 		conn, err := ln.Accept()
-		switch {
-		case err == nil:
+		if err == nil {
 			pause = acceptPauseMin
-			conns.Go(func() { l.forward(ctx, conn, target) })
+			conns.Go(func() {
+				l.forward(ctx, conn, target)
+				<-places
+			})
+			continue
+		}
+		<-places
+		switch {
 		case ctx.Err() != nil:
 			return nil
 		case errors.Is(err, net.ErrClosed):

@@ -189,7 +189,7 @@ func (l *Local) wait(ctx context.Context) (*connection, error) {
 		l.mu.Lock()
 		conn, err, changed := l.current, l.err, l.changed
 		l.mu.Unlock()
-		if conn != nil || err != nil {
+		if err != nil || (conn != nil && conn.session.Err() == nil) {
 			return conn, err
 		}
 		select {
@@ -216,12 +216,19 @@ func (l *Local) DialContext(ctx context.Context, network, address string) (net.C
 
 func (l *Local) open(ctx context.Context, target mux.Target) (*mux.Stream, error) {
 	waitCtx, cancel := context.WithTimeoutCause(ctx, openWait, ErrNoSession)
-	conn, err := l.wait(waitCtx)
-	cancel()
-	if err != nil {
-		return nil, err
+	defer cancel()
+	for {
+		conn, err := l.wait(waitCtx)
+		if err != nil {
+			return nil, err
+		}
+		stream, err := conn.session.Open(ctx, target)
+		var lost *mux.SessionError
+		if !errors.As(err, &lost) {
+			return stream, err
+		}
+		// The session was lost before the answer came. Nothing was sent to the target, so asking again does no harm.
 	}
-	return conn.session.Open(ctx, target)
 }
 
 // Ping measures the round trip to the remote.

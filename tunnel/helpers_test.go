@@ -1,0 +1,170 @@
+package tunnel
+
+import (
+	"context"
+	"crypto/rand"
+	"io"
+	"net"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"culvert/certs"
+	"culvert/protocol"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func newKey(t testing.TB) *certs.KeyPair {
+	t.Helper()
+	key, err := certs.GenerateKeyPair(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+// trustKeys admits the given keys.
+func trustKeys(t testing.TB, keys ...*certs.KeyPair) Trust {
+	t.Helper()
+	var lines []string
+	for _, key := range keys {
+		lines = append(lines, key.Public().String())
+	}
+	authorized, err := certs.ParseAuthorizedKeys(strings.NewReader(strings.Join(lines, "\n")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Trust{Authorized: authorized}
+}
+
+// testRemote is a remote behind a real HTTP server on loopback.
+type testRemote struct {
+	*Remote
+	server *httptest.Server
+	key    *certs.KeyPair
+}
+
+func startRemote(t testing.TB, trust Trust, change func(*RemoteConfig)) *testRemote {
+	t.Helper()
+	key := newKey(t)
+	cfg := RemoteConfig{Identity: Identity{Key: key}, Trust: trust}
+	if change != nil {
+		change(&cfg)
+	}
+	node, err := NewRemote(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &testRemote{Remote: node, server: httptest.NewServer(node), key: key}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		node.Shutdown(ctx)
+		r.server.Close()
+	})
+	return r
+}
+
+// localConfig is the configuration of a local that pins the remote.
+func (r *testRemote) localConfig(t testing.TB, key *certs.KeyPair) LocalConfig {
+	t.Helper()
+	address, err := ParseAddress(r.server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return LocalConfig{Address: address, Key: key, VerifyRemote: r.pin}
+}
+
+func (r *testRemote) pin(peer protocol.Peer) error {
+	if !peer.Key.Equal(r.key.Public()) {
+		return certs.ErrUnknownRemote
+	}
+	return nil
+}
+
+// startLocal runs a local until the test ends. Run's result is sent to ended.
+func startLocal(t testing.TB, cfg LocalConfig) (local *Local, ended <-chan error) {
+	t.Helper()
+	local = NewLocal(cfg)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	var running sync.WaitGroup
+	running.Go(func() { done <- local.Run(ctx) })
+	t.Cleanup(func() {
+		cancel()
+		running.Wait()
+	})
+	return local, done
+}
+
+// startTunnel starts a remote and a local that it admits, and waits until they are joined.
+func startTunnel(t testing.TB) (*Local, *testRemote) {
+	t.Helper()
+	key := newKey(t)
+	remote := startRemote(t, trustKeys(t, key), nil)
+	local, _ := startLocal(t, remote.localConfig(t, key))
+	if _, err := local.WaitSession(within(t, 10*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	return local, remote
+}
+
+func within(t testing.TB, d time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// serveTCP handles each connection to the returned address until the test ends.
+func serveTCP(t testing.TB, handle func(*net.TCPConn)) (address string) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			serving.Go(func() {
+				defer conn.Close()
+				handle(conn.(*net.TCPConn))
+			})
+		}
+	})
+	t.Cleanup(func() {
+		ln.Close()
+		serving.Wait()
+	})
+	return ln.Addr().String()
+}
+
+func echo(conn *net.TCPConn) { io.Copy(conn, conn) }
+
+func dial(t testing.TB, local *Local, address string) net.Conn {
+	t.Helper()
+	conn, err := local.DialContext(within(t, 10*time.Second), "tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	conn.SetDeadline(time.Now().Add(60 * time.Second))
+	return conn
+}
+
+func randomBytes(t testing.TB, n int) []byte {
+	t.Helper()
+	b := make([]byte, n)
+	if _, err := rand.Read(b); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}

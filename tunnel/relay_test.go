@@ -1,0 +1,196 @@
+package tunnel
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// startForward serves a forward to target and returns its address.
+func startForward(t testing.TB, local *Local, target string) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		if err := local.ServeForward(ctx, ln, target); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(func() {
+		cancel()
+		serving.Wait()
+	})
+	return ln.Addr().String()
+}
+
+func dialForward(t testing.TB, address string) *net.TCPConn {
+	t.Helper()
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	conn.SetDeadline(time.Now().Add(30 * time.Second))
+	return conn.(*net.TCPConn)
+}
+
+func TestForwardHalfClose(t *testing.T) {
+	local, _ := startTunnel(t)
+	answer := randomBytes(t, 3<<20)
+	asked := make(chan []byte, 1)
+	target := serveTCP(t, func(conn *net.TCPConn) {
+		question, _ := io.ReadAll(conn) // all of it, to the end of file, before the answer
+		asked <- question
+		conn.Write(answer)
+	})
+	conn := dialForward(t, startForward(t, local, target))
+	question := randomBytes(t, 2<<20)
+	if _, err := conn.Write(question); err != nil {
+		t.Fatal(err)
+	}
+	conn.CloseWrite()
+	got, err := io.ReadAll(conn)
+	if err != nil || !bytes.Equal(got, answer) {
+		t.Fatalf("answer: %d bytes, %v", len(got), err)
+	}
+	if !bytes.Equal(<-asked, question) {
+		t.Fatal("the question was not the same")
+	}
+}
+
+func TestForwardServerSpeaksAndClosesFirst(t *testing.T) {
+	local, _ := startTunnel(t)
+	fromClient := make(chan []byte, 1)
+	target := serveTCP(t, func(conn *net.TCPConn) {
+		conn.Write([]byte("hello"))
+		conn.CloseWrite()
+		b, _ := io.ReadAll(conn)
+		fromClient <- b
+	})
+	conn := dialForward(t, startForward(t, local, target))
+	if got, err := io.ReadAll(conn); err != nil || string(got) != "hello" {
+		t.Fatalf("%q, %v", got, err)
+	}
+	conn.Write([]byte("still here")) // the other direction lives on
+	conn.Close()
+	if got := <-fromClient; string(got) != "still here" {
+		t.Fatalf("%q", got)
+	}
+}
+
+func TestCutShortIsSeenAsCutShort(t *testing.T) {
+	local, _ := startTunnel(t)
+	t.Run("by the target", func(t *testing.T) {
+		target := serveTCP(t, func(conn *net.TCPConn) {
+			conn.Write(make([]byte, 100<<10))
+			io.ReadFull(conn, make([]byte, 1)) // until some of it has arrived
+			conn.SetLinger(0)
+		})
+		conn := dialForward(t, startForward(t, local, target))
+		io.ReadFull(conn, make([]byte, 10<<10))
+		conn.Write([]byte("x"))
+		if _, err := io.Copy(io.Discard, conn); !errors.Is(err, syscall.ECONNRESET) {
+			t.Fatalf("read of a download that was cut short: %v", err)
+		}
+	})
+	t.Run("by the client", func(t *testing.T) {
+		seen := make(chan error, 1)
+		target := serveTCP(t, func(conn *net.TCPConn) {
+			_, err := io.Copy(io.Discard, conn)
+			seen <- err
+		})
+		conn := dialForward(t, startForward(t, local, target))
+		conn.Write(make([]byte, 100<<10))
+		conn.SetLinger(0)
+		conn.Close()
+		if err := <-seen; !errors.Is(err, syscall.ECONNRESET) {
+			t.Fatalf("the target saw %v", err)
+		}
+	})
+	t.Run("by the session", func(t *testing.T) {
+		local, remote := startTunnel(t)
+		conn := dialForward(t, startForward(t, local, serveTCP(t, echo)))
+		conn.Write([]byte("x"))
+		io.ReadFull(conn, make([]byte, 1))
+		remote.server.CloseClientConnections()
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		remote.Shutdown(ctx)
+		if _, err := io.Copy(io.Discard, conn); !errors.Is(err, syscall.ECONNRESET) {
+			t.Fatalf("read after the session was lost: %v", err)
+		}
+	})
+}
+
+// TestAnswerBeforeTheQuestionEnds: a server that answers and closes without reading all of what is sent is usual for an
+// HTTP error. What it said must arrive.
+func TestAnswerBeforeTheQuestionEnds(t *testing.T) {
+	local, _ := startTunnel(t)
+	target := serveTCP(t, func(conn *net.TCPConn) {
+		io.ReadFull(conn, make([]byte, 1))
+		conn.Write([]byte("too large"))
+		conn.CloseWrite()
+		io.ReadFull(conn, make([]byte, 8<<20)) // some of it, then a close with unread data: a reset
+	})
+	conn := dialForward(t, startForward(t, local, target))
+	go conn.Write(make([]byte, 64<<20))
+	got := make([]byte, 9)
+	if _, err := io.ReadFull(conn, got); err != nil || string(got) != "too large" {
+		t.Fatalf("%q, %v", got, err)
+	}
+}
+
+func TestForwardToNowhereIsReset(t *testing.T) {
+	local, _ := startTunnel(t)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nowhere := ln.Addr().String()
+	ln.Close()
+	conn := dialForward(t, startForward(t, local, nowhere))
+	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+		t.Fatalf("read: %v", err)
+	}
+}
+
+// nopCloser makes a buffer an io.WriteCloser and remembers that it was closed.
+type closableBuffer struct {
+	bytes.Buffer
+	closed bool
+}
+
+func (b *closableBuffer) Close() error {
+	b.closed = true
+	return nil
+}
+
+func TestStdio(t *testing.T) {
+	local, _ := startTunnel(t)
+	content := randomBytes(t, 1<<20)
+	out := &closableBuffer{}
+	err := local.Stdio(context.Background(), serveTCP(t, echo), bytes.NewReader(content), out)
+	if err != nil || !bytes.Equal(out.Bytes(), content) || !out.closed {
+		t.Fatalf("%d bytes, closed %v, %v", out.Len(), out.closed, err)
+	}
+	cut := serveTCP(t, func(conn *net.TCPConn) {
+		io.ReadFull(conn, make([]byte, 1))
+		conn.SetLinger(0)
+	})
+	in, stop := io.Pipe()
+	defer stop.Close()
+	go stop.Write([]byte("x"))
+	if err := local.Stdio(context.Background(), cut, in, &closableBuffer{}); !errors.Is(err, syscall.ECONNRESET) {
+		t.Fatalf("a target that resets: %v", err)
+	}
+}
