@@ -55,4 +55,4 @@ const results = JSON.parse(fs.readFileSync(0, 'utf8')).map(({ op, args }) => {
     return { ok: false, text: '' };
   }
 });
-fs.writeSync(1, JSON.stringify(results));
+fs.writeFileSync(1, JSON.stringify(results));
