@@ -1,0 +1,105 @@
+package socks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+// Dialer opens the connection to a client's target. The network is always "tcp".
+// The address is "host:port" as net.JoinHostPort writes it; the host is what the
+// client sent, an address or an unresolved name. A name is UTF-8 without control
+// characters and spaces; whether it is valid otherwise is for its resolver to say.
+//
+// A Dialer returns soon after ctx ends: when the dial timed out, the client went
+// away, or the server stops. The connection it returns outlives ctx, which ends
+// when the Dialer has returned, and may have CloseWrite, which the Relay uses.
+type Dialer func(ctx context.Context, network, address string) (net.Conn, error)
+
+// Relay copies between client and target until both directions are over. It
+// passes on an end of file with CloseWrite, so that the other direction lives
+// on, and an error of one side as a reset of the other. When ctx ends it resets
+// both sides and returns.
+//
+// It returns nil only if both directions ended with an end of file. Once it has
+// returned, the server closes both connections, after an error with a reset of
+// the client (SetLinger(0)) in case the Relay left it open.
+//
+// The client is the accepted connection, unless it sent data ahead of the reply:
+// then it is a wrapper that yields that data first and that has SetLinger and,
+// like the accepted connection, CloseWrite. So a Relay asks for those methods
+// with interfaces rather than for *net.TCPConn.
+type Relay func(ctx context.Context, client, target net.Conn) error
+
+// Config is what a Server needs to know. Dial and Relay are required; the zero
+// value of everything else has the meaning that its comment says.
+type Config struct {
+	// Dial opens the connection to a client's target. Many calls run at once.
+	Dial Dialer
+
+	// Relay carries an opened connection. Many calls run at once.
+	Relay Relay
+
+	// Classify turns an error of Dial into the reply that the client gets; nil
+	// means ClassifyNetError. A code that is no failure of RFC 1928 is sent as
+	// ReplyGeneralFailure.
+	Classify func(error) Reply
+
+	// Username and Password are what a client must present (RFC 1929), 1 to 255
+	// bytes each. Both empty means that clients need no authentication.
+	Username, Password string
+
+	// NegotiationTimeout bounds the time from accepting a connection to having
+	// read its request; 0 means DefaultNegotiationTimeout.
+	NegotiationTimeout time.Duration
+
+	// DialTimeout bounds one call of Dial; 0 means DefaultDialTimeout.
+	DialTimeout time.Duration
+
+	// MaxConns bounds the connections of the server, in any phase and over all
+	// its listeners; 0 means DefaultMaxConns. Those beyond it are accepted and
+	// closed.
+	MaxConns int
+
+	// Log gets one event for each connection at debug level, with the client's
+	// address and the target and never a credential, and trouble with accepting
+	// at warn level. Nil is silent.
+	Log *zerolog.Logger
+}
+
+// withDefaults returns a checked copy with every default filled in.
+func (c Config) withDefaults() (Config, error) {
+	switch {
+	case c.Dial == nil:
+		return c, errors.New("socks: no dialer given")
+	case c.Relay == nil:
+		return c, errors.New("socks: no relay given")
+	case (c.Username == "") != (c.Password == ""):
+		return c, errors.New("socks: a user name needs a password, and a password a user name")
+	case len(c.Username) > maxCredential || len(c.Password) > maxCredential:
+		return c, fmt.Errorf("socks: user name or password longer than %d bytes", maxCredential)
+	case c.NegotiationTimeout < 0 || c.DialTimeout < 0 || c.MaxConns < 0:
+		return c, errors.New("socks: negative limit")
+	}
+	if c.Classify == nil {
+		c.Classify = ClassifyNetError
+	}
+	if c.NegotiationTimeout == 0 {
+		c.NegotiationTimeout = DefaultNegotiationTimeout
+	}
+	if c.DialTimeout == 0 {
+		c.DialTimeout = DefaultDialTimeout
+	}
+	if c.MaxConns == 0 {
+		c.MaxConns = DefaultMaxConns
+	}
+	if c.Log == nil {
+		nop := zerolog.Nop()
+		c.Log = &nop
+	}
+	return c, nil
+}

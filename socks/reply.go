@@ -1,0 +1,85 @@
+package socks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"syscall"
+)
+
+// Reply is a reply code of RFC 1928 section 6.
+type Reply uint8
+
+// The reply codes of RFC 1928 section 6. Clients show ReplyTTLExpired as a
+// timeout, and it is the only one of them that says so.
+const (
+	ReplySucceeded               Reply = 0
+	ReplyGeneralFailure          Reply = 1
+	ReplyNotAllowed              Reply = 2
+	ReplyNetworkUnreachable      Reply = 3
+	ReplyHostUnreachable         Reply = 4
+	ReplyConnectionRefused       Reply = 5
+	ReplyTTLExpired              Reply = 6
+	ReplyCommandNotSupported     Reply = 7
+	ReplyAddressTypeNotSupported Reply = 8
+)
+
+// String returns the code's meaning in the words of RFC 1928.
+func (r Reply) String() string {
+	switch r {
+	case ReplySucceeded:
+		return "succeeded"
+	case ReplyGeneralFailure:
+		return "general failure"
+	case ReplyNotAllowed:
+		return "not allowed"
+	case ReplyNetworkUnreachable:
+		return "network unreachable"
+	case ReplyHostUnreachable:
+		return "host unreachable"
+	case ReplyConnectionRefused:
+		return "connection refused"
+	case ReplyTTLExpired:
+		return "TTL expired"
+	case ReplyCommandNotSupported:
+		return "command not supported"
+	case ReplyAddressTypeNotSupported:
+		return "address type not supported"
+	}
+	return fmt.Sprintf("reply %d", uint8(r))
+}
+
+// ClassifyNetError translates an error of package net, or of a context, into the
+// reply that describes it best. It is what a nil Config.Classify means, and what
+// a Classify of one's own can fall back on.
+func ClassifyNetError(err error) Reply {
+	if dnsErr, ok := errors.AsType[*net.DNSError](err); ok && dnsErr.IsNotFound {
+		return ReplyHostUnreachable
+	}
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return ReplyConnectionRefused
+	case errors.Is(err, syscall.EHOSTUNREACH):
+		return ReplyHostUnreachable
+	case errors.Is(err, syscall.ENETUNREACH):
+		return ReplyNetworkUnreachable
+	case errors.Is(err, fs.ErrPermission):
+		return ReplyNotAllowed
+	case isTimeout(err):
+		return ReplyTTLExpired
+	}
+	return ReplyGeneralFailure
+}
+
+// isTimeout reports whether err says that something took too long, in any of the
+// ways the standard library has of saying it.
+func isTimeout(err error) bool {
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) {
+		return true
+	}
+	netErr, ok := errors.AsType[net.Error](err)
+	return ok && netErr.Timeout()
+}

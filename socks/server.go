@@ -1,0 +1,267 @@
+package socks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// protocol is one of the languages a client can speak to this port.
+type protocol interface {
+	// negotiate consumes everything up to and including the client's request
+	// and returns the target as "host:port". It is called with the first byte
+	// peeked but not consumed, under the connection's negotiation deadline. A
+	// *refusal error has the client told; after any other the connection is
+	// closed without a word.
+	negotiate(c *clientConn) (address string, err error)
+
+	// reply encodes the answer to the client's request.
+	reply(r Reply) []byte
+}
+
+// Server serves clients on any number of listeners. Its methods may be called
+// concurrently.
+type Server struct {
+	cfg    Config
+	socks5 *socks5Protocol
+
+	// closing is closed when Shutdown begins.
+	closing chan struct{}
+
+	// serving counts the running calls of Serve, each of which waits for its own
+	// connections.
+	serving sync.WaitGroup
+
+	mu        sync.Mutex // guards all below, and clientConn.relaying
+	draining  bool       // closing is closed
+	listeners map[net.Listener]struct{}
+	conns     map[*clientConn]struct{}
+}
+
+// New makes a server. It starts nothing.
+func New(cfg Config) (*Server, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{
+		cfg:       cfg,
+		socks5:    newSOCKS5(cfg.Username, cfg.Password),
+		closing:   make(chan struct{}),
+		listeners: make(map[net.Listener]struct{}),
+		conns:     make(map[*clientConn]struct{}),
+	}
+	// Only digests of the credentials are kept, in s.socks5.
+	s.cfg.Username, s.cfg.Password = "", ""
+	return s, nil
+}
+
+// protocolFor picks the protocol by the first byte that a client sends, or nil
+// when none begins with it.
+func (s *Server) protocolFor(first byte) protocol {
+	switch first {
+	case socks5Version:
+		return s.socks5
+	}
+	return nil
+}
+
+// Serve accepts and serves clients on ln, which it takes over and closes. It
+// returns when its last connection has ended, after one of these: ctx ended,
+// which ends everything at once, relays included (they see their context end);
+// Shutdown was called; or ln failed for good. Only the last is an error.
+func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer ln.Close()
+	if !s.addListener(ln) {
+		return nil
+	}
+	defer s.removeListener(ln)
+	stop := context.AfterFunc(ctx, func() { ln.Close() })
+	defer stop()
+
+	var conns sync.WaitGroup
+	err := s.acceptLoop(ctx, ln, &conns)
+	if err != nil {
+		cancel()
+	}
+	conns.Wait()
+	return err
+}
+
+// Shutdown stops accepting, closes the connections that are not relaying yet,
+// and waits for the relays to end by themselves. When ctx ends first it ends
+// them, and returns ctx's error. In both cases every connection has ended and
+// every Serve is about to return when Shutdown does. The server can't be used
+// again.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	if !s.draining {
+		s.draining = true
+		close(s.closing)
+	}
+	for ln := range s.listeners {
+		ln.Close()
+	}
+	for c := range s.conns {
+		if !c.relaying {
+			c.cancel()
+		}
+	}
+	s.mu.Unlock()
+
+	drained := make(chan struct{})
+	go func() {
+		s.serving.Wait()
+		close(drained)
+	}()
+	select {
+	case <-drained:
+		return nil
+	case <-ctx.Done():
+	}
+	s.mu.Lock()
+	for c := range s.conns {
+		c.cancel()
+	}
+	s.mu.Unlock()
+	<-drained
+	return ctx.Err()
+}
+
+// acceptLoop starts a goroutine, counted in conns, for each connection of ln. It
+// returns nil when ctx ended or Shutdown began.
+func (s *Server) acceptLoop(ctx context.Context, ln net.Listener, conns *sync.WaitGroup) error {
+	backoff := acceptBackoffMin
+	for {
+		conn, err := ln.Accept()
+		if err == nil {
+			backoff = acceptBackoffMin
+			s.start(ctx, conn, conns)
+			continue
+		}
+		if s.stopping(ctx) {
+			return nil
+		}
+		if !isTransientAcceptError(err) {
+			return fmt.Errorf("socks: accept: %w", err)
+		}
+		s.cfg.Log.Warn().Err(err).Dur("pause", backoff).Msg("socks: accept")
+		if !s.pause(ctx, backoff) {
+			return nil
+		}
+		backoff = min(2*backoff, acceptBackoffMax)
+	}
+}
+
+// start serves conn on a goroutine of its own, or closes it when there are too
+// many.
+func (s *Server) start(ctx context.Context, conn net.Conn, conns *sync.WaitGroup) {
+	ctx, cancel := context.WithCancel(ctx)
+	c := newClientConn(conn, cancel)
+	if err := s.addConn(c); err != nil {
+		cancel()
+		conn.Close()
+		s.cfg.Log.Debug().Err(err).Stringer("client", conn.RemoteAddr()).Msg("socks: connection closed")
+		return
+	}
+	conns.Go(func() {
+		defer s.removeConn(c)
+		s.serveConn(ctx, c)
+	})
+}
+
+// isTransientAcceptError reports whether a later accept on the same listener can
+// succeed. Everything the kernel reports is (want of descriptors or memory, the
+// pending network errors of accept(2)), unless the socket itself is unusable.
+func isTransientAcceptError(err error) bool {
+	errno, ok := errors.AsType[syscall.Errno](err)
+	return ok && errno != syscall.EBADF && errno != syscall.EINVAL && errno != syscall.ENOTSOCK
+}
+
+// stopping reports whether the server was told to stop.
+func (s *Server) stopping(ctx context.Context) bool {
+	select {
+	case <-s.closing:
+		return true
+	case <-ctx.Done():
+		return true
+	default:
+		return false
+	}
+}
+
+// pause waits for d and returns true, or false as soon as the server is told to
+// stop.
+func (s *Server) pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-s.closing:
+		return false
+	case <-ctx.Done():
+		return false
+	}
+}
+
+var (
+	errDraining     = errors.New("server is shutting down")
+	errTooManyConns = errors.New("too many connections")
+)
+
+// addListener registers a running Serve; false once Shutdown has begun.
+func (s *Server) addListener(ln net.Listener) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.draining {
+		return false
+	}
+	s.serving.Add(1)
+	s.listeners[ln] = struct{}{}
+	return true
+}
+
+func (s *Server) removeListener(ln net.Listener) {
+	s.mu.Lock()
+	delete(s.listeners, ln)
+	s.mu.Unlock()
+	s.serving.Done()
+}
+
+// addConn registers c within MaxConns.
+func (s *Server) addConn(c *clientConn) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.draining {
+		return errDraining
+	}
+	if len(s.conns) >= s.cfg.MaxConns {
+		return errTooManyConns
+	}
+	s.conns[c] = struct{}{}
+	return nil
+}
+
+// removeConn forgets c and releases its context.
+func (s *Server) removeConn(c *clientConn) {
+	c.cancel()
+	s.mu.Lock()
+	delete(s.conns, c)
+	s.mu.Unlock()
+}
+
+// beginRelay marks c as relaying, from when on Shutdown waits for it; false once
+// Shutdown has begun.
+func (s *Server) beginRelay(c *clientConn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.relaying = !s.draining
+	return c.relaying
+}

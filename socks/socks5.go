@@ -1,0 +1,200 @@
+package socks
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	gosocks5 "github.com/armon/go-socks5"
+)
+
+// Byte values of RFC 1928 that go-socks5 keeps to itself.
+const (
+	socks5Version      = 5
+	noAcceptableMethod = 0xff
+	addressIPv4        = 1
+	addressName        = 3
+	addressIPv6        = 4
+)
+
+// socks5Protocol speaks RFC 1928. The messages, each given as its fields with
+// their sizes in bytes:
+//
+//	client  version 1 · number of methods 1 · methods 0–255
+//	server  version 1 · chosen method 1
+//	client  RFC 1929, only with method 2: version 1 · length 1 · user name · length 1 · password
+//	server  RFC 1929: version 1 · status 1
+//	client  version 1 · command 1 · reserved 1 · address type 1 · address 4, 16 or 1–256 · port 2
+//	server  version 1 · reply 1 · reserved 1 · address type 1 · bound address 4 · port 2
+type socks5Protocol struct {
+	auth gosocks5.Authenticator
+}
+
+// newSOCKS5 asks clients for the credentials, or for none if they are empty.
+func newSOCKS5(username, password string) *socks5Protocol {
+	if username == "" {
+		return &socks5Protocol{gosocks5.NoAuthAuthenticator{}}
+	}
+	store := credentials{sha256.Sum256([]byte(username)), sha256.Sum256([]byte(password))}
+	return &socks5Protocol{gosocks5.UserPassAuthenticator{Credentials: store}}
+}
+
+var (
+	errNoMethod       = errors.New("client offers no authentication method in use here")
+	errRequestVersion = errors.New("request of another version")
+	errAddressType    = errors.New("unknown address type")
+	errCommand        = errors.New("command not supported")
+	errName           = errors.New("target name is empty or has unusable characters")
+	errPortZero       = errors.New("target port is 0")
+)
+
+func (p *socks5Protocol) negotiate(c *clientConn) (string, error) {
+	in := &exactReader{in: c.in}
+	address, err := p.readTarget(in, c)
+	if _, refused := errors.AsType[*refusal](err); err != nil && !refused && in.err != nil {
+		// go-socks5 prints its causes rather than wrapping them.
+		err = in.err
+	}
+	return address, err
+}
+
+// readTarget goes through the messages in their order.
+func (p *socks5Protocol) readTarget(in *exactReader, out io.Writer) (string, error) {
+	if err := p.chooseMethod(in); err != nil {
+		return "", err
+	}
+	if _, err := p.auth.Authenticate(in, out); errors.Is(err, gosocks5.UserAuthFailed) {
+		return "", &refusal{nil, err}
+	} else if err != nil {
+		return "", err
+	}
+	if err := p.checkRequestHeader(in); err != nil {
+		return "", err
+	}
+	req, err := gosocks5.NewRequest(in)
+	if err != nil {
+		return "", err
+	}
+	// The reserved byte is not looked at, as in other servers.
+	if req.Command != gosocks5.ConnectCommand {
+		return "", p.refuse(ReplyCommandNotSupported, fmt.Errorf("%w: %d", errCommand, req.Command))
+	}
+	if err := checkTarget(req.DestAddr); err != nil {
+		return "", p.refuse(ReplyGeneralFailure, err)
+	}
+	return req.DestAddr.Address(), nil
+}
+
+// chooseMethod reads the client's first message. The authenticator itself
+// answers that its method was chosen.
+func (p *socks5Protocol) chooseMethod(in *exactReader) error {
+	var header [2]byte
+	if _, err := in.Read(header[:]); err != nil {
+		return err
+	}
+	methods := make([]byte, header[1])
+	if _, err := in.Read(methods); err != nil {
+		return err
+	}
+	if !bytes.Contains(methods, []byte{p.auth.GetCode()}) {
+		return &refusal{[]byte{socks5Version, noAcceptableMethod}, errNoMethod}
+	}
+	return nil
+}
+
+// checkRequestHeader looks at the fixed part of a request before go-socks5
+// parses it, whose errors can't be told apart.
+func (p *socks5Protocol) checkRequestHeader(in *exactReader) error {
+	version, err := in.peek(1)
+	if err != nil {
+		return err
+	}
+	if version[0] != socks5Version {
+		return errRequestVersion
+	}
+	header, err := in.peek(4)
+	if err != nil {
+		return err
+	}
+	switch header[3] {
+	case addressIPv4, addressName, addressIPv6:
+		return nil
+	}
+	return p.refuse(ReplyAddressTypeNotSupported, fmt.Errorf("%w: %d", errAddressType, header[3]))
+}
+
+func (p *socks5Protocol) refuse(r Reply, err error) *refusal {
+	return &refusal{p.reply(r), err}
+}
+
+// reply never has another bound address than 0.0.0.0:0, since the true one is
+// the exit's and no client of CONNECT needs it.
+func (p *socks5Protocol) reply(r Reply) []byte {
+	return []byte{socks5Version, byte(r), 0, addressIPv4, 0, 0, 0, 0, 0, 0}
+}
+
+// checkTarget refuses what no dialer could mean: port 0, the empty name (which
+// net.Dial takes for this machine), and names with bytes that corrupt a log, a
+// resolver's query or the "host:port" form.
+func checkTarget(a *gosocks5.AddrSpec) error {
+	if a.Port == 0 {
+		return errPortZero
+	}
+	if len(a.IP) != 0 {
+		return nil
+	}
+	unusable := func(r rune) bool {
+		return unicode.IsControl(r) || unicode.IsSpace(r) || r == '[' || r == ']'
+	}
+	if a.FQDN == "" || !utf8.ValidString(a.FQDN) || strings.ContainsFunc(a.FQDN, unusable) {
+		return errName
+	}
+	return nil
+}
+
+// credentials holds the SHA-256 digests of what clients must present. Comparing
+// digests takes a time that depends on what the client sent and on nothing that
+// it could learn from.
+type credentials struct {
+	username, password [sha256.Size]byte
+}
+
+// Valid implements gosocks5.CredentialStore. It looks at the password of an
+// unknown user too.
+func (c credentials) Valid(username, password string) bool {
+	u, p := sha256.Sum256([]byte(username)), sha256.Sum256([]byte(password))
+	return subtle.ConstantTimeCompare(u[:], c.username[:])&
+		subtle.ConstantTimeCompare(p[:], c.password[:]) == 1
+}
+
+// exactReader gives go-socks5 what its bare calls of Read rely on: a Read fills p
+// or fails. It asks for exactly the fields of a message, so nothing is consumed
+// beyond the request.
+type exactReader struct {
+	in  *bufio.Reader
+	err error // the first failure
+}
+
+func (r *exactReader) Read(p []byte) (int, error) {
+	n, err := io.ReadFull(r.in, p)
+	return n, r.note(err)
+}
+
+func (r *exactReader) peek(n int) ([]byte, error) {
+	b, err := r.in.Peek(n)
+	return b, r.note(err)
+}
+
+func (r *exactReader) note(err error) error {
+	if r.err == nil {
+		r.err = err
+	}
+	return err
+}

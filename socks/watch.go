@@ -1,0 +1,55 @@
+package socks
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"time"
+)
+
+// clientWatch reads from a client while its target is being dialed, to learn
+// that it left. What the client sends meanwhile stays in its read buffer; once
+// that is full the watch ends and the rest waits in the kernel.
+type clientWatch struct {
+	c    *clientConn
+	done chan struct{}
+	gone error // why the client is gone; valid after done is closed
+}
+
+// watchClient starts a watch, which calls cancel when the client is gone. Nobody
+// else may read from the client until stop has returned.
+func watchClient(c *clientConn, cancel context.CancelFunc) *clientWatch {
+	w := &clientWatch{c: c, done: make(chan struct{})}
+	go w.run(cancel)
+	return w
+}
+
+func (w *clientWatch) run(cancel context.CancelFunc) {
+	defer close(w.done)
+	in := w.c.in
+	for in.Buffered() < in.Size() {
+		_, err := in.Peek(in.Buffered() + 1)
+		switch {
+		case err == nil:
+			continue
+		case errors.Is(err, os.ErrDeadlineExceeded): // stop was called
+		case errors.Is(err, io.EOF) && in.Buffered() > 0:
+			// It sent what it has to say and closed its half: its data and its
+			// end of file go to the target.
+		default:
+			w.gone = err
+			cancel()
+		}
+		return
+	}
+}
+
+// stop ends the watch and returns why the client is gone, or nil if it is still
+// there.
+func (w *clientWatch) stop() error {
+	w.c.SetReadDeadline(time.Unix(1, 0)) // long past: wakes a blocked read
+	<-w.done
+	w.c.SetReadDeadline(time.Time{})
+	return w.gone
+}
