@@ -1,0 +1,412 @@
+package socks
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestDialTimeout: a dial that never ends is ended, and the client told.
+func TestDialTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln := newPipeListener()
+		serve(t, newServer(t, Config{Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}}), ln)
+		conn := ln.dial()
+		defer conn.Close()
+		began := time.Now()
+		go io.WriteString(conn, greeting+requestName)
+		got, err := io.ReadAll(conn)
+		if want := methodNone + "\x05\x06\x00\x01\x00\x00\x00\x00\x00\x00"; err != nil || string(got) != want {
+			t.Errorf("got %x, %v; want %x", got, err, want)
+		}
+		if d := time.Since(began); d != DefaultDialTimeout {
+			t.Errorf("answered after %v", d)
+		}
+	})
+}
+
+// TestClientLeavesDuringDial: the dial is cancelled at once, and a connection
+// that it makes all the same is closed.
+func TestClientLeavesDuringDial(t *testing.T) {
+	for name, early := range map[string]string{"silent": "", "early data, then an error": "hello"} {
+		for _, connects := range []bool{false, true} {
+			t.Run(name, func(t *testing.T) {
+				near, far := tcpPair(t)
+				client := make(chan net.Conn, 1)
+				dialing := make(chan struct{})
+				addr := startServer(t, Config{
+					Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+						close(dialing)
+						select {
+						case <-ctx.Done():
+						case <-time.After(testTimeout):
+							t.Error("dial was not cancelled")
+						}
+						if connects {
+							return near, nil
+						}
+						return nil, ctx.Err()
+					},
+					Relay: func(context.Context, net.Conn, net.Conn) error {
+						t.Error("relayed without a client")
+						return nil
+					},
+				})
+				go func() {
+					conn := connect(t, addr)
+					io.WriteString(conn, greeting+requestName+early)
+					client <- conn
+				}()
+				<-dialing
+				conn := <-client
+				if early != "" {
+					reset(conn)
+				} else {
+					conn.Close()
+				}
+				if !connects {
+					near.Close()
+				}
+				if n, err := far.Read(make([]byte, 1)); n != 0 || err == nil || !errors.Is(err, io.EOF) {
+					t.Errorf("target: %d bytes, %v", n, err)
+				}
+			})
+		}
+	}
+}
+
+// TestClientLeavesLate: a dial that outlasts the negotiation's deadline is still
+// watched.
+func TestClientLeavesLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cancelled := make(chan time.Time, 1)
+		ln := newPipeListener()
+		serve(t, newServer(t, Config{Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			<-ctx.Done()
+			cancelled <- time.Now()
+			return nil, ctx.Err()
+		}}), ln)
+		conn := ln.dial()
+		began := time.Now()
+		mustWrite(t, conn, greeting)
+		mustRead(t, conn, methodNone)
+		mustWrite(t, conn, requestName)
+		const stay = DefaultNegotiationTimeout + 5*time.Second
+		time.Sleep(stay)
+		conn.Close()
+		if d := (<-cancelled).Sub(began); d != stay {
+			t.Errorf("dial cancelled after %v, want %v", d, stay)
+		}
+	})
+}
+
+// TestNoDeadlineLeft: those of the negotiation and the dial do not outlive them.
+func TestNoDeadlineLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		defer far.Close()
+		ln := newPipeListener()
+		serve(t, newServer(t, Config{Dial: dialTo(near)}), ln)
+		conn := ln.dial()
+		defer conn.Close()
+		mustWrite(t, conn, greeting)
+		mustRead(t, conn, methodNone)
+		mustWrite(t, conn, requestName)
+		mustRead(t, conn, success)
+		time.Sleep(24 * time.Hour)
+		go io.WriteString(conn, "question")
+		mustRead(t, far, "question")
+		go io.WriteString(far, "answer")
+		mustRead(t, conn, "answer")
+	})
+}
+
+// TestReplyNotRead: a client that doesn't take the reply holds its target for a
+// bounded time only.
+func TestReplyNotRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		ln := newPipeListener()
+		serve(t, newServer(t, Config{Dial: dialTo(near)}), ln)
+		conn := ln.dial()
+		defer conn.Close()
+		mustWrite(t, conn, greeting)
+		mustRead(t, conn, methodNone)
+		mustWrite(t, conn, requestName)
+		began := time.Now()
+		if got, err := io.ReadAll(far); err != nil || len(got) != 0 {
+			t.Errorf("target got %x, %v", got, err)
+		}
+		if d := time.Since(began); d != DefaultNegotiationTimeout {
+			t.Errorf("target closed after %v", d)
+		}
+	})
+}
+
+// TestEarlyData: what a client sends ahead of the reply arrives in order,
+// however it compares to the buffer.
+func TestEarlyData(t *testing.T) {
+	for _, size := range []int{1, 100, readBufferSize - 1, readBufferSize, readBufferSize + 1, 5 * readBufferSize} {
+		for _, joined := range []bool{false, true} { // in one write with the request
+			synctest.Test(t, func(t *testing.T) {
+				near, far := net.Pipe()
+				defer far.Close()
+				connected := make(chan struct{})
+				ln := newPipeListener()
+				serve(t, newServer(t, Config{Dial: func(context.Context, string, string) (net.Conn, error) {
+					<-connected
+					return near, nil
+				}}), ln)
+				conn := ln.dial()
+				defer conn.Close()
+				early := counted(0, size)
+				go func() {
+					// The reads below tell if one of these fails.
+					io.WriteString(conn, greeting)
+					if joined {
+						io.WriteString(conn, requestName+early)
+					} else {
+						io.WriteString(conn, requestName)
+						io.WriteString(conn, early)
+					}
+					io.WriteString(conn, counted(size, 1000))
+				}()
+				mustRead(t, conn, methodNone)
+				synctest.Wait() // all that fits is buffered
+				close(connected)
+				mustRead(t, conn, success)
+				mustRead(t, far, counted(0, size+1000))
+				go io.WriteString(far, "answer")
+				mustRead(t, conn, "answer")
+			})
+		}
+	}
+}
+
+// counted is n bytes that tell their position.
+func counted(from, n int) string {
+	var b strings.Builder
+	for i := from; i < from+n; i++ {
+		b.WriteByte(byte(i>>8) ^ byte(i*7))
+	}
+	return b.String()
+}
+
+// spyListener tells of each end of file that a server reads from its clients.
+type spyListener struct {
+	net.Listener
+	eof chan struct{}
+}
+
+type spyConn struct {
+	*net.TCPConn
+	eof chan struct{}
+}
+
+func (l spyListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return spyConn{conn.(*net.TCPConn), l.eof}, nil
+}
+
+func (c spyConn) Read(p []byte) (int, error) {
+	n, err := c.TCPConn.Read(p)
+	if errors.Is(err, io.EOF) {
+		select {
+		case c.eof <- struct{}{}:
+		default:
+		}
+	}
+	return n, err
+}
+
+// TestEarlyHalfClose: a client that sends everything and its end of file ahead
+// of the reply gets its answer.
+func TestEarlyHalfClose(t *testing.T) {
+	near, far := tcpPair(t)
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln := spyListener{tcp, make(chan struct{}, 1)}
+	serve(t, newServer(t, Config{Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		select {
+		case <-ln.eof:
+		case <-time.After(testTimeout):
+			t.Error("the end of file was not seen during the dial")
+		}
+		return near, ctx.Err()
+	}}), ln)
+	conn := connect(t, tcp.Addr().String())
+	mustWrite(t, conn, greeting+requestName+"question")
+	conn.CloseWrite()
+	if got, err := io.ReadAll(far); err != nil || string(got) != "question" {
+		t.Errorf("target got %q, %v", got, err)
+	}
+	mustWrite(t, far, "answer")
+	far.CloseWrite()
+	if got, err := io.ReadAll(conn); err != nil || string(got) != methodNone+success+"answer" {
+		t.Errorf("client got %q, %v", got, err)
+	}
+}
+
+// relayed is a client connection that has been told of success, and its target.
+func relayed(t *testing.T, cfg Config) (client, target *net.TCPConn) {
+	t.Helper()
+	near, far := tcpPair(t)
+	cfg.Dial = dialTo(near)
+	client = connect(t, startServer(t, cfg))
+	mustWrite(t, client, greeting+requestName)
+	mustRead(t, client, methodNone+success)
+	return client, far
+}
+
+func TestHalfClose(t *testing.T) {
+	for _, clientFirst := range []bool{true, false} {
+		first, second := relayed(t, Config{})
+		if !clientFirst {
+			first, second = second, first
+		}
+		mustWrite(t, first, "first")
+		first.CloseWrite()
+		if got, err := io.ReadAll(second); err != nil || string(got) != "first" {
+			t.Errorf("client first %v: got %q, %v", clientFirst, got, err)
+		}
+		// The other direction outlives the end of the first.
+		mustWrite(t, second, "sec")
+		mustRead(t, first, "sec")
+		mustWrite(t, second, "ond")
+		second.CloseWrite()
+		if got, err := io.ReadAll(first); err != nil || string(got) != "ond" {
+			t.Errorf("client first %v: got %q, %v", clientFirst, got, err)
+		}
+	}
+}
+
+func TestReset(t *testing.T) {
+	for _, clientResets := range []bool{true, false} {
+		broken, other := relayed(t, Config{})
+		if !clientResets {
+			broken, other = other, broken
+		}
+		mustWrite(t, broken, "part")
+		mustRead(t, other, "part")
+		reset(broken)
+		if n, err := other.Read(make([]byte, 1)); n != 0 || !isReset(err) {
+			t.Errorf("client resets %v: other side read %d bytes, %v", clientResets, n, err)
+		}
+	}
+}
+
+// TestFailedRelayResetsClient: a relay that fails and leaves the client open
+// never looks like the end of a transfer.
+func TestFailedRelayResetsClient(t *testing.T) {
+	for _, early := range []string{"", "early"} {
+		near, _ := tcpPair(t)
+		conn := connect(t, startServer(t, Config{
+			Dial: dialTo(near),
+			Relay: func(_ context.Context, client, _ net.Conn) error {
+				io.WriteString(client, "part")
+				return io.ErrUnexpectedEOF
+			},
+		}))
+		mustWrite(t, conn, greeting+requestName+early)
+		got, err := io.ReadAll(conn)
+		if !isReset(err) {
+			t.Errorf("got %q, %v", got, err)
+		}
+	}
+}
+
+// TestEarlyConnMethods: the wrapper around a client with early data has what a
+// relay asks for, and exactly that.
+func TestEarlyConnMethods(t *testing.T) {
+	near, far := tcpPair(t)
+	c := newClientConn(near, func() {})
+	mustWrite(t, far, "early")
+	if _, err := c.in.Peek(5); err != nil {
+		t.Fatal(err)
+	}
+	conn := c.release()
+	if _, ok := conn.(closeWriter); !ok {
+		t.Error("no CloseWrite")
+	}
+	if _, ok := conn.(io.WriterTo); ok {
+		t.Error("WriteTo would pass by the early data")
+	}
+	mustRead(t, conn, "ea") // in pieces
+	mustRead(t, conn, "rly")
+	conn.(lingerer).SetLinger(0)
+	conn.Close()
+	if _, err := far.Read(make([]byte, 1)); !isReset(err) {
+		t.Errorf("SetLinger had no effect: %v", err)
+	}
+
+	pipe, other := net.Pipe()
+	defer other.Close()
+	c = newClientConn(pipe, func() {})
+	defer c.Close()
+	go io.WriteString(other, "early")
+	if _, err := c.in.Peek(5); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := c.release().(closeWriter); ok {
+		t.Error("CloseWrite on a connection that has none")
+	}
+}
+
+// TestRefusalLingers: a client that has sent more than was read still gets the
+// reply and a clean end, and one that won't leave is left within bounds.
+func TestRefusalLingers(t *testing.T) {
+	fail := errors.New("no")
+	addr := startServer(t, Config{Dial: dialFails(fail)})
+	conn := connect(t, addr)
+	mustWrite(t, conn, greeting+requestName+counted(0, 3*readBufferSize))
+	if got, err := io.ReadAll(conn); err != nil || string(got) != methodNone+replyGeneral {
+		t.Errorf("got %x, %v", got, err)
+	}
+
+	// The bounds, over a connection that has CloseWrite in the bubble's time.
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		defer far.Close()
+		c := newClientConn(halfPipe{near}, func() {})
+		var flood sync.WaitGroup
+		flood.Go(func() {
+			for {
+				if _, err := io.WriteString(far, counted(0, 1000)); err != nil {
+					return
+				}
+			}
+		})
+		c.refuse(nil)
+		c.Close()
+		flood.Wait()
+
+		began := time.Now()
+		near, far = net.Pipe()
+		defer far.Close()
+		c = newClientConn(halfPipe{near}, func() {})
+		c.refuse(nil)
+		c.Close()
+		if d := time.Since(began); d != lingerTimeout {
+			t.Errorf("lingered for %v", d)
+		}
+	})
+}
+
+// halfPipe is a pipe whose CloseWrite succeeds and is not seen by the other end.
+type halfPipe struct{ net.Conn }
+
+func (halfPipe) CloseWrite() error { return nil }

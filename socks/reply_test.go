@@ -1,0 +1,103 @@
+package socks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"syscall"
+	"testing"
+	"time"
+)
+
+var classifyTests = []struct {
+	err  error
+	want Reply
+}{
+	{syscall.ECONNREFUSED, ReplyConnectionRefused},
+	{&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}, ReplyConnectionRefused},
+	{os.NewSyscallError("connect", syscall.EHOSTUNREACH), ReplyHostUnreachable},
+	{os.NewSyscallError("connect", syscall.ENETUNREACH), ReplyNetworkUnreachable},
+	{os.NewSyscallError("connect", syscall.ETIMEDOUT), ReplyTTLExpired},
+	{os.NewSyscallError("connect", syscall.EACCES), ReplyNotAllowed},
+	{os.NewSyscallError("connect", syscall.EPERM), ReplyNotAllowed},
+	{&net.DNSError{Err: "no such host", IsNotFound: true}, ReplyHostUnreachable},
+	{&net.DNSError{Err: "timeout", IsTimeout: true}, ReplyTTLExpired},
+	{&net.DNSError{Err: "server misbehaving", IsTemporary: true}, ReplyGeneralFailure},
+	{context.DeadlineExceeded, ReplyTTLExpired},
+	{fmt.Errorf("dial: %w", os.ErrDeadlineExceeded), ReplyTTLExpired},
+	{errors.New("connection refused"), ReplyGeneralFailure}, // texts say nothing
+	{io.ErrUnexpectedEOF, ReplyGeneralFailure},
+}
+
+func TestClassifyNetError(t *testing.T) {
+	for _, tt := range classifyTests {
+		if got := ClassifyNetError(tt.err); got != tt.want {
+			t.Errorf("%v: %v, want %v", tt.err, got, tt.want)
+		}
+	}
+}
+
+// TestRealDialErrors has the kernel and the resolver make the errors.
+func TestRealDialErrors(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln.Close() // nobody listens on its port any more
+	dial := func(address string) error {
+		d := net.Dialer{Timeout: testTimeout}
+		conn, err := d.Dial("tcp", address)
+		if err == nil {
+			conn.Close()
+		}
+		return err
+	}
+	if got := ClassifyNetError(dial(ln.Addr().String())); got != ReplyConnectionRefused {
+		t.Errorf("closed port: %v", got)
+	}
+	ctx, cancel := context.WithDeadline(context.Background(), time.Unix(1, 0))
+	defer cancel()
+	_, err = new(net.Dialer).DialContext(ctx, "tcp", ln.Addr().String())
+	if got := ClassifyNetError(err); got != ReplyTTLExpired {
+		t.Errorf("%v: %v", err, got)
+	}
+}
+
+// TestRepliesOnTheWire shows that each failure of a dial reaches the client as
+// its code, in the reply's literal form, with the built-in and with a given
+// classification.
+func TestRepliesOnTheWire(t *testing.T) {
+	request := "\x05\x01\x00" + "\x05\x01\x00\x01\x7f\x00\x00\x01\x00\x50"
+	check := func(t *testing.T, cfg Config, want Reply) {
+		t.Helper()
+		conn := connect(t, startServer(t, cfg))
+		mustWrite(t, conn, request)
+		mustRead(t, conn, "\x05\x00"+"\x05"+string([]byte{byte(want)})+"\x00\x01\x00\x00\x00\x00\x00\x00")
+		if n, err := conn.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+			t.Errorf("after the reply: %d bytes, %v", n, err)
+		}
+	}
+	for _, tt := range classifyTests {
+		t.Run("built-in/"+tt.err.Error(), func(t *testing.T) {
+			check(t, Config{Dial: dialFails(tt.err)}, tt.want)
+		})
+	}
+	for r := Reply(0); r < 12; r++ {
+		want := r
+		if r == ReplySucceeded || r > ReplyAddressTypeNotSupported {
+			want = ReplyGeneralFailure
+		}
+		t.Run("given/"+r.String(), func(t *testing.T) {
+			fail := errors.New("no")
+			check(t, Config{Dial: dialFails(fail), Classify: func(err error) Reply {
+				if err != fail {
+					t.Errorf("Classify got %v", err)
+				}
+				return r
+			}}, want)
+		})
+	}
+}
