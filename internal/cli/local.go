@@ -177,7 +177,7 @@ func serveLocal(ctx context.Context, opts *localOptions, doors *doors, stdio str
 	case <-ctx.Done():
 	}
 	stopServing()
-	doors.shutdown()
+	doors.shutdown(&servers)
 	stop()
 	<-ended
 	servers.Wait()
@@ -261,12 +261,12 @@ func (d *doors) openSocks(c *cli.Context, address string, log zerolog.Logger) er
 	if c.String("socks-auth") != "" && (!ok || user == "" || pass == "" || len(user) > 255 || len(pass) > 255) {
 		return usage("it is USER:PASS, each of 1 to 255 bytes", "bad --socks-auth")
 	}
-	ln, err := net.Listen("tcp", address)
+	ln, err := listen(address)
 	if err != nil {
 		return cannotListen(address, "--socks", err)
 	}
 	d.socks = ln
-	if tcp := ln.Addr().(*net.TCPAddr); !tcp.IP.IsLoopback() && user == "" {
+	if tcp, ok := ln.Addr().(*net.TCPAddr); ok && !tcp.IP.IsLoopback() && user == "" {
 		log.Warn().Stringer("socks", tcp).Msg("anybody who reaches this port can use the tunnel: consider --socks-auth")
 	}
 	d.socksCfg = socks.Config{Username: user, Password: pass, Classify: socksReply, Log: &log}
@@ -301,14 +301,15 @@ func (d *doors) serve(ctx context.Context, node *tunnel.Local, servers *sync.Wai
 }
 
 // shutdown stops accepting and lets what is relayed end with the session, which drains meanwhile.
-func (d *doors) shutdown() {
-	if d.server != nil {
-		go func() {
-			ctx, cancel := context.WithTimeout(context.Background(), tunnel.DrainTimeout+time.Second)
-			defer cancel()
-			d.server.Shutdown(ctx)
-		}()
+func (d *doors) shutdown(servers *sync.WaitGroup) {
+	if d.server == nil {
+		return
 	}
+	servers.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), tunnel.DrainTimeout+time.Second)
+		defer cancel()
+		d.server.Shutdown(ctx) // its error only says that relays were cut, which the session's end has logged
+	})
 }
 
 func (d *doors) close() {
@@ -324,7 +325,7 @@ func (d *doors) socksAddress() string {
 	if d.socks == nil {
 		return ""
 	}
-	return d.socks.Addr().String()
+	return listenerAddress(d.socks)
 }
 
 func (d *doors) forwardAddresses() []string {
