@@ -1,0 +1,129 @@
+package e2e
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// identity is a key pair in a file.
+type identity struct {
+	file string
+	key  string // public, as culvert prints it
+}
+
+func newIdentity(t *testing.T) identity {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "identity.json")
+	key := must(t, patience, culvert(t, "keygen", "-o", file))
+	return identity{file, strings.TrimSpace(key)}
+}
+
+// culvert is a run of the program, in a home of its own.
+func culvert(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	return command(cleanEnv(t), t.TempDir(), binary, args...)
+}
+
+// writeFile writes a file that belongs to the test and returns its path.
+func writeFile(t *testing.T, name, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// node is a running remote or local.
+type node struct {
+	*process
+	listen   []string // of a remote: the addresses it has bound
+	socks    string   // of a local
+	forwards []string // of a local
+}
+
+// url is a remote's address.
+func (n *node) url() string { return "ws://" + n.listen[0] + "/" }
+
+// startNode runs a command of culvert that prints a ready line. When the test ends, the node has to stop at SIGTERM with
+// status 0, unless it has ended before.
+func startNode(t *testing.T, name string, cmd *exec.Cmd) *node {
+	t.Helper()
+	p := start(t, name, cmd)
+	line := p.stdout.waitLine(t, p, "", patience)
+	var ready struct {
+		Event    string   `json:"event"`
+		Listen   []string `json:"listen"`
+		Socks    string   `json:"socks"`
+		Forwards []string `json:"forwards"`
+	}
+	if err := json.Unmarshal([]byte(line), &ready); err != nil || ready.Event != "ready" {
+		t.Fatalf("%s: not a ready line: %q", name, line)
+	}
+	n := &node{p, ready.Listen, ready.Socks, ready.Forwards}
+	t.Cleanup(n.stop)
+	return n
+}
+
+// stop ends a node that still runs.
+func (n *node) stop() {
+	if !n.running() {
+		return
+	}
+	n.signal(syscall.SIGTERM)
+	select {
+	case <-n.exited:
+		if n.status() != 0 {
+			n.t.Errorf("%s: status %d after SIGTERM", n.name, n.status())
+		}
+	case <-time.After(stopTime):
+		n.t.Errorf("%s: still there %v after SIGTERM", n.name, stopTime)
+	}
+}
+
+// remoteArgs are the arguments of a remote on a free port of loopback.
+func remoteArgs(server identity, flags ...string) []string {
+	args := []string{"remote", "--print-ready", "--log-level", "debug", "--key", server.file}
+	if !slices.Contains(flags, "--listen") {
+		args = append(args, "--listen", "127.0.0.1:0")
+	}
+	return append(args, flags...)
+}
+
+// localArgs are the arguments of a local that is sure of its remote by its key.
+func localArgs(client, server identity, url string, flags ...string) []string {
+	args := []string{"local", "--print-ready", "--log-level", "debug", "--key", client.file, "--remote-key", server.key,
+		"--socks", "127.0.0.1:0"}
+	return append(append(args, flags...), url)
+}
+
+// tunnel is a remote, and a local that is connected to it.
+type tunnel struct {
+	server, client identity
+	authorized     string // the remote's file of authorized keys, with the client's
+	remote, local  *node
+}
+
+// startTunnel starts both on loopback; the flags are the local's.
+func startTunnel(t *testing.T, localFlags ...string) *tunnel {
+	t.Helper()
+	tun := &tunnel{server: newIdentity(t), client: newIdentity(t)}
+	tun.authorized = writeFile(t, "authorized_keys", tun.client.key+" the client of this test\n")
+	tun.remote = tun.startRemote(t, "127.0.0.1:0", tun.server)
+	tun.local = startNode(t, "local", culvert(t, localArgs(tun.client, tun.server, tun.remote.url(), localFlags...)...))
+	return tun
+}
+
+// startRemote starts the tunnel's remote, or one in its place.
+func (tun *tunnel) startRemote(t *testing.T, listen string, server identity) *node {
+	t.Helper()
+	return startNode(t, "remote",
+		culvert(t, remoteArgs(server, "--listen", listen, "--authorized-keys", tun.authorized)...))
+}

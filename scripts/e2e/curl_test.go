@@ -1,0 +1,83 @@
+package e2e
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+const (
+	// bulk is the size of the large transfers in bytes.
+	bulk = 256 << 20
+
+	// bulkTime bounds one of them: some 4 s when nothing else runs, with the race detector.
+	bulkTime = 2 * time.Minute
+)
+
+// What curl exits with when a transfer was cut short: curl(1).
+const (
+	curlPartial   = 18 // less than Content-Length said
+	curlRecvError = 56 // the connection broke
+)
+
+// curl is a run of curl through a SOCKS5 port, to which it leaves the resolving of names.
+func curl(t *testing.T, socks string, timeout time.Duration, args ...string) *exec.Cmd {
+	t.Helper()
+	return command(cleanEnv(t), t.TempDir(), needProgram(t, "curl"), append([]string{
+		"-q", "--silent", "--show-error", "--fail",
+		"--max-time", strconv.Itoa(int(timeout / time.Second)), "--socks5-hostname", socks,
+	}, args...)...)
+}
+
+func TestCurlDownload(t *testing.T) {
+	t.Parallel()
+	tun, web := startTunnel(t), startSite(t)
+	got := sha256.New()
+	cmd := curl(t, tun.local.socks, bulkTime, web.URL+"/random/"+strconv.Itoa(bulk))
+	cmd.Stdout = got
+	must(t, bulkTime, cmd)
+	if got, want := hex.EncodeToString(got.Sum(nil)), sum(t, randomBytes(bulk)); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+func TestCurlUpload(t *testing.T) {
+	t.Parallel()
+	tun, web := startTunnel(t), startSite(t)
+	cmd := curl(t, tun.local.socks, bulkTime, "--upload-file", "-", web.URL+"/sum")
+	cmd.Stdin = randomBytes(bulk)
+	if got, want := must(t, bulkTime, cmd), sum(t, randomBytes(bulk)); got != want {
+		t.Errorf("the server got %s, want %s", got, want)
+	}
+}
+
+// A download that breaks off is never taken for one that was completed. Where the server has not said how much would
+// come, only the reset tells.
+func TestCurlBrokenDownload(t *testing.T) {
+	t.Parallel()
+	tun, web := startTunnel(t), startSite(t)
+	for how, want := range map[string][]int{
+		"reset-length": {curlPartial, curlRecvError},
+		"reset-open":   {curlRecvError},
+		"end-length":   {curlPartial},
+	} {
+		t.Run(how, func(t *testing.T) {
+			r := run(t, bulkTime, curl(t, tun.local.socks, bulkTime, "--output", "/dev/null", web.URL+"/cut/"+how))
+			for _, status := range want {
+				if r.status == status {
+					return
+				}
+			}
+			t.Errorf("curl's status is %d, want one of %v; %s", r.status, want, r.stderr)
+		})
+	}
+	// What ends without a length and without a reset is complete.
+	r := run(t, bulkTime, curl(t, tun.local.socks, bulkTime, web.URL+"/cut/end-open"))
+	if got, want := sum(t, strings.NewReader(r.stdout)), sum(t, randomBytes(cutSize)); r.status != 0 || got != want {
+		t.Errorf("status %d and %s, want %s; %s", r.status, got, want, r.stderr)
+	}
+}

@@ -1,0 +1,6 @@
+//go:build !race
+
+package e2e
+
+// raceEnabled says that this test, and so the program it builds, has the race detector.
+const raceEnabled = false

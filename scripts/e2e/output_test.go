@@ -1,0 +1,70 @@
+package e2e
+
+import (
+	"bytes"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// maxOutput bounds what is kept of a process's output in bytes. The beginning is dropped first.
+const maxOutput = 1 << 20
+
+// output collects what a process prints, and lets a test wait for a text in it.
+type output struct {
+	mu      sync.Mutex // guards what follows
+	kept    []byte
+	changed chan struct{} // closed and replaced with each write
+}
+
+func newOutput() *output { return &output{changed: make(chan struct{})} }
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.kept = append(o.kept, p...)
+	if len(o.kept) > maxOutput {
+		o.kept = bytes.Clone(o.kept[len(o.kept)-maxOutput/2:])
+	}
+	close(o.changed)
+	o.changed = make(chan struct{})
+	return len(p), nil
+}
+
+func (o *output) String() string {
+	text, _ := o.get()
+	return text
+}
+
+func (o *output) get() (text string, changed <-chan struct{}) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return string(o.kept), o.changed
+}
+
+// waitLine waits for a whole line with text in it and returns the line. It fails the test when the process exits first,
+// or after timeout.
+func (o *output) waitLine(t *testing.T, p *process, text string, timeout time.Duration) string {
+	t.Helper()
+	deadline := time.After(timeout)
+	exited := p.exited
+	for {
+		kept, changed := o.get()
+		for line := range strings.Lines(kept) {
+			if strings.HasSuffix(line, "\n") && strings.Contains(line, text) {
+				return strings.TrimSuffix(line, "\n")
+			}
+		}
+		if exited == nil {
+			t.Fatalf("%s exited with status %d before it printed %q", p.name, p.status(), text)
+		}
+		select {
+		case <-changed:
+		case <-exited:
+			exited = nil // look once more: all that it printed is there now
+		case <-deadline:
+			t.Fatalf("%s did not print %q within %v", p.name, text, timeout)
+		}
+	}
+}
