@@ -28,7 +28,7 @@ func newIdentity(t *testing.T) identity {
 // culvert is a run of the program, in a home of its own.
 func culvert(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
-	return command(cleanEnv(t), t.TempDir(), binary, args...)
+	return command(cleanEnv(t), t.TempDir(), program, args...)
 }
 
 // writeFile writes a file that belongs to the test and returns its path.

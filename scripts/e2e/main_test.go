@@ -12,8 +12,8 @@ import (
 	"go.uber.org/goleak"
 )
 
-// binary is the culvert that all tests run. TestMain sets it, and nothing changes it later.
-var binary string
+// program is the culvert that all tests run. TestMain sets it, and nothing changes it later.
+var program string
 
 // buildTimeout bounds the build of the program, with an empty build cache and busy cores.
 const buildTimeout = 10 * time.Minute
@@ -21,8 +21,8 @@ const buildTimeout = 10 * time.Minute
 func TestMain(m *testing.M) {
 	folder, err := os.MkdirTemp("", "culvert-e2e-")
 	if err == nil {
-		binary = filepath.Join(folder, "culvert")
-		err = build(binary)
+		program = filepath.Join(folder, "culvert")
+		err = build(program)
 	}
 	if err != nil {
 		os.RemoveAll(folder)
