@@ -2,11 +2,13 @@ package protocol
 
 import (
 	"context"
+	"crypto/hpke"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -34,6 +36,9 @@ type ClientConfig struct {
 	// error is returned to Client's caller in an *IdentityError. Version 1 requires VerifyServer, since nothing else
 	// says who the server is.
 	VerifyServer func(Peer) error
+	// Extension says whether the extension is offered: forward secrecy, and records at the speed of the hardware. The
+	// zero value offers it and accepts a server without it.
+	Extension ExtensionPolicy
 	// Timeout bounds the whole handshake; 0 is DefaultHandshakeTimeout.
 	Timeout time.Duration
 	// MaxMessage is the largest payload of a record in bytes, both ways; 0 is DefaultMaxMessage.
@@ -70,8 +75,12 @@ type clientHandshake struct {
 	cfg ClientConfig
 
 	helloNonce [nonceSize]byte // of step 2
-	server     secrets         // of step 4
-	own        secrets         // of step 4a
+	kemKey     hpke.PrivateKey // of step 2, dropped in step 4; nil without an offer
+	transcript transcript
+	server     secrets // of step 4
+	answer     *answer // of step 4; nil when the server has no extension
+	kemSecret  []byte  // of step 4, with an answer
+	own        secrets // of step 4a
 	who        Peer
 }
 
@@ -117,16 +126,25 @@ func (h *clientHandshake) run(w *wire) (outcome, error) {
 	if err := transmit(w, "4a", ready); err != nil {
 		return outcome{}, err
 	}
-	return h.step6SecureContext(), nil
+	return h.step6SecureContext()
 }
 
-// step2ClientHello makes the first message.
+// step2ClientHello makes the first message, and offers the extension unless that is turned off.
 func (h *clientHandshake) step2ClientHello() ([]byte, error) {
 	if _, err := io.ReadFull(h.random, h.helloNonce[:]); err != nil {
 		return nil, &HandshakeError{Step: "2", Code: CloseInternal, Err: fmt.Errorf("randomness: %w", err)}
 	}
 	m := clientHello{version: h.cfg.Version, publicKey: h.cfg.Key.Public(), nonce: h.helloNonce}
-	return m.marshal(), nil
+	if h.cfg.Extension != ExtensionOff {
+		kem, _, _ := kemSuite()
+		var err error
+		if h.kemKey, err = kem.GenerateKey(); err != nil {
+			return nil, &HandshakeError{Step: "2", Code: CloseInternal, Err: fmt.Errorf("ext: %w", err)}
+		}
+		m.offer = &offer{suites: preferredSuites(), kemKey: h.kemKey.PublicKey().Bytes()}
+	}
+	h.transcript.clientHello = m.marshal()
+	return h.transcript.clientHello, nil
 }
 
 // step4VerifyServerHello verifies the server's answer and decides: grant4a makes the ClientReady, reject4b the error.
@@ -149,6 +167,10 @@ func (h *clientHandshake) step4VerifyServerHello(message []byte) (ready []byte, 
 		return nil, h.reject4b(CloseBadMessage, fmt.Errorf("ServerHello: %w: box of %d bytes", ErrBadMessage, len(opened)))
 	}
 	h.server = server
+	h.transcript.serverHello = message
+	if err := h.verifyAnswer(tail); err != nil {
+		return nil, err
+	}
 	certRequired := false
 	if h.cfg.Version == Version2 {
 		var cert *certs.Certificate
@@ -169,6 +191,39 @@ func (h *clientHandshake) step4VerifyServerHello(message []byte) (ready []byte, 
 		return nil, h.reject4b(CloseCertificate, ErrCertificateRequired)
 	}
 	return h.grant4a(shared, certRequired)
+}
+
+// verifyAnswer checks the server's part of the extension, and recovers the KEM's secret. The ephemeral key is dropped.
+func (h *clientHandshake) verifyAnswer(tail []byte) error {
+	key := h.kemKey
+	h.kemKey = nil
+	if key == nil {
+		return nil
+	}
+	raw, err := extensionMember(h.cfg.Version, tail)
+	if err == nil {
+		h.answer, err = parseAnswer(raw)
+	}
+	if err != nil {
+		return h.reject4b(messageCode(err), fmt.Errorf("ServerHello: %w", err))
+	}
+	if h.answer == nil {
+		if h.cfg.Extension == ExtensionRequired {
+			return h.reject4b(CloseNoSecrecy, ErrNoForwardSecrecy)
+		}
+		return nil
+	}
+	helloHash := hashHello(h.transcript.clientHello)
+	if !sameHello(h.answer.hello, helloHash) {
+		return h.reject4b(CloseDowngrade, ErrDowngrade)
+	}
+	if !slices.Contains(preferredSuites(), h.answer.suite) {
+		return h.reject4b(CloseBadMessage, fmt.Errorf("ServerHello: %w: ext: a suite that was not offered", ErrBadMessage))
+	}
+	if h.kemSecret, err = decapsulate(key, h.answer.enc, helloHash); err != nil {
+		return h.reject4b(messageCode(err), fmt.Errorf("ServerHello: %w", err))
+	}
+	return nil
 }
 
 // verifyCertificate checks that the CA vouches for the server's key, and for its name or its address.
@@ -195,16 +250,20 @@ func (h *clientHandshake) grant4a(shared *sharedKey, showCert bool) ([]byte, err
 	if h.own, err = newSecrets(h.random); err != nil {
 		return nil, &HandshakeError{Step: "4a", Code: CloseInternal, Err: err}
 	}
-	plaintext := h.own.append(nil)
+	var tail []byte
 	if h.cfg.Version == Version2 {
+		tail = []byte("{}")
 		if showCert {
-			plaintext = append(plaintext, h.cfg.Cert.JSON()...)
-		} else {
-			plaintext = append(plaintext, "{}"...)
+			tail = h.cfg.Cert.JSON()
 		}
 	}
+	if h.cfg.Extension != ExtensionOff {
+		tail = appendMember(nil, tail, &confirmation{hashHello(h.transcript.clientHello)})
+	}
+	plaintext := append(h.own.append(nil), tail...)
 	m := clientReady{version: h.cfg.Version, box: shared.seal(plaintext, h.server.nonce)}
-	return m.marshal(), nil
+	h.transcript.clientReady = m.marshal()
+	return h.transcript.clientReady, nil
 }
 
 // reject4b ends the handshake: the caller closes the WebSocket with code.
@@ -218,8 +277,16 @@ func (h *clientHandshake) rejectIdentity4b(code CloseCode, err error) error {
 }
 
 // step6SecureContext hands over to the secure context.
-func (h *clientHandshake) step6SecureContext() outcome {
-	return outcome{suite: secretboxSuite{}, own: h.own, peer: h.server, who: h.who}
+func (h *clientHandshake) step6SecureContext() (outcome, error) {
+	if h.answer == nil {
+		return specifiedOutcome(h.own, h.server, h.who), nil
+	}
+	k, err := deriveKeys(h.answer.suite, h.kemSecret, h.server.shareKey[:], h.own.shareKey[:], h.transcript.hash())
+	clear(h.kemSecret)
+	if err != nil {
+		return outcome{}, err
+	}
+	return extendedOutcome(h.answer.suite, k.client, k.server, k.exporter, h.who)
 }
 
 // parseServerTail reads what version 2 adds to the ServerHello's box: {"cert":…,"requireCert":bool}. The reference takes

@@ -21,6 +21,8 @@ type Conn struct {
 	sealer sealer // used by the writer only
 	opener opener // used by the reader only
 
+	exporter *[keySize]byte // nil without forward secrecy; never changes
+
 	maxMessage int // of a payload, in bytes
 	overhead   int // of a record, in bytes
 
@@ -37,7 +39,7 @@ type Conn struct {
 // State describes a connection. It does not change.
 type State struct {
 	Version int
-	// Suite names the record cipher: "xsalsa20-poly1305".
+	// Suite names the record cipher: "xsalsa20-poly1305", or the extension's "aes-256-gcm" or "chacha20-poly1305".
 	Suite string
 	// ForwardSecrecy reports whether recorded traffic stays secret when both long-term keys become known.
 	ForwardSecrecy bool
@@ -50,17 +52,28 @@ func newConn(w *wire, o outcome, maxMessage int, isClient bool) *Conn {
 		wire: w,
 		state: State{
 			Version:        o.who.Version,
-			Suite:          o.suite.name(),
-			ForwardSecrecy: o.suite.forwardSecrecy(),
+			Suite:          o.suite,
+			ForwardSecrecy: o.exporter != nil,
 			Peer:           o.who,
 		},
-		sealer:     o.suite.newSealer(o.own),
-		opener:     o.suite.newOpener(o.peer),
+		sealer:     o.sealer,
+		opener:     o.opener,
+		exporter:   o.exporter,
 		maxMessage: maxMessage,
-		overhead:   o.suite.overhead(),
+		overhead:   o.overhead,
 	}
 	c.mayWrite.Store(isClient)
 	return c
+}
+
+// Export derives n bytes that only the two ends of this connection know, for a use outside of its records: to prove later
+// that one was an end of it, for example. Different labels and contexts give independent results; both ends get the same.
+// Without forward secrecy it returns ErrNoExporter.
+func (c *Conn) Export(label string, context []byte, n int) ([]byte, error) {
+	if c.exporter == nil {
+		return nil, ErrNoExporter
+	}
+	return export(*c.exporter, label, context, n)
 }
 
 // State returns what the handshake agreed on.

@@ -24,6 +24,8 @@ const (
 	CloseNotAdmitted CloseCode = 4403 // step 5b: the client's key is not admitted
 	CloseCertificate CloseCode = 4404 // a certificate is missing, or does not verify
 	CloseNotOpened   CloseCode = 4405 // a box or a record does not open
+	CloseDowngrade   CloseCode = 4406 // the extension's offer was altered or removed on the way
+	CloseNoSecrecy   CloseCode = 4407 // forward secrecy is required, and the peer does not have it
 	CloseTimeout     CloseCode = 4408 // the handshake took too long
 	CloseReplayed    CloseCode = 4409 // the server has seen this ClientHello before
 	CloseTooLarge    CloseCode = 4413 // a message beyond its limit
@@ -41,6 +43,8 @@ var closeTexts = map[CloseCode]string{
 	CloseNotAdmitted: "not admitted",
 	CloseCertificate: "certificate refused",
 	CloseNotOpened:   "does not open",
+	CloseDowngrade:   "extension altered on the way",
+	CloseNoSecrecy:   "forward secrecy required",
 	CloseTimeout:     "handshake timed out",
 	CloseReplayed:    "hello seen before",
 	CloseTooLarge:    "message too large",

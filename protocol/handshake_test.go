@@ -62,11 +62,14 @@ func TestStepsGrant(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c := e.client.step6SecureContext()
-			if c.own != o.peer || c.peer != o.own {
+			c, err := e.client.step6SecureContext()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if e.client.own != e.server.client || e.client.server != e.server.own {
 				t.Error("the ends do not have the same secrets")
 			}
-			if c.own.nonce == e.client.helloNonce {
+			if e.client.own.nonce == e.client.helloNonce {
 				t.Error("the client's second nonce is not a fresh one")
 			}
 			wantClient := Peer{Version: v.version, Key: p.server.Key.Public(), Addr: p.client.ServerAddr}

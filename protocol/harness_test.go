@@ -77,7 +77,7 @@ type parties struct {
 func acceptAll(Peer) error { return nil }
 
 // newParties returns configurations with which a handshake succeeds in the version, with certificates on both sides in
-// version 2 if requireCert.
+// version 2 if requireCert. The extension is off: the handshake is exactly the specification's.
 func newParties(tb testing.TB, version int, requireCert bool) parties {
 	tb.Helper()
 	clientKey, serverKey := newKey(tb, "client"), newKey(tb, "server")
@@ -86,9 +86,11 @@ func newParties(tb testing.TB, version int, requireCert bool) parties {
 		authority: newAuthority(tb, "Test CA"),
 		client: ClientConfig{
 			Version: version, Key: clientKey, VerifyServer: acceptAll,
-			ServerName: "remote.example", ServerAddr: loopback,
+			ServerName: "remote.example", ServerAddr: loopback, Extension: ExtensionOff,
 		},
-		server: ServerConfig{Key: serverKey, Admit: acceptAll, Replay: NewReplayCache(0), PeerAddr: loopback},
+		server: ServerConfig{
+			Key: serverKey, Admit: acceptAll, Replay: NewReplayCache(0), PeerAddr: loopback, Extension: ExtensionOff,
+		},
 	}
 	if version == Version2 {
 		p.client.CA = p.authority.ca.Certificate()

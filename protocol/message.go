@@ -29,6 +29,7 @@ type clientHello struct {
 	version   int
 	publicKey certs.PublicKey
 	nonce     [nonceSize]byte
+	offer     *offer // of the extension; nil when there is none
 }
 
 // serverHello answers it. The box is sealed from server to client with the nonce of the clientHello.
@@ -48,6 +49,9 @@ func (m clientHello) marshal() []byte {
 	b := appendHead(nil, m.version, opcClientHello)
 	b = appendByteArray(append(b, `,"client_public_key":`...), m.publicKey[:])
 	b = appendByteArray(append(b, `,"nonce":`...), m.nonce[:])
+	if m.offer != nil {
+		b = m.offer.append(append(b, `,"ext":`...))
+	}
 	return append(b, '}')
 }
 
@@ -84,7 +88,7 @@ func parseClientHello(b []byte) (m clientHello, err error) {
 	if len(b) > maxClientHello {
 		return m, fmt.Errorf("ClientHello: %w", ErrTooLarge)
 	}
-	o, err := parseObject(b, "version", "opc", "client_public_key", "nonce")
+	o, err := parseObject(b, "version", "opc", "client_public_key", "nonce", "ext")
 	if err != nil {
 		return m, fmt.Errorf("ClientHello: %w", err)
 	}
@@ -95,6 +99,9 @@ func parseClientHello(b []byte) (m clientHello, err error) {
 		return m, fmt.Errorf("ClientHello: %w", err)
 	}
 	if err = o.fixedBytes("nonce", m.nonce[:]); err != nil {
+		return m, fmt.Errorf("ClientHello: %w", err)
+	}
+	if m.offer, err = parseOffer(o["ext"]); err != nil {
 		return m, fmt.Errorf("ClientHello: %w", err)
 	}
 	return m, nil

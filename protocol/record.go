@@ -47,14 +47,8 @@ func (c *counter) advance() {
 	c.exhausted = c.current == c.start
 }
 
-// secretboxSuite is the specification's: XSalsa20-Poly1305 under the sender's share key.
-type secretboxSuite struct{}
-
-func (secretboxSuite) name() string                  { return "xsalsa20-poly1305" }
-func (secretboxSuite) forwardSecrecy() bool          { return false }
-func (secretboxSuite) overhead() int                 { return secretbox.Overhead }
-func (secretboxSuite) newSealer(own secrets) sealer  { return newSecretboxDirection(own) }
-func (secretboxSuite) newOpener(peer secrets) opener { return newSecretboxDirection(peer) }
+// suiteSecretbox names the specification's cipher: XSalsa20-Poly1305 under the sender's share key.
+const suiteSecretbox = "xsalsa20-poly1305"
 
 // secretboxDirection is one direction's key and counter. nonce is scratch space, kept so that it is not allocated for
 // each record.

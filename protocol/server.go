@@ -1,7 +1,6 @@
 package protocol
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -31,6 +30,9 @@ type ServerConfig struct {
 	// Admit decides in step 5, after everything else has been verified, whether the client may come in. Its error
 	// stays on this side; the client gets CloseNotAdmitted. Without Admit nobody is admitted.
 	Admit func(Peer) error
+	// Extension says whether the extension is answered; see ClientConfig. The zero value answers it and accepts a client
+	// without it.
+	Extension ExtensionPolicy
 	// Replay is shared by all connections of a server, and required.
 	Replay *ReplayCache
 	// PeerAddr is the client's address, as far as known. A client certificate that lists addresses must list it.
@@ -68,10 +70,14 @@ type serverHandshake struct {
 	common
 	cfg ServerConfig
 
-	shared *sharedKey // of step 3
-	own    secrets    // of step 3
-	client secrets    // of step 5
-	who    Peer
+	shared     *sharedKey // of step 3
+	own        secrets    // of step 3
+	offered    bool       // the ClientHello, as it arrived, offers the extension
+	suite      string     // of step 3, "" when the extension is not used
+	kemSecret  []byte     // of step 3, with a suite
+	transcript transcript
+	client     secrets // of step 5
+	who        Peer
 }
 
 func newServerHandshake(cfg ServerConfig) (*serverHandshake, error) {
@@ -138,14 +144,43 @@ func (h *serverHandshake) step3ServerHello(message []byte) (answer []byte, err e
 	if h.own, err = newSecrets(h.random); err != nil {
 		return nil, h.reject3(CloseInternal, err)
 	}
-	plaintext := h.own.append(nil)
+	h.transcript.clientHello = message
+	var tail []byte
 	if m.version == Version2 {
-		plaintext = append(append(plaintext, `{"cert":`...), h.cfg.Cert.JSON()...)
-		plaintext = strconv.AppendBool(append(plaintext, `,"requireCert":`...), h.cfg.RequireCert)
-		plaintext = append(plaintext, '}')
+		tail = append(append(tail, `{"cert":`...), h.cfg.Cert.JSON()...)
+		tail = strconv.AppendBool(append(tail, `,"requireCert":`...), h.cfg.RequireCert)
+		tail = append(tail, '}')
 	}
+	answer3, err := h.answerOffer(m.offer)
+	if err != nil {
+		return nil, err
+	}
+	if answer3 != nil {
+		tail = appendMember(nil, tail, answer3)
+	}
+	plaintext := append(h.own.append(nil), tail...)
 	reply := serverHello{version: m.version, publicKey: h.cfg.Key.Public(), box: h.shared.seal(plaintext, m.nonce)}
-	return reply.marshal(), nil
+	h.transcript.serverHello = reply.marshal()
+	return h.transcript.serverHello, nil
+}
+
+// answerOffer makes the server's part of the extension, nil when it is turned off, not offered, or has no suite in common.
+func (h *serverHandshake) answerOffer(o *offer) (*answer, error) {
+	h.offered = o != nil
+	suite := ""
+	if o != nil && h.cfg.Extension != ExtensionOff {
+		suite = o.choose()
+	}
+	if suite == "" {
+		return nil, nil
+	}
+	helloHash := hashHello(h.transcript.clientHello)
+	enc, secret, err := o.encapsulate(helloHash)
+	if err != nil {
+		return nil, h.reject3(messageCode(err), fmt.Errorf("ClientHello: %w", err))
+	}
+	h.suite, h.kemSecret = suite, secret
+	return &answer{suite: suite, enc: enc, hello: helloHash}, nil
 }
 
 // reject3 ends the handshake before there was anything to verify: the caller closes the WebSocket with code.
@@ -169,6 +204,10 @@ func (h *serverHandshake) step5VerifyClientReady(message []byte) (outcome, error
 		return outcome{}, h.reject5b(CloseBadMessage, err)
 	}
 	h.client = client
+	h.transcript.clientReady = message
+	if err := h.verifyConfirmation(tail); err != nil {
+		return outcome{}, err
+	}
 	if h.cfg.RequireCert {
 		if h.who.Cert, err = h.verifyCertificate(tail); err != nil {
 			return outcome{}, h.reject5b(CloseCertificate, err)
@@ -180,13 +219,34 @@ func (h *serverHandshake) step5VerifyClientReady(message []byte) (outcome, error
 	if err := h.cfg.Admit(h.who); err != nil {
 		return outcome{}, h.reject5b(CloseNotAdmitted, fmt.Errorf("%w: %w", ErrNotAdmitted, err))
 	}
-	return h.grant5a(), nil
+	return h.grant5a()
+}
+
+// verifyConfirmation compares what the client says, sealed, to have offered with what arrived. It runs before anything
+// else is decided about the client, so that a downgrade is called by its name.
+func (h *serverHandshake) verifyConfirmation(tail []byte) error {
+	raw, err := extensionMember(h.who.Version, tail)
+	var confirmed *confirmation
+	if err == nil {
+		confirmed, err = parseConfirmation(raw)
+	}
+	if err != nil {
+		return h.reject5b(messageCode(err), fmt.Errorf("ClientReady: %w", err))
+	}
+	if (confirmed != nil) != h.offered ||
+		(confirmed != nil && !sameHello(confirmed.hello, hashHello(h.transcript.clientHello))) {
+		return h.reject5b(CloseDowngrade, ErrDowngrade)
+	}
+	if h.suite == "" && h.cfg.Extension == ExtensionRequired {
+		return h.reject5b(CloseNoSecrecy, ErrNoForwardSecrecy)
+	}
+	return nil
 }
 
 // verifyCertificate checks that the CA vouches for the client's key and, when the certificate lists addresses, for the
 // address that it comes from.
 func (h *serverHandshake) verifyCertificate(tail []byte) (*certs.Certificate, error) {
-	if bytes.Equal(bytes.TrimSpace(tail), []byte("{}")) {
+	if o, err := parseObject(tail, "desc", "sign"); err == nil && len(o) == 0 {
 		return nil, ErrCertificateRequired
 	}
 	cert, err := certs.ParseCertificate(tail)
@@ -208,8 +268,20 @@ func (h *serverHandshake) verifyCertificate(tail []byte) (*certs.Certificate, er
 }
 
 // grant5a hands over to the secure context, which is step 6.
-func (h *serverHandshake) grant5a() outcome {
-	return outcome{suite: secretboxSuite{}, own: h.own, peer: h.client, who: h.who}
+func (h *serverHandshake) grant5a() (outcome, error) {
+	if h.suite == "" {
+		return specifiedOutcome(h.own, h.client, h.who), nil
+	}
+	k, err := deriveKeys(h.suite, h.kemSecret, h.own.shareKey[:], h.client.shareKey[:], h.transcript.hash())
+	clear(h.kemSecret)
+	if err != nil {
+		return outcome{}, h.reject5b(CloseInternal, err)
+	}
+	o, err := extendedOutcome(h.suite, k.server, k.client, k.exporter, h.who)
+	if err != nil {
+		return outcome{}, h.reject5b(CloseInternal, err)
+	}
+	return o, nil
 }
 
 // reject5b ends the handshake: the caller closes the WebSocket with code.

@@ -6,19 +6,6 @@ import (
 	"culvert/certs"
 )
 
-// suite makes the two directions of a secure context from what the handshake left. It is the seam for other ciphers:
-// everything after the handshake sees a sealer and an opener.
-type suite interface {
-	// name is the suite's name for people and metrics.
-	name() string
-	// forwardSecrecy reports whether the record keys stay secret when both long-term keys become known.
-	forwardSecrecy() bool
-	// overhead is what a record is longer than its payload, in bytes.
-	overhead() int
-	newSealer(own secrets) sealer
-	newOpener(peer secrets) opener
-}
-
 // sealer seals one direction's records in order. It is not safe for concurrent use.
 type sealer interface {
 	// seal appends the next record to dst and returns the result. payload must not overlap dst's spare capacity. It
@@ -54,12 +41,39 @@ func parseSecrets(b []byte) (s secrets, tail []byte, ok bool) {
 	return s, b[secretsSize:], true
 }
 
-// outcome is what a completed handshake leaves to the secure context.
+// outcome is what a completed handshake leaves to the secure context. It is the seam between the two: everything after the
+// handshake sees a sealer and an opener.
 type outcome struct {
-	suite suite
-	own   secrets
-	peer  secrets
-	who   Peer
+	suite    string // for people and metrics
+	overhead int    // what a record is longer than its payload, in bytes
+	sealer   sealer
+	opener   opener
+	exporter *[keySize]byte // nil without the extension, that is, without forward secrecy
+	who      Peer
+}
+
+// specifiedOutcome is the secure context of the specification: XSalsa20-Poly1305 under each sender's share key.
+func specifiedOutcome(own, peer secrets, who Peer) outcome {
+	return outcome{
+		suite:    suiteSecretbox,
+		overhead: boxOverhead,
+		sealer:   newSecretboxDirection(own),
+		opener:   newSecretboxDirection(peer),
+		who:      who,
+	}
+}
+
+// extendedOutcome is the secure context of the extension.
+func extendedOutcome(suite string, sendKey, receiveKey, exporter [keySize]byte, who Peer) (outcome, error) {
+	sealer, err := newAEADDirection(suite, sendKey, ratchetEvery)
+	if err != nil {
+		return outcome{}, err
+	}
+	opener, err := newAEADDirection(suite, receiveKey, ratchetEvery)
+	if err != nil {
+		return outcome{}, err
+	}
+	return outcome{suite: suite, overhead: aeadOverhead, sealer: sealer, opener: opener, exporter: &exporter, who: who}, nil
 }
 
 // Peer is the other end, as far as the handshake knows it.
