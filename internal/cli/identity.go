@@ -75,6 +75,18 @@ func loadCertificate(c *cli.Context, flag string) (*certs.Certificate, error) {
 	return cert, nil
 }
 
+// checkCertified refuses a certificate of ours that is not for our key. There may be none.
+func checkCertified(cert *certs.Certificate, key *certs.KeyPair) error {
+	if cert == nil {
+		return nil
+	}
+	if certified, ok := cert.BoxKey(); !ok || !certified.Equal(key.Public()) {
+		return &Failure{exitFailed, "can't use the certificate of --cert", fmt.Errorf("it is not for the key %s", key.Public()),
+			"have one issued for that key, or name the key it is for with --key FILE"}
+	}
+	return nil
+}
+
 var errWrongPin = errors.New("not the pinned key")
 
 // remoteTrust decides whether a remote is who it should be: the key of --remote-key; without that, a certificate of --ca

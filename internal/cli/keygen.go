@@ -13,9 +13,8 @@ import (
 
 func keygenCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "keygen",
-		Usage:     "make a key pair and print its public key",
-		ArgsUsage: " ",
+		Name:  "keygen",
+		Usage: "make a key pair and print its public key",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "out", Aliases: []string{"o"}, EnvVars: env("out"),
 				Usage: "write to `FILE` (default: identity.json in culvert's configuration folder); a file that exists is kept"},
