@@ -168,12 +168,12 @@ func shakeTCP(tb testing.TB, p parties) (client, server result) {
 	tb.Helper()
 	serverDone := make(chan result, 1)
 	released := make(chan struct{})
-	tb.Cleanup(func() { close(released) })
 	address := listen(tb, func(ws *websocket.Conn) {
 		c, err := Server(context.Background(), ws, p.server)
 		serverDone <- result{c, err}
 		<-released
 	})
+	tb.Cleanup(func() { close(released) }) // before the cleanup of listen
 	client.conn, client.err = Client(context.Background(), dialWS(tb, address), p.client)
 	return client, <-serverDone
 }
@@ -261,6 +261,12 @@ func pipeWS(tb testing.TB) (client, server *websocket.Conn) {
 func connectPipe(tb testing.TB, p parties) (client, server *Conn) {
 	tb.Helper()
 	cws, sws := pipeWS(tb)
+	return connectOver(tb, p, cws, sws)
+}
+
+// connectOver runs both ends over the given WebSockets.
+func connectOver(tb testing.TB, p parties, cws, sws *websocket.Conn) (client, server *Conn) {
+	tb.Helper()
 	done := make(chan result, 1)
 	go func() {
 		c, err := Server(context.Background(), sws, p.server)

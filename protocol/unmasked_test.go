@@ -304,18 +304,33 @@ func TestUnmaskedGorilla(t *testing.T) {
 // upgradeOver makes a WebSocket of a connection whose HTTP request is done.
 func upgradeOver(tb testing.TB, conn net.Conn) *websocket.Conn {
 	tb.Helper()
-	request := httptest.NewRequest(http.MethodGet, "/", nil)
-	for k, v := range map[string]string{
-		"Connection": "Upgrade", "Upgrade": "websocket",
-		"Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
-	} {
-		request.Header.Set(k, v)
-	}
-	ws, err := Upgrade(newPipeResponse(conn), request)
+	ws, err := Upgrade(newPipeResponse(conn), upgradeRequest())
 	if err != nil {
 		tb.Fatal(err)
 	}
 	return ws
+}
+
+// upgradePlain does the same without the unmasker.
+func upgradePlain(tb testing.TB, conn net.Conn) *websocket.Conn {
+	tb.Helper()
+	u := websocket.Upgrader{ReadBufferSize: readBufferSize, WriteBufferSize: writeBufferSize}
+	ws, err := u.Upgrade(newPipeResponse(conn), upgradeRequest(), nil)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return ws
+}
+
+func upgradeRequest() *http.Request {
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	for k, v := range map[string]string{
+		"Connection": "Upgrade", "Upgrade": "websocket",
+		"Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+	} {
+		r.Header.Set(k, v)
+	}
+	return r
 }
 
 // TestUpgradeKeepsTCP makes sure that the fast paths of package net survive the wrapping.
