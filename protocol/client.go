@@ -32,7 +32,8 @@ type ClientConfig struct {
 	// VerifyServer decides in step 4 whether this server is the right one, by a pin or a remembered key. It is called
 	// after the server has proved that it has the key, and in version 2 after its certificate has been verified. An
 	// error is returned to Client's caller in an *IdentityError. Version 1 requires VerifyServer, since nothing else
-	// says who the server is.
+	// says who the server is. It runs within the handshake's time, which the server counts too, so it must not wait for
+	// a person: fail, ask, and connect again.
 	VerifyServer func(Peer) error
 	// Timeout bounds the whole handshake; 0 is DefaultHandshakeTimeout.
 	Timeout time.Duration

@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
-	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -149,6 +148,17 @@ func listen(tb testing.TB, serve func(*websocket.Conn)) string {
 	return "ws" + strings.TrimPrefix(s.URL, "http")
 }
 
+// listenToFail starts a server whose handshakes are to fail, and returns their errors.
+func listenToFail(tb testing.TB, cfg ServerConfig) (address string, served <-chan error) {
+	tb.Helper()
+	errs := make(chan error, 1)
+	address = listen(tb, func(ws *websocket.Conn) {
+		_, err := Server(context.Background(), ws, cfg)
+		errs <- err
+	})
+	return address, errs
+}
+
 func dialWS(tb testing.TB, address string) *websocket.Conn {
 	tb.Helper()
 	d := NewDialer()
@@ -244,8 +254,9 @@ func pipeWS(tb testing.TB) (client, server *websocket.Conn) {
 		ws, err := upgradeConn(s)
 		done <- upgraded{ws, err}
 	}()
-	client, resp, err := websocket.NewClient(c, &url.URL{Scheme: "ws", Host: "remote.example"}, nil,
-		readBufferSize, writeBufferSize)
+	d := NewDialer()
+	d.NetDialContext = func(context.Context, string, string) (net.Conn, error) { return c, nil }
+	client, resp, err := d.DialContext(context.Background(), "ws://remote.example", nil)
 	if err != nil {
 		tb.Fatal(err)
 	}
