@@ -2,11 +2,13 @@ package cli
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"culvert/certs"
 	"culvert/protocol"
@@ -157,8 +159,9 @@ func (t *remoteTrust) says() string {
 }
 
 // ask lets the user decide on a remote that is not known. It is true when the user said yes and the key is remembered. It
-// asks on the terminal itself, since standard input may be a stream's data; without a terminal the answer is no.
-func (t *remoteTrust) ask(remote string, key certs.PublicKey) (bool, error) {
+// asks on the terminal itself, since standard input may be a stream's data; without a terminal, and when ctx is done, the
+// answer is no.
+func (t *remoteTrust) ask(ctx context.Context, remote string, key certs.PublicKey) (bool, error) {
 	if t.known == nil {
 		return false, nil
 	}
@@ -167,6 +170,8 @@ func (t *remoteTrust) ask(remote string, key certs.PublicKey) (bool, error) {
 		return false, nil
 	}
 	defer tty.Close()
+	stop := context.AfterFunc(ctx, func() { tty.SetReadDeadline(time.Now()) })
+	defer stop()
 	fmt.Fprintf(tty, "%s is not known. It shows the key\n  %s\nIs this the key that the remote prints? Connect and remember it (yes/no)? ", remote, key)
 	answer, err := bufio.NewReader(tty).ReadString('\n')
 	if err != nil || strings.TrimSpace(strings.ToLower(answer)) != "yes" {

@@ -206,13 +206,10 @@ func startLocal(ctx context.Context, opts *localOptions) (node *tunnel.Local, en
 			return node, ended, stop, nil
 		}
 		stop()
-		runErr := <-ended
-		if ctx.Err() != nil {
-			return nil, nil, nil, nil
-		}
+		<-ended // err says why; Run itself may see that it was stopped, and returns nil then
 		var identity *protocol.IdentityError
-		if !asked && errors.Is(runErr, certs.ErrUnknownRemote) && errors.As(runErr, &identity) {
-			yes, err := opts.trust.ask(opts.address.String(), identity.Key)
+		if !asked && errors.Is(err, certs.ErrUnknownRemote) && errors.As(err, &identity) {
+			yes, err := opts.trust.ask(ctx, opts.address.String(), identity.Key)
 			if err != nil {
 				return nil, nil, nil, &Failure{exitFailed, "can't remember the remote", err, ""}
 			}
@@ -220,7 +217,10 @@ func startLocal(ctx context.Context, opts *localOptions) (node *tunnel.Local, en
 				continue
 			}
 		}
-		return nil, nil, nil, connectFailure(runErr, opts)
+		if ctx.Err() != nil {
+			return nil, nil, nil, nil
+		}
+		return nil, nil, nil, connectFailure(err, opts)
 	}
 }
 
