@@ -133,7 +133,7 @@ func runCertIssue(c *cli.Context) error {
 	}
 	ca, err := certs.ReadCA(c.String("ca-key"))
 	if err != nil {
-		return keyFailure(c.String("ca-key"), err)
+		return &Failure{exitFailed, "can't use the CA's file", err, "it is what `culvert cert ca --out` has written, not the certificate"}
 	}
 	cert, err := ca.Issue(rand.Reader, now, certs.Request{
 		PublicKey: key,

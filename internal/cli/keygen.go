@@ -47,7 +47,7 @@ func runKeygen(c *cli.Context) error {
 
 func writeFailure(what, path string, err error) error {
 	if errors.Is(err, fs.ErrExist) {
-		return &Failure{exitFailed, "can't write the " + what, fmt.Errorf("%s exists", path), "name another file with -o, or move that one away"}
+		return &Failure{exitFailed, "can't write the " + what, fmt.Errorf("%s exists", path), "name another file, or move that one away"}
 	}
 	return &Failure{exitFailed, "can't write the " + what, err, ""}
 }
