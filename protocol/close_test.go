@@ -1,11 +1,13 @@
 package protocol
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -84,8 +86,73 @@ func TestCloseIsBounded(t *testing.T) {
 	})
 }
 
-// TestCloseWithArrives has unread data on the way to the closing end, which would reset the connection if it just
-// closed its socket.
+// TestCloseWaitsForPeer closes, while a read waits, towards a peer that takes the close frame and keeps its side open:
+// the socket must stay for as long as the peer is given, and no longer than the peer needs.
+func TestCloseWaitsForPeer(t *testing.T) {
+	for _, answer := range []time.Duration{closeTimeout / 4, time.Hour} {
+		synctest.Test(t, func(t *testing.T) {
+			client, server := connectPipe(t, newParties(t, Version1, false))
+			half := &halfCloser{Conn: client.wire.conn}
+			client.wire.conn = half
+			var wg sync.WaitGroup
+			wg.Go(func() { _, _ = client.ReadRecord() })
+			wg.Go(func() {
+				// One read, as a pipe gives what one write wrote.
+				if _, err := server.wire.conn.Read(make([]byte, 200)); err != nil {
+					t.Error(err)
+				}
+				time.Sleep(answer)
+				server.wire.conn.Close()
+			})
+			synctest.Wait()
+			begin := time.Now()
+			client.Close()
+			if took, want := time.Since(begin), min(answer, closeTimeout); took != want {
+				t.Errorf("closing took %v, want %v", took, want)
+			}
+			if !half.closed {
+				t.Error("the peer was not shown that nothing follows")
+			}
+			wg.Wait()
+		})
+	}
+}
+
+// halfCloser notes that its half was closed, which a pipe cannot do.
+type halfCloser struct {
+	net.Conn
+	closed bool
+}
+
+func (c *halfCloser) CloseWrite() error {
+	c.closed = true
+	return nil
+}
+
+// TestCloseDoesNotReset has unread data at the end that closes. The peer must see the stream end, not break: a reset can
+// overtake the close frame.
+func TestCloseDoesNotReset(t *testing.T) {
+	client, server := connectTCP(t, newParties(t, Version1, false))
+	if err := client.WriteRecord(make([]byte, 1<<16)); err != nil {
+		t.Fatal(err)
+	}
+	closed := make(chan error, 1)
+	go func() { closed <- server.CloseWith(CloseNotAdmitted, "") }()
+	raw := client.wire.conn
+	if err := raw.SetReadDeadline(time.Now().Add(testTimeout)); err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(raw)
+	if err != nil || !bytes.HasSuffix(got, []byte(CloseNotAdmitted.String())) {
+		t.Errorf("got %q, %v, want a close frame and the end", got, err)
+	}
+	raw.Close()
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestCloseWithArrives gives reasons of several kinds, with records on the way to the end that closes.
 func TestCloseWithArrives(t *testing.T) {
 	long := strings.Repeat("é", 100)
 	tests := []struct {
