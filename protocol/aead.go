@@ -83,17 +83,21 @@ func newAEADDirection(suite string, key [keySize]byte, every uint64) (*aeadDirec
 	return d, err
 }
 
-// prepare sets the nonce of the next record, and changes the key where it is due.
+// prepare sets the nonce of the next record.
 func (d *aeadDirection) prepare() error {
 	if d.next == math.MaxUint64 {
 		return ErrCounterExhausted
 	}
-	if d.next > 0 && d.next%d.every == 0 {
-		if err := d.ratchet(); err != nil {
-			return err
-		}
-	}
 	binary.BigEndian.PutUint64(d.nonce[4:], d.next)
+	return nil
+}
+
+// advance counts a record, and changes the key where that is due.
+func (d *aeadDirection) advance() error {
+	d.next++
+	if d.next%d.every == 0 {
+		return d.ratchet()
+	}
 	return nil
 }
 
@@ -114,8 +118,8 @@ func (d *aeadDirection) seal(dst, payload []byte) ([]byte, error) {
 	if err := d.prepare(); err != nil {
 		return nil, err
 	}
-	d.next++
-	return d.aead.Seal(dst, d.nonce[:], payload, nil), nil
+	record := d.aead.Seal(dst, d.nonce[:], payload, nil)
+	return record, d.advance()
 }
 
 func (d *aeadDirection) open(dst, record []byte) ([]byte, error) {
@@ -126,6 +130,5 @@ func (d *aeadDirection) open(dst, record []byte) ([]byte, error) {
 	if err != nil {
 		return nil, ErrNotOpened
 	}
-	d.next++
-	return payload, nil
+	return payload, d.advance()
 }

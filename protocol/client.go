@@ -34,7 +34,8 @@ type ClientConfig struct {
 	// VerifyServer decides in step 4 whether this server is the right one, by a pin or a remembered key. It is called
 	// after the server has proved that it has the key, and in version 2 after its certificate has been verified. An
 	// error is returned to Client's caller in an *IdentityError. Version 1 requires VerifyServer, since nothing else
-	// says who the server is.
+	// says who the server is. It runs within the handshake's time, which the server counts too, so it must not wait for
+	// a person: fail, ask, and connect again.
 	VerifyServer func(Peer) error
 	// Extension says whether the extension is offered: forward secrecy, and records at the speed of the hardware. The
 	// zero value offers it and accepts a server without it.
@@ -200,11 +201,8 @@ func (h *clientHandshake) verifyAnswer(tail []byte) error {
 	if key == nil {
 		return nil
 	}
-	raw, err := extensionMember(h.cfg.Version, tail)
-	if err == nil {
-		h.answer, err = parseAnswer(raw)
-	}
-	if err != nil {
+	var err error
+	if h.answer, err = parseAnswer(extensionMember(tail)); err != nil {
 		return h.reject4b(messageCode(err), fmt.Errorf("ServerHello: %w", err))
 	}
 	if h.answer == nil {

@@ -28,35 +28,44 @@ const (
 	CloseNoSecrecy   CloseCode = 4407 // forward secrecy is required, and the peer does not have it
 	CloseTimeout     CloseCode = 4408 // the handshake took too long
 	CloseReplayed    CloseCode = 4409 // the server has seen this ClientHello before
-	CloseTooLarge    CloseCode = 4413 // a message beyond its limit
 	CloseInternal    CloseCode = 4410 // the sender of this code is at fault, not its peer
+	CloseTooLarge    CloseCode = 4413 // a message beyond its limit
 
 	firstCloseCode CloseCode = 4400
 	lastCloseCode  CloseCode = 4499
 )
 
-// closeTexts are fixed, so that an error's detail is never told to a peer.
-var closeTexts = map[CloseCode]string{
-	CloseBadMessage:  "bad message",
-	CloseIdentity:    "wrong server",
-	CloseVersion:     "version not supported",
-	CloseNotAdmitted: "not admitted",
-	CloseCertificate: "certificate refused",
-	CloseNotOpened:   "does not open",
-	CloseDowngrade:   "extension altered on the way",
-	CloseNoSecrecy:   "forward secrecy required",
-	CloseTimeout:     "handshake timed out",
-	CloseReplayed:    "hello seen before",
-	CloseTooLarge:    "message too large",
-	CloseInternal:    "internal error",
-}
-
-// String returns the short text that is sent with the code.
+// String returns the short text that is sent with the code. The texts are fixed, so that an error's detail is never told
+// to a peer.
 func (c CloseCode) String() string {
-	if s, ok := closeTexts[c]; ok {
-		return s
+	switch c {
+	case CloseBadMessage:
+		return "bad message"
+	case CloseIdentity:
+		return "wrong server"
+	case CloseVersion:
+		return "version not supported"
+	case CloseNotAdmitted:
+		return "not admitted"
+	case CloseCertificate:
+		return "certificate refused"
+	case CloseNotOpened:
+		return "does not open"
+	case CloseDowngrade:
+		return "extension altered on the way"
+	case CloseNoSecrecy:
+		return "forward secrecy required"
+	case CloseTimeout:
+		return "handshake timed out"
+	case CloseReplayed:
+		return "hello seen before"
+	case CloseInternal:
+		return "internal error"
+	case CloseTooLarge:
+		return "message too large"
+	default:
+		return fmt.Sprintf("code %d", int(c))
 	}
-	return fmt.Sprintf("code %d", int(c))
 }
 
 // ours reports whether a received close code is one that CloseCode covers.
@@ -125,7 +134,10 @@ type PeerClosedError struct {
 }
 
 func (e *PeerClosedError) Error() string {
-	return fmt.Sprintf("protocol: closed by the peer: code %d %q", e.Code, e.Reason)
+	if e.Reason == "" {
+		return fmt.Sprintf("protocol: closed by the peer (%d)", e.Code)
+	}
+	return fmt.Sprintf("protocol: closed by the peer (%d): %q", e.Code, e.Reason)
 }
 
 // Unwrap returns io.EOF for a planned close, otherwise nil.

@@ -43,15 +43,14 @@ const (
 	ExtensionOff                             // neither offered nor answered
 )
 
-// extensionMember returns the raw member "ext" of what follows the secrets in an opened box, nil when there is none. In
-// version 2 that is the JSON that is there anyway. In version 1 a reference peer may put anything there, so what is no JSON
-// object is none of ours.
-func extensionMember(version int, tail []byte) (json.RawMessage, error) {
+// extensionMember returns the raw member "ext" of what follows the secrets in an opened box, nil when there is none. A
+// reference peer may put anything there, so what is no JSON object is none of the extension's.
+func extensionMember(tail []byte) json.RawMessage {
 	o, err := parseObject(tail, "ext")
-	if err != nil && version == Version1 {
-		return nil, nil
+	if err != nil {
+		return nil
 	}
-	return o["ext"], err
+	return o["ext"]
 }
 
 // kemSuite returns the extension's suite of HPKE (RFC 9180), in export-only mode.

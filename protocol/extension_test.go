@@ -230,6 +230,7 @@ func TestDowngradeIsRefused(t *testing.T) {
 	for _, v := range variants {
 		for name, alter := range alterations(t) {
 			t.Run(v.name+"/"+name, func(t *testing.T) {
+				t.Parallel()
 				client, server := relayHandshake(t, newExtendedParties(t, v.version, v.requireCert), func(n int, m []byte) []byte {
 					if n == 0 {
 						return alter(m)
@@ -283,6 +284,7 @@ func TestAlteredAnswerIsRefused(t *testing.T) {
 			{"last", func(n int) int { return n - 1 }},
 		} {
 			t.Run(v.name+"/ServerHello "+at.name, func(t *testing.T) {
+				t.Parallel()
 				client, server := relayHandshake(t, newExtendedParties(t, v.version, v.requireCert), func(n int, m []byte) []byte {
 					if n == 1 {
 						return alterBox(m, at.index)
@@ -293,6 +295,7 @@ func TestAlteredAnswerIsRefused(t *testing.T) {
 				wantRefused(t, server.err, CloseNotOpened)
 			})
 			t.Run(v.name+"/ClientReady "+at.name, func(t *testing.T) {
+				t.Parallel()
 				client, server := relayHandshake(t, newExtendedParties(t, v.version, v.requireCert), func(n int, m []byte) []byte {
 					if n == 2 {
 						return alterBox(m, at.index)

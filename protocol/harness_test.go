@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
-	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -151,6 +150,17 @@ func listen(tb testing.TB, serve func(*websocket.Conn)) string {
 	return "ws" + strings.TrimPrefix(s.URL, "http")
 }
 
+// listenToFail starts a server whose handshakes are to fail, and returns their errors.
+func listenToFail(tb testing.TB, cfg ServerConfig) (address string, served <-chan error) {
+	tb.Helper()
+	errs := make(chan error, 1)
+	address = listen(tb, func(ws *websocket.Conn) {
+		_, err := Server(context.Background(), ws, cfg)
+		errs <- err
+	})
+	return address, errs
+}
+
 func dialWS(tb testing.TB, address string) *websocket.Conn {
 	tb.Helper()
 	d := NewDialer()
@@ -170,12 +180,12 @@ func shakeTCP(tb testing.TB, p parties) (client, server result) {
 	tb.Helper()
 	serverDone := make(chan result, 1)
 	released := make(chan struct{})
-	tb.Cleanup(func() { close(released) })
 	address := listen(tb, func(ws *websocket.Conn) {
 		c, err := Server(context.Background(), ws, p.server)
 		serverDone <- result{c, err}
 		<-released
 	})
+	tb.Cleanup(func() { close(released) }) // before the cleanup of listen
 	client.conn, client.err = Client(context.Background(), dialWS(tb, address), p.client)
 	return client, <-serverDone
 }
@@ -246,8 +256,9 @@ func pipeWS(tb testing.TB) (client, server *websocket.Conn) {
 		ws, err := upgradeConn(s)
 		done <- upgraded{ws, err}
 	}()
-	client, resp, err := websocket.NewClient(c, &url.URL{Scheme: "ws", Host: "remote.example"}, nil,
-		readBufferSize, writeBufferSize)
+	d := NewDialer()
+	d.NetDialContext = func(context.Context, string, string) (net.Conn, error) { return c, nil }
+	client, resp, err := d.DialContext(context.Background(), "ws://remote.example", nil)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -263,6 +274,12 @@ func pipeWS(tb testing.TB) (client, server *websocket.Conn) {
 func connectPipe(tb testing.TB, p parties) (client, server *Conn) {
 	tb.Helper()
 	cws, sws := pipeWS(tb)
+	return connectOver(tb, p, cws, sws)
+}
+
+// connectOver runs both ends over the given WebSockets.
+func connectOver(tb testing.TB, p parties, cws, sws *websocket.Conn) (client, server *Conn) {
+	tb.Helper()
 	done := make(chan result, 1)
 	go func() {
 		c, err := Server(context.Background(), sws, p.server)

@@ -22,7 +22,7 @@ const (
 	MaxSingleFrame = 40 << 10
 
 	// DefaultReplayCapacity is how many (client key, nonce) pairs a ReplayCache remembers at least; it holds up to twice
-	// as many, in about 6 MiB at most. At 100 handshakes a second that is 20 minutes and more.
+	// as many, in about 9 MiB at most. At 100 handshakes a second that is 20 minutes and more.
 	DefaultReplayCapacity = 1 << 17
 )
 

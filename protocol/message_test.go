@@ -20,7 +20,7 @@ func TestParseClientHelloAccepts(t *testing.T) {
 		"as the specification orders it": `{"version":1,"opc":0,"client_public_key":[` + key + `],"nonce":[1,2,3,4,5,6,7,255]}`,
 		"as the reference sends it":      `{"opc":0,"version":1,"client_public_key":[` + key + `],"nonce":[1,2,3,4,5,6,7,255]}`,
 		"white space":                    " {\n\"version\" : 1 ,\t\"opc\":0,\"client_public_key\":[ " + key + " ],\"nonce\":[ 1,2 , 3,4,5,6,7,255\r\n]} ",
-		"unknown members":                `{"a":{"nonce":[0]},"version":1,"opc":0,"b":null,"b":"","client_public_key":[` + key + `],"nonce":[1,2,3,4,5,6,7,255],"ext":["x"]}`,
+		"unknown members":                `{"a":{"nonce":[0]},"version":1,"opc":0,"b":null,"b":"","client_public_key":[` + key + `],"nonce":[1,2,3,4,5,6,7,255],"x":["x"]}`,
 		"escaped name":                   `{"version":1,"\u006fpc":0,"client_public_key":[` + key + `],"nonce":[1,2,3,4,5,6,7,255]}`,
 		"name in other case beside":      `{"version":1,"opc":0,"OPC":1,"Nonce":[0],"client_public_key":[` + key + `],"nonce":[1,2,3,4,5,6,7,255]}`,
 	}

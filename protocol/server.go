@@ -225,11 +225,7 @@ func (h *serverHandshake) step5VerifyClientReady(message []byte) (outcome, error
 // verifyConfirmation compares what the client says, sealed, to have offered with what arrived. It runs before anything
 // else is decided about the client, so that a downgrade is called by its name.
 func (h *serverHandshake) verifyConfirmation(tail []byte) error {
-	raw, err := extensionMember(h.who.Version, tail)
-	var confirmed *confirmation
-	if err == nil {
-		confirmed, err = parseConfirmation(raw)
-	}
+	confirmed, err := parseConfirmation(extensionMember(tail))
 	if err != nil {
 		return h.reject5b(messageCode(err), fmt.Errorf("ClientReady: %w", err))
 	}

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -304,18 +303,33 @@ func TestUnmaskedGorilla(t *testing.T) {
 // upgradeOver makes a WebSocket of a connection whose HTTP request is done.
 func upgradeOver(tb testing.TB, conn net.Conn) *websocket.Conn {
 	tb.Helper()
-	request := httptest.NewRequest(http.MethodGet, "/", nil)
-	for k, v := range map[string]string{
-		"Connection": "Upgrade", "Upgrade": "websocket",
-		"Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
-	} {
-		request.Header.Set(k, v)
-	}
-	ws, err := Upgrade(newPipeResponse(conn), request)
+	ws, err := Upgrade(newPipeResponse(conn), upgradeRequest())
 	if err != nil {
 		tb.Fatal(err)
 	}
 	return ws
+}
+
+// upgradePlain does the same without the unmasker.
+func upgradePlain(tb testing.TB, conn net.Conn) *websocket.Conn {
+	tb.Helper()
+	u := websocket.Upgrader{ReadBufferSize: readBufferSize, WriteBufferSize: writeBufferSize}
+	ws, err := u.Upgrade(newPipeResponse(conn), upgradeRequest(), nil)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return ws
+}
+
+func upgradeRequest() *http.Request {
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	for k, v := range map[string]string{
+		"Connection": "Upgrade", "Upgrade": "websocket",
+		"Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+	} {
+		r.Header.Set(k, v)
+	}
+	return r
 }
 
 // TestUpgradeKeepsTCP makes sure that the fast paths of package net survive the wrapping.
@@ -426,67 +440,4 @@ func TestUpgradeRefusesPlainHTTP(t *testing.T) {
 	if _, err := Upgrade(w, httptest.NewRequest(http.MethodGet, "/", nil)); err == nil || w.Code != http.StatusBadRequest {
 		t.Fatalf("got %v and status %d", err, w.Code)
 	}
-}
-
-// FuzzUnmasked compares the incremental rewriting with one that has the whole stream before it.
-func FuzzUnmasked(f *testing.F) {
-	f.Add(wireOf(testStream()), uint64(1), uint16(40<<10))
-	f.Add(wireOf(masksOf(testStream(), &testMask)), uint64(2), uint16(3))
-	mixed := testStream()
-	for i := range mixed {
-		if i%2 == 1 {
-			mixed[i].mask = &testMask
-		}
-	}
-	f.Add(wireOf(mixed), uint64(3), uint16(1))
-	f.Add(wireOf([]frame{{final: true, opcode: 2, payload: pattern(70000)}}), uint64(4), uint16(5000))
-	f.Add([]byte{0x82, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 2, 3}, uint64(5), uint16(100))
-	f.Add([]byte{0x82}, uint64(6), uint16(1))
-	f.Fuzz(func(t *testing.T, stream []byte, seed uint64, size uint16) {
-		rnd := rand.New(rand.NewPCG(seed, 0))
-		var chunks [][]byte
-		for rest := stream; len(rest) > 0; {
-			n := 1 + rnd.IntN(min(len(rest), 1+rnd.IntN(8192)))
-			chunks, rest = append(chunks, rest[:n]), rest[n:]
-		}
-		got := rewritten(t, max(1, int(size)), chunks...)
-		if want := rewriteWhole(stream); !bytes.Equal(got, want) {
-			t.Fatalf("got %d bytes, want %d", len(got), len(want))
-		}
-	})
-}
-
-// rewriteWhole is what an unmasker must do, for a stream that is all there. An unfinished header is dropped.
-func rewriteWhole(stream []byte) (out []byte) {
-	if len(stream) < 2 || stream[1]&frameMaskBit != 0 {
-		return stream
-	}
-	for len(stream) >= 2 {
-		size := map[byte]int{frameLength16: 4, frameLength64: 10}[stream[1]&frameLengthBits]
-		size = max(size, 2)
-		masked := stream[1]&frameMaskBit != 0
-		if len(stream) < size || masked && len(stream) < size+maskKeySize {
-			return out
-		}
-		length := uint64(stream[1] & frameLengthBits)
-		switch length {
-		case frameLength16:
-			length = uint64(binary.BigEndian.Uint16(stream[2:]))
-		case frameLength64:
-			length = binary.BigEndian.Uint64(stream[2:])
-		}
-		out = append(out, stream[0], stream[1]|frameMaskBit)
-		out = append(out, stream[2:size]...)
-		if masked {
-			out = append(out, stream[size:size+maskKeySize]...)
-			size += maskKeySize
-		} else {
-			out = append(out, 0, 0, 0, 0)
-		}
-		stream = stream[size:]
-		n := min(length, uint64(len(stream)))
-		out = append(out, stream[:n]...)
-		stream = stream[n:]
-	}
-	return out
 }

@@ -16,49 +16,48 @@ import (
 
 func certCommand() *cli.Command {
 	out := func(what string) cli.Flag {
-		return &cli.StringFlag{Name: "out", Aliases: []string{"o"}, Required: true, Usage: "write " + what + " to `FILE`, which must not exist"}
+		return &cli.StringFlag{Name: "out", Aliases: []string{"o"}, EnvVars: env("out"), Usage: "write " + what + " to `FILE`, which must not exist"}
 	}
 	days := func(n int) cli.Flag {
-		return &cli.IntFlag{Name: "days", Value: n, Usage: "valid for `N` days"}
+		return &cli.IntFlag{Name: "days", EnvVars: env("days"), Value: n, Usage: "valid for `N` days"}
 	}
 	return &cli.Command{
-		Name:      "cert",
-		Usage:     "make and examine NaCl certificates",
-		ArgsUsage: " ",
+		Name:  "cert",
+		Usage: "make and examine NaCl certificates",
 		Subcommands: []*cli.Command{
 			{
-				Name: "ca", Usage: "make a CA: its secret key and its certificate", ArgsUsage: " ",
+				Name: "ca", Usage: "make a CA: its secret key and its certificate", ArgsUsage: "--name NAME --out FILE --cert-out FILE",
 				Flags: []cli.Flag{
-					&cli.StringFlag{Name: "name", Required: true, Usage: "the CA's `NAME`"},
+					&cli.StringFlag{Name: "name", EnvVars: env("name"), Usage: "the CA's `NAME`"},
 					days(3650),
 					out("the CA with its secret key"),
-					&cli.StringFlag{Name: "cert-out", Required: true, Usage: "write the CA's certificate, for --ca, to `FILE`, which must not exist"},
+					&cli.StringFlag{Name: "cert-out", EnvVars: env("cert-out"), Usage: "write the CA's certificate, for --ca, to `FILE`, which must not exist"},
 				},
 				Action: runCertCA,
 			},
 			{
-				Name: "issue", Usage: "issue a certificate for a public key", ArgsUsage: " ",
+				Name: "issue", Usage: "issue a certificate for a public key", ArgsUsage: "--ca-key FILE --public-key KEY --out FILE",
 				Flags: []cli.Flag{
-					&cli.StringFlag{Name: "ca-key", Required: true, Usage: "the CA with its secret key in `FILE`"},
-					&cli.StringFlag{Name: "public-key", Required: true, Usage: "the `KEY` to certify, as keygen prints it"},
-					&cli.StringSliceFlag{Name: "name", Usage: "`HOST` that the key's owner is reached by; repeatable"},
-					&cli.StringSliceFlag{Name: "ip", Usage: "`ADDRESS` of the key's owner; repeatable"},
+					&cli.StringFlag{Name: "ca-key", EnvVars: env("ca-key"), Usage: "the CA with its secret key in `FILE`"},
+					&cli.StringFlag{Name: "public-key", EnvVars: env("public-key"), Usage: "the `KEY` to certify, as keygen prints it"},
+					&cli.StringSliceFlag{Name: "name", EnvVars: env("name"), Usage: "`HOST` that the key's owner is reached by; repeatable"},
+					&cli.StringSliceFlag{Name: "ip", EnvVars: env("ip"), Usage: "`ADDRESS` of the key's owner; repeatable"},
 					days(365),
 					out("the certificate"),
 				},
 				Action: runCertIssue,
 			},
 			{
-				Name: "show", Usage: "print what a certificate says; it is not verified", ArgsUsage: "FILE",
+				Name: "show", Usage: "print what a certificate says; it is not verified", ArgsUsage: "CERTIFICATE",
 				Action: runCertShow,
 			},
 			{
-				Name: "verify", Usage: "verify a certificate", ArgsUsage: "FILE",
+				Name: "verify", Usage: "verify a certificate", ArgsUsage: "--ca FILE CERTIFICATE",
 				Flags: []cli.Flag{
-					&cli.StringFlag{Name: "ca", Required: true, Usage: "the CA's certificate in `FILE`"},
-					&cli.StringFlag{Name: "host", Usage: "the certificate must be for `HOST`"},
-					&cli.StringFlag{Name: "ip", Usage: "the certificate must be for `ADDRESS`"},
-					&cli.StringFlag{Name: "revoked", Usage: "`FILE` with the gids of revoked certificates"},
+					&cli.StringFlag{Name: "ca", EnvVars: env("ca"), Usage: "the CA's certificate in `FILE`"},
+					&cli.StringFlag{Name: "host", EnvVars: env("host"), Usage: "the certificate must be for `HOST`"},
+					&cli.StringFlag{Name: "ip", EnvVars: env("ip"), Usage: "the certificate must be for `ADDRESS`"},
+					&cli.StringFlag{Name: "revoked", EnvVars: env("revoked"), Usage: "`FILE` with the gids of revoked certificates"},
 				},
 				Action: runCertVerify,
 			},
@@ -72,7 +71,7 @@ func certCommand() *cli.Command {
 	}
 }
 
-// expiry is midnight-free: the moment N days from now, in the milliseconds that certificates have.
+// expiry is the moment --days from now, in the milliseconds that certificates have.
 func expiry(c *cli.Context, now time.Time) (time.Time, error) {
 	days := c.Int("days")
 	if days < 1 || days > 36500 {
@@ -83,6 +82,9 @@ func expiry(c *cli.Context, now time.Time) (time.Time, error) {
 
 func runCertCA(c *cli.Context) error {
 	if err := noArguments(c); err != nil {
+		return err
+	}
+	if err := requireFlags(c, "name", "out", "cert-out"); err != nil {
 		return err
 	}
 	now := time.Now()
@@ -112,6 +114,9 @@ func runCertIssue(c *cli.Context) error {
 	if err := noArguments(c); err != nil {
 		return err
 	}
+	if err := requireFlags(c, "ca-key", "public-key", "out"); err != nil {
+		return err
+	}
 	now := time.Now()
 	expires, err := expiry(c, now)
 	if err != nil {
@@ -121,9 +126,14 @@ func runCertIssue(c *cli.Context) error {
 	if err != nil {
 		return usage("it is 43 characters, as `culvert keygen` prints it", "bad --public-key: %v", err)
 	}
+	for _, text := range c.StringSlice("ip") {
+		if _, err := parseIP(text); err != nil {
+			return err
+		}
+	}
 	ca, err := certs.ReadCA(c.String("ca-key"))
 	if err != nil {
-		return keyFailure(c.String("ca-key"), err)
+		return &Failure{exitFailed, "can't use the CA's file", err, "it is what `culvert cert ca --out` has written, not the certificate"}
 	}
 	cert, err := ca.Issue(rand.Reader, now, certs.Request{
 		PublicKey: key,
@@ -132,7 +142,7 @@ func runCertIssue(c *cli.Context) error {
 		Expires:   expires,
 	})
 	if err != nil {
-		return &Failure{exitFailed, "can't issue the certificate", err, ""}
+		return &Failure{exitFailed, "can't issue the certificate", plainRefusal(err), ""}
 	}
 	if err := cert.WriteFile(c.String("out")); err != nil {
 		return writeFailure("certificate", c.String("out"), err)
@@ -140,9 +150,17 @@ func runCertIssue(c *cli.Context) error {
 	return nil
 }
 
+func parseIP(text string) (netip.Addr, error) {
+	addr, err := netip.ParseAddr(text)
+	if err != nil {
+		return addr, usage("such as 192.0.2.1 or 2001:db8::1", "bad --ip %q", text)
+	}
+	return addr, nil
+}
+
 // readCertificateArgument reads the certificate that the command's argument names.
 func readCertificateArgument(c *cli.Context) (*certs.Certificate, error) {
-	path, err := oneArgument(c, "FILE")
+	path, err := oneArgument(c, "CERTIFICATE")
 	if err != nil {
 		return nil, err
 	}
@@ -185,6 +203,16 @@ func quoteAll(values []string) []string {
 }
 
 func runCertVerify(c *cli.Context) error {
+	if err := requireFlags(c, "ca"); err != nil {
+		return err
+	}
+	var addr netip.Addr
+	if text := c.String("ip"); text != "" {
+		var err error
+		if addr, err = parseIP(text); err != nil {
+			return err
+		}
+	}
 	cert, err := readCertificateArgument(c)
 	if err != nil {
 		return err
@@ -202,15 +230,11 @@ func runCertVerify(c *cli.Context) error {
 	if host := c.String("host"); err == nil && host != "" {
 		err = cert.VerifyHost(host)
 	}
-	if text := c.String("ip"); err == nil && text != "" {
-		addr, parseErr := netip.ParseAddr(text)
-		if parseErr != nil {
-			return usage("such as 192.0.2.1 or 2001:db8::1", "bad --ip %q", text)
-		}
+	if err == nil && addr.IsValid() {
 		err = cert.VerifyAddr(addr)
 	}
 	if err != nil {
-		return &Failure{exitFailed, "the certificate does not verify", err, ""}
+		return &Failure{exitFailed, "the certificate does not verify", plainRefusal(err), ""}
 	}
 	fmt.Fprintln(c.App.Writer, "ok")
 	return nil

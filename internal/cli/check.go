@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"culvert/protocol"
@@ -79,5 +80,5 @@ func (p *checkPrinter) line(name string, took time.Duration, detail string) {
 	if took > 0 {
 		t = fmt.Sprintf("%.1f ms", float64(took)/float64(time.Millisecond))
 	}
-	fmt.Fprintf(p.w, "%-10s %10s  %s\n", name, t, detail)
+	fmt.Fprintln(p.w, strings.TrimRight(fmt.Sprintf("%-10s %10s  %s", name, t, detail), " "))
 }

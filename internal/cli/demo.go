@@ -19,13 +19,12 @@ import (
 
 func demoCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "demo",
-		Usage:     "run a remote and a local in one process on loopback, nothing to set up",
-		ArgsUsage: " ",
+		Name:  "demo",
+		Usage: "run a remote and a local in one process on loopback, nothing to set up",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "socks", Aliases: []string{"D"}, EnvVars: env("socks"), Value: defaultSocks,
+			&cli.StringFlag{Name: "socks", Aliases: []string{"D"}, EnvVars: env("socks"), Value: defaultSocks, Category: "listening",
 				Usage: "serve SOCKS5 on `ADDR`; a free port is taken when the default is in use"},
-			&cli.BoolFlag{Name: "print-ready", EnvVars: env("print-ready"), Usage: "print a line of JSON once everything is up, and nothing else"},
+			&cli.BoolFlag{Name: "print-ready", EnvVars: env("print-ready"), Category: "output", Usage: "print a line of JSON once everything is up, and nothing else"},
 			logLevelFlag(),
 		},
 		Action: runDemo,
@@ -46,7 +45,7 @@ func runDemo(c *cli.Context) (err error) {
 		err = doors.openSocks(c, "127.0.0.1:0", log)
 	}
 	if err != nil {
-		return err
+		return cannotListen(c.String("socks"), "--socks", "give another address with --socks", err)
 	}
 	defer doors.close()
 	ctx, stop := untilSignal(c.Context, log)
@@ -110,7 +109,7 @@ func startRemote(ctx context.Context, running *sync.WaitGroup, key *certs.KeyPai
 	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return tunnel.Address{}, cannotListen("127.0.0.1:0", "--listen", err)
+		return tunnel.Address{}, cannotListen("127.0.0.1:0", "", "", err)
 	}
 	running.Go(func() { node.Serve(ctx, ln) })
 	return tunnel.ParseAddress("ws://" + ln.Addr().String() + "/")
@@ -120,7 +119,7 @@ func startRemote(ctx context.Context, running *sync.WaitGroup, key *certs.KeyPai
 func startPage(ctx context.Context, running *sync.WaitGroup) (string, error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return "", cannotListen("127.0.0.1:0", "--listen", err)
+		return "", cannotListen("127.0.0.1:0", "", "", err)
 	}
 	server := &http.Server{
 		ReadHeaderTimeout: 10 * time.Second,

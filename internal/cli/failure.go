@@ -1,11 +1,13 @@
 package cli
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"os"
+	"net/http"
+	"syscall"
 
 	"culvert/certs"
 	"culvert/protocol"
@@ -59,20 +61,30 @@ func usage(hint, format string, args ...any) error {
 	return &Failure{Code: exitUsage, What: fmt.Sprintf(format, args...), Hint: hint}
 }
 
-func cannotListen(address, flag string, err error) error {
-	var op *net.OpError
-	var sys *os.SyscallError
-	if errors.As(err, &op) && op.Err != nil {
-		err = op.Err
+// cannotListen explains why the address of a flag is not bound.
+func cannotListen(address, flag, hint string, err error) error {
+	var failure *Failure
+	var malformed *net.AddrError
+	switch {
+	case errors.As(err, &failure):
+		return err
+	case errors.As(err, &malformed):
+		return usage("it is HOST:PORT, :PORT or unix:/path", "bad %s %q: %s", flag, address, malformed.Err)
 	}
-	if errors.As(err, &sys) {
-		err = sys.Err
+	return &Failure{exitCannotListen, "can't listen on " + address, plainCause(err), hint}
+}
+
+// plainCause drops the layers of the standard library from an error, which repeat what a person has just been told.
+func plainCause(err error) error {
+	var dns *net.DNSError
+	var errno syscall.Errno
+	switch {
+	case errors.As(err, &dns):
+		return errors.New(dns.Err)
+	case errors.As(err, &errno):
+		return errno
 	}
-	hint := "give another address with " + flag
-	if flag == "--socks" {
-		hint += ", or turn it off with --socks none"
-	}
-	return &Failure{exitCannotListen, "can't listen on " + address, err, hint}
+	return err
 }
 
 // connectFailure explains why there is no session with the remote.
@@ -82,6 +94,7 @@ func connectFailure(err error, opts *localOptions) error {
 	var identity *protocol.IdentityError
 	var status *tunnel.StatusError
 	var connect *tunnel.ConnectError
+	var plaintext tls.RecordHeaderError
 	switch {
 	case errors.As(err, &changed):
 		return &Failure{exitIdentity, "the remote's key has changed",
@@ -104,11 +117,17 @@ func connectFailure(err error, opts *localOptions) error {
 	case errors.Is(err, mux.ErrNotCulvert):
 		return &Failure{exitUnreachable, "no culvert remote", fmt.Errorf("%s completes the handshake but serves no tunnel", remote),
 			"check the address"}
+	case errors.As(err, &status) && status.Code == http.StatusServiceUnavailable:
+		return &Failure{exitUnreachable, "the remote can't be reached", fmt.Errorf("%s: %w", remote, status),
+			"the remote is stopping or has too many clients: try again later"}
 	case errors.As(err, &status):
-		return &Failure{exitUnreachable, "the remote can't be reached", status,
+		return &Failure{exitUnreachable, "the remote can't be reached", fmt.Errorf("%s: %w", remote, status),
 			"check the address, its path above all, and what stands between"}
+	case errors.As(err, &plaintext):
+		return &Failure{exitUnreachable, "the remote can't be reached", fmt.Errorf("%s: the server does not speak TLS", remote),
+			"check the address; without TLS it begins with ws://"}
 	case errors.As(err, &connect):
-		return &Failure{exitUnreachable, "the remote can't be reached", fmt.Errorf("%s: %w", remote, connect),
+		return &Failure{exitUnreachable, "the remote can't be reached", fmt.Errorf("%s: %s: %w", remote, connect.Step, plainCause(connect.Err)),
 			"check the address, and that `culvert remote` runs there"}
 	}
 	return &Failure{exitFailed, "the session ended", err, ""}
@@ -138,11 +157,25 @@ func admissionFailure(err error, opts *localOptions) error {
 func innermost(err error) error {
 	var identity *protocol.IdentityError
 	if errors.As(err, &identity) {
-		return identity.Err
+		return plainRefusal(identity.Err)
 	}
 	var connect *tunnel.ConnectError
 	if errors.As(err, &connect) {
 		return connect.Err
 	}
 	return err
+}
+
+// plainRefusal says only why a certificate does not verify, after words that say that it does not.
+func plainRefusal(err error) error {
+	var outer, inner *certs.VerifyError
+	switch {
+	case !errors.As(err, &outer):
+		return err
+	case errors.As(outer.Err, &inner):
+		return fmt.Errorf("%s: %w", outer.Reason, plainRefusal(inner))
+	case outer.Err != nil:
+		return fmt.Errorf("%s: %w", outer.Reason, outer.Err)
+	}
+	return errors.New(outer.Reason.String())
 }

@@ -37,13 +37,42 @@ func parseForward(text string) (forwardSpec, error) {
 	if _, err := strconv.ParseUint(fields[0], 10, 16); err != nil {
 		return fail("the local port is no number up to 65535")
 	}
-	if fields[1] == "" {
-		return fail("the host is empty")
+	target := net.JoinHostPort(fields[1], fields[2])
+	if err := checkTarget(target); err != nil {
+		return fail(err.Error())
 	}
-	if n, err := strconv.ParseUint(fields[2], 10, 16); err != nil || n == 0 {
-		return fail("the host's port is no number from 1 to 65535")
+	return forwardSpec{net.JoinHostPort(bind, fields[0]), target}, nil
+}
+
+// parseForwards reads all -L.
+func parseForwards(texts []string) ([]forwardSpec, error) {
+	var specs []forwardSpec
+	for _, text := range texts {
+		spec, err := parseForward(text)
+		if err != nil {
+			return nil, err
+		}
+		specs = append(specs, spec)
 	}
-	return forwardSpec{net.JoinHostPort(bind, fields[0]), net.JoinHostPort(fields[1], fields[2])}, nil
+	return specs, nil
+}
+
+// checkTarget accepts HOST:PORT. Whether there is such a host, the remote finds out.
+func checkTarget(target string) error {
+	host, port, err := net.SplitHostPort(target)
+	var bad *net.AddrError
+	switch {
+	case errors.As(err, &bad):
+		return errors.New(bad.Err)
+	case err != nil:
+		return err
+	case host == "":
+		return errors.New("the host is empty")
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return errors.New("the host's port is no number from 1 to 65535")
+	}
+	return nil
 }
 
 // splitColons splits at colons outside of brackets, and drops the brackets.

@@ -2,11 +2,13 @@ package cli
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"culvert/certs"
 	"culvert/protocol"
@@ -73,6 +75,18 @@ func loadCertificate(c *cli.Context, flag string) (*certs.Certificate, error) {
 		return nil, &Failure{exitFailed, "can't use the certificate of --" + flag, err, ""}
 	}
 	return cert, nil
+}
+
+// checkCertified refuses a certificate of ours that is not for our key. There may be none.
+func checkCertified(cert *certs.Certificate, key *certs.KeyPair) error {
+	if cert == nil {
+		return nil
+	}
+	if certified, ok := cert.BoxKey(); !ok || !certified.Equal(key.Public()) {
+		return &Failure{exitFailed, "can't use the certificate of --cert", fmt.Errorf("it is not for the key %s", key.Public()),
+			"have one issued for that key, or name the key it is for with --key FILE"}
+	}
+	return nil
 }
 
 var errWrongPin = errors.New("not the pinned key")
@@ -145,8 +159,9 @@ func (t *remoteTrust) says() string {
 }
 
 // ask lets the user decide on a remote that is not known. It is true when the user said yes and the key is remembered. It
-// asks on the terminal itself, since standard input may be a stream's data; without a terminal the answer is no.
-func (t *remoteTrust) ask(remote string, key certs.PublicKey) (bool, error) {
+// asks on the terminal itself, since standard input may be a stream's data; without a terminal, and when ctx is done, the
+// answer is no.
+func (t *remoteTrust) ask(ctx context.Context, remote string, key certs.PublicKey) (bool, error) {
 	if t.known == nil {
 		return false, nil
 	}
@@ -155,6 +170,8 @@ func (t *remoteTrust) ask(remote string, key certs.PublicKey) (bool, error) {
 		return false, nil
 	}
 	defer tty.Close()
+	stop := context.AfterFunc(ctx, func() { tty.SetReadDeadline(time.Now()) })
+	defer stop()
 	fmt.Fprintf(tty, "%s is not known. It shows the key\n  %s\nIs this the key that the remote prints? Connect and remember it (yes/no)? ", remote, key)
 	answer, err := bufio.NewReader(tty).ReadString('\n')
 	if err != nil || strings.TrimSpace(strings.ToLower(answer)) != "yes" {

@@ -13,9 +13,8 @@ import (
 
 func keygenCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "keygen",
-		Usage:     "make a key pair and print its public key",
-		ArgsUsage: " ",
+		Name:  "keygen",
+		Usage: "make a key pair and print its public key",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "out", Aliases: []string{"o"}, EnvVars: env("out"),
 				Usage: "write to `FILE` (default: identity.json in culvert's configuration folder); a file that exists is kept"},
@@ -48,7 +47,7 @@ func runKeygen(c *cli.Context) error {
 
 func writeFailure(what, path string, err error) error {
 	if errors.Is(err, fs.ErrExist) {
-		return &Failure{exitFailed, "can't write the " + what, fmt.Errorf("%s exists", path), "name another file with -o, or move that one away"}
+		return &Failure{exitFailed, "can't write the " + what, fmt.Errorf("%s exists", path), "name another file, or move that one away"}
 	}
 	return &Failure{exitFailed, "can't write the " + what, err, ""}
 }

@@ -27,13 +27,13 @@ func localCommand() *cli.Command {
 		Usage:     "open the tunnel's near end: a SOCKS5 port and port forwards, until interrupted",
 		ArgsUsage: "REMOTE_URL",
 		Flags: append(remoteFlags(),
-			&cli.StringFlag{Name: "socks", Aliases: []string{"D"}, EnvVars: env("socks"), Value: defaultSocks, Category: "doors",
+			&cli.StringFlag{Name: "socks", Aliases: []string{"D"}, EnvVars: env("socks"), Value: defaultSocks, Category: "listening",
 				Usage: "serve SOCKS5 on `ADDR`; none turns it off"},
-			&cli.StringFlag{Name: "socks-auth", EnvVars: env("socks-auth"), Category: "doors",
+			&cli.StringFlag{Name: "socks-auth", EnvVars: env("socks-auth"), Category: "listening",
 				Usage: "ask SOCKS5 clients for `USER:PASS`; better given by its variable, which other users can't see"},
-			&cli.StringSliceFlag{Name: "L", EnvVars: env("L"), Category: "doors",
-				Usage: "forward a port: `[BIND:]PORT:HOST:HOSTPORT`, the host as the remote sees it; repeatable"},
-			&cli.StringFlag{Name: "W", EnvVars: env("W"), Category: "doors",
+			&cli.StringSliceFlag{Name: "L", EnvVars: env("L"), Category: "listening",
+				Usage: "`FORWARD` a port: [BIND:]PORT:HOST:HOSTPORT, the host as the remote sees it; repeatable"},
+			&cli.StringFlag{Name: "W", EnvVars: env("W"), Category: "listening",
 				Usage: "join standard input and output to `HOST:PORT`, for ssh's ProxyCommand; turns --socks off unless it is given"},
 			&cli.BoolFlag{Name: "print-ready", EnvVars: env("print-ready"), Category: "output",
 				Usage: "print a line of JSON once everything is up"},
@@ -79,10 +79,13 @@ func loadLocalOptions(c *cli.Context) (*localOptions, error) {
 	}
 	opts := &localOptions{}
 	if opts.address, err = tunnel.ParseAddress(text); err != nil {
-		return nil, usage("usage: "+c.Command.HelpName+" "+c.Command.ArgsUsage, "%v", err)
+		return nil, usage(usageHint(c), "%v", err)
 	}
 	if c.Duration("keepalive") < 0 || c.Duration("handshake-timeout") <= 0 {
-		return nil, usage("durations look like 20s or 1m", "a time is out of range")
+		return nil, usage("durations look like 20s or 1m", "--keepalive or --handshake-timeout is out of range")
+	}
+	if c.String("cert") != "" && c.String("ca") == "" {
+		return nil, usage("give the CA's certificate with --ca FILE", "--cert needs --ca: only version 2 of the handshake shows certificates")
 	}
 	ca, err := loadCertificate(c, "ca")
 	if err != nil {
@@ -92,13 +95,13 @@ func loadLocalOptions(c *cli.Context) (*localOptions, error) {
 	if err != nil {
 		return nil, err
 	}
-	if cert != nil && ca == nil {
-		return nil, usage("give the CA's certificate with --ca FILE", "--cert needs version 2 of the handshake")
-	}
 	if opts.trust, err = loadRemoteTrust(c, opts.address.Name(), ca); err != nil {
 		return nil, err
 	}
 	if opts.key, err = loadKey(c); err != nil {
+		return nil, err
+	}
+	if err := checkCertified(cert, opts.key); err != nil {
 		return nil, err
 	}
 	opts.node = tunnel.LocalConfig{
@@ -117,13 +120,20 @@ func loadLocalOptions(c *cli.Context) (*localOptions, error) {
 }
 
 func runLocal(c *cli.Context) error {
-	opts, err := loadLocalOptions(c)
-	if err != nil {
-		return err
-	}
 	stdio := c.String("W")
 	if stdio != "" && c.Bool("print-ready") {
 		return usage("leave one of them out", "-W and --print-ready both want standard output")
+	}
+	if err := checkTarget(stdio); stdio != "" && err != nil {
+		return usage("it is HOST:PORT, such as localhost:22", "bad -W %q: %v", stdio, err)
+	}
+	forwards, err := parseForwards(c.StringSlice("L"))
+	if err != nil {
+		return err
+	}
+	opts, err := loadLocalOptions(c)
+	if err != nil {
+		return err
 	}
 	if opts.node.Log, err = newLogger(c); err != nil {
 		return err
@@ -131,7 +141,7 @@ func runLocal(c *cli.Context) error {
 	if stdio != "" && !c.IsSet("log-level") {
 		opts.node.Log = opts.node.Log.Level(zerolog.WarnLevel) // ssh shows what a ProxyCommand logs
 	}
-	doors, err := openDoors(c, opts.node.Log)
+	doors, err := openDoors(c, forwards, opts.node.Log)
 	if err != nil {
 		return err
 	}
@@ -196,13 +206,10 @@ func startLocal(ctx context.Context, opts *localOptions) (node *tunnel.Local, en
 			return node, ended, stop, nil
 		}
 		stop()
-		runErr := <-ended
-		if ctx.Err() != nil {
-			return nil, nil, nil, nil
-		}
+		<-ended // err says why; Run itself may see that it was stopped, and returns nil then
 		var identity *protocol.IdentityError
-		if !asked && errors.Is(runErr, certs.ErrUnknownRemote) && errors.As(runErr, &identity) {
-			yes, err := opts.trust.ask(opts.address.String(), identity.Key)
+		if !asked && errors.Is(err, certs.ErrUnknownRemote) && errors.As(err, &identity) {
+			yes, err := opts.trust.ask(ctx, opts.address.String(), identity.Key)
 			if err != nil {
 				return nil, nil, nil, &Failure{exitFailed, "can't remember the remote", err, ""}
 			}
@@ -210,7 +217,10 @@ func startLocal(ctx context.Context, opts *localOptions) (node *tunnel.Local, en
 				continue
 			}
 		}
-		return nil, nil, nil, connectFailure(runErr, opts)
+		if ctx.Err() != nil {
+			return nil, nil, nil, nil
+		}
+		return nil, nil, nil, connectFailure(err, opts)
 	}
 }
 
@@ -228,42 +238,37 @@ type forward struct {
 }
 
 // openDoors binds all listeners, before anything else is done: a port that is taken is then told at once.
-func openDoors(c *cli.Context, log zerolog.Logger) (*doors, error) {
+func openDoors(c *cli.Context, forwards []forwardSpec, log zerolog.Logger) (*doors, error) {
 	d := &doors{}
 	address := c.String("socks")
 	if c.String("W") != "" && !c.IsSet("socks") {
 		address = "none"
 	}
-	if err := d.openSocks(c, address, log); err != nil {
-		return nil, err
-	}
-	for _, text := range c.StringSlice("L") {
-		spec, err := parseForward(text)
-		if err != nil {
-			d.close()
-			return nil, err
+	if address != "none" {
+		if err := d.openSocks(c, address, log); err != nil {
+			return nil, cannotListen(address, "--socks", "give another address with --socks, or turn it off with --socks none", err)
 		}
+	}
+	for _, spec := range forwards {
 		ln, err := net.Listen("tcp", spec.listen)
 		if err != nil {
 			d.close()
-			return nil, cannotListen(spec.listen, "-L", err)
+			return nil, cannotListen(spec.listen, "-L", "give another port with -L", err)
 		}
 		d.forwards = append(d.forwards, forward{spec, ln})
 	}
 	return d, nil
 }
 
+// openSocks binds the SOCKS5 port. An error is that of --socks-auth, a *Failure, or what the system says.
 func (d *doors) openSocks(c *cli.Context, address string, log zerolog.Logger) error {
-	if address == "none" {
-		return nil
-	}
 	user, pass, ok := strings.Cut(c.String("socks-auth"), ":")
 	if c.String("socks-auth") != "" && (!ok || user == "" || pass == "" || len(user) > 255 || len(pass) > 255) {
 		return usage("it is USER:PASS, each of 1 to 255 bytes", "bad --socks-auth")
 	}
 	ln, err := listen(address)
 	if err != nil {
-		return cannotListen(address, "--socks", err)
+		return err
 	}
 	d.socks = ln
 	if tcp, ok := ln.Addr().(*net.TCPAddr); ok && !tcp.IP.IsLoopback() && user == "" {

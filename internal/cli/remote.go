@@ -22,13 +22,12 @@ const admitHint = "give --authorized-keys FILE, or --ca FILE with --require-clie
 
 func remoteCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "remote",
-		Usage:     "serve the node where the traffic comes out",
-		ArgsUsage: " ",
+		Name:  "remote",
+		Usage: "serve the node where the traffic comes out",
 		Flags: []cli.Flag{
-			&cli.StringSliceFlag{Name: "listen", EnvVars: env("listen"), Value: cli.NewStringSlice("127.0.0.1:8080"), Category: "door",
+			&cli.StringSliceFlag{Name: "listen", EnvVars: env("listen"), Value: cli.NewStringSlice("127.0.0.1:8080"), Category: "listening",
 				Usage: "serve WebSockets on `ADDR`: host:port, :port or unix:/path; repeatable"},
-			&cli.StringFlag{Name: "path", EnvVars: env("path"), Value: "/", Category: "door", Usage: "`PATH` of the WebSocket"},
+			&cli.StringFlag{Name: "path", EnvVars: env("path"), Value: "/", Category: "listening", Usage: "`PATH` of the WebSocket"},
 			keyFlag(),
 			&cli.StringFlag{Name: "authorized-keys", EnvVars: env("authorized-keys"), Category: "admission",
 				Usage: "admit the clients whose public keys are listed in `FILE`, one a line"},
@@ -63,7 +62,7 @@ func runRemote(c *cli.Context) error {
 		return err
 	}
 	if c.Int("max-sessions") < 1 || c.Int("max-streams") < 1 {
-		return usage("give a number from 1", "a limit is out of range")
+		return usage("give a number from 1", "--max-sessions or --max-streams is out of range")
 	}
 	if !strings.HasPrefix(c.String("path"), "/") {
 		return usage("such as /tunnel", "--path must begin with /")
@@ -122,29 +121,25 @@ func loadIdentity(c *cli.Context) (tunnel.Identity, error) {
 	if err != nil {
 		return tunnel.Identity{}, err
 	}
-	if cert != nil {
-		if certified, ok := cert.BoxKey(); !ok || !certified.Equal(key.Public()) {
-			return tunnel.Identity{}, &Failure{exitFailed, "can't use the certificate of --cert",
-				errors.New("it is not for the key " + key.Public().String()), "issue one for it: culvert cert issue --public-key " + key.Public().String()}
-		}
-	}
-	return tunnel.Identity{Key: key, Cert: cert}, nil
+	return tunnel.Identity{Key: key, Cert: cert}, checkCertified(cert, key)
 }
 
 // loadTrust reads who is admitted.
 func loadTrust(c *cli.Context) (tunnel.Trust, error) {
 	trust := tunnel.Trust{RequireCert: c.Bool("require-client-cert"), Anyone: c.Bool("allow-anyone")}
-	var err error
-	if trust.CA, err = loadCertificate(c, "ca"); err != nil {
-		return trust, err
-	}
 	switch {
 	case trust.Anyone && (c.String("authorized-keys") != "" || trust.RequireCert):
 		return trust, usage("leave one of them out", "--allow-anyone contradicts --authorized-keys and --require-client-cert")
-	case trust.RequireCert && trust.CA == nil:
+	case trust.RequireCert && c.String("ca") == "":
 		return trust, usage("give the CA's certificate with --ca FILE", "--require-client-cert needs --ca")
+	case !trust.RequireCert && (c.String("ca") != "" || c.String("revoked") != ""):
+		return trust, usage("add --require-client-cert, or leave them out", "--ca and --revoked do nothing without --require-client-cert")
 	case trust.RequireCert && c.String("cert") == "":
 		return trust, usage("give the remote's own certificate with --cert FILE", "--require-client-cert needs --cert: only version 2 asks for certificates, and it shows one")
+	}
+	var err error
+	if trust.CA, err = loadCertificate(c, "ca"); err != nil {
+		return trust, err
 	}
 	if path := c.String("authorized-keys"); path != "" {
 		trust.Authorized, err = readList(path, certs.ParseAuthorizedKeys)
@@ -213,7 +208,7 @@ func listenAll(addresses []string) ([]net.Listener, error) {
 			for _, ln := range listeners {
 				ln.Close()
 			}
-			return nil, cannotListen(address, "--listen", err)
+			return nil, cannotListen(address, "--listen", "give another address with --listen", err)
 		}
 		listeners = append(listeners, ln)
 	}

@@ -13,24 +13,30 @@ import (
 // untilSignal returns a context that ends at the first SIGINT or SIGTERM. A second one ends the process at once.
 func untilSignal(parent context.Context, log zerolog.Logger) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(parent)
+	done := make(chan struct{})
+	ended := make(chan struct{})
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	go func() {
-		select {
-		case s := <-signals:
-			log.Info().Stringer("signal", s).Msg("stopping")
-			cancel()
+		defer close(ended)
+		for range 2 {
 			select {
-			case <-signals:
-				os.Exit(exitFailed)
-			case <-parent.Done():
+			case s := <-signals:
+				if ctx.Err() != nil {
+					os.Exit(exitFailed)
+				}
+				log.Info().Stringer("signal", s).Msg("stopping")
+				cancel()
+			case <-done:
+				return
 			}
-		case <-ctx.Done():
 		}
 	}()
 	return ctx, func() {
 		signal.Stop(signals)
 		cancel()
+		close(done)
+		<-ended
 	}
 }
 

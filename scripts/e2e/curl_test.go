@@ -3,6 +3,7 @@ package e2e
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"net/http/httptest"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -20,7 +21,7 @@ const (
 
 // What curl exits with when a transfer was cut short: curl(1).
 const (
-	curlPartial   = 18 // less than Content-Length said
+	curlPartial   = 18 // less than was announced
 	curlRecvError = 56 // the connection broke
 )
 
@@ -31,6 +32,23 @@ func curl(t *testing.T, socks string, timeout time.Duration, args ...string) *ex
 		"-q", "--silent", "--show-error", "--fail",
 		"--max-time", strconv.Itoa(int(timeout / time.Second)), "--socks5-hostname", socks,
 	}, args...)...)
+}
+
+// startDrip starts a slow download, and waits until it has brought something.
+func startDrip(t *testing.T, tun *tunnel, web *httptest.Server, length string) *process {
+	t.Helper()
+	download := start(t, "curl", curl(t, tun.local.socks, bulkTime, "--no-buffer", web.URL+"/drip/"+length))
+	download.stdout.waitLine(t, download, "", patience)
+	return download
+}
+
+// wasCut checks that a download has noticed that it was cut short: by a reset, or, where the process that would have sent
+// it is gone itself, by how HTTP marks the end.
+func wasCut(t *testing.T, download *process) {
+	t.Helper()
+	if status := download.wait(patience); status != curlRecvError && status != curlPartial {
+		t.Errorf("curl's status is %d, want %d or %d", status, curlRecvError, curlPartial)
+	}
 }
 
 func TestCurlDownload(t *testing.T) {

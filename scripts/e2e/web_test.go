@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -29,29 +30,23 @@ func sum(t *testing.T, r io.Reader) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// site is the web server at the far end of the tunnel.
-type site struct {
-	*httptest.Server
-	begun chan string // gets the path of each request for /drip
-}
-
-// drips is the number of pieces of what /drip serves, and dripSize their size in bytes. They come one a dripPause.
+// drips is the number of pieces, a line each, of what /drip serves, and dripSize their size in bytes. They come one a
+// dripPause.
 const (
 	drips     = 20
 	dripSize  = 1 << 10
 	dripPause = 100 * time.Millisecond
 )
 
-// startSite serves until the test ends.
-func startSite(t *testing.T) *site {
+// startSite starts the web server at the far end of the tunnel.
+func startSite(t *testing.T) *httptest.Server {
 	t.Helper()
-	s := &site{begun: make(chan string, 16)}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /random/{size}", serveRandom)
 	mux.HandleFunc("PUT /sum", serveSum)
 	mux.HandleFunc("GET /cut/{how}", serveCut)
-	mux.HandleFunc("GET /drip/{length}", s.serveDrip)
-	s.Server = httptest.NewServer(mux)
+	mux.HandleFunc("GET /drip/{length}", serveDrip)
+	s := httptest.NewServer(mux)
 	t.Cleanup(func() {
 		s.CloseClientConnections() // a request that never ends must not hold up Close
 		s.Close()
@@ -109,7 +104,7 @@ func serveCut(w http.ResponseWriter, r *http.Request) {
 
 // serveDrip serves a slow download: one of drips pieces, or, when asked for an endless one, one that goes on until the
 // client has gone.
-func (s *site) serveDrip(w http.ResponseWriter, r *http.Request) {
+func serveDrip(w http.ResponseWriter, r *http.Request) {
 	tick := time.NewTicker(dripPause)
 	defer tick.Stop()
 	out := http.NewResponseController(w)
@@ -117,28 +112,15 @@ func (s *site) serveDrip(w http.ResponseWriter, r *http.Request) {
 	if !endless {
 		w.Header().Set("Content-Length", strconv.Itoa(drips*dripSize))
 	}
-	piece := make([]byte, dripSize)
+	piece := append(bytes.Repeat([]byte("."), dripSize-1), '\n')
 	for i := 0; endless || i < drips; i++ {
 		if _, err := w.Write(piece); err != nil || out.Flush() != nil {
 			return
-		}
-		if i == 0 {
-			s.begun <- r.URL.Path
 		}
 		select {
 		case <-tick.C:
 		case <-r.Context().Done():
 			return
 		}
-	}
-}
-
-// waitBegun waits until a request for /drip is being answered.
-func (s *site) waitBegun(t *testing.T) {
-	t.Helper()
-	select {
-	case <-s.begun:
-	case <-time.After(patience):
-		t.Fatal("the download did not begin")
 	}
 }

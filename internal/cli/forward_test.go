@@ -1,0 +1,65 @@
+package cli
+
+import (
+	"errors"
+	"strings"
+	"testing"
+)
+
+func TestParseForward(t *testing.T) {
+	for _, test := range []struct{ text, listen, target string }{
+		{"8022:localhost:22", "127.0.0.1:8022", "localhost:22"},
+		{"0:localhost:22", "127.0.0.1:0", "localhost:22"},
+		{"65535:192.0.2.1:65535", "127.0.0.1:65535", "192.0.2.1:65535"},
+		{"8022:[2001:db8::1]:22", "127.0.0.1:8022", "[2001:db8::1]:22"},
+		{"[::1]:8022:localhost:22", "[::1]:8022", "localhost:22"},
+		{"[::]:8022:[::1]:22", "[::]:8022", "[::1]:22"},
+		{"192.0.2.1:8022:localhost:22", "192.0.2.1:8022", "localhost:22"},
+		{"localhost:8022:localhost:22", "localhost:8022", "localhost:22"},
+		{"*:8022:localhost:22", ":8022", "localhost:22"},
+		{":8022:localhost:22", ":8022", "localhost:22"},
+	} {
+		got, err := parseForward(test.text)
+		if err != nil || got != (forwardSpec{test.listen, test.target}) {
+			t.Errorf("%s: got %+v, %v", test.text, got, err)
+		}
+	}
+	for _, test := range []struct{ text, why string }{
+		{"", "wrong number of colons"},
+		{"8022", "wrong number of colons"},
+		{"8022:localhost", "wrong number of colons"},
+		{"a:8022:localhost:22:b", "wrong number of colons"},
+		{"8022:2001:db8::1:22", "wrong number of colons"},
+		{"8022:[2001:db8::1:22", "brackets don't match"},
+		{"8022:[2001:db8::1]x:22", "brackets don't match"},
+		{"port:localhost:22", "the local port is no number up to 65535"},
+		{"-1:localhost:22", "the local port is no number up to 65535"},
+		{"+1:localhost:22", "the local port is no number up to 65535"},
+		{"65536:localhost:22", "the local port is no number up to 65535"},
+		{":localhost:22", "the local port is no number up to 65535"},
+		{"8022::22", "the host is empty"},
+		{"8022:localhost:", "the host's port is no number from 1 to 65535"},
+		{"8022:localhost:0", "the host's port is no number from 1 to 65535"},
+		{"8022:localhost:65536", "the host's port is no number from 1 to 65535"},
+		{"8022:localhost:22/udp", "the host's port is no number from 1 to 65535"},
+	} {
+		_, err := parseForward(test.text)
+		var failure *Failure
+		if !errors.As(err, &failure) || failure.Code != exitUsage || !strings.HasSuffix(failure.What, test.why) {
+			t.Errorf("%q: got %v, want a usage error that says: %s", test.text, err, test.why)
+		}
+	}
+}
+
+func TestCheckTarget(t *testing.T) {
+	for _, good := range []string{"localhost:22", "192.0.2.1:1", "[2001:db8::1]:65535"} {
+		if err := checkTarget(good); err != nil {
+			t.Errorf("%q: %v", good, err)
+		}
+	}
+	for _, bad := range []string{"", "localhost", ":22", "localhost:", "localhost:0", "localhost:65536", "localhost:ssh", "::1:22", "[::1]"} {
+		if checkTarget(bad) == nil {
+			t.Errorf("%q is accepted", bad)
+		}
+	}
+}

@@ -1,0 +1,43 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"go.uber.org/goleak"
+)
+
+// leakStatus is the exit status of a culvert of the tests that leaves a goroutine behind. No command has it.
+const leakStatus = 99
+
+// TestMain makes the test binary, under other names, the programs that the tests run as processes of their own.
+func TestMain(m *testing.M) {
+	testscript.Main(leakChecked{m}, map[string]func(){
+		"culvert": culvertMain,
+	})
+}
+
+// culvertMain is culvert, and fails when it ends with goroutines left.
+func culvertMain() {
+	status := Main(context.Background(), os.Args, "v0.0.0-test")
+	if err := goleak.Find(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		status = leakStatus
+	}
+	os.Exit(status)
+}
+
+// leakChecked does for the tests' own goroutines what goleak.VerifyTestMain does, which exits by itself.
+type leakChecked struct{ m *testing.M }
+
+func (l leakChecked) Run() int {
+	status := l.m.Run()
+	if err := goleak.Find(); err != nil && status == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		status = 1
+	}
+	return status
+}

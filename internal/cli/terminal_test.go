@@ -1,0 +1,79 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// openTerminal makes a pseudo-terminal (pty(7)).
+func openTerminal(t *testing.T) (controller, terminal *os.File) {
+	t.Helper()
+	controller, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { controller.Close() })
+	raw, err := controller.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var number int
+	var unlockErr, numberErr error
+	err = raw.Control(func(fd uintptr) {
+		unlockErr = unix.IoctlSetPointerInt(int(fd), unix.TIOCSPTLCK, 0)
+		number, numberErr = unix.IoctlGetInt(int(fd), unix.TIOCGPTN)
+	})
+	if err := errors.Join(err, unlockErr, numberErr); err != nil {
+		t.Fatal(err)
+	}
+	terminal, err = os.OpenFile(fmt.Sprint("/dev/pts/", number), os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { terminal.Close() })
+	return controller, terminal
+}
+
+// TestQuestionInterrupted leaves the question for an unknown remote by one interrupt, which is a clean stop.
+func TestQuestionInterrupted(t *testing.T) {
+	dir := t.TempDir()
+	env := append(os.Environ(), "HOME="+dir, "XDG_CONFIG_HOME=", "GORACE=atexit_sleep_ms=0")
+	remote := startReady(t, dir, env, "remote", "--listen", "127.0.0.1:0", "--allow-anyone", "--print-ready")
+
+	controller, terminal := openTerminal(t)
+	screen := newRecord()
+	copied := make(chan struct{})
+	go func() {
+		defer close(copied)
+		io.Copy(screen, controller) // ends with an error when the terminal's last user has gone
+	}()
+	args := []string{"culvert", "local", "--socks", "none", "ws://" + remote.Listen[0] + "/"}
+	local, err := startProcess(dir, env, args, terminal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(local.kill)
+	terminal.Close()
+	asks := func(text string) bool { return strings.Contains(text, "(yes/no)? ") }
+	if text := screen.await(asks, local.ended); !asks(text) {
+		t.Fatalf("it does not ask; the terminal shows %q, standard error\n%s", text, local.stderr)
+	}
+	if err := local.cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if status, err := local.wait(); status != exitOK || err != nil {
+		t.Errorf("status %d, %v; standard error\n%s", status, err, local.stderr)
+	}
+	<-copied
+	if _, err := os.Stat(filepath.Join(dir, ".config", "culvert", "known_remotes")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the remote is remembered: %v", err)
+	}
+}

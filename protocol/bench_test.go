@@ -1,0 +1,186 @@
+package protocol
+
+import (
+	"io"
+	"testing"
+
+	"github.com/gorilla/websocket"
+)
+
+const benchPayload = 32 << 10
+
+func BenchmarkSeal(b *testing.B) {
+	d := newSecretboxDirection(secretsAt(1))
+	payload := pattern(benchPayload)
+	buf := make([]byte, 0, benchPayload+boxOverhead)
+	b.SetBytes(benchPayload)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := d.seal(buf, payload); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkOpen(b *testing.B) {
+	s := secretsAt(1)
+	record, err := newSecretboxDirection(s).seal(nil, pattern(benchPayload))
+	if err != nil {
+		b.Fatal(err)
+	}
+	d := newSecretboxDirection(s)
+	buf := make([]byte, 0, benchPayload)
+	b.SetBytes(benchPayload)
+	b.ReportAllocs()
+	for b.Loop() {
+		d.counter = newCounter(s.nonce)
+		if _, err := d.open(buf, record); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkAEAD compares the extension's records with the bare cipher, at the size that a tunnel sends.
+func BenchmarkAEAD(b *testing.B) {
+	payload := pattern(benchPayload)
+	for _, suite := range []string{suiteAESGCM, suiteChaCha20} {
+		key := [keySize]byte{1}
+		bare, err := newAEAD(suite, key[:])
+		if err != nil {
+			b.Fatal(err)
+		}
+		nonce := make([]byte, bare.NonceSize())
+		sealed := bare.Seal(nil, nonce, payload, nil)
+		buf := make([]byte, 0, len(sealed))
+		run := func(name string, once func() error) {
+			b.Run(suite+"/"+name, func(b *testing.B) {
+				b.SetBytes(benchPayload)
+				b.ReportAllocs()
+				for b.Loop() {
+					if err := once(); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+		sealing, opening := newAEADPair(b, suite, ratchetEvery)
+		opening.key = key
+		opening.aead = bare
+		run("seal/bare", func() error { bare.Seal(buf, nonce, payload, nil); return nil })
+		run("seal/record", func() error { _, err := sealing.seal(buf, payload); return err })
+		run("open/bare", func() error { _, err := bare.Open(buf, nonce, sealed, nil); return err })
+		run("open/record", func() error {
+			opening.next = 0 // the same record again
+			_, err := opening.open(buf, sealed)
+			return err
+		})
+	}
+}
+
+// BenchmarkHandshake runs all steps of both ends, without a network. wire-B is what the three messages take.
+func BenchmarkHandshake(b *testing.B) {
+	for _, v := range variants {
+		for _, policy := range []ExtensionPolicy{ExtensionOff, ExtensionAuto} {
+			name := v.name + "/specified"
+			if policy == ExtensionAuto {
+				name = v.name + "/extended"
+			}
+			b.Run(name, func(b *testing.B) {
+				p := newParties(b, v.version, v.requireCert)
+				p.client.Extension, p.server.Extension = policy, policy
+				b.ReportAllocs()
+				size := 0
+				for b.Loop() {
+					e := newExchange(b, p)
+					if _, err := e.server.step5VerifyClientReady(e.ready); err != nil {
+						b.Fatal(err)
+					}
+					if _, err := e.client.step6SecureContext(); err != nil {
+						b.Fatal(err)
+					}
+					size = max(size, len(e.hello)+len(e.reply)+len(e.ready))
+				}
+				b.ReportMetric(float64(size), "wire-B")
+			})
+		}
+	}
+}
+
+// BenchmarkRecordTCP sends records of 32 KiB over loopback.
+func BenchmarkRecordTCP(b *testing.B) {
+	client, server := connectTCP(b, newParties(b, Version1, false))
+	for _, way := range []struct {
+		name     string
+		from, to *Conn
+	}{{"up", client, server}, {"down", server, client}} {
+		b.Run(way.name, func(b *testing.B) {
+			payload := pattern(benchPayload)
+			read := make(chan error, 1)
+			b.SetBytes(benchPayload)
+			b.ReportAllocs()
+			b.ResetTimer()
+			go func() {
+				for range b.N {
+					if _, err := way.to.ReadRecord(); err != nil {
+						read <- err
+						return
+					}
+				}
+				read <- nil
+			}()
+			for range b.N {
+				if err := way.from.WriteRecord(payload); err != nil {
+					b.Fatal(err)
+				}
+			}
+			if err := <-read; err != nil {
+				b.Fatal(err)
+			}
+		})
+	}
+}
+
+// frameSource is a connection that repeats one frame for ever.
+type frameSource struct {
+	chunkConn
+	frame []byte
+	at    int
+}
+
+func (s *frameSource) Read(p []byte) (int, error) {
+	n := copy(p, s.frame[s.at:])
+	s.at = (s.at + n) % len(s.frame)
+	return n, nil
+}
+
+// BenchmarkUnmasked reads frames of 32 KiB with gorilla: from a masked peer without and with the wrapper, which must
+// cost the same, and from an unmasked one.
+func BenchmarkUnmasked(b *testing.B) {
+	masked := frame{final: true, opcode: websocket.BinaryMessage, mask: &testMask, payload: pattern(benchPayload)}.append(nil)
+	unmasked := frame{final: true, opcode: websocket.BinaryMessage, payload: pattern(benchPayload)}.append(nil)
+	for _, tt := range []struct {
+		name   string
+		frame  []byte
+		unwrap bool
+	}{{"masked-plain", masked, true}, {"masked", masked, false}, {"unmasked", unmasked, false}} {
+		b.Run(tt.name, func(b *testing.B) {
+			source := &frameSource{frame: tt.frame}
+			ws := upgradeOver(b, source)
+			if tt.unwrap {
+				ws = upgradePlain(b, source)
+			}
+			buf := make([]byte, benchPayload)
+			b.SetBytes(benchPayload)
+			b.ReportAllocs()
+			for b.Loop() {
+				_, r, err := ws.NextReader()
+				if err != nil {
+					b.Fatal(err)
+				}
+				if _, err := io.ReadFull(r, buf); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

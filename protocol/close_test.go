@@ -1,0 +1,247 @@
+package protocol
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+	"unicode/utf8"
+
+	"github.com/gorilla/websocket"
+)
+
+// closeBoth ends both ends at once, without waiting for either.
+func closeBoth(a, b *Conn) {
+	a.wire.end(ErrClosed)
+	b.wire.end(ErrClosed)
+}
+
+// TestCloseUnblocksRead closes while a read waits, on either end.
+func TestCloseUnblocksRead(t *testing.T) {
+	for _, fromServer := range []bool{false, true} {
+		from, to := connectTCP(t, newParties(t, Version1, false))
+		if fromServer {
+			from, to = to, from
+		}
+		blocked, told := make(chan error, 1), make(chan error, 1)
+		go func() { _, err := from.ReadRecord(); blocked <- err }()
+		go func() { told <- readUntilError(t, to) }()
+		if err := from.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-blocked; !errors.Is(err, ErrClosed) || !errors.Is(err, net.ErrClosed) {
+			t.Errorf("the blocked read returns %v, want ErrClosed", err)
+		}
+		var closed *PeerClosedError
+		if err := <-told; !errors.As(err, &closed) || !errors.Is(err, io.EOF) {
+			t.Errorf("the peer gets %v, want a planned close", err)
+		}
+		if err := from.Close(); err != nil {
+			t.Errorf("the second close returns %v", err)
+		}
+		if err := from.WriteRecord(nil); err != ErrClosed {
+			t.Errorf("a write returns %v, want ErrClosed", err)
+		}
+		if err := from.SetReadDeadline(time.Time{}); err != ErrClosed {
+			t.Errorf("a deadline returns %v, want ErrClosed", err)
+		}
+	}
+}
+
+// TestCloseUnblocksWrite closes while a write waits for a peer that does not read.
+func TestCloseUnblocksWrite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, server := connectPipe(t, newParties(t, Version1, false))
+		blocked := make(chan error, 1)
+		go func() { blocked <- client.WriteRecord(make([]byte, 1000)) }()
+		synctest.Wait()
+		begin := time.Now()
+		client.Close()
+		if took := time.Since(begin); took > 2*closeTimeout {
+			t.Errorf("closing took %v", took)
+		}
+		if err := <-blocked; !errors.Is(err, ErrClosed) {
+			t.Errorf("the blocked write returns %v, want ErrClosed", err)
+		}
+		closeBoth(client, server)
+	})
+}
+
+// TestCloseIsBounded closes towards a peer that never reads.
+func TestCloseIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, server := connectPipe(t, newParties(t, Version1, false))
+		begin := time.Now()
+		client.CloseWith(CloseInternal, "")
+		if took := time.Since(begin); took > 2*closeTimeout {
+			t.Errorf("closing took %v", took)
+		}
+		closeBoth(client, server)
+	})
+}
+
+// TestCloseWaitsForPeer closes, while a read waits, towards a peer that takes the close frame and keeps its side open:
+// the socket must stay for as long as the peer is given, and no longer than the peer needs.
+func TestCloseWaitsForPeer(t *testing.T) {
+	for _, answer := range []time.Duration{closeTimeout / 4, time.Hour} {
+		synctest.Test(t, func(t *testing.T) {
+			client, server := connectPipe(t, newParties(t, Version1, false))
+			half := &halfCloser{Conn: client.wire.conn}
+			client.wire.conn = half
+			var wg sync.WaitGroup
+			wg.Go(func() { _, _ = client.ReadRecord() })
+			wg.Go(func() {
+				// One read, as a pipe gives what one write wrote.
+				if _, err := server.wire.conn.Read(make([]byte, 200)); err != nil {
+					t.Error(err)
+				}
+				time.Sleep(answer)
+				server.wire.conn.Close()
+			})
+			synctest.Wait()
+			begin := time.Now()
+			client.Close()
+			if took, want := time.Since(begin), min(answer, closeTimeout); took != want {
+				t.Errorf("closing took %v, want %v", took, want)
+			}
+			if !half.closed {
+				t.Error("the peer was not shown that nothing follows")
+			}
+			wg.Wait()
+		})
+	}
+}
+
+// halfCloser notes that its half was closed, which a pipe cannot do.
+type halfCloser struct {
+	net.Conn
+	closed bool
+}
+
+func (c *halfCloser) CloseWrite() error {
+	c.closed = true
+	return nil
+}
+
+// TestCloseDoesNotReset has unread data at the end that closes. The peer must see the stream end, not break: a reset can
+// overtake the close frame.
+func TestCloseDoesNotReset(t *testing.T) {
+	client, server := connectTCP(t, newParties(t, Version1, false))
+	if err := client.WriteRecord(make([]byte, 1<<16)); err != nil {
+		t.Fatal(err)
+	}
+	closed := make(chan error, 1)
+	go func() { closed <- server.CloseWith(CloseNotAdmitted, "") }()
+	raw := client.wire.conn
+	if err := raw.SetReadDeadline(time.Now().Add(testTimeout)); err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(raw)
+	if err != nil || !bytes.HasSuffix(got, []byte(CloseNotAdmitted.String())) {
+		t.Errorf("got %q, %v, want a close frame and the end", got, err)
+	}
+	raw.Close()
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestCloseWithArrives gives reasons of several kinds, with records on the way to the end that closes.
+func TestCloseWithArrives(t *testing.T) {
+	long := strings.Repeat("é", 100)
+	tests := []struct {
+		code         CloseCode
+		reason, want string
+	}{
+		{CloseNotAdmitted, "", "not admitted"},
+		{4450, "draining", "draining"},
+		{4499, long, long[:maxCloseReason/2*2]},
+	}
+	for _, tt := range tests {
+		client, server := connectTCP(t, newParties(t, Version1, false))
+		for range 50 {
+			if err := client.WriteRecord(make([]byte, 1000)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		told := make(chan error, 1)
+		go func() { told <- readUntilError(t, client) }()
+		if err := server.CloseWith(tt.code, tt.reason); err != nil {
+			t.Fatal(err)
+		}
+		err := <-told
+		wantRefused(t, err, tt.code)
+		var refused *RefusedError
+		errors.As(err, &refused)
+		if refused.Reason != tt.want || !utf8.ValidString(refused.Reason) {
+			t.Errorf("got the reason %q, want %q", refused.Reason, tt.want)
+		}
+	}
+}
+
+func TestCloseWithForeignCode(t *testing.T) {
+	client, server := connectTCP(t, newParties(t, Version1, false))
+	for _, code := range []CloseCode{0, 1000, 4399, 4500} {
+		if err := client.CloseWith(code, ""); err == nil {
+			t.Errorf("code %d: no error", code)
+		}
+	}
+	greet(t, client, server)
+}
+
+// TestAbruptEnd has the peer's TCP connection end without a close frame, between records and within one.
+func TestAbruptEnd(t *testing.T) {
+	for _, half := range []bool{false, true} {
+		client, server := connectTCP(t, newParties(t, Version1, false))
+		if half {
+			b := frame{final: true, opcode: websocket.BinaryMessage, mask: &testMask, payload: pattern(100)}.append(nil)
+			if _, err := client.wire.conn.Write(b[:50]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		client.wire.conn.Close()
+		err := readUntilError(t, server)
+		if !errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+			t.Errorf("got %v, want io.ErrUnexpectedEOF", err)
+		}
+	}
+}
+
+func TestDeadlinesEndConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, server := connectPipe(t, newParties(t, Version1, false))
+		if err := server.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		begin := time.Now()
+		_, err := server.ReadRecord()
+		if !errors.Is(err, ErrTimeout) || !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(begin) != time.Minute {
+			t.Errorf("after %v: got %v, want ErrTimeout", time.Since(begin), err)
+		}
+		if _, again := server.ReadRecord(); again != err {
+			t.Errorf("the second read returns %v, want the first error", again)
+		}
+		closeBoth(client, server)
+	})
+	synctest.Test(t, func(t *testing.T) {
+		client, server := connectPipe(t, newParties(t, Version1, false))
+		if err := client.SetWriteDeadline(time.Now().Add(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		begin := time.Now()
+		err := client.WriteRecord(make([]byte, 10))
+		if !errors.Is(err, ErrTimeout) || time.Since(begin) != time.Minute {
+			t.Errorf("after %v: got %v, want ErrTimeout", time.Since(begin), err)
+		}
+		if _, again := client.ReadRecord(); again != err {
+			t.Errorf("a read returns %v, want the first error", again)
+		}
+		closeBoth(client, server)
+	})
+}

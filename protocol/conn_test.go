@@ -1,0 +1,296 @@
+package protocol
+
+import (
+	"bytes"
+	"errors"
+	"net"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/gorilla/websocket"
+)
+
+func TestConnCarriesRecords(t *testing.T) {
+	for _, v := range variants {
+		t.Run(v.name, func(t *testing.T) {
+			p := newParties(t, v.version, v.requireCert)
+			client, server := connectTCP(t, p)
+			for _, n := range []int{0, 1, 109, 110, 1000, 4096, MaxSingleFrame, MaxSingleFrame + 1, 1<<16 - 16, 1 << 16, DefaultMaxMessage} {
+				for _, way := range []struct{ from, to *Conn }{{client, server}, {server, client}} {
+					written := make(chan error, 1)
+					go func() { written <- way.from.WriteRecord(pattern(n)) }()
+					got, err := way.to.ReadRecord()
+					if err != nil || !bytes.Equal(got, pattern(n)) {
+						t.Fatalf("record of %d: got %d bytes, %v", n, len(got), err)
+					}
+					if got == nil {
+						t.Errorf("record of %d: the payload is nil", n)
+					}
+					if err := <-written; err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			want := State{Version: v.version, Suite: "xsalsa20-poly1305", Peer: Peer{
+				Version: v.version, Key: p.server.Key.Public(), Cert: client.State().Peer.Cert, Addr: p.client.ServerAddr,
+			}}
+			if client.State() != want {
+				t.Errorf("the client's state is %+v", client.State())
+			}
+		})
+	}
+}
+
+// TestRecordIsOneFrame looks at the frames of the largest record that is promised to be one.
+func TestRecordIsOneFrame(t *testing.T) {
+	p := newParties(t, Version1, false)
+	cws, sws := pipeWS(t)
+	client, server := connectOver(t, p, cws, sws)
+	header := func(conn net.Conn, write func() error) []byte {
+		t.Helper()
+		written := make(chan error, 1)
+		go func() { written <- write() }()
+		b := make([]byte, 2+2+maskKeySize+MaxSingleFrame+boxOverhead)
+		n, err := conn.Read(b) // a pipe gives what one write wrote
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := <-written; err != nil {
+			t.Fatal(err)
+		}
+		return b[:n]
+	}
+	fromClient := header(sws.NetConn(), func() error { return client.WriteRecord(make([]byte, MaxSingleFrame)) })
+	server.mayWrite.Store(true)
+	fromServer := header(cws.NetConn(), func() error { return server.WriteRecord(make([]byte, MaxSingleFrame)) })
+	for name, tt := range map[string]struct {
+		frame []byte
+		mask  byte
+		size  int
+	}{
+		"client": {fromClient, frameMaskBit, 4 + maskKeySize}, "server": {fromServer, 0, 4},
+	} {
+		want := []byte{0x82, tt.mask | frameLength16, (MaxSingleFrame + boxOverhead) >> 8, (MaxSingleFrame + boxOverhead) & 0xff}
+		if !bytes.HasPrefix(tt.frame, want) || len(tt.frame) != tt.size+MaxSingleFrame+boxOverhead {
+			t.Errorf("%s: a frame of %d bytes begins with %x, want %x", name, len(tt.frame), tt.frame[:4], want)
+		}
+	}
+	cws.Close()
+	sws.Close()
+}
+
+func TestServerSpeaksSecond(t *testing.T) {
+	c, s := shakeTCP(t, newParties(t, Version1, false))
+	if c.err != nil || s.err != nil {
+		t.Fatal(c.err, s.err)
+	}
+	for range 2 {
+		if err := s.conn.WriteRecord([]byte("first")); err != ErrServerSpeaksSecond {
+			t.Fatalf("got %v, want ErrServerSpeaksSecond", err)
+		}
+	}
+	greet(t, c.conn, s.conn) // which the refused writes have not harmed
+}
+
+// badMessages are sent by one end, and must not be taken by the other.
+var badMessages = []struct {
+	name string
+	send func(t *testing.T, from *Conn) error
+	code CloseCode
+	want error
+}{
+	{"text", func(_ *testing.T, from *Conn) error {
+		return from.wire.ws.WriteMessage(websocket.TextMessage, []byte("text"))
+	}, CloseBadMessage, ErrBadMessage},
+	{"altered record", func(_ *testing.T, from *Conn) error {
+		record, err := from.sealer.seal(nil, []byte("payload"))
+		if err != nil {
+			return err
+		}
+		record[20] ^= 1
+		return from.wire.ws.WriteMessage(websocket.BinaryMessage, record)
+	}, CloseNotOpened, ErrNotOpened},
+	{"record left out", func(_ *testing.T, from *Conn) error {
+		if _, err := from.sealer.seal(nil, nil); err != nil {
+			return err
+		}
+		return from.WriteRecord([]byte("the next one"))
+	}, CloseNotOpened, ErrNotOpened},
+	{"record repeated", func(t *testing.T, from *Conn) error {
+		from.sealer.(*secretboxDirection).counter.current--
+		return from.WriteRecord([]byte("again"))
+	}, CloseNotOpened, ErrNotOpened},
+	{"empty message", func(_ *testing.T, from *Conn) error {
+		return from.wire.ws.WriteMessage(websocket.BinaryMessage, nil)
+	}, CloseNotOpened, ErrNotOpened},
+	{"too large", func(_ *testing.T, from *Conn) error {
+		return from.wire.ws.WriteMessage(websocket.BinaryMessage, make([]byte, DefaultMaxMessage+boxOverhead+1))
+	}, CloseTooLarge, ErrTooLarge},
+	{"too large in parts", func(_ *testing.T, from *Conn) error {
+		w, err := from.wire.ws.NextWriter(websocket.BinaryMessage)
+		if err != nil {
+			return err
+		}
+		for range DefaultMaxMessage/1000 + 2 {
+			if _, err := w.Write(make([]byte, 1000)); err != nil {
+				return err
+			}
+		}
+		return w.Close()
+	}, CloseTooLarge, ErrTooLarge},
+}
+
+// TestBadMessagesEndConnection sends each kind of message that must not be. The sender is told why, and both directions
+// are over for the receiver.
+func TestBadMessagesEndConnection(t *testing.T) {
+	for _, tt := range badMessages {
+		for _, fromServer := range []bool{false, true} {
+			name := tt.name + " from client"
+			if fromServer {
+				name = tt.name + " from server"
+			}
+			t.Run(name, func(t *testing.T) {
+				from, to := connectTCP(t, newParties(t, Version1, false))
+				if fromServer {
+					from, to = to, from
+				}
+				told := make(chan error, 1)
+				go func() { told <- readUntilError(t, from) }()
+				if err := tt.send(t, from); err != nil {
+					t.Fatal(err)
+				}
+				_, err := to.ReadRecord()
+				if !errors.Is(err, tt.want) {
+					t.Fatalf("got %v, want %v", err, tt.want)
+				}
+				if _, again := to.ReadRecord(); again != err {
+					t.Errorf("the second read returns %v, want the first error", again)
+				}
+				if again := to.WriteRecord(nil); again != err {
+					t.Errorf("a write returns %v, want the first error", again)
+				}
+				toldErr := <-told
+				wantRefused(t, toldErr, tt.code)
+				if again := from.WriteRecord(nil); again != toldErr {
+					t.Errorf("the other end's write returns %v, want %v", again, toldErr)
+				}
+			})
+		}
+	}
+}
+
+func TestWriteRecordTooLarge(t *testing.T) {
+	p := newParties(t, Version1, false)
+	p.client.MaxMessage = 100
+	client, server := connectTCP(t, p)
+	if err := client.WriteRecord(make([]byte, 101)); !errors.Is(err, ErrTooLarge) {
+		t.Fatalf("got %v, want ErrTooLarge", err)
+	}
+	greet(t, client, server)
+	if err := client.WriteRecord(make([]byte, 100)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestPingIsAnswered pings an end that reads, and one whose writer is stuck: its reader goes on, and the pong follows
+// when the writer is free.
+func TestPingIsAnswered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, server := connectPipe(t, newParties(t, Version1, false))
+		if err := pingFrom(server, client, "idle"); err != nil {
+			t.Fatal(err)
+		}
+
+		// Nobody reads at the server, so that the client's write waits.
+		written := make(chan error, 1)
+		go func() { written <- client.WriteRecord([]byte("stuck")) }()
+		synctest.Wait()
+		read := make(chan string, 1)
+		go func() {
+			b, err := client.ReadRecord()
+			if err != nil {
+				t.Error(err)
+			}
+			read <- string(b)
+		}()
+		for _, payload := range []string{"one", "two"} {
+			if err := server.wire.ws.WriteControl(websocket.PingMessage, []byte(payload), time.Now().Add(time.Minute)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		server.mayWrite.Store(true)
+		if err := server.WriteRecord([]byte("behind the pings")); err != nil {
+			t.Fatal(err)
+		}
+		if got := <-read; got != "behind the pings" {
+			t.Errorf("got %q", got)
+		}
+
+		pongs := make(chan string, 2)
+		server.wire.ws.SetPongHandler(func(s string) error { pongs <- s; return nil })
+		if b, err := server.ReadRecord(); err != nil || string(b) != "stuck" {
+			t.Fatalf("got %q, %v", b, err)
+		}
+		go func() { _, _ = server.ReadRecord() }()
+		if err := <-written; err != nil {
+			t.Fatal(err)
+		}
+		if got := <-pongs; got != "two" {
+			t.Errorf("got the pong %q, want the answer to the latest ping", got)
+		}
+		closeBoth(client, server)
+		synctest.Wait()
+		if len(pongs) != 0 {
+			t.Error("a second pong has come")
+		}
+	})
+}
+
+// pingFrom pings an end that is reading, and waits for the pong.
+func pingFrom(from, to *Conn, payload string) error {
+	read := make(chan error, 2)
+	pong := make(chan string, 1)
+	from.wire.ws.SetPongHandler(func(s string) error { pong <- s; return nil })
+	go func() { _, err := to.ReadRecord(); read <- err }()
+	if err := from.wire.ws.WriteControl(websocket.PingMessage, []byte(payload), time.Now().Add(time.Minute)); err != nil {
+		return err
+	}
+	go func() { _, err := from.ReadRecord(); read <- err }()
+	if got := <-pong; got != payload {
+		return errors.New("another pong: " + got)
+	}
+	// Both reads end with a record each.
+	from.mayWrite.Store(true)
+	if err := to.WriteRecord(nil); err != nil {
+		return err
+	}
+	if err := from.WriteRecord(nil); err != nil {
+		return err
+	}
+	return errors.Join(<-read, <-read)
+}
+
+// TestSteadyStateAllocations counts what a record allocates once the buffers have grown: one small object of gorilla's
+// for each message that is read, another for each that a client writes.
+func TestSteadyStateAllocations(t *testing.T) {
+	client, server := connectTCP(t, newParties(t, Version1, false))
+	payload := pattern(32 << 10)
+	for _, tt := range []struct {
+		name     string
+		from, to *Conn
+		most     float64
+	}{{"client to server", client, server, 2}, {"server to client", server, client, 1}} {
+		allocations := testing.AllocsPerRun(200, func() {
+			if err := tt.from.WriteRecord(payload); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := tt.to.ReadRecord(); err != nil {
+				t.Fatal(err)
+			}
+		})
+		if allocations > tt.most {
+			t.Errorf("%s: %v allocations a record, want at most %v", tt.name, allocations, tt.most)
+		}
+	}
+}

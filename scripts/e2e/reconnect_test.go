@@ -1,0 +1,115 @@
+package e2e
+
+import (
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// The exit statuses of culvert that the tests wait for.
+const (
+	exitFailed      = 1
+	exitIdentity    = 4
+	exitNotAdmitted = 5
+)
+
+// backTime is how long the tunnel may take to work again once the remote is back. A few seconds are enough for a user
+// who has not yet pressed reload; the pause between two attempts has grown to a second or two by then.
+const backTime = 8 * time.Second
+
+// The remote dies and comes back: what was under way ends with an error, and what comes later goes through the same port.
+func TestRemoteComesBack(t *testing.T) {
+	t.Parallel()
+	tun, web := startTunnel(t), startSite(t)
+	download := startDrip(t, tun, web, "endless")
+	address := tun.remote.listen[0]
+	tun.remote.kill()
+	if status := download.wait(patience); status != curlRecvError {
+		t.Errorf("curl's status is %d, want %d: its download was cut short", status, curlRecvError)
+	}
+	tun.startRemote(t, address, tun.server)
+	got := must(t, backTime, curl(t, tun.local.socks, backTime, web.URL+"/random/1000"))
+	if sum(t, strings.NewReader(got)) != sum(t, randomBytes(1000)) {
+		t.Error("after the remote came back, a download is wrong")
+	}
+	if !tun.local.running() {
+		t.Errorf("local exited with status %d", tun.local.status())
+	}
+}
+
+// While the remote is away, a new connection waits for it, rather than to fail at once.
+func TestConnectionWaitsForRemote(t *testing.T) {
+	t.Parallel()
+	tun, web := startTunnel(t), startSite(t)
+	address := tun.remote.listen[0]
+	tun.remote.kill()
+	tun.local.stderr.waitLine(t, tun.local.process, "session lost", patience)
+	early := start(t, "curl", curl(t, tun.local.socks, patience, web.URL+"/random/1000"))
+	tun.startRemote(t, address, tun.server)
+	if status := early.wait(patience); status != 0 {
+		t.Errorf("curl's status is %d", status)
+	}
+}
+
+// final waits for a local to give up, and checks what it says.
+func final(t *testing.T, local *node, status int, says ...string) {
+	t.Helper()
+	if got := local.wait(patience); got != status {
+		t.Errorf("local's status is %d, want %d", got, status)
+	}
+	text := local.stderr.String()
+	_, last, found := strings.Cut(text, "\nculvert: ")
+	if lines := strings.Count(last, "\n"); !found || lines > 2 {
+		t.Errorf("no error of one line, and one of what to do, at the end of:\n%s", text)
+	}
+	for _, want := range says {
+		if !strings.Contains(last, want) {
+			t.Errorf("%q is not in %q", want, last)
+		}
+	}
+}
+
+// A remote that comes back as somebody else is not connected to, whether its key was pinned or remembered.
+func TestRemoteKeyChanges(t *testing.T) {
+	t.Parallel()
+	t.Run("pinned", func(t *testing.T) {
+		tun, other := startTunnel(t), newIdentity(t)
+		address := tun.remote.listen[0]
+		tun.remote.kill()
+		tun.startRemote(t, address, other)
+		final(t, tun.local, exitIdentity, other.key, "--remote-key")
+	})
+	t.Run("remembered", func(t *testing.T) {
+		tun, other := startRemoteOnly(t), newIdentity(t)
+		known := writeFile(t, "known_remotes", "")
+		local := startNode(t, "local", culvert(t, "local", "--print-ready", "--accept-new", "--known-remotes", known,
+			"--key", tun.client.file, "--socks", "127.0.0.1:0", tun.remote.url()))
+		address := tun.remote.listen[0]
+		tun.remote.kill()
+		tun.startRemote(t, address, other)
+		final(t, local, exitIdentity, "the remote's key has changed", other.key, tun.server.key, known)
+	})
+}
+
+// A client that is listed no more is turned away: by a remote that comes back, and by one that reads its list anew.
+func TestClientIsRemoved(t *testing.T) {
+	t.Parallel()
+	for _, how := range []string{"restart", "reload"} {
+		t.Run(how, func(t *testing.T) {
+			tun := startTunnel(t)
+			if err := os.WriteFile(tun.authorized, []byte(newIdentity(t).key+"\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if how == "restart" {
+				address := tun.remote.listen[0]
+				tun.remote.kill()
+				tun.startRemote(t, address, tun.server)
+			} else {
+				tun.remote.signal(syscall.SIGHUP)
+			}
+			final(t, tun.local, exitNotAdmitted, "not admitted", tun.client.key)
+		})
+	}
+}

@@ -1,0 +1,128 @@
+package e2e
+
+import (
+	"net"
+	"net/http/httptest"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// atOnce is the time for something that waits for nothing, on a busy machine.
+const atOnce = 3 * time.Second
+
+// checkGone checks that nothing of a node is left: no process, no listener.
+func checkGone(t *testing.T, n *node) {
+	t.Helper()
+	poll(t, patience, n.name+"'s processes have ended", n.groupGone)
+	addresses := append(append([]string{}, n.listen...), n.forwards...)
+	if n.socks != "" {
+		addresses = append(addresses, n.socks)
+	}
+	for _, address := range addresses {
+		ln, err := net.Listen("tcp", address)
+		if err != nil {
+			t.Errorf("%s is not free after %s has stopped: %v", address, n.name, err)
+			continue
+		}
+		ln.Close()
+	}
+}
+
+// Nodes with nothing to do stop at once.
+func TestSignalStopsIdle(t *testing.T) {
+	t.Parallel()
+	for name, s := range map[string]syscall.Signal{"SIGTERM": syscall.SIGTERM, "SIGINT": syscall.SIGINT} {
+		t.Run(name, func(t *testing.T) {
+			web := startSite(t)
+			tun := startTunnel(t, "-L", "127.0.0.1:0:"+web.Listener.Addr().String())
+			must(t, patience, curl(t, tun.local.socks, patience, web.URL+"/random/1000"))
+			for _, n := range []*node{tun.local, tun.remote} {
+				n.signal(s)
+				if status := n.wait(atOnce); status != 0 {
+					t.Errorf("%s: status %d", n.name, status)
+				}
+				checkGone(t, n)
+				if out := n.stdout.String(); strings.Count(out, "\n") != 1 {
+					t.Errorf("%s printed more than its ready line: %q", n.name, out)
+				}
+			}
+		})
+	}
+}
+
+// A remote that stops takes its clients' session away, and they go on looking for it.
+func TestSignalStopsRemoteFirst(t *testing.T) {
+	t.Parallel()
+	tun := startTunnel(t)
+	tun.remote.signal(syscall.SIGTERM)
+	if status := tun.remote.wait(atOnce); status != 0 {
+		t.Errorf("remote: status %d", status)
+	}
+	checkGone(t, tun.remote)
+	tun.local.stderr.waitLine(t, tun.local.process, "remote can't be reached", patience)
+	tun.local.signal(syscall.SIGTERM)
+	if status := tun.local.wait(atOnce); status != 0 {
+		t.Errorf("local, while it reconnects: status %d", status)
+	}
+	checkGone(t, tun.local)
+}
+
+// bothNodes runs a test with each node as the one that gets the signal.
+func bothNodes(t *testing.T, test func(t *testing.T, tun *tunnel, web *httptest.Server, stopping *node)) {
+	t.Parallel()
+	for _, name := range []string{"local", "remote"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tun, web := startTunnel(t), startSite(t)
+			test(t, tun, web, map[string]*node{"local": tun.local, "remote": tun.remote}[name])
+		})
+	}
+}
+
+// A download that ends soon is let finish.
+func TestSignalLetsDownloadFinish(t *testing.T) {
+	bothNodes(t, func(t *testing.T, tun *tunnel, web *httptest.Server, stopping *node) {
+		download := startDrip(t, tun, web, "short")
+		stopping.signal(syscall.SIGTERM)
+		stopping.stderr.waitLine(t, stopping.process, "stopping", patience)
+		if status, got := download.wait(patience), len(download.stdout.String()); status != 0 || got != drips*dripSize {
+			t.Errorf("curl: status %d, %d bytes of %d", status, got, drips*dripSize)
+		}
+		if status := stopping.wait(atOnce); status != 0 {
+			t.Errorf("%s: status %d", stopping.name, status)
+		}
+		checkGone(t, stopping)
+	})
+}
+
+// A download that does not end is cut short, and not taken for a complete one.
+func TestSignalCutsEndlessDownload(t *testing.T) {
+	bothNodes(t, func(t *testing.T, tun *tunnel, web *httptest.Server, stopping *node) {
+		download := startDrip(t, tun, web, "endless")
+		stopping.signal(syscall.SIGTERM)
+		if status := stopping.wait(stopTime); status != 0 {
+			t.Errorf("%s: status %d", stopping.name, status)
+		}
+		checkGone(t, stopping)
+		if status := download.wait(patience); status != curlRecvError {
+			t.Errorf("curl's status is %d, want %d", status, curlRecvError)
+		}
+	})
+}
+
+// The second signal waits for nothing.
+func TestSecondSignal(t *testing.T) {
+	bothNodes(t, func(t *testing.T, tun *tunnel, web *httptest.Server, stopping *node) {
+		download := startDrip(t, tun, web, "endless")
+		stopping.signal(syscall.SIGTERM)
+		stopping.stderr.waitLine(t, stopping.process, "stopping", patience)
+		stopping.signal(syscall.SIGTERM)
+		if status := stopping.wait(atOnce); status != exitFailed {
+			t.Errorf("%s: status %d, want %d", stopping.name, status, exitFailed)
+		}
+		checkGone(t, stopping)
+		wasCut(t, download)
+	})
+}

@@ -1,0 +1,61 @@
+// Derives the keys and seals the records of protocol/testdata/extension.json again, with Node's own cryptography and from
+// nothing but the secrets and the messages. Standard input: the file. Standard output: what came out, in the same shape.
+
+'use strict';
+
+const crypto = require('crypto');
+const fs = require('fs');
+
+const hmac = (key, ...parts) => parts.reduce((h, p) => h.update(p), crypto.createHmac('sha256', key)).digest();
+const sha256 = (...parts) => parts.reduce((h, p) => h.update(p), crypto.createHash('sha256')).digest();
+const unhex = (s) => Buffer.from(s, 'hex');
+
+// RFC 5869, for outputs of one hash.
+const extract = (salt, secret) => hmac(salt, secret);
+const expand = (key, info) => hmac(key, Buffer.from(info, 'latin1'), Buffer.from([1]));
+
+function seal(suite, key, number, payload) {
+  const nonce = Buffer.alloc(12);
+  nonce.writeBigUInt64BE(BigInt(number), 4);
+  const name = { 'aes-256-gcm': 'aes-256-gcm', 'chacha20-poly1305': 'chacha20-poly1305' }[suite];
+  const cipher = crypto.createCipheriv(name, key, nonce, { authTagLength: 16 });
+  return Buffer.concat([cipher.update(payload), cipher.final(), cipher.getAuthTag()]);
+}
+
+const v = JSON.parse(fs.readFileSync(0, 'utf8'));
+const messages = [v.clientHello, v.serverHello, v.clientReady].flatMap((m) => {
+  const size = Buffer.alloc(8);
+  size.writeBigUInt64BE(BigInt(Buffer.byteLength(m)));
+  return [size, Buffer.from(m)];
+});
+const transcript = sha256(...messages);
+const root = extract(transcript, Buffer.concat([v.kem, v.serverShare, v.clientShare].map(unhex)));
+const exporter = expand(root, 'culvert extension 1 exporter');
+const contextHash = sha256(unhex(v.exportContext)).toString('latin1');
+const made = {
+  ...v,
+  transcript: transcript.toString('hex'),
+  exporter: exporter.toString('hex'),
+  exported: expand(exporter, `culvert extension 1 export\0${v.exportLabel}\0${contextHash}`).toString('hex'),
+  suites: v.suites.map((s) => {
+    const keys = {
+      client: expand(root, 'culvert extension 1 client to server ' + s.suite),
+      server: expand(root, 'culvert extension 1 server to client ' + s.suite),
+    };
+    const sent = { client: 0, server: 0 };
+    const current = { ...keys };
+    return {
+      ...s,
+      clientKey: keys.client.toString('hex'),
+      serverKey: keys.server.toString('hex'),
+      records: s.records.map((r) => {
+        const number = sent[r.from]++;
+        if (number > 0 && number % v.ratchetEvery === 0) {
+          current[r.from] = expand(current[r.from], 'culvert extension 1 ratchet');
+        }
+        return { ...r, record: seal(s.suite, current[r.from], number, unhex(r.payload)).toString('hex') };
+      }),
+    };
+  }),
+};
+process.stdout.write(JSON.stringify(made));
