@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -39,6 +40,10 @@ type Certificate struct {
 	gid       string
 	desc      []byte // canonical: what the signature is over
 	signature [64]byte
+
+	// A CA is verified again in each handshake. Its own signature never changes, so it is checked once.
+	ownSignature     sync.Once
+	ownSignatureGood bool
 }
 
 // ParseCertificate reads a certificate's JSON. Errors wrap ErrMalformedCertificate, and ErrTooLarge or a *SyntaxError

@@ -34,21 +34,31 @@ func (c *Certificate) Verify(opts VerifyOptions) error {
 	if c.version != certVersion {
 		return refuse(ReasonWrongVersion)
 	}
-	signer := c.publicKey
+	signed := false
 	switch {
 	case c.certType == TypeSelf && opts.CA == nil:
+		signed = c.signedItself()
 	case c.certType == TypeCA:
 		if err := c.verifyIssuer(opts); err != nil {
 			return err
 		}
-		signer = opts.CA.publicKey
+		signed = c.signedBy(opts.CA.publicKey)
 	default:
 		return refuse(ReasonWrongType)
 	}
-	if !ed25519.Verify(signer[:], c.desc, c.signature[:]) {
+	if !signed {
 		return refuse(ReasonBadSignature)
 	}
 	return opts.Revoked.check(c)
+}
+
+func (c *Certificate) signedBy(key [32]byte) bool {
+	return ed25519.Verify(key[:], c.desc, c.signature[:])
+}
+
+func (c *Certificate) signedItself() bool {
+	c.ownSignature.Do(func() { c.ownSignatureGood = c.signedBy(c.publicKey) })
+	return c.ownSignatureGood
 }
 
 // verifyIssuer checks the CA itself and that it fits c.

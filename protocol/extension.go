@@ -229,17 +229,20 @@ func hashHello(message []byte) digest { return sha256.Sum256(message) }
 // text85 is Ascii85 (as in PostScript) but for the two characters that JSON would have to escape: v stands for the
 // quotation mark and w for the backslash. A byte in a sealed part costs 3.6 bytes on the wire, since boxes travel as JSON
 // arrays of decimal numbers; against base64 it saves 6 % of the secrets, and the handshake fits in 8 KiB.
-var (
-	to85   = map[byte]byte{'"': 'v', '\\': 'w'}
-	from85 = map[byte]byte{'v': '"', 'w': '\\'}
+const (
+	quote85, insteadOfQuote         = '"', 'v'
+	backslash85, insteadOfBackslash = '\\', 'w'
 )
 
 func encode85(data []byte) []byte {
 	b := make([]byte, ascii85.MaxEncodedLen(len(data)))
 	b = b[:ascii85.Encode(b, data)]
 	for i, c := range b {
-		if r, ok := to85[c]; ok {
-			b[i] = r
+		switch c {
+		case quote85:
+			b[i] = insteadOfQuote
+		case backslash85:
+			b[i] = insteadOfBackslash
 		}
 	}
 	return b
@@ -254,9 +257,12 @@ func (o object) text85(name string, size int) ([]byte, error) {
 	}
 	b := []byte(text)
 	for i, c := range b {
-		if r, ok := from85[c]; ok {
-			b[i] = r
-		} else if c <= ' ' || c == '"' || c == '\\' {
+		switch {
+		case c == insteadOfQuote:
+			b[i] = quote85
+		case c == insteadOfBackslash:
+			b[i] = backslash85
+		case c <= ' ' || c == quote85 || c == backslash85:
 			return nil, bad // the decoder would skip it, or it stands twice in the alphabet
 		}
 	}
