@@ -20,6 +20,9 @@
 //	offset 1  payload length 3 bytes
 //	offset 4  stream id      4 bytes, 0 for frames of the session itself
 //
+// A known kind with a payload of another length than its own ends the session, as does every other breach of the
+// format; the peer is told with a close frame.
+//
 // Two bits of the kind tell a receiver what to do with a kind that it does not know, so the format can grow:
 // 0x80 marks a frame that may be skipped, 0x40 one that is sequenced (below). An unknown kind that may not be skipped
 // ends the session.
@@ -40,6 +43,9 @@
 //	fin        0x55   none: the sender's half of the stream ends here
 //	reset      0x56   code (2): both halves end here, cut short
 //
+// A ping is answered once, and of pings that wait for their answer only the newest; tokens ascend from 1. Text is at most
+// 256 bytes, a target 512.
+//
 // Each carrier begins with one hello from the client and one from the server, in this order: the reference handshake
 // asks that the server speaks second.
 //
@@ -58,14 +64,19 @@
 // ends with fin (a clean end of file) or by a reset, which the other side sees as an error that wraps ECONNRESET, never
 // as an end of file. A reset that follows the sender's fin only says that the sender reads no more.
 //
+// A receiver may count a stream that its opener has reset against its limit of streams until it has let go of it itself,
+// so an opener that stays within the limit may still be refused.
+//
 // # Flow control
 //
 // Credit is an absolute offset in the stream's bytes, so that repeating it does no harm. A new stream starts with the
 // first credit of the receiver's hello; the receiver raises it as its user reads. A peer that sends past its credit
-// ends the session. A stream that nobody reads stalls alone.
+// ends the session. A stream that nobody reads stalls alone. One whose user has closed it with data still to send drops
+// what arrives and goes on giving credit until its fin has left: the peer may have to write before it reads.
 //
 // # Scheduling
 //
 // Frames of the session go first, then credit, then stream data by deficit round-robin: a stream that just woke is
-// served before the streams with a backlog, once a round (the idea of fq_codel, RFC 8290, section 4.2).
+// served before the streams with a backlog, once a round (the idea of fq_codel, RFC 8290, section 4.2). Streams with a
+// backlog share to within one quantum, 32 KiB.
 package mux

@@ -3,6 +3,7 @@ package mux
 import (
 	"encoding/binary"
 	"strings"
+	"unicode"
 )
 
 // kind is the first byte of a frame. See the package documentation for the payloads.
@@ -33,6 +34,7 @@ const (
 	helloVersion  = 1
 	helloMagic    = "culvert"
 	openFixedSize = 3
+	codeSize      = 2
 )
 
 // role tells the two ends of a session apart in their hellos, so that a server that merely echoes is not taken for a
@@ -69,6 +71,27 @@ func parseFrame(record []byte) (f frame, rest []byte, err error) {
 	return f, record[end:], nil
 }
 
+// checkPayload refuses a frame whose kind does not go with the length of its payload.
+func (f frame) checkPayload() error {
+	n, ok := len(f.payload), true
+	switch f.kind {
+	case kindDraining, kindOpened, kindFin:
+		ok = n == 0
+	case kindPing, kindPong, kindAck, kindCredit:
+		ok = n == 8
+	case kindReset:
+		ok = n == codeSize
+	case kindRefused, kindClose:
+		ok = n >= codeSize && n <= codeSize+maxText
+	case kindData:
+		ok = n > 0
+	}
+	if !ok {
+		return protocolErrorf("frame 0x%02x with a payload of %d bytes", uint8(f.kind), n)
+	}
+	return nil
+}
+
 func appendHeader(b []byte, k kind, stream uint32, payloadLen int) []byte {
 	b = binary.BigEndian.AppendUint32(b, uint32(k)<<24|uint32(payloadLen))
 	return binary.BigEndian.AppendUint32(b, stream)
@@ -90,28 +113,23 @@ func codePayload(code Code, text string) []byte {
 	return append(binary.BigEndian.AppendUint16(nil, uint16(code)), strings.ToValidUTF8(text, "?")...)
 }
 
-func parseCode(f frame) (Code, string, error) {
-	if len(f.payload) < 2 || len(f.payload) > 2+maxText {
-		return 0, "", protocolErrorf("frame 0x%02x with a payload of %d bytes", uint8(f.kind), len(f.payload))
-	}
-	return Code(binary.BigEndian.Uint16(f.payload)), printable(f.payload[2:]), nil
+// code reads the payload of refused, reset and close, which checkPayload has passed.
+func (f frame) code() (Code, string) {
+	return Code(binary.BigEndian.Uint16(f.payload)), printable(f.payload[codeSize:])
 }
 
-// printable makes a peer's text safe for a log line and a terminal.
+// uint64 reads the payload of ping, pong, ack and credit, which checkPayload has passed.
+func (f frame) uint64() uint64 { return binary.BigEndian.Uint64(f.payload) }
+
+// printable makes a peer's text safe for a log line and a terminal: no controls, nothing that turns the direction of
+// the text around.
 func printable(b []byte) string {
 	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || (r >= 0x80 && r < 0xa0) || r == '\u2028' || r == '\u2029' {
+		if !unicode.IsPrint(r) {
 			return '?'
 		}
 		return r
 	}, strings.ToValidUTF8(string(b), "?"))
-}
-
-func parseUint64(f frame) (uint64, error) {
-	if len(f.payload) != 8 {
-		return 0, protocolErrorf("frame 0x%02x with a payload of %d bytes", uint8(f.kind), len(f.payload))
-	}
-	return binary.BigEndian.Uint64(f.payload), nil
 }
 
 // hello is the payload of the first frame that each side sends on a carrier.

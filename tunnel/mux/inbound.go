@@ -66,6 +66,9 @@ func (s *Session) handleRecord(record []byte) error {
 		if f.kind&sequencedBit != 0 {
 			s.in.position += uint64(f.size())
 		}
+		if err := f.checkPayload(); err != nil {
+			return err
+		}
 		if err := s.handleFrame(f); err != nil {
 			return err
 		}
@@ -102,41 +105,36 @@ func (s *Session) handleSessionFrame(f frame) error {
 	case kindDraining:
 		s.peerDrain = true
 		s.changed.Broadcast()
-		return nil
 	case kindClose:
-		code, text, err := parseCode(f)
-		if err != nil {
-			return err
-		}
+		code, text := f.code()
 		return &CloseError{Code: code, Text: text}
-	}
-	v, err := parseUint64(f)
-	if err != nil {
-		return err
-	}
-	switch f.kind {
 	case kindPing:
-		s.out.pong, s.out.pongDue = v, true
+		s.out.pong, s.out.pongDue = f.uint64(), true
 		s.out.wake.Broadcast()
 	case kindPong:
-		return s.handlePong(v)
+		return s.handlePong(f.uint64())
 	case kindAck:
-		if v < s.out.acked || v > s.out.position {
-			return protocolErrorf("ack of %d, between %d and %d possible", v, s.out.acked, s.out.position)
-		}
-		s.out.acked = v
+		return s.handleAck(f.uint64())
 	}
 	return nil
 }
 
+func (s *Session) handleAck(position uint64) error {
+	if position < s.out.acked || position > s.out.position {
+		return protocolErrorf("ack of %d, between %d and %d possible", position, s.out.acked, s.out.position)
+	}
+	s.out.acked = position
+	return nil
+}
+
 func (s *Session) handlePong(token uint64) error {
-	if token > s.out.pingToken {
+	if token <= s.in.pongToken || token > s.out.pingToken {
 		return protocolErrorf("pong without a ping")
 	}
-	if token == s.out.pingToken && s.in.pongToken < token {
+	if token == s.out.pingToken {
 		s.in.roundTrip = max(time.Since(s.out.pingSent), 1)
 	}
-	s.in.pongToken = max(s.in.pongToken, token)
+	s.in.pongToken = token
 	s.changed.Broadcast()
 	return nil
 }
@@ -185,20 +183,13 @@ func (s *Session) handleStreamFrame(f frame) error {
 	case kindData:
 		return st.handleData(f.payload)
 	case kindCredit:
-		limit, err := parseUint64(f)
-		if err != nil {
-			return err
-		}
-		st.handleCredit(limit)
-		return nil
+		st.handleCredit(f.uint64())
 	case kindFin:
 		return st.handleFin()
+	case kindReset:
+		code, _ := f.code()
+		st.end(&ResetError{Code: code, Remote: true})
 	}
-	code, _, err := parseCode(f)
-	if err != nil {
-		return err
-	}
-	st.end(&ResetError{Code: code, Remote: true})
 	return nil
 }
 
@@ -212,10 +203,7 @@ func (st *Stream) handleAnswer(f frame) error {
 		st.recv.wake.Broadcast()
 		return nil
 	}
-	code, text, err := parseCode(f)
-	if err != nil {
-		return err
-	}
+	code, text := f.code()
 	st.state = openRefused
 	st.openResult = &OpenError{Code: code, Text: text}
 	st.end(&ResetError{Code: code, Remote: true})

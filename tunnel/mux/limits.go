@@ -59,7 +59,8 @@ const (
 // Config holds a session's limits. A zero field means its documented default.
 type Config struct {
 	// MaxStreams bounds the streams that the peer may have open at once; one more is refused with
-	// CodeTooManyStreams. Default DefaultMaxStreams (16,384).
+	// CodeTooManyStreams. A stream that the peer has reset counts until this side's user has closed it.
+	// Default DefaultMaxStreams (16,384).
 	MaxStreams int
 
 	// Window is the receive window of each stream in bytes: what the peer may send before this side's user reads.

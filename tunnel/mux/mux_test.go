@@ -2,7 +2,6 @@ package mux
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"io"
 	"net"
@@ -17,107 +16,6 @@ import (
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// pipeCarrier is one end of a carrier over channels: a stand-in for the network, which the session does not know.
-type pipeCarrier struct {
-	in, out   chan []byte
-	closed    chan struct{}
-	closeOnce *sync.Once
-}
-
-func newPipe() (a, b *pipeCarrier) {
-	x, y := make(chan []byte, 4), make(chan []byte, 4)
-	closed, once := make(chan struct{}), new(sync.Once)
-	return &pipeCarrier{x, y, closed, once}, &pipeCarrier{y, x, closed, once}
-}
-
-func (p *pipeCarrier) ReadRecord() ([]byte, error) {
-	select {
-	case b := <-p.in:
-		return b, nil
-	default:
-	}
-	select {
-	case b := <-p.in:
-		return b, nil
-	case <-p.closed:
-		return nil, io.ErrUnexpectedEOF
-	}
-}
-
-func (p *pipeCarrier) WriteRecord(b []byte) error {
-	select {
-	case p.out <- append([]byte(nil), b...):
-		return nil
-	case <-p.closed:
-		return io.ErrClosedPipe
-	}
-}
-
-func (p *pipeCarrier) Close() error {
-	p.closeOnce.Do(func() { close(p.closed) })
-	return nil
-}
-
-// newPair starts a session of both ends, closed when the test ends.
-func newPair(t testing.TB, clientCfg, serverCfg Config) (client, server *Session) {
-	t.Helper()
-	a, b := newPipe()
-	type result struct {
-		s   *Session
-		err error
-	}
-	serverDone := make(chan result, 1)
-	go func() {
-		s, err := NewServer(context.Background(), b, serverCfg)
-		serverDone <- result{s, err}
-	}()
-	client, err := NewClient(context.Background(), a, clientCfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := <-serverDone
-	if r.err != nil {
-		t.Fatal(r.err)
-	}
-	t.Cleanup(func() {
-		client.Close()
-		r.s.Close()
-	})
-	return client, r.s
-}
-
-// openPair opens one stream and returns both ends.
-func openPair(t testing.TB, client, server *Session) (opened, accepted *Stream) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	got := make(chan *Stream, 1)
-	go func() {
-		st, err := server.Accept(ctx)
-		if err == nil {
-			err = st.Confirm()
-		}
-		if err != nil {
-			t.Error(err)
-		}
-		got <- st
-	}()
-	opened, err := client.Open(ctx, Target{StreamTCP, "example.test:80"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return opened, <-got
-}
-
-func randomBytes(t testing.TB, n int) []byte {
-	t.Helper()
-	b := make([]byte, n)
-	if _, err := rand.Read(b); err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
 
 func TestStreamIsNetConn(t *testing.T) {
 	nettest.TestConn(t, func() (net.Conn, net.Conn, func(), error) {
@@ -156,26 +54,6 @@ func TestHalfClose(t *testing.T) {
 	}
 	waitStreams(t, client, 0)
 	waitStreams(t, server, 0)
-}
-
-// waitStreams waits until the session has n streams.
-func waitStreams(t testing.TB, s *Session, n int) {
-	t.Helper()
-	timeout := time.AfterFunc(10*time.Second, func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.changed.Broadcast()
-	})
-	defer timeout.Stop()
-	deadline := time.Now().Add(10 * time.Second)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for len(s.streams) != n {
-		if !time.Now().Before(deadline) {
-			t.Fatalf("%d streams, want %d", len(s.streams), n)
-		}
-		s.changed.Wait()
-	}
 }
 
 func TestResetIsNeverEndOfFile(t *testing.T) {
@@ -347,7 +225,7 @@ func TestUnreadStreamsStallAlone(t *testing.T) {
 }
 
 func TestMemoryBound(t *testing.T) {
-	const budget = 256 << 10
+	const budget = 1 << 20 // of the 2 MiB that are sent
 	client, server := newPair(t, Config{MaxBuffered: budget}, Config{})
 	var streams []*Stream
 	var wg sync.WaitGroup

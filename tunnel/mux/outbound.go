@@ -21,7 +21,8 @@ type outbox struct {
 
 	last      time.Time // when a record was last sent
 	pingToken uint64    // of the newest ping
-	pingSent  time.Time
+	pingSent  time.Time // when it was queued
+	probed    time.Time // when the first ping since the last sign of life was queued
 	keepalive *time.Timer
 }
 
@@ -163,7 +164,7 @@ func (s *Session) packCredit(b []byte, room int) []byte {
 		s.out.credit[0] = nil
 		s.out.credit = s.out.credit[1:]
 		st.creditDue = false
-		if !st.removed && !st.recv.fin && !st.closed {
+		if !st.removed && !st.recv.fin {
 			b = appendUint64Frame(b, kindCredit, st.id, st.recv.limit)
 		}
 	}
@@ -188,6 +189,9 @@ func (s *Session) packStreams(b []byte, room int) []byte {
 func (s *Session) sendPing() {
 	s.out.pingToken++
 	s.out.pingSent = time.Now()
+	if !s.out.probed.After(s.in.last) {
+		s.out.probed = s.out.pingSent
+	}
 	s.control(kindPing, 0, binary.BigEndian.AppendUint64(nil, s.out.pingToken))
 }
 
@@ -207,16 +211,17 @@ func (s *Session) tick() {
 		return
 	}
 	now := time.Now()
-	next := s.cfg.PingTimeout
+	next := min(s.cfg.Keepalive, s.cfg.PingTimeout)
 	silent := false
 	idleSince := s.in.last
 	if s.out.last.Before(idleSince) {
 		idleSince = s.out.last
 	}
-	switch waiting := s.out.pingToken > s.in.pongToken && s.in.last.Before(s.out.pingSent); {
-	case waiting:
-		next = s.cfg.PingTimeout - now.Sub(s.out.pingSent)
-		silent = next <= 0
+	switch {
+	case s.out.probed.After(s.in.last): // any record would have been an answer
+		left := s.cfg.PingTimeout - now.Sub(s.out.probed)
+		silent = left <= 0
+		next = min(next, left) // an answer may come, and be followed by an idle time, long before the timeout
 	case now.Sub(idleSince) >= s.cfg.Keepalive:
 		s.sendPing()
 	default:

@@ -83,12 +83,26 @@ func (st *Stream) awaitReadable() error {
 	}
 }
 
-// consume counts n bytes as taken by the user and announces credit when half a window has become free. Less often, the
-// peer would stall; more often, credit frames would cost.
+// consume counts n bytes as taken by the user.
 func (st *Stream) consume(n int) {
+	if !st.closed { // else all is discarded
+		st.recv.consumed += uint64(n)
+		st.announceCredit()
+	}
+}
+
+// discard counts all that was received as taken. A closed stream that has still to send goes on so: a peer that writes
+// before it reads what is left would wait for ever without credit.
+func (st *Stream) discard() {
+	st.recv.consumed = st.recv.received
+	st.announceCredit()
+}
+
+// announceCredit announces credit when half a window has become free. Less often, the peer would stall; more often,
+// credit frames would cost.
+func (st *Stream) announceCredit() {
 	r := &st.recv
-	r.consumed += uint64(n)
-	if r.fin || st.closed || st.removed {
+	if r.fin || st.removed {
 		return
 	}
 	window := uint64(st.session.cfg.Window)
@@ -124,7 +138,8 @@ func (st *Stream) handleData(p []byte) error {
 	if r.received > r.limit {
 		return protocolErrorf("stream %d sent %d bytes with credit for %d", st.id, r.received, r.limit)
 	}
-	if st.closed || len(p) == 0 {
+	if st.closed {
+		st.discard()
 		return nil
 	}
 	mem := r.queue.mem

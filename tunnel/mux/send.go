@@ -38,13 +38,16 @@ func (st *Stream) ReadFrom(r io.Reader) (int64, error) {
 	c := newChunk(largeChunk)
 	defer func() { c.free() }()
 	for {
-		if err := st.waitRoom(); err != nil {
+		err := st.waitRoom()
+		if err != nil {
 			return total, err
 		}
 		n, readErr := r.Read(c.buf)
 		if n > 0 {
 			c.w = n
-			c = st.enqueue(c)
+			if c, err = st.enqueue(c); err != nil {
+				return total, err
+			}
 			total += int64(n)
 		}
 		switch {
@@ -57,14 +60,16 @@ func (st *Stream) ReadFrom(r io.Reader) (int64, error) {
 }
 
 // enqueue sends the filled part of c and returns a chunk to fill next: a new one, or c again when its few bytes were
-// copied, so that a queue of small pieces does not hold large chunks. An error shows in the next wait for room.
-func (st *Stream) enqueue(c *chunk) *chunk {
+// copied, so that a queue of small pieces does not hold large chunks. When nothing can be sent any more it returns why.
+func (st *Stream) enqueue(c *chunk) (*chunk, error) {
 	s := st.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if st.send.err != nil || st.send.fin {
-		c.r, c.w = 0, 0
-		return c
+	switch {
+	case st.send.err != nil:
+		return c, st.send.err
+	case st.send.fin:
+		return c, net.ErrClosed
 	}
 	if c.w <= smallChunk {
 		st.send.queue.write(c.buf[:c.w])
@@ -74,7 +79,7 @@ func (st *Stream) enqueue(c *chunk) *chunk {
 		c = newChunk(largeChunk)
 	}
 	s.wakeSender(st)
-	return c
+	return c, nil
 }
 
 func (st *Stream) waitRoom() error {
@@ -132,10 +137,11 @@ func (st *Stream) canSend() bool {
 }
 
 // appendFrames appends the stream's next data frame, and its end when that is due, to a record with room for at least a
-// header and minFill bytes. Called by the writer with the session's mutex held, when canSend.
+// header and minFill bytes. It keeps to the stream's deficit, so that streams share within one quantum. Called by the
+// writer with the session's mutex held, when the scheduler has given the stream its turn.
 func (st *Stream) appendFrames(b []byte, room int) []byte {
 	h := &st.send
-	if n := int(min(uint64(h.queue.len), h.limit-h.sent, uint64(min(room-headerSize, maxData)))); n > 0 {
+	if n := int(min(uint64(h.queue.len), h.limit-h.sent, uint64(min(room-headerSize, maxData, st.turn.deficit)))); n > 0 {
 		b = appendHeader(b, kindData, st.id, n)
 		start := len(b)
 		b = b[:start+n]

@@ -34,7 +34,8 @@ type Session struct {
 
 	streams   map[uint32]*Stream
 	leftovers map[*Stream]struct{} // streams that have ended with data which their users may still read
-	theirs    int                  // streams in the table that the peer opened
+	ours      int                  // streams in the table that this side opened
+	theirs    int                  // streams that the peer opened: in the table, or not yet released by the user
 	nextID    uint32               // id of the next stream that this side opens
 	lastTheir uint32               // highest id that the peer has opened
 	incoming  []*Stream
@@ -62,20 +63,7 @@ func NewServer(ctx context.Context, carrier Carrier, cfg Config) (*Session, erro
 }
 
 func newSession(ctx context.Context, carrier Carrier, cfg Config, client bool) (*Session, error) {
-	s := &Session{
-		cfg:       cfg.withDefaults(),
-		carrier:   carrier,
-		client:    client,
-		done:      make(chan struct{}),
-		streams:   make(map[uint32]*Stream),
-		leftovers: make(map[*Stream]struct{}),
-		nextID:    2,
-	}
-	if client {
-		s.nextID = 1
-	}
-	s.changed.L = &s.mu
-	s.out.wake.L = &s.mu
+	s := makeSession(carrier, cfg, client)
 	if err := s.exchangeHellos(ctx); err != nil {
 		carrier.Close()
 		return nil, err
@@ -90,13 +78,43 @@ func newSession(ctx context.Context, carrier Carrier, cfg Config, client bool) (
 	return s, nil
 }
 
+// makeSession makes a session that does not run yet.
+func makeSession(carrier Carrier, cfg Config, client bool) *Session {
+	s := &Session{
+		cfg:       cfg.withDefaults(),
+		carrier:   carrier,
+		client:    client,
+		done:      make(chan struct{}),
+		streams:   make(map[uint32]*Stream),
+		leftovers: make(map[*Stream]struct{}),
+		nextID:    2,
+	}
+	if client {
+		s.nextID = 1
+	}
+	s.changed.L = &s.mu
+	s.out.wake.L = &s.mu
+	return s
+}
+
 // exchangeHellos sends this side's hello and reads the peer's, the client's first.
 func (s *Session) exchangeHellos(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.HelloTimeout)
+	limited, cancel := context.WithTimeout(ctx, s.cfg.HelloTimeout)
 	defer cancel()
-	stop := context.AfterFunc(ctx, func() { s.carrier.Close() })
-	defer stop()
+	stop := context.AfterFunc(limited, func() { s.carrier.Close() })
+	err := s.sayHello()
+	switch {
+	case stop(): // in time
+		return err
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	default:
+		return ErrNotCulvert
+	}
+}
 
+// sayHello takes the steps of exchangeHellos, which bounds them.
+func (s *Session) sayHello() error {
 	mine, want := roleServer, roleClient
 	if s.client {
 		mine, want = roleClient, roleServer
@@ -132,9 +150,6 @@ func (s *Session) exchangeHellos(ctx context.Context) error {
 	}
 	for _, step := range steps {
 		if err := step(); err != nil {
-			if ctx.Err() != nil && errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
-				return ErrNotCulvert
-			}
 			return err
 		}
 	}
@@ -158,9 +173,9 @@ func (s *Session) Open(ctx context.Context, target Target) (*Stream, error) {
 		st.recv.wake.Broadcast()
 	})
 	defer stop()
-	for st.state == opening && st.recv.err == nil {
+	for st.state == opening && st.send.err == nil {
 		if ctx.Err() != nil {
-			st.closed = true
+			st.release()
 			st.reset(CodeCancelled)
 			return nil, context.Cause(ctx)
 		}
@@ -169,32 +184,33 @@ func (s *Session) Open(ctx context.Context, target Target) (*Stream, error) {
 	if st.state == openConfirmed {
 		return st, nil
 	}
-	st.closed = true
+	st.release()
+	st.dropReceived()
 	if st.openResult != nil {
 		return nil, st.openResult
 	}
 	var reset *ResetError
-	if errors.As(st.recv.err, &reset) {
+	if errors.As(st.send.err, &reset) {
 		return nil, &OpenError{Code: reset.Code}
 	}
-	return nil, st.recv.err
+	return nil, st.send.err
 }
 
 // newOutgoing makes the stream and queues its open frame. Called with the mutex held.
 func (s *Session) newOutgoing(target Target) (*Stream, error) {
-	ours := len(s.streams) - s.theirs
 	switch {
 	case s.err != nil:
 		return nil, &SessionError{s.err}
 	case s.draining, s.peerDrain:
 		return nil, &OpenError{Code: CodeDraining}
-	case ours >= int(s.peer.maxStreams):
+	case uint64(s.ours) >= uint64(s.peer.maxStreams):
 		return nil, &OpenError{Code: CodeTooManyStreams}
 	case s.nextID > 1<<32-3:
 		return nil, ErrNoMoreStreams
 	}
 	st := newStream(s, s.nextID, target, true)
 	s.nextID += 2
+	s.ours++
 	s.streams[st.id] = st
 	s.control(kindOpen, st.id, openPayload(target, nil))
 	return st, nil
@@ -345,7 +361,10 @@ func (s *Session) forget(st *Stream) {
 	if st.recv.queue.mem > 0 {
 		s.leftovers[st] = struct{}{}
 	}
-	if !st.ours {
+	switch {
+	case st.ours:
+		s.ours--
+	case st.closed:
 		s.theirs--
 	}
 	s.changed.Broadcast()

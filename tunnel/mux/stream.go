@@ -24,7 +24,7 @@ type Stream struct {
 	send       sendHalf
 	turn       turn
 	creditDue  bool // in the session's list of streams that owe the peer credit
-	closed     bool // Close or Reset was called
+	closed     bool // the user is done with it: it was closed, reset or refused, or never handed out
 	removed    bool // no longer in the session's table
 }
 
@@ -77,12 +77,14 @@ func (st *Stream) Target() Target { return st.target }
 // ID returns the stream's id, which is unique in its session.
 func (st *Stream) ID() uint32 { return st.id }
 
-// Confirm tells the opener that the target was reached.
+// Confirm tells the opener that the target was reached. When it fails, the stream has ended already and needs no Close.
 func (st *Stream) Confirm() error {
 	s := st.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if st.send.err != nil {
+		st.release()
+		st.dropReceived()
 		return st.send.err
 	}
 	if !st.ours && st.state == opening {
@@ -92,14 +94,18 @@ func (st *Stream) Confirm() error {
 	return nil
 }
 
-// Refuse tells the opener that the target was not reached, and ends the stream. The text is for its log; it is cut to
-// 256 bytes.
+// Refuse tells the opener that the target was not reached, and ends the stream; one that was answered is reset. The text
+// is for the opener's log; it is cut to 256 bytes.
 func (st *Stream) Refuse(code Code, text string) {
 	s := st.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st.closed = true
-	if !st.ours && st.state == opening && !st.removed && s.err == nil {
+	st.release()
+	if st.ours || st.state != opening {
+		st.reset(code)
+		return
+	}
+	if !st.removed && s.err == nil {
 		st.state = openRefused
 		s.control(kindRefused, st.id, codePayload(code, text))
 	}
@@ -115,9 +121,7 @@ func (st *Stream) Close() error {
 	if st.closed {
 		return nil
 	}
-	st.closed = true
-	st.recv.deadline.stop()
-	st.send.deadline.stop()
+	st.release()
 	st.dropReceived()
 	if st.recv.err == nil {
 		st.recv.err = net.ErrClosed
@@ -127,14 +131,35 @@ func (st *Stream) Close() error {
 	if st.removed || st.send.err != nil {
 		return nil
 	}
-	if st.state == opening {
+	switch {
+	case st.state == opening:
+		st.failSend(net.ErrClosed)
 		st.reset(CodeCancelled)
-		return nil
+	case st.send.finSent: // only to say that this side reads no more
+		st.failSend(net.ErrClosed)
+		st.reset(CodeClosed)
+	default:
+		st.send.fin = true
+		st.send.resetAfterFin = !st.recv.fin
+		st.discard()
+		s.wakeSender(st)
 	}
-	st.send.fin = true
-	st.send.resetAfterFin = !st.recv.fin
-	s.wakeSender(st)
 	return nil
+}
+
+// release ends the user's hold on the stream. A stream that the peer opened counts against MaxStreams until then, else a
+// peer could have this side work on any number of streams by resetting each at once. Called with the session's mutex
+// held.
+func (st *Stream) release() {
+	if st.closed {
+		return
+	}
+	st.closed = true
+	st.recv.deadline.clear()
+	st.send.deadline.clear()
+	if st.removed && !st.ours {
+		st.session.theirs--
+	}
 }
 
 // Reset cuts the stream short: the peer's reads and writes fail, what is queued is dropped.
@@ -142,7 +167,7 @@ func (st *Stream) Reset(code Code) {
 	s := st.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st.closed = true
+	st.release()
 	st.reset(code)
 }
 
@@ -237,8 +262,7 @@ type deadline struct {
 }
 
 func (d *deadline) set(t time.Time, wake *sync.Cond) {
-	d.stop()
-	d.expired = false
+	d.clear()
 	if t.IsZero() {
 		return
 	}
@@ -260,7 +284,8 @@ func (d *deadline) set(t time.Time, wake *sync.Cond) {
 	d.timer = timer
 }
 
-func (d *deadline) stop() {
+func (d *deadline) clear() {
+	d.expired = false
 	if d.timer != nil {
 		d.timer.Stop()
 		d.timer = nil

@@ -1,0 +1,237 @@
+package mux
+
+import (
+	"context"
+	"encoding/binary"
+	"io"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// fuzzCarrier feeds a server session with records and checks what it does with them.
+type fuzzCarrier struct {
+	t       *testing.T
+	records [][]byte
+	fed     int           // records that the session has taken
+	s       *Session      // set before ready is closed
+	ready   chan struct{} // the records after the hello may be read
+
+	helloSent bool
+	position  uint64 // sequenced bytes in the records that were taken
+	sent      uint64 // sequenced bytes in the session's records
+	lastAcked uint64
+}
+
+func (c *fuzzCarrier) ReadRecord() ([]byte, error) {
+	if c.fed > 0 {
+		<-c.ready
+		c.checkState()
+		synctest.Wait() // the streams' users have their turn
+	}
+	if c.fed == len(c.records) {
+		return nil, io.EOF
+	}
+	record := c.records[c.fed]
+	c.fed++
+	for rest := record; len(rest) > 0 && c.fed > 1; {
+		f, after, err := parseFrame(rest)
+		if err != nil {
+			break
+		}
+		if f.kind&sequencedBit != 0 {
+			c.position += uint64(f.size())
+		}
+		rest = after
+	}
+	return record, nil
+}
+
+// checkState is called between two records, which the session has therefore handled without an error.
+func (c *fuzzCarrier) checkState() {
+	s := c.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return
+	}
+	if s.in.position != c.position {
+		c.t.Errorf("position %d, want %d", s.in.position, c.position)
+	}
+	mem, ours := 0, 0
+	for id, st := range s.streams {
+		mem += st.recv.queue.mem
+		if st.ours {
+			ours++
+		}
+		if st.removed || st.id != id || st.recv.received > st.recv.limit || st.send.sent > st.send.limit {
+			c.t.Errorf("stream %d is inconsistent: %+v", id, st)
+		}
+	}
+	for st := range s.leftovers {
+		mem += st.recv.queue.mem
+	}
+	if mem != s.buffered || mem > s.cfg.MaxBuffered {
+		c.t.Errorf("%d bytes held, %d counted, %d allowed", mem, s.buffered, s.cfg.MaxBuffered)
+	}
+	if ours != s.ours || len(s.streams)-ours > s.theirs || s.theirs > s.cfg.MaxStreams || len(s.incoming) > s.cfg.MaxStreams {
+		c.t.Errorf("%d streams, %d ours, counted %d and %d, %d to accept", len(s.streams), ours, s.ours, s.theirs, len(s.incoming))
+	}
+}
+
+func (c *fuzzCarrier) WriteRecord(record []byte) error {
+	if len(record) == 0 || len(record) > maxRecord {
+		c.t.Errorf("record of %d bytes", len(record))
+	}
+	for rest := record; len(rest) > 0; {
+		f, after, err := parseFrame(rest)
+		if err == nil {
+			err = f.checkPayload()
+		}
+		if err != nil {
+			c.t.Errorf("the session wrote %x: %v", record, err)
+			return nil
+		}
+		if f.kind&sequencedBit != 0 {
+			c.sent += uint64(f.size())
+		}
+		if f.kind == kindAck {
+			if acked := f.uint64(); acked < c.lastAcked {
+				c.t.Errorf("ack of %d after %d", acked, c.lastAcked)
+			} else {
+				c.lastAcked = acked
+			}
+		}
+		rest = after
+	}
+	if c.helloSent {
+		<-c.ready
+		if sent := c.s.Stats().Sent; sent != c.sent {
+			c.t.Errorf("position %d, want %d", sent, c.sent)
+		}
+	}
+	c.helloSent = true
+	return nil
+}
+
+func (c *fuzzCarrier) Close() error { return nil }
+
+// splitRecords cuts fuzz input into records, each after its length in two bytes.
+func splitRecords(data []byte) [][]byte {
+	var records [][]byte
+	for len(data) >= 2 {
+		n := min(int(binary.BigEndian.Uint16(data)), len(data)-2)
+		records = append(records, slices.Clone(data[2:2+n]))
+		data = data[2+n:]
+	}
+	return records
+}
+
+func joinRecords(records ...[]byte) []byte {
+	var data []byte
+	for _, record := range records {
+		data = binary.BigEndian.AppendUint16(data, uint16(len(record)))
+		data = append(data, record...)
+	}
+	return data
+}
+
+// useStream is what the user of an accepted stream does; it depends on the id, so that inputs reach all of it.
+func useStream(st *Stream) {
+	defer st.Close()
+	switch st.ID() / 2 % 5 {
+	case 0:
+		st.Confirm()
+		io.Copy(st, st)
+	case 1:
+		st.Confirm()
+		st.Write(make([]byte, 1000))
+		st.CloseWrite()
+		st.Read(make([]byte, 10))
+	case 2:
+		st.Refuse(CodeNotAllowed, "")
+	case 3:
+		st.Read(make([]byte, 10))
+		st.Reset(CodeAborted)
+	case 4:
+		<-st.session.Done() // never reads
+		io.Copy(io.Discard, st)
+	}
+}
+
+// FuzzSession feeds a session that is in use with arbitrary records: it never panics, stays consistent and ends.
+func FuzzSession(f *testing.F) {
+	open := func(ids ...uint32) (record []byte) {
+		for _, id := range ids {
+			record = append(record, wireOpen(id, 'x')...)
+		}
+		return record
+	}
+	data := wire(kindData, 1, []byte("some bytes"))
+	f.Add([]byte{})
+	f.Add(joinRecords(wire(kindPing, 0, u64(1)), wire(kindAck, 0, u64(0)), wire(kindDraining, 0)))
+	f.Add(joinRecords(open(1, 3, 5, 7, 9), data, data, wire(kindCredit, 1, u64(1<<20)), wire(kindFin, 1)))
+	f.Add(joinRecords(open(1, 3), wire(kindReset, 1, u16(CodeAborted)), wire(kindFin, 3), wire(kindReset, 3, u16(CodeClosed))))
+	f.Add(joinRecords(wire(kindOpened, 2), wire(kindData, 2, []byte("answer")), wire(kindCredit, 2, u64(1<<30)), wire(kindFin, 2)))
+	f.Add(joinRecords(wire(kindRefused, 2, u16(CodeTimeout), []byte("no")), wire(kindData, 2, []byte("late"))))
+	f.Add(joinRecords(wire(kindFin, 2), wire(kindReset, 2, u16(CodeTimeout))))
+	f.Add(joinRecords(wire(kindPong, 0, u64(1)), wire(kindPong, 0, u64(1))))
+	f.Add(joinRecords(wire(kindClose, 0, u16(CodeDone), []byte("bye")), open(1)))
+	f.Add(joinRecords(open(1, 3, 5, 7, 9, 11, 13, 15, 17, 19), wire(0x81, 0), wire(0xc1, 5), wire(0x07, 0)))
+	f.Add(joinRecords(open(9), wire(kindData, 9, make([]byte, 3000)), open(19), wire(kindData, 19, make([]byte, 4000))))
+	f.Add(joinRecords(open(1), wire(kindFin, 1), data))
+	f.Add(joinRecords(data))
+	f.Add(joinRecords(open(2)))
+	f.Add(joinRecords(data[:5]))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		synctest.Test(t, func(t *testing.T) { fuzzSession(t, splitRecords(data)) })
+	})
+}
+
+// fuzzSession is one run, in a bubble: its clock stands still unless something waits in vain.
+func fuzzSession(t *testing.T, records [][]byte) {
+	began := time.Now()
+	mine := rawHello
+	mine.role, mine.firstCredit = roleClient, 1<<10
+	c := &fuzzCarrier{t: t, ready: make(chan struct{}), records: append([][]byte{appendHello(nil, mine)}, records...)}
+	s, err := NewServer(context.Background(), c, Config{MaxStreams: 8, Window: 4 << 10, SendBuffer: 2 << 10, MaxBuffered: 64 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var users sync.WaitGroup
+	users.Go(func() {
+		for {
+			st, err := s.Accept(context.Background())
+			if err != nil {
+				return
+			}
+			users.Go(func() { useStream(st) })
+		}
+	})
+	s.mu.Lock()
+	own, err := s.newOutgoing(Target{StreamTCP, "h:1"})
+	if err != nil {
+		t.Error(err)
+	}
+	s.sendPing()
+	s.mu.Unlock()
+	c.s = s
+	close(c.ready)
+	users.Go(func() {
+		defer own.Close()
+		own.Write(make([]byte, 10<<10))
+		io.Copy(io.Discard, own)
+	})
+	if s.Wait() == nil {
+		t.Error("the session died of nothing")
+	}
+	users.Wait()
+	if took := time.Since(began); took != 0 {
+		t.Errorf("all waited for %v", took)
+	}
+	if n := s.Stats().Streams; n != 0 {
+		t.Errorf("%d streams left", n)
+	}
+}

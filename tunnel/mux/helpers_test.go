@@ -1,0 +1,270 @@
+package mux
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"io"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// pipeCarrier is one end of a carrier over channels: a stand-in for the network, which the session does not know.
+type pipeCarrier struct {
+	in, out   chan []byte
+	closed    chan struct{}
+	closeOnce *sync.Once
+}
+
+func newPipe() (a, b *pipeCarrier) {
+	x, y := make(chan []byte, 4), make(chan []byte, 4)
+	closed, once := make(chan struct{}), new(sync.Once)
+	return &pipeCarrier{x, y, closed, once}, &pipeCarrier{y, x, closed, once}
+}
+
+func (p *pipeCarrier) ReadRecord() ([]byte, error) {
+	select {
+	case b := <-p.in:
+		return b, nil
+	default:
+	}
+	select {
+	case b := <-p.in:
+		return b, nil
+	case <-p.closed:
+		return nil, io.ErrUnexpectedEOF
+	}
+}
+
+func (p *pipeCarrier) WriteRecord(b []byte) error {
+	select {
+	case p.out <- append([]byte(nil), b...):
+		return nil
+	case <-p.closed:
+		return io.ErrClosedPipe
+	}
+}
+
+func (p *pipeCarrier) Close() error {
+	p.closeOnce.Do(func() { close(p.closed) })
+	return nil
+}
+
+// newPair starts a session of both ends, closed when the test ends.
+func newPair(t testing.TB, clientCfg, serverCfg Config) (client, server *Session) {
+	t.Helper()
+	a, b := newPipe()
+	type result struct {
+		s   *Session
+		err error
+	}
+	serverDone := make(chan result, 1)
+	go func() {
+		s, err := NewServer(context.Background(), b, serverCfg)
+		serverDone <- result{s, err}
+	}()
+	client, err := NewClient(context.Background(), a, clientCfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := <-serverDone
+	if r.err != nil {
+		t.Fatal(r.err)
+	}
+	t.Cleanup(func() {
+		client.Close()
+		r.s.Close()
+	})
+	return client, r.s
+}
+
+// openPair opens one stream and returns both ends.
+func openPair(t testing.TB, client, server *Session) (opened, accepted *Stream) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	got := make(chan *Stream, 1)
+	go func() {
+		st, err := server.Accept(ctx)
+		if err == nil {
+			err = st.Confirm()
+		}
+		if err != nil {
+			t.Error(err)
+		}
+		got <- st
+	}()
+	opened, err := client.Open(ctx, Target{StreamTCP, "example.test:80"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return opened, <-got
+}
+
+func randomBytes(t testing.TB, n int) []byte {
+	t.Helper()
+	b := make([]byte, n)
+	if _, err := rand.Read(b); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// waitStreams waits until the session has n streams.
+func waitStreams(t testing.TB, s *Session, n int) {
+	t.Helper()
+	timeout := time.AfterFunc(10*time.Second, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.changed.Broadcast()
+	})
+	defer timeout.Stop()
+	deadline := time.Now().Add(10 * time.Second)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.streams) != n {
+		if !time.Now().Before(deadline) {
+			t.Fatalf("%d streams, want %d", len(s.streams), n)
+		}
+		s.changed.Wait()
+	}
+}
+
+// rawPeer is the other end of a session under test, which sends and sees single frames.
+type rawPeer struct {
+	t       testing.TB
+	carrier *pipeCarrier
+	record  []byte // what is left of the record last read
+}
+
+// rawHello is what a rawPeer announces unless a test says otherwise.
+var rawHello = hello{maxRecord: MaxRecordSize, firstCredit: DefaultWindow, maxStreams: DefaultMaxStreams}
+
+// newRawClient starts a server session whose client is the test.
+func newRawClient(t testing.TB, cfg Config, mine hello) (*Session, *rawPeer) {
+	t.Helper()
+	a, b := newPipe()
+	mine.role = roleClient
+	a.WriteRecord(appendHello(nil, mine))
+	s, err := NewServer(context.Background(), b, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, startRaw(t, s, a)
+}
+
+// newRawServer starts a client session whose server is the test.
+func newRawServer(t testing.TB, cfg Config, mine hello) (*Session, *rawPeer) {
+	t.Helper()
+	a, b := newPipe()
+	mine.role = roleServer
+	b.WriteRecord(appendHello(nil, mine)) // the pipe holds it until the client has spoken
+	s, err := NewClient(context.Background(), a, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, startRaw(t, s, b)
+}
+
+// startRaw takes the session's hello.
+func startRaw(t testing.TB, s *Session, carrier *pipeCarrier) *rawPeer {
+	p := &rawPeer{t: t, carrier: carrier}
+	if f, ok := p.next(); !ok || f.kind != kindHello {
+		t.Fatal("the session sent no hello")
+	}
+	t.Cleanup(func() {
+		carrier.Close()
+		s.Wait()
+	})
+	return p
+}
+
+// send sends one record of frames. It does not matter when the session has ended.
+func (p *rawPeer) send(frames ...[]byte) {
+	p.carrier.WriteRecord(slices.Concat(frames...))
+}
+
+// next returns the next frame of the session, false when the carrier has ended.
+func (p *rawPeer) next() (frame, bool) {
+	p.t.Helper()
+	for len(p.record) == 0 {
+		var err error
+		if p.record, err = p.carrier.ReadRecord(); err != nil {
+			return frame{}, false
+		}
+	}
+	f, rest, err := parseFrame(p.record)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.record = rest
+	return f, true
+}
+
+// until returns the next frame of a kind and drops what comes before it.
+func (p *rawPeer) until(k kind) frame {
+	p.t.Helper()
+	for {
+		f, ok := p.next()
+		if !ok {
+			p.t.Fatalf("no frame 0x%02x before the end", uint8(k))
+		}
+		if f.kind == k {
+			return f
+		}
+	}
+}
+
+// quiet waits until the session has nothing more to do, and returns what it has sent. For synctest bubbles only.
+func (p *rawPeer) quiet() []frame {
+	p.t.Helper()
+	var frames []frame
+	for {
+		synctest.Wait()
+		if len(p.record) == 0 && len(p.carrier.in) == 0 {
+			return frames
+		}
+		f, ok := p.next()
+		if !ok {
+			p.t.Fatal("the session has ended")
+		}
+		frames = append(frames, f)
+	}
+}
+
+// ofKind returns the frames of a kind.
+func ofKind(frames []frame, k kind) []frame {
+	return slices.DeleteFunc(slices.Clone(frames), func(f frame) bool { return f.kind != k })
+}
+
+// wire is a frame's bytes.
+func wire(k kind, stream uint32, payload ...[]byte) []byte {
+	return appendFrame(nil, k, stream, slices.Concat(payload...))
+}
+
+// wireOpen is an open frame's bytes.
+func wireOpen(stream uint32, first ...byte) []byte {
+	return wire(kindOpen, stream, openPayload(Target{StreamTCP, "h:1"}, first))
+}
+
+func u64(v uint64) []byte { return binary.BigEndian.AppendUint64(nil, v) }
+
+func u16(v Code) []byte { return binary.BigEndian.AppendUint16(nil, uint16(v)) }
+
+// accept opens a stream from the test's end and has the session accept and confirm it.
+func (p *rawPeer) accept(s *Session, id uint32) *Stream {
+	p.t.Helper()
+	p.send(wireOpen(id))
+	st, err := s.Accept(context.Background())
+	if err == nil {
+		err = st.Confirm()
+	}
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.until(kindOpened)
+	return st
+}

@@ -1,0 +1,328 @@
+package mux
+
+import (
+	"context"
+	"errors"
+	"io"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// nextAfter waits for the session's next frame and says how long that took. For synctest bubbles.
+func (p *rawPeer) nextAfter() (frame, time.Duration) {
+	p.t.Helper()
+	began := time.Now()
+	f, ok := p.next()
+	if !ok {
+		p.t.Fatalf("the session ended after %v", time.Since(began))
+	}
+	return f, time.Since(began)
+}
+
+// every calls do at an interval until the test of a bubble ends.
+func every(t *testing.T, interval time.Duration, do func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(cancel)
+	go func() {
+		ticker := time.NewTicker(interval)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+				do()
+			}
+		}
+	}()
+}
+
+// TestKeepalive has a carrier that is idle in one direction or both: a ping goes out after Keepalive.
+func TestKeepalive(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		begin func(t *testing.T, s *Session, p *rawPeer)
+		skip  kind // frames that keep the other direction busy
+	}{
+		{name: "both", begin: func(*testing.T, *Session, *rawPeer) {}},
+		{name: "outward", begin: func(t *testing.T, s *Session, p *rawPeer) {
+			every(t, 3*time.Second, func() { p.send(wire(0x81, 0)) })
+		}},
+		{name: "inward", skip: kindData, begin: func(t *testing.T, s *Session, p *rawPeer) {
+			p.send(wireOpen(1))
+			st, err := s.Accept(context.Background())
+			if err != nil {
+				t.Fatal(err)
+			}
+			every(t, 3*time.Second, func() { st.Write([]byte("x")) })
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, p := newRawClient(t, Config{}, rawHello)
+				began := time.Now()
+				c.begin(t, s, p)
+				for {
+					f, _ := p.nextAfter()
+					if f.kind == kindAck || f.kind == c.skip {
+						continue
+					}
+					if took := time.Since(began); f.kind != kindPing || took != DefaultKeepalive {
+						t.Errorf("frame 0x%02x after %v", uint8(f.kind), took)
+					}
+					return
+				}
+			})
+		})
+	}
+}
+
+func TestNoKeepalive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, p := newRawClient(t, Config{Keepalive: -1}, rawHello)
+		time.Sleep(24 * time.Hour)
+		if frames := p.quiet(); len(frames) != 0 || s.Err() != nil {
+			t.Errorf("frames %v, session %v", frames, s.Err())
+		}
+	})
+}
+
+func TestPingTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, p := newRawClient(t, Config{}, rawHello)
+		began := time.Now()
+		p.until(kindPing)
+		if err := s.Wait(); !errors.Is(err, ErrPeerSilent) {
+			t.Errorf("cause of death: %v", err)
+		}
+		if took := time.Since(began); took != DefaultKeepalive+DefaultPingTimeout {
+			t.Errorf("after %v", took)
+		}
+	})
+}
+
+// TestAnyRecordIsLife answers a ping with another frame: the session lives, and asks again when the carrier is idle again.
+func TestAnyRecordIsLife(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, p := newRawClient(t, Config{}, rawHello)
+		for range 10 {
+			f, took := p.nextAfter()
+			if f.kind != kindPing || took > DefaultKeepalive {
+				t.Fatalf("frame 0x%02x after %v", uint8(f.kind), took)
+			}
+			time.Sleep(DefaultPingTimeout - 1)
+			p.send(wire(0x81, 0))
+		}
+		p.until(kindPing)
+		began := time.Now()
+		if err := s.Wait(); !errors.Is(err, ErrPeerSilent) || time.Since(began) != DefaultPingTimeout {
+			t.Errorf("cause of death after %v: %v", time.Since(began), err)
+		}
+	})
+}
+
+// TestPingsDoNotHideSilence has the user measure the round trip more often than PingTimeout.
+func TestPingsDoNotHideSilence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, p := newRawClient(t, Config{}, rawHello)
+		every(t, 5*time.Second, func() {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			defer cancel()
+			s.Ping(ctx)
+		})
+		go func() {
+			for ok := true; ok; {
+				_, ok = p.next()
+			}
+		}()
+		began := time.Now()
+		select {
+		case <-s.Done():
+			if took := time.Since(began); !errors.Is(s.Err(), ErrPeerSilent) || took > DefaultKeepalive+DefaultPingTimeout {
+				t.Errorf("after %v: %v", took, s.Err())
+			}
+		case <-time.After(time.Hour):
+			t.Error("the session lives on")
+		}
+	})
+}
+
+func TestPing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, p := newRawClient(t, Config{}, rawHello)
+		go func() {
+			f := p.until(kindPing)
+			time.Sleep(30 * time.Millisecond) // in a synctest bubble
+			p.send(wire(kindPong, 0, f.payload))
+		}()
+		if rtt, err := s.Ping(context.Background()); rtt != 30*time.Millisecond || err != nil {
+			t.Errorf("%v, %v", rtt, err)
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		if _, err := s.Ping(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("ping without an answer: %v", err)
+		}
+		if rtt := s.Stats().RoundTrip; rtt != 30*time.Millisecond {
+			t.Errorf("round trip %v", rtt)
+		}
+	})
+}
+
+// TestAcks shows when acks leave: with another record, after ackDelay, or at once after ackEvery bytes.
+func TestAcks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, p := newRawClient(t, Config{}, rawHello)
+		ack := func(after time.Duration, position int) {
+			t.Helper()
+			f, took := p.nextAfter()
+			if f.kind != kindAck || took != after || f.uint64() != uint64(position) {
+				t.Fatalf("frame 0x%02x %x after %v, want an ack of %d after %v", uint8(f.kind), f.payload, took, position, after)
+			}
+		}
+		p.send(wireOpen(1))
+		sent := len(wireOpen(1))
+		ack(ackDelay, sent)
+
+		p.send(wire(kindData, 1, make([]byte, 100)))
+		time.Sleep(ackDelay - 1)
+		p.send(wire(kindData, 1, make([]byte, 100)))
+		sent += 2 * (headerSize + 100)
+		ack(1, sent) // the first one's wait counts
+
+		p.send(wire(kindData, 1, make([]byte, 100)), wire(kindPing, 0, u64(1)))
+		sent += headerSize + 100
+		if f, took := p.nextAfter(); f.kind != kindPong || took != 0 {
+			t.Fatalf("frame 0x%02x after %v", uint8(f.kind), took)
+		}
+		ack(0, sent) // in the pong's record
+
+		for range 2 {
+			p.send(wire(kindData, 1, make([]byte, maxData)))
+			sent += headerSize + maxData
+		}
+		ack(0, sent)
+		time.Sleep(time.Second)
+		if frames := p.quiet(); len(frames) != 0 {
+			t.Errorf("frames %v", frames)
+		}
+	})
+}
+
+// TestPositionsAgree moves much both ways and compares both ends' counters once all is still.
+func TestPositionsAgree(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, server := newPair(t, Config{}, Config{})
+		for range 3 {
+			a, b := openPair(t, client, server)
+			for _, st := range []*Stream{a, b} {
+				go func() {
+					st.Write(make([]byte, 700_001))
+					st.CloseWrite()
+				}()
+			}
+			for _, st := range []*Stream{a, b} {
+				if n, err := io.Copy(io.Discard, st); n != 700_001 || err != nil {
+					t.Errorf("%d bytes, %v", n, err)
+				}
+			}
+		}
+		time.Sleep(ackDelay)
+		synctest.Wait()
+		c, s := client.Stats(), server.Stats()
+		if c.Sent != s.Received || c.Sent != c.Acknowledged || s.Sent != c.Received || s.Sent != s.Acknowledged {
+			t.Errorf("client %+v, server %+v", c, s)
+		}
+		if c.Sent < 2_100_003 || s.Sent < 2_100_003 {
+			t.Errorf("sent %d and %d", c.Sent, s.Sent)
+		}
+	})
+}
+
+// TestSmallWritesLeaveTogether has many streams write while the carrier is busy: then few records carry it all.
+func TestSmallWritesLeaveTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, p := newRawClient(t, Config{}, rawHello)
+		var streams []*Stream
+		for i := range 10 {
+			streams = append(streams, p.accept(s, uint32(2*i+1)))
+		}
+		p.quiet()
+		for len(p.carrier.in) < cap(p.carrier.in) { // one record each, until the carrier is full
+			streams[0].Write([]byte("x"))
+			synctest.Wait()
+		}
+		streams[0].Write([]byte("x")) // the writer waits with this one
+		synctest.Wait()
+		for range 100 {
+			for _, st := range streams {
+				st.Write([]byte("ten bytes."))
+			}
+		}
+		for range cap(p.carrier.in) + 1 {
+			if _, err := p.carrier.ReadRecord(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		synctest.Wait()
+		if n := len(p.carrier.in); n != 1 {
+			t.Errorf("%d records", n)
+		}
+		frames := p.quiet()
+		if len(frames) != len(streams) {
+			t.Errorf("%d frames", len(frames))
+		}
+		for _, f := range frames {
+			if f.kind != kindData || len(f.payload) != 1000 {
+				t.Errorf("frame 0x%02x of %d bytes", uint8(f.kind), len(f.payload))
+			}
+		}
+	})
+}
+
+// TestRecordSizes shows that no record is larger than the peer takes, nor than maxRecord.
+func TestRecordSizes(t *testing.T) {
+	for _, c := range []struct{ announced, limit int }{
+		{minRecordSize, minRecordSize}, {5000, 5000}, {MaxRecordSize, maxRecord}, {1 << 30, maxRecord},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			mine := rawHello
+			mine.maxRecord = uint32(c.announced)
+			s, p := newRawClient(t, Config{}, mine)
+			for i := range 40 {
+				p.send(wireOpen(uint32(2*i+1), make([]byte, 1000)...))
+				st, err := s.Accept(context.Background())
+				if err != nil {
+					t.Fatal(err)
+				}
+				go func() {
+					if i%3 == 0 {
+						st.Refuse(CodeNotAllowed, string(make([]byte, maxText)))
+						return
+					}
+					st.Confirm()
+					st.Write(make([]byte, 50_000+i))
+					st.Close()
+				}()
+				go s.Open(context.Background(), Target{StreamTCP, string(make([]byte, maxTarget))})
+			}
+			largest, total := 0, 0
+			for {
+				synctest.Wait()
+				if len(p.carrier.in) == 0 {
+					break
+				}
+				record, err := p.carrier.ReadRecord()
+				if err != nil {
+					t.Fatal(err)
+				}
+				largest = max(largest, len(record))
+				total += len(record)
+			}
+			if largest > c.limit || largest < c.limit-minFill-2*headerSize-ackSize || total < 26*50_000 {
+				t.Errorf("largest record %d, limit %d; %d bytes in all", largest, c.limit, total)
+			}
+		})
+	}
+}

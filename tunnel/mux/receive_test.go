@@ -1,0 +1,209 @@
+package mux
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"testing/synctest"
+)
+
+// TestCreditIsExact reads up to half a window, then one byte more.
+func TestCreditIsExact(t *testing.T) {
+	const window = 64 << 10
+	synctest.Test(t, func(t *testing.T) {
+		s, p := newRawClient(t, Config{Window: window}, rawHello)
+		st := p.accept(s, 1)
+		p.send(wire(kindData, 1, make([]byte, maxData)))
+		p.send(wire(kindData, 1, make([]byte, maxData)))
+		read := func(n int, want ...uint64) {
+			t.Helper()
+			if _, err := io.ReadFull(st, make([]byte, n)); err != nil {
+				t.Fatal(err)
+			}
+			var got []uint64
+			for _, f := range ofKind(p.quiet(), kindCredit) {
+				got = append(got, f.uint64())
+			}
+			if !slices.Equal(got, want) {
+				t.Fatalf("credit %v, want %v", got, want)
+			}
+		}
+		read(window/2 - 1)
+		read(1, window/2+window)
+		read(window/2 - 1)
+		p.send(wire(kindData, 1, make([]byte, maxData)))
+		synctest.Wait()
+		read(window/2, 3*window/2-1+window)
+		p.send(wire(kindFin, 1))
+		read(1) // a half that has ended needs none
+	})
+}
+
+// TestCreditOnce has a user read much while the writer is busy: the peer hears of the newest credit only.
+func TestCreditOnce(t *testing.T) {
+	const window = 16 << 10
+	synctest.Test(t, func(t *testing.T) {
+		s := makeSession(nil, Config{Window: window}, false)
+		s.peer = rawHello
+		st := newStream(s, 1, Target{}, false)
+		for range 10 {
+			st.recv.queue.write(make([]byte, window))
+			io.ReadFull(st, make([]byte, window))
+		}
+		record, _ := s.pack(make([]byte, 0, maxRecord), maxRecord)
+		if want := wire(kindCredit, 1, u64(11*window)); !bytes.Equal(record, want) {
+			t.Errorf("record %x, want %x", record, want)
+		}
+	})
+}
+
+// TestLowerCreditIsIgnored sends credit below and at the present limit before it raises it.
+func TestLowerCreditIsIgnored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mine := rawHello
+		mine.firstCredit = 10
+		s, p := newRawClient(t, Config{}, mine)
+		st := p.accept(s, 1)
+		st.Write(make([]byte, 100))
+		for _, c := range []struct{ limit, sent uint64 }{{0, 10}, {5, 0}, {10, 0}, {25, 15}, {24, 0}, {1 << 63, 75}, {1<<64 - 1, 0}} {
+			p.send(wire(kindCredit, 1, u64(c.limit)))
+			sent := uint64(0)
+			for _, f := range ofKind(p.quiet(), kindData) {
+				sent += uint64(len(f.payload))
+			}
+			if sent != c.sent {
+				t.Errorf("credit %d: %d bytes, want %d", c.limit, sent, c.sent)
+			}
+		}
+	})
+}
+
+// TestCreditIsNeverPassed gives credit in random steps to streams that always have more to send.
+func TestCreditIsNeverPassed(t *testing.T) {
+	for seed := range uint64(20) {
+		synctest.Test(t, func(t *testing.T) {
+			r := rand.New(rand.NewPCG(seed, 0))
+			mine := rawHello
+			mine.firstCredit = r.Uint32N(100 << 10)
+			s, p := newRawClient(t, Config{SendBuffer: 1 + r.IntN(100<<10)}, mine)
+			limits, sent := map[uint32]uint64{}, map[uint32]uint64{}
+			streams := map[uint32]*Stream{}
+			for id := uint32(1); id < 10; id += 2 {
+				streams[id] = p.accept(s, id)
+				limits[id] = uint64(mine.firstCredit)
+			}
+			for id, st := range streams {
+				sizes := rand.New(rand.NewPCG(seed, uint64(id)))
+				go func() {
+					for err := error(nil); err == nil; {
+						_, err = st.Write(make([]byte, 1+sizes.IntN(100_000)))
+					}
+				}()
+			}
+			for range 100 {
+				for _, f := range ofKind(p.quiet(), kindData) {
+					sent[f.stream] += uint64(len(f.payload))
+				}
+				for id, limit := range limits {
+					if sent[id] != limit {
+						t.Fatalf("seed %d: stream %d sent %d bytes with credit for %d", seed, id, sent[id], limit)
+					}
+				}
+				id := 1 + 2*r.Uint32N(5)
+				limits[id] += r.Uint64N(200 << 10)
+				p.send(wire(kindCredit, id, u64(limits[id])))
+			}
+		})
+	}
+}
+
+// TestTransferWithOddSizes moves data through windows, send buffers and reads of random sizes. A peer past its credit
+// would end the session.
+func TestTransferWithOddSizes(t *testing.T) {
+	for seed := range uint64(10) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			r := rand.New(rand.NewPCG(seed, 1))
+			cfg := func() Config { return Config{Window: 1 + r.IntN(20<<10), SendBuffer: 1 + r.IntN(20<<10)} }
+			client, server := newPair(t, cfg(), cfg())
+			a, b := openPair(t, client, server)
+			content := randomBytes(t, 100<<10+r.IntN(1000))
+			sizes := make([]int, 50)
+			for i := range sizes {
+				sizes[i] = 1 + r.IntN(5000)
+			}
+			go func() {
+				rest := content
+				for i := 0; len(rest) > 0; i++ {
+					n, err := a.Write(rest[:min(len(rest), sizes[i%len(sizes)])])
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					rest = rest[n:]
+				}
+				a.Close()
+			}()
+			var got []byte
+			for i := 0; ; i++ {
+				p := make([]byte, sizes[(i+7)%len(sizes)])
+				n, err := b.Read(p)
+				got = append(got, p[:n]...)
+				if err == io.EOF {
+					break
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			if !bytes.Equal(got, content) {
+				t.Errorf("%d of %d bytes", len(got), len(content))
+			}
+			b.Close()
+			waitStreams(t, client, 0)
+			waitStreams(t, server, 0)
+		})
+	}
+}
+
+// TestUnreadDataIsGivenBack counts the memory of data that nobody reads, in streams that live and that have ended.
+func TestUnreadDataIsGivenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, p := newRawClient(t, Config{}, rawHello)
+		ends := []struct {
+			peer []byte
+			user func(*Stream)
+		}{
+			{wire(kindFin, 0), func(st *Stream) { st.Close() }},
+			{wire(kindReset, 0, u16(CodeAborted)), func(st *Stream) { st.Close() }},
+			{wire(0x81, 0), func(st *Stream) { st.Reset(CodeAborted) }},
+			{wire(0x81, 0), func(st *Stream) { st.Close() }},
+			{wire(kindReset, 0, u16(CodeAborted)), func(st *Stream) { io.Copy(io.Discard, st) }},
+		}
+		for i, end := range ends {
+			id := uint32(2*i + 1)
+			last := slices.Clone(end.peer)
+			last[7] = byte(id)
+			p.send(wireOpen(id), wire(kindData, id, make([]byte, 5000)), last)
+		}
+		p.quiet()
+		if n := s.Stats().Buffered; n != 5*largeChunk {
+			t.Errorf("%d bytes buffered", n)
+		}
+		for _, end := range ends {
+			st, err := s.Accept(context.Background())
+			if err != nil {
+				t.Fatal(err)
+			}
+			end.user(st)
+		}
+		s.mu.Lock()
+		if s.buffered != 0 || len(s.leftovers) != 0 {
+			t.Errorf("%d bytes buffered, %d leftovers", s.buffered, len(s.leftovers))
+		}
+		s.mu.Unlock()
+	})
+}

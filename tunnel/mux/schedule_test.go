@@ -1,0 +1,238 @@
+package mux
+
+import (
+	"slices"
+	"testing"
+)
+
+// desk is a session whose writer is the test: it packs record after record and sees who was served.
+type desk struct {
+	t *testing.T
+	s *Session
+}
+
+func newDesk(t *testing.T) *desk {
+	s := makeSession(nil, Config{}, false)
+	s.peer = hello{maxRecord: MaxRecordSize, firstCredit: 1 << 30}
+	return &desk{t, s}
+}
+
+// stream makes a stream with n bytes to send.
+func (d *desk) stream(n int) *Stream {
+	st := newStream(d.s, d.s.nextID, Target{}, true)
+	d.s.nextID += 2
+	d.s.ours++
+	d.s.streams[st.id] = st
+	d.write(st, n)
+	return st
+}
+
+// write adds to what the stream has to send, whatever the send buffer's size.
+func (d *desk) write(st *Stream, n int) {
+	if n > 0 {
+		st.send.queue.write(make([]byte, n))
+		d.s.wakeSender(st)
+	}
+}
+
+// record packs the next record and returns its frames.
+func (d *desk) record() []frame {
+	d.t.Helper()
+	b, _ := d.s.pack(make([]byte, 0, maxRecord), maxRecord)
+	var frames []frame
+	for len(b) > 0 {
+		f, rest, err := parseFrame(b)
+		if err != nil {
+			d.t.Fatal(err)
+		}
+		frames = append(frames, f)
+		b = rest
+	}
+	return frames
+}
+
+// scheduled counts the streams in the scheduler's lists, and checks their links.
+func (d *desk) scheduled() int {
+	d.t.Helper()
+	n := 0
+	for _, l := range []*streamList{&d.s.sched.fresh, &d.s.sched.backlog} {
+		var prev *Stream
+		for st := l.head; st != nil; st = st.turn.next {
+			if st.turn.list != l || st.turn.prev != prev {
+				d.t.Fatalf("stream %d is badly linked", st.id)
+			}
+			prev = st
+			n++
+		}
+		if l.tail != prev {
+			d.t.Fatal("a list's tail is wrong")
+		}
+	}
+	return n
+}
+
+func TestFreshStreamOvertakesBacklog(t *testing.T) {
+	d := newDesk(t)
+	for range 4 {
+		d.stream(1 << 20)
+	}
+	for range 10 {
+		d.record()
+	}
+	small := d.stream(100)
+	frames := d.record()
+	if frames[0].stream != small.id || len(frames[0].payload) != 100 {
+		t.Fatalf("first: %d bytes of stream %d", len(frames[0].payload), frames[0].stream)
+	}
+	if len(frames) < 2 {
+		t.Fatal("the backlog got nothing of the record")
+	}
+}
+
+func TestBulkStreamsShareEqually(t *testing.T) {
+	for _, n := range []int{2, 3, 10} {
+		d := newDesk(t)
+		var streams []*Stream
+		for range n {
+			streams = append(streams, d.stream(4<<20))
+		}
+		for i := range 100 {
+			d.record()
+			least, most := streams[0].send.sent, streams[0].send.sent
+			for _, st := range streams {
+				least, most = min(least, st.send.sent), max(most, st.send.sent)
+			}
+			if most-least > quantum || (i >= n && least == 0) {
+				t.Fatalf("%d streams, after %d records: between %d and %d bytes", n, i+1, least, most)
+			}
+		}
+	}
+}
+
+// TestWakingStreamDoesNotStarveBacklog has one stream write a full quantum anew after each record.
+func TestWakingStreamDoesNotStarveBacklog(t *testing.T) {
+	for _, piece := range []int{100, quantum / 2, quantum} {
+		d := newDesk(t)
+		bulk := d.stream(16 << 20)
+		d.record()
+		waking := d.stream(piece)
+		before := bulk.send.sent
+		for range 200 {
+			d.record()
+			if waking.send.queue.len == 0 {
+				d.write(waking, piece)
+			}
+		}
+		if got, other := bulk.send.sent-before, waking.send.sent; got+2*quantum < other {
+			t.Errorf("pieces of %d: %d bytes of the backlog, %d of the stream that keeps waking", piece, got, other)
+		}
+		if waking.send.sent < 50*uint64(piece) {
+			t.Errorf("pieces of %d: only %d bytes sent", piece, waking.send.sent)
+		}
+	}
+}
+
+// TestManyWakingStreamsDoNotStarveBacklog has streams wake in turn, so that a fresh one is nearly always there.
+func TestManyWakingStreamsDoNotStarveBacklog(t *testing.T) {
+	d := newDesk(t)
+	bulk := d.stream(64 << 20)
+	d.record()
+	var waking []*Stream
+	for range 8 {
+		waking = append(waking, d.stream(1000))
+	}
+	before := bulk.send.sent
+	for range 100 {
+		for _, st := range waking {
+			if st.send.queue.len == 0 {
+				d.write(st, 1000)
+			}
+		}
+		d.record()
+	}
+	if got := bulk.send.sent - before; got < 100*maxData/2 {
+		t.Errorf("%d bytes of the backlog in 100 records", got)
+	}
+}
+
+func TestRemovalWhileScheduled(t *testing.T) {
+	for removed := range 5 {
+		d := newDesk(t)
+		var streams []*Stream
+		for range 5 {
+			streams = append(streams, d.stream(3*quantum))
+		}
+		for range removed { // some in the backlog, some fresh
+			d.record()
+		}
+		before := d.scheduled()
+		streams[removed].reset(CodeAborted)
+		streams[removed].reset(CodeAborted)
+		if n := d.scheduled(); n != before-1 {
+			t.Fatalf("%d scheduled, want %d", n, before-1)
+		}
+		d.write(streams[removed], 10)
+		for range 20 {
+			for _, f := range d.record() {
+				if f.stream == streams[removed].id && f.kind != kindReset {
+					t.Fatalf("frame 0x%02x of a stream that was removed", uint8(f.kind))
+				}
+			}
+		}
+		for i, st := range streams {
+			if want := uint64(3 * quantum); i != removed && st.send.sent != want {
+				t.Errorf("stream %d sent %d bytes, want %d", st.id, st.send.sent, want)
+			}
+		}
+		if n := d.scheduled(); n != 0 {
+			t.Errorf("%d still scheduled", n)
+		}
+	}
+}
+
+// TestStreamWithoutCreditLeavesTheScheduler keeps streams that may not send from costing each record something.
+func TestStreamWithoutCreditLeavesTheScheduler(t *testing.T) {
+	d := newDesk(t)
+	st := d.stream(0)
+	st.send.limit = 10
+	d.write(st, 100)
+	d.record()
+	if frames := d.record(); len(frames) != 0 || d.scheduled() != 0 {
+		t.Fatalf("frames %v, %d scheduled", frames, d.scheduled())
+	}
+	st.handleCredit(100)
+	if frames := d.record(); len(frames) != 1 || len(frames[0].payload) != 90 {
+		t.Fatalf("frames %v", frames)
+	}
+}
+
+func TestControlGoesFirst(t *testing.T) {
+	d := newDesk(t)
+	st := d.stream(quantum)
+	d.s.in.position = 5
+	d.s.oweCredit(st)
+	d.s.control(kindDraining, 0, nil)
+	d.s.out.pong, d.s.out.pongDue = 7, true
+	var kinds []kind
+	for _, f := range d.record() {
+		kinds = append(kinds, f.kind)
+	}
+	want := []kind{kindPong, kindDraining, kindCredit, kindData, kindAck}
+	if !slices.Equal(kinds, want) {
+		t.Fatalf("kinds %x, want %x", kinds, want)
+	}
+}
+
+func BenchmarkScheduler(b *testing.B) {
+	s := makeSession(nil, Config{}, false)
+	s.peer = hello{maxRecord: MaxRecordSize, firstCredit: 1 << 30}
+	for i := range 1000 {
+		st := newStream(s, uint32(2*i+2), Target{}, true)
+		st.send.queue.write([]byte{1})
+		s.wakeSender(st)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		s.sched.next().turn.deficit -= quantum
+	}
+}
