@@ -37,11 +37,20 @@ func (e *StatusError) Error() string { return fmt.Sprintf("the server answered %
 // ErrNoSession is returned for a new connection while the remote can't be reached.
 var ErrNoSession = errors.New("no session with the remote")
 
-// IsIdentityError says that the remote isn't who it should be: its key or certificate, or that of its TLS.
+// IsIdentityError says that the remote isn't who it should be: its key or certificate, or that of its TLS; or that
+// somebody in between has altered the handshake, or that it lacks a forward secrecy that was required.
 func IsIdentityError(err error) bool {
 	var identity *protocol.IdentityError
 	var verification *tls.CertificateVerificationError
-	return errors.As(err, &identity) || errors.As(err, &verification)
+	return errors.As(err, &identity) || errors.As(err, &verification) || IsDowngradeError(err) ||
+		errors.Is(err, protocol.ErrNoForwardSecrecy)
+}
+
+// IsDowngradeError says that either end has found the handshake's offer altered.
+func IsDowngradeError(err error) bool {
+	var refused *protocol.RefusedError
+	return errors.Is(err, protocol.ErrDowngrade) ||
+		(errors.As(err, &refused) && refused.Code == protocol.CloseDowngrade)
 }
 
 // IsAdmissionError says that the remote does not admit this client.
@@ -54,7 +63,7 @@ func IsAdmissionError(err error) bool {
 		return false
 	}
 	switch refused.Code {
-	case protocol.CloseNotAdmitted, protocol.CloseCertificate, protocol.CloseVersion:
+	case protocol.CloseNotAdmitted, protocol.CloseCertificate, protocol.CloseVersion, protocol.CloseNoSecrecy:
 		return true
 	}
 	return false

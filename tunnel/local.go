@@ -34,6 +34,9 @@ type LocalConfig struct {
 	TLS    *tls.Config // for wss://; nil for the system's roots
 	Header http.Header // sent with the WebSocket upgrade
 
+	// RequireForwardSecrecy refuses a remote without the handshake's extension.
+	RequireForwardSecrecy bool
+
 	// HandshakeTimeout bounds the handshake; 0 means protocol.DefaultHandshakeTimeout.
 	HandshakeTimeout time.Duration
 
@@ -54,6 +57,9 @@ func (c *LocalConfig) connector() *connector {
 		VerifyServer: c.VerifyRemote,
 		Timeout:      c.HandshakeTimeout,
 		MaxMessage:   mux.MaxRecordSize,
+	}
+	if c.RequireForwardSecrecy {
+		client.Extension = protocol.ExtensionRequired
 	}
 	if c.CA != nil {
 		client.Version, client.CA, client.Cert = protocol.Version2, c.CA, c.Cert

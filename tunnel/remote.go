@@ -24,6 +24,9 @@ type RemoteConfig struct {
 	Trust    Trust
 	Path     string // of the WebSocket, "/" when empty; other paths are not found
 
+	// RequireForwardSecrecy refuses clients without the handshake's extension.
+	RequireForwardSecrecy bool
+
 	MaxSessions int // 0 means DefaultMaxSessions
 	MaxStreams  int // of one session; 0 means mux.DefaultMaxStreams
 
@@ -211,6 +214,9 @@ func (r *Remote) shakeHands(w http.ResponseWriter, request *http.Request) (*mux.
 		Admit:       trust.admit,
 		Replay:      r.replay,
 		MaxMessage:  mux.MaxRecordSize,
+	}
+	if r.cfg.RequireForwardSecrecy {
+		cfg.Extension = protocol.ExtensionRequired
 	}
 	if addr, err := netip.ParseAddrPort(request.RemoteAddr); err == nil {
 		cfg.PeerAddr = addr.Addr().Unmap()

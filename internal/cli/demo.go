@@ -75,6 +75,9 @@ func runDemo(c *cli.Context) (err error) {
 		Address: address,
 		Key:     localKey,
 		Log:     log,
+
+		RequireForwardSecrecy: true,
+
 		VerifyRemote: func(peer protocol.Peer) error {
 			return opts.trust.verify(peer)
 		},

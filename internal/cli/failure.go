@@ -106,6 +106,12 @@ func connectFailure(err error, opts *localOptions) error {
 	case errors.Is(err, errWrongPin) && errors.As(err, &identity):
 		return &Failure{exitIdentity, "wrong remote", fmt.Errorf("%s shows the key %s, not the one in --remote-key", remote, identity.Key),
 			"compare the keys with who runs the remote; somebody may be in between"}
+	case tunnel.IsDowngradeError(err):
+		return &Failure{exitIdentity, "the handshake was altered on the way", errors.New("what we offered is not what the remote received"),
+			"somebody may be in between; try another network, or wss://"}
+	case errors.Is(err, protocol.ErrNoForwardSecrecy):
+		return &Failure{exitIdentity, "no forward secrecy", fmt.Errorf("%s does not offer it", remote),
+			"upgrade the remote, or leave --require-forward-secrecy out"}
 	case tunnel.IsIdentityError(err):
 		return &Failure{exitIdentity, "the remote isn't who it should be", innermost(err),
 			"check --remote-key, --ca and the certificates with who runs the remote"}
@@ -143,6 +149,9 @@ func admissionFailure(err error, opts *localOptions) error {
 	case protocol.CloseVersion:
 		f.Why = errors.New("the remote refuses this version of the handshake")
 		f.Hint = "without --ca version 1 is spoken, with it version 2; ask who runs the remote"
+	case protocol.CloseNoSecrecy:
+		f.Why = errors.New("the remote requires forward secrecy")
+		f.Hint = "upgrade this side"
 	case protocol.CloseCertificate:
 		f.Why = errors.New("the remote refuses our certificate")
 		f.Hint = "ask who runs the remote for a certificate for the key " + key.String()

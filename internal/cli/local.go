@@ -56,6 +56,8 @@ func remoteFlags() []cli.Flag {
 			Usage: "speak version 2: the remote must show a certificate of the CA in `FILE`"},
 		&cli.StringFlag{Name: "cert", EnvVars: env("cert"), Category: "identity",
 			Usage: "our certificate in `FILE`, shown when the remote requires one"},
+		&cli.BoolFlag{Name: "require-forward-secrecy", EnvVars: env("require-forward-secrecy"), Category: "identity",
+			Usage: "refuse a remote that has only the specified handshake, whose recorded traffic a stolen key opens"},
 		&cli.DurationFlag{Name: "keepalive", EnvVars: env("keepalive"), Value: mux.DefaultKeepalive, Category: "session",
 			Usage: "ping after `TIME` without traffic, so that proxies keep the connection; 0 never"},
 		&cli.DurationFlag{Name: "handshake-timeout", EnvVars: env("handshake-timeout"), Value: protocol.DefaultHandshakeTimeout, Category: "session",
@@ -111,7 +113,9 @@ func loadLocalOptions(c *cli.Context) (*localOptions, error) {
 		CA:               ca,
 		Cert:             cert,
 		HandshakeTimeout: c.Duration("handshake-timeout"),
-		Keepalive:        c.Duration("keepalive"),
+
+		RequireForwardSecrecy: c.Bool("require-forward-secrecy"),
+		Keepalive:             c.Duration("keepalive"),
 	}
 	if c.Duration("keepalive") == 0 {
 		opts.node.Keepalive = -1

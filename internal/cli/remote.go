@@ -41,6 +41,8 @@ func remoteCommand() *cli.Command {
 				Usage: "admit only clients with a certificate of --ca"},
 			&cli.StringFlag{Name: "revoked", EnvVars: env("revoked"), Category: "admission",
 				Usage: "refuse the certificates whose gid is listed in `FILE`, one a line"},
+			&cli.BoolFlag{Name: "require-forward-secrecy", EnvVars: env("require-forward-secrecy"), Category: "admission",
+				Usage: "refuse clients that have only the specified handshake, whose recorded traffic a stolen key opens"},
 			&cli.IntFlag{Name: "max-sessions", EnvVars: env("max-sessions"), Value: tunnel.DefaultMaxSessions, Category: "limits",
 				Usage: "most `N` clients at a time"},
 			&cli.IntFlag{Name: "max-streams", EnvVars: env("max-streams"), Value: mux.DefaultMaxStreams, Category: "limits",
@@ -81,7 +83,9 @@ func runRemote(c *cli.Context) error {
 		Path:        c.String("path"),
 		MaxSessions: c.Int("max-sessions"),
 		MaxStreams:  c.Int("max-streams"),
-		Log:         log,
+
+		RequireForwardSecrecy: c.Bool("require-forward-secrecy"),
+		Log:                   log,
 	})
 	if errors.Is(err, tunnel.ErrNobodyAdmitted) {
 		return usage(admitHint, "%v", err)
