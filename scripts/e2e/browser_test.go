@@ -13,17 +13,19 @@ import (
 // pageTime bounds the start of the browser and the loading of the page.
 const pageTime = 2 * time.Minute
 
-// A browser on this side loads a page of 200 resources, the names of which mean something on the remote's host alone.
+// A browser loads a page of 200 resources, the names of which mean something on the remote's host alone. The browser has a
+// host of its own, which reaches nothing but the local's port: whatever does not go through the tunnel fails. That also
+// keeps the machine's other cables, which come and go with other tests, out of its sight.
 func TestBrowser(t *testing.T) {
 	t.Parallel()
-	h := newHost(t, pageHosts)
-	server := startPage(t, h)
-	tun := startFarTunnel(t, h)
+	near, far := newHost(t, ""), newHost(t, pageHosts)
+	server := startPage(t, far)
+	tun := startFarTunnel(t, far, "--socks", near.nearAddr.String()+":0")
 
 	if addrs, err := net.DefaultResolver.LookupHost(t.Context(), pageHost); err == nil {
 		t.Fatalf("%s resolves on this side too, to %v", pageHost, addrs)
 	}
-	startChromium(t, "socks5://"+tun.local.socks, "http://"+pageHost+"/")
+	startChromium(t, near, "socks5://"+tun.local.socks, "http://"+pageHost+"/")
 	var report pageReport
 	select {
 	case report = <-server.reports:
@@ -40,14 +42,14 @@ func TestBrowser(t *testing.T) {
 	}
 }
 
-// startChromium opens a page in a browser with a profile of its own, through a proxy, until the test ends.
-func startChromium(t *testing.T, proxy, page string) {
+// startChromium opens a page in a browser on a host, with a profile of its own, through a proxy, until the test ends.
+func startChromium(t *testing.T, h *host, proxy, page string) {
 	t.Helper()
 	profile := filepath.Join(t.TempDir(), "profile")
-	browser := start(t, "chromium", command(cleanEnv(t), t.TempDir(), needProgram(t, "chromium"),
+	browser := start(t, "chromium", h.command(t, command(cleanEnv(t), t.TempDir(), needProgram(t, "chromium"),
 		"--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
 		"--disable-background-networking", "--disable-component-update", "--disable-sync",
-		"--user-data-dir="+profile, "--proxy-server="+proxy, page))
+		"--user-data-dir="+profile, "--proxy-server="+proxy, page)))
 	t.Cleanup(func() {
 		if browser.running() {
 			browser.signal(syscall.SIGTERM)

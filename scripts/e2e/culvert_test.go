@@ -99,8 +99,10 @@ func remoteArgs(server identity, flags ...string) []string {
 
 // localArgs are the arguments of a local that is sure of its remote by its key.
 func localArgs(client, server identity, url string, flags ...string) []string {
-	args := []string{"local", "--print-ready", "--log-level", "debug", "--key", client.file, "--remote-key", server.key,
-		"--socks", "127.0.0.1:0"}
+	args := []string{"local", "--print-ready", "--log-level", "debug", "--key", client.file, "--remote-key", server.key}
+	if !slices.Contains(flags, "--socks") {
+		args = append(args, "--socks", "127.0.0.1:0")
+	}
 	return append(append(args, flags...), url)
 }
 

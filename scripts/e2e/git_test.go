@@ -75,7 +75,8 @@ func (g *gitWorld) makeRepository(folder string) {
 // refs is what a repository holds: the names and hashes of its branches, from where they are, and of its tags.
 func (g *gitWorld) refs(folder, branches string) string {
 	g.t.Helper()
-	return g.run(folder, "for-each-ref", "--format=%(objectname) %(refname:lstrip=-1)", branches+"main", branches+"side", "refs/tags")
+	return g.run(folder, "for-each-ref", "--format=%(objectname) %(refname:lstrip=-1)",
+		branches+"main", branches+"side", "refs/tags")
 }
 
 // serveGit serves the repositories in a folder with git's own daemon, as an inetd would: one process a connection.
@@ -148,7 +149,8 @@ func TestGitThroughForward(t *testing.T) {
 		t.Errorf("the large file has %s, want %s", got, want)
 	}
 
-	if err := os.WriteFile(filepath.Join(clone, "answer"), []byte(strings.Repeat("from the clone\n", 1<<16)), 0o644); err != nil {
+	answer := []byte(strings.Repeat("from the clone\n", 1<<16))
+	if err := os.WriteFile(filepath.Join(clone, "answer"), answer, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	g.run(clone, "add", "answer")

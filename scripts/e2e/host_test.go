@@ -34,8 +34,9 @@ var hosts atomic.Int64
 // host is a network namespace, joined to the machine by a cable of its own: another machine, as far as the network goes.
 // It has its own loopback, and resolves names by its own /etc/hosts and its own DNS server, which knows none.
 type host struct {
-	name string
-	addr netip.Addr // as the machine reaches it
+	name     string
+	addr     netip.Addr // as the machine reaches it
+	nearAddr netip.Addr // the machine, as the host reaches it
 }
 
 // newHost makes a host that knows the names of hostsFile, and removes it when the test ends.
@@ -49,8 +50,8 @@ func newHost(t *testing.T, hostsFile string) *host {
 	near, far := fmt.Sprintf("cv%dn%da", os.Getpid(), n), fmt.Sprintf("cv%dn%db", os.Getpid(), n)
 	// 198.18.0.0/15 is for networks under test (RFC 2544). Each cable has a /30 of it.
 	offset := (os.Getpid()%8192)*16 + int(n%4)*4
-	nearAddr := netip.AddrFrom4([4]byte{198, byte(18 + offset>>16), byte(offset >> 8), byte(offset) + 1})
-	h.addr = nearAddr.Next()
+	h.nearAddr = netip.AddrFrom4([4]byte{198, byte(18 + offset>>16), byte(offset >> 8), byte(offset) + 1})
+	h.addr = h.nearAddr.Next()
 
 	etc := filepath.Join("/etc/netns", h.name)
 	t.Cleanup(func() {
@@ -77,8 +78,11 @@ func newHost(t *testing.T, hostsFile string) *host {
 	}
 	for _, args := range []string{
 		"link add " + near + " type veth peer name " + far + " netns " + h.name,
-		"addr add " + nearAddr.String() + "/30 dev " + near,
+		"addr add " + h.nearAddr.String() + "/30 dev " + near,
 		"link set " + near + " up",
+		// Without this an IPv6 address comes up by itself some time later, and a browser that sees its network change
+		// aborts what it is loading.
+		"-n " + h.name + " link set " + far + " addrgenmode none",
 		"-n " + h.name + " addr add " + h.addr.String() + "/30 dev " + far,
 		"-n " + h.name + " link set " + far + " up",
 		"-n " + h.name + " link set lo up",
@@ -187,13 +191,13 @@ func (h *host) serveNoNames(t *testing.T) {
 	})
 }
 
-// startFarTunnel starts a remote on a host, and a local that reaches it over the cable.
-func startFarTunnel(t *testing.T, h *host) *tunnel {
+// startFarTunnel starts a remote on a host, and a local that reaches it over the cable. The flags are the local's.
+func startFarTunnel(t *testing.T, h *host, localFlags ...string) *tunnel {
 	t.Helper()
 	tun := &tunnel{server: newIdentity(t), client: newIdentity(t)}
 	tun.authorized = writeFile(t, "authorized_keys", tun.client.key+"\n")
 	args := remoteArgs(tun.server, "--listen", h.addr.String()+":0", "--authorized-keys", tun.authorized)
 	tun.remote = startNode(t, "remote", h.command(t, culvert(t, args...)))
-	tun.local = startNode(t, "local", culvert(t, localArgs(tun.client, tun.server, tun.remote.url())...))
+	tun.local = startNode(t, "local", culvert(t, localArgs(tun.client, tun.server, tun.remote.url(), localFlags...)...))
 	return tun
 }

@@ -27,7 +27,8 @@ const (
 	imageHost   = "images.culvert.test"
 	serviceHost = "service.culvert.test"
 
-	pageHosts = "127.0.1.1 " + pageHost + "\n127.0.1.2 " + staticHost + "\n127.0.1.3 " + imageHost + "\n127.0.1.4 " + serviceHost + "\n"
+	pageHosts = "127.0.1.1 " + pageHost + "\n127.0.1.2 " + staticHost + "\n" +
+		"127.0.1.3 " + imageHost + "\n127.0.1.4 " + serviceHost + "\n"
 )
 
 // What the page consists of: 200 resources, some 4 MB.
@@ -102,7 +103,8 @@ func makeResources(t *testing.T) map[string]resource {
 		all[staticHost+"/"+strconv.Itoa(i)+".css"] = resource{"text/css", []byte(style)}
 	}
 	for i := range pageFetches {
-		all[serviceHost+"/"+strconv.Itoa(i)] = resource{"text/plain", []byte(strings.Repeat(fmt.Sprintf("answer %d\n", i), 100*i+1))}
+		answer := strings.Repeat(fmt.Sprintf("answer %d\n", i), 100*i+1)
+		all[serviceHost+"/"+strconv.Itoa(i)] = resource{"text/plain", []byte(answer)}
 	}
 	if len(all) != pageResources {
 		t.Fatalf("%d resources, want %d", len(all), pageResources)

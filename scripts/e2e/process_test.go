@@ -23,6 +23,9 @@ const (
 	// pipeDelay is how long the output of a process that has exited may stay open in one of its children.
 	pipeDelay = 5 * time.Second
 
+	// maxLogged bounds in bytes what is shown of the output of a process when its test has failed: the end tells most.
+	maxLogged = 16 << 10
+
 	// raceStatus is what a program exits with when its race detector has found a race.
 	raceStatus = 66
 )
@@ -113,7 +116,7 @@ func (p *process) end() {
 		}
 	}
 	if p.t.Failed() {
-		p.t.Logf("%s: status %d, standard error:\n%s", p.name, p.status(), text)
+		p.t.Logf("%s: status %d, standard error:\n%s", p.name, p.status(), text[max(0, len(text)-maxLogged):])
 	}
 }
 

@@ -185,7 +185,8 @@ func TestStdioRefused(t *testing.T) {
 	t.Parallel()
 	tun := startRemoteOnly(t)
 	target := "127.0.0.1:" + freePort(t)
-	r := run(t, patience, culvert(t, "local", "-W", target, "--key", tun.client.file, "--remote-key", tun.server.key, tun.remote.url()))
+	r := run(t, patience, culvert(t, "local", "-W", target,
+		"--key", tun.client.file, "--remote-key", tun.server.key, tun.remote.url()))
 	if want := "culvert: " + target + ": connection refused\n"; r.status != 1 || r.stdout != "" || r.stderr != want {
 		t.Errorf("status %d, %q, %q, want %q", r.status, r.stdout, r.stderr, want)
 	}
