@@ -126,7 +126,7 @@ func (c *connector) connect(ctx context.Context) (*connection, error) {
 		return nil, steps.fail(err)
 	}
 	state := conn.State()
-	steps.end(fmt.Sprintf("version %d, %s, key %s", state.Version, state.Suite, state.Peer.Key))
+	steps.end(describe(state))
 
 	steps.begin(StepSession)
 	session, err := mux.NewClient(ctx, conn, c.session)
@@ -135,6 +135,15 @@ func (c *connector) connect(ctx context.Context) (*connection, error) {
 	}
 	steps.end("")
 	return &connection{session, state}, nil
+}
+
+// describe tells people what a handshake has agreed on.
+func describe(state protocol.State) string {
+	secrecy := "no forward secrecy"
+	if state.ForwardSecrecy {
+		secrecy = "forward secrecy"
+	}
+	return fmt.Sprintf("version %d, %s, %s, key %s", state.Version, state.Suite, secrecy, state.Peer.Key)
 }
 
 // dial opens the WebSocket. The steps' clock is told by the goroutine that dials.
