@@ -34,7 +34,7 @@
 //	offset  size  content
 //	0       8     the sender's nonce: its record counter's first value, little-endian
 //	8       32    the sender's share key: the key of its records
-//	40      rest  version 1: ignored
+//	40      rest  version 1: ignored, but for the extension's JSON
 //	              version 2, server: JSON {"cert":{…},"requireCert":true|false}
 //	              version 2, client: JSON of its certificate, or {} when none is required
 //
@@ -55,6 +55,13 @@
 // A server writes only after it has read a record. The reference's client drops what arrives in the first 20 ms, and
 // one dropped record ends its session.
 //
+// # The extension
+//
+// Two ends that both have it agree, within the same three messages, on fresh keys with forward secrecy that an attacker
+// with a quantum computer can't recover, and on records of AES-256-GCM or ChaCha20-Poly1305. README.md, beside this file,
+// has the whole construction, with what it rests on. An end without it notices nothing, and the secure context is then
+// the one above. The files are extension.go (what is said), keys.go (the key schedule) and aead.go (the records).
+//
 // # Threats
 //
 // Everything that arrives is bounded before it is parsed or opened (limits.go). A handshake has a deadline as a whole.
@@ -71,7 +78,8 @@
 //     client's own server side answer the client's hello in place of another server that has that client as a client.
 //     It would learn no key, but the client would talk to itself.
 //   - Public keys of low order are refused; a box for one can be opened by everybody.
-//   - There is no forward secrecy: whoever has recorded the traffic and later gets either end's secret key can open
-//     it. Public keys travel in clear and identify both ends. TLS around the WebSocket covers both.
+//   - Without the extension there is no forward secrecy: whoever has recorded the traffic and later gets either end's
+//     secret key can open it. ExtensionRequired refuses such a peer.
+//   - Public keys travel in clear and identify both ends. TLS around the WebSocket covers that.
 //   - Lengths and times of records are visible.
 package protocol
