@@ -17,6 +17,7 @@ const leakStatus = 99
 func TestMain(m *testing.M) {
 	testscript.Main(leakChecked{m}, map[string]func(){
 		"culvert": culvertMain,
+		"play":    playMain,
 	})
 }
 

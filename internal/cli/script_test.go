@@ -220,12 +220,20 @@ func (s *script) transcript(ts *testscript.TestScript, args []string) {
 	for _, step := range steps {
 		got, err := sh.run(step.command)
 		if err == nil {
-			err = differ(mask(got), mask(os.Expand(step.want, func(name string) string { return s.vars[name] })))
+			err = differ(mask(got), mask(os.Expand(step.want, s.expand)))
 		}
 		if err != nil {
 			ts.Fatalf("$ %s%v", step.command, err)
 		}
 	}
+}
+
+// expand returns a variable's value, and leaves the name of one that the script has not set.
+func (s *script) expand(name string) string {
+	if value, ok := s.vars[name]; ok {
+		return value
+	}
+	return "$" + name
 }
 
 // hold returns once the page has begun to answer, so that there is a stream through the tunnel.

@@ -1,0 +1,299 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// documents are what users read, beside the repository's root.
+var documents = []string{"README.md", "docs/cli.md", "docs/threat-model.md"}
+
+// playTimeout bounds the commands of one document.
+const playTimeout = 2 * time.Minute
+
+// TestDocuments runs the commands in the documents' ```console blocks, in their order, and compares what they print. Each
+// document is played by a process in namespaces of its own, where the ports and names that it uses are free: see playMain.
+func TestDocuments(t *testing.T) {
+	for _, program := range []string{"unshare", "ip", "mount", "curl", "ssh", "/usr/sbin/sshd"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Fatalf("%v: `make test-deps` installs it", err)
+		}
+	}
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(found) != len(documents)-1 {
+		t.Errorf("docs/ holds %d documents, and %d are played", len(found), len(documents)-1)
+	}
+	for _, name := range documents {
+		t.Run(filepath.Base(name), func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithTimeout(t.Context(), playTimeout)
+			defer cancel()
+			cmd := exec.CommandContext(ctx, "unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
+				"play", filepath.Join(root, name), t.TempDir())
+			cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "CULVERT_") }),
+				"GORACE=atexit_sleep_ms=0")
+			if output, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("%v\n%s", err, output)
+			}
+		})
+	}
+}
+
+// TestMakeRun checks that what setStage puts in place of `make run` is what the Makefile does once culvert is built.
+func TestMakeRun(t *testing.T) {
+	makefile, err := os.ReadFile("../../Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !regexp.MustCompile(`(?m)^run: build\b.*\n\t\./build/culvert demo\n\n`).Match(makefile) {
+		t.Error("make run does something else")
+	}
+}
+
+// playMain plays the document that its first argument names, in the empty folder that its second names. It needs
+// namespaces of its own for the network, mounts and processes, in which it sets up what the documents suppose:
+//
+//   - the names of hosts, all of which are loopback
+//   - a web page on port 80 and an sshd on port 22
+//   - a home for each machine that a prompt names, as in "laptop$ culvert keygen"
+//
+// A command that doesn't end, culvert remote say, is left running until the next heading of the second level, and has to
+// stop cleanly then.
+func playMain() {
+	if err := play(os.Args[1], os.Args[2]); err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", os.Args[1], err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+func play(document, dir string) error {
+	text, err := os.ReadFile(document)
+	if err != nil {
+		return err
+	}
+	blocks, err := findBlocks(string(text))
+	if err != nil {
+		return err
+	}
+	if err := setStage(dir); err != nil {
+		return err
+	}
+	p := &player{dir: dir, bound: map[string]string{}}
+	section := 0
+	for _, b := range blocks {
+		if b.section != section {
+			section = b.section
+			if err := p.stop(); err != nil {
+				return err
+			}
+		}
+		steps, err := parseTranscript(b.text)
+		if err != nil {
+			return fmt.Errorf("line %d: %w", b.line, err)
+		}
+		for _, step := range steps {
+			if err := p.play(step); err != nil {
+				return fmt.Errorf("line %d: $ %s%w", b.line, step.command, err)
+			}
+		}
+	}
+	return p.stop()
+}
+
+// block is a fenced block with commands.
+type block struct {
+	text    string // with all prompts as "$ ", and "machine=NAME; " before the commands of a machine
+	line    int    // where it begins
+	section int    // how many headings of the second level stand before it
+}
+
+var (
+	hiddenStep = regexp.MustCompile(`^<!-- ([a-z]+\$ .*) -->\n$`) // what the prose has the reader do
+	prompt     = regexp.MustCompile(`(?m)^([a-z]+)\$ `)
+	shellFence = regexp.MustCompile("^```(sh|bash|shell)")
+)
+
+// findBlocks returns the ```console blocks. Commands in other blocks would never be run, so that fences for shells are
+// errors.
+func findBlocks(text string) ([]block, error) {
+	var blocks []block
+	inside, section, number := "", 0, 0
+	for line := range strings.Lines(text) {
+		number++
+		hidden := hiddenStep.FindStringSubmatch(line)
+		switch fence := strings.HasPrefix(line, "```"); {
+		case hidden != nil && inside == "":
+			blocks = append(blocks, block{prompt.ReplaceAllString(hidden[1]+"\n", "$$ machine=$1; "), number, section})
+		case !fence && inside == "console":
+			blocks[len(blocks)-1].text += prompt.ReplaceAllString(line, "$$ machine=$1; ")
+		case !fence && inside == "" && strings.HasPrefix(line, "## "):
+			section++
+		case !fence:
+		case inside != "":
+			inside = ""
+		case shellFence.MatchString(line):
+			return nil, fmt.Errorf("line %d: commands stand in console blocks, where they are run", number)
+		default:
+			if inside = strings.TrimSpace(line[3:]); inside == "" {
+				inside = "text"
+			}
+			if inside == "console" {
+				blocks = append(blocks, block{line: number, section: section})
+			}
+		}
+	}
+	return blocks, nil
+}
+
+const hosts = "127.0.0.1 localhost exit.example.org intranet.example git.example\n"
+
+// setStage changes what this process and its children see of the machine.
+func setStage(dir string) error {
+	me, err := user.Current()
+	if err != nil {
+		return err
+	}
+	bin := filepath.Join(dir, "bin")
+	files := map[string]string{
+		"hosts":    hosts,
+		".curlrc":  "silent\nshow-error\n", // no progress meter, as when curl prints to a terminal
+		"bin/make": "#!/bin/sh\n[ \"$*\" = run ] && echo ./build/culvert demo && exec culvert demo\n",
+		"sshd_config": "ListenAddress 127.0.0.1\nHostKey " + dir + "/host_key\nPidFile none\nStrictModes no\n" +
+			"AuthorizedKeysFile " + dir + "/login_key.pub\nPasswordAuthentication no\nUsePAM no\n",
+	}
+	for name, text := range files {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(text), 0o700)); err != nil {
+			return err
+		}
+	}
+	sh := &shell{dir: dir, env: append(os.Environ(), "SSH_HOME="+filepath.Join(me.HomeDir, ".ssh"))}
+	output, err := sh.run(`set -e
+		ip link set lo up
+		mount --bind hosts /etc/hosts
+		mount -t tmpfs tmpfs /run
+		mkdir -p -m 755 /run/sshd
+		mkdir -p "${SSH_HOME%/.ssh}"
+		mount -t tmpfs -o mode=700 tmpfs "${SSH_HOME%/.ssh}"
+		mkdir -m 700 "$SSH_HOME"
+		ssh-keygen -q -t ed25519 -N '' -f host_key
+		ssh-keygen -q -t ed25519 -N '' -f login_key
+		cp login_key "$SSH_HOME/id_ed25519"
+		echo "intranet.example $(cat host_key.pub)" >"$SSH_HOME/known_hosts"
+		/usr/sbin/sshd -f $PWD/sshd_config -E sshd.log >/dev/null 2>&1 # or the shell's pipe stays open`)
+	if err != nil || output != "" {
+		return fmt.Errorf("setting the stage: %w\n%s", err, output)
+	}
+	if err := os.Setenv("PATH", bin+":"+os.Getenv("PATH")); err != nil {
+		return err
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:80")
+	if err != nil {
+		return err
+	}
+	go http.Serve(ln, http.HandlerFunc(servePage)) // ends with the process
+	return nil
+}
+
+// player runs steps. A token in the document, such as a key that keygen printed when it was written, stands for what it
+// was printed in place of when it was played.
+type player struct {
+	dir     string
+	bound   map[string]string // by the document's token
+	running []*process
+}
+
+// token is a public key, which may begin and end with -, a port of the system's choice, or a certificate's gid.
+var token = regexp.MustCompile(`[A-Za-z0-9_-]{43}|127\.0\.0\.1:[0-9]{5}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
+
+var (
+	machine = regexp.MustCompile(`^machine=([a-z]+); `)
+	endless = regexp.MustCompile(`^(culvert (remote|local|demo)|make run)\b`)
+)
+
+func (p *player) play(s step) error {
+	home := filepath.Join(p.dir, "home")
+	if m := machine.FindStringSubmatch(s.command); m != nil {
+		home = filepath.Join(p.dir, "home-"+m[1])
+		s.command = s.command[len(m[0]):]
+	}
+	if err := os.MkdirAll(home, 0o700); err != nil {
+		return err
+	}
+	command := token.ReplaceAllStringFunc(s.command, func(t string) string {
+		if actual, ok := p.bound[t]; ok {
+			return actual
+		}
+		return t
+	})
+	sh := &shell{dir: home, env: append(os.Environ(), "HOME="+home, "XDG_CONFIG_HOME=", "CURL_HOME="+p.dir)}
+	if !endless.MatchString(command) || strings.Contains(command, " -W ") {
+		got, err := sh.run(command)
+		if err != nil {
+			return err
+		}
+		return p.compare(got, s.want)
+	}
+	running, err := startProcess(sh.dir, sh.env, []string{"bash", "-c", "exec 2>&1; exec " + command}, nil)
+	if err != nil {
+		return err
+	}
+	p.running = append(p.running, running)
+	lines := strings.Count(s.want, "\n")
+	got := running.stdout.await(func(text string) bool { return strings.Count(text, "\n") >= lines }, running.ended)
+	if all := strings.SplitAfter(got, "\n"); len(all) > lines {
+		got = strings.Join(all[:lines], "")
+	}
+	return p.compare(got, s.want)
+}
+
+// compare compares what was printed with the document, and binds its tokens.
+func (p *player) compare(got, want string) error {
+	actual, documented := token.FindAllString(got, -1), token.FindAllString(want, -1)
+	hide := func(text string) string { return token.ReplaceAllLiteralString(mask(text), "<token>") }
+	if hide(got) != hide(want) || len(actual) != len(documented) {
+		return differ(got, want)
+	}
+	for i, t := range documented {
+		if bound, ok := p.bound[t]; ok && bound != actual[i] {
+			return fmt.Errorf("%s should be %s here, as before, and is %s", t, bound, actual[i])
+		}
+		p.bound[t] = actual[i]
+	}
+	return nil
+}
+
+// stop interrupts what is running, the youngest first.
+func (p *player) stop() error {
+	for _, running := range slices.Backward(p.running) {
+		if err := running.cmd.Process.Signal(syscall.SIGINT); err != nil {
+			return fmt.Errorf("%w; it has printed\n%s", err, running.stdout)
+		}
+		if status, err := running.wait(); err != nil || status != exitOK {
+			return fmt.Errorf("status %d, %w; it has printed\n%s", status, err, running.stdout)
+		}
+	}
+	p.running = nil
+	return nil
+}
