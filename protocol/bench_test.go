@@ -108,7 +108,7 @@ func BenchmarkHandshake(b *testing.B) {
 
 // BenchmarkRecordTCP sends records of 32 KiB over loopback.
 func BenchmarkRecordTCP(b *testing.B) {
-	client, server := connectTCP(b, newParties(b, Version1, false))
+	client, server := connectTCP(b, newExtendedParties(b, Version1, false))
 	for _, way := range []struct {
 		name     string
 		from, to *Conn

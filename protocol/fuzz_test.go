@@ -27,7 +27,8 @@ func FuzzClientHello(f *testing.F) {
 	}
 	f.Add([]byte(`{"version":3,"opc":0}`))
 	f.Add([]byte(`{"version":1,"opc":0,"client_public_key":[0],"nonce":[]}`))
-	p := newParties(f, Version2, false)
+	p := newExtendedParties(f, Version2, false)
+	f.Add(newExchange(f, p).hello)
 	f.Fuzz(func(t *testing.T, message []byte) {
 		p.server.Replay = NewReplayCache(1)
 		h, err := newServerHandshake(p.server)
@@ -44,6 +45,7 @@ func FuzzClientHello(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		m.offer = nil // holds names of suites as they came; FuzzExtension is about it
 		if again, err := parseClientHello(m.marshal()); err != nil || again != m {
 			t.Fatalf("%+v was read back as %+v, %v", m, again, err)
 		}
@@ -52,6 +54,36 @@ func FuzzClientHello(f *testing.F) {
 		}
 		if _, err := h.step3ServerHello(message); !errors.Is(err, ErrReplay) {
 			t.Fatalf("the same hello again: got %v, want ErrReplay", err)
+		}
+	})
+}
+
+// FuzzExtension has the three parts of the extension, each as the JSON that it is in a message.
+func FuzzExtension(f *testing.F) {
+	e := newExchange(f, newExtendedParties(f, Version1, false))
+	hello, err := parseClientHello(e.hello)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(hello.offer.append(nil))
+	f.Add(e.client.answer.append(nil))
+	f.Add((&confirmation{hashHello(e.hello)}).append(nil))
+	f.Add([]byte(`{"suites":["aes-256-gcm"],"kem":"","enc":"vwz"}`))
+	f.Fuzz(func(t *testing.T, part []byte) {
+		if o, err := parseOffer(part); err == nil && o != nil {
+			if len(o.kemKey) != kemKeySize || len(o.suites) == 0 {
+				t.Fatalf("offer %+v", o)
+			}
+			if enc, secret, err := o.encapsulate(hashHello(part)); err == nil && (len(enc) != kemEncSize || len(secret) != keySize) {
+				t.Fatalf("encapsulated to %d bytes, secret of %d", len(enc), len(secret))
+			}
+			o.choose()
+		}
+		if a, err := parseAnswer(part); err == nil && a != nil && len(a.enc) != kemEncSize {
+			t.Fatalf("answer %+v", a)
+		}
+		if _, err := parseConfirmation(part); err != nil && !errors.Is(err, ErrBadMessage) {
+			t.Fatal(err)
 		}
 	})
 }

@@ -74,7 +74,7 @@ func TestVectorsAgainstReference(t *testing.T) {
 // certificate.
 func newInteropParties(tb testing.TB, version int, requireCert bool) parties {
 	tb.Helper()
-	p := newParties(tb, version, requireCert)
+	p := newExtendedParties(tb, version, requireCert)
 	p.client.ServerName = "127.0.0.1"
 	if version == Version2 {
 		p.server.Cert = p.authority.issue(tb, p.server.Key, []string{"remote.example"}, []string{"127.0.0.1"})
