@@ -69,7 +69,7 @@ func (c *LocalConfig) connector() *connector {
 		client:     client,
 		tls:        c.TLS,
 		header:     c.Header,
-		session:    mux.Config{Keepalive: c.Keepalive},
+		session:    mux.Config{Keepalive: c.Keepalive, NoIncoming: true},
 		onProgress: c.OnProgress,
 	}
 }
@@ -80,6 +80,9 @@ type Local struct {
 	cfg       LocalConfig
 	connector *connector
 
+	aborted context.Context // ends when Abort is called
+	abort   context.CancelFunc
+
 	mu      sync.Mutex
 	current *connection
 	changed chan struct{} // closed and replaced when current or err changes
@@ -88,8 +91,12 @@ type Local struct {
 
 // NewLocal makes a Local. It connects when Run is called.
 func NewLocal(cfg LocalConfig) *Local {
-	return &Local{cfg: cfg, connector: cfg.connector(), changed: make(chan struct{})}
+	aborted, abort := context.WithCancel(context.Background())
+	return &Local{cfg: cfg, connector: cfg.connector(), aborted: aborted, abort: abort, changed: make(chan struct{})}
 }
+
+// Abort makes a Run whose context is done stop waiting for its streams. They are cut short.
+func (l *Local) Abort() { l.abort() }
 
 // Run connects and stays connected until ctx is done; then it drains and closes the session and returns nil. When the
 // first attempt fails, or a later one because the remote isn't who it should be or does not admit this client, it
@@ -165,7 +172,7 @@ func (l *Local) shutdown(session *mux.Session) {
 	if n := session.Stats().Streams; n > 0 {
 		l.cfg.Log.Info().Int("streams", n).Dur("at_most", DrainTimeout).Msg("draining")
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), DrainTimeout)
+	ctx, cancel := context.WithTimeout(l.aborted, DrainTimeout)
 	defer cancel()
 	if err := session.Drain(ctx); err != nil {
 		l.cfg.Log.Warn().Int("streams", session.Stats().Streams).Msg("streams cut short")

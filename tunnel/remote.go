@@ -3,6 +3,7 @@ package tunnel
 import (
 	"context"
 	"errors"
+	"io"
 	stdlog "log"
 	"net"
 	"net/http"
@@ -258,7 +259,8 @@ func (r *Remote) serveSession(session *mux.Session, state protocol.State, log ze
 func endOf(session *mux.Session) error {
 	err := session.Err()
 	var closed *mux.CloseError
-	if errors.Is(err, mux.ErrSessionClosed) || (errors.As(err, &closed) && closed.Code == mux.CodeDone) {
+	if errors.Is(err, mux.ErrSessionClosed) || (errors.As(err, &closed) && closed.Code == mux.CodeDone) ||
+		errors.Is(err, io.EOF) { // the WebSocket was closed as planned
 		return nil
 	}
 	return err
@@ -267,7 +269,7 @@ func endOf(session *mux.Session) error {
 // serveStream reaches the stream's target and joins the two. The context ends with the session.
 func (r *Remote) serveStream(ctx context.Context, stream *mux.Stream, log zerolog.Logger) {
 	log = log.With().Str("target", stream.Target().Address).Logger()
-	conn, err := dialTarget(ctx, stream.Target())
+	conn, err := dialWhileWanted(ctx, stream)
 	if err != nil {
 		code := dialCode(err)
 		log.Debug().Err(err).Stringer("code", code).Msg("target not reached")
@@ -280,6 +282,22 @@ func (r *Remote) serveStream(ctx context.Context, stream *mux.Stream, log zerolo
 	}
 	err = relay(ctx, stream, conn)
 	log.Debug().Err(err).Msg("stream ended")
+}
+
+// dialWhileWanted reaches the stream's target, unless the opener gives up first.
+func dialWhileWanted(ctx context.Context, stream *mux.Stream) (net.Conn, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	defer watch.Wait()
+	defer cancel()
+	watch.Go(func() {
+		select {
+		case <-stream.Done():
+			cancel()
+		case <-ctx.Done():
+		}
+	})
+	return dialTarget(ctx, stream.Target())
 }
 
 // addSession fails once the remote drains, or when there are too many.
@@ -324,6 +342,9 @@ func (r *Remote) Shutdown(ctx context.Context) {
 	r.serving.Wait()
 }
 
+// Abort makes a Shutdown that is under way, or Serve when it stops, wait for no streams. They are cut short.
+func (r *Remote) Abort() { r.stop() }
+
 // Serve serves HTTP on the listeners until ctx is done or one fails, then shuts down within DrainTimeout.
 func (r *Remote) Serve(ctx context.Context, listeners ...net.Listener) error {
 	server := &http.Server{
@@ -343,7 +364,7 @@ func (r *Remote) Serve(ctx context.Context, listeners ...net.Listener) error {
 	case <-ctx.Done():
 	case err = <-failed:
 	}
-	drainCtx, cancel := context.WithTimeout(context.Background(), DrainTimeout)
+	drainCtx, cancel := context.WithTimeout(r.ctx, DrainTimeout)
 	defer cancel()
 	for _, ln := range listeners {
 		ln.Close()

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v2"
@@ -95,9 +96,19 @@ func newLogger(c *cli.Context) (zerolog.Logger, error) {
 	if err != nil || level == zerolog.NoLevel {
 		return zerolog.Logger{}, usage("levels are debug, info, warn, error and disabled", "unknown log level %q", c.String("log-level"))
 	}
-	return zerolog.New(logWriter(os.Stderr)).Level(level).With().Timestamp().Logger(), nil
+	return zerolog.New(logWriter(os.Stderr)).Level(level).Hook(timestamp{}), nil
 }
 
+// timestamp adds the time to each event. Zerolog's own has whole seconds unless a variable of the library is changed.
+type timestamp struct{}
+
+func (timestamp) Run(e *zerolog.Event, _ zerolog.Level, _ string) {
+	e.Str(zerolog.TimestampFieldName, time.Now().Format(time.RFC3339Nano))
+}
+
+// logTime is how the time stands in a log event.
+const logTime = "2006-01-02T15:04:05.000"
+
 func logWriter(w io.Writer) io.Writer {
-	return zerolog.ConsoleWriter{Out: w, NoColor: true, TimeFormat: "2006-01-02T15:04:05.000"}
+	return zerolog.ConsoleWriter{Out: w, NoColor: true, TimeFormat: logTime}
 }

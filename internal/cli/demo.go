@@ -48,8 +48,8 @@ func runDemo(c *cli.Context) (err error) {
 		return cannotListen(c.String("socks"), "--socks", "give another address with --socks", err)
 	}
 	defer doors.close()
-	ctx, stop := untilSignal(c.Context, log)
-	defer stop()
+	signals := catchInterrupts(c.Context, log)
+	defer signals.stop()
 
 	// The local is stopped before the remote, so that both end without losing each other.
 	background, stopBackground := context.WithCancel(context.Background())
@@ -86,7 +86,7 @@ func runDemo(c *cli.Context) (err error) {
 		fmt.Fprintf(c.App.Writer, "remote  %s\nsocks   %s\n\ntry     curl --proxy socks5h://%s %s\nstop    Ctrl-C\n\n",
 			address, doors.socksAddress(), doors.socksAddress(), page)
 	}
-	return serveLocal(ctx, opts, doors, "", c.Bool("print-ready"))
+	return serveLocal(signals, opts, doors, "", c.Bool("print-ready"))
 }
 
 func twoKeys() (a, b *certs.KeyPair, err error) {

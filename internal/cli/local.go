@@ -150,18 +150,20 @@ func runLocal(c *cli.Context) error {
 		return err
 	}
 	defer doors.close()
-	ctx, stop := untilSignal(c.Context, opts.node.Log)
-	defer stop()
-	return serveLocal(ctx, opts, doors, stdio, c.Bool("print-ready"))
+	signals := catchInterrupts(c.Context, opts.node.Log)
+	defer signals.stop()
+	return serveLocal(signals, opts, doors, stdio, c.Bool("print-ready"))
 }
 
 // serveLocal connects, serves the doors, and stops when ctx is done, the remote turns out to be a wrong one, or standard
 // input and output have been served.
-func serveLocal(ctx context.Context, opts *localOptions, doors *doors, stdio string, printReady bool) error {
+func serveLocal(signals *interrupts, opts *localOptions, doors *doors, stdio string, printReady bool) error {
+	ctx := signals.soft
 	node, ended, stop, err := startLocal(ctx, opts)
 	if err != nil || node == nil {
-		return err
+		return signals.result(err)
 	}
+	defer context.AfterFunc(signals.hard, node.Abort)()
 	serving, stopServing := context.WithCancel(ctx)
 	var servers sync.WaitGroup
 	failed := doors.serve(serving, node, &servers)
@@ -195,7 +197,7 @@ func serveLocal(ctx context.Context, opts *localOptions, doors *doors, stdio str
 	stop()
 	<-ended
 	servers.Wait()
-	return err
+	return signals.result(err)
 }
 
 // startLocal runs the node until its first session is up. A remote that is not known is asked about. The node ends when

@@ -96,9 +96,10 @@ func runRemote(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	ctx, stop := untilSignal(c.Context, log)
-	defer stop()
-	stopReloading := reloadOnHangup(ctx, c, node)
+	signals := catchInterrupts(c.Context, log)
+	defer signals.stop()
+	defer context.AfterFunc(signals.hard, node.Abort)()
+	stopReloading := reloadOnHangup(signals.soft, c, node)
 	defer stopReloading()
 
 	var addresses []string
@@ -109,10 +110,10 @@ func runRemote(c *cli.Context) error {
 	if c.Bool("print-ready") {
 		printReadyLine(readyLine{Listen: addresses, PublicKey: identity.Key.Public().String()})
 	}
-	if err := node.Serve(ctx, listeners...); err != nil {
+	if err := node.Serve(signals.soft, listeners...); err != nil {
 		return &Failure{exitFailed, "a listener broke", err, ""}
 	}
-	return nil
+	return signals.result(nil)
 }
 
 // loadIdentity reads what the remote shows.

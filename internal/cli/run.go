@@ -5,39 +5,66 @@ import (
 	"encoding/json"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
+	"time"
 
 	"github.com/rs/zerolog"
 )
 
-// untilSignal returns a context that ends at the first SIGINT or SIGTERM. A second one ends the process at once.
-func untilSignal(parent context.Context, log zerolog.Logger) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(parent)
-	done := make(chan struct{})
-	ended := make(chan struct{})
+// abortTimeout bounds how long the second signal waits for connections to be reset. It is not seen by a user.
+const abortTimeout = time.Second
+
+// interrupts turns signals into contexts.
+type interrupts struct {
+	soft context.Context // ends at the first SIGINT or SIGTERM: drain and stop
+	hard context.Context // ends at the second: stop at once, cutting short what is left
+	stop func()          // gives the signals up
+}
+
+// catchInterrupts begins to catch signals. When the second does not end the program within a second, it is ended, so that
+// nothing can hold it.
+func catchInterrupts(parent context.Context, log zerolog.Logger) *interrupts {
+	soft, cancelSoft := context.WithCancel(parent)
+	hard, cancelHard := context.WithCancel(parent)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
-	go func() {
-		defer close(ended)
-		for range 2 {
+	done := make(chan struct{})
+	var catching sync.WaitGroup
+	catching.Go(func() {
+		var giveUp <-chan time.Time
+		for {
 			select {
 			case s := <-signals:
-				if ctx.Err() != nil {
-					os.Exit(exitFailed)
+				if soft.Err() == nil {
+					log.Info().Stringer("signal", s).Msg("stopping")
+					cancelSoft()
+				} else if giveUp == nil {
+					cancelHard()
+					giveUp = time.After(abortTimeout)
 				}
-				log.Info().Stringer("signal", s).Msg("stopping")
-				cancel()
+			case <-giveUp:
+				os.Exit(exitFailed)
 			case <-done:
 				return
 			}
 		}
-	}()
-	return ctx, func() {
+	})
+	return &interrupts{soft, hard, func() {
 		signal.Stop(signals)
-		cancel()
 		close(done)
-		<-ended
+		catching.Wait()
+		cancelSoft()
+		cancelHard()
+	}}
+}
+
+// result turns err into what the command returns: after a second signal, that.
+func (i *interrupts) result(err error) error {
+	if i.hard.Err() != nil {
+		return &Failure{exitFailed, "interrupted twice: connections were cut short", nil, ""}
 	}
+	return err
 }
 
 // readyLine is what --print-ready prints: the addresses that were really bound, in the order of their flags.

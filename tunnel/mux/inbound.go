@@ -152,6 +152,8 @@ func (s *Session) handleOpen(f frame) error {
 	switch {
 	case s.draining || s.out.closing:
 		return s.refuse(f.stream, CodeDraining)
+	case s.cfg.NoIncoming:
+		return s.refuse(f.stream, CodeNotAllowed)
 	case s.theirs >= s.cfg.MaxStreams:
 		return s.refuse(f.stream, CodeTooManyStreams)
 	}

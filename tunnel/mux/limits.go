@@ -63,6 +63,9 @@ type Config struct {
 	// Default DefaultMaxStreams (16,384).
 	MaxStreams int
 
+	// NoIncoming refuses every stream that the peer opens with CodeNotAllowed: for a side that calls no Accept.
+	NoIncoming bool
+
 	// Window is the receive window of each stream in bytes: what the peer may send before this side's user reads.
 	// Default DefaultWindow (256 KiB).
 	Window int

@@ -23,9 +23,11 @@ type Stream struct {
 	recv       recvHalf
 	send       sendHalf
 	turn       turn
-	creditDue  bool // in the session's list of streams that owe the peer credit
-	closed     bool // the user is done with it: it was closed, reset or refused, or never handed out
-	removed    bool // no longer in the session's table
+	creditDue  bool          // in the session's list of streams that owe the peer credit
+	closed     bool          // the user is done with it: it was closed, reset or refused, or never handed out
+	removed    bool          // no longer in the session's table
+	done       chan struct{} // made by Done, closed by end
+	ended      bool          // end was called
 }
 
 // openState is how far the opening of a stream has come.
@@ -73,6 +75,20 @@ func newStream(s *Session, id uint32, target Target, ours bool) *Stream {
 
 // Target says where the stream leads.
 func (st *Stream) Target() Target { return st.target }
+
+// Done is closed when the stream is cut short: reset by either side, refused, or lost with its session. A stream that ends
+// cleanly does not close it.
+func (st *Stream) Done() <-chan struct{} {
+	st.session.mu.Lock()
+	defer st.session.mu.Unlock()
+	if st.done == nil {
+		st.done = make(chan struct{})
+		if st.ended {
+			close(st.done)
+		}
+	}
+	return st.done
+}
 
 // ID returns the stream's id, which is unique in its session.
 func (st *Stream) ID() uint32 { return st.id }
@@ -192,6 +208,12 @@ func (st *Stream) cut(err error) {
 // end makes both halves dead of err and forgets the stream. What was received before stays readable, and a half that had
 // ended cleanly stays clean: what it brought is whole. Called with the session's mutex held.
 func (st *Stream) end(err error) {
+	if !st.ended {
+		st.ended = true
+		if st.done != nil {
+			close(st.done)
+		}
+	}
 	st.failSend(err)
 	if st.recv.err == nil && !st.recv.fin {
 		st.recv.err = err
