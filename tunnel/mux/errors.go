@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"syscall"
+	"time"
 )
 
 // Code says why a stream was refused or reset, or why a session ended. It is part of the format: values are never
@@ -73,6 +74,26 @@ var (
 	// ErrNoMoreStreams says that the session has used up its stream ids.
 	ErrNoMoreStreams = errors.New("the session has no stream ids left")
 )
+
+// errCutOff is what the goroutines of a link meet after another took its place.
+var errCutOff = errors.New("the carrier was replaced")
+
+// ErrSessionUnknown is the cause of death of a session that its server does not have any more, or does not let this client
+// have.
+var ErrSessionUnknown = errors.New("the remote no longer has the session")
+
+// AbandonedError is the cause of death of a session that was without a carrier for too long.
+type AbandonedError struct {
+	Window time.Duration
+	Err    error // what its last carrier ended of
+}
+
+func (e *AbandonedError) Error() string {
+	return fmt.Sprintf("no carrier for %v: %v", e.Window, e.Err)
+}
+
+// Unwrap returns what the last carrier ended of.
+func (e *AbandonedError) Unwrap() error { return e.Err }
 
 // OpenError says why a stream was not opened.
 type OpenError struct {

@@ -3,6 +3,7 @@ package mux
 import (
 	"encoding/binary"
 	"strings"
+	"time"
 	"unicode"
 )
 
@@ -30,7 +31,7 @@ const (
 
 const (
 	headerSize    = 8
-	helloSize     = 40
+	helloSize     = 40 + 16 + proofSize + 4
 	helloVersion  = 1
 	helloMagic    = "culvert"
 	openFixedSize = 3
@@ -138,9 +139,17 @@ type hello struct {
 	maxRecord       uint32 // largest record the sender accepts, bytes
 	firstCredit     uint32 // what each new stream may send to the sender before more credit, bytes
 	maxStreams      uint32 // most streams the sender lets the receiver have open
-	sendPosition    uint64 // where the sender's sequence goes on
-	receivePosition uint64 // how far the sender has received
+	sendPosition    uint64 // how far the sender's sequence has come
+	receivePosition uint64 // how far the sender has received: there the receiver goes on
+	id              sessionID
+	proof           [proofSize]byte // that the sender is an end of the session, when it is resumed
+	window          time.Duration   // how long the server keeps the session without a carrier, whole seconds
 }
+
+// sessionID names a session that can be resumed. It is no secret. All zero means none.
+type sessionID [16]byte
+
+const proofSize = 32
 
 func appendHello(b []byte, h hello) []byte {
 	b = appendHeader(b, kindHello, 0, helloSize)
@@ -150,24 +159,27 @@ func appendHello(b []byte, h hello) []byte {
 	b = binary.BigEndian.AppendUint32(b, h.firstCredit)
 	b = binary.BigEndian.AppendUint32(b, h.maxStreams)
 	b = binary.BigEndian.AppendUint64(b, h.sendPosition)
-	return binary.BigEndian.AppendUint64(b, h.receivePosition)
+	b = binary.BigEndian.AppendUint64(b, h.receivePosition)
+	b = append(b, h.id[:]...)
+	b = append(b, h.proof[:]...)
+	return binary.BigEndian.AppendUint32(b, uint32(h.window/time.Second))
 }
 
 // parseHello reads a carrier's first record. What is no hello at all gives ErrNotCulvert; a hello that can't be worked
-// with, a *ProtocolError. Bytes and frames after the known part are left to the caller or ignored, for later versions.
-func parseHello(record []byte, want role) (h hello, rest []byte, err error) {
+// with, a *ProtocolError. Bytes after the known part of the payload are ignored, for later versions.
+func parseHello(record []byte, want role) (h hello, err error) {
 	f, rest, err := parseFrame(record)
 	if err != nil || f.kind != kindHello || f.stream != 0 || len(f.payload) < helloSize ||
 		string(f.payload[:len(helloMagic)]) != helloMagic {
-		return hello{}, nil, ErrNotCulvert
+		return hello{}, ErrNotCulvert
 	}
 	p := f.payload[len(helloMagic):]
 	if p[0] != helloVersion {
-		return hello{}, nil, protocolErrorf("session protocol version %d, want %d", p[0], helloVersion)
+		return hello{}, protocolErrorf("session protocol version %d, want %d", p[0], helloVersion)
 	}
 	h.role = role(p[1])
 	if h.role != want {
-		return hello{}, nil, ErrNotCulvert
+		return hello{}, ErrNotCulvert
 	}
 	p = p[5:]
 	h.maxRecord = binary.BigEndian.Uint32(p)
@@ -175,10 +187,17 @@ func parseHello(record []byte, want role) (h hello, rest []byte, err error) {
 	h.maxStreams = binary.BigEndian.Uint32(p[8:])
 	h.sendPosition = binary.BigEndian.Uint64(p[12:])
 	h.receivePosition = binary.BigEndian.Uint64(p[20:])
-	if h.maxRecord < minRecordSize {
-		return hello{}, nil, protocolErrorf("largest record of %d bytes, at least %d needed", h.maxRecord, minRecordSize)
+	p = p[28:]
+	p = p[copy(h.id[:], p):]
+	p = p[copy(h.proof[:], p):]
+	h.window = time.Duration(binary.BigEndian.Uint32(p)) * time.Second
+	switch {
+	case h.maxRecord < minRecordSize:
+		return hello{}, protocolErrorf("largest record of %d bytes, at least %d needed", h.maxRecord, minRecordSize)
+	case len(rest) > 0:
+		return hello{}, protocolErrorf("%d bytes after the hello", len(rest))
 	}
-	return h, rest, nil
+	return h, nil
 }
 
 // StreamKind says what a stream's target is.

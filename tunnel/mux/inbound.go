@@ -1,58 +1,32 @@
 package mux
 
 import (
-	"errors"
 	"time"
 )
 
 // inbox is the receiving side's state of a session, guarded by its mutex.
 type inbox struct {
-	position  uint64    // sequenced bytes received
-	acked     uint64    // the position last acknowledged to the peer
-	last      time.Time // when a record last came: any record is a sign of life
-	pongToken uint64    // of the newest pong
-	roundTrip time.Duration
-	ackTimer  *time.Timer
-	ackDue    bool
-}
-
-// readLoop files records until the carrier or the session ends. It never waits for a stream or the writer.
-func (s *Session) readLoop() {
-	for {
-		record, err := s.carrier.ReadRecord()
-		if err == nil {
-			err = s.handleRecord(record)
-		}
-		if err != nil {
-			s.endOnInput(err)
-			return
-		}
-	}
-}
-
-// endOnInput ends the session on what the reader met. A peer that broke the rules is told so.
-func (s *Session) endOnInput(err error) {
-	var protocolErr *ProtocolError
-	if errors.As(err, &protocolErr) {
-		s.mu.Lock()
-		s.sayFarewell(err, CodeProtocol, protocolErr.What)
-		s.mu.Unlock()
-		timer := time.NewTimer(closeTimeout)
-		defer timer.Stop()
-		select {
-		case <-s.done: // the writer has sent it
-		case <-timer.C:
-		}
-	}
-	s.fail(err)
+	position     uint64        // sequenced bytes received
+	acked        uint64        // the position last acknowledged to the peer
+	last         time.Time     // when a record last came: any record is a sign of life
+	pongToken    uint64        // of the newest pong
+	roundTrip    time.Duration // of the last ping
+	smoothedTrip time.Duration // of pings and acknowledgements
+	leastTrip    time.Duration
+	ackTimer     *time.Timer
+	ackDue       bool
 }
 
 // handleRecord files all frames of a record.
-func (s *Session) handleRecord(record []byte) error {
+func (l *link) handleRecord(record []byte) error {
+	s := l.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.err != nil {
+	switch {
+	case s.err != nil:
 		return s.err
+	case s.link != l:
+		return errCutOff
 	}
 	if len(record) > MaxRecordSize {
 		return protocolErrorf("record of %d bytes, at most %d allowed", len(record), MaxRecordSize)
@@ -124,6 +98,15 @@ func (s *Session) handleAck(position uint64) error {
 		return protocolErrorf("ack of %d, between %d and %d possible", position, s.out.acked, s.out.position)
 	}
 	s.out.acked = position
+	if sent := s.out.retained.acknowledge(position); !sent.IsZero() {
+		s.measured(time.Since(sent))
+	}
+	s.out.owedSince = time.Time{}
+	if position < s.out.position {
+		s.out.owedSince = s.in.last // it has just shown life
+	}
+	s.out.resend = max(s.out.resend, position)
+	s.out.wake.Broadcast() // there may be room to retain more
 	return nil
 }
 
@@ -133,6 +116,7 @@ func (s *Session) handlePong(token uint64) error {
 	}
 	if token == s.out.pingToken {
 		s.in.roundTrip = max(time.Since(s.out.pingSent), 1)
+		s.measured(s.in.roundTrip)
 	}
 	s.in.pongToken = token
 	s.changed.Broadcast()

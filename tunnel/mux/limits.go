@@ -41,6 +41,12 @@ const (
 	// of them than it reads is attacking, and the session ends.
 	maxAnswers = 64 << 10
 
+	// minWindow is the least time for which a client keeps a session without a carrier, whatever the server says.
+	minWindow = time.Second
+
+	// minRetained is what a session may retain whatever the budgets say, so that none comes to a stop.
+	minRetained = 256 << 10
+
 	// closeTimeout bounds how long Close waits for the farewell to be written.
 	closeTimeout = time.Second
 )
@@ -52,7 +58,10 @@ const (
 	DefaultSendBuffer   = 64 << 10
 	DefaultMaxBuffered  = 256 << 20
 	DefaultKeepalive    = 20 * time.Second
-	DefaultPingTimeout  = 15 * time.Second
+	DefaultPatience     = 3 * time.Second
+	DefaultMaxRetained  = 16 << 20
+	DefaultResumeWindow = 2 * time.Minute
+	DefaultMaxAway      = 256
 	DefaultHelloTimeout = 10 * time.Second
 )
 
@@ -82,9 +91,15 @@ type Config struct {
 	// Default DefaultKeepalive (20 s); negative means never.
 	Keepalive time.Duration
 
-	// PingTimeout is how long after a ping nothing at all may arrive before the session ends with ErrPeerSilent.
-	// Default DefaultPingTimeout (15 s).
-	PingTimeout time.Duration
+	// Patience is how long a peer that has something to acknowledge or to answer may show no sign of life before its
+	// carrier is given up; four round trips, if that is longer. Default DefaultPatience (3 s).
+	Patience time.Duration
+
+	// MaxRetained bounds the memory for what was sent and not acknowledged, in bytes. It bounds the throughput too, to
+	// MaxRetained a round trip. Retention, when set, is a further bound for all sessions that share it. Default
+	// DefaultMaxRetained (16 MiB).
+	MaxRetained int
+	Retention   *Budget
 
 	// HelloTimeout bounds the exchange of hellos. Default DefaultHelloTimeout (10 s).
 	HelloTimeout time.Duration
@@ -96,7 +111,8 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.SendBuffer, DefaultSendBuffer)
 	setDefault(&c.MaxBuffered, DefaultMaxBuffered)
 	setDefault(&c.Keepalive, DefaultKeepalive)
-	setDefault(&c.PingTimeout, DefaultPingTimeout)
+	setDefault(&c.Patience, DefaultPatience)
+	setDefault(&c.MaxRetained, DefaultMaxRetained)
 	setDefault(&c.HelloTimeout, DefaultHelloTimeout)
 	return c
 }

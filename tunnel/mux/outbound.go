@@ -1,32 +1,35 @@
 package mux
 
 import (
-	"encoding/binary"
 	"sync"
 	"time"
 )
 
 // outbox is the sending side's state of a session, guarded by its mutex.
 type outbox struct {
-	wake     sync.Cond // something to send, or the session died
+	wake     sync.Cond // something to send, or the session or its link ended
 	control  []controlFrame
 	answers  int       // frames in control that answer for streams which the peer opened
 	pongDue  bool      // only the newest ping is answered, as RFC 6455, section 5.5.3 allows
 	pong     uint64    // its token
+	pingDue  bool      // a ping with pingToken is to be sent
 	credit   []*Stream // streams that owe the peer credit
 	position uint64    // sequenced bytes put into records
 	acked    uint64    // sequenced bytes that the peer has acknowledged
-	closing  bool      // a close frame is queued; nothing follows it
-	cause    error     // what the session dies of once the close frame is written
+	resend   uint64    // where sending goes on after a resumption: at position, unless retained bytes are sent again
+	resent   uint64    // bytes sent again so far
+	retained retained
+	closing  bool   // the close frame is due; nothing follows it
+	farewell []byte // its payload
+	cause    error  // what the session dies of once the close frame is written
 
+	owedSince time.Time // since when not all that was sent is acknowledged; zero when it is
 	last      time.Time // when a record was last sent
 	pingToken uint64    // of the newest ping
 	pingSent  time.Time // when it was queued
-	probed    time.Time // when the first ping since the last sign of life was queued
-	keepalive *time.Timer
 }
 
-// controlFrame is a frame that goes before all stream data.
+// controlFrame is a sequenced frame that goes before all stream data.
 type controlFrame struct {
 	kind    kind
 	stream  uint32
@@ -50,11 +53,11 @@ func (s *Session) isAnswer(k kind, stream uint32) bool {
 	return k != kindOpen && stream != 0 && !s.isOwn(stream)
 }
 
-// sayFarewell queues the close frame, after which the session dies of cause. Called with the mutex held.
+// sayFarewell has the close frame sent, after which the session dies of cause. Called with the mutex held.
 func (s *Session) sayFarewell(cause error, code Code, text string) {
-	s.control(kindClose, 0, codePayload(code, text))
 	if !s.out.closing {
-		s.out.closing, s.out.cause = true, cause
+		s.out.closing, s.out.cause, s.out.farewell = true, cause, codePayload(code, text)
+		s.out.wake.Broadcast()
 	}
 }
 
@@ -75,79 +78,112 @@ func (s *Session) wakeSender(st *Stream) {
 	}
 }
 
-// writeLoop packs and writes records until the session ends.
-func (s *Session) writeLoop() {
-	room := int(min(maxRecord, s.peer.maxRecord))
-	record := make([]byte, 0, room)
-	for {
-		var last bool
-		record, last = s.nextRecord(record[:0], room)
-		if len(record) == 0 {
-			return
-		}
-		err := s.carrier.WriteRecord(record)
-		if err != nil || last {
-			s.fail(err)
-			return
-		}
+// room is the size of the largest record that both sides take.
+func (s *Session) room() int { return int(min(maxRecord, s.peer.maxRecord)) }
+
+// pack makes the next record, nil when there is nothing to send. Frames that are not sequenced stand first, so that those
+// that are stand together: frames of the session and answers, then credit, then stream data. After a resumption, what the
+// peer lacks goes before all that is new. Called with the mutex held.
+func (s *Session) pack() (held *segment, record []byte, last bool) {
+	if s.idle() {
+		return nil, nil, false
+	}
+	g := newSegment()
+	b := s.packUnsequenced(g.buf[:0])
+	if len(b) == 0 && s.out.resend < s.out.position {
+		g.free()
+		held, record = s.out.retained.at(s.out.resend)
+		held.sent = time.Time{} // its acknowledgement would tell nothing of the round trip
+		s.out.resend += uint64(len(record))
+		s.out.resent += uint64(len(record))
+		return held, record, false
+	}
+	g.start = len(b)
+	if s.out.resend == s.out.position {
+		b = s.packSequenced(b, s.room())
+	}
+	g.end = len(b)
+	if s.out.closing && len(s.out.control) == 0 && s.out.resend == s.out.position && len(b)+headerSize+len(s.out.farewell) <= s.room() {
+		b = appendFrame(b, kindClose, 0, s.out.farewell)
+		last = true
+	}
+	if len(b) == 0 {
+		g.free()
+		return nil, nil, false
+	}
+	g.n = len(b)
+	s.keep(g)
+	return g, g.buf[:g.n], last
+}
+
+// idle says, cheaply, that there is nothing to send. It may be wrong when it says that there is something.
+func (s *Session) idle() bool {
+	o := &s.out
+	return len(o.control) == 0 && len(o.credit) == 0 && !o.pongDue && !o.pingDue && !s.in.ackDue && !o.closing &&
+		o.resend == o.position && s.sched.empty()
+}
+
+// keep counts the sequenced part of a record, and retains it where the session can be resumed.
+func (s *Session) keep(g *segment) {
+	g.position = s.out.position
+	g.sent = time.Now()
+	if g.sequenced() > 0 && s.out.acked == s.out.position {
+		s.out.owedSince = g.sent
+	}
+	s.out.position += uint64(g.sequenced())
+	s.out.resend = s.out.position
+	if s.resumption != nil {
+		s.out.retained.keep(g, s.room())
 	}
 }
 
-// nextRecord waits until something is to be sent and packs it. An empty record means that the session is dead. The last
-// one carries the close frame.
-func (s *Session) nextRecord(b []byte, room int) (record []byte, last bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for s.err == nil {
-		b, last = s.pack(b, room)
-		if len(b) > 0 {
-			s.out.last = time.Now()
-			return b, last
-		}
-		s.out.wake.Wait()
-	}
-	return b[:0], false
-}
-
-// pack fills a record: frames of the session and answers first, then credit, then stream data, and an ack where one is
-// due or may ride along. Called with the mutex held.
-func (s *Session) pack(b []byte, room int) (record []byte, last bool) {
-	room -= ackSize // kept for the ack
-	b = s.packControl(b, room)
-	if s.out.closing {
-		return b, len(s.out.control) == 0
-	}
-	b = s.packCredit(b, room)
-	b = s.packStreams(b, room)
-	if s.in.ackDue || (len(b) > 0 && s.in.position != s.in.acked) {
-		b = appendUint64Frame(b, kindAck, 0, s.in.position)
-		s.in.acked = s.in.position
-		s.in.ackDue = false
-	}
-	return b, false
-}
-
-// ackSize and creditSize are the lengths of whole frames.
-const (
-	ackSize    = headerSize + 8
-	creditSize = headerSize + 8
-)
-
-func (s *Session) packControl(b []byte, room int) []byte {
+// packUnsequenced appends what has a meaning on this carrier only.
+func (s *Session) packUnsequenced(b []byte) []byte {
 	if s.out.pongDue {
 		b = appendUint64Frame(b, kindPong, 0, s.out.pong)
 		s.out.pongDue = false
 	}
+	if s.out.pingDue {
+		b = appendUint64Frame(b, kindPing, 0, s.out.pingToken)
+		s.out.pingDue = false
+	}
+	if s.in.position != s.in.acked { // where there is something to send, an ack rides along
+		b = appendUint64Frame(b, kindAck, 0, s.in.position)
+		s.in.acked = s.in.position
+		s.in.ackDue = false
+	}
+	return b
+}
+
+func (s *Session) packSequenced(b []byte, room int) []byte {
+	b = s.packControl(b, room)
+	if s.out.closing {
+		return b
+	}
+	b = s.packCredit(b, room)
+	if s.mayRetainMore() {
+		b = s.packStreams(b, room)
+	}
+	return b
+}
+
+// mayRetainMore says whether stream data may be sent: all of it has to be retained until it is acknowledged. The small
+// frames of the session are always sent; the peer's answers and this side's streams bound them.
+func (s *Session) mayRetainMore() bool {
+	r := &s.out.retained
+	return r.mem < minRetained || (r.mem < s.cfg.MaxRetained && !r.budget.exceeded())
+}
+
+// creditSize is the length of a whole frame.
+const creditSize = headerSize + 8
+
+func (s *Session) packControl(b []byte, room int) []byte {
 	for len(s.out.control) > 0 {
 		f := s.out.control[0]
 		if len(b)+headerSize+len(f.payload) > room {
 			break
 		}
-		start := len(b)
 		b = appendFrame(b, f.kind, f.stream, f.payload)
-		if f.kind&sequencedBit != 0 {
-			s.out.position += uint64(len(b) - start)
-		}
 		if s.isAnswer(f.kind, f.stream) {
 			s.out.answers--
 		}
@@ -158,7 +194,6 @@ func (s *Session) packControl(b []byte, room int) []byte {
 }
 
 func (s *Session) packCredit(b []byte, room int) []byte {
-	start := len(b)
 	for len(s.out.credit) > 0 && len(b)+creditSize <= room {
 		st := s.out.credit[0]
 		s.out.credit[0] = nil
@@ -168,12 +203,10 @@ func (s *Session) packCredit(b []byte, room int) []byte {
 			b = appendUint64Frame(b, kindCredit, st.id, st.recv.limit)
 		}
 	}
-	s.out.position += uint64(len(b) - start)
 	return b
 }
 
 func (s *Session) packStreams(b []byte, room int) []byte {
-	start := len(b)
 	for room-len(b) >= headerSize+minFill {
 		st := s.sched.next()
 		if st == nil {
@@ -181,67 +214,5 @@ func (s *Session) packStreams(b []byte, room int) []byte {
 		}
 		b = st.appendFrames(b, room-len(b))
 	}
-	s.out.position += uint64(len(b) - start)
 	return b
-}
-
-// sendPing queues a ping. Called with the mutex held.
-func (s *Session) sendPing() {
-	s.out.pingToken++
-	s.out.pingSent = time.Now()
-	if !s.out.probed.After(s.in.last) {
-		s.out.probed = s.out.pingSent
-	}
-	s.control(kindPing, 0, binary.BigEndian.AppendUint64(nil, s.out.pingToken))
-}
-
-// startKeepalive has tick called as long as the session lives. Called with the mutex held.
-func (s *Session) startKeepalive() {
-	if s.cfg.Keepalive > 0 {
-		s.out.keepalive = time.AfterFunc(s.cfg.Keepalive, s.tick)
-	}
-}
-
-// tick sends a ping when the carrier was idle in a direction, and ends the session when nothing at all came since an
-// unanswered one.
-func (s *Session) tick() {
-	s.mu.Lock()
-	if s.err != nil {
-		s.mu.Unlock()
-		return
-	}
-	now := time.Now()
-	next := min(s.cfg.Keepalive, s.cfg.PingTimeout)
-	silent := false
-	idleSince := s.in.last
-	if s.out.last.Before(idleSince) {
-		idleSince = s.out.last
-	}
-	switch {
-	case s.out.probed.After(s.in.last): // any record would have been an answer
-		left := s.cfg.PingTimeout - now.Sub(s.out.probed)
-		silent = left <= 0
-		next = min(next, left) // an answer may come, and be followed by an idle time, long before the timeout
-	case now.Sub(idleSince) >= s.cfg.Keepalive:
-		s.sendPing()
-	default:
-		next = s.cfg.Keepalive - now.Sub(idleSince)
-	}
-	if !silent {
-		s.out.keepalive.Reset(next)
-	}
-	s.mu.Unlock()
-	if silent {
-		s.fail(ErrPeerSilent)
-	}
-}
-
-// stopTimers is called with the mutex held once the session is dead.
-func (s *Session) stopTimers() {
-	if s.out.keepalive != nil {
-		s.out.keepalive.Stop()
-	}
-	if s.in.ackTimer != nil {
-		s.in.ackTimer.Stop()
-	}
 }

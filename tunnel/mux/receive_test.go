@@ -47,14 +47,14 @@ func TestCreditIsExact(t *testing.T) {
 func TestCreditOnce(t *testing.T) {
 	const window = 16 << 10
 	synctest.Test(t, func(t *testing.T) {
-		s := makeSession(nil, Config{Window: window}, false)
+		s := makeSession(Config{Window: window}, false)
 		s.peer = rawHello
 		st := newStream(s, 1, Target{}, false)
 		for range 10 {
 			st.recv.queue.write(make([]byte, window))
 			io.ReadFull(st, make([]byte, window))
 		}
-		record, _ := s.pack(make([]byte, 0, maxRecord), maxRecord)
+		_, record, _ := s.pack()
 		if want := wire(kindCredit, 1, u64(11*window)); !bytes.Equal(record, want) {
 			t.Errorf("record %x, want %x", record, want)
 		}

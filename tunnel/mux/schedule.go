@@ -64,6 +64,9 @@ func (d *scheduler) remove(st *Stream) {
 	}
 }
 
+// empty says that no stream is scheduled. One that is scheduled may still have nothing to send.
+func (d *scheduler) empty() bool { return d.fresh.head == nil && d.backlog.head == nil }
+
 // streamList is a doubly linked list through the streams' turns. A stream is in one list at most.
 type streamList struct{ head, tail *Stream }
 

@@ -12,7 +12,7 @@ type desk struct {
 }
 
 func newDesk(t *testing.T) *desk {
-	s := makeSession(nil, Config{}, false)
+	s := makeSession(Config{}, false)
 	s.peer = hello{maxRecord: MaxRecordSize, firstCredit: 1 << 30}
 	return &desk{t, s}
 }
@@ -38,7 +38,7 @@ func (d *desk) write(st *Stream, n int) {
 // record packs the next record and returns its frames.
 func (d *desk) record() []frame {
 	d.t.Helper()
-	b, _ := d.s.pack(make([]byte, 0, maxRecord), maxRecord)
+	_, b, _ := d.s.pack()
 	var frames []frame
 	for len(b) > 0 {
 		f, rest, err := parseFrame(b)
@@ -217,14 +217,14 @@ func TestControlGoesFirst(t *testing.T) {
 	for _, f := range d.record() {
 		kinds = append(kinds, f.kind)
 	}
-	want := []kind{kindPong, kindDraining, kindCredit, kindData, kindAck}
+	want := []kind{kindPong, kindAck, kindDraining, kindCredit, kindData}
 	if !slices.Equal(kinds, want) {
 		t.Fatalf("kinds %x, want %x", kinds, want)
 	}
 }
 
 func BenchmarkScheduler(b *testing.B) {
-	s := makeSession(nil, Config{}, false)
+	s := makeSession(Config{}, false)
 	s.peer = hello{maxRecord: MaxRecordSize, firstCredit: 1 << 30}
 	for i := range 1000 {
 		st := newStream(s, uint32(2*i+2), Target{}, true)

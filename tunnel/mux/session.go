@@ -20,17 +20,29 @@ type Carrier interface {
 	Close() error
 }
 
-// Session is many streams over one carrier. All methods may be called concurrently.
+// Session is many streams over one carrier at a time. All methods may be called concurrently.
+//
+// A session whose carriers can export secrets (see Exporter) outlives its carrier: when that ends, the session waits for the
+// next one, which the client brings with Resume, and no stream notices.
 type Session struct {
-	cfg     Config
-	carrier Carrier
-	client  bool
-	peer    hello // the peer's limits; fixed once the session stands
+	cfg    Config
+	client bool
+	peer   hello // the peer's limits; fixed once the session stands
+	host   *Host // of a server's session that can be resumed
 
-	done  chan struct{} // closed when the session is dead
-	loops sync.WaitGroup
+	done     chan struct{} // closed when the session is dead
+	loops    sync.WaitGroup
+	resuming sync.Mutex // held while a carrier is exchanged
 
 	mu sync.Mutex // guards all below and the state of every stream
+
+	link       *link       // nil while the session is without a carrier
+	resumption *resumption // nil when the session ends with its carrier
+	awaySince  time.Time   // when the last carrier was lost
+	lossCause  error       // what it ended of
+	awayTimer  *time.Timer // ends a session that stays away
+	watcher    *time.Timer // calls look
+	lookAt     time.Time
 
 	streams   map[uint32]*Stream
 	leftovers map[*Stream]struct{} // streams that have ended with data which their users may still read
@@ -39,7 +51,7 @@ type Session struct {
 	nextID    uint32               // id of the next stream that this side opens
 	lastTheir uint32               // highest id that the peer has opened
 	incoming  []*Stream
-	changed   sync.Cond // incoming or streams changed, or the session died
+	changed   sync.Cond // incoming, streams or link changed, or the session died
 	draining  bool      // this side takes no new streams
 	peerDrain bool      // the peer takes none
 	buffered  int       // bytes of memory that received and unread data holds
@@ -53,36 +65,73 @@ type Session struct {
 // NewClient starts a session as the side that speaks first. It returns when the peer has answered the hello. The session
 // owns the carrier from here on, also when NewClient fails.
 func NewClient(ctx context.Context, carrier Carrier, cfg Config) (*Session, error) {
-	return newSession(ctx, carrier, cfg, true)
-}
-
-// NewServer starts a session as the side that speaks second. It returns when the peer's hello has come. The session owns
-// the carrier from here on, also when NewServer fails.
-func NewServer(ctx context.Context, carrier Carrier, cfg Config) (*Session, error) {
-	return newSession(ctx, carrier, cfg, false)
-}
-
-func newSession(ctx context.Context, carrier Carrier, cfg Config, client bool) (*Session, error) {
-	s := makeSession(carrier, cfg, client)
-	if err := s.exchangeHellos(ctx); err != nil {
-		carrier.Close()
+	s := makeSession(cfg, true)
+	err := exchange(ctx, carrier, s.cfg.HelloTimeout, func() error {
+		if err := carrier.WriteRecord(appendHello(nil, s.hello())); err != nil {
+			return err
+		}
+		answer, err := readHello(carrier, roleServer)
+		if err != nil {
+			return err
+		}
+		return s.begin(carrier, answer)
+	})
+	if err != nil {
 		return nil, err
 	}
-	s.mu.Lock()
-	s.in.last = time.Now()
-	s.out.last = s.in.last
-	s.startKeepalive()
-	s.mu.Unlock()
-	s.loops.Go(s.readLoop)
-	s.loops.Go(s.writeLoop)
 	return s, nil
 }
 
+// NewServer starts a session as the side that speaks second. It returns when the peer's hello has come. The session owns
+// the carrier from here on, also when NewServer fails. It ends with its carrier; a Host makes sessions that don't.
+func NewServer(ctx context.Context, carrier Carrier, cfg Config) (*Session, error) {
+	s := makeSession(cfg, false)
+	err := exchange(ctx, carrier, s.cfg.HelloTimeout, func() error {
+		offer, err := readHello(carrier, roleClient)
+		if err != nil {
+			return err
+		}
+		return s.answer(carrier, offer)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// answer sends the server's hello for a new session and starts it.
+func (s *Session) answer(carrier Carrier, offer hello) error {
+	mine := s.hello()
+	if s.resumption != nil {
+		mine.id, mine.window = s.resumption.id, s.resumption.window
+	}
+	if err := carrier.WriteRecord(appendHello(nil, mine)); err != nil {
+		return err
+	}
+	return s.begin(carrier, offer)
+}
+
+// begin starts a new session once both hellos are exchanged.
+func (s *Session) begin(carrier Carrier, theirs hello) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.peer = theirs
+	if s.client {
+		if theirs.sendPosition != 0 || theirs.receivePosition != 0 {
+			return protocolErrorf("hello of a new session at positions %d and %d", theirs.sendPosition, theirs.receivePosition)
+		}
+		if theirs.id != (sessionID{}) {
+			s.resumption, _ = newResumption(carrier, theirs.id, max(theirs.window, minWindow))
+		}
+	}
+	s.attach(carrier, 0)
+	return nil
+}
+
 // makeSession makes a session that does not run yet.
-func makeSession(carrier Carrier, cfg Config, client bool) *Session {
+func makeSession(cfg Config, client bool) *Session {
 	s := &Session{
 		cfg:       cfg.withDefaults(),
-		carrier:   carrier,
 		client:    client,
 		done:      make(chan struct{}),
 		streams:   make(map[uint32]*Stream),
@@ -94,66 +143,49 @@ func makeSession(carrier Carrier, cfg Config, client bool) *Session {
 	}
 	s.changed.L = &s.mu
 	s.out.wake.L = &s.mu
+	s.out.retained.budget = s.cfg.Retention
 	return s
 }
 
-// exchangeHellos sends this side's hello and reads the peer's, the client's first.
-func (s *Session) exchangeHellos(ctx context.Context) error {
-	limited, cancel := context.WithTimeout(ctx, s.cfg.HelloTimeout)
-	defer cancel()
-	stop := context.AfterFunc(limited, func() { s.carrier.Close() })
-	err := s.sayHello()
-	switch {
-	case stop(): // in time
-		return err
-	case ctx.Err() != nil:
-		return context.Cause(ctx)
-	default:
-		return ErrNotCulvert
+// hello returns this side's hello, without what only a resumption needs.
+func (s *Session) hello() hello {
+	h := hello{
+		role:        roleServer,
+		maxRecord:   MaxRecordSize,
+		firstCredit: uint32(s.cfg.Window),
+		maxStreams:  uint32(s.cfg.MaxStreams),
 	}
+	if s.client {
+		h.role = roleClient
+	}
+	return h
 }
 
-// sayHello takes the steps of exchangeHellos, which bounds them.
-func (s *Session) sayHello() error {
-	mine, want := roleServer, roleClient
-	if s.client {
-		mine, want = roleClient, roleServer
+func readHello(carrier Carrier, want role) (hello, error) {
+	record, err := carrier.ReadRecord()
+	if err != nil {
+		return hello{}, err
 	}
-	send := func() error {
-		return s.carrier.WriteRecord(appendHello(nil, hello{
-			role:        mine,
-			maxRecord:   MaxRecordSize,
-			firstCredit: uint32(s.cfg.Window),
-			maxStreams:  uint32(s.cfg.MaxStreams),
-		}))
+	return parseHello(record, want)
+}
+
+// exchange bounds the exchange of hellos. When it fails, the carrier is closed.
+func exchange(ctx context.Context, carrier Carrier, timeout time.Duration, steps func() error) error {
+	limited, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	stop := context.AfterFunc(limited, func() { carrier.Close() })
+	err := steps()
+	switch {
+	case stop(): // in time
+	case ctx.Err() != nil:
+		err = context.Cause(ctx)
+	default:
+		err = ErrNotCulvert
 	}
-	receive := func() error {
-		record, err := s.carrier.ReadRecord()
-		if err != nil {
-			return err
-		}
-		var rest []byte
-		if s.peer, rest, err = parseHello(record, want); err != nil {
-			return err
-		}
-		if len(rest) > 0 {
-			return protocolErrorf("%d bytes after the hello", len(rest))
-		}
-		if s.peer.sendPosition != 0 || s.peer.receivePosition != 0 {
-			return protocolErrorf("hello of a new session at positions %d and %d", s.peer.sendPosition, s.peer.receivePosition)
-		}
-		return nil
+	if err != nil {
+		carrier.Close()
 	}
-	steps := []func() error{send, receive}
-	if !s.client {
-		steps = []func() error{receive, send}
-	}
-	for _, step := range steps {
-		if err := step(); err != nil {
-			return err
-		}
-	}
-	return nil
+	return err
 }
 
 // Open opens a stream and waits for the peer's answer. A refusal is an *OpenError.
@@ -276,10 +308,15 @@ func (s *Session) CloseWith(code Code, text string) error {
 	s.mu.Lock()
 	if s.err == nil && !s.out.closing {
 		s.sayFarewell(ErrSessionClosed, code, text)
-		timer := time.AfterFunc(closeTimeout, func() { s.fail(ErrSessionClosed) })
+		wait := closeTimeout
+		if s.link == nil {
+			wait = 0 // there is nobody to tell
+		}
+		timer := time.AfterFunc(wait, func() { s.fail(ErrSessionClosed) })
 		defer timer.Stop()
 	}
 	s.mu.Unlock()
+	<-s.done
 	s.loops.Wait()
 	return nil
 }
@@ -309,6 +346,9 @@ type Stats struct {
 	Sent         uint64        // sequenced bytes put into records
 	Acknowledged uint64        // sequenced bytes that the peer has acknowledged
 	Received     uint64        // sequenced bytes received
+	Resent       uint64        // bytes sent again after resumptions
+	Retained     int           // bytes of memory held by what is sent and not acknowledged
+	Away         bool          // without a carrier
 	RoundTrip    time.Duration // of the last ping, 0 before the first
 }
 
@@ -322,6 +362,9 @@ func (s *Session) Stats() Stats {
 		Sent:         s.out.position,
 		Acknowledged: s.out.acked,
 		Received:     s.in.position,
+		Resent:       s.out.resent,
+		Retained:     s.out.retained.mem,
+		Away:         s.link == nil,
 		RoundTrip:    s.in.roundTrip,
 	}
 }
@@ -388,9 +431,13 @@ func (s *Session) fail(err error) {
 	s.incoming = nil
 	s.changed.Broadcast()
 	s.out.wake.Broadcast()
+	s.out.retained.release()
+	s.detach()
 	close(s.done)
 	s.mu.Unlock()
-	s.carrier.Close()
+	if s.host != nil {
+		s.host.forget(s)
+	}
 }
 
 // isOwn says whether this side opens streams with this id.

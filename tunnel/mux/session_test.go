@@ -186,7 +186,7 @@ func TestCloseTellsThePeer(t *testing.T) {
 func TestCarrierLost(t *testing.T) {
 	client, server := newPair(t, Config{}, Config{})
 	a, b := openPair(t, client, server)
-	client.carrier.Close()
+	client.link.carrier.Close()
 	for _, s := range []*Session{client, server} {
 		if err := s.Wait(); !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.ErrClosedPipe) {
 			t.Errorf("cause of death: %v", err)

@@ -1,0 +1,184 @@
+package mux
+
+import (
+	"errors"
+	"time"
+)
+
+// link is one carrier of a session, with the two goroutines that serve it. A session has one link at a time, or none
+// while it waits for the next. What a link meets after it was cut off counts for nothing.
+type link struct {
+	session *Session
+	carrier Carrier
+	ended   chan struct{} // closed when the link is cut off
+}
+
+// attach makes a carrier the session's, in place of an earlier one, and starts to send again at the peer's receive
+// position. Called with the mutex held, after the hellos.
+func (s *Session) attach(carrier Carrier, peerPosition uint64) {
+	s.detach()
+	l := &link{session: s, carrier: carrier, ended: make(chan struct{})}
+	s.link = l
+	s.out.retained.acknowledge(peerPosition)
+	s.out.acked = peerPosition
+	s.out.resend = peerPosition
+	s.in.acked = s.in.position // the hello has said it
+	s.in.ackDue = false
+	s.in.last = time.Now()
+	s.out.last = s.in.last
+	if s.in.pongToken < s.out.pingToken {
+		s.queuePing()
+	}
+	s.awaySince = time.Time{}
+	if s.awayTimer != nil {
+		s.awayTimer.Stop()
+		s.awayTimer = nil
+	}
+	s.watch()
+	s.loops.Go(l.readLoop)
+	s.loops.Go(l.writeLoop)
+	s.changed.Broadcast()
+}
+
+// detach cuts off the present link, if there is one. Called with the mutex held.
+func (s *Session) detach() {
+	l := s.link
+	if l == nil {
+		return
+	}
+	s.link = nil
+	close(l.ended)
+	s.out.wake.Broadcast()
+	s.loops.Go(func() { l.carrier.Close() }) // which may wait for the peer
+	s.changed.Broadcast()
+}
+
+// lose has the link end of err. A session that can be resumed waits for another carrier; any other dies.
+func (l *link) lose(err error) {
+	s := l.session
+	s.mu.Lock()
+	if s.link != l || s.err != nil {
+		s.mu.Unlock()
+		return
+	}
+	if s.resumption == nil || s.out.closing || !isLoss(err) {
+		s.mu.Unlock()
+		s.fail(err)
+		return
+	}
+	s.depart(err)
+	s.mu.Unlock()
+	if s.host != nil {
+		s.host.boundAway()
+	}
+}
+
+// depart takes the session's carrier away and has the session die when no other comes. Called with the mutex held.
+func (s *Session) depart(err error) {
+	s.detach()
+	s.stopWatch()
+	s.awaySince, s.lossCause = time.Now(), err
+	window := s.resumption.window
+	s.awayTimer = time.AfterFunc(window, func() { s.fail(&AbandonedError{Window: window, Err: err}) })
+}
+
+// isLoss tells an error of the carrier from what the peer said or did.
+func isLoss(err error) bool {
+	var protocolErr *ProtocolError
+	var closed *CloseError
+	return !errors.As(err, &protocolErr) && !errors.As(err, &closed)
+}
+
+// readLoop files records until the link or the session ends. It never waits for a stream or the writer.
+func (l *link) readLoop() {
+	for {
+		record, err := l.carrier.ReadRecord()
+		if err == nil {
+			err = l.handleRecord(record)
+		}
+		if err != nil {
+			l.endOnInput(err)
+			return
+		}
+	}
+}
+
+// endOnInput ends the link on what the reader met. A peer that broke the rules is told so.
+func (l *link) endOnInput(err error) {
+	s := l.session
+	var protocolErr *ProtocolError
+	if errors.As(err, &protocolErr) {
+		s.mu.Lock()
+		if s.link == l {
+			s.sayFarewell(err, CodeProtocol, protocolErr.What)
+		}
+		s.mu.Unlock()
+		timer := time.NewTimer(closeTimeout)
+		defer timer.Stop()
+		select {
+		case <-s.done: // the writer has sent it
+		case <-l.ended:
+		case <-timer.C:
+		}
+	}
+	l.lose(err)
+}
+
+// writeLoop packs and writes records until the link or the session ends.
+func (l *link) writeLoop() {
+	s := l.session
+	for {
+		held, record, last := l.nextRecord()
+		if held == nil {
+			return
+		}
+		err := l.carrier.WriteRecord(record)
+		s.mu.Lock()
+		held.busy = false
+		if !held.kept { // acknowledged by now, or nothing in it to keep
+			held.free()
+		}
+		s.mu.Unlock()
+		switch {
+		case err != nil:
+			l.lose(err)
+			return
+		case last:
+			s.fail(nil)
+			return
+		}
+	}
+}
+
+// nextRecord waits until something is to be sent. It returns a record and the segment that holds it, nil when the link or
+// the session has ended. The last record carries the close frame.
+func (l *link) nextRecord() (held *segment, record []byte, last bool) {
+	s := l.session
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.err == nil && s.link == l {
+		held, record, last = s.pack()
+		if held != nil {
+			held.busy = true
+			s.out.last = time.Now()
+			s.watch()
+			return held, record, last
+		}
+		s.out.wake.Wait()
+	}
+	return nil, nil, false
+}
+
+// Lost waits until the session is without a carrier, and returns what its last one ended of; or until the session is
+// dead, and returns a *SessionError.
+func (s *Session) Lost() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.link != nil && s.err == nil {
+		s.changed.Wait()
+	}
+	if s.err != nil {
+		return &SessionError{s.err}
+	}
+	return s.lossCause
+}

@@ -1,0 +1,152 @@
+package mux
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// segment is a buffer for one record, and what is kept of it until the peer has acknowledged it: the sequenced frames,
+// which stand together. Records with little in them are copied into one segment, so that a few bytes don't hold a whole
+// buffer.
+type segment struct {
+	buf        [maxRecord]byte
+	n          int       // bytes of the record
+	start, end int       // buf[start:end] is sequenced and not acknowledged
+	position   uint64    // of buf[start]
+	sent       time.Time // when the last of it was packed; zero once it was sent again
+	busy       bool      // the writer has handed a part of it to the carrier
+	kept       bool      // in the list of retained segments
+	next       *segment
+}
+
+// segments holds nothing between two uses but old bytes, which are overwritten before they are sent.
+var segments = sync.Pool{New: func() any { return new(segment) }}
+
+func newSegment() *segment {
+	g := segments.Get().(*segment)
+	g.n, g.start, g.end, g.position, g.sent, g.next = 0, 0, 0, 0, time.Time{}, nil
+	g.busy, g.kept = false, false
+	return g
+}
+
+// free gives the segment back. Nobody may hold a slice of it.
+func (g *segment) free() { segments.Put(g) }
+
+// sequenced returns the number of bytes kept.
+func (g *segment) sequenced() int { return g.end - g.start }
+
+// Budget bounds what all sessions of a process retain together, in bytes. Its methods may be called concurrently.
+type Budget struct {
+	limit int64
+	used  atomic.Int64
+}
+
+// NewBudget makes a budget of limit bytes.
+func NewBudget(limit int64) *Budget { return &Budget{limit: limit} }
+
+func (b *Budget) add(n int) {
+	if b != nil {
+		b.used.Add(int64(n))
+	}
+}
+
+func (b *Budget) exceeded() bool { return b != nil && b.used.Load() >= b.limit }
+
+// retained is what was sent and not acknowledged, in order. It is guarded by the session's mutex.
+type retained struct {
+	head, tail *segment
+	bytes      int // sequenced bytes
+	mem        int // bytes of the buffers that hold them
+	budget     *Budget
+}
+
+// mergeBelow is the number of sequenced bytes below which a record is copied rather than kept in its own buffer.
+const mergeBelow = maxRecord / 4
+
+// keep takes the sequenced part of a record that was just packed. A record of some size is kept as it is; its buffer then
+// belongs to the list, also while the writer has it.
+func (r *retained) keep(g *segment, room int) {
+	n := g.sequenced()
+	if n == 0 {
+		return
+	}
+	if n >= mergeBelow {
+		r.push(g)
+		return
+	}
+	t := r.tail
+	if t == nil || t.end+n > room || t == g {
+		t = newSegment()
+		t.position = g.position
+		r.push(t)
+	}
+	copy(t.buf[t.end:], g.buf[g.start:g.end])
+	t.end += n
+	t.sent = g.sent
+	r.bytes += n
+}
+
+func (r *retained) push(g *segment) {
+	g.kept = true
+	if r.tail == nil {
+		r.head = g
+	} else {
+		r.tail.next = g
+	}
+	r.tail = g
+	r.bytes += g.sequenced()
+	r.mem += maxRecord
+	r.budget.add(maxRecord)
+}
+
+// acknowledge drops what lies before position, and returns when the last of it that was sent only once was sent; zero
+// when there is none.
+func (r *retained) acknowledge(position uint64) (sent time.Time) {
+	for g := r.head; g != nil; g = r.head {
+		if end := g.position + uint64(g.sequenced()); end > position {
+			if position > g.position {
+				n := int(position - g.position)
+				g.start += n
+				g.position = position
+				r.bytes -= n
+			}
+			break
+		}
+		sent = g.sent
+		r.pop()
+	}
+	return sent
+}
+
+func (r *retained) pop() {
+	g := r.head
+	r.head = g.next
+	if r.head == nil {
+		r.tail = nil
+	}
+	r.bytes -= g.sequenced()
+	r.mem -= maxRecord
+	r.budget.add(-maxRecord)
+	g.next, g.kept = nil, false
+	if !g.busy { // else the writer frees it
+		g.free()
+	}
+}
+
+// at returns the segment that holds position, and what it holds from there on. It is nil at the end.
+func (r *retained) at(position uint64) (*segment, []byte) {
+	for g := r.head; g != nil; g = g.next {
+		if offset := position - g.position; position >= g.position && offset < uint64(g.sequenced()) {
+			return g, g.buf[g.start+int(offset) : g.end]
+		}
+	}
+	return nil, nil
+}
+
+// release drops everything.
+func (r *retained) release() {
+	for r.head != nil {
+		r.pop()
+	}
+}
