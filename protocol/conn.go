@@ -76,6 +76,9 @@ func (c *Conn) Export(label string, context []byte, n int) ([]byte, error) {
 	return export(*c.exporter, label, context, n)
 }
 
+// LastRead returns when bytes of a message last came, also of one that is not complete yet.
+func (c *Conn) LastRead() time.Time { return time.Unix(0, c.wire.lastRead.Load()) }
+
 // State returns what the handshake agreed on.
 func (c *Conn) State() State { return c.state }
 

@@ -35,6 +35,9 @@ type wire struct {
 	closing       bool       // close is at work, and closes the socket when it is done
 	writeDeadline time.Time
 	pong          []byte // the latest ping's payload
+
+	// lastRead is when bytes of a message last came, in nanoseconds of Unix time; 0 before the first.
+	lastRead atomic.Int64
 }
 
 func newWire(ws *websocket.Conn) *wire {
@@ -71,6 +74,9 @@ func (w *wire) readMessage(messageType int, buf []byte, limit int) ([]byte, erro
 		}
 		n, err := r.Read(buf[len(buf):cap(buf)])
 		buf = buf[:len(buf)+n]
+		if n > 0 {
+			w.lastRead.Store(time.Now().UnixNano())
+		}
 		switch {
 		case len(buf) > limit:
 			return buf[:0], ErrTooLarge

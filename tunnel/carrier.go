@@ -92,8 +92,9 @@ func (a Address) Name() string {
 type connector struct {
 	address    Address
 	client     protocol.ClientConfig
-	tls        *tls.Config // nil for the defaults
-	header     http.Header // sent with the upgrade
+	tls        *tls.Config    // nil for the defaults
+	header     http.Header    // sent with the upgrade
+	cookies    http.CookieJar // what a load balancer sets brings the next carrier to the same node
 	session    mux.Config
 	onProgress func(Progress) // may be nil
 }
@@ -104,8 +105,9 @@ type connection struct {
 	state   protocol.State
 }
 
-// connect takes all steps. Every failure is a *ConnectError.
-func (c *connector) connect(ctx context.Context) (*connection, error) {
+// connect takes all steps: to a new session, or to a new carrier for one that lost its own. Every failure is a
+// *ConnectError.
+func (c *connector) connect(ctx context.Context, resume *mux.Session) (*connection, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	steps := &stepClock{report: c.onProgress}
@@ -129,7 +131,12 @@ func (c *connector) connect(ctx context.Context) (*connection, error) {
 	steps.end(describe(state))
 
 	steps.begin(StepSession)
-	session, err := mux.NewClient(ctx, conn, c.session)
+	var session *mux.Session
+	if resume != nil && resume.Err() == nil {
+		session, err = resume.Resume(ctx, conn)
+	} else {
+		session, err = mux.NewClient(ctx, conn, c.session)
+	}
 	if err != nil {
 		return nil, steps.fail(err)
 	}
@@ -149,6 +156,7 @@ func describe(state protocol.State) string {
 // dial opens the WebSocket. The steps' clock is told by the goroutine that dials.
 func (c *connector) dial(ctx context.Context, steps *stepClock) (*websocket.Conn, error) {
 	dialer := protocol.NewDialer()
+	dialer.Jar = c.cookies
 	dialer.NetDialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := dialTCP(ctx, steps, network, address)
 		steps.begin(StepUpgrade)

@@ -6,15 +6,16 @@ const (
 	// connectTimeout bounds one attempt to reach the remote, from the name's lookup to the session's hello.
 	connectTimeout = 30 * time.Second
 
-	// openWait bounds how long a new connection waits for a session while there is none, so that a short reconnect is
-	// not seen by the user.
+	// openWait bounds how long a new connection waits while the remote can't be reached, so that a short reconnect is not
+	// seen by the user.
 	openWait = 10 * time.Second
 
-	// backoffMin and backoffMax bound the pause before a further attempt to reconnect. The first attempt after a session
-	// that stood for steadyAfter comes at once.
-	backoffMin  = 500 * time.Millisecond
-	backoffMax  = 30 * time.Second
-	steadyAfter = 10 * time.Second
+	// backoffMin and backoffMax bound the pause before a further attempt to reconnect. The first attempt after a connection
+	// that stood for steadyAfter comes at once, that after one which did not, after backoffBroken.
+	backoffMin    = 500 * time.Millisecond
+	backoffMax    = 30 * time.Second
+	backoffBroken = 50 * time.Millisecond
+	steadyAfter   = time.Second
 
 	// DrainTimeout is how long a node that was told to stop waits for its streams to end.
 	DrainTimeout = 5 * time.Second
@@ -24,6 +25,9 @@ const (
 
 	// DefaultMaxSessions bounds the sessions of a remote.
 	DefaultMaxSessions = 1024
+
+	// maxRetention bounds what all sessions of a remote hold of data that was sent and not acknowledged, in bytes.
+	maxRetention = 512 << 20
 
 	// maxHandshakes bounds the clients of a remote that have not been admitted yet; one more gets status 503. Each holds
 	// some 100 KiB of buffers for the handshake's timeout at most.

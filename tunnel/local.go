@@ -4,9 +4,9 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/http/cookiejar"
 	"sync"
 	"time"
 
@@ -64,7 +64,9 @@ func (c *LocalConfig) connector() *connector {
 	if c.CA != nil {
 		client.Version, client.CA, client.Cert = protocol.Version2, c.CA, c.Cert
 	}
+	cookies, _ := cookiejar.New(nil) // never fails without options
 	return &connector{
+		cookies:    cookies,
 		address:    c.Address,
 		client:     client,
 		tls:        c.TLS,
@@ -74,7 +76,7 @@ func (c *LocalConfig) connector() *connector {
 	}
 }
 
-// Local is the near end of a tunnel. It keeps one session to its remote up while Run runs. All methods may be called
+// Local is the near end of a tunnel. It keeps one session to its remote up while Run runs (reconnect.go). All methods may be called
 // concurrently.
 type Local struct {
 	cfg       LocalConfig
@@ -82,6 +84,7 @@ type Local struct {
 
 	aborted context.Context // ends when Abort is called
 	abort   context.CancelFunc
+	retry   chan struct{} // a token makes a waiting attempt to reconnect come at once
 
 	mu      sync.Mutex
 	current *connection
@@ -92,80 +95,11 @@ type Local struct {
 // NewLocal makes a Local. It connects when Run is called.
 func NewLocal(cfg LocalConfig) *Local {
 	aborted, abort := context.WithCancel(context.Background())
-	return &Local{cfg: cfg, connector: cfg.connector(), aborted: aborted, abort: abort, changed: make(chan struct{})}
+	return &Local{cfg: cfg, connector: cfg.connector(), aborted: aborted, abort: abort, retry: make(chan struct{}, 1), changed: make(chan struct{})}
 }
 
 // Abort makes a Run whose context is done stop waiting for its streams. They are cut short.
 func (l *Local) Abort() { l.abort() }
-
-// Run connects and stays connected until ctx is done; then it drains and closes the session and returns nil. When the
-// first attempt fails, or a later one because the remote isn't who it should be or does not admit this client, it
-// returns that *ConnectError.
-func (l *Local) Run(ctx context.Context) error {
-	conn, err := l.connector.connect(ctx)
-	pause := time.Duration(0)
-	for err == nil {
-		began := time.Now()
-		l.set(conn, nil)
-		l.logConnected(conn)
-		select {
-		case <-ctx.Done():
-			l.shutdown(conn.session)
-			l.set(nil, net.ErrClosed)
-			return nil
-		case <-conn.session.Done():
-		}
-		cause := conn.session.Wait()
-		l.set(nil, nil)
-		l.cfg.Log.Warn().Err(cause).Dur("after", time.Since(began)).Msg("session lost")
-		if isFinal(cause) {
-			err = &ConnectError{StepSession, cause}
-			break
-		}
-		if time.Since(began) >= steadyAfter {
-			pause = 0
-		}
-		conn, err = l.reconnect(ctx, &pause)
-	}
-	l.set(nil, err)
-	if ctx.Err() != nil {
-		return nil
-	}
-	return err
-}
-
-// reconnect tries until there is a session, a final error, or ctx is done. The pause grows with every attempt, also from
-// one call to the next, until a session has stood for a while.
-func (l *Local) reconnect(ctx context.Context, pause *time.Duration) (*connection, error) {
-	for {
-		if *pause > 0 {
-			wait := *pause/2 + rand.N(*pause/2+1) // so that clients of a remote that restarts don't all come at once
-			timer := time.NewTimer(wait)
-			select {
-			case <-timer.C:
-			case <-ctx.Done():
-				timer.Stop()
-				return nil, context.Cause(ctx)
-			}
-		}
-		*pause = min(max(2**pause, backoffMin), backoffMax)
-		conn, err := l.connector.connect(ctx)
-		if err == nil || isFinal(err) || ctx.Err() != nil {
-			return conn, err
-		}
-		l.cfg.Log.Warn().Err(err).Dur("retry_within", *pause).Msg("remote can't be reached")
-	}
-}
-
-func (l *Local) logConnected(conn *connection) {
-	l.cfg.Log.Info().
-		Stringer("remote", l.cfg.Address).
-		Int("version", conn.state.Version).
-		Str("suite", conn.state.Suite).
-		Bool("forward_secrecy", conn.state.ForwardSecrecy).
-		Stringer("key", conn.state.Peer.Key).
-		Msg("session up")
-}
 
 // shutdown gives the streams a while to end.
 func (l *Local) shutdown(session *mux.Session) {
@@ -235,7 +169,10 @@ func (l *Local) open(ctx context.Context, target mux.Target) (*mux.Stream, error
 		if err != nil {
 			return nil, err
 		}
-		stream, err := conn.session.Open(ctx, target)
+		var stream *mux.Stream
+		if err = conn.session.AwaitCarrier(waitCtx); err == nil {
+			stream, err = conn.session.Open(ctx, target)
+		}
 		var lost *mux.SessionError
 		if !errors.As(err, &lost) {
 			return stream, err
@@ -256,7 +193,7 @@ func (l *Local) Ping(ctx context.Context) (time.Duration, error) {
 // Connect makes one session, only to see whether it can be had, and closes it. The round trip is 0 when the remote could
 // not be asked.
 func Connect(ctx context.Context, cfg LocalConfig) (state protocol.State, roundTrip time.Duration, err error) {
-	conn, err := cfg.connector().connect(ctx)
+	conn, err := cfg.connector().connect(ctx, nil)
 	if err != nil {
 		return protocol.State{}, 0, err
 	}

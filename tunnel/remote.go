@@ -28,6 +28,9 @@ type RemoteConfig struct {
 	// RequireForwardSecrecy refuses clients without the handshake's extension.
 	RequireForwardSecrecy bool
 
+	// ResumeWindow is how long a session without a connection waits for its client; 0 means mux.DefaultResumeWindow.
+	ResumeWindow time.Duration
+
 	MaxSessions int // 0 means DefaultMaxSessions
 	MaxStreams  int // of one session; 0 means mux.DefaultMaxStreams
 
@@ -96,6 +99,8 @@ type Remote struct {
 	cfg        RemoteConfig
 	replay     *protocol.ReplayCache
 	handshakes chan struct{} // a token for each client that is not admitted yet
+	host       *mux.Host
+	session    mux.Config
 
 	ctx     context.Context // ends all work at once
 	stop    context.CancelFunc
@@ -124,6 +129,8 @@ func NewRemote(cfg RemoteConfig) (*Remote, error) {
 		cfg:        cfg,
 		replay:     protocol.NewReplayCache(protocol.DefaultReplayCapacity),
 		handshakes: make(chan struct{}, maxHandshakes),
+		host:       mux.NewHost(mux.HostConfig{ResumeWindow: cfg.ResumeWindow}),
+		session:    mux.Config{MaxStreams: cfg.MaxStreams, Retention: mux.NewBudget(maxRetention)},
 		ctx:        ctx,
 		stop:       stop,
 		identity:   cfg.Identity,
@@ -170,7 +177,7 @@ func (r *Remote) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 		return
 	}
 	r.mu.Lock()
-	refuse := r.draining || len(r.sessions) >= r.cfg.MaxSessions
+	refuse := r.draining || r.full()
 	if !refuse {
 		r.serving.Add(1)
 		defer r.serving.Done()
@@ -187,21 +194,27 @@ func (r *Remote) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 		http.Error(w, "busy", http.StatusServiceUnavailable)
 		return
 	}
-	session, state, err := r.shakeHands(w, request)
+	session, state, resumed, err := r.shakeHands(w, request)
 	<-r.handshakes
 	log := r.cfg.Log.With().Str("from", request.RemoteAddr).Logger()
 	if err != nil {
 		log.Info().Err(err).Msg("client refused")
 		return
 	}
+	if resumed { // the call that began the session serves it on
+		stats := session.Stats()
+		log.Info().Stringer("client", state.Peer.Key).Int("streams", stats.Streams).Uint64("resent_bytes", stats.Resent).
+			Msg("session resumed")
+		return
+	}
 	r.serveSession(session, state, log)
 }
 
 // shakeHands makes a session of a request, or answers it with an error.
-func (r *Remote) shakeHands(w http.ResponseWriter, request *http.Request) (*mux.Session, protocol.State, error) {
+func (r *Remote) shakeHands(w http.ResponseWriter, request *http.Request) (s *mux.Session, state protocol.State, resumed bool, err error) {
 	ws, err := protocol.Upgrade(w, request)
 	if err != nil {
-		return nil, protocol.State{}, err
+		return nil, protocol.State{}, false, err
 	}
 	r.mu.Lock()
 	identity, trust := r.identity, r.trust
@@ -224,10 +237,25 @@ func (r *Remote) shakeHands(w http.ResponseWriter, request *http.Request) (*mux.
 	}
 	conn, err := protocol.Server(r.ctx, ws, cfg)
 	if err != nil {
-		return nil, protocol.State{}, err
+		return nil, protocol.State{}, false, err
 	}
-	session, err := mux.NewServer(r.ctx, conn, mux.Config{MaxStreams: r.cfg.MaxStreams})
-	return session, conn.State(), err
+	state = conn.State()
+	s, resumed, err = r.host.Accept(r.ctx, conn, r.session, state.Peer.Key.String())
+	return s, state, resumed, err
+}
+
+// full says that there is no room for another session, also not for one that would take the place of its own. Called with
+// the mutex held.
+func (r *Remote) full() bool {
+	if len(r.sessions) < r.cfg.MaxSessions {
+		return false
+	}
+	for session := range r.sessions {
+		if session.Stats().Away {
+			return false
+		}
+	}
+	return true
 }
 
 // serveSession answers the session's streams until it ends.

@@ -1,6 +1,7 @@
 package mux
 
 import (
+	"context"
 	"errors"
 	"time"
 )
@@ -134,10 +135,8 @@ func (l *link) writeLoop() {
 		}
 		err := l.carrier.WriteRecord(record)
 		s.mu.Lock()
-		held.busy = false
-		if !held.kept { // acknowledged by now, or nothing in it to keep
-			held.free()
-		}
+		held.writers--
+		held.freeUnused()
 		s.mu.Unlock()
 		switch {
 		case err != nil:
@@ -159,7 +158,7 @@ func (l *link) nextRecord() (held *segment, record []byte, last bool) {
 	for s.err == nil && s.link == l {
 		held, record, last = s.pack()
 		if held != nil {
-			held.busy = true
+			held.writers++
 			s.out.last = time.Now()
 			s.watch()
 			return held, record, last
@@ -169,16 +168,43 @@ func (l *link) nextRecord() (held *segment, record []byte, last bool) {
 	return nil, nil, false
 }
 
-// Lost waits until the session is without a carrier, and returns what its last one ended of; or until the session is
-// dead, and returns a *SessionError.
-func (s *Session) Lost() error {
+// AwaitCarrier waits until the session has a carrier, ctx is done, or the session is dead, which is a *SessionError.
+func (s *Session) AwaitCarrier(ctx context.Context) error {
+	return s.await(ctx, func() bool { return s.link != nil })
+}
+
+// AwaitLoss waits until the session has no carrier, and returns nil; LossCause then says what its last one ended of. It
+// returns an error when ctx is done or, a *SessionError, when the session is dead.
+func (s *Session) AwaitLoss(ctx context.Context) error {
+	return s.await(ctx, func() bool { return s.link == nil })
+}
+
+// await waits until the condition holds.
+func (s *Session) await(ctx context.Context, holds func() bool) error {
+	stop := context.AfterFunc(ctx, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.changed.Broadcast()
+	})
+	defer stop()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for s.link != nil && s.err == nil {
+	for {
+		switch {
+		case s.err != nil:
+			return &SessionError{s.err}
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case holds():
+			return nil
+		}
 		s.changed.Wait()
 	}
-	if s.err != nil {
-		return &SessionError{s.err}
-	}
+}
+
+// LossCause returns what the session's last carrier ended of, nil when it never lost one.
+func (s *Session) LossCause() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	return s.lossCause
 }

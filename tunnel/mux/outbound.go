@@ -125,9 +125,12 @@ func (s *Session) idle() bool {
 
 // keep counts the sequenced part of a record, and retains it where the session can be resumed.
 func (s *Session) keep(g *segment) {
+	if g.sequenced() == 0 {
+		return
+	}
 	g.position = s.out.position
 	g.sent = time.Now()
-	if g.sequenced() > 0 && s.out.acked == s.out.position {
+	if s.out.acked == s.out.position {
 		s.out.owedSince = g.sent
 	}
 	s.out.position += uint64(g.sequenced())

@@ -15,7 +15,7 @@ type segment struct {
 	start, end int       // buf[start:end] is sequenced and not acknowledged
 	position   uint64    // of buf[start]
 	sent       time.Time // when the last of it was packed; zero once it was sent again
-	busy       bool      // the writer has handed a part of it to the carrier
+	writers    int       // carriers to which a part of it is being written: the old one may hang while the new one is on
 	kept       bool      // in the list of retained segments
 	next       *segment
 }
@@ -26,12 +26,19 @@ var segments = sync.Pool{New: func() any { return new(segment) }}
 func newSegment() *segment {
 	g := segments.Get().(*segment)
 	g.n, g.start, g.end, g.position, g.sent, g.next = 0, 0, 0, 0, time.Time{}, nil
-	g.busy, g.kept = false, false
+	g.writers, g.kept = 0, false
 	return g
 }
 
 // free gives the segment back. Nobody may hold a slice of it.
 func (g *segment) free() { segments.Put(g) }
+
+// freeUnused frees a segment that is neither kept nor being written.
+func (g *segment) freeUnused() {
+	if !g.kept && g.writers == 0 {
+		g.free()
+	}
+}
 
 // sequenced returns the number of bytes kept.
 func (g *segment) sequenced() int { return g.end - g.start }
@@ -68,15 +75,12 @@ const mergeBelow = maxRecord / 4
 // belongs to the list, also while the writer has it.
 func (r *retained) keep(g *segment, room int) {
 	n := g.sequenced()
-	if n == 0 {
-		return
-	}
 	if n >= mergeBelow {
 		r.push(g)
 		return
 	}
 	t := r.tail
-	if t == nil || t.end+n > room || t == g {
+	if t == nil || t.end+n > room {
 		t = newSegment()
 		t.position = g.position
 		r.push(t)
@@ -129,9 +133,7 @@ func (r *retained) pop() {
 	r.mem -= maxRecord
 	r.budget.add(-maxRecord)
 	g.next, g.kept = nil, false
-	if !g.busy { // else the writer frees it
-		g.free()
-	}
+	g.freeUnused()
 }
 
 // at returns the segment that holds position, and what it holds from there on. It is nil at the end.

@@ -251,52 +251,33 @@ func (s *Session) newOutgoing(target Target) (*Stream, error) {
 // Accept waits for the next stream that the peer opens. The caller answers it with Confirm or Refuse. After the session
 // has died, Accept returns a *SessionError.
 func (s *Session) Accept(ctx context.Context) (*Stream, error) {
-	stop := context.AfterFunc(ctx, func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.changed.Broadcast()
-	})
-	defer stop()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for {
-		switch {
-		case s.err != nil:
-			return nil, &SessionError{s.err}
-		case ctx.Err() != nil:
-			return nil, context.Cause(ctx)
-		case len(s.incoming) > 0:
-			st := s.incoming[0]
+	var st *Stream
+	err := s.await(ctx, func() bool {
+		if len(s.incoming) > 0 {
+			st = s.incoming[0]
 			s.incoming[0] = nil
 			s.incoming = s.incoming[1:]
-			return st, nil
 		}
-		s.changed.Wait()
-	}
+		return st != nil
+	})
+	return st, err
 }
 
 // Drain tells the peer that this side takes no new streams, and waits until those that are open have ended or ctx is
 // done. It does not close the session.
 func (s *Session) Drain(ctx context.Context) error {
-	stop := context.AfterFunc(ctx, func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.changed.Broadcast()
-	})
-	defer stop()
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if !s.draining && s.err == nil {
 		s.draining = true
 		s.control(kindDraining, 0, nil)
 	}
-	for len(s.streams) > 0 && s.err == nil {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		s.changed.Wait()
+	s.mu.Unlock()
+	err := s.await(ctx, func() bool { return len(s.streams) == 0 })
+	var dead *SessionError
+	if errors.As(err, &dead) {
+		return nil
 	}
-	return nil
+	return err
 }
 
 // Close ends the session: the peer is told, waiting at most a second, every stream fails with a *SessionError, and all
@@ -371,26 +352,17 @@ func (s *Session) Stats() Stats {
 
 // Ping measures the round trip to the peer. One call at a time.
 func (s *Session) Ping(ctx context.Context) (time.Duration, error) {
-	stop := context.AfterFunc(ctx, func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.changed.Broadcast()
-	})
-	defer stop()
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.sendPing()
 	token := s.out.pingToken
-	for s.in.pongToken < token {
-		switch {
-		case s.err != nil:
-			return 0, &SessionError{s.err}
-		case ctx.Err() != nil:
-			return 0, context.Cause(ctx)
-		}
-		s.changed.Wait()
-	}
-	return s.in.roundTrip, nil
+	s.watch()
+	s.mu.Unlock()
+	var trip time.Duration
+	err := s.await(ctx, func() bool {
+		trip = s.in.roundTrip
+		return s.in.pongToken >= token
+	})
+	return trip, err
 }
 
 // forget takes a stream out of the table. Called with the mutex held.

@@ -1,0 +1,271 @@
+package tunnel
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"io"
+	"math"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// cutter is a TCP relay between the two nodes, of a limited rate, that can cut or silence what goes through it.
+type cutter struct {
+	address string
+	target  string
+	rate    int // bytes a second and direction, of all connections together
+
+	mu       sync.Mutex
+	pairs    map[*cutPair]struct{}
+	allowed  [2]time.Time // when each direction may send again
+	accepted int
+}
+
+// cutPair is one relayed connection.
+type cutPair struct {
+	ends   [2]*net.TCPConn
+	silent atomic.Bool
+}
+
+func newCutter(t testing.TB, target string, rate int) *cutter {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &cutter{address: ln.Addr().String(), target: target, rate: rate, pairs: make(map[*cutPair]struct{})}
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			serving.Go(func() { c.relay(conn.(*net.TCPConn)) })
+		}
+	})
+	t.Cleanup(func() {
+		ln.Close()
+		c.cut()
+		serving.Wait()
+	})
+	return c
+}
+
+func (c *cutter) relay(client *net.TCPConn) {
+	server, err := net.Dial("tcp", c.target)
+	if err != nil {
+		client.Close()
+		return
+	}
+	p := &cutPair{ends: [2]*net.TCPConn{client, server.(*net.TCPConn)}}
+	c.mu.Lock()
+	c.pairs[p] = struct{}{}
+	c.accepted++
+	c.mu.Unlock()
+	var copies sync.WaitGroup
+	for from := range 2 {
+		copies.Go(func() { c.copy(p, from) })
+	}
+	copies.Wait()
+	p.close()
+	c.mu.Lock()
+	delete(c.pairs, p)
+	c.mu.Unlock()
+}
+
+func (c *cutter) copy(p *cutPair, from int) {
+	buf := make([]byte, 16<<10)
+	for {
+		n, err := p.ends[from].Read(buf)
+		if err != nil {
+			p.ends[1-from].CloseWrite()
+			return
+		}
+		c.pace(from, n)
+		if p.silent.Load() {
+			continue // what comes is lost, and nobody is told
+		}
+		if _, err := p.ends[1-from].Write(buf[:n]); err != nil {
+			return
+		}
+	}
+}
+
+// pace waits for the rate.
+func (c *cutter) pace(direction, n int) {
+	c.mu.Lock()
+	now := time.Now()
+	if c.allowed[direction].Before(now) {
+		c.allowed[direction] = now
+	}
+	wait := c.allowed[direction].Sub(now)
+	c.allowed[direction] = c.allowed[direction].Add(time.Duration(n) * time.Second / time.Duration(c.rate))
+	c.mu.Unlock()
+	time.Sleep(wait) // a link's rate, not a wait for something
+}
+
+func (p *cutPair) close() {
+	for _, end := range p.ends {
+		end.SetLinger(0)
+		end.Close()
+	}
+}
+
+// cut resets what goes through now; what comes later goes through.
+func (c *cutter) cut() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for p := range c.pairs {
+		p.close()
+	}
+}
+
+// silence lets what goes through now hang.
+func (c *cutter) silence() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for p := range c.pairs {
+		p.silent.Store(true)
+	}
+}
+
+// startChaos starts a remote and a local with a cutter between them.
+func startChaos(t testing.TB, rate int) (*Local, *testRemote, *cutter) {
+	t.Helper()
+	key := newKey(t)
+	remote := startRemote(t, trustKeys(t, key), nil)
+	c := newCutter(t, remote.server.Listener.Addr().String(), rate)
+	cfg := remote.localConfig(t, key)
+	var err error
+	if cfg.Address, err = ParseAddress("ws://" + c.address + "/"); err != nil {
+		t.Fatal(err)
+	}
+	local, _ := startLocal(t, cfg)
+	if _, err := local.WaitSession(within(t, 10*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	return local, remote, c
+}
+
+// content is a stream of bytes that depends on a seed only, so that both ends know it without holding it.
+func content(seed uint64, size int64) io.Reader {
+	var key [32]byte
+	binary.LittleEndian.PutUint64(key[:], seed)
+	return io.LimitReader(rand.NewChaCha8(key), size)
+}
+
+func sum(t testing.TB, r io.Reader) (hash [sha256.Size]byte, n int64, err error) {
+	t.Helper()
+	h := sha256.New()
+	n, err = io.Copy(h, r)
+	return [sha256.Size]byte(h.Sum(nil)), n, err
+}
+
+// transferServer serves downloads and takes uploads: the first byte says which, the next eight are the content's seed, the
+// next eight its size. It answers an upload with its hash.
+func transferServer(t testing.TB) string {
+	return serveTCP(t, func(conn *net.TCPConn) {
+		var head [17]byte
+		if _, err := io.ReadFull(conn, head[:]); err != nil {
+			return
+		}
+		seed, size := binary.BigEndian.Uint64(head[1:]), int64(binary.BigEndian.Uint64(head[9:]))
+		if head[0] == 'd' {
+			io.Copy(conn, content(seed, size))
+			return
+		}
+		hash, _, err := sum(t, conn)
+		if err == nil {
+			conn.Write(hash[:])
+		}
+	})
+}
+
+// transfer does one download or upload through the tunnel and compares.
+func transfer(t testing.TB, local *Local, server string, kind byte, seed uint64, size int64) {
+	conn, err := local.DialContext(context.Background(), "tcp", server)
+	if err != nil {
+		t.Errorf("%c%d: %v", kind, seed, err)
+		return
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(5 * time.Minute))
+	var head [17]byte
+	head[0] = kind
+	binary.BigEndian.PutUint64(head[1:], seed)
+	binary.BigEndian.PutUint64(head[9:], uint64(size))
+	if _, err := conn.Write(head[:]); err != nil {
+		t.Errorf("%c%d: %v", kind, seed, err)
+		return
+	}
+	want, _, _ := sum(t, content(seed, size))
+	var got [sha256.Size]byte
+	n := size
+	if kind == 'd' {
+		got, n, err = sum(t, conn)
+	} else if _, err = io.Copy(conn, content(seed, size)); err == nil {
+		conn.(interface{ CloseWrite() error }).CloseWrite()
+		_, err = io.ReadFull(conn, got[:])
+	}
+	if err != nil || n != size || got != want {
+		t.Errorf("%c%d: %d bytes of %d, hash equal: %v, %v", kind, seed, n, size, got == want, err)
+	}
+}
+
+// chaos runs 20 downloads and 20 uploads of 16 MiB while disturb is called the given number of times, 0.05 to 2 seconds
+// apart.
+func chaos(t *testing.T, local *Local, times int, disturb func()) {
+	t.Helper()
+	server := transferServer(t)
+	var transfers sync.WaitGroup
+	for i := range 20 {
+		for _, kind := range []byte{'d', 'u'} {
+			transfers.Go(func() { transfer(t, local, server, kind, uint64(i), 16<<20) })
+		}
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		transfers.Wait()
+	}()
+	for n := range times {
+		pause := time.Duration(0.05 * math.Pow(40, rand.Float64()) * float64(time.Second))
+		select {
+		case <-time.After(pause):
+			disturb()
+		case <-done:
+			t.Fatalf("all was over after %d of %d disturbances", n, times)
+		}
+	}
+	<-done
+}
+
+// TestChaosCut: the carrier is cut 100 times; no stream notices.
+func TestChaosCut(t *testing.T) {
+	t.Parallel()
+	local, _, c := startChaos(t, 4<<20)
+	chaos(t, local, 100, c.cut)
+	t.Logf("%d carriers, %d bytes sent again by the local", c.accepted, local.current.session.Stats().Resent)
+}
+
+// TestChaosSilence: the relay stops passing anything on, without closing.
+func TestChaosSilence(t *testing.T) {
+	t.Parallel()
+	local, _, c := startChaos(t, 4<<20)
+	chaos(t, local, 15, func() {
+		c.silence()
+		before := local.current.session
+		for range 1000 { // until the session has another carrier, or is about to
+			if before.Stats().Away {
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	})
+}

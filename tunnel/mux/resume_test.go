@@ -1,0 +1,463 @@
+package mux
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"io"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// securePipe is a pipeCarrier whose ends share a secret, as the ends of a secured connection do. What is on its way when it
+// is broken is lost.
+type securePipe struct {
+	*pipeCarrier
+	secret []byte
+	broken *atomic.Bool
+}
+
+func (p *securePipe) ReadRecord() ([]byte, error) {
+	b, err := p.pipeCarrier.ReadRecord()
+	if p.broken.Load() {
+		return nil, io.ErrUnexpectedEOF
+	}
+	return b, err
+}
+
+func newSecurePipe() (a, b *securePipe) {
+	x, y := newPipe()
+	secret := make([]byte, 32)
+	rand.Read(secret)
+	broken := new(atomic.Bool)
+	return &securePipe{x, secret, broken}, &securePipe{y, secret, broken}
+}
+
+func (p *securePipe) Export(label string, context []byte, n int) ([]byte, error) {
+	mac := hmac.New(sha256.New, p.secret)
+	mac.Write([]byte(label))
+	mac.Write([]byte{0})
+	mac.Write(context)
+	return mac.Sum(nil)[:n], nil
+}
+
+// rig is a host and a client's session that it serves.
+type rig struct {
+	t              testing.TB
+	host           *Host
+	cfg            Config // of both ends
+	client, server *Session
+	carrier        *securePipe // the client's end of the present one
+}
+
+const owner = "the client"
+
+func newRig(t testing.TB, hostCfg HostConfig, cfg Config) *rig {
+	t.Helper()
+	r := &rig{t: t, host: NewHost(hostCfg), cfg: cfg}
+	near, far := newSecurePipe()
+	accepted := r.accept(far, owner)
+	var err error
+	if r.client, err = NewClient(context.Background(), near, cfg); err != nil {
+		t.Fatal(err)
+	}
+	a := <-accepted
+	if a.err != nil || a.resumed {
+		t.Fatalf("accept: resumed %v, %v", a.resumed, a.err)
+	}
+	r.server, r.carrier = a.s, near
+	t.Cleanup(func() {
+		r.client.Close()
+		r.server.Close()
+	})
+	return r
+}
+
+type acceptance struct {
+	s       *Session
+	resumed bool
+	err     error
+}
+
+// accept has the host read a hello from a carrier.
+func (r *rig) accept(far *securePipe, owner string) <-chan acceptance {
+	accepted := make(chan acceptance, 1)
+	go func() {
+		s, resumed, err := r.host.Accept(context.Background(), far, r.cfg, owner)
+		accepted <- acceptance{s, resumed, err}
+	}()
+	return accepted
+}
+
+// cut ends the present carrier, and waits until both ends have noticed.
+func (r *rig) cut() {
+	r.t.Helper()
+	r.carrier.broken.Store(true)
+	r.carrier.Close()
+	for _, s := range []*Session{r.client, r.server} {
+		if err := s.AwaitLoss(context.Background()); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+}
+
+// resume gives the session another carrier.
+func (r *rig) resume() {
+	r.t.Helper()
+	near, far := newSecurePipe()
+	accepted := r.accept(far, owner)
+	s, err := r.client.Resume(context.Background(), near)
+	a := <-accepted
+	if err != nil || a.err != nil || s != r.client || !a.resumed || a.s != r.server {
+		r.t.Fatalf("resume: %v; accept: resumed %v, %v", err, a.resumed, a.err)
+	}
+	r.carrier = near
+}
+
+func TestResumeLosesAndRepeatsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, HostConfig{}, Config{})
+		opened, accepted := openPair(t, r.client, r.server)
+		up, down := randomBytes(t, 3<<20), randomBytes(t, 3<<20)
+		var wg sync.WaitGroup
+		for _, way := range []struct {
+			from, to *Stream
+			content  []byte
+		}{{opened, accepted, up}, {accepted, opened, down}} {
+			wg.Go(func() {
+				for rest := way.content; len(rest) > 0; rest = rest[min(len(rest), 10_007):] {
+					if _, err := way.from.Write(rest[:min(len(rest), 10_007)]); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+				way.from.CloseWrite()
+			})
+			wg.Go(func() {
+				buf, got := make([]byte, 7_001), []byte(nil)
+				for {
+					n, err := way.to.Read(buf)
+					got = append(got, buf[:n]...)
+					time.Sleep(time.Millisecond) // synctest
+					if err == io.EOF {
+						break
+					} else if err != nil {
+						t.Error(err)
+						return
+					}
+				}
+				if !bytes.Equal(got, way.content) {
+					t.Errorf("%d bytes of %d arrived, or others", len(got), len(way.content))
+				}
+			})
+		}
+		for range 20 {
+			time.Sleep(20 * time.Millisecond) // synctest
+			r.cut()
+			time.Sleep(20 * time.Millisecond) // synctest
+			r.resume()
+		}
+		wg.Wait()
+		waitStreams(t, r.client, 0)
+		waitStreams(t, r.server, 0)
+		time.Sleep(time.Second) // synctest
+		for _, s := range []*Session{r.client, r.server} {
+			if st := s.Stats(); st.Resent == 0 || st.Retained != 0 || st.Sent != st.Acknowledged {
+				t.Errorf("stats %+v", st)
+			}
+		}
+	})
+}
+
+// TestNewestCarrierWins resumes while the old carrier still stands: the old one is cut off.
+func TestNewestCarrierWins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, HostConfig{}, Config{})
+		opened, accepted := openPair(t, r.client, r.server)
+		old := r.carrier
+		r.resume()
+		synctest.Wait()
+		if !isClosed(old.pipeCarrier) {
+			t.Error("the old carrier is open")
+		}
+		opened.Write([]byte("on the new one"))
+		opened.Close()
+		if got, err := io.ReadAll(accepted); err != nil || string(got) != "on the new one" {
+			t.Errorf("%q, %v", got, err)
+		}
+		accepted.Close()
+	})
+}
+
+// TestResumeAttackers: who has the session's id but not its key, another client, and a replayed hello are refused as if the
+// session were not there, and the session is unharmed.
+func TestResumeAttackers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, HostConfig{}, Config{})
+		opened, accepted := openPair(t, r.client, r.server)
+		near, _ := newSecurePipe()
+		genuine, err := func() (hello, error) {
+			r.client.mu.Lock()
+			defer r.client.mu.Unlock()
+			h := r.client.hello()
+			h.id = r.client.resumption.id
+			proof, err := r.client.resumption.proof(near, roleClient)
+			h.proof = proof
+			return h, err
+		}()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range []struct {
+			name  string
+			owner string
+			hello func(carrier *securePipe) hello
+		}{
+			{"the id alone", owner, func(*securePipe) hello { h := genuine; h.proof = [proofSize]byte{}; return h }},
+			{"a replayed hello", owner, func(*securePipe) hello { return genuine }},
+			{"another client", "somebody else", func(carrier *securePipe) hello {
+				h := genuine
+				h.proof, _ = r.client.resumption.proof(carrier, roleClient)
+				return h
+			}},
+			{"the server's proof sent back", owner, func(carrier *securePipe) hello {
+				h := genuine
+				h.proof, _ = r.client.resumption.proof(carrier, roleServer)
+				return h
+			}},
+			{"an unknown id", owner, func(*securePipe) hello { h := genuine; h.id[0] ^= 1; return h }},
+		} {
+			near, far := newSecurePipe()
+			got := r.accept(far, c.owner)
+			near.WriteRecord(appendHello(nil, c.hello(near)))
+			answer, err := readHello(near, roleServer)
+			a := <-got
+			if err != nil || a.err != nil || a.resumed || a.s == r.server || answer.id == genuine.id {
+				t.Errorf("%s: resumed %v, %v, %v", c.name, a.resumed, err, a.err)
+			}
+			a.s.Close()
+		}
+		opened.Write([]byte("unharmed"))
+		opened.Close()
+		if got, err := io.ReadAll(accepted); err != nil || string(got) != "unharmed" || r.server.Stats().Away {
+			t.Errorf("%q, %v", got, err)
+		}
+		accepted.Close()
+	})
+}
+
+// TestFalseServer answers a resumption without the session's key.
+func TestFalseServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, HostConfig{}, Config{})
+		r.cut()
+		near, far := newSecurePipe()
+		go func() {
+			offer, _ := readHello(far, roleClient)
+			h := rawHello
+			h.role, h.id, h.proof = roleServer, offer.id, offer.proof
+			far.WriteRecord(appendHello(nil, h))
+		}()
+		if _, err := r.client.Resume(context.Background(), near); err == nil {
+			t.Fatal("a server without the session was believed")
+		}
+		r.resume() // and the session can still be resumed
+	})
+}
+
+func TestImpossiblePositions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, HostConfig{}, Config{})
+		r.cut()
+		near, far := newSecurePipe()
+		got := r.accept(far, owner)
+		h := r.client.hello()
+		h.id, h.receivePosition = r.client.resumption.id, 1<<40
+		h.proof, _ = r.client.resumption.proof(near, roleClient)
+		near.WriteRecord(appendHello(nil, h))
+		var breach *ProtocolError
+		if a := <-got; !errors.As(a.err, &breach) {
+			t.Fatalf("accept: %v", a.err)
+		}
+		r.resume()
+	})
+}
+
+// TestLostAtTheServer: a server that no longer has the session starts another on the same carrier; the streams of the old
+// one are cut short.
+func TestLostAtTheServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, HostConfig{}, Config{})
+		opened, _ := openPair(t, r.client, r.server)
+		r.cut()
+		r.server.Close()
+		near, far := newSecurePipe()
+		accepted := r.accept(far, owner)
+		next, err := r.client.Resume(context.Background(), near)
+		a := <-accepted
+		if err != nil || a.err != nil || next == r.client || a.resumed {
+			t.Fatalf("resume: %v; accept: resumed %v, %v", err, a.resumed, a.err)
+		}
+		if _, err := opened.Read(make([]byte, 1)); !errors.Is(err, ErrSessionUnknown) {
+			t.Errorf("a stream of the lost session: %v", err)
+		}
+		x, y := openPair(t, next, a.s)
+		x.Reset(CodeAborted)
+		if _, err := y.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+			t.Error(err)
+		}
+		y.Close()
+		next.Close()
+		a.s.Close()
+	})
+}
+
+// TestAbandonedSession: a session that nobody resumes is gone after its window, at both ends, and holds nothing.
+func TestAbandonedSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const window = 30 * time.Second
+		r := newRig(t, HostConfig{ResumeWindow: window}, Config{})
+		opened, accepted := openPair(t, r.client, r.server)
+		began := time.Now()
+		r.cut()
+		go opened.Write(make([]byte, 10<<20))
+		for _, s := range []*Session{r.client, r.server} {
+			var abandoned *AbandonedError
+			if err := s.Wait(); !errors.As(err, &abandoned) || time.Since(began) != window {
+				t.Errorf("after %v: %v", time.Since(began), err)
+			}
+			if st := s.Stats(); st.Retained != 0 || st.Streams != 0 {
+				t.Errorf("stats %+v", st)
+			}
+		}
+		if _, err := accepted.Read(make([]byte, 1)); err == nil || err == io.EOF {
+			t.Errorf("read: %v", err)
+		}
+		if len(r.host.sessions) != 0 {
+			t.Error("the host still has the session")
+		}
+	})
+}
+
+func TestTooManyAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const most = 3
+		host := NewHost(HostConfig{MaxAway: most})
+		var rigs []*rig
+		for range most + 2 {
+			r := &rig{t: t, host: host}
+			near, far := newSecurePipe()
+			accepted := r.accept(far, owner)
+			var err error
+			if r.client, err = NewClient(context.Background(), near, Config{}); err != nil {
+				t.Fatal(err)
+			}
+			r.server, r.carrier = (<-accepted).s, near
+			rigs = append(rigs, r)
+		}
+		for _, r := range rigs {
+			r.carrier.Close()
+			time.Sleep(time.Second) // synctest
+		}
+		var dead []bool
+		for _, r := range rigs {
+			dead = append(dead, r.server.Err() != nil)
+			r.server.Close()
+			r.client.Close()
+		}
+		if !slices.Equal(dead, []bool{true, true, false, false, false}) {
+			t.Errorf("dead: %v", dead)
+		}
+	})
+}
+
+// TestRetentionIsBounded has uploads press while the peer reads but acknowledges nothing, and while there is no carrier.
+func TestRetentionIsBounded(t *testing.T) {
+	const most = 1 << 20
+	synctest.Test(t, func(t *testing.T) {
+		budget := NewBudget(64 << 20)
+		r := newRig(t, HostConfig{}, Config{MaxRetained: most, Window: 8 << 20, Retention: budget, Patience: time.Hour})
+		opened, accepted := openPair(t, r.client, r.server)
+		const size = 20 << 20
+		var upload sync.WaitGroup
+		upload.Go(func() {
+			if _, err := opened.Write(make([]byte, size)); err != nil {
+				t.Error(err)
+			}
+			opened.CloseWrite()
+		})
+		for range 5 {
+			r.cut()
+			synctest.Wait()
+			if st := r.client.Stats(); st.Retained > most+2*maxRecord || budget.used.Load() > 2*(most+2*maxRecord) {
+				t.Fatalf("%d bytes retained, %d of the budget", st.Retained, budget.used.Load())
+			}
+			r.resume()
+		}
+		if n, err := io.Copy(io.Discard, accepted); n != size || err != nil {
+			t.Errorf("%d bytes, %v", n, err)
+		}
+		upload.Wait()
+		opened.Close()
+		accepted.Close()
+		time.Sleep(time.Second) // synctest
+		if used := budget.used.Load(); used != 0 {
+			t.Errorf("%d bytes of the budget still used", used)
+		}
+	})
+}
+
+// TestOpenWhileAway: what is opened and written while there is no carrier goes out with the next one.
+func TestOpenWhileAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, HostConfig{}, Config{})
+		r.cut()
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		if _, err := r.client.Open(ctx, Target{StreamTCP, "example.test:1"}); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("open without a carrier: %v", err)
+		}
+		cancel()
+		opened := make(chan *Stream, 1)
+		go func() {
+			st, err := r.client.Open(context.Background(), Target{StreamTCP, "example.test:2"})
+			if err != nil {
+				t.Error(err)
+			}
+			opened <- st
+		}()
+		synctest.Wait()
+		r.resume()
+		for { // the first was cancelled
+			st, err := r.server.Accept(context.Background())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if st.Confirm() == nil && st.Target().Address == "example.test:2" {
+				st.Close()
+				break
+			}
+		}
+		(<-opened).Close()
+	})
+}
+
+func TestCloseWhileAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, HostConfig{}, Config{})
+		r.cut()
+		began := time.Now()
+		r.client.Close()
+		r.server.Close()
+		if took := time.Since(began); took > time.Millisecond {
+			t.Errorf("closing took %v", took)
+		}
+	})
+}

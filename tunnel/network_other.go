@@ -1,0 +1,8 @@
+//go:build !linux
+
+package tunnel
+
+import "context"
+
+// watchNetwork is for Linux only: elsewhere a Local relies on its timers.
+func (l *Local) watchNetwork(context.Context) (stop func()) { return func() {} }

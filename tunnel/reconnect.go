@@ -1,0 +1,150 @@
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net"
+	"time"
+
+	"culvert/tunnel/mux"
+)
+
+// Run connects and stays connected until ctx is done; then it drains and closes the session and returns nil. When a carrier
+// is lost, the session is given another, and no stream notices; only a session that the remote no longer has is replaced.
+// When the first attempt fails, or a later one because the remote isn't who it should be or does not admit this client, Run
+// returns that *ConnectError.
+func (l *Local) Run(ctx context.Context) error {
+	stopWatching := l.watchNetwork(ctx)
+	defer stopWatching()
+	conn, err := l.connector.connect(ctx, nil)
+	if err != nil {
+		return l.finish(ctx, err)
+	}
+	l.logConnected(conn)
+	var pause backoff
+	for {
+		began := time.Now()
+		l.set(conn, nil)
+		err := conn.session.AwaitLoss(ctx)
+		if ctx.Err() != nil {
+			l.shutdown(conn.session)
+			l.set(nil, net.ErrClosed)
+			return nil
+		}
+		lasted := time.Since(began)
+		l.logLoss(conn, err, lasted)
+		var dead *mux.SessionError
+		if errors.As(err, &dead) && isFinal(dead.Err) {
+			return l.finish(ctx, &ConnectError{StepSession, dead.Err})
+		}
+		pause.after(lasted, dead != nil)
+		if conn, err = l.reconnect(ctx, conn, &pause); err != nil {
+			return l.finish(ctx, err)
+		}
+	}
+}
+
+// finish ends Run.
+func (l *Local) finish(ctx context.Context, err error) error {
+	l.mu.Lock()
+	last := l.current
+	l.mu.Unlock()
+	if last != nil {
+		last.session.Close()
+	}
+	if ctx.Err() != nil {
+		l.set(nil, net.ErrClosed)
+		return nil
+	}
+	l.set(nil, err)
+	return err
+}
+
+// Retry has a Local that waits before it tries to reconnect do so at once.
+func (l *Local) Retry() {
+	select {
+	case l.retry <- struct{}{}:
+	default:
+	}
+}
+
+// backoff is the pause before an attempt to reconnect. The first attempt comes at once; the pause grows with every one that
+// fails.
+type backoff time.Duration
+
+// after begins anew when a carrier that stood for some time was lost. A path that keeps breaking is tried again soon. A
+// remote that keeps ending the session is not: there the pause goes on growing.
+func (b *backoff) after(lasted time.Duration, sessionDead bool) {
+	switch {
+	case lasted >= steadyAfter:
+		*b = 0
+	case !sessionDead:
+		*b = backoff(backoffBroken)
+	}
+}
+
+// next returns the pause, with jitter so that the clients of a remote that restarts don't all come at once, and doubles it.
+func (b *backoff) next() time.Duration {
+	pause := time.Duration(*b)
+	*b = backoff(min(max(2*pause, backoffMin), backoffMax))
+	if pause == 0 {
+		return 0
+	}
+	return pause/2 + rand.N(pause/2+1)
+}
+
+// reconnect tries until there is a carrier, a final error, or ctx is done.
+func (l *Local) reconnect(ctx context.Context, last *connection, pause *backoff) (*connection, error) {
+	lostAt := time.Now()
+	for {
+		timer := time.NewTimer(pause.next())
+		select {
+		case <-timer.C:
+		case <-l.retry:
+			timer.Stop()
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, context.Cause(ctx)
+		}
+		conn, err := l.connector.connect(ctx, last.session)
+		if err == nil {
+			l.logReconnected(conn, last, time.Since(lostAt))
+			return conn, nil
+		}
+		if isFinal(err) || ctx.Err() != nil {
+			return nil, err
+		}
+		l.cfg.Log.Warn().Err(err).Dur("retry_within", time.Duration(*pause)).Msg("remote can't be reached")
+	}
+}
+
+func (l *Local) logConnected(conn *connection) {
+	l.cfg.Log.Info().
+		Stringer("remote", l.cfg.Address).
+		Int("version", conn.state.Version).
+		Str("suite", conn.state.Suite).
+		Bool("forward_secrecy", conn.state.ForwardSecrecy).
+		Stringer("key", conn.state.Peer.Key).
+		Msg("session up")
+}
+
+// logLoss tells that a carrier was lost, or the session with it.
+func (l *Local) logLoss(conn *connection, err error, after time.Duration) {
+	var dead *mux.SessionError
+	if errors.As(err, &dead) {
+		l.cfg.Log.Warn().Err(dead.Err).Dur("after", after).Msg("session lost")
+		return
+	}
+	l.cfg.Log.Warn().Err(conn.session.LossCause()).Dur("after", after).Int("streams", conn.session.Stats().Streams).
+		Msg("connection lost")
+}
+
+func (l *Local) logReconnected(conn, last *connection, away time.Duration) {
+	if conn.session != last.session {
+		l.logConnected(conn)
+		return
+	}
+	stats := conn.session.Stats()
+	l.cfg.Log.Info().Dur("away", away).Int("streams", stats.Streams).Uint64("resent_bytes", stats.Resent).Msg("session resumed")
+}
