@@ -27,6 +27,7 @@ type securePipe struct {
 
 func (p *securePipe) ReadRecord() ([]byte, error) {
 	b, err := p.pipeCarrier.ReadRecord()
+	time.Sleep(time.Millisecond) // synctest: the delay of a network, so that something is on its way when it breaks
 	if p.broken.Load() {
 		return nil, io.ErrUnexpectedEOF
 	}
@@ -146,7 +147,6 @@ func TestResumeLosesAndRepeatsNothing(t *testing.T) {
 				for {
 					n, err := way.to.Read(buf)
 					got = append(got, buf[:n]...)
-					time.Sleep(time.Millisecond) // synctest
 					if err == io.EOF {
 						break
 					} else if err != nil {
@@ -159,10 +159,10 @@ func TestResumeLosesAndRepeatsNothing(t *testing.T) {
 				}
 			})
 		}
-		for range 20 {
-			time.Sleep(20 * time.Millisecond) // synctest
+		for range 10 {
+			time.Sleep(7 * time.Millisecond) // synctest
 			r.cut()
-			time.Sleep(20 * time.Millisecond) // synctest
+			time.Sleep(7 * time.Millisecond) // synctest
 			r.resume()
 		}
 		wg.Wait()
@@ -341,6 +341,9 @@ func TestAbandonedSession(t *testing.T) {
 		if _, err := accepted.Read(make([]byte, 1)); err == nil || err == io.EOF {
 			t.Errorf("read: %v", err)
 		}
+		synctest.Wait()
+		r.host.mu.Lock()
+		defer r.host.mu.Unlock()
 		if len(r.host.sessions) != 0 {
 			t.Error("the host still has the session")
 		}
