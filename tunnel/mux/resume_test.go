@@ -326,8 +326,8 @@ func TestAbandonedSession(t *testing.T) {
 		const window = 30 * time.Second
 		r := newRig(t, HostConfig{ResumeWindow: window}, Config{})
 		opened, accepted := openPair(t, r.client, r.server)
-		began := time.Now()
 		r.cut()
+		began := time.Now()
 		go opened.Write(make([]byte, 10<<20))
 		for _, s := range []*Session{r.client, r.server} {
 			var abandoned *AbandonedError
