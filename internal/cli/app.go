@@ -34,6 +34,7 @@ func newApp(version string) *cli.App {
 		Commands: []*cli.Command{
 			remoteCommand(),
 			localCommand(),
+			runCommand(),
 			checkCommand(),
 			keygenCommand(),
 			certCommand(),
