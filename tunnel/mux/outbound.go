@@ -174,14 +174,23 @@ func (s *Session) packCredit(b []byte, room int) []byte {
 
 func (s *Session) packStreams(b []byte, room int) []byte {
 	start := len(b)
+	unsequenced := 0
 	for room-len(b) >= headerSize+minFill {
 		st := s.sched.next()
 		if st == nil {
 			break
 		}
-		b = st.appendFrames(b, room-len(b))
+		if !st.datagrams.due() {
+			b = st.appendFrames(b, room-len(b))
+			continue
+		}
+		before, fits := len(b), false
+		if b, fits = st.appendDatagram(b, room); !fits {
+			break
+		}
+		unsequenced += len(b) - before
 	}
-	s.out.position += uint64(len(b) - start)
+	s.out.position += uint64(len(b) - start - unsequenced)
 	return b
 }
 

@@ -43,6 +43,7 @@ type Session struct {
 	draining  bool      // this side takes no new streams
 	peerDrain bool      // the peer takes none
 	buffered  int       // bytes of memory that received and unread data holds
+	datagrams DatagramStats
 
 	sched scheduler
 	out   outbox
@@ -310,6 +311,7 @@ type Stats struct {
 	Acknowledged uint64        // sequenced bytes that the peer has acknowledged
 	Received     uint64        // sequenced bytes received
 	RoundTrip    time.Duration // of the last ping, 0 before the first
+	Datagrams    DatagramStats
 }
 
 // Stats returns the session's counters.
@@ -323,6 +325,7 @@ func (s *Session) Stats() Stats {
 		Acknowledged: s.out.acked,
 		Received:     s.in.position,
 		RoundTrip:    s.in.roundTrip,
+		Datagrams:    s.datagrams,
 	}
 }
 
