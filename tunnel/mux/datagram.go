@@ -130,6 +130,19 @@ func (st *Stream) dropOldest() {
 	st.session.datagrams.Dropped++
 }
 
+// packDatagrams appends datagrams as long as it is the turn of streams that have some. The sequenced frames of a record
+// stand together; so datagrams stand before or behind them. Called with the mutex held.
+func (s *Session) packDatagrams(b []byte, room int) []byte {
+	for fits := true; fits && room-len(b) >= headerSize+minFill; {
+		st := s.sched.next()
+		if st == nil || !st.datagrams.due() {
+			break
+		}
+		b, fits = st.appendDatagram(b, room)
+	}
+	return b
+}
+
 // appendDatagram appends the stream's next datagram, or a piece of it, to a record of at most room bytes, unless it does
 // not fit beside what the record holds. Called by the writer with the session's mutex held, when the scheduler has given
 // the stream its turn; the stream must have one due. It appends nothing when what was due came too late.

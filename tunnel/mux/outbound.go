@@ -112,13 +112,17 @@ func (s *Session) nextRecord(b []byte, room int) (record []byte, last bool) {
 // pack fills a record: frames of the session and answers first, then credit, then stream data, and an ack where one is
 // due or may ride along. Called with the mutex held.
 func (s *Session) pack(b []byte, room int) (record []byte, last bool) {
-	room -= ackSize // kept for the ack
+	room -= ackSize              // kept for the ack
+	if len(s.out.control) == 0 { // else a stream's open frame may have to go first
+		b = s.packDatagrams(b, room)
+	}
 	b = s.packControl(b, room)
 	if s.out.closing {
 		return b, len(s.out.control) == 0
 	}
 	b = s.packCredit(b, room)
 	b = s.packStreams(b, room)
+	b = s.packDatagrams(b, room)
 	if s.in.ackDue || (len(b) > 0 && s.in.position != s.in.acked) {
 		b = appendUint64Frame(b, kindAck, 0, s.in.position)
 		s.in.acked = s.in.position
@@ -174,23 +178,14 @@ func (s *Session) packCredit(b []byte, room int) []byte {
 
 func (s *Session) packStreams(b []byte, room int) []byte {
 	start := len(b)
-	unsequenced := 0
 	for room-len(b) >= headerSize+minFill {
 		st := s.sched.next()
-		if st == nil {
+		if st == nil || st.datagrams.due() {
 			break
 		}
-		if !st.datagrams.due() {
-			b = st.appendFrames(b, room-len(b))
-			continue
-		}
-		before, fits := len(b), false
-		if b, fits = st.appendDatagram(b, room); !fits {
-			break
-		}
-		unsequenced += len(b) - before
+		b = st.appendFrames(b, room-len(b))
 	}
-	s.out.position += uint64(len(b) - start - unsequenced)
+	s.out.position += uint64(len(b) - start)
 	return b
 }
 
