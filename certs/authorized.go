@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"strings"
 )
 
@@ -111,6 +112,20 @@ func (a *AuthorizedKeys) Lookup(k PublicKey) (*AuthorizedKey, bool) {
 		}
 	}
 	return found, found != nil
+}
+
+// All returns the entries in the order of their lines. The caller must not change them.
+func (a *AuthorizedKeys) All() iter.Seq[*AuthorizedKey] {
+	return func(yield func(*AuthorizedKey) bool) {
+		if a == nil {
+			return
+		}
+		for i := range a.entries {
+			if !yield(&a.entries[i]) {
+				return
+			}
+		}
+	}
 }
 
 // Len returns the number of keys.

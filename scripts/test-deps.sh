@@ -49,6 +49,8 @@ look() {
   need openssh-client 'ssh: the end-to-end tests connect with it' command -v ssh
   need openssh-server 'sshd: the server of those tests' command -v sshd
   need chromium 'chromium: the browser test drives it' command -v chromium
+  need zsh 'zsh: the completion tests type in it' command -v zsh
+  need fish 'fish: the completion tests type in it' command -v fish
   need iproute2 'ip: sets up the network namespaces of the tests' command -v ip
   need util-linux 'unshare: makes those namespaces' command -v unshare
   node_modules_old=

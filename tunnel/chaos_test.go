@@ -107,7 +107,7 @@ func (c *cutter) pace(direction, n int) {
 	wait := c.allowed[direction].Sub(now)
 	c.allowed[direction] = c.allowed[direction].Add(time.Duration(n) * time.Second / time.Duration(c.rate))
 	c.mu.Unlock()
-	time.Sleep(wait) // a link's rate, not a wait for something
+	<-time.After(wait)
 }
 
 func (p *cutPair) close() {
@@ -261,11 +261,6 @@ func TestChaosSilence(t *testing.T) {
 	chaos(t, local, 15, func() {
 		c.silence()
 		before := local.current.session
-		for range 1000 { // until the session has another carrier, or is about to
-			if before.Stats().Away {
-				break
-			}
-			time.Sleep(10 * time.Millisecond)
-		}
+		before.AwaitLoss(within(t, 20*time.Second)) // the next silence is for the next carrier
 	})
 }

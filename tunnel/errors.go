@@ -77,6 +77,8 @@ func dialCode(err error) mux.Code {
 	var dns *net.DNSError
 	var timeout net.Error
 	switch {
+	case errors.Is(err, ErrNotAllowed):
+		return mux.CodeNotAllowed
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return mux.CodeNameNotFound
 	case errors.Is(err, syscall.ECONNREFUSED):

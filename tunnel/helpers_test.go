@@ -3,6 +3,7 @@ package tunnel
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"io"
 	"net"
 	"net/http/httptest"
@@ -13,6 +14,7 @@ import (
 
 	"culvert/certs"
 	"culvert/protocol"
+	"culvert/tunnel/mux"
 
 	"go.uber.org/goleak"
 )
@@ -35,6 +37,12 @@ func trustKeys(t testing.TB, keys ...*certs.KeyPair) Trust {
 	for _, key := range keys {
 		lines = append(lines, key.Public().String())
 	}
+	return trustLines(t, lines...)
+}
+
+// trustLines admits the keys in the lines of an authorized-keys file.
+func trustLines(t testing.TB, lines ...string) Trust {
+	t.Helper()
 	authorized, err := certs.ParseAuthorizedKeys(strings.NewReader(strings.Join(lines, "\n")))
 	if err != nil {
 		t.Fatal(err)
@@ -158,6 +166,40 @@ func dial(t testing.TB, local *Local, address string) net.Conn {
 	t.Cleanup(func() { conn.Close() })
 	conn.SetDeadline(time.Now().Add(60 * time.Second))
 	return conn
+}
+
+// reached checks that targets that echo can be reached.
+func reached(t testing.TB, local *Local, targets ...string) {
+	t.Helper()
+	for _, target := range targets {
+		conn := dial(t, local, target)
+		conn.Write([]byte("x"))
+		if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
+			t.Errorf("%s: %v", target, err)
+		}
+		conn.Close()
+	}
+}
+
+// refused checks that the remote's rules forbid targets.
+func refused(t testing.TB, local *Local, targets ...string) {
+	t.Helper()
+	for _, target := range targets {
+		_, err := local.DialContext(within(t, 10*time.Second), "tcp", target)
+		var open *mux.OpenError
+		if !errors.As(err, &open) || open.Code != mux.CodeNotAllowed {
+			t.Errorf("%s: %v, want it not to be allowed", target, err)
+		}
+	}
+}
+
+func mustParse(t testing.TB, allow, deny []string) *Rules {
+	t.Helper()
+	rules, err := ParseRules(allow, deny)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rules
 }
 
 func randomBytes(t testing.TB, n int) []byte {

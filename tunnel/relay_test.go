@@ -158,9 +158,14 @@ func TestForwardToNowhereIsReset(t *testing.T) {
 	}
 	nowhere := ln.Addr().String()
 	ln.Close()
-	conn := dialForward(t, startForward(t, local, nowhere))
-	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
-		t.Fatalf("read: %v", err)
+	conn, err := net.Dial("tcp", startForward(t, local, nowhere))
+	if err == nil { // otherwise the reset has come even before the dial was over
+		defer conn.Close()
+		conn.SetDeadline(time.Now().Add(10 * time.Second))
+		_, err = conn.Read(make([]byte, 1))
+	}
+	if !errors.Is(err, syscall.ECONNRESET) {
+		t.Fatalf("dial and read: %v", err)
 	}
 }
 

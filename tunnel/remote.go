@@ -23,6 +23,7 @@ import (
 type RemoteConfig struct {
 	Identity Identity
 	Trust    Trust
+	Rules    *Rules // for the targets of all clients; nil forbids only what is special
 	Path     string // of the WebSocket, "/" when empty; other paths are not found
 
 	// RequireForwardSecrecy refuses clients without the handshake's extension.
@@ -74,7 +75,6 @@ func (t *Trust) check() error {
 var (
 	errKeyNotListed = errors.New("key not listed")
 	errNoCert       = errors.New("no certificate")
-	errRestricted   = errors.New("the key's line restricts its targets, which this version can't enforce")
 )
 
 // admit decides on a client whose certificate, if it showed one, has been verified.
@@ -83,12 +83,8 @@ func (t *Trust) admit(peer protocol.Peer) error {
 		return errNoCert
 	}
 	if t.Authorized != nil {
-		entry, ok := t.Authorized.Lookup(peer.Key)
-		switch {
-		case !ok:
+		if _, ok := t.Authorized.Lookup(peer.Key); !ok {
 			return errKeyNotListed
-		case entry.Allow != nil:
-			return errRestricted
 		}
 	}
 	return nil
@@ -109,6 +105,8 @@ type Remote struct {
 	mu       sync.Mutex // guards all below
 	identity Identity
 	trust    Trust
+	rules    *Rules
+	keyRules map[certs.PublicKey]*Rules // of the keys whose lines restrict their targets, in place of rules
 	draining bool
 	sessions map[*mux.Session]protocol.Peer
 }
@@ -116,6 +114,10 @@ type Remote struct {
 // NewRemote makes a Remote. Close ends it.
 func NewRemote(cfg RemoteConfig) (*Remote, error) {
 	if err := cfg.Trust.check(); err != nil {
+		return nil, err
+	}
+	keyRules, err := narrowForKeys(cfg.Rules, cfg.Trust.Authorized)
+	if err != nil {
 		return nil, err
 	}
 	if cfg.Path == "" {
@@ -135,18 +137,25 @@ func NewRemote(cfg RemoteConfig) (*Remote, error) {
 		stop:       stop,
 		identity:   cfg.Identity,
 		trust:      cfg.Trust,
+		rules:      cfg.Rules,
+		keyRules:   keyRules,
 		sessions:   make(map[*mux.Session]protocol.Peer),
 	}, nil
 }
 
-// Reload replaces what later clients are shown and who is admitted, and ends the sessions of those who no longer are.
-func (r *Remote) Reload(identity Identity, trust Trust) error {
+// Reload replaces what later clients are shown, who is admitted, and which targets later streams may have, also of
+// sessions that exist. It ends the sessions of those who are no longer admitted.
+func (r *Remote) Reload(identity Identity, trust Trust, rules *Rules) error {
 	if err := trust.check(); err != nil {
+		return err
+	}
+	keyRules, err := narrowForKeys(rules, trust.Authorized)
+	if err != nil {
 		return err
 	}
 	var ended []*mux.Session
 	r.mu.Lock()
-	r.identity, r.trust = identity, trust
+	r.identity, r.trust, r.rules, r.keyRules = identity, trust, rules, keyRules
 	for session, peer := range r.sessions {
 		if err := r.readmit(trust, peer); err != nil {
 			r.cfg.Log.Info().Err(err).Stringer("client", peer.Key).Msg("client no longer admitted")
@@ -274,7 +283,7 @@ func (r *Remote) serveSession(session *mux.Session, state protocol.State, log ze
 		if err != nil {
 			break
 		}
-		streams.Go(func() { r.serveStream(ctx, stream, log) })
+		streams.Go(func() { r.serveStream(ctx, stream, r.rulesFor(state.Peer.Key), log) })
 	}
 	cancel() // dials that are under way
 	session.Close()
@@ -294,10 +303,20 @@ func endOf(session *mux.Session) error {
 	return err
 }
 
+// rulesFor returns the rules that now hold for a client's streams.
+func (r *Remote) rulesFor(client certs.PublicKey) *Rules {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if rules, ok := r.keyRules[client]; ok {
+		return rules
+	}
+	return r.rules
+}
+
 // serveStream reaches the stream's target and joins the two. The context ends with the session.
-func (r *Remote) serveStream(ctx context.Context, stream *mux.Stream, log zerolog.Logger) {
+func (r *Remote) serveStream(ctx context.Context, stream *mux.Stream, rules *Rules, log zerolog.Logger) {
 	log = log.With().Str("target", stream.Target().Address).Logger()
-	conn, err := dialWhileWanted(ctx, stream)
+	conn, err := dialWhileWanted(ctx, rules, stream)
 	if err != nil {
 		code := dialCode(err)
 		log.Debug().Err(err).Stringer("code", code).Msg("target not reached")
@@ -313,7 +332,7 @@ func (r *Remote) serveStream(ctx context.Context, stream *mux.Stream, log zerolo
 }
 
 // dialWhileWanted reaches the stream's target, unless the opener gives up first.
-func dialWhileWanted(ctx context.Context, stream *mux.Stream) (net.Conn, error) {
+func dialWhileWanted(ctx context.Context, rules *Rules, stream *mux.Stream) (net.Conn, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var watch sync.WaitGroup
 	defer watch.Wait()
@@ -325,7 +344,7 @@ func dialWhileWanted(ctx context.Context, stream *mux.Stream) (net.Conn, error) 
 		case <-ctx.Done():
 		}
 	})
-	return dialTarget(ctx, stream.Target())
+	return dialTarget(ctx, rules, stream.Target())
 }
 
 // addSession fails once the remote drains, or when there are too many.

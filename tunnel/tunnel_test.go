@@ -54,6 +54,7 @@ func TestDialCodes(t *testing.T) {
 		{&net.OpError{Op: "dial", Err: &net.DNSError{IsTimeout: true}}, mux.CodeTimeout},
 		{context.DeadlineExceeded, mux.CodeTimeout},
 		{errBadTarget, mux.CodeBadTarget},
+		{ErrNotAllowed, mux.CodeNotAllowed},
 		{errors.New("something else"), mux.CodeDialFailed},
 	} {
 		if got := dialCode(test.err); got != test.want {
@@ -117,18 +118,6 @@ func TestUnknownClientIsRefused(t *testing.T) {
 	}
 	if _, err := local.DialContext(context.Background(), "tcp", "127.0.0.1:1"); !IsAdmissionError(err) {
 		t.Fatalf("dial: %v", err)
-	}
-}
-
-func TestRestrictedKeyIsRefused(t *testing.T) {
-	key := newKey(t)
-	authorized, err := certs.ParseAuthorizedKeys(bytes.NewReader([]byte(key.Public().String() + " allow=*.example.org:443")))
-	if err != nil {
-		t.Fatal(err)
-	}
-	remote := startRemote(t, Trust{Authorized: authorized}, nil)
-	if err := NewLocal(remote.localConfig(t, key)).Run(context.Background()); !IsAdmissionError(err) {
-		t.Fatalf("a restriction that can't be enforced was ignored: %v", err)
 	}
 }
 
@@ -213,7 +202,7 @@ func TestReloadEndsSessionsOfRemovedKeys(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := remote.Reload(Identity{Key: remote.key}, trustKeys(t, kept)); err != nil {
+	if err := remote.Reload(Identity{Key: remote.key}, trustKeys(t, kept), nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-removedEnded; !IsAdmissionError(err) {
@@ -223,7 +212,7 @@ func TestReloadEndsSessionsOfRemovedKeys(t *testing.T) {
 	if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
 		t.Fatalf("the other client: %v", err)
 	}
-	if err := remote.Reload(Identity{Key: remote.key}, Trust{}); !errors.Is(err, ErrNobodyAdmitted) {
+	if err := remote.Reload(Identity{Key: remote.key}, Trust{}, nil); !errors.Is(err, ErrNobodyAdmitted) {
 		t.Fatalf("a trust that admits nobody: %v", err)
 	}
 }

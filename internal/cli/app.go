@@ -14,6 +14,10 @@ import (
 // Main runs the command line args, args[0] being the program's name, and returns the exit status.
 func Main(ctx context.Context, args []string, version string) int {
 	app := newApp(version)
+	if len(args) > 1 && args[1] == completeWord {
+		printCandidates(app, args[2:])
+		return exitOK
+	}
 	args, err := flagsFirst(app, helpFlag(args))
 	if err == nil {
 		err = app.RunContext(ctx, args)
@@ -34,10 +38,12 @@ func newApp(version string) *cli.App {
 		Commands: []*cli.Command{
 			remoteCommand(),
 			localCommand(),
+			runCommand(),
 			checkCommand(),
 			keygenCommand(),
 			certCommand(),
 			demoCommand(),
+			completionCommand(),
 		},
 		HideHelpCommand:           true, // helpFlag does what it would
 		CustomAppHelpTemplate:     appHelp,
@@ -46,7 +52,7 @@ func newApp(version string) *cli.App {
 		ExitErrHandler:            func(*cli.Context, error) {}, // Main reports
 		Action: func(c *cli.Context) error {
 			if c.NArg() > 0 {
-				return usage(helpHint("culvert", "commands"), "unknown command %q", c.Args().First())
+				return unknownCommand("culvert", c.Args().First(), c.App.Commands)
 			}
 			return cli.ShowAppHelp(c)
 		},
@@ -65,6 +71,10 @@ func finish(command *cli.Command) {
 	command.OnUsageError = usageError
 	command.CustomHelpTemplate = commandHelp
 	command.HideHelpCommand = true
+	if len(command.Flags) > 0 {
+		command.Flags = append(command.Flags, configFlag(command.Flags[0]))
+		command.Before = applyConfig
+	}
 	for _, f := range command.Flags {
 		if b, ok := f.(*cli.BoolFlag); ok {
 			b.DisableDefaultText = true // "false" would be noise

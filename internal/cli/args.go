@@ -42,7 +42,7 @@ func flagsFirst(app *cli.App, args []string) ([]string, error) {
 		known, takesValue := flagKind(command, strings.TrimLeft(flag, "-"))
 		switch {
 		case !known:
-			return nil, usage(helpHint(name, "flags"), "unknown flag %s", flag)
+			return nil, usage(didYouMean(nearestFlag(command, flag), helpHint(name, "flags")), "unknown flag %s", flag)
 		case slices.Contains(cli.HelpFlag.Names(), strings.TrimLeft(flag, "-")):
 			return append(slices.Clone(args[:at]), "--help"), nil
 		case !takesValue || hasValue:

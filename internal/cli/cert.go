@@ -64,7 +64,7 @@ func certCommand() *cli.Command {
 		},
 		Action: func(c *cli.Context) error {
 			if c.NArg() > 0 {
-				return usage("`culvert cert --help` lists the commands", "unknown command %q", c.Args().First())
+				return unknownCommand(c.Command.HelpName, c.Args().First(), c.Command.Subcommands)
 			}
 			return cli.ShowSubcommandHelp(c)
 		},

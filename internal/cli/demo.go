@@ -40,9 +40,9 @@ func runDemo(c *cli.Context) (err error) {
 		return err
 	}
 	doors := &doors{}
-	err = doors.openSocks(c, c.String("socks"), log)
+	err = doors.openSocks(c.String("socks"), "", log)
 	if err != nil && !c.IsSet("socks") {
-		err = doors.openSocks(c, "127.0.0.1:0", log)
+		err = doors.openSocks("127.0.0.1:0", "", log)
 	}
 	if err != nil {
 		return cannotListen(c.String("socks"), "--socks", "give another address with --socks", err)

@@ -26,6 +26,11 @@ const (
 	exitCannotListen = 6 // a local address can't be bound
 )
 
+// exitStatus is the error of a command that only has a status to tell: whatever there was to say has been said.
+type exitStatus int
+
+func (s exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
+
 // Failure is an error for people: one line that says what failed and why, and a second that says what to do.
 type Failure struct {
 	Code int    // exit status
@@ -46,6 +51,10 @@ func (f *Failure) Unwrap() error { return f.Why }
 
 // report prints a failure and returns its exit status.
 func report(w io.Writer, err error) int {
+	var status exitStatus
+	if errors.As(err, &status) {
+		return int(status)
+	}
 	var f *Failure
 	if !errors.As(err, &f) {
 		f = &Failure{Code: exitFailed, What: err.Error()}

@@ -31,8 +31,7 @@ func localCommand() *cli.Command {
 				Usage: "serve SOCKS5 on `ADDR`; none turns it off"},
 			&cli.StringFlag{Name: "socks-auth", EnvVars: env("socks-auth"), Category: "listening",
 				Usage: "ask SOCKS5 clients for `USER:PASS`; better given by its variable, which other users can't see"},
-			&cli.StringSliceFlag{Name: "L", EnvVars: env("L"), Category: "listening",
-				Usage: "`FORWARD` a port: [BIND:]PORT:HOST:HOSTPORT, the host as the remote sees it; repeatable"},
+			forwardFlag(),
 			&cli.StringFlag{Name: "W", EnvVars: env("W"), Category: "listening",
 				Usage: "join standard input and output to `HOST:PORT`, for ssh's ProxyCommand; turns --socks off unless it is given"},
 			&cli.BoolFlag{Name: "print-ready", EnvVars: env("print-ready"), Category: "output",
@@ -42,7 +41,14 @@ func localCommand() *cli.Command {
 	}
 }
 
-// remoteFlags say which remote to connect to, and how. check has them too.
+func forwardFlag() cli.Flag {
+	return &cli.StringSliceFlag{
+		Name: "L", EnvVars: env("L"), Category: "listening",
+		Usage: "`FORWARD` a port: [BIND:]PORT:HOST:HOSTPORT, the host as the remote sees it; repeatable",
+	}
+}
+
+// remoteFlags say which remote to connect to, and how. check and run have them too.
 func remoteFlags() []cli.Flag {
 	return []cli.Flag{
 		keyFlag(),
@@ -66,7 +72,7 @@ func remoteFlags() []cli.Flag {
 	}
 }
 
-// localOptions is what the flags of local and check amount to.
+// localOptions is what the flags of local, run and check amount to.
 type localOptions struct {
 	address tunnel.Address
 	key     *certs.KeyPair
@@ -74,13 +80,19 @@ type localOptions struct {
 	node    tunnel.LocalConfig
 }
 
+// loadLocalOptions takes the remote's URL from the command's only argument.
 func loadLocalOptions(c *cli.Context) (*localOptions, error) {
-	text, err := oneArgument(c, "REMOTE_URL")
+	url, err := oneArgument(c, "REMOTE_URL")
 	if err != nil {
 		return nil, err
 	}
+	return loadRemoteOptions(c, url)
+}
+
+func loadRemoteOptions(c *cli.Context, url string) (*localOptions, error) {
 	opts := &localOptions{}
-	if opts.address, err = tunnel.ParseAddress(text); err != nil {
+	var err error
+	if opts.address, err = tunnel.ParseAddress(url); err != nil {
 		return nil, usage(usageHint(c), "%v", err)
 	}
 	if c.Duration("keepalive") < 0 || c.Duration("handshake-timeout") <= 0 {
@@ -251,25 +263,33 @@ func openDoors(c *cli.Context, forwards []forwardSpec, log zerolog.Logger) (*doo
 		address = "none"
 	}
 	if address != "none" {
-		if err := d.openSocks(c, address, log); err != nil {
+		if err := d.openSocks(address, c.String("socks-auth"), log); err != nil {
 			return nil, cannotListen(address, "--socks", "give another address with --socks, or turn it off with --socks none", err)
 		}
 	}
-	for _, spec := range forwards {
-		ln, err := net.Listen("tcp", spec.listen)
-		if err != nil {
-			d.close()
-			return nil, cannotListen(spec.listen, "-L", "give another port with -L", err)
-		}
-		d.forwards = append(d.forwards, forward{spec, ln})
+	if err := d.openForwards(forwards); err != nil {
+		d.close()
+		return nil, err
 	}
 	return d, nil
 }
 
-// openSocks binds the SOCKS5 port. An error is that of --socks-auth, a *Failure, or what the system says.
-func (d *doors) openSocks(c *cli.Context, address string, log zerolog.Logger) error {
-	user, pass, ok := strings.Cut(c.String("socks-auth"), ":")
-	if c.String("socks-auth") != "" && (!ok || user == "" || pass == "" || len(user) > 255 || len(pass) > 255) {
+func (d *doors) openForwards(specs []forwardSpec) error {
+	for _, spec := range specs {
+		ln, err := net.Listen("tcp", spec.listen)
+		if err != nil {
+			return cannotListen(spec.listen, "-L", "give another port with -L", err)
+		}
+		d.forwards = append(d.forwards, forward{spec, ln})
+	}
+	return nil
+}
+
+// openSocks binds the SOCKS5 port. The clients need auth, which is USER:PASS, or nothing when it is empty. An error is that
+// of --socks-auth, a *Failure, or what the system says.
+func (d *doors) openSocks(address, auth string, log zerolog.Logger) error {
+	user, pass, ok := strings.Cut(auth, ":")
+	if auth != "" && (!ok || user == "" || pass == "" || len(user) > 255 || len(pass) > 255) {
 		return usage("it is USER:PASS, each of 1 to 255 bytes", "bad --socks-auth")
 	}
 	ln, err := listen(address)

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"culvert/certs"
 	"culvert/tunnel"
@@ -43,6 +44,12 @@ func remoteCommand() *cli.Command {
 				Usage: "refuse the certificates whose gid is listed in `FILE`, one a line"},
 			&cli.BoolFlag{Name: "require-forward-secrecy", EnvVars: env("require-forward-secrecy"), Category: "admission",
 				Usage: "refuse clients that have only the specified handshake, whose recorded traffic a stolen key opens"},
+			&cli.StringSliceFlag{Name: "allow", EnvVars: env("allow"), Category: "targets",
+				Usage: "let clients reach only the targets of `RULE`: hosts, and ports if you like, as in *.example.org:443; repeatable"},
+			&cli.StringSliceFlag{Name: "deny", EnvVars: env("deny"), Category: "targets",
+				Usage: "keep clients from the targets of `RULE`, as in 10.0.0.0/8 or *:25; wins over --allow; repeatable"},
+			&cli.DurationFlag{Name: "resume-window", EnvVars: env("resume-window"), Value: mux.DefaultResumeWindow, Category: "limits",
+				Usage: "keep the session of a client that lost its connection for `TIME`"},
 			&cli.IntFlag{Name: "max-sessions", EnvVars: env("max-sessions"), Value: tunnel.DefaultMaxSessions, Category: "limits",
 				Usage: "most `N` clients at a time"},
 			&cli.IntFlag{Name: "max-streams", EnvVars: env("max-streams"), Value: mux.DefaultMaxStreams, Category: "limits",
@@ -63,6 +70,9 @@ func runRemote(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if c.Duration("resume-window") < time.Second {
+		return usage("durations look like 20s or 2m", "--resume-window is shorter than a second")
+	}
 	if c.Int("max-sessions") < 1 || c.Int("max-streams") < 1 {
 		return usage("give a number from 1", "--max-sessions or --max-streams is out of range")
 	}
@@ -77,20 +87,26 @@ func runRemote(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	rules, err := loadRules(c)
+	if err != nil {
+		return err
+	}
 	node, err := tunnel.NewRemote(tunnel.RemoteConfig{
 		Identity:    identity,
 		Trust:       trust,
+		Rules:       rules,
 		Path:        c.String("path"),
 		MaxSessions: c.Int("max-sessions"),
-		MaxStreams:  c.Int("max-streams"),
+
+		ResumeWindow: c.Duration("resume-window"),
+
+		MaxStreams: c.Int("max-streams"),
 
 		RequireForwardSecrecy: c.Bool("require-forward-secrecy"),
 		Log:                   log,
 	})
-	if errors.Is(err, tunnel.ErrNobodyAdmitted) {
-		return usage(admitHint, "%v", err)
-	} else if err != nil {
-		return usage("", "%v", err)
+	if err != nil {
+		return remoteFailure(c, err)
 	}
 	listeners, err := listenAll(c.StringSlice("listen"))
 	if err != nil {
@@ -114,6 +130,29 @@ func runRemote(c *cli.Context) error {
 		return &Failure{exitFailed, "a listener broke", err, ""}
 	}
 	return signals.result(nil)
+}
+
+// remoteFailure explains why a remote's settings are not taken.
+func remoteFailure(c *cli.Context, err error) error {
+	var line *tunnel.KeyLineError
+	switch {
+	case errors.As(err, &line):
+		return &Failure{exitFailed, "can't use the authorized keys", fmt.Errorf("%s: %w", c.String("authorized-keys"), err), ruleHint}
+	case errors.Is(err, tunnel.ErrNobodyAdmitted):
+		return usage(admitHint, "%v", err)
+	}
+	return usage("", "%v", err)
+}
+
+const ruleHint = "a rule is HOST or HOST:PORTS, such as *.example.org:443, 10.0.0.0/8:22,80-90 or [2001:db8::/32]"
+
+// loadRules reads which targets clients may reach.
+func loadRules(c *cli.Context) (*tunnel.Rules, error) {
+	rules, err := tunnel.ParseRules(c.StringSlice("allow"), c.StringSlice("deny"))
+	if err != nil {
+		return nil, usage(ruleHint, "%v", err)
+	}
+	return rules, nil
 }
 
 // loadIdentity reads what the remote shows.
@@ -201,7 +240,14 @@ func reload(c *cli.Context, node *tunnel.Remote) error {
 	if err != nil {
 		return err
 	}
-	return node.Reload(identity, trust)
+	rules, err := loadRules(c)
+	if err != nil {
+		return err
+	}
+	if err := node.Reload(identity, trust, rules); err != nil {
+		return remoteFailure(c, err)
+	}
+	return nil
 }
 
 // listenAll binds every address or none.

@@ -41,6 +41,14 @@ func writeFile(t *testing.T, name, text string) string {
 	return path
 }
 
+// rewrite replaces what is in a file.
+func rewrite(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // node is a running remote or local.
 type node struct {
 	*process

@@ -14,6 +14,7 @@ import (
 // The reply field of RFC 1928, section 6.
 const (
 	replyOK          = 0
+	replyNotAllowed  = 2
 	replyNetUnreach  = 3
 	replyHostUnreach = 4
 	replyRefused     = 5

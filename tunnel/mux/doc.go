@@ -42,6 +42,7 @@
 //	credit     0x54   offset (8): the receiver of this frame may send the stream's bytes before this offset
 //	fin        0x55   none: the sender's half of the stream ends here
 //	reset      0x56   code (2): both halves end here, cut short
+//	datagram   0xa0   flags (1), bytes of the datagram
 //
 // A ping is answered once, and of pings that wait for their answer only the newest; tokens ascend from 1. Text is at most
 // 256 bytes, a target 512.
@@ -66,6 +67,18 @@
 //
 // A receiver may count a stream that its opener has reset against its limit of streams until it has let go of it itself,
 // so an opener that stays within the limit may still be refused.
+//
+// # Datagrams
+//
+// A stream of the kind UDP carries datagrams instead of data; each is whole or lost. Its frames are not sequenced: they are
+// never kept or sent again. One of up to 16 KiB is one frame with the flags 0. A larger one, of at most 65,535 bytes, is a
+// row of frames: the flag 0x02 says that more of the datagram follows, the flag 0x01 that its frame goes on with the one
+// before. Such a frame holds at least one byte. A row that is broken off, which the next frame without 0x01 shows, is
+// dropped, and so is a datagram for a stream that is not there. Data on such a stream is an error, and so is a datagram on
+// another.
+//
+// Datagrams have no credit. What does not fit into the bounded queue of either side is dropped: at the sender the oldest,
+// and those that have waited for a second; at the receiver the newest. Otherwise they take their turns with stream data.
 //
 // # Flow control
 //

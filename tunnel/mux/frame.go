@@ -24,6 +24,7 @@ const (
 	kindCredit   kind = 0x54
 	kindFin      kind = 0x55
 	kindReset    kind = 0x56
+	kindDatagram kind = 0xa0
 
 	optionalBit  kind = 0x80 // a receiver that does not know the kind skips the frame
 	sequencedBit kind = 0x40 // the frame counts in the positions
@@ -84,7 +85,7 @@ func (f frame) checkPayload() error {
 		ok = n == codeSize
 	case kindRefused, kindClose:
 		ok = n >= codeSize && n <= codeSize+maxText
-	case kindData:
+	case kindData, kindDatagram:
 		ok = n > 0
 	}
 	if !ok {
@@ -203,8 +204,14 @@ func parseHello(record []byte, want role) (h hello, err error) {
 // StreamKind says what a stream's target is.
 type StreamKind uint8
 
-// StreamTCP is a stream to be joined to a TCP connection; its target is host:port.
-const StreamTCP StreamKind = 1
+const (
+	// StreamTCP is a stream to be joined to a TCP connection; its target is host:port.
+	StreamTCP StreamKind = 1
+
+	// StreamUDP is a stream of datagrams instead of bytes: see SendDatagram. Its target is the host:port of all of them,
+	// or empty when each carries an address of its own.
+	StreamUDP StreamKind = 2
+)
 
 // Target says where a stream leads. The session carries it without looking inside.
 type Target struct {

@@ -141,6 +141,10 @@ func joinRecords(records ...[]byte) []byte {
 // useStream is what the user of an accepted stream does; it depends on the id, so that inputs reach all of it.
 func useStream(st *Stream) {
 	defer st.Close()
+	if st.Target().Kind == StreamUDP {
+		useDatagrams(st)
+		return
+	}
 	switch st.ID() / 2 % 5 {
 	case 0:
 		st.Confirm()
@@ -158,6 +162,22 @@ func useStream(st *Stream) {
 	case 4:
 		<-st.session.Done() // never reads
 		io.Copy(io.Discard, st)
+	}
+}
+
+// useDatagrams is the same for one of datagrams.
+func useDatagrams(st *Stream) {
+	p := make([]byte, MaxDatagram)
+	st.SendDatagram([]byte("early"))
+	if st.ID()/2%2 == 0 {
+		st.Confirm()
+	}
+	for {
+		n, err := st.ReceiveDatagram(p)
+		if err != nil {
+			return
+		}
+		st.SendDatagram(p[:n])
 	}
 }
 
@@ -182,6 +202,10 @@ func FuzzSession(f *testing.F) {
 	f.Add(joinRecords(open(1, 3, 5, 7, 9, 11, 13, 15, 17, 19), wire(0x81, 0), wire(0xc1, 5), wire(0x07, 0)))
 	f.Add(joinRecords(open(9), wire(kindData, 9, make([]byte, 3000)), open(19), wire(kindData, 19, make([]byte, 4000))))
 	f.Add(joinRecords(open(1), wire(kindFin, 1), data))
+	openUDP := wire(kindOpen, 1, openPayload(Target{StreamUDP, "h:1"}, nil))
+	f.Add(joinRecords(openUDP, wire(kindDatagram, 1, []byte("\x00whole")), wire(kindDatagram, 1, []byte("\x02in ")),
+		wire(kindDatagram, 1, []byte("\x01two")), wire(kindFin, 1)))
+	f.Add(joinRecords(openUDP, wire(kindDatagram, 1, make([]byte, 30<<10)), wire(kindDatagram, 1, []byte("\x01late")), wire(kindReset, 1, u16(CodeClosed))))
 	f.Add(joinRecords(data))
 	f.Add(joinRecords(open(2)))
 	f.Add(joinRecords(data[:5]))

@@ -64,6 +64,8 @@ func (s *Session) handleFrame(f frame) error {
 		return s.handleOpen(f)
 	case kindOpened, kindRefused, kindData, kindCredit, kindFin, kindReset:
 		return s.handleStreamFrame(f)
+	case kindDatagram:
+		return s.handleDatagram(f)
 	}
 	if f.kind&optionalBit != 0 {
 		return nil

@@ -37,6 +37,21 @@ const (
 	// ackDelay is how long fewer bytes may wait for a record to ride in before an ack is sent for them alone.
 	ackDelay = 25 * time.Millisecond
 
+	// MaxDatagram is the largest datagram of a StreamUDP. UDP itself carries at most 65,507 bytes over IPv4 and 65,527 over
+	// IPv6 (RFC 768, RFC 8200), so there is room for a short address beside all but the largest.
+	MaxDatagram = 65535
+
+	// maxPiece is the most of a datagram that one frame carries: two fit into a record, so that one always fits beside the
+	// other frames of a busy session.
+	maxPiece = maxData / 2
+
+	// maxDatagramQueue bounds the datagrams of one stream that wait to be sent, and those that wait to be read, with their
+	// prefixes: what a kernel's socket holds. More would only make them late.
+	maxDatagramQueue = 256 << 10
+
+	// maxDatagramWait is how long a datagram may wait to be sent. Who sent it has given it up by then, or sent it again.
+	maxDatagramWait = time.Second
+
 	// maxAnswers is the number of answers to what the peer opened that may wait for the writer. A peer that makes more
 	// of them than it reads is attacking, and the session ends.
 	maxAnswers = 64 << 10

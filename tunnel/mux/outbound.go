@@ -98,14 +98,9 @@ func (s *Session) pack() (held *segment, record []byte, last bool) {
 		s.out.resent += uint64(len(record))
 		return held, record, false
 	}
-	g.start = len(b)
+	g.start, g.end = len(b), len(b)
 	if s.out.resend == s.out.position {
-		b = s.packSequenced(b, s.room())
-	}
-	g.end = len(b)
-	if s.out.closing && len(s.out.control) == 0 && s.out.resend == s.out.position && len(b)+headerSize+len(s.out.farewell) <= s.room() {
-		b = appendFrame(b, kindClose, 0, s.out.farewell)
-		last = true
+		b, last = s.packNew(g, b)
 	}
 	if len(b) == 0 {
 		g.free()
@@ -156,6 +151,25 @@ func (s *Session) packUnsequenced(b []byte) []byte {
 		s.in.ackDue = false
 	}
 	return b
+}
+
+// packNew appends all that was not sent before: the sequenced frames together, datagrams before or after them, and the close
+// frame when it is due.
+func (s *Session) packNew(g *segment, b []byte) (record []byte, last bool) {
+	room := s.room()
+	if len(s.out.control) == 0 { // else a stream's open frame may have to go first
+		b = s.packDatagrams(b, room)
+	}
+	g.start = len(b)
+	b = s.packSequenced(b, room)
+	g.end = len(b)
+	if !s.out.closing {
+		return s.packDatagrams(b, room), false
+	}
+	if len(s.out.control) == 0 && len(b)+headerSize+len(s.out.farewell) <= room {
+		return appendFrame(b, kindClose, 0, s.out.farewell), true
+	}
+	return b, false
 }
 
 func (s *Session) packSequenced(b []byte, room int) []byte {
@@ -212,7 +226,7 @@ func (s *Session) packCredit(b []byte, room int) []byte {
 func (s *Session) packStreams(b []byte, room int) []byte {
 	for room-len(b) >= headerSize+minFill {
 		st := s.sched.next()
-		if st == nil {
+		if st == nil || st.datagrams.due() {
 			break
 		}
 		b = st.appendFrames(b, room-len(b))

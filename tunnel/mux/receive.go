@@ -70,6 +70,8 @@ func (st *Stream) awaitReadable() error {
 	r := &st.recv
 	for {
 		switch {
+		case st.datagrams != nil:
+			return errDatagrams
 		case r.deadline.expired:
 			return os.ErrDeadlineExceeded
 		case r.queue.len > 0:
@@ -116,6 +118,7 @@ func (st *Stream) announceCredit() {
 func (st *Stream) dropReceived() {
 	mem := st.recv.queue.mem
 	st.recv.queue.release()
+	st.datagrams.dropReceived()
 	st.account(mem)
 }
 
@@ -131,6 +134,9 @@ func (st *Stream) account(before int) {
 // handleData files bytes from the peer. Called by the session's reader with the mutex held.
 func (st *Stream) handleData(p []byte) error {
 	r := &st.recv
+	if st.datagrams != nil && len(p) > 0 {
+		return protocolErrorf("data on stream %d, which carries datagrams", st.id)
+	}
 	if r.fin {
 		return protocolErrorf("data after fin on stream %d", st.id)
 	}

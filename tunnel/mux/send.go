@@ -98,6 +98,8 @@ func (st *Stream) awaitRoom() error {
 			return h.err
 		case h.fin:
 			return net.ErrClosed
+		case st.datagrams != nil:
+			return errDatagrams
 		case h.deadline.expired:
 			return os.ErrDeadlineExceeded
 		case h.queue.len < st.session.cfg.SendBuffer:
@@ -129,6 +131,9 @@ func (st *Stream) canSend() bool {
 	h := &st.send
 	if h.err != nil {
 		return false
+	}
+	if st.datagrams.due() {
+		return true
 	}
 	if h.queue.len > 0 {
 		return h.sent < h.limit

@@ -55,6 +55,7 @@ type Session struct {
 	draining  bool      // this side takes no new streams
 	peerDrain bool      // the peer takes none
 	buffered  int       // bytes of memory that received and unread data holds
+	datagrams DatagramStats
 
 	sched scheduler
 	out   outbox
@@ -331,6 +332,7 @@ type Stats struct {
 	Retained     int           // bytes of memory held by what is sent and not acknowledged
 	Away         bool          // without a carrier
 	RoundTrip    time.Duration // of the last ping, 0 before the first
+	Datagrams    DatagramStats
 }
 
 // Stats returns the session's counters.
@@ -347,6 +349,7 @@ func (s *Session) Stats() Stats {
 		Retained:     s.out.retained.mem,
 		Away:         s.link == nil,
 		RoundTrip:    s.in.roundTrip,
+		Datagrams:    s.datagrams,
 	}
 }
 

@@ -22,6 +22,7 @@ type Stream struct {
 	openResult error // why the stream was refused; set with state == openRefused
 	recv       recvHalf
 	send       sendHalf
+	datagrams  *datagrams // of a StreamUDP, else nil
 	turn       turn
 	creditDue  bool          // in the session's list of streams that owe the peer credit
 	closed     bool          // the user is done with it: it was closed, reset or refused, or never handed out
@@ -70,6 +71,9 @@ func newStream(s *Session, id uint32, target Target, ours bool) *Stream {
 	st.send.wake.L = &s.mu
 	st.recv.limit = uint64(s.cfg.Window)
 	st.send.limit = uint64(s.peer.firstCredit)
+	if target.Kind == StreamUDP {
+		st.datagrams = &datagrams{began: time.Now()}
+	}
 	return st
 }
 
@@ -228,6 +232,7 @@ func (st *Stream) failSend(err error) {
 		st.send.err = err
 	}
 	st.send.queue.release()
+	st.datagrams.dropQueued()
 	st.session.sched.remove(st)
 	st.send.wake.Broadcast()
 }

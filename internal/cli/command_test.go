@@ -1,0 +1,135 @@
+package cli
+
+import (
+	"io"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// trapping is a command that tells which signals it gets, and ends with status 9 at SIGTERM.
+const trapping = `trap 'echo INT' INT; trap 'echo HUP' HUP; trap 'echo TERM; exit 9' TERM; echo up; while :; do sleep 0.05; done`
+
+// startTrapping runs that command in culvert run until it is up.
+func startTrapping(t *testing.T, terminal *os.File) *process {
+	t.Helper()
+	dir := t.TempDir()
+	env := append(os.Environ(), "HOME="+dir, "XDG_CONFIG_HOME=", "GORACE=atexit_sleep_ms=0")
+	remote := startReady(t, dir, env, "remote", "--listen", "127.0.0.1:0", "--allow-anyone", "--print-ready")
+	args := []string{"culvert", "run", "--remote-key", remote.PublicKey, "--key", dir + "/client.json", "ws://" + remote.Listen[0] + "/", "--", "sh", "-c", trapping}
+	startedKey(t, dir, env)
+	p, err := startProcess(dir, env, args, terminal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.kill)
+	awaitOutput(t, p, "up\n")
+	return p
+}
+
+// startedKey makes client.json.
+func startedKey(t *testing.T, dir string, env []string) {
+	t.Helper()
+	sh := &shell{dir: dir, env: env}
+	if output, err := sh.run("culvert keygen -o client.json >key"); err != nil || output != "" {
+		t.Fatalf("%v\n%s", err, output)
+	}
+}
+
+// awaitOutput waits until all that a process has written to standard output is text.
+func awaitOutput(t *testing.T, p *process, text string) {
+	t.Helper()
+	if got := p.stdout.await(func(got string) bool { return len(got) >= len(text) }, p.ended); got != text {
+		t.Fatalf("standard output %q, want %q; standard error\n%s", got, text, p.stderr)
+	}
+}
+
+func (p *process) send(t *testing.T, s syscall.Signal) {
+	t.Helper()
+	if err := p.cmd.Process.Signal(s); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func checkStatus(t *testing.T, p *process, want int) {
+	t.Helper()
+	if status, err := p.wait(); status != want || err != nil {
+		t.Errorf("status %d, %v, want %d; standard error\n%s", status, err, want, p.stderr)
+	}
+}
+
+// TestRunPassesSignalsOn runs a command without a terminal.
+func TestRunPassesSignalsOn(t *testing.T) {
+	t.Parallel()
+	p := startTrapping(t, nil)
+	p.send(t, syscall.SIGINT)
+	awaitOutput(t, p, "up\nINT\n")
+	p.send(t, syscall.SIGHUP)
+	awaitOutput(t, p, "up\nINT\nHUP\n")
+	p.send(t, syscall.SIGTERM)
+	checkStatus(t, p, 9)
+	if got := p.stdout.String(); got != "up\nINT\nHUP\nTERM\n" {
+		t.Errorf("the command has written %q", got)
+	}
+	p = startTrapping(t, nil)
+	p.send(t, syscall.SIGQUIT) // which the command does not catch
+	checkStatus(t, p, exitSignal+int(syscall.SIGQUIT))
+}
+
+// TestRunOnTerminal types Ctrl-C, which the terminal sends to both: culvert lives on and sends no second one.
+func TestRunOnTerminal(t *testing.T) {
+	t.Parallel()
+	controller, terminal := openTerminal(t)
+	copied := make(chan struct{})
+	go func() {
+		defer close(copied)
+		io.Copy(io.Discard, controller) // ends with an error when the terminal's last user has gone
+	}()
+	p := startTrapping(t, terminal)
+	terminal.Close()
+	if _, err := controller.WriteString("\x03"); err != nil {
+		t.Fatal(err)
+	}
+	awaitOutput(t, p, "up\nINT\n")
+	p.send(t, syscall.SIGINT) // what the terminal would have sent, and has not
+	p.send(t, syscall.SIGHUP)
+	awaitOutput(t, p, "up\nINT\nHUP\n")
+	p.send(t, syscall.SIGTERM)
+	checkStatus(t, p, 9)
+	<-copied
+}
+
+// TestRunInterruptedBefore interrupts culvert run at its question, before the command is started.
+func TestRunInterruptedBefore(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	env := append(os.Environ(), "HOME="+dir, "XDG_CONFIG_HOME=", "GORACE=atexit_sleep_ms=0")
+	remote := startReady(t, dir, env, "remote", "--listen", "127.0.0.1:0", "--allow-anyone", "--print-ready")
+	controller, terminal := openTerminal(t)
+	screen := newRecord()
+	copied := make(chan struct{})
+	go func() {
+		defer close(copied)
+		io.Copy(screen, controller) // as above
+	}()
+	p, err := startProcess(dir, env, []string{"culvert", "run", "ws://" + remote.Listen[0] + "/", "--", "echo", "started"}, terminal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.kill)
+	terminal.Close()
+	asks := func(text string) bool { return strings.Contains(text, "(yes/no)? ") }
+	if text := screen.await(asks, p.ended); !asks(text) {
+		t.Fatalf("it does not ask; the terminal shows %q, standard error\n%s", text, p.stderr)
+	}
+	p.send(t, syscall.SIGINT)
+	checkStatus(t, p, exitSignal+int(syscall.SIGINT))
+	if got := p.stdout.String(); got != "" {
+		t.Errorf("standard output %q", got)
+	}
+	if want := "culvert: the command was not started: interrupt came first\n"; !strings.HasSuffix(p.stderr.String(), want) {
+		t.Errorf("standard error %q", p.stderr)
+	}
+	<-copied
+}
