@@ -101,8 +101,9 @@ func (l *Local) reconnect(ctx context.Context, last *connection, pause *backoff)
 		timer := time.NewTimer(pause.next())
 		select {
 		case <-timer.C:
-		case <-l.retry:
+		case <-l.retry: // the path may be another now
 			timer.Stop()
+			*pause = 0
 		case <-ctx.Done():
 			timer.Stop()
 			return nil, context.Cause(ctx)

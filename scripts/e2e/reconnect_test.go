@@ -19,17 +19,17 @@ const (
 // who has not yet pressed reload; the pause between two attempts has grown to a second or two by then.
 const backTime = 8 * time.Second
 
-// The remote dies and comes back: what was under way ends with an error, and what comes later goes through the same port.
+// The remote dies and comes back without its sessions: what was under way ends with an error, and what comes later goes through the same port.
 func TestRemoteComesBack(t *testing.T) {
 	t.Parallel()
 	tun, web := startTunnel(t), startSite(t)
 	download := startDrip(t, tun, web, "endless")
 	address := tun.remote.listen[0]
 	tun.remote.kill()
+	tun.startRemote(t, address, tun.server)
 	if status := download.wait(patience); status != curlRecvError {
 		t.Errorf("curl's status is %d, want %d: its download was cut short", status, curlRecvError)
 	}
-	tun.startRemote(t, address, tun.server)
 	got := must(t, backTime, curl(t, tun.local.socks, backTime, web.URL+"/random/1000"))
 	if sum(t, strings.NewReader(got)) != sum(t, randomBytes(1000)) {
 		t.Error("after the remote came back, a download is wrong")
@@ -45,7 +45,7 @@ func TestConnectionWaitsForRemote(t *testing.T) {
 	tun, web := startTunnel(t), startSite(t)
 	address := tun.remote.listen[0]
 	tun.remote.kill()
-	tun.local.stderr.waitLine(t, tun.local.process, "session lost", patience)
+	tun.local.stderr.waitLine(t, tun.local.process, "connection lost", patience)
 	early := start(t, "curl", curl(t, tun.local.socks, patience, web.URL+"/random/1000"))
 	tun.startRemote(t, address, tun.server)
 	if status := early.wait(patience); status != 0 {
