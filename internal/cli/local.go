@@ -37,7 +37,7 @@ func localCommand() *cli.Command {
 				Usage: "have them reach the hosts of `PATTERN` without the tunnel: *.example.org, or 10.0.0.0/8; repeatable"},
 			forwardFlag(),
 			&cli.StringFlag{Name: "W", EnvVars: env("W"), Category: "listening",
-				Usage: "join standard input and output to `HOST:PORT`, for ssh's ProxyCommand; turns --socks off unless it is given"},
+				Usage: "join standard input and output to `HOST:PORT` or unix:/PATH, for ssh's ProxyCommand; turns --socks off unless it is given"},
 			&cli.BoolFlag{Name: "print-ready", EnvVars: env("print-ready"), Category: "output",
 				Usage: "print a line of JSON once everything is up"},
 		),
@@ -48,7 +48,7 @@ func localCommand() *cli.Command {
 func forwardFlag() cli.Flag {
 	return &cli.StringSliceFlag{
 		Name: "L", EnvVars: env("L"), Category: "listening",
-		Usage: "`FORWARD` a port: [BIND:]PORT:HOST:HOSTPORT, the host as the remote sees it; repeatable",
+		Usage: "`FORWARD` a port: [BIND:]PORT:HOST:HOSTPORT, the host as the remote sees it, or unix:/PATH on either side; repeatable",
 	}
 }
 
@@ -291,7 +291,7 @@ func openDoors(c *cli.Context, forwards []forwardSpec, log zerolog.Logger) (*doo
 
 func (d *doors) openForwards(specs []forwardSpec) error {
 	for _, spec := range specs {
-		ln, err := net.Listen("tcp", spec.listen)
+		ln, err := listen(spec.listen)
 		if err != nil {
 			return cannotListen(spec.listen, "-L", "give another port with -L", err)
 		}
@@ -390,7 +390,7 @@ func (d *doors) pacURL() string {
 func (d *doors) forwardAddresses() []string {
 	var addresses []string
 	for _, f := range d.forwards {
-		addresses = append(addresses, f.listener.Addr().String())
+		addresses = append(addresses, listenerAddress(f.listener))
 	}
 	return addresses
 }
