@@ -81,6 +81,8 @@ func dialCode(err error) mux.Code {
 		return mux.CodeNotAllowed
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return mux.CodeNameNotFound
+	case errors.Is(err, syscall.ENOENT): // of a unix socket
+		return mux.CodeNameNotFound
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return mux.CodeRefused
 	case errors.Is(err, syscall.EHOSTUNREACH):

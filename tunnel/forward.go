@@ -11,7 +11,7 @@ import (
 	"culvert/tunnel/mux"
 )
 
-// ServeForward joins each connection that ln accepts to target, a host:port as the remote sees it. When ctx is done it
+// ServeForward joins each connection that ln accepts to target, a host:port or unix:/path as the remote sees it. When ctx is done it
 // closes ln, and returns once its connections have ended, which they do with the session at the latest. A listener that
 // breaks by itself is an error.
 func (l *Local) ServeForward(ctx context.Context, ln net.Listener, target string) error {
@@ -58,7 +58,7 @@ func (l *Local) ServeForward(ctx context.Context, ln net.Listener, target string
 // other way to say so.
 func (l *Local) forward(ctx context.Context, conn net.Conn, target string) {
 	log := l.cfg.Log.With().Str("target", target).Logger()
-	stream, err := l.open(ctx, mux.Target{Kind: mux.StreamTCP, Address: target})
+	stream, err := l.open(ctx, streamTarget(target))
 	if err != nil {
 		log.Warn().Err(err).Msg("forward refused")
 		abort(conn)
@@ -74,10 +74,10 @@ func (l *Local) Relay(ctx context.Context, client, target net.Conn) error {
 	return relay(ctx, target.(*mux.Stream), client)
 }
 
-// Stdio joins in and out to target. It returns when both directions have ended, or when the stream is cut short, which is
+// Stdio joins in and out to target, which is as for ServeForward. It returns when both directions have ended, or when the stream is cut short, which is
 // an error. A read of in that is still blocked then is left behind; closing in ends it.
 func (l *Local) Stdio(ctx context.Context, target string, in io.Reader, out io.WriteCloser) error {
-	stream, err := l.open(ctx, mux.Target{Kind: mux.StreamTCP, Address: target})
+	stream, err := l.open(ctx, streamTarget(target))
 	if err != nil {
 		return err
 	}

@@ -19,7 +19,7 @@ func (e *RuleError) Error() string { return fmt.Sprintf("bad rule %q: %s", e.Rul
 
 // rule is one target rule: hosts, and their ports.
 //
-//	rule  = host [":" ports]
+//	rule  = host [":" ports] | "unix:" absolute path
 //	host  = "*" | name | glob | IPv4 address or prefix | "[" IPv6 address or prefix "]"
 //	ports = port *("," port)
 //	port  = number ["-" number]
@@ -29,6 +29,7 @@ type rule struct {
 	glob   bool         // the name holds "*", which stands for any characters, dots too
 	prefix netip.Prefix // valid for addresses, without IPv4-mapped ones
 	ports  []portRange  // empty for all
+	socket string       // the path of a unix socket; then all else is empty
 }
 
 type portRange struct{ first, last uint16 }
@@ -72,6 +73,12 @@ func splitRules(list string) ([]string, error) {
 }
 
 func parseRule(text string) (rule, error) {
+	if socket, ok := strings.CutPrefix(text, socketPrefix); ok {
+		if !isSocketPath(socket) || strings.Contains(socket, ",") {
+			return rule{}, errors.New("a socket is unix: and an absolute path without //, /../ and commas")
+		}
+		return rule{socket: socket}, nil
+	}
 	host, ports, bracketed, err := cutRule(text)
 	if err != nil {
 		return rule{}, err
@@ -162,6 +169,14 @@ func parsePrefix(text string) (netip.Prefix, error) {
 		return netip.Prefix{}, fmt.Errorf("bits are set beyond the prefix; %s is meant, or the address alone", prefix.Masked())
 	}
 	return prefix, nil
+}
+
+// socketPrefix begins a target that is a unix socket, before its path.
+const socketPrefix = "unix:"
+
+// isSocketPath says that a path is absolute and the plainest for what it names, but for links: so rules can compare it.
+func isSocketPath(s string) bool {
+	return path.IsAbs(s) && path.Clean(s) == s && !strings.Contains(s, "\x00")
 }
 
 // mappedBits is how long the prefix of IPv4-mapped IPv6 addresses is (RFC 4291, section 2.5.5.2).

@@ -15,7 +15,8 @@ import (
 // ErrNotAllowed says that the rules forbid a target.
 var ErrNotAllowed = errors.New("not allowed by the rules")
 
-// Rules say which targets a remote may reach for its clients. Every stream of every kind goes through Resolve or Dial.
+// Rules say which targets a remote may reach for its clients. Every stream of every kind goes through Resolve, Dial or
+// DialUnix.
 //
 // A target is forbidden when a rule to deny is about its name or its address, and, as soon as there is a rule to allow,
 // unless one of those is about either. A name is checked before it is looked up, then each of its addresses is, and only
@@ -129,6 +130,24 @@ func (r *Rules) Dial(ctx context.Context, network, address string) (net.Conn, er
 		return nil, err
 	}
 	return dialAny(ctx, network, addrs)
+}
+
+// DialUnix connects to a unix socket. It is forbidden unless a rule to allow names it, and none to deny does.
+func (r *Rules) DialUnix(ctx context.Context, socket string) (net.Conn, error) {
+	if !isSocketPath(socket) {
+		return nil, errBadTarget
+	}
+	if !r.allowsSocket(socket) {
+		return nil, ErrNotAllowed
+	}
+	var dialer net.Dialer
+	return dialer.DialContext(ctx, "unix", socket)
+}
+
+func (r *Rules) allowsSocket(socket string) bool {
+	names := func(a rule) bool { return a.socket == socket }
+	return r != nil && len(r.allow) > 0 && !slices.ContainsFunc(r.deny, names) &&
+		!slices.ContainsFunc(r.allow, func(list []rule) bool { return !slices.ContainsFunc(list, names) })
 }
 
 func (r *Rules) lookUp(ctx context.Context, family, host string) ([]netip.Addr, error) {

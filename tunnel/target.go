@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -30,12 +31,24 @@ func splitTarget(address string) (host string, port uint16, err error) {
 
 // dialTarget reaches a stream's target as the rules allow. Names are resolved here, at the remote.
 func dialTarget(ctx context.Context, rules *Rules, target mux.Target) (net.Conn, error) {
-	if target.Kind != mux.StreamTCP {
-		return nil, errBadTarget
-	}
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	return rules.Dial(ctx, "tcp", target.Address)
+	switch target.Kind {
+	case mux.StreamTCP:
+		return rules.Dial(ctx, "tcp", target.Address)
+	case mux.StreamUnix:
+		return rules.DialUnix(ctx, target.Address)
+	}
+	return nil, errBadTarget
+}
+
+// streamTarget is the target that the user of a Local has written as host:port, or as unix: and an absolute path. A host may
+// be named unix too.
+func streamTarget(text string) mux.Target {
+	if socket, ok := strings.CutPrefix(text, socketPrefix); ok && strings.HasPrefix(socket, "/") {
+		return mux.Target{Kind: mux.StreamUnix, Address: socket}
+	}
+	return mux.Target{Kind: mux.StreamTCP, Address: text}
 }
 
 // dialAny connects to the first of the addresses that answers. As RFC 8305 advises, those of the other IP version get a

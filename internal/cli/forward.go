@@ -9,12 +9,13 @@ import (
 
 // forwardSpec is a parsed -L.
 type forwardSpec struct {
-	listen string // host:port on this machine
-	target string // host:port as the remote sees it
+	listen string // host:port on this machine, or unix:path
+	target string // host:port as the remote sees it, or unix:/path
 }
 
 // parseForward reads [BIND:]PORT:HOST:HOSTPORT as ssh does: IPv6 addresses stand in brackets, an empty BIND or * means
-// all addresses, and none means loopback.
+// all addresses, and none means loopback. On either side unix:PATH may stand instead, whose path has no colon; the remote's
+// is absolute.
 func parseForward(text string) (forwardSpec, error) {
 	fail := func(why string) (forwardSpec, error) {
 		return forwardSpec{}, usage("it is [BIND:]PORT:HOST:HOSTPORT, such as 8022:localhost:22", "bad -L %q: %s", text, why)
@@ -23,25 +24,33 @@ func parseForward(text string) (forwardSpec, error) {
 	if err != nil {
 		return fail(err.Error())
 	}
-	bind := "127.0.0.1"
-	switch len(fields) {
-	case 4:
-		if bind = fields[0]; bind == "*" {
-			bind = ""
-		}
-		fields = fields[1:]
-	case 3:
-	default:
+	if len(fields) < 3 || len(fields) > 4 {
 		return fail("wrong number of colons")
 	}
-	if _, err := strconv.ParseUint(fields[0], 10, 16); err != nil {
-		return fail("the local port is no number up to 65535")
+	n := len(fields) - 2
+	target := net.JoinHostPort(fields[n], fields[n+1])
+	if fields[n] == "unix" && strings.HasPrefix(fields[n+1], "/") {
+		target = "unix:" + fields[n+1]
 	}
-	target := net.JoinHostPort(fields[1], fields[2])
 	if err := checkTarget(target); err != nil {
 		return fail(err.Error())
 	}
-	return forwardSpec{net.JoinHostPort(bind, fields[0]), target}, nil
+	if n == 2 && fields[0] == "unix" {
+		if fields[1] == "" {
+			return fail("the socket's path is empty")
+		}
+		return forwardSpec{"unix:" + fields[1], target}, nil
+	}
+	bind := "127.0.0.1"
+	if n == 2 {
+		if bind = fields[0]; bind == "*" {
+			bind = ""
+		}
+	}
+	if _, err := strconv.ParseUint(fields[n-1], 10, 16); err != nil {
+		return fail("the local port is no number up to 65535")
+	}
+	return forwardSpec{net.JoinHostPort(bind, fields[n-1]), target}, nil
 }
 
 // parseForwards reads all -L.
@@ -57,8 +66,11 @@ func parseForwards(texts []string) ([]forwardSpec, error) {
 	return specs, nil
 }
 
-// checkTarget accepts HOST:PORT. Whether there is such a host, the remote finds out.
+// checkTarget accepts HOST:PORT and unix:/PATH. Whether there is such a host or socket, the remote finds out.
 func checkTarget(target string) error {
+	if strings.HasPrefix(target, "unix:/") {
+		return nil
+	}
 	host, port, err := net.SplitHostPort(target)
 	var bad *net.AddrError
 	switch {

@@ -18,6 +18,12 @@ func TestParseForward(t *testing.T) {
 		{"localhost:8022:localhost:22", "localhost:8022", "localhost:22"},
 		{"*:8022:localhost:22", ":8022", "localhost:22"},
 		{":8022:localhost:22", ":8022", "localhost:22"},
+		{"unix:/run/a.sock:localhost:22", "unix:/run/a.sock", "localhost:22"},
+		{"unix:a.sock:[::1]:22", "unix:a.sock", "[::1]:22"},
+		{"8022:unix:/run/a.sock", "127.0.0.1:8022", "unix:/run/a.sock"},
+		{"*:8022:unix:/run/a.sock", ":8022", "unix:/run/a.sock"},
+		{"unix:a.sock:unix:/run/a.sock", "unix:a.sock", "unix:/run/a.sock"},
+		{"8022:unix:22", "127.0.0.1:8022", "unix:22"}, // a host of that name
 	} {
 		got, err := parseForward(test.text)
 		if err != nil || got != (forwardSpec{test.listen, test.target}) {
@@ -32,6 +38,10 @@ func TestParseForward(t *testing.T) {
 		{"8022:2001:db8::1:22", "wrong number of colons"},
 		{"8022:[2001:db8::1:22", "brackets don't match"},
 		{"8022:[2001:db8::1]x:22", "brackets don't match"},
+		{"unix::localhost:22", "the socket's path is empty"},
+		{"unix:a.sock:localhost", "the host's port is no number from 1 to 65535"},
+		{"8022:unix:a.sock", "the host's port is no number from 1 to 65535"},
+		{"unix:/a:b:localhost:22", "wrong number of colons"},
 		{"port:localhost:22", "the local port is no number up to 65535"},
 		{"-1:localhost:22", "the local port is no number up to 65535"},
 		{"+1:localhost:22", "the local port is no number up to 65535"},
@@ -52,12 +62,12 @@ func TestParseForward(t *testing.T) {
 }
 
 func TestCheckTarget(t *testing.T) {
-	for _, good := range []string{"localhost:22", "192.0.2.1:1", "[2001:db8::1]:65535"} {
+	for _, good := range []string{"localhost:22", "192.0.2.1:1", "[2001:db8::1]:65535", "unix:/run/a.sock"} {
 		if err := checkTarget(good); err != nil {
 			t.Errorf("%q: %v", good, err)
 		}
 	}
-	for _, bad := range []string{"", "localhost", ":22", "localhost:", "localhost:0", "localhost:65536", "localhost:ssh", "::1:22", "[::1]"} {
+	for _, bad := range []string{"", "localhost", ":22", "localhost:", "localhost:0", "localhost:65536", "localhost:ssh", "::1:22", "[::1]", "unix:a.sock", "unix:"} {
 		if checkTarget(bad) == nil {
 			t.Errorf("%q is accepted", bad)
 		}

@@ -31,9 +31,13 @@ func localCommand() *cli.Command {
 				Usage: "serve SOCKS5 on `ADDR`; none turns it off"},
 			&cli.StringFlag{Name: "socks-auth", EnvVars: env("socks-auth"), Category: "listening",
 				Usage: "ask SOCKS5 clients for `USER:PASS`; better given by its variable, which other users can't see"},
+			&cli.StringFlag{Name: "pac", EnvVars: env("pac"), Category: "listening",
+				Usage: "serve /proxy.pac on `ADDR`, a file that browsers configure themselves with"},
+			&cli.StringSliceFlag{Name: "pac-direct", EnvVars: env("pac-direct"), Category: "listening",
+				Usage: "have them reach the hosts of `PATTERN` without the tunnel: *.example.org, or 10.0.0.0/8; repeatable"},
 			forwardFlag(),
 			&cli.StringFlag{Name: "W", EnvVars: env("W"), Category: "listening",
-				Usage: "join standard input and output to `HOST:PORT`, for ssh's ProxyCommand; turns --socks off unless it is given"},
+				Usage: "join standard input and output to `HOST:PORT` or unix:/PATH, for ssh's ProxyCommand; turns --socks off unless it is given"},
 			&cli.BoolFlag{Name: "print-ready", EnvVars: env("print-ready"), Category: "output",
 				Usage: "print a line of JSON once everything is up"},
 		),
@@ -44,7 +48,7 @@ func localCommand() *cli.Command {
 func forwardFlag() cli.Flag {
 	return &cli.StringSliceFlag{
 		Name: "L", EnvVars: env("L"), Category: "listening",
-		Usage: "`FORWARD` a port: [BIND:]PORT:HOST:HOSTPORT, the host as the remote sees it; repeatable",
+		Usage: "`FORWARD` a port: [BIND:]PORT:HOST:HOSTPORT, the host as the remote sees it, or unix:/PATH on either side; repeatable",
 	}
 }
 
@@ -182,6 +186,7 @@ func serveLocal(signals *interrupts, opts *localOptions, doors *doors, stdio str
 	if printReady {
 		printReadyLine(readyLine{
 			Socks:     doors.socksAddress(),
+			PAC:       doors.pacURL(),
 			Forwards:  doors.forwardAddresses(),
 			PublicKey: opts.key.Public().String(),
 		})
@@ -247,6 +252,7 @@ type doors struct {
 	socks    net.Listener // nil when turned off
 	server   *socks.Server
 	socksCfg socks.Config
+	pac      *pac // nil when it is not served
 	forwards []forward
 }
 
@@ -267,7 +273,16 @@ func openDoors(c *cli.Context, forwards []forwardSpec, log zerolog.Logger) (*doo
 			return nil, cannotListen(address, "--socks", "give another address with --socks, or turn it off with --socks none", err)
 		}
 	}
-	if err := d.openForwards(forwards); err != nil {
+	var err error
+	if c.String("pac") != "" {
+		d.pac, err = openPAC(c.String("pac"), c.StringSlice("pac-direct"), d.socks, c.String("socks-auth") != "", log)
+	} else if len(c.StringSlice("pac-direct")) > 0 {
+		err = usage("give --pac ADDR", "--pac-direct needs --pac")
+	}
+	if err == nil {
+		err = d.openForwards(forwards)
+	}
+	if err != nil {
 		d.close()
 		return nil, err
 	}
@@ -276,7 +291,7 @@ func openDoors(c *cli.Context, forwards []forwardSpec, log zerolog.Logger) (*doo
 
 func (d *doors) openForwards(specs []forwardSpec) error {
 	for _, spec := range specs {
-		ln, err := net.Listen("tcp", spec.listen)
+		ln, err := listen(spec.listen)
 		if err != nil {
 			return cannotListen(spec.listen, "-L", "give another port with -L", err)
 		}
@@ -306,7 +321,7 @@ func (d *doors) openSocks(address, auth string, log zerolog.Logger) error {
 
 // serve starts serving through the node. A listener that breaks is sent to failed.
 func (d *doors) serve(ctx context.Context, node *tunnel.Local, servers *sync.WaitGroup) (failed <-chan error) {
-	errs := make(chan error, 1+len(d.forwards))
+	errs := make(chan error, 2+len(d.forwards))
 	start := func(serve func() error) {
 		servers.Go(func() {
 			if err := serve(); err != nil {
@@ -324,6 +339,9 @@ func (d *doors) serve(ctx context.Context, node *tunnel.Local, servers *sync.Wai
 		}
 		d.server = server
 		start(func() error { return server.Serve(context.WithoutCancel(ctx), d.socks) })
+	}
+	if d.pac != nil {
+		start(func() error { return d.pac.serve(ctx) })
 	}
 	for _, f := range d.forwards {
 		start(func() error { return node.ServeForward(ctx, f.listener, f.spec.target) })
@@ -347,6 +365,9 @@ func (d *doors) close() {
 	if d.socks != nil {
 		d.socks.Close()
 	}
+	if d.pac != nil {
+		d.pac.listener.Close()
+	}
 	for _, f := range d.forwards {
 		f.listener.Close()
 	}
@@ -359,10 +380,17 @@ func (d *doors) socksAddress() string {
 	return listenerAddress(d.socks)
 }
 
+func (d *doors) pacURL() string {
+	if d.pac == nil {
+		return ""
+	}
+	return d.pac.url()
+}
+
 func (d *doors) forwardAddresses() []string {
 	var addresses []string
 	for _, f := range d.forwards {
-		addresses = append(addresses, f.listener.Addr().String())
+		addresses = append(addresses, listenerAddress(f.listener))
 	}
 	return addresses
 }

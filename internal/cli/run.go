@@ -72,6 +72,7 @@ type readyLine struct {
 	Event     string   `json:"event"` // "ready"
 	Listen    []string `json:"listen,omitempty"`
 	Socks     string   `json:"socks,omitempty"`
+	PAC       string   `json:"pac,omitempty"`
 	Forwards  []string `json:"forwards,omitempty"`
 	PublicKey string   `json:"public_key"`
 }

@@ -25,7 +25,7 @@ import (
 // TestScripts runs testdata/*.txtar. Beside testscript's own commands they have
 //
 //	start NAME ARG…        run culvert ARG… in the background until its ready line, and set $NAME_URL, $NAME_LISTEN,
-//	                       $NAME_SOCKS, $NAME_FORWARD and $NAME_KEY from it
+//	                       $NAME_SOCKS, $NAME_PAC, $NAME_FORWARD and $NAME_KEY from it
 //	signal NAME SIGNAL     send it a signal: HUP, INT or TERM
 //	await NAME REGEXP      wait until what it has written to standard error matches
 //	exited NAME STATUS     wait until it exits, with this status; then stdout and stderr are what it has written
@@ -159,6 +159,7 @@ func (s *script) start(ts *testscript.TestScript, args []string) {
 	ts.Check(err)
 	s.set(ts, name+"_KEY", ready.PublicKey)
 	s.set(ts, name+"_SOCKS", ready.Socks)
+	s.set(ts, name+"_PAC", ready.PAC)
 	if len(ready.Listen) > 0 {
 		s.set(ts, name+"_LISTEN", ready.Listen[0])
 		s.set(ts, name+"_URL", "ws://"+ready.Listen[0]+"/")
@@ -232,6 +233,9 @@ func (s *script) transcript(ts *testscript.TestScript, args []string) {
 func (s *script) expand(name string) string {
 	if value, ok := s.vars[name]; ok {
 		return value
+	}
+	if name == "$" { // written $$
+		return name
 	}
 	return "$" + name
 }

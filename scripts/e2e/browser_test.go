@@ -2,9 +2,13 @@ package e2e
 
 import (
 	"bytes"
+	"fmt"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -25,7 +29,7 @@ func TestBrowser(t *testing.T) {
 	if addrs, err := net.DefaultResolver.LookupHost(t.Context(), pageHost); err == nil {
 		t.Fatalf("%s resolves on this side too, to %v", pageHost, addrs)
 	}
-	startChromium(t, near, "socks5://"+tun.local.socks, "http://"+pageHost+"/")
+	startChromium(t, near, "--proxy-server=socks5://"+tun.local.socks, "http://"+pageHost+"/")
 	var report pageReport
 	select {
 	case report = <-server.reports:
@@ -42,14 +46,75 @@ func TestBrowser(t *testing.T) {
 	}
 }
 
-// startChromium opens a page in a browser on a host, with a profile of its own, through a proxy, until the test ends.
-func startChromium(t *testing.T, h *host, proxy, page string) {
+// pacPage has a picture from each side of the tunnel.
+const pacPage = `<!DOCTYPE html><title>two pictures</title><img src="http://` + imageHost + `/picture"><img src="http://%s/picture">`
+
+// A browser that is given the URL of a PAC file loads a page through the tunnel, and from a host of --pac-direct, which the
+// remote can't reach, without it.
+func TestBrowserPAC(t *testing.T) {
+	t.Parallel()
+	near, far := newHost(t, ""), newHost(t, pageHosts)
+	address := near.nearAddr.String()
+	tun := startFarTunnel(t, far, "--socks", address+":0", "--pac", address+":0", "--pac-direct", address+"/32")
+
+	direct, err := net.Listen("tcp", address+":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan string, 4)
+	serve := func(ln net.Listener, side string) {
+		server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			from, _, _ := net.SplitHostPort(r.RemoteAddr)
+			switch r.URL.Path {
+			case "/":
+				w.Header().Set("Content-Type", "text/html")
+				fmt.Fprintf(w, pacPage, direct.Addr())
+			case "/picture":
+				got <- side + " for " + r.Host + " from " + from
+			default:
+				http.NotFound(w, r)
+			}
+		}))
+		server.Listener.Close()
+		server.Listener = ln
+		server.Start()
+		t.Cleanup(func() {
+			server.CloseClientConnections()
+			server.Close()
+		})
+	}
+	serve(direct, "direct")
+	serve(far.listen(t, "127.0.1.1:80"), "page")
+	serve(far.listen(t, "127.0.1.3:80"), "tunnel")
+
+	startChromium(t, near, "--proxy-pac-url="+tun.local.pac, "http://"+pageHost+"/")
+	want := []string{
+		fmt.Sprintf("direct for %s from %s", direct.Addr(), near.addr),
+		"tunnel for " + imageHost + " from 127.0.0.1",
+	}
+	var pictures []string
+	for range want {
+		select {
+		case picture := <-got:
+			pictures = append(pictures, picture)
+		case <-time.After(pageTime):
+			t.Fatalf("the page did not load within %v; so far %q", pageTime, pictures)
+		}
+	}
+	if slices.Sort(pictures); !slices.Equal(pictures, want) {
+		t.Errorf("the pictures were loaded %q, want %q", pictures, want)
+	}
+}
+
+// startChromium opens a page in a browser on a host, with a profile of its own and a flag that says which proxy to use,
+// until the test ends.
+func startChromium(t *testing.T, h *host, proxyFlag, page string) {
 	t.Helper()
 	profile := filepath.Join(t.TempDir(), "profile")
 	browser := start(t, "chromium", h.command(t, command(cleanEnv(t), t.TempDir(), needProgram(t, "chromium"),
 		"--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
 		"--disable-background-networking", "--disable-component-update", "--disable-sync",
-		"--user-data-dir="+profile, "--proxy-server="+proxy, page)))
+		"--user-data-dir="+profile, proxyFlag, page)))
 	t.Cleanup(func() {
 		if browser.running() {
 			browser.signal(syscall.SIGTERM)

@@ -54,6 +54,7 @@ type node struct {
 	*process
 	listen   []string // of a remote: the addresses it has bound
 	socks    string   // of a local
+	pac      string   // of a local: the URL of its PAC file
 	forwards []string // of a local
 }
 
@@ -70,12 +71,13 @@ func startNode(t *testing.T, name string, cmd *exec.Cmd) *node {
 		Event    string   `json:"event"`
 		Listen   []string `json:"listen"`
 		Socks    string   `json:"socks"`
+		PAC      string   `json:"pac"`
 		Forwards []string `json:"forwards"`
 	}
 	if err := json.Unmarshal([]byte(line), &ready); err != nil || ready.Event != "ready" {
 		t.Fatalf("%s: not a ready line: %q", name, line)
 	}
-	n := &node{p, ready.Listen, ready.Socks, ready.Forwards}
+	n := &node{p, ready.Listen, ready.Socks, ready.PAC, ready.Forwards}
 	t.Cleanup(n.stop)
 	return n
 }

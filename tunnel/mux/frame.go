@@ -211,6 +211,9 @@ const (
 	// StreamUDP is a stream of datagrams instead of bytes: see SendDatagram. Its target is the host:port of all of them,
 	// or empty when each carries an address of its own.
 	StreamUDP StreamKind = 2
+
+	// StreamUnix is a stream to be joined to a connection to a unix socket; its target is the socket's absolute path.
+	StreamUnix StreamKind = 3
 )
 
 // Target says where a stream leads. The session carries it without looking inside.
