@@ -29,7 +29,8 @@
 //
 //	kind       value  payload
 //	hello      0x01   magic "culvert" (7), version (1), role (1), zero (3), largest record (4), first credit (4),
-//	                  most streams (4), send position (8), receive position (8); a receiver ignores what follows
+//	                  most streams (4), send position (8), receive position (8), session id (16),
+//	                  proof (32), resume window in seconds (4); a receiver ignores what follows
 //	ping       0x02   token (8)
 //	pong       0x03   the ping's token (8)
 //	ack        0x04   receive position (8)
@@ -54,9 +55,34 @@
 //
 // Sequenced frames form one reliable, ordered sequence in each direction. A position is the number of bytes, headers
 // included, of the sequenced frames up to a point; it lies between two frames. A carrier keeps its records in order, so
-// no frame needs a number: a hello says at which position its sender goes on (send position) and how far it has
-// received (receive position), both sides count from there, and acks report progress. Resumption on a new carrier
-// needs no more than that.
+// no frame needs a number: a hello says how far its sender's sequence has come (send position) and how far it has
+// received (receive position), both sides count from there, and acks report progress. In a record, the sequenced frames
+// stand together.
+//
+// # Resumption
+//
+// A session whose carriers export secrets (see [Exporter]) outlives its carrier. The server's first hello names it and says
+// for how long the session is kept without a carrier. Both ends derive a key from the first carrier's exporter and the name,
+// and retain what they send until it is acknowledged. A client that lost its carrier brings another ([Session.Resume], and
+// [Host.Accept] at the server):
+//
+//	client → server  hello with the session's id, a proof, and the client's positions
+//	server → client  hello with the same id, the server's proof, and its positions
+//	both             go on sending at the other's receive position
+//
+// A proof is HMAC-SHA256 under the session's key over the sender's role and a value that only the two ends of the new
+// carrier can export. So it is worth nothing on another carrier, and an observer, another client, or somebody who knows the
+// id learns nothing and changes nothing. The server asks besides that the client's authenticated identity is the first
+// carrier's. A server that does not have the session, or does not let the client have it, answers as to a new client: with
+// another id; the client's old session is then dead of [ErrSessionUnknown], and its streams are cut short. The newest
+// carrier of a session wins: the one before is cut off before the hello that settles the receive position.
+//
+// What is retained is bounded a session and a process ([Config.MaxRetained], [Budget]), and so is the number of sessions
+// without a carrier ([HostConfig]). Frames that are not sequenced (pings, acks, datagrams) are lost with their carrier.
+//
+// A carrier is given up when the peer owes a sign of life (it has not acknowledged what was sent, or not answered a ping)
+// and gives none for [Config.Patience] or four round trips. Any byte that arrives is one, so a slow link that is merely full
+// raises no alarm.
 //
 // # Streams
 //
@@ -83,8 +109,9 @@
 // # Flow control
 //
 // Credit is an absolute offset in the stream's bytes, so that repeating it does no harm. A new stream starts with the
-// first credit of the receiver's hello; the receiver raises it as its user reads. A peer that sends past its credit
-// ends the session. A stream that nobody reads stalls alone. One whose user has closed it with data still to send drops
+// first credit of the receiver's hello; the receiver raises it as its user reads, a quarter of the window at a time. The
+// window doubles while a quarter of it is taken in less than a round trip, to 16 MiB, within the memory of the session. A
+// peer that sends past its credit ends the session. A stream that nobody reads stalls alone. One whose user has closed it with data still to send drops
 // what arrives and goes on giving credit until its fin has left: the peer may have to write before it reads.
 //
 // # Scheduling

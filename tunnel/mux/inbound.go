@@ -100,8 +100,10 @@ func (s *Session) handleAck(position uint64) error {
 		return protocolErrorf("ack of %d, between %d and %d possible", position, s.out.acked, s.out.position)
 	}
 	s.out.acked = position
-	if sent := s.out.retained.acknowledge(position); !sent.IsZero() {
-		s.measured(time.Since(sent))
+	s.out.retained.acknowledge(position)
+	if !s.out.timedAt.IsZero() && position >= s.out.timed {
+		s.measured(time.Since(s.out.timedAt))
+		s.out.timedAt = time.Time{}
 	}
 	s.out.owedSince = time.Time{}
 	if position < s.out.position {

@@ -70,6 +70,7 @@ const (
 const (
 	DefaultMaxStreams   = 16 << 10
 	DefaultWindow       = 256 << 10
+	DefaultMaxWindow    = 16 << 20
 	DefaultSendBuffer   = 64 << 10
 	DefaultMaxBuffered  = 256 << 20
 	DefaultKeepalive    = 20 * time.Second
@@ -90,9 +91,11 @@ type Config struct {
 	// NoIncoming refuses every stream that the peer opens with CodeNotAllowed: for a side that calls no Accept.
 	NoIncoming bool
 
-	// Window is the receive window of each stream in bytes: what the peer may send before this side's user reads.
-	// Default DefaultWindow (256 KiB).
-	Window int
+	// Window is the first receive window of each stream in bytes: what the peer may send before this side's user reads.
+	// It grows with what is measured, to MaxWindow, as long as the growth of all streams together stays below half of
+	// MaxBuffered. Defaults DefaultWindow (256 KiB) and DefaultMaxWindow (16 MiB).
+	Window    int
+	MaxWindow int
 
 	// SendBuffer is how much of a stream's outgoing data waits for the scheduler before Write blocks, in bytes.
 	// Default DefaultSendBuffer (64 KiB).
@@ -123,6 +126,7 @@ type Config struct {
 func (c Config) withDefaults() Config {
 	setDefault(&c.MaxStreams, DefaultMaxStreams)
 	setDefault(&c.Window, DefaultWindow)
+	setDefault(&c.MaxWindow, max(DefaultMaxWindow, c.Window))
 	setDefault(&c.SendBuffer, DefaultSendBuffer)
 	setDefault(&c.MaxBuffered, DefaultMaxBuffered)
 	setDefault(&c.Keepalive, DefaultKeepalive)

@@ -22,6 +22,11 @@ func (s *Session) attach(carrier Carrier, peerPosition uint64) {
 	s.link = l
 	s.out.retained.acknowledge(peerPosition)
 	s.out.acked = peerPosition
+	s.out.timedAt = time.Time{} // what is sent again would tell nothing of the round trip
+	s.out.owedSince = time.Time{}
+	if s.out.acked < s.out.position {
+		s.out.owedSince = time.Now()
+	}
 	s.out.resend = peerPosition
 	s.in.acked = s.in.position // the hello has said it
 	s.in.ackDue = false

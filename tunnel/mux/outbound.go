@@ -23,6 +23,8 @@ type outbox struct {
 	farewell []byte // its payload
 	cause    error  // what the session dies of once the close frame is written
 
+	timed     uint64    // a position whose acknowledgement is awaited, to measure the round trip
+	timedAt   time.Time // when it was sent; zero when none is
 	owedSince time.Time // since when not all that was sent is acknowledged; zero when it is
 	last      time.Time // when a record was last sent
 	pingToken uint64    // of the newest ping
@@ -93,7 +95,6 @@ func (s *Session) pack() (held *segment, record []byte, last bool) {
 	if len(b) == 0 && s.out.resend < s.out.position {
 		g.free()
 		held, record = s.out.retained.at(s.out.resend)
-		held.sent = time.Time{} // its acknowledgement would tell nothing of the round trip
 		s.out.resend += uint64(len(record))
 		s.out.resent += uint64(len(record))
 		return held, record, false
@@ -124,12 +125,15 @@ func (s *Session) keep(g *segment) {
 		return
 	}
 	g.position = s.out.position
-	g.sent = time.Now()
+	now := time.Now()
 	if s.out.acked == s.out.position {
-		s.out.owedSince = g.sent
+		s.out.owedSince = now
 	}
 	s.out.position += uint64(g.sequenced())
 	s.out.resend = s.out.position
+	if s.out.timedAt.IsZero() {
+		s.out.timed, s.out.timedAt = s.out.position, now
+	}
 	if s.resumption != nil {
 		s.out.retained.keep(g, s.room())
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"time"
 )
 
 // Read reads into p. It returns io.EOF after the peer's fin, and an error that wraps syscall.ECONNRESET when the stream
@@ -100,18 +101,35 @@ func (st *Stream) discard() {
 	st.announceCredit()
 }
 
-// announceCredit announces credit when half a window has become free. Less often, the peer would stall; more often,
-// credit frames would cost.
+// announceCredit announces credit when a quarter of the window has become free. Less often, the peer would stall at rates
+// that the window covers; more often, credit frames would cost.
 func (st *Stream) announceCredit() {
 	r := &st.recv
 	if r.fin || st.removed {
 		return
 	}
-	window := uint64(st.session.cfg.Window)
-	if next := r.consumed + window; next-r.limit >= window/2 {
-		r.limit = next
+	if next := r.consumed + r.window; next-r.limit >= r.window/4 {
+		st.growWindow()
+		r.limit = r.consumed + r.window
 		st.session.oweCredit(st)
 	}
+}
+
+// growWindow doubles the window of a stream that is held back by it: when a quarter of it is taken in less than a round
+// trip, the peer may run out of credit before more can reach it. The threshold scales with the window, so that growth goes on until
+// the window covers the bandwidth-delay product. Called when credit is due.
+func (st *Stream) growWindow() {
+	s, r := st.session, &st.recv
+	now := time.Now()
+	took := now.Sub(r.announced)
+	first := r.announced.IsZero()
+	r.announced = now
+	more := min(r.window, uint64(s.cfg.MaxWindow)-min(r.window, uint64(s.cfg.MaxWindow)))
+	if first || took >= s.in.leastTrip || more == 0 || s.grown+more > uint64(s.cfg.MaxBuffered)/2 {
+		return
+	}
+	r.window += more
+	s.grown += more
 }
 
 // dropReceived forgets what was received and not read.

@@ -3,7 +3,6 @@ package mux
 import (
 	"sync"
 	"sync/atomic"
-	"time"
 )
 
 // segment is a buffer for one record, and what is kept of it until the peer has acknowledged it: the sequenced frames,
@@ -11,12 +10,11 @@ import (
 // buffer.
 type segment struct {
 	buf        [maxRecord]byte
-	n          int       // bytes of the record
-	start, end int       // buf[start:end] is sequenced and not acknowledged
-	position   uint64    // of buf[start]
-	sent       time.Time // when the last of it was packed; zero once it was sent again
-	writers    int       // carriers to which a part of it is being written: the old one may hang while the new one is on
-	kept       bool      // in the list of retained segments
+	n          int    // bytes of the record
+	start, end int    // buf[start:end] is sequenced and not acknowledged
+	position   uint64 // of buf[start]
+	writers    int    // carriers to which a part of it is being written: the old one may hang while the new one is on
+	kept       bool   // in the list of retained segments
 	next       *segment
 }
 
@@ -25,7 +23,7 @@ var segments = sync.Pool{New: func() any { return new(segment) }}
 
 func newSegment() *segment {
 	g := segments.Get().(*segment)
-	g.n, g.start, g.end, g.position, g.sent, g.next = 0, 0, 0, 0, time.Time{}, nil
+	g.n, g.start, g.end, g.position, g.next = 0, 0, 0, 0, nil
 	g.writers, g.kept = 0, false
 	return g
 }
@@ -87,7 +85,6 @@ func (r *retained) keep(g *segment, room int) {
 	}
 	copy(t.buf[t.end:], g.buf[g.start:g.end])
 	t.end += n
-	t.sent = g.sent
 	r.bytes += n
 }
 
@@ -104,9 +101,8 @@ func (r *retained) push(g *segment) {
 	r.budget.add(maxRecord)
 }
 
-// acknowledge drops what lies before position, and returns when the last of it that was sent only once was sent; zero
-// when there is none.
-func (r *retained) acknowledge(position uint64) (sent time.Time) {
+// acknowledge drops what lies before position.
+func (r *retained) acknowledge(position uint64) {
 	for g := r.head; g != nil; g = r.head {
 		if end := g.position + uint64(g.sequenced()); end > position {
 			if position > g.position {
@@ -115,12 +111,10 @@ func (r *retained) acknowledge(position uint64) (sent time.Time) {
 				g.position = position
 				r.bytes -= n
 			}
-			break
+			return
 		}
-		sent = g.sent
 		r.pop()
 	}
-	return sent
 }
 
 func (r *retained) pop() {

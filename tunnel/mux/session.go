@@ -55,6 +55,7 @@ type Session struct {
 	draining  bool      // this side takes no new streams
 	peerDrain bool      // the peer takes none
 	buffered  int       // bytes of memory that received and unread data holds
+	grown     uint64    // by how many bytes the windows of all streams have grown together
 	datagrams DatagramStats
 
 	sched scheduler
@@ -374,6 +375,7 @@ func (s *Session) forget(st *Stream) {
 		return
 	}
 	st.removed = true
+	s.grown -= st.recv.window - uint64(s.cfg.Window)
 	s.sched.remove(st)
 	delete(s.streams, st.id)
 	if st.recv.queue.mem > 0 {

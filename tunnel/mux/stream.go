@@ -48,8 +48,11 @@ type recvHalf struct {
 	received uint64 // bytes received
 	consumed uint64 // bytes the user has taken
 	limit    uint64 // credit announced: the offset that received may reach
-	fin      bool   // the peer's fin was received
-	err      error  // sticky; why the half is cut short: Read returns it once the queue is empty
+	window   uint64 // what may be received and not taken
+
+	announced time.Time // when credit was last announced
+	fin       bool      // the peer's fin was received
+	err       error     // sticky; why the half is cut short: Read returns it once the queue is empty
 }
 
 // sendHalf is what leaves: filled by Write, emptied by the session's writer.
@@ -69,7 +72,8 @@ func newStream(s *Session, id uint32, target Target, ours bool) *Stream {
 	st := &Stream{session: s, id: id, target: target, ours: ours}
 	st.recv.wake.L = &s.mu
 	st.send.wake.L = &s.mu
-	st.recv.limit = uint64(s.cfg.Window)
+	st.recv.window = uint64(s.cfg.Window)
+	st.recv.limit = st.recv.window
 	st.send.limit = uint64(s.peer.firstCredit)
 	if target.Kind == StreamUDP {
 		st.datagrams = &datagrams{began: time.Now()}

@@ -1,0 +1,140 @@
+package mux
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// modelStream is one stream of FuzzResume, and what is known of it without looking inside.
+type modelStream struct {
+	ends [2]*Stream     // of the client and of the server
+	sent [2][]byte      // by each end, whole
+	todo [2]chan []byte // what each end's writer has still to write; closed for its fin
+	got  [2][]byte      // by each end
+	over [2]bool        // the end has sent its fin
+	cut  bool           // reset by either end
+}
+
+// FuzzResume runs a sequence of operations (open, send, half-close, reset, cut, resume) on a session, and compares with a
+// model of streams that know of no carriers: whatever the carrier does, each stream brings what was sent, once and in order,
+// then its end; or, when it was reset, a beginning of that, then an error.
+func FuzzResume(f *testing.F) {
+	f.Add([]byte{0, 1, 1, 200, 4, 0, 1, 50, 5, 0, 2, 0, 4, 0, 5, 0})
+	f.Add([]byte{0, 0, 0, 1, 1, 255, 6, 7, 4, 1, 3, 0, 5, 0, 1, 9})
+	f.Add([]byte{4, 0, 0, 0, 5, 0, 1, 100, 9, 255, 4, 0, 1, 100, 5, 0, 4, 0, 5, 0, 4, 0, 5, 0})
+	f.Add([]byte{0, 0, 1, 255, 1, 255, 1, 255, 4, 0, 5, 0, 1, 255, 4, 0, 2, 0, 10, 0, 5, 0, 3, 0})
+	f.Fuzz(func(t *testing.T, ops []byte) {
+		if len(ops) > 200 {
+			ops = ops[:200]
+		}
+		synctest.Test(t, func(t *testing.T) { runResumeModel(t, ops) })
+	})
+}
+
+func runResumeModel(t *testing.T, ops []byte) {
+	r := newRig(t, HostConfig{ResumeWindow: 24 * time.Hour}, Config{Window: 64 << 10, MaxRetained: 1 << 20})
+	var streams []*modelStream
+	away := false
+	for ; len(ops) >= 2; ops = ops[2:] {
+		op, arg := ops[0]%8, int(ops[1])
+		end := int(ops[0]/8) % 2
+		var m *modelStream
+		if len(streams) > 0 {
+			m = streams[arg%len(streams)]
+		}
+		switch {
+		case op == 0 && !away && len(streams) < 20:
+			opened, accepted := openPair(t, r.client, r.server)
+			m = &modelStream{ends: [2]*Stream{opened, accepted}}
+			for e := range 2 {
+				m.todo[e] = make(chan []byte, 200)
+				go m.write(t, e)
+				go m.collect(t, e)
+			}
+			streams = append(streams, m)
+		case op == 1 && m != nil && !m.over[end] && !m.cut:
+			m.send(end, arg*97)
+		case op == 2 && m != nil && !m.over[end] && !m.cut:
+			m.over[end] = true
+			close(m.todo[end])
+		case op == 3 && m != nil && !m.cut && !(m.over[0] && m.over[1]):
+			m.cut = true
+			m.ends[end].Reset(CodeAborted)
+		case op == 4 && !away:
+			r.cut()
+			away = true
+		case op == 5 && away:
+			r.resume()
+			away = false
+		case op == 6:
+			time.Sleep(time.Duration(arg) * time.Millisecond) // synctest
+		}
+	}
+	if away {
+		r.resume()
+	}
+	for _, m := range streams {
+		for e := range 2 {
+			if !m.over[e] {
+				close(m.todo[e])
+			}
+		}
+	}
+	time.Sleep(10 * time.Second) // synctest: all that can arrive has
+	for i, m := range streams {
+		for e := range 2 {
+			want := m.sent[1-e]
+			if m.cut && len(m.got[e]) <= len(want) {
+				want = want[:len(m.got[e])]
+			}
+			if !bytes.Equal(m.got[e], want) {
+				t.Errorf("stream %d, end %d: %d bytes of %d arrived, or others", i, e, len(m.got[e]), len(want))
+			}
+		}
+	}
+	waitStreams(t, r.client, 0)
+	waitStreams(t, r.server, 0)
+}
+
+// send has the end write n bytes that depend on their offset.
+func (m *modelStream) send(end, n int) {
+	b := make([]byte, n)
+	for i := range b {
+		o := len(m.sent[end]) + i
+		b[i] = byte(o) ^ byte(o>>8) ^ byte(end*85)
+	}
+	m.sent[end] = append(m.sent[end], b...)
+	m.todo[end] <- b
+}
+
+// write does what the end has to write, then its fin. Only a reset may keep it from that.
+func (m *modelStream) write(t *testing.T, end int) {
+	for b := range m.todo[end] {
+		if _, err := m.ends[end].Write(b); err != nil && !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("end %d: write: %v", end, err)
+		}
+	}
+	m.ends[end].CloseWrite()
+}
+
+// collect reads until the end.
+func (m *modelStream) collect(t *testing.T, end int) {
+	buf := make([]byte, 1<<10)
+	for {
+		n, err := m.ends[end].Read(buf)
+		m.got[end] = append(m.got[end], buf[:n]...)
+		switch {
+		case err == nil:
+			continue
+		case errors.Is(err, io.EOF):
+		case !errors.Is(err, syscall.ECONNRESET):
+			t.Errorf("end %d: %v", end, err)
+		}
+		return
+	}
+}

@@ -1,0 +1,143 @@
+package mux
+
+import (
+	"context"
+	"io"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// delayedPipe is one end of a carrier of unlimited rate whose records take a time to arrive.
+type delayedPipe struct {
+	*pipeCarrier
+	delay    time.Duration
+	in, out  chan delayedRecord
+	received []byte
+}
+
+type delayedRecord struct {
+	due  time.Time
+	data []byte
+}
+
+func newDelayedPipe(delay time.Duration) (a, b *delayedPipe) {
+	x, y := newPipe()
+	up, down := make(chan delayedRecord, 4096), make(chan delayedRecord, 4096)
+	return &delayedPipe{pipeCarrier: x, delay: delay, in: down, out: up}, &delayedPipe{pipeCarrier: y, delay: delay, in: up, out: down}
+}
+
+func (p *delayedPipe) ReadRecord() ([]byte, error) {
+	select {
+	case r := <-p.in:
+		time.Sleep(time.Until(r.due)) // synctest
+		return r.data, nil
+	case <-p.closed:
+		return nil, io.ErrUnexpectedEOF
+	}
+}
+
+func (p *delayedPipe) WriteRecord(b []byte) error {
+	select {
+	case p.out <- delayedRecord{time.Now().Add(p.delay), append([]byte(nil), b...)}:
+		return nil
+	case <-p.closed:
+		return io.ErrClosedPipe
+	}
+}
+
+// newDelayedPair is newPair over a path with a round trip.
+func newDelayedPair(t *testing.T, roundTrip time.Duration, cfg Config) (client, server *Session) {
+	t.Helper()
+	a, b := newDelayedPipe(roundTrip / 2)
+	var starting sync.WaitGroup
+	starting.Go(func() {
+		var err error
+		if server, err = NewServer(context.Background(), b, cfg); err != nil {
+			t.Error(err)
+		}
+	})
+	client, err := NewClient(context.Background(), a, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	starting.Wait()
+	t.Cleanup(func() {
+		client.Close()
+		server.Close()
+	})
+	return client, server
+}
+
+// TestWindowGrows: at a long round trip the window grows until it no longer holds the stream back.
+func TestWindowGrows(t *testing.T) {
+	const roundTrip, size = 100 * time.Millisecond, 256 << 20
+	synctest.Test(t, func(t *testing.T) {
+		client, server := newDelayedPair(t, roundTrip, Config{})
+		opened, accepted := openPair(t, client, server)
+		began := time.Now()
+		go func() {
+			chunk := make([]byte, 1<<20)
+			for range size / len(chunk) {
+				if _, err := opened.Write(chunk); err != nil {
+					t.Error(err)
+					break
+				}
+			}
+			opened.Close()
+		}()
+		n, err := io.Copy(io.Discard, accepted)
+		took := time.Since(began)
+		accepted.Close()
+		if n != size || err != nil {
+			t.Fatalf("%d bytes, %v", n, err)
+		}
+		// 16 MiB a round trip when fully grown; six doublings, of a round trip each at the most, to get there.
+		if ideal := roundTrip * size / DefaultMaxWindow; took > ideal*3/2+10*roundTrip {
+			t.Errorf("took %v, %v at the full window", took, ideal)
+		}
+		if w := accepted.recv.window; w != DefaultMaxWindow {
+			t.Errorf("the window grew to %d", w)
+		}
+		synctest.Wait()
+		time.Sleep(time.Second) // synctest
+		if server.grown != 0 || client.grown != 0 {
+			t.Errorf("%d and %d bytes of growth still counted", client.grown, server.grown)
+		}
+	})
+}
+
+// TestWindowStays: a stream whose reader is slow keeps its window, and growth is bounded by the session's memory.
+func TestWindowStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, server := newDelayedPair(t, 100*time.Millisecond, Config{MaxBuffered: 2 << 20})
+		slow, slowEnd := openPair(t, client, server)
+		fast, fastEnd := openPair(t, client, server)
+		var wg sync.WaitGroup
+		for _, st := range []*Stream{slow, fast} {
+			wg.Go(func() {
+				st.Write(make([]byte, 8<<20))
+				st.Close()
+			})
+		}
+		wg.Go(func() {
+			for {
+				if _, err := io.CopyN(io.Discard, slowEnd, 64<<10); err != nil {
+					break
+				}
+				time.Sleep(200 * time.Millisecond) // synctest
+			}
+			slowEnd.Close()
+		})
+		io.Copy(io.Discard, fastEnd)
+		server.mu.Lock()
+		slowWindow, fastWindow := slowEnd.recv.window, fastEnd.recv.window
+		server.mu.Unlock()
+		fastEnd.Close()
+		wg.Wait()
+		if slowWindow != DefaultWindow || fastWindow <= DefaultWindow || fastWindow > DefaultWindow+1<<20 {
+			t.Errorf("windows of %d and %d", slowWindow, fastWindow)
+		}
+	})
+}
