@@ -9,7 +9,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -368,10 +367,11 @@ func TestWebSocket(t *testing.T) {
 		}
 	})
 	addr := startServer(t, Config{Dial: dialAlways(site)})
-	// gorilla would use CONNECT, so the request is written to the proxy by hand.
-	conn := connect(t, addr)
-	u, _ := url.Parse("ws://a.test/chat")
-	ws, resp, err := websocket.NewClient(absoluteConn{conn}, u, nil, 0, 0)
+	// gorilla's own way through a proxy would be CONNECT.
+	dialer := websocket.Dialer{NetDialContext: func(context.Context, string, string) (net.Conn, error) {
+		return absoluteConn{connect(t, addr)}, nil
+	}}
+	ws, resp, err := dialer.Dial("ws://a.test/chat", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
