@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -45,16 +46,19 @@ type Config struct {
 	Relay Relay
 
 	// Classify turns an error of Dial into the reply that the client gets; nil
-	// means ClassifyNetError. A code that is no failure of RFC 1928 is sent as
+	// means ClassifyNetError. A code that is no failure counts as
 	// ReplyGeneralFailure.
 	Classify func(error) Reply
 
-	// Username and Password are what a client must present (RFC 1929), 1 to 255
-	// bytes each. Both empty means that clients need no authentication.
+	// Username and Password are what a client must present, by RFC 1929 or HTTP's
+	// Basic scheme, 1 to 255 bytes each, the name without a colon. Both empty means
+	// that clients need no authentication. Otherwise SOCKS4, which can't carry
+	// them, is refused.
 	Username, Password string
 
 	// NegotiationTimeout bounds the time from accepting a connection to having
-	// read its request; 0 means DefaultNegotiationTimeout.
+	// read its request, or, of a further HTTP request, from its first byte to the
+	// end of its head; 0 means DefaultNegotiationTimeout.
 	NegotiationTimeout time.Duration
 
 	// DialTimeout bounds one call of Dial; 0 means DefaultDialTimeout.
@@ -65,9 +69,10 @@ type Config struct {
 	// closed.
 	MaxConns int
 
-	// Log gets one event for each connection at debug level, with the client's
-	// address and the target and never a credential, and trouble with accepting
-	// at warn level. Nil is silent.
+	// Log gets one event for each connection at debug level, and one for each HTTP
+	// request that is refused or fails, with the client's address and the target
+	// and never a credential or a URL, and trouble with accepting at warn level.
+	// Nil is silent.
 	Log *zerolog.Logger
 }
 
@@ -80,6 +85,8 @@ func (c Config) withDefaults() (Config, error) {
 		return c, errors.New("socks: no relay given")
 	case (c.Username == "") != (c.Password == ""):
 		return c, errors.New("socks: a user name needs a password, and a password a user name")
+	case strings.Contains(c.Username, ":"):
+		return c, errors.New("socks: a user name can't have a colon")
 	case len(c.Username) > maxCredential || len(c.Password) > maxCredential:
 		return c, fmt.Errorf("socks: user name or password longer than %d bytes", maxCredential)
 	case c.NegotiationTimeout < 0 || c.DialTimeout < 0 || c.MaxConns < 0:

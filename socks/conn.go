@@ -32,7 +32,7 @@ func newClientConn(conn net.Conn, cancel context.CancelFunc) *clientConn {
 	return &clientConn{Conn: conn, cancel: cancel, in: bufio.NewReaderSize(conn, readBufferSize)}
 }
 
-// refusal is the error of a negotiation or dial that the client is told about.
+// refusal is the error of a connection that ends with last words to its client.
 type refusal struct {
 	message []byte // the last words to the client; empty when they are written already
 	err     error  // the reason, for the log
@@ -54,7 +54,7 @@ func (s *Server) serveConn(ctx context.Context, c *clientConn) {
 
 	began := time.Now()
 	address, target, err := s.open(ctx, c)
-	if err == nil {
+	if target != nil {
 		defer target.Close()
 		// From here on the end of ctx is the Relay's affair.
 		if stopReset() {
@@ -63,76 +63,112 @@ func (s *Server) serveConn(ctx context.Context, c *clientConn) {
 			err = errDraining
 		}
 	} else if r, ok := errors.AsType[*refusal](err); ok {
-		c.refuse(r.message)
+		c.hangUp(r.message)
 	}
 	s.cfg.Log.Debug().Err(err).Stringer("client", c.RemoteAddr()).Str("target", address).
 		Dur("duration", time.Since(began)).Msg("socks: connection closed")
 }
 
-// open negotiates, dials, and tells the client of success. The address is for
-// the log and empty if it is not known.
+// open serves the client up to where there is a target to relay to, and has told
+// the client so. The target is nil when there is nothing to relay, because of err
+// or because HTTP's requests are all answered. The address is for the log and
+// empty if it is not known.
 func (s *Server) open(ctx context.Context, c *clientConn) (address string, target net.Conn, err error) {
 	c.SetDeadline(time.Now().Add(s.cfg.NegotiationTimeout))
 	first, err := c.in.Peek(1)
 	if err != nil {
 		return "", nil, err
 	}
-	p := s.protocolFor(first[0])
-	if p == nil {
-		return "", nil, errUnknownProtocol
+	if p := s.socksFor(first[0]); p != nil {
+		return s.openSOCKS(ctx, c, p)
 	}
+	if beginsHTTP(first[0]) {
+		h := newHTTPConn(s, c)
+		defer h.close()
+		return h.serve(ctx)
+	}
+	return "", nil, errUnknownProtocol
+}
+
+func (s *Server) openSOCKS(ctx context.Context, c *clientConn, p protocol) (address string, target net.Conn, err error) {
 	if address, err = p.negotiate(c); err != nil {
 		return "", nil, err
 	}
 	c.SetDeadline(time.Time{})
-	if target, err = s.dial(ctx, c, address, p); err != nil {
+	target, err = s.dialWatched(ctx, c, address)
+	if failed, ok := errors.AsType[*dialError](err); ok {
+		return address, nil, &refusal{p.reply(failed.reply), failed.err}
+	}
+	if err != nil {
 		return address, nil, err
 	}
+	if err := s.promise(c, target, p.reply(ReplySucceeded)); err != nil {
+		return address, nil, err
+	}
+	return address, target, nil
+}
+
+// promise tells the client that its target is reached. After an error the target
+// is closed.
+func (s *Server) promise(c *clientConn, target net.Conn, message []byte) error {
 	// The connection counts as relaying before the client learns of success, so
 	// that Shutdown never takes back what was just promised.
 	if !s.beginRelay(c) {
 		target.Close()
-		return address, nil, errDraining
+		return errDraining
 	}
 	c.SetWriteDeadline(time.Now().Add(s.cfg.NegotiationTimeout))
-	if _, err = c.Write(p.reply(ReplySucceeded)); err != nil {
+	if _, err := c.Write(message); err != nil {
 		target.Close()
-		return address, nil, err
+		return err
 	}
 	c.SetWriteDeadline(time.Time{})
-	return address, target, nil
+	return nil
 }
 
-// dial opens the connection to address while it watches the client. A failure is
-// a refusal, unless nobody is there to be told.
-func (s *Server) dial(ctx context.Context, c *clientConn, address string, p protocol) (net.Conn, error) {
-	dialCtx, cancel := context.WithTimeout(ctx, s.cfg.DialTimeout)
+// dialError is a failed dial that the client is told about.
+type dialError struct {
+	reply Reply // one that is a failure
+	err   error
+}
+
+func (e *dialError) Error() string { return e.err.Error() }
+
+// Unwrap returns the Dialer's error.
+func (e *dialError) Unwrap() error { return e.err }
+
+// dial opens the connection to address, in Config.DialTimeout at most. An error
+// is a *dialError.
+func (s *Server) dial(ctx context.Context, address string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.DialTimeout)
+	defer cancel()
+	target, err := s.cfg.Dial(ctx, "tcp", address)
+	if err != nil {
+		return nil, &dialError{s.cfg.Classify(err).failure(), err}
+	}
+	return target, nil
+}
+
+// dialWatched is dial while it watches the client. The error is another one than
+// a *dialError when nobody is there to be told.
+func (s *Server) dialWatched(ctx context.Context, c *clientConn, address string) (net.Conn, error) {
+	dialCtx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	watch := watchClient(c, cancel)
-	target, err := s.cfg.Dial(dialCtx, "tcp", address)
+	target, err := s.dial(dialCtx, address)
 	gone := watch.stop()
 	if ctx.Err() != nil {
 		gone = errDraining
 	} else if gone != nil {
 		gone = fmt.Errorf("%w: %w", errClientGone, gone)
 	}
-	switch {
-	case gone == nil && err == nil:
-		return target, nil
-	case gone == nil:
-		return nil, &refusal{p.reply(s.classify(err)), err}
-	case err == nil:
+	if gone == nil {
+		return target, err
+	}
+	if err == nil {
 		target.Close()
 	}
 	return nil, gone
-}
-
-// classify is Config.Classify, held to codes that are failures.
-func (s *Server) classify(err error) Reply {
-	if r := s.cfg.Classify(err); r > ReplySucceeded && r <= ReplyAddressTypeNotSupported {
-		return r
-	}
-	return ReplyGeneralFailure
 }
 
 // relay hands both connections to Config.Relay. After an error the client is
@@ -168,9 +204,10 @@ func (c *clientConn) release() net.Conn {
 	return conn
 }
 
-// refuse says the last words and waits, within bounds, for the client to close,
-// so that unread input does not turn the close into a reset that overtakes them.
-func (c *clientConn) refuse(message []byte) {
+// hangUp says the last words, if there are any left, and waits, within bounds, for
+// the client to close, so that unread input does not turn the close into a reset
+// that overtakes them.
+func (c *clientConn) hangUp(message []byte) {
 	c.SetDeadline(time.Now().Add(lingerTimeout))
 	if len(message) > 0 {
 		if _, err := c.Write(message); err != nil {

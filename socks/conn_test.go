@@ -390,7 +390,7 @@ func TestRefusalLingers(t *testing.T) {
 				}
 			}
 		})
-		c.refuse(nil)
+		c.hangUp(nil)
 		c.Close()
 		flood.Wait()
 
@@ -398,7 +398,7 @@ func TestRefusalLingers(t *testing.T) {
 		near, far = net.Pipe()
 		defer far.Close()
 		c = newClientConn(halfPipe{near}, func() {})
-		c.refuse(nil)
+		c.hangUp(nil)
 		c.Close()
 		if d := time.Since(began); d != lingerTimeout {
 			t.Errorf("lingered for %v", d)

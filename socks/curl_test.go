@@ -3,14 +3,18 @@ package socks
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -97,6 +101,18 @@ func TestCurl(t *testing.T) {
 		{"ipv4", []string{"--socks5", open, "http://127.0.0.1:" + port4}, "127.0.0.1:" + port4},
 		{"ipv6", []string{"--socks5", open, "http://[::1]:" + port6}, "[::1]:" + port6},
 		{"ipv6 through socks5h", []string{"--socks5-hostname", open, "http://[::1]:" + port6}, "[::1]:" + port6},
+		{"socks4a", []string{"--socks4a", open, "http://only.remote.test:" + port4}, "only.remote.test:" + port4},
+		{"socks4", []string{"--socks4", open, "-4", "http://localhost:" + port4}, "127.0.0.1:" + port4},
+		{"http", []string{"-x", "http://" + open, "http://only.remote.test:" + port4}, "only.remote.test:" + port4},
+		{"http to ipv6", []string{"-x", "http://" + open, "http://[::1]:" + port6}, "[::1]:" + port6},
+		{"http 1.0", []string{"-x", "http://" + open, "-0", "http://only.remote.test:" + port4}, "only.remote.test:" + port4},
+		{"connect", []string{"-x", "http://" + open, "-p", "http://only.remote.test:" + port4}, "only.remote.test:" + port4},
+		{"connect to ipv6", []string{"-x", "http://" + open, "-p", "http://[::1]:" + port6}, "[::1]:" + port6},
+		{"connect 1.0", []string{"--proxy1.0", open, "-p", "http://only.remote.test:" + port4}, "only.remote.test:" + port4},
+		{"http credentials", []string{"-x", "http://alice:secret@" + closed, "http://only.remote.test:" + port4}, "only.remote.test:" + port4},
+		{"connect credentials", []string{"-x", "http://alice:secret@" + closed, "-p", "http://only.remote.test:" + port4}, "only.remote.test:" + port4},
+		{"credentials after 407", []string{"-x", "http://alice:secret@" + closed, "--proxy-anyauth", "http://only.remote.test:" + port4}, "only.remote.test:" + port4},
+		{"connect credentials after 407", []string{"-x", "http://alice:secret@" + closed, "--proxy-anyauth", "-p", "http://only.remote.test:" + port4}, "only.remote.test:" + port4},
 		{"credentials", []string{"--socks5-hostname", "alice:secret@" + closed, "http://only.remote.test:" + port4}, "only.remote.test:" + port4},
 		{"credentials that nobody asked for", []string{"--socks5-hostname", "alice:secret@" + open, "http://only.remote.test:" + port4}, "only.remote.test:" + port4},
 	} {
@@ -115,21 +131,48 @@ func TestCurl(t *testing.T) {
 			}
 		})
 	}
-	for _, user := range []string{"alice:wrong@", "bob:secret@", ""} {
-		t.Run("refused "+user, func(t *testing.T) {
-			out, status := curl(t, nil, "--socks5-hostname", user+closed, "http://only.remote.test:"+port4)
-			if status != curlProxyError || len(out) != 0 {
-				t.Errorf("status %d, %d bytes", status, len(out))
-			}
-			if len(dialed) != 0 {
-				t.Errorf("dialed %q", <-dialed)
-			}
-		})
+	checkCurlRefused(t, closed, "http://only.remote.test:"+port4)
+	if len(dialed) != 0 {
+		t.Errorf("dialed %q", <-dialed)
 	}
 }
 
-// TestCurlSeesReply has curl print the code that it got for a failed dial.
+// checkCurlRefused: without the right credentials, no door lets curl through.
+func checkCurlRefused(t *testing.T, closed, page string) {
+	for _, user := range []string{"alice:wrong@", "bob:secret@", "alice@", ""} {
+		for _, tt := range []struct {
+			args   []string
+			status int
+		}{
+			{[]string{"--socks5-hostname", user + closed}, curlProxyError},
+			{[]string{"--socks4a", user + closed}, curlProxyError},
+			{[]string{"-x", "http://" + user + closed, "--fail"}, 22}, // an HTTP status of 400 and more
+			{[]string{"-x", "http://" + user + closed, "-p"}, 56},     // the proxy's answer to CONNECT
+		} {
+			if out, status := curl(t, nil, append(tt.args, page)...); status != tt.status || len(out) != 0 {
+				t.Errorf("%q: status %d, %d bytes", tt.args, status, len(out))
+			}
+		}
+	}
+}
+
+// TestCurlSeesReply has curl print what each door says of a failed dial.
 func TestCurlSeesReply(t *testing.T) {
+	for _, tt := range dialStatusTests {
+		addr := startServer(t, Config{Dial: dialFails(io.EOF), Classify: func(error) Reply { return tt.reply }})
+		out, status := curl(t, nil, "--write-out", "%{http_code}", "-x", "http://"+addr, "http://a.test/")
+		if want := fmt.Sprintf("a.test:80: %s\n%d", tt.says, tt.status); status != 0 || string(out) != want {
+			t.Errorf("%v: status %d, %q; want %q", tt.reply, status, out, want)
+		}
+		out, status = curl(t, nil, "--write-out", "%{http_connect}", "-x", "http://"+addr, "-p", "http://a.test/")
+		if want := fmt.Sprint(tt.status); status != 56 || string(out) != want {
+			t.Errorf("%v: status %d, %q; want %q", tt.reply, status, out, want)
+		}
+		out, status = curl(t, nil, "--write-out", "%{errormsg}", "--socks4a", addr, "http://a.test/")
+		if status != curlProxyError || !bytes.Contains(out, []byte("(91)")) {
+			t.Errorf("%v: status %d, %q; want 91", tt.reply, status, out)
+		}
+	}
 	for r := ReplyGeneralFailure; r <= ReplyAddressTypeNotSupported; r++ {
 		addr := startServer(t, Config{Dial: dialFails(io.EOF), Classify: func(error) Reply { return r }})
 		// Its %{proxy...} variables have no SOCKS code, its message does.
@@ -155,5 +198,101 @@ func TestCurlLeaves(t *testing.T) {
 	case <-cancelled:
 	case <-time.After(testTimeout):
 		t.Error("the dial goes on without curl")
+	}
+}
+
+// TestCurlKeepsAlive: two URLs in one run of curl use one connection to the proxy.
+func TestCurlKeepsAlive(t *testing.T) {
+	port, page := webServer(t, "127.0.0.1:0")
+	conn, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln := &countingListener{Listener: conn}
+	serve(t, newServer(t, Config{Dial: dialAlways("127.0.0.1:" + port)}), ln)
+	out, status := curl(t, nil, "-x", "http://"+conn.Addr().String(), "http://a.test/", "http://b.test/", "http://a.test/")
+	if status != 0 || !bytes.Equal(out, bytes.Repeat(page, 3)) || ln.accepted.Load() != 1 {
+		t.Errorf("status %d, %d bytes, %d connections", status, len(out), ln.accepted.Load())
+	}
+}
+
+type countingListener struct {
+	net.Listener
+	accepted atomic.Int32
+}
+
+func (l *countingListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err == nil {
+		l.accepted.Add(1)
+	}
+	return conn, err
+}
+
+// TestCurlUploads64MiB through a plain request: of a known length, which curl
+// first asks for leave to send, and in chunks.
+func TestCurlUploads64MiB(t *testing.T) {
+	const size = 64 << 20
+	site := startHTTP(t, func(w http.ResponseWriter, r *http.Request) {
+		sum := sha256.New()
+		n, err := io.Copy(sum, r.Body)
+		fmt.Fprintf(w, "%d %v %x", n, err, sum.Sum(nil))
+	})
+	addr := startServer(t, Config{Dial: dialAlways(site)})
+	upload := bytes.Repeat([]byte(counted(0, 1<<20)), size>>20)
+	file := filepath.Join(t.TempDir(), "upload")
+	if err := os.WriteFile(file, upload, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want := fmt.Sprintf("%d <nil> %x", size, sha256.Sum256(upload))
+	for _, from := range []string{file, "-"} {
+		out, status := curl(t, upload, "-x", "http://"+addr, "-H", "Expect: 100-continue", "--upload-file", from, "http://a.test/")
+		if status != 0 || string(out) != want {
+			t.Errorf("from %s: status %d, %q", from, status, out)
+		}
+	}
+}
+
+// TestCurlUnixSocket: a door on a Unix socket.
+func TestCurlUnixSocket(t *testing.T) {
+	port, page := webServer(t, "127.0.0.1:0")
+	path := filepath.Join(t.TempDir(), "door")
+	ln, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	serve(t, newServer(t, Config{Dial: dialAlways("127.0.0.1:" + port)}), ln)
+	for _, args := range [][]string{
+		{"-x", "socks5h://localhost" + path, "http://a.test/"},
+		{"-x", "socks4a://localhost" + path, "http://a.test/"},
+		{"--unix-socket", path, "--request-target", "http://a.test/", "http://a.test/"},
+	} {
+		if out, status := curl(t, nil, args...); status != 0 || !bytes.Equal(out, page) {
+			t.Errorf("%q: status %d, %d bytes", args, status, len(out))
+		}
+	}
+}
+
+// TestCurlSeesCutShort: half a response is none to curl.
+func TestCurlSeesCutShort(t *testing.T) {
+	for _, framing := range []string{"Content-Length: 9\r\n\r\nabc", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", "\r\nabc"} {
+		site := startHTTP(t, func(w http.ResponseWriter, r *http.Request) {
+			conn, out, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			out.WriteString("HTTP/1.1 200 OK\r\nConnection: close\r\n" + framing)
+			out.Flush()
+			reset(conn)
+		})
+		addr := startServer(t, Config{Dial: dialAlways(site)})
+		for _, version := range []string{"-0", "--http1.1"} {
+			_, status := curl(t, nil, version, "-x", "http://"+addr, "--fail", "http://a.test/")
+			// Cut short, broken connection, and 502 when nothing had come yet.
+			if status != 18 && status != 56 && status != 22 {
+				t.Errorf("%q, %s: status %d", framing, version, status)
+			}
+		}
 	}
 }

@@ -12,13 +12,37 @@
 //	accept → first byte picks the protocol → negotiate → dial → reply → relay
 //	         └──── NegotiationTimeout ──────────────┘  └ DialTimeout
 //
-// SOCKS5 (RFC 1928) is spoken with CONNECT to IPv4, IPv6 and names, without
-// authentication or with user name and password (RFC 1929). BIND and UDP
-// ASSOCIATE are answered with "command not supported". The request parser and
-// the authenticators are those of armon/go-socks5; accepting, dispatch, replies,
-// deadlines and the end of a connection are this package's. Another protocol on
-// the same port implements the protocol interface of server.go and gets its
-// first bytes in protocolFor.
+//	first byte  protocol
+//	5           SOCKS5 (RFC 1928)
+//	4           SOCKS4 and 4a
+//	A–Z         HTTP/1 (RFC 9110, 9112)
+//	other       closed without a word
+//
+// SOCKS5 is spoken with CONNECT to IPv4, IPv6 and names, without authentication
+// or with user name and password (RFC 1929). BIND and UDP ASSOCIATE are answered
+// with "command not supported". The request parser and the authenticators are
+// those of armon/go-socks5; accepting, dispatch, replies, deadlines and the end
+// of a connection are this package's.
+//
+// SOCKS4 can't carry a password, so all its requests are refused when clients
+// must authenticate.
+//
+// An HTTP client sends CONNECT, whose connection then goes the same way as that
+// of SOCKS, or requests for http:// URLs, one after the other. Such a request
+// goes through net/http's parser and transport to its target, and nothing of
+// either body is held. It keeps all its fields but those for one hop, and gets no
+// Via or others that tell of a proxy: hiding that is what the user of a tunnel
+// expects, so RFC 9110 section 7.6.3 is not followed. Authentication is that of
+// the Basic scheme. A failed dial is told by its status:
+//
+//	403  not allowed
+//	502  refused, unreachable, no such name, or no valid response
+//	503  nothing can be dialed at present
+//	504  timed out
+//
+// A response that is cut short by its target is cut short for the client: its
+// connection is reset. A request to switch to another protocol, such as
+// WebSocket, becomes a relay once the target has agreed.
 //
 // While a target is being dialed the client is watched: one that goes away
 // cancels its dial, and what one sends ahead of the reply is kept, in order, for

@@ -1,10 +1,14 @@
 package socks
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"io"
 	"net"
+	"net/http"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,9 +16,16 @@ import (
 
 // FuzzNegotiation sends any bytes, in pieces of any size, as a client that then
 // leaves or falls silent. The server must end the connection in time, say
-// nothing that RFC 1928 and 1929 don't know, and dial only "host:port".
+// nothing that the protocol of the first byte doesn't know, and dial only
+// "host:port".
 func FuzzNegotiation(f *testing.F) {
-	for _, tt := range wireTests {
+	f.Add([]byte("CONNECT a.test:443 HTTP/1.1\r\nProxy-Authorization: "+basicLogin+"\r\n\r\n"), uint8(7), true, false)
+	f.Add([]byte("GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\n\r\nGET http://b.test/ HTTP/1.0\r\n\r\n"), uint8(1), false, false)
+	f.Add([]byte("POST http://a.test/ HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n"), uint8(3), false, false)
+	for _, tt := range httpRefusals {
+		f.Add([]byte(tt.sent), uint8(20), false, false)
+	}
+	for _, tt := range slices.Concat(wireTests, wire4Tests) {
 		f.Add([]byte(tt.sent), uint8(len(tt.sent)), tt.auth, false)
 		f.Add([]byte(tt.sent+"early data"), uint8(1), tt.auth, true)
 	}
@@ -35,10 +46,10 @@ func FuzzNegotiation(f *testing.F) {
 				}
 			}()
 			said, _ := io.ReadAll(conn) // fails when the client left
-			if d := time.Since(began); d > DefaultNegotiationTimeout {
+			if d := time.Since(began); d > longestFor(sent) {
 				t.Errorf("ended after %v", d)
 			}
-			if !isDialogue(said, auth) {
+			if !isDialogueFor(sent, said, auth) {
 				t.Errorf("server said %x", said)
 			}
 			synctest.Wait()
@@ -48,14 +59,54 @@ func FuzzNegotiation(f *testing.F) {
 			if host, port, err := net.SplitHostPort(*dialed); err != nil || host == "" || port == "" || port == "0" {
 				t.Errorf("dialed %q", *dialed)
 			}
-			if auth && !bytes.Contains(sent, []byte(login)) {
+			if auth && !bytes.Contains(sent, []byte(login)) && !bytes.Contains(sent, []byte(basicToken)) {
 				t.Errorf("dialed %q without a login", *dialed)
 			}
 		})
 	})
 }
 
-// isDialogue reports whether said is what a server can say in whole messages.
+// longestFor is how long the server may take for a client that falls silent after
+// sent. Each line could be the last of an HTTP request.
+func longestFor(sent []byte) time.Duration {
+	if len(sent) == 0 || !beginsHTTP(sent[0]) {
+		return DefaultNegotiationTimeout
+	}
+	requests := time.Duration(1 + bytes.Count(sent, []byte("\n")))
+	return requests * (DefaultNegotiationTimeout + bodyTimeout + keepAliveTimeout + lingerTimeout)
+}
+
+// isDialogueFor reports whether said is what a server can say to a client that
+// began as sent does, in whole messages.
+func isDialogueFor(sent, said []byte, auth bool) bool {
+	switch {
+	case len(sent) == 0 || len(said) == 0:
+		return len(said) == 0
+	case sent[0] == socks4Version:
+		return string(said) == granted4 && !auth || string(said) == rejected4
+	case !beginsHTTP(sent[0]):
+		return isDialogue(said, auth)
+	}
+	in := bufio.NewReader(bytes.NewReader(said))
+	for {
+		method, _, _ := strings.Cut(string(sent), " ")
+		if _, err := in.Peek(1); err == io.EOF {
+			return true
+		}
+		resp, err := http.ReadResponse(in, &http.Request{Method: method})
+		if err != nil {
+			return false
+		}
+		if resp.StatusCode == http.StatusOK && method != http.MethodConnect {
+			return false // the targets never answer
+		}
+		if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+			return false
+		}
+	}
+}
+
+// isDialogue reports whether said is what SOCKS5 can say in whole messages.
 func isDialogue(said []byte, auth bool) bool {
 	if len(said) == 0 || string(said) == "\x05\xff" {
 		return true

@@ -35,6 +35,50 @@ const (
 	acceptBackoffMin = 5 * time.Millisecond
 	acceptBackoffMax = time.Second
 
+	// maxName bounds a target's name, in bytes: the DNS has none that are longer,
+	// and SOCKS5 can't carry any.
+	maxName = 255
+
+	// maxSOCKS4Field bounds the user id and the name of a SOCKS4 request, in bytes.
+	maxSOCKS4Field = maxName
+
+	// maxHead bounds the head of an HTTP request: its first line and its fields, in
+	// bytes. Servers accept 8 to 64 KiB; a page's cookies make most of it.
+	maxHead = 64 << 10
+
+	// maxTargetHead bounds the head of a target's response, in bytes. It is above
+	// what any server is known to send.
+	maxTargetHead = 256 << 10
+
+	// maxInterim bounds the interim responses ahead of a response, for which there
+	// is no use for more than a few. net/http has the same limit.
+	maxInterim = 5
+
+	// keepAliveTimeout bounds the wait for another request on an HTTP connection.
+	// Browsers ask again at once or not at all, and open a new connection when one
+	// was closed.
+	keepAliveTimeout = 90 * time.Second
+
+	// targetIdleTimeout is how long a connection to a target waits for another
+	// request to it. Common servers close theirs after 5 seconds; being earlier
+	// keeps a request from meeting that close on its way.
+	targetIdleTimeout = 4 * time.Second
+
+	// maxIdleTargets bounds the waiting connections to targets of one client
+	// connection, which asks for one thing at a time.
+	maxIdleTargets = 4
+
+	// bodyTimeout bounds the wait for the next bytes of a request's body.
+	bodyTimeout = 2 * time.Minute
+
+	// continueTimeout is how long a client that asks first whether to send its body
+	// (Expect: 100-continue) waits for a target that doesn't say.
+	continueTimeout = time.Second
+
+	// httpWriteBuffer, in bytes, gathers a response's head, or one piece of its body
+	// (32 KiB, of io.Copy) with its chunk's length, into one write.
+	httpWriteBuffer = 33 << 10
+
 	// maxCredential is the longest user name or password, in bytes, that a client
 	// can send (RFC 1929 section 2: one length byte each).
 	maxCredential = 255

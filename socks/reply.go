@@ -10,7 +10,9 @@ import (
 	"syscall"
 )
 
-// Reply is a reply code of RFC 1928 section 6.
+// Reply says how a dial went: a reply code of RFC 1928 section 6, or one of the
+// finer ones that follow them here. Each protocol tells its client as much of it
+// as it can.
 type Reply uint8
 
 // The reply codes of RFC 1928 section 6. Clients show ReplyTTLExpired as a
@@ -27,7 +29,38 @@ const (
 	ReplyAddressTypeNotSupported Reply = 8
 )
 
-// String returns the code's meaning in the words of RFC 1928.
+// Replies that RFC 1928 has no code for, in the range that it leaves unassigned.
+// They never go over a wire.
+const (
+	// ReplyNameNotFound says that the target's name does not exist. To a SOCKS5
+	// client its host is unreachable.
+	ReplyNameNotFound Reply = 0x80
+
+	// ReplyUnavailable says that nothing can be dialed at present, whatever the
+	// target. To a SOCKS5 client that is a general failure.
+	ReplyUnavailable Reply = 0x81
+)
+
+// rfc1928 is the code that a SOCKS5 client gets.
+func (r Reply) rfc1928() Reply {
+	switch {
+	case r == ReplyNameNotFound:
+		return ReplyHostUnreachable
+	case r > ReplyAddressTypeNotSupported:
+		return ReplyGeneralFailure
+	}
+	return r
+}
+
+// failure is r if it is one of the failures above, and else a general one.
+func (r Reply) failure() Reply {
+	if r == ReplySucceeded || (r > ReplyAddressTypeNotSupported && r != ReplyNameNotFound && r != ReplyUnavailable) {
+		return ReplyGeneralFailure
+	}
+	return r
+}
+
+// String returns the code's meaning, in the words of RFC 1928 where it has them.
 func (r Reply) String() string {
 	switch r {
 	case ReplySucceeded:
@@ -48,6 +81,10 @@ func (r Reply) String() string {
 		return "command not supported"
 	case ReplyAddressTypeNotSupported:
 		return "address type not supported"
+	case ReplyNameNotFound:
+		return "name not found"
+	case ReplyUnavailable:
+		return "service unavailable"
 	}
 	return fmt.Sprintf("reply %d", uint8(r))
 }
@@ -57,7 +94,7 @@ func (r Reply) String() string {
 // a Classify of one's own can fall back on.
 func ClassifyNetError(err error) Reply {
 	if dnsErr, ok := errors.AsType[*net.DNSError](err); ok && dnsErr.IsNotFound {
-		return ReplyHostUnreachable
+		return ReplyNameNotFound
 	}
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED):

@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// protocol is one of the languages a client can speak to this port.
+// protocol is one of the versions of SOCKS: one request, whose target is all that
+// the connection is for. HTTP, which goes on after a request, is httpConn.
 type protocol interface {
 	// negotiate consumes everything up to and including the client's request
 	// and returns the target as "host:port". It is called with the first byte
@@ -27,7 +28,13 @@ type protocol interface {
 // concurrently.
 type Server struct {
 	cfg    Config
+	asked  *credentials // nil when clients need none
 	socks5 *socks5Protocol
+	socks4 *socks4Protocol
+
+	// writers holds the *bufio.Writer of HTTP responses that are not being
+	// written, of httpWriteBuffer bytes each.
+	writers sync.Pool
 
 	// closing is closed when Shutdown begins.
 	closing chan struct{}
@@ -48,24 +55,29 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	asked := newCredentials(cfg.Username, cfg.Password)
 	s := &Server{
 		cfg:       cfg,
-		socks5:    newSOCKS5(cfg.Username, cfg.Password),
+		asked:     asked,
+		socks5:    newSOCKS5(asked),
+		socks4:    &socks4Protocol{refuseAll: asked != nil},
 		closing:   make(chan struct{}),
 		listeners: make(map[net.Listener]struct{}),
 		conns:     make(map[*clientConn]struct{}),
 	}
-	// Only digests of the credentials are kept, in s.socks5.
+	// Only digests of the credentials are kept.
 	s.cfg.Username, s.cfg.Password = "", ""
 	return s, nil
 }
 
-// protocolFor picks the protocol by the first byte that a client sends, or nil
-// when none begins with it.
-func (s *Server) protocolFor(first byte) protocol {
+// socksFor picks the version of SOCKS by the first byte that a client sends, or
+// nil when none begins with it.
+func (s *Server) socksFor(first byte) protocol {
 	switch first {
 	case socks5Version:
 		return s.socks5
+	case socks4Version:
+		return s.socks4
 	}
 	return nil
 }
@@ -264,4 +276,13 @@ func (s *Server) beginRelay(c *clientConn) bool {
 	defer s.mu.Unlock()
 	c.relaying = !s.draining
 	return c.relaying
+}
+
+// endRelay marks c as waiting for another request, so that Shutdown ends it;
+// false once Shutdown has begun.
+func (s *Server) endRelay(c *clientConn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.relaying = false
+	return !s.draining
 }

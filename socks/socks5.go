@@ -3,14 +3,11 @@ package socks
 import (
 	"bufio"
 	"bytes"
-	"crypto/sha256"
-	"crypto/subtle"
 	"errors"
 	"fmt"
 	"io"
-	"strings"
-	"unicode"
-	"unicode/utf8"
+	"net"
+	"strconv"
 
 	gosocks5 "github.com/armon/go-socks5"
 )
@@ -37,13 +34,12 @@ type socks5Protocol struct {
 	auth gosocks5.Authenticator
 }
 
-// newSOCKS5 asks clients for the credentials, or for none if they are empty.
-func newSOCKS5(username, password string) *socks5Protocol {
-	if username == "" {
+// newSOCKS5 asks clients for the credentials, or for none if that is nil.
+func newSOCKS5(asked *credentials) *socks5Protocol {
+	if asked == nil {
 		return &socks5Protocol{gosocks5.NoAuthAuthenticator{}}
 	}
-	store := credentials{sha256.Sum256([]byte(username)), sha256.Sum256([]byte(password))}
-	return &socks5Protocol{gosocks5.UserPassAuthenticator{Credentials: store}}
+	return &socks5Protocol{gosocks5.UserPassAuthenticator{Credentials: asked}}
 }
 
 var (
@@ -51,8 +47,6 @@ var (
 	errRequestVersion = errors.New("request of another version")
 	errAddressType    = errors.New("unknown address type")
 	errCommand        = errors.New("command not supported")
-	errName           = errors.New("target name is empty or has unusable characters")
-	errPortZero       = errors.New("target port is 0")
 )
 
 func (p *socks5Protocol) negotiate(c *clientConn) (string, error) {
@@ -86,10 +80,15 @@ func (p *socks5Protocol) readTarget(in *exactReader, out io.Writer) (string, err
 	if req.Command != gosocks5.ConnectCommand {
 		return "", p.refuse(ReplyCommandNotSupported, fmt.Errorf("%w: %d", errCommand, req.Command))
 	}
-	if err := checkTarget(req.DestAddr); err != nil {
+	target := req.DestAddr
+	host := target.FQDN
+	if len(target.IP) != 0 {
+		host = target.IP.String()
+	}
+	if err := checkTarget(host, target.Port); err != nil {
 		return "", p.refuse(ReplyGeneralFailure, err)
 	}
-	return req.DestAddr.Address(), nil
+	return net.JoinHostPort(host, strconv.Itoa(target.Port)), nil
 }
 
 // chooseMethod reads the client's first message. The authenticator itself
@@ -137,41 +136,7 @@ func (p *socks5Protocol) refuse(r Reply, err error) *refusal {
 // reply never has another bound address than 0.0.0.0:0, since the true one is
 // the exit's and no client of CONNECT needs it.
 func (p *socks5Protocol) reply(r Reply) []byte {
-	return []byte{socks5Version, byte(r), 0, addressIPv4, 0, 0, 0, 0, 0, 0}
-}
-
-// checkTarget refuses what no dialer could mean: port 0, the empty name (which
-// net.Dial takes for this machine), and names with bytes that corrupt a log, a
-// resolver's query or the "host:port" form.
-func checkTarget(a *gosocks5.AddrSpec) error {
-	if a.Port == 0 {
-		return errPortZero
-	}
-	if len(a.IP) != 0 {
-		return nil
-	}
-	unusable := func(r rune) bool {
-		return unicode.IsControl(r) || unicode.IsSpace(r) || r == '[' || r == ']'
-	}
-	if a.FQDN == "" || !utf8.ValidString(a.FQDN) || strings.ContainsFunc(a.FQDN, unusable) {
-		return errName
-	}
-	return nil
-}
-
-// credentials holds the SHA-256 digests of what clients must present. Comparing
-// digests takes a time that depends on what the client sent and on nothing that
-// it could learn from.
-type credentials struct {
-	username, password [sha256.Size]byte
-}
-
-// Valid implements gosocks5.CredentialStore. It looks at the password of an
-// unknown user too.
-func (c credentials) Valid(username, password string) bool {
-	u, p := sha256.Sum256([]byte(username)), sha256.Sum256([]byte(password))
-	return subtle.ConstantTimeCompare(u[:], c.username[:])&
-		subtle.ConstantTimeCompare(p[:], c.password[:]) == 1
+	return []byte{socks5Version, byte(r.rfc1928()), 0, addressIPv4, 0, 0, 0, 0, 0, 0}
 }
 
 // exactReader gives go-socks5 what its bare calls of Read rely on: a Read fills p

@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -33,13 +34,16 @@ const (
 
 var name255 = strings.Repeat("x", 255)
 
-var wireTests = []struct {
+// wireTest is a conversation.
+type wireTest struct {
 	name   string
 	auth   bool // alice, secret
 	sent   string
 	want   string // everything the client gets until the server closes
 	dialed string // empty: nothing is dialed
-}{
+}
+
+var wireTests = []wireTest{
 	{"ipv4", false, greeting + requestIPv4, methodNone + success, "192.0.2.7:443"},
 	{"ipv6", false, greeting + "\x05\x01\x00\x04\x20\x01\x0d\xb8\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01\x00\x50",
 		methodNone + success, "[2001:db8::1]:80"},
@@ -82,9 +86,8 @@ var wireTests = []struct {
 	{"name not utf-8", false, greeting + "\x05\x01\x00\x03\x03a\xffb\x00\x50", methodNone + replyGeneral, ""},
 	{"request of version 4", false, greeting + "\x04\x01\x00\x01\xc0\x00\x02\x07\x01\xbb", methodNone, ""},
 
-	{"socks4", false, "\x04\x01\x00\x50\xc0\x00\x02\x07\x00", "", ""},
-	{"http", false, "GET / HTTP/1.1\r\n\r\n", "", ""},
 	{"tls", false, "\x16\x03\x01", "", ""},
+	{"lower case", false, "get", "", ""},
 }
 
 // wireServer serves on pipes inside a synctest bubble. Its targets have ended
@@ -114,7 +117,7 @@ func wireServer(t *testing.T, auth bool) (ln *pipeListener, dialed *string) {
 }
 
 func TestWire(t *testing.T) {
-	for _, tt := range wireTests {
+	for _, tt := range slices.Concat(wireTests, wire4Tests) {
 		for _, step := range []int{1, 3, len(tt.sent)} {
 			t.Run(tt.name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
@@ -155,6 +158,9 @@ var cutShortTests = []struct {
 }{
 	{false, greeting + requestName, []saidAfter{{3, methodNone}}},
 	{true, greetingAuth + login + requestIPv4, []saidAfter{{4, methodLogin}, {4 + len(login), loginOK}}},
+	{false, request4a, nil},
+	{false, "CONNECT a.test:443 HTTP/1.1\r\n\r\n", nil},
+	{false, "GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\n\r\n", nil},
 }
 
 type saidAfter struct {

@@ -6,5 +6,8 @@
 //	Local:  client → forward or front door → DialContext → mux.Stream → session → protocol.Conn → WebSocket
 //	Remote: WebSocket → protocol.Conn → session → mux.Stream → target.go dials → relay.go copies
 //
+// UDP takes the same way, as datagrams of a stream whose bytes datagram.go describes, one stream for each client of a
+// forward (udpforward.go) or association (associate.go), to a socket of its own at the remote (udpexit.go).
+//
 // The package knows nothing of flags or of the handshake's bytes. What a failure means is in its type: see errors.go.
 package tunnel

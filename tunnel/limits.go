@@ -58,6 +58,37 @@ const (
 	acceptPauseMin = 5 * time.Millisecond
 	acceptPauseMax = time.Second
 
+	// udpIdle is how long a stream of datagrams may be idle in both directions before it ends: what RFC 4787, REQ-5,
+	// recommends for the mappings of address translators.
+	udpIdle = 5 * time.Minute
+
+	// maxUDPClients bounds the clients of a UDP port forward. Each holds a stream, and a socket at the remote; one more
+	// takes the place of the one that was idle for the longest time.
+	maxUDPClients = 256
+
+	// udpRefusalPause is how long a client of a UDP port forward, whose stream the remote has refused, waits for another.
+	udpRefusalPause = time.Second
+
+	// maxExits and maxSessionExits bound the UDP sockets of a remote, and those for one client: each is a descriptor and a
+	// buffer of 64 KiB. One more is refused.
+	maxExits        = 4 << 10
+	maxSessionExits = 1 << 10
+
+	// maxTargets bounds the targets that an association remembers the addresses of, targetLife for how long: as long as many
+	// names in the DNS live. A name that was not found is asked for again after noTargetLife.
+	maxTargets   = 1 << 10
+	targetLife   = time.Minute
+	noTargetLife = 5 * time.Second
+
+	// maxLookups bounds the names that are looked up for one association at a time, and maxWaitingDatagrams the datagrams
+	// that wait for one of them. More are dropped.
+	maxLookups          = 16
+	maxWaitingDatagrams = 4
+
+	// maxContacts bounds the hosts that may answer an association. A client of a distributed hash table talks to some
+	// hundreds at a time.
+	maxContacts = 4 << 10
+
 	// headerTimeout bounds how long an HTTP client of the remote may take for its request.
 	headerTimeout = 10 * time.Second
 

@@ -97,6 +97,7 @@ type Remote struct {
 	handshakes chan struct{} // a token for each client that is not admitted yet
 	host       *mux.Host
 	session    mux.Config
+	exits      places // for UDP sockets
 
 	ctx     context.Context // ends all work at once
 	stop    context.CancelFunc
@@ -133,6 +134,7 @@ func NewRemote(cfg RemoteConfig) (*Remote, error) {
 		handshakes: make(chan struct{}, maxHandshakes),
 		host:       mux.NewHost(mux.HostConfig{ResumeWindow: cfg.ResumeWindow}),
 		session:    mux.Config{MaxStreams: cfg.MaxStreams, Retention: mux.NewBudget(maxRetention)},
+		exits:      make(places, maxExits),
 		ctx:        ctx,
 		stop:       stop,
 		identity:   cfg.Identity,
@@ -278,10 +280,16 @@ func (r *Remote) serveSession(session *mux.Session, state protocol.State, log ze
 		Bool("forward_secrecy", state.ForwardSecrecy).Msg("session up")
 	ctx, cancel := context.WithCancel(r.ctx)
 	var streams sync.WaitGroup
+	exits := make(places, maxSessionExits)
 	for {
 		stream, err := session.Accept(ctx)
 		if err != nil {
 			break
+		}
+		if stream.Target().Kind == mux.StreamUDP {
+			rules := func() *Rules { return r.rulesFor(state.Peer.Key) }
+			streams.Go(func() { r.serveDatagrams(ctx, stream, rules, exits, log) })
+			continue
 		}
 		streams.Go(func() { r.serveStream(ctx, stream, r.rulesFor(state.Peer.Key), log) })
 	}

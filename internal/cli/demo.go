@@ -23,7 +23,7 @@ func demoCommand() *cli.Command {
 		Usage: "run a remote and a local in one process on loopback, nothing to set up",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "socks", Aliases: []string{"D"}, EnvVars: env("socks"), Value: defaultSocks, Category: "listening",
-				Usage: "serve SOCKS5 on `ADDR`; a free port is taken when the default is in use"},
+				Usage: "be a SOCKS5, SOCKS4a and HTTP proxy on `ADDR`; a free port is taken when the default is in use"},
 			&cli.BoolFlag{Name: "print-ready", EnvVars: env("print-ready"), Category: "output", Usage: "print a line of JSON once everything is up, and nothing else"},
 			logLevelFlag(),
 		},

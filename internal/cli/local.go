@@ -24,13 +24,13 @@ const defaultSocks = "127.0.0.1:1080"
 func localCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "local",
-		Usage:     "open the tunnel's near end: a SOCKS5 port and port forwards, until interrupted",
+		Usage:     "open the tunnel's near end: a SOCKS and HTTP proxy and port forwards, until interrupted",
 		ArgsUsage: "REMOTE_URL",
 		Flags: append(remoteFlags(),
 			&cli.StringFlag{Name: "socks", Aliases: []string{"D"}, EnvVars: env("socks"), Value: defaultSocks, Category: "listening",
-				Usage: "serve SOCKS5 on `ADDR`; none turns it off"},
+				Usage: "be a SOCKS5, SOCKS4a and HTTP proxy on `ADDR`; none turns it off"},
 			&cli.StringFlag{Name: "socks-auth", EnvVars: env("socks-auth"), Category: "listening",
-				Usage: "ask SOCKS5 clients for `USER:PASS`; better given by its variable, which other users can't see"},
+				Usage: "ask the proxy's clients for `USER:PASS`, which keeps SOCKS4 out; better given by its variable, which other users can't see"},
 			&cli.StringFlag{Name: "pac", EnvVars: env("pac"), Category: "listening",
 				Usage: "serve /proxy.pac on `ADDR`, a file that browsers configure themselves with"},
 			&cli.StringSliceFlag{Name: "pac-direct", EnvVars: env("pac-direct"), Category: "listening",
@@ -300,7 +300,7 @@ func (d *doors) openForwards(specs []forwardSpec) error {
 	return nil
 }
 
-// openSocks binds the SOCKS5 port. The clients need auth, which is USER:PASS, or nothing when it is empty. An error is that
+// openSocks binds the port of the proxy. The clients need auth, which is USER:PASS, or nothing when it is empty. An error is that
 // of --socks-auth, a *Failure, or what the system says.
 func (d *doors) openSocks(address, auth string, log zerolog.Logger) error {
 	user, pass, ok := strings.Cut(auth, ":")
@@ -398,20 +398,27 @@ func (d *doors) forwardAddresses() []string {
 // socksReply translates why a target was not reached.
 func socksReply(err error) socks.Reply {
 	var refused *mux.OpenError
-	if !errors.As(err, &refused) {
+	switch {
+	case errors.Is(err, tunnel.ErrNoSession), errors.Is(err, net.ErrClosed):
+		return socks.ReplyUnavailable
+	case !errors.As(err, &refused):
 		return socks.ClassifyNetError(err)
 	}
 	switch refused.Code {
 	case mux.CodeRefused:
 		return socks.ReplyConnectionRefused
-	case mux.CodeHostUnreach, mux.CodeNameNotFound:
+	case mux.CodeHostUnreach:
 		return socks.ReplyHostUnreachable
+	case mux.CodeNameNotFound:
+		return socks.ReplyNameNotFound
 	case mux.CodeNetUnreach:
 		return socks.ReplyNetworkUnreachable
 	case mux.CodeTimeout:
 		return socks.ReplyTTLExpired
 	case mux.CodeNotAllowed:
 		return socks.ReplyNotAllowed
+	case mux.CodeTooManyStreams, mux.CodeDraining:
+		return socks.ReplyUnavailable
 	}
 	return socks.ReplyGeneralFailure
 }

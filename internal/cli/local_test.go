@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"testing"
 
 	"culvert/socks"
@@ -15,21 +16,26 @@ func TestSocksReply(t *testing.T) {
 	for code, want := range map[mux.Code]socks.Reply{
 		mux.CodeRefused:        socks.ReplyConnectionRefused,
 		mux.CodeHostUnreach:    socks.ReplyHostUnreachable,
-		mux.CodeNameNotFound:   socks.ReplyHostUnreachable,
+		mux.CodeNameNotFound:   socks.ReplyNameNotFound,
 		mux.CodeNetUnreach:     socks.ReplyNetworkUnreachable,
 		mux.CodeTimeout:        socks.ReplyTTLExpired,
 		mux.CodeNotAllowed:     socks.ReplyNotAllowed,
-		mux.CodeTooManyStreams: socks.ReplyGeneralFailure,
+		mux.CodeTooManyStreams: socks.ReplyUnavailable,
 		mux.CodeDialFailed:     socks.ReplyGeneralFailure,
-		mux.CodeDraining:       socks.ReplyGeneralFailure,
+		mux.CodeDraining:       socks.ReplyUnavailable,
 	} {
 		if got := socksReply(fmt.Errorf("open: %w", &mux.OpenError{Code: code})); got != want {
 			t.Errorf("%v: reply %d, want %d", code, got, want)
 		}
 	}
-	for _, err := range []error{tunnel.ErrNoSession, errors.New("anything"), context.Canceled} {
-		if got := socksReply(err); got != socks.ReplyGeneralFailure {
-			t.Errorf("%v: reply %d", err, got)
+	for err, want := range map[error]socks.Reply{
+		tunnel.ErrNoSession:    socks.ReplyUnavailable,
+		net.ErrClosed:          socks.ReplyUnavailable,
+		errors.New("anything"): socks.ReplyGeneralFailure,
+		context.Canceled:       socks.ReplyGeneralFailure,
+	} {
+		if got := socksReply(err); got != want {
+			t.Errorf("%v: reply %d, want %d", err, got, want)
 		}
 	}
 }

@@ -79,7 +79,8 @@ func (s *Session) OpenDatagrams(address string) (*Stream, error) {
 }
 
 // SendDatagram queues a copy of p for sending and never waits. When the stream's queue is full its oldest datagrams are
-// dropped, and those that could not be sent within a second are dropped too, so that success says nothing of delivery.
+// dropped, and so are those that could not be sent within a second, and all that are queued while the session has no
+// carrier: success says nothing of delivery.
 // An error says that the stream has ended, or that p is larger than MaxDatagram.
 func (st *Stream) SendDatagram(p []byte) error {
 	s, d := st.session, st.datagrams
@@ -96,6 +97,9 @@ func (st *Stream) SendDatagram(p []byte) error {
 	case len(p) > MaxDatagram:
 		s.datagrams.Dropped++
 		return ErrDatagramSize
+	case s.link == nil:
+		s.datagrams.Dropped++
+		return nil
 	}
 	for d.queue.len > 0 && d.queue.len+sendPrefix+len(p) > maxDatagramQueue {
 		st.dropOldest()
@@ -128,6 +132,16 @@ func (st *Stream) dropOldest() {
 	d.queue.discard(d.left)
 	d.left = 0
 	st.session.datagrams.Dropped++
+}
+
+// dropDatagrams drops all that is to be sent, with what has begun: the peer would take the pieces that come on the next
+// carrier for the rest of one whose middle was lost with this one. Called with the mutex held.
+func (s *Session) dropDatagrams() {
+	for _, st := range s.streams {
+		for st.datagrams.due() {
+			st.dropOldest()
+		}
+	}
 }
 
 // packDatagrams appends datagrams as long as it is the turn of streams that have some. The sequenced frames of a record
@@ -245,22 +259,39 @@ func (st *Stream) handlePiece(flags byte, p []byte) error {
 // io.ErrShortBuffer then; MaxDatagram bytes are always enough. It returns io.EOF after the peer's fin, and an *OpenError
 // when the stream was refused.
 func (st *Stream) ReceiveDatagram(p []byte) (int, error) {
-	s, d := st.session, st.datagrams
-	if d == nil {
+	if st.datagrams == nil {
 		return 0, errNoDatagrams
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	st.session.mu.Lock()
+	defer st.session.mu.Unlock()
+	if err := st.awaitDatagram(); err != nil {
+		return 0, err
+	}
+	return st.takeDatagram(p)
+}
+
+// AwaitDatagram waits until ReceiveDatagram has a datagram, so that no buffer need be kept for it meanwhile. It fails as
+// ReceiveDatagram does. Another receiver may still be quicker.
+func (st *Stream) AwaitDatagram() error {
+	if st.datagrams == nil {
+		return errNoDatagrams
+	}
+	st.session.mu.Lock()
+	defer st.session.mu.Unlock()
+	return st.awaitDatagram()
+}
+
+func (st *Stream) awaitDatagram() error {
 	for {
 		switch r := &st.recv; {
 		case r.deadline.expired:
-			return 0, os.ErrDeadlineExceeded
-		case d.whole > 0:
-			return st.takeDatagram(p)
+			return os.ErrDeadlineExceeded
+		case st.datagrams.whole > 0:
+			return nil
 		case r.err != nil:
-			return 0, st.cause(r.err)
+			return st.cause(r.err)
 		case r.fin:
-			return 0, io.EOF
+			return io.EOF
 		}
 		st.recv.wake.Wait()
 	}

@@ -136,6 +136,9 @@ func TestDatagramErrors(t *testing.T) {
 	if _, err := stream.ReceiveDatagram(nil); !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("receiving on a stream of bytes: %v", err)
 	}
+	if err := stream.AwaitDatagram(); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("waiting on a stream of bytes: %v", err)
+	}
 	opened, accepted := openDatagramPair(t, client, server)
 	for name, call := range map[string]func() error{
 		"Read":     func() error { _, err := opened.Read(make([]byte, 1)); return err },
@@ -160,12 +163,18 @@ func TestDatagramErrors(t *testing.T) {
 	if n, err := opened.ReceiveDatagram(short); n != 4 || err != io.ErrShortBuffer || string(short) != "long" {
 		t.Errorf("into a short buffer: %d, %v, %q", n, err, short)
 	}
+	if err := opened.AwaitDatagram(); err != nil {
+		t.Errorf("waiting: %v", err)
+	}
 	if got := mustReceive(t, opened); string(got) != "next" {
 		t.Errorf("after it: %q", got)
 	}
 	opened.SetReadDeadline(time.Now().Add(-1))
 	if _, err := opened.ReceiveDatagram(short); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("after the deadline: %v", err)
+	}
+	if err := opened.AwaitDatagram(); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("waiting after the deadline: %v", err)
 	}
 }
 
@@ -328,9 +337,8 @@ func TestDatagramWait(t *testing.T) {
 		for range 100 {
 			mustSend(t, st, []byte("stale"))
 		}
-		time.Sleep(maxDatagramWait)
+		time.Sleep(maxDatagramWait + time.Nanosecond)
 		mustSend(t, st, []byte("fresh"))
-		time.Sleep(1)
 		var got []string
 		for _, f := range ofKind(p.quiet(), kindDatagram) {
 			got = append(got, string(f.payload[1:]))
@@ -390,6 +398,45 @@ func TestDatagramReceiveQueue(t *testing.T) {
 		synctest.Wait()
 		if n := s.Stats().Buffered; n != 0 {
 			t.Errorf("%d bytes held after all were closed", n)
+		}
+	})
+}
+
+// TestDatagramsAway breaks carriers while datagrams are on their way: those that arrive are whole and in order, and what is
+// sent while there is no carrier is dropped. The stream itself lives on.
+func TestDatagramsAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, HostConfig{}, Config{})
+		opened, accepted := openDatagramPair(t, r.client, r.server)
+		sent := uint64(0)
+		for round := range 20 {
+			for range 10 {
+				mustSend(t, opened, bytes.Repeat([]byte{byte(round)}, 40000+round))
+				sent++
+			}
+			time.Sleep(time.Duration(round) * time.Millisecond)
+			r.cut()
+			synctest.Wait()
+			r.client.mu.Lock()
+			if n := opened.datagrams.queue.len; n != 0 {
+				t.Errorf("%d bytes are still queued", n)
+			}
+			r.client.mu.Unlock()
+			mustSend(t, opened, []byte("while away"))
+			sent++
+			r.resume()
+			mustSend(t, opened, []byte{byte(round)})
+			sent++
+			for got := []byte{0, 0}; len(got) > 1; {
+				if got = mustReceive(t, accepted); !bytes.Equal(got, bytes.Repeat([]byte{byte(round)}, len(got))) ||
+					(len(got) != 1 && len(got) != 40000+round) {
+					t.Fatalf("round %d: %d bytes of %x", round, len(got), got[:min(len(got), 10)])
+				}
+			}
+		}
+		stats := r.client.Stats().Datagrams
+		if stats.Sent+stats.Dropped != sent || stats.Dropped < 20 || r.server.Stats().Datagrams.Received < 20 {
+			t.Errorf("%d sent; %+v, then %+v", sent, stats, r.server.Stats().Datagrams)
 		}
 	})
 }

@@ -53,6 +53,7 @@ func (s *Session) detach() {
 		return
 	}
 	s.link = nil
+	s.dropDatagrams()
 	close(l.ended)
 	s.out.wake.Broadcast()
 	s.loops.Go(func() { l.carrier.Close() }) // which may wait for the peer

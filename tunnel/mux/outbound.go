@@ -161,7 +161,7 @@ func (s *Session) packUnsequenced(b []byte) []byte {
 // frame when it is due.
 func (s *Session) packNew(g *segment, b []byte) (record []byte, last bool) {
 	room := s.room()
-	if len(s.out.control) == 0 { // else a stream's open frame may have to go first
+	if len(s.out.control) == 0 && !s.out.closing { // else a stream's open frame may have to go first
 		b = s.packDatagrams(b, room)
 	}
 	g.start = len(b)

@@ -1,0 +1,188 @@
+package e2e
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// doorCurl is a run of curl with nothing but these arguments and a limit to its time.
+func doorCurl(t *testing.T, timeout time.Duration, args ...string) *exec.Cmd {
+	t.Helper()
+	return command(cleanEnv(t), t.TempDir(), needProgram(t, "curl"), append([]string{
+		"-q", "--silent", "--show-error", "--noproxy", "", "--max-time", strconv.Itoa(int(timeout / time.Second)),
+	}, args...)...)
+}
+
+// doors are the ways into a local's port, as curl's flags.
+func doors(address string) map[string][]string {
+	return map[string][]string{
+		"socks5":   {"--socks5-hostname", address},
+		"socks4a":  {"--socks4a", address},
+		"http":     {"-x", "http://" + address},
+		"http 1.0": {"-x", "http://" + address, "--http1.0"},
+		"connect":  {"-p", "-x", "http://" + address},
+	}
+}
+
+// Every door leads to names that the remote's host alone knows, and brings back what its server says.
+func TestDoors(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, "127.0.1.1 only.culvert.test\n")
+	serveOn(t, h.listen(t, "127.0.1.1:80"), func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "%s %s\n", r.Host, r.URL.Path)
+	})
+	socket := filepath.Join(t.TempDir(), "door")
+	for _, listen := range []string{"127.0.0.1:0", "unix:" + socket} {
+		tun := startFarTunnel(t, h, "--socks", listen)
+		ways := doors(tun.local.socks)
+		if listen != "127.0.0.1:0" {
+			ways = map[string][]string{
+				"socks5 on a unix socket":  {"-x", "socks5h://localhost" + socket},
+				"socks4a on a unix socket": {"-x", "socks4a://localhost" + socket},
+				"http on a unix socket":    {"--unix-socket", socket, "--request-target", "http://only.culvert.test/x"},
+			}
+		}
+		for name, way := range ways {
+			t.Run(name, func(t *testing.T) {
+				got := must(t, patience, doorCurl(t, patience, append(way, "http://only.culvert.test/x")...))
+				if want := "only.culvert.test /x\n"; got != want {
+					t.Errorf("got %q, want %q", got, want)
+				}
+			})
+		}
+	}
+}
+
+// serveOn serves HTTP until the test ends.
+func serveOn(t *testing.T, ln net.Listener, handler http.HandlerFunc) {
+	server := httptest.NewUnstartedServer(handler)
+	server.Listener.Close()
+	server.Listener = ln
+	server.Start()
+	t.Cleanup(func() {
+		server.CloseClientConnections()
+		server.Close()
+	})
+}
+
+// SOCKS4 resolves names on this side, and so is tried with an address.
+func TestSOCKS4Door(t *testing.T) {
+	t.Parallel()
+	tun, web := startTunnel(t), startSite(t)
+	got := must(t, patience, doorCurl(t, patience, "--socks4", tun.local.socks, web.URL+"/random/1000"))
+	if sum(t, strings.NewReader(got)) != sum(t, randomBytes(1000)) {
+		t.Errorf("got %d bytes, other ones", len(got))
+	}
+}
+
+// Every cause of a failure has its answer at every door, from the remote's rules, kernel and resolver to the client.
+func TestDoorsTellWhy(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, "")
+	server, client := newIdentity(t), newIdentity(t)
+	authorized := writeFile(t, "authorized_keys", client.key+"\n")
+	remote := startNode(t, "remote", h.command(t, culvert(t, remoteArgs(server, "--listen", h.addr.String()+":0",
+		"--authorized-keys", authorized, "--deny", "forbidden.culvert.test")...)))
+	local := startNode(t, "local", culvert(t, localArgs(client, server, remote.url())...))
+	check := func(t *testing.T, target, socks5 string, status int, text string) {
+		url := "http://" + target + "/"
+		for name, want := range map[string]struct {
+			flags  []string
+			status int
+			stdout string
+			stderr string
+		}{
+			"socks5":  {nil, 97, "", socks5},
+			"socks4a": {nil, 97, "", "(91)"},
+			"http":    {[]string{"--write-out", "%{http_code}"}, 0, fmt.Sprintf("%s: %s\n%d", target, text, status), ""},
+			"connect": {[]string{"--write-out", "%{http_connect}"}, 56, strconv.Itoa(status), ""},
+		} {
+			t.Run(name+" to "+target, func(t *testing.T) {
+				t.Parallel()
+				flags := append(append(doors(local.socks)[name], want.flags...), url)
+				r := run(t, patience, doorCurl(t, patience, flags...))
+				if r.status != want.status || r.stdout != want.stdout || !strings.Contains(r.stderr, want.stderr) {
+					t.Errorf("status %d, %q, %q; want %+v", r.status, r.stdout, r.stderr, want)
+				}
+			})
+		}
+	}
+	t.Run("reached", func(t *testing.T) {
+		check(t, "127.0.0.1:1", "(5)", http.StatusBadGateway, "connection refused")
+		check(t, "unknown.culvert.test:80", "(4)", http.StatusBadGateway, "name not found")
+		check(t, noHost+":80", "(4)", http.StatusBadGateway, "host unreachable")
+		check(t, noRoute+":80", "(3)", http.StatusBadGateway, "network unreachable")
+		check(t, "forbidden.culvert.test:80", "(2)", http.StatusForbidden, "not allowed")
+		check(t, "169.254.169.254:80", "(2)", http.StatusForbidden, "not allowed")
+	})
+	remote.stop()
+	t.Run("without a session", func(t *testing.T) {
+		check(t, "127.0.0.1:1", "(1)", http.StatusServiceUnavailable, "service unavailable")
+	})
+}
+
+// A password is asked for at every door that can carry one, and the others are closed.
+func TestDoorsWithPassword(t *testing.T) {
+	t.Parallel()
+	tun, web := startTunnel(t, "--socks-auth", "alice:secret"), startSite(t)
+	page := web.URL + "/random/1000"
+	for name, refusal := range map[string]int{"socks5": 97, "http": 22, "connect": 22, "socks4a": 97} {
+		right := run(t, patience, doorCurl(t, patience, append(doors(tun.local.socks)[name], "--proxy-user", "alice:secret", "--fail", page)...))
+		if name == "socks4a" {
+			if right.status != refusal {
+				t.Errorf("%s: status %d", name, right.status)
+			}
+		} else if right.status != 0 || sum(t, strings.NewReader(right.stdout)) != sum(t, randomBytes(1000)) {
+			t.Errorf("%s: status %d, %d bytes; %s", name, right.status, len(right.stdout), right.stderr)
+		}
+		for _, user := range []string{"alice:wrong", "bob:secret"} {
+			wrong := run(t, patience, doorCurl(t, patience, append(doors(tun.local.socks)[name], "--proxy-user", user, "--fail", page)...))
+			if wrong.status != refusal || wrong.stdout != "" {
+				t.Errorf("%s as %s: status %d, %d bytes", name, user, wrong.status, len(wrong.stdout))
+			}
+		}
+	}
+}
+
+// Large bodies go through a plain request, both ways, and one connection to the proxy serves several.
+func TestHTTPDoorBulk(t *testing.T) {
+	t.Parallel()
+	tun, web := startTunnel(t), startSite(t)
+	const size = 64 << 20
+	proxy := doors(tun.local.socks)["http"]
+	for _, extra := range [][]string{nil, {"-H", "Expect: 100-continue"}} {
+		upload := doorCurl(t, bulkTime, append(append(proxy, extra...), "--upload-file", "-", web.URL+"/sum")...)
+		upload.Stdin = randomBytes(size)
+		if got, want := must(t, bulkTime, upload), sum(t, randomBytes(size)); got != want {
+			t.Errorf("%q: the server got %s, want %s", extra, got, want)
+		}
+	}
+	page := web.URL + "/random/" + strconv.Itoa(size)
+	r := run(t, bulkTime, doorCurl(t, bulkTime, append(proxy, "--output", "/dev/null", "--output", "/dev/null",
+		"--write-out", "%{size_download} %{num_connects}\n", page, page)...))
+	if want := fmt.Sprintf("%d 1\n%d 0\n", size, size); r.status != 0 || r.stdout != want {
+		t.Errorf("status %d, %q, want %q; %s", r.status, r.stdout, want, r.stderr)
+	}
+}
+
+// Half a response never looks like a whole one.
+func TestHTTPDoorBrokenDownload(t *testing.T) {
+	t.Parallel()
+	tun, web := startTunnel(t), startSite(t)
+	for _, how := range []string{"reset-length", "reset-open", "end-length"} {
+		for _, name := range []string{"http", "http 1.0", "connect", "socks4a"} {
+			r := run(t, bulkTime, doorCurl(t, bulkTime, append(doors(tun.local.socks)[name], "--output", "/dev/null", web.URL+"/cut/"+how)...))
+			if r.status != curlPartial && r.status != curlRecvError {
+				t.Errorf("%s, %s: status %d; %s", how, name, r.status, r.stderr)
+			}
+		}
+	}
+}

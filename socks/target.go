@@ -1,0 +1,29 @@
+package socks
+
+import (
+	"errors"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+var (
+	errName     = errors.New("target name is empty, too long or has unusable characters")
+	errPortZero = errors.New("target port is 0")
+)
+
+// checkTarget refuses what no dialer could mean: port 0, the empty name (which
+// net.Dial takes for this machine), long names, and names with bytes that corrupt a log, a
+// resolver's query or the "host:port" form. An address is a name like others.
+func checkTarget(host string, port int) error {
+	if port == 0 {
+		return errPortZero
+	}
+	unusable := func(r rune) bool {
+		return unicode.IsControl(r) || unicode.IsSpace(r) || r == '[' || r == ']'
+	}
+	if host == "" || len(host) > maxName || !utf8.ValidString(host) || strings.ContainsFunc(host, unusable) {
+		return errName
+	}
+	return nil
+}

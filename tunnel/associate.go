@@ -1,0 +1,60 @@
+package tunnel
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+
+	"culvert/tunnel/mux"
+)
+
+// Association carries datagrams to any targets and back, through one stream and one socket at the remote. It ends with its
+// session, and when it was idle for 5 minutes. All methods may be called concurrently.
+type Association struct {
+	stream *mux.Stream
+
+	mu  sync.Mutex // guards buf
+	buf []byte     // a datagram with its address
+}
+
+// Associate opens an association. While there is no session it waits for one, for 10 s at most. An error is a
+// *mux.OpenError when the remote has refused.
+func (l *Local) Associate(ctx context.Context) (*Association, error) {
+	stream, err := l.open(ctx, mux.Target{Kind: mux.StreamUDP})
+	if err != nil {
+		return nil, err
+	}
+	return &Association{stream: stream}, nil
+}
+
+// Send sends a datagram to a host, which is an address or a name for the remote to resolve. It never waits: what there is
+// no room for is dropped without an error. An error says that the datagram can't be sent, or that the association has
+// ended.
+func (a *Association) Send(host string, port uint16, p []byte) error {
+	target, err := newEndpoint(host, port)
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.buf = append(target.append(a.buf[:0]), p...)
+	return a.stream.SendDatagram(a.buf)
+}
+
+// Receive waits for the next datagram and copies its payload to p, for which mux.MaxDatagram bytes are always enough.
+func (a *Association) Receive(p []byte) (n int, from netip.AddrPort, err error) {
+	for {
+		n, err := a.stream.ReceiveDatagram(p)
+		if err != nil {
+			return 0, netip.AddrPort{}, err
+		}
+		source, payload, err := parseEndpoint(p[:n])
+		if err != nil || source.name != "" {
+			continue // the remote is wrong, and there is nobody to tell
+		}
+		return copy(p, payload), netip.AddrPortFrom(source.addr, source.port), nil
+	}
+}
+
+// Close ends the association. It does not wait.
+func (a *Association) Close() error { return a.stream.Close() }

@@ -1,0 +1,153 @@
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"culvert/tunnel/mux"
+
+	"github.com/rs/zerolog"
+)
+
+// ServeForwardUDP carries the datagrams that conn gets to target, a host:port as the remote sees it, and the answers back.
+// Each client, which is a source address, has a stream and a socket at the remote of its own, until it was idle for 5
+// minutes or another one needs its place. While there is no session, datagrams are dropped. When ctx is done, it closes
+// conn and ends the streams. A conn that breaks by itself is an error.
+func (l *Local) ServeForwardUDP(ctx context.Context, conn *net.UDPConn, target string) error {
+	return l.serveForwardUDP(ctx, conn, target)
+}
+
+func (l *Local) serveForwardUDP(ctx context.Context, conn packetConn, target string) error {
+	f := &udpForward{
+		local:   l,
+		conn:    conn,
+		target:  target,
+		log:     l.cfg.Log.With().Str("target", target).Logger(),
+		clients: make(map[netip.AddrPort]*udpClient),
+	}
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	ctx, cancel := context.WithCancel(ctx)
+	defer f.receivers.Wait()
+	defer f.closeAll()
+	defer cancel()
+	defer conn.Close()
+	p := make([]byte, mux.MaxDatagram)
+	for {
+		n, from, err := conn.ReadFromUDPAddrPort(p)
+		switch {
+		case err == nil:
+			if c := f.client(ctx, from); c != nil {
+				c.send(p[:n])
+			}
+		case ctx.Err() != nil:
+			return nil
+		case !isDatagramError(err):
+			return err
+		}
+	}
+}
+
+// udpForward is a running ServeForwardUDP.
+type udpForward struct {
+	local     *Local
+	conn      packetConn
+	target    string
+	log       zerolog.Logger
+	receivers sync.WaitGroup
+
+	mu      sync.Mutex // guards clients
+	clients map[netip.AddrPort]*udpClient
+}
+
+// udpClient is a source address and its stream.
+type udpClient struct {
+	*flow
+	addr netip.AddrPort
+}
+
+// client returns the client with an address, a new one if need be, or nil when there can't be one now.
+func (f *udpForward) client(ctx context.Context, addr netip.AddrPort) *udpClient {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if c := f.clients[addr]; c != nil {
+		return c
+	}
+	stream, err := f.local.openDatagrams(f.target)
+	if err != nil {
+		f.log.Debug().Err(err).Msg("datagram dropped")
+		return nil
+	}
+	if len(f.clients) >= maxUDPClients {
+		f.evict()
+	}
+	c := &udpClient{newFlow(stream), addr}
+	f.clients[addr] = c
+	f.receivers.Go(func() { f.receive(ctx, c) })
+	return c
+}
+
+// evict ends the client that was idle for the longest time.
+func (f *udpForward) evict() {
+	var oldest *udpClient
+	for _, c := range f.clients {
+		if oldest == nil || c.expires().Before(oldest.expires()) {
+			oldest = c
+		}
+	}
+	delete(f.clients, oldest.addr)
+	oldest.stream.Close()
+}
+
+// receive passes the answers on to a client until its stream ends.
+func (f *udpForward) receive(ctx context.Context, c *udpClient) {
+	defer f.remove(c)
+	err := c.flow.receive(func(p []byte) {
+		f.conn.WriteToUDPAddrPort(p, c.addr) // a client that is gone is no reason to stop
+	})
+	var refused *mux.OpenError
+	if !errors.As(err, &refused) {
+		f.log.Debug().Err(err).Stringer("client", c.addr).Msg("forward ended")
+		return
+	}
+	f.log.Warn().Err(err).Msg("forward refused")
+	select { // else each datagram would ask again
+	case <-time.After(udpRefusalPause):
+	case <-ctx.Done():
+	}
+}
+
+func (f *udpForward) remove(c *udpClient) {
+	c.stream.Close()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.clients[c.addr] == c {
+		delete(f.clients, c.addr)
+	}
+}
+
+func (f *udpForward) closeAll() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, c := range f.clients {
+		c.stream.Close()
+	}
+}
+
+// openDatagrams opens a stream of datagrams to a target if there is a session, and waits for nothing.
+func (l *Local) openDatagrams(target string) (*mux.Stream, error) {
+	l.mu.Lock()
+	conn, err := l.current, l.err
+	l.mu.Unlock()
+	switch {
+	case err != nil:
+		return nil, err
+	case conn == nil || conn.session.Stats().Away:
+		return nil, ErrNoSession
+	}
+	return conn.session.OpenDatagrams(target)
+}
