@@ -1,4 +1,4 @@
-// Package mux carries many streams over one carrier of records.
+// Package mux carries many streams over one carrier of records at a time.
 //
 // A [Session] joins two peers. Each may open streams to the other; a [Stream] is a [net.Conn] with CloseWrite.
 // What moves the bytes is a [Carrier], which keeps records whole, in order and authentic: in culvert a secured

@@ -86,6 +86,7 @@ func runResumeModel(t *testing.T, ops []byte) {
 		}
 	}
 	time.Sleep(10 * time.Second) // synctest: all that can arrive has
+	synctest.Wait()
 	for i, m := range streams {
 		for e := range 2 {
 			want := m.sent[1-e]
