@@ -48,6 +48,9 @@ look() {
   need git 'git: the end-to-end tests clone with it' command -v git
   need openssh-client 'ssh: the end-to-end tests connect with it' command -v ssh
   need openssh-server 'sshd: the server of those tests' command -v sshd
+  need openssl 'openssl: the documents and their tests make TLS certificates with it' command -v openssl
+  need tinyproxy 'tinyproxy: the HTTP proxy of the tests' command -v tinyproxy
+  need dante-server 'danted: the SOCKS5 proxy of the tests' command -v danted
   need chromium 'chromium: the browser test drives it' command -v chromium
   need zsh 'zsh: the completion tests type in it' command -v zsh
   need fish 'fish: the completion tests type in it' command -v fish
@@ -78,7 +81,7 @@ apt() {
 
 # Installs the packages. Debian starts a service when it is installed unless
 # policy-rc.d forbids it, so there is such a policy meanwhile, if the machine
-# has none of its own; and an sshd that only tests need is not left enabled.
+# has none of its own; and a server that only tests need is not left enabled.
 install_packages() {
   if ! command -v apt-get >/dev/null; then
     tried+=('no apt-get here to install packages with')
@@ -89,8 +92,10 @@ install_packages() {
     return
   fi
   say "installing ${packages[*]}"
-  local had_sshd=1 status=0
-  command -v sshd >/dev/null || had_sshd=
+  local service status=0 new_services=()
+  for service in ssh:sshd tinyproxy:tinyproxy danted:danted; do # the unit and its program
+    command -v "${service#*:}" >/dev/null || new_services+=("$service")
+  done
   if [ ! -e $policy ] || grep -qs "$policy_mark" $policy; then
     trap 'as_root rm -f $policy' EXIT
     printf '#!/bin/sh\n# %s, which removes it when it ends\nexit 101\n' "$policy_mark" |
@@ -102,9 +107,13 @@ install_packages() {
   if [ $status != 0 ]; then
     tried+=("apt-get install ${packages[*]}: status $status")
   fi
-  if [ -z "$had_sshd" ] && command -v sshd >/dev/null && command -v systemctl >/dev/null; then
-    as_root systemctl --quiet disable ssh.service || say 'sshd was installed, and could not be disabled at boot'
-  fi
+  hash -r
+  command -v systemctl >/dev/null || return
+  for service in "${new_services[@]}"; do
+    command -v "${service#*:}" >/dev/null || continue
+    as_root systemctl --quiet disable "${service%:*}.service" ||
+      say "${service#*:} was installed, and could not be disabled at boot"
+  done
 }
 
 install_node_modules() {

@@ -159,3 +159,66 @@ func FuzzRequestAddress(f *testing.F) {
 		}
 	})
 }
+
+// FuzzForwardedRequest checks that a request that is accepted becomes exactly one
+// on the way to its target: for the same host, with a body of the same length, and
+// without fields for one hop.
+func FuzzForwardedRequest(f *testing.F) {
+	for _, tt := range forwardTests {
+		f.Add([]byte(tt.request))
+	}
+	for _, tt := range httpRefusals {
+		f.Add([]byte(tt.sent))
+	}
+	f.Fuzz(func(t *testing.T, sent []byte) {
+		n := headLength(sent, 0)
+		if n == 0 || n > maxHead || checkHead(sent[:n]) != nil {
+			return
+		}
+		in := bufio.NewReader(bytes.NewReader(sent))
+		req, err := http.ReadRequest(in)
+		if err != nil || req.ProtoMajor != 1 || req.Method == http.MethodConnect {
+			return
+		}
+		if in.Buffered() != len(sent)-n {
+			t.Fatalf("the head is %d bytes, and %d were read", n, len(sent)-in.Buffered())
+		}
+		address, err := requestTarget(req)
+		if err != nil {
+			return
+		}
+		body, err := io.ReadAll(req.Body)
+		if err != nil {
+			return
+		}
+		host, upgrade := req.Host, wantedUpgrade(req)
+		if req.Body != http.NoBody {
+			req.Body = io.NopCloser(bytes.NewReader(body))
+		}
+		makeForwardable(req, upgrade)
+		var wire bytes.Buffer
+		if req.Write(&wire) != nil {
+			return // the transport refuses it too
+		}
+		if n := headLength(wire.Bytes(), 0); n == 0 || checkHead(wire.Bytes()[:n]) != nil {
+			t.Fatalf("%q would be refused here", wire.Bytes())
+		}
+		out := bufio.NewReader(&wire)
+		got, err := http.ReadRequest(out)
+		if err != nil {
+			t.Fatalf("%q for %q: %v", wire.Bytes(), sent, err)
+		}
+		gotBody, err := io.ReadAll(got.Body)
+		if err != nil || !bytes.Equal(gotBody, body) || out.Buffered()+wire.Len() != 0 {
+			t.Errorf("the body %q became %q, and %d bytes follow; %v", body, gotBody, out.Buffered()+wire.Len(), err)
+		}
+		if got.Method != req.Method || got.Host != host || address == "" {
+			t.Errorf("%s for %s became %s for %s", req.Method, host, got.Method, got.Host)
+		}
+		for _, name := range hopByHop {
+			if value := got.Header.Get(name); value != "" && value != upgrade && value != "Upgrade" && value != "close" {
+				t.Errorf("%s: %s goes on", name, value)
+			}
+		}
+	})
+}

@@ -146,6 +146,11 @@ var (
 	errNotProxy  = errors.New("this is a proxy: it takes CONNECT, and requests for http:// URLs")
 )
 
+// notInHost picks the characters that package net/url lets a host have and that a
+// URL's host can't (RFC 3986 section 3.2.2): net/http would silently leave the Host
+// field empty for some, and send another form of the rest.
+func notInHost(r rune) bool { return r >= 0x7f || strings.ContainsRune("<>\"#/?\\^`{|}", r) }
+
 // requestTarget returns what a request has to be sent to, as "host:port".
 func requestTarget(req *http.Request) (string, error) {
 	u := req.URL
@@ -161,6 +166,9 @@ func requestTarget(req *http.Request) (string, error) {
 		return "", errNotProxy
 	case port == "":
 		port = "80"
+	}
+	if strings.ContainsFunc(u.Hostname(), notInHost) {
+		return "", errName
 	}
 	n, err := strconv.ParseUint(port, 10, 16)
 	if err != nil {

@@ -33,6 +33,8 @@ var httpRefusals = []struct {
 	{"another scheme", "GET https://a.test/ HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n", "400"},
 	{"no host in the URL", "GET http:///x HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n", "400"},
 	{"user name in the URL", "GET http://u:p@a.test/ HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n", "400"},
+	{"angle in the name", "GET http://a<b/ HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n", "400"},
+	{"name not ASCII", "GET http://b\u00fccher.test/ HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n", "400"},
 	{"long name", "GET http://" + name255 + "x/ HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n", "400"},
 	{"connect to a long name", "CONNECT " + name255 + "x:443 HTTP/1.1\r\n\r\n", "400"},
 	{"port 0", "GET http://a.test:0/ HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n", "400"},

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"net/netip"
 	"net/url"
 	"strings"
 	"time"
@@ -21,15 +22,20 @@ import (
 // Step is one step on the way to a session.
 type Step string
 
-// The steps, in their order. StepTLS is left out for ws:// and StepDNS for an address.
+// The steps, in their order. StepDNS is left out for an address, StepProxy without a proxy, StepTLS for ws://. With a proxy
+// the first two are about reaching that.
 const (
 	StepDNS       Step = "dns"
 	StepTCP       Step = "tcp"
+	StepProxy     Step = "proxy"
 	StepTLS       Step = "tls"
 	StepUpgrade   Step = "upgrade"
 	StepHandshake Step = "handshake"
 	StepSession   Step = "session"
 )
+
+// BeforeRemote says that the step is taken before the remote is asked for anything: with a proxy, it is about that.
+func (s Step) BeforeRemote() bool { return s == StepDNS || s == StepTCP || s == StepProxy }
 
 // Progress reports a step that has ended.
 type Progress struct {
@@ -51,7 +57,7 @@ func ParseAddress(text string) (Address, error) {
 	}
 	u, err := url.Parse(text)
 	if err != nil {
-		return Address{}, fmt.Errorf("%q is not a URL", text)
+		return Address{}, fmt.Errorf("%q is not a URL", hideUser(text))
 	}
 	switch u.Scheme {
 	case "http":
@@ -60,16 +66,37 @@ func ParseAddress(text string) (Address, error) {
 		u.Scheme = "wss"
 	case "ws", "wss":
 	default:
-		return Address{}, fmt.Errorf("%q is not a ws:// or wss:// URL", text)
+		return Address{}, fmt.Errorf("%q is not a ws:// or wss:// URL", hideUser(text))
 	}
-	if u.Hostname() == "" || u.User != nil || u.Fragment != "" {
-		return Address{}, fmt.Errorf("%q is not a URL of a remote, such as ws://example.org:8080/", text)
+	if u.User != nil {
+		return Address{}, errors.New("a remote's URL has no user and no password")
+	}
+	if u.Hostname() == "" || u.Fragment != "" {
+		return Address{}, fmt.Errorf("%q is not a URL of a remote, such as ws://example.org:8080/", hideUser(text))
 	}
 	if u.Path == "" {
 		u.Path = "/"
 	}
 	return Address{u}, nil
 }
+
+// hideUser cuts what may be a user and a password out of a text that should have been a URL.
+func hideUser(text string) string {
+	at := strings.LastIndexByte(text, '@')
+	if at < 0 {
+		return text
+	}
+	scheme, _, ok := strings.Cut(text[:at], "://")
+	if ok {
+		scheme += "://"
+	} else {
+		scheme = ""
+	}
+	return scheme + "…" + text[at:]
+}
+
+// Secure says that the remote is reached by TLS.
+func (a Address) Secure() bool { return a.url.Scheme == "wss" }
 
 // String returns the URL.
 func (a Address) String() string { return a.url.String() }
@@ -95,6 +122,7 @@ type connector struct {
 	tls        *tls.Config    // nil for the defaults
 	header     http.Header    // sent with the upgrade
 	cookies    http.CookieJar // what a load balancer sets brings the next carrier to the same node
+	via        *Proxy         // nil for none
 	session    mux.Config
 	onProgress func(Progress) // may be nil
 }
@@ -120,7 +148,9 @@ func (c *connector) connect(ctx context.Context, resume *mux.Session) (*connecti
 	steps.begin(StepHandshake)
 	cfg := c.client
 	cfg.ServerName = c.address.url.Hostname()
-	if tcp, ok := ws.NetConn().RemoteAddr().(*net.TCPAddr); ok {
+	if addr, err := netip.ParseAddr(cfg.ServerName); err == nil {
+		cfg.ServerAddr = addr.Unmap()
+	} else if tcp, ok := ws.NetConn().RemoteAddr().(*net.TCPAddr); ok && c.via == nil { // the proxy's address is no proof
 		cfg.ServerAddr = tcp.AddrPort().Addr().Unmap()
 	}
 	conn, err := protocol.Client(ctx, ws, cfg)
@@ -158,12 +188,15 @@ func (c *connector) dial(ctx context.Context, steps *stepClock) (*websocket.Conn
 	dialer := protocol.NewDialer()
 	dialer.Jar = c.cookies
 	dialer.NetDialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
-		conn, err := dialTCP(ctx, steps, network, address)
+		conn, err := c.reach(ctx, steps, network, address)
+		if err != nil {
+			return nil, steps.keep(err)
+		}
 		steps.begin(StepUpgrade)
-		return conn, steps.keep(err)
+		return conn, nil
 	}
 	dialer.NetDialTLSContext = func(ctx context.Context, network, address string) (net.Conn, error) {
-		conn, err := dialTCP(ctx, steps, network, address)
+		conn, err := c.reach(ctx, steps, network, address)
 		if err != nil {
 			return nil, steps.keep(err)
 		}
@@ -180,6 +213,23 @@ func (c *connector) dial(ctx context.Context, steps *stepClock) (*websocket.Conn
 		return nil, &StatusError{response.StatusCode, response.Status}
 	}
 	return ws, err
+}
+
+// reach connects to the remote's address, through the proxy if there is one.
+func (c *connector) reach(ctx context.Context, steps *stepClock, network, address string) (net.Conn, error) {
+	if c.via == nil {
+		return dialTCP(ctx, steps, network, address)
+	}
+	conn, err := dialTCP(ctx, steps, network, c.via.address)
+	if err != nil {
+		return nil, err
+	}
+	steps.begin(StepProxy)
+	if err := c.via.connect(ctx, conn, address); err != nil {
+		return nil, &ConnectError{StepProxy, err}
+	}
+	steps.end(address + " through " + c.via.String())
+	return conn, nil
 }
 
 func dialTCP(ctx context.Context, steps *stepClock, network, address string) (net.Conn, error) {

@@ -92,6 +92,18 @@ const (
 	// headerTimeout bounds how long an HTTP client of the remote may take for its request.
 	headerTimeout = 10 * time.Second
 
-	// maxHeaderBytes bounds an HTTP request's header at the remote.
+	// maxHeaderBytes bounds an HTTP request's header at the remote, and the answer of a proxy before it.
 	maxHeaderBytes = 16 << 10
+
+	// maxFallback bounds the requests that are passed on to the fallback site at a time; one more gets status 503.
+	maxFallback = 512
+
+	// fallbackHeaderTimeout bounds how long that site may take to be reached, and then to begin its answer. A whole
+	// request may take fallbackTimeout, which lets long downloads pass but no request hold its place for ever.
+	fallbackHeaderTimeout = 30 * time.Second
+	fallbackTimeout       = 15 * time.Minute
+
+	// fallbackIdle and fallbackIdleConns bound how long, and how many, connections to that site are kept for more.
+	fallbackIdle      = 30 * time.Second
+	fallbackIdleConns = 16
 )

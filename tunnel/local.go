@@ -32,7 +32,8 @@ type LocalConfig struct {
 	Cert *certs.Certificate
 
 	TLS    *tls.Config // for wss://; nil for the system's roots
-	Header http.Header // sent with the WebSocket upgrade
+	Header http.Header // sent with the WebSocket upgrade; "Host" is the Host header in place of the address's
+	Via    *Proxy      // on the way to the remote, whose name it resolves; nil for none
 
 	// RequireForwardSecrecy refuses a remote without the handshake's extension.
 	RequireForwardSecrecy bool
@@ -71,6 +72,7 @@ func (c *LocalConfig) connector() *connector {
 		client:     client,
 		tls:        c.TLS,
 		header:     c.Header,
+		via:        c.Via,
 		session:    mux.Config{Keepalive: c.Keepalive, NoIncoming: true},
 		onProgress: c.OnProgress,
 	}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"sync"
 	"time"
 
@@ -24,7 +25,11 @@ type RemoteConfig struct {
 	Identity Identity
 	Trust    Trust
 	Rules    *Rules // for the targets of all clients; nil forbids only what is special
-	Path     string // of the WebSocket, "/" when empty; other paths are not found
+	Path     string // of the WebSocket, "/" when empty
+
+	// Fallback is a site that answers every request but the WebSocket upgrades on Path, so that a visitor sees no more
+	// than that site. Without one, other paths are not found.
+	Fallback *url.URL
 
 	// RequireForwardSecrecy refuses clients without the handshake's extension.
 	RequireForwardSecrecy bool
@@ -93,6 +98,7 @@ func (t *Trust) admit(peer protocol.Peer) error {
 // Remote is the node where the traffic comes out. It is an http.Handler; Serve serves it on listeners.
 type Remote struct {
 	cfg        RemoteConfig
+	fallback   *fallback // nil when there is none
 	replay     *protocol.ReplayCache
 	handshakes chan struct{} // a token for each client that is not admitted yet
 	host       *mux.Host
@@ -128,7 +134,7 @@ func NewRemote(cfg RemoteConfig) (*Remote, error) {
 		cfg.MaxSessions = DefaultMaxSessions
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	return &Remote{
+	r := &Remote{
 		cfg:        cfg,
 		replay:     protocol.NewReplayCache(protocol.DefaultReplayCapacity),
 		handshakes: make(chan struct{}, maxHandshakes),
@@ -142,7 +148,11 @@ func NewRemote(cfg RemoteConfig) (*Remote, error) {
 		rules:      cfg.Rules,
 		keyRules:   keyRules,
 		sessions:   make(map[*mux.Session]protocol.Peer),
-	}, nil
+	}
+	if cfg.Fallback != nil {
+		r.fallback = newFallback(cfg.Fallback, cfg.Log)
+	}
+	return r, nil
 }
 
 // Reload replaces what later clients are shown, who is admitted, and which targets later streams may have, also of
@@ -181,27 +191,33 @@ func (r *Remote) readmit(trust Trust, peer protocol.Peer) error {
 	return trust.admit(peer)
 }
 
-// ServeHTTP upgrades a request to a WebSocket and serves its session until that ends.
+// ServeHTTP upgrades a request to a WebSocket and serves its session until that ends. Other requests are for the fallback
+// site.
 func (r *Remote) ServeHTTP(w http.ResponseWriter, request *http.Request) {
-	if request.URL.Path != r.cfg.Path {
-		http.NotFound(w, request)
-		return
-	}
+	ours := request.URL.Path == r.cfg.Path && (r.fallback == nil || isUpgrade(request))
 	r.mu.Lock()
-	refuse := r.draining || r.full()
-	if !refuse {
+	draining := r.draining
+	if !draining {
 		r.serving.Add(1)
 		defer r.serving.Done()
 	}
+	refuse := draining || (ours && r.full())
 	r.mu.Unlock()
-	if !refuse {
+	if ours && !refuse {
 		select {
 		case r.handshakes <- struct{}{}:
 		default:
 			refuse = true
 		}
 	}
-	if refuse {
+	switch {
+	case r.fallback != nil && !draining && (!ours || refuse):
+		r.fallback.serve(r.ctx, w, request)
+		return
+	case !ours:
+		http.NotFound(w, request)
+		return
+	case refuse:
 		http.Error(w, "busy", http.StatusServiceUnavailable)
 		return
 	}
@@ -395,6 +411,9 @@ func (r *Remote) Shutdown(ctx context.Context) {
 	drains.Wait()
 	r.stop()
 	r.serving.Wait()
+	if r.fallback != nil {
+		r.fallback.transport.CloseIdleConnections()
+	}
 }
 
 // Abort makes a Shutdown that is under way, or Serve when it stops, wait for no streams. They are cut short.

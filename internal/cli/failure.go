@@ -104,6 +104,7 @@ func connectFailure(err error, opts *localOptions) error {
 	var status *tunnel.StatusError
 	var connect *tunnel.ConnectError
 	var plaintext tls.RecordHeaderError
+	var verification *tls.CertificateVerificationError
 	switch {
 	case errors.As(err, &changed):
 		return &Failure{exitIdentity, "the remote's key has changed",
@@ -121,6 +122,9 @@ func connectFailure(err error, opts *localOptions) error {
 	case errors.Is(err, protocol.ErrNoForwardSecrecy):
 		return &Failure{exitIdentity, "no forward secrecy", fmt.Errorf("%s does not offer it", remote),
 			"upgrade the remote, or leave --require-forward-secrecy out"}
+	case errors.As(err, &verification):
+		return &Failure{exitIdentity, "the remote isn't who it should be", fmt.Errorf("%s: %w", remote, verification.Err),
+			"check the URL; --tls-ca names the CA of a certificate that no public one has signed, --tls-server-name the name that it is for"}
 	case tunnel.IsIdentityError(err):
 		return &Failure{exitIdentity, "the remote isn't who it should be", innermost(err),
 			"check --remote-key, --ca and the certificates with who runs the remote"}
@@ -141,11 +145,26 @@ func connectFailure(err error, opts *localOptions) error {
 	case errors.As(err, &plaintext):
 		return &Failure{exitUnreachable, "the remote can't be reached", fmt.Errorf("%s: the server does not speak TLS", remote),
 			"check the address; without TLS it begins with ws://"}
+	case errors.As(err, &connect) && opts.node.Via != nil && connect.Step.BeforeRemote():
+		return viaFailure(connect, opts)
 	case errors.As(err, &connect):
 		return &Failure{exitUnreachable, "the remote can't be reached", fmt.Errorf("%s: %s: %w", remote, connect.Step, plainCause(connect.Err)),
 			"check the address, and that `culvert remote` runs there"}
 	}
 	return &Failure{exitFailed, "the session ended", err, ""}
+}
+
+// viaFailure explains why the proxy on the way does not lead to the remote.
+func viaFailure(err *tunnel.ConnectError, opts *localOptions) error {
+	f := &Failure{exitUnreachable, "the remote can't be reached",
+		fmt.Errorf("%s by way of %s: %s: %w", opts.address, opts.node.Via, err.Step, plainCause(err.Err)),
+		"check --via, and that the proxy may connect to the remote"}
+	var refused *tunnel.ProxyError
+	if errors.As(err, &refused) &&
+		(refused.Code == http.StatusProxyAuthRequired || refused.Code == http.StatusUnauthorized) { // tinyproxy has the latter
+		f.Hint = "give its user and password: http://USER:PASS@HOST:PORT, best by the variable CULVERT_VIA"
+	}
+	return f
 }
 
 // admissionFailure explains a refusal by the remote.

@@ -54,7 +54,7 @@ func forwardFlag() cli.Flag {
 
 // remoteFlags say which remote to connect to, and how. check and run have them too.
 func remoteFlags() []cli.Flag {
-	return []cli.Flag{
+	flags := []cli.Flag{
 		keyFlag(),
 		&cli.StringFlag{Name: "remote-key", EnvVars: env("remote-key"), Category: "identity",
 			Usage: "the remote's public `KEY`; no other is accepted"},
@@ -72,8 +72,8 @@ func remoteFlags() []cli.Flag {
 			Usage: "ping after `TIME` without traffic, so that proxies keep the connection; 0 never"},
 		&cli.DurationFlag{Name: "handshake-timeout", EnvVars: env("handshake-timeout"), Value: protocol.DefaultHandshakeTimeout, Category: "session",
 			Usage: "most `TIME` that the handshake may take"},
-		logLevelFlag(),
 	}
+	return append(append(flags, connectionFlags()...), logLevelFlag())
 }
 
 // localOptions is what the flags of local, run and check amount to.
@@ -136,7 +136,7 @@ func loadRemoteOptions(c *cli.Context, url string) (*localOptions, error) {
 	if c.Duration("keepalive") == 0 {
 		opts.node.Keepalive = -1
 	}
-	return opts, nil
+	return opts, loadConnection(c, opts.address, &opts.node)
 }
 
 func runLocal(c *cli.Context) error {

@@ -2,9 +2,11 @@ package cli
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -29,6 +31,12 @@ func remoteCommand() *cli.Command {
 			&cli.StringSliceFlag{Name: "listen", EnvVars: env("listen"), Value: cli.NewStringSlice("127.0.0.1:8080"), Category: "listening",
 				Usage: "serve WebSockets on `ADDR`: host:port, :port or unix:/path; repeatable"},
 			&cli.StringFlag{Name: "path", EnvVars: env("path"), Value: "/", Category: "listening", Usage: "`PATH` of the WebSocket"},
+			&cli.StringFlag{Name: "tls-cert", EnvVars: env("tls-cert"), Category: "listening",
+				Usage: "speak TLS, with the certificate in `FILE` and those between it and its CA, in PEM"},
+			&cli.StringFlag{Name: "tls-key", EnvVars: env("tls-key"), Category: "listening",
+				Usage: "the key of --tls-cert in `FILE`, in PEM, which only its owner may read"},
+			&cli.StringFlag{Name: "fallback", EnvVars: env("fallback"), Category: "listening",
+				Usage: "answer all other HTTP requests with what the site at `URL` answers"},
 			keyFlag(),
 			&cli.StringFlag{Name: "authorized-keys", EnvVars: env("authorized-keys"), Category: "admission",
 				Usage: "admit the clients whose public keys are listed in `FILE`, one a line"},
@@ -79,23 +87,20 @@ func runRemote(c *cli.Context) error {
 	if !strings.HasPrefix(c.String("path"), "/") {
 		return usage("such as /tunnel", "--path must begin with /")
 	}
-	trust, err := loadTrust(c)
+	settings, err := loadSettings(c)
 	if err != nil {
 		return err
 	}
-	identity, err := loadIdentity(c)
-	if err != nil {
-		return err
-	}
-	rules, err := loadRules(c)
+	fallback, err := parseFallback(c.String("fallback"))
 	if err != nil {
 		return err
 	}
 	node, err := tunnel.NewRemote(tunnel.RemoteConfig{
-		Identity:    identity,
-		Trust:       trust,
-		Rules:       rules,
+		Identity:    settings.identity,
+		Trust:       settings.trust,
+		Rules:       settings.rules,
 		Path:        c.String("path"),
+		Fallback:    fallback,
 		MaxSessions: c.Int("max-sessions"),
 
 		ResumeWindow: c.Duration("resume-window"),
@@ -115,21 +120,60 @@ func runRemote(c *cli.Context) error {
 	signals := catchInterrupts(c.Context, log)
 	defer signals.stop()
 	defer context.AfterFunc(signals.hard, node.Abort)()
-	stopReloading := reloadOnHangup(signals.soft, c, node)
+	shown := &remoteTLS{}
+	shown.current.Store(settings.tls)
+	stopReloading := reloadOnHangup(signals.soft, func() error { return reload(c, node, shown) })
 	defer stopReloading()
 
 	var addresses []string
 	for _, ln := range listeners {
 		addresses = append(addresses, listenerAddress(ln))
 	}
-	log.Info().Strs("listen", addresses).Str("path", c.String("path")).Stringer("key", identity.Key.Public()).Msg("remote up")
+	log.Info().Strs("listen", addresses).Str("path", c.String("path")).Stringer("key", settings.identity.Key.Public()).Msg("remote up")
 	if c.Bool("print-ready") {
-		printReadyLine(readyLine{Listen: addresses, PublicKey: identity.Key.Public().String()})
+		printReadyLine(readyLine{Listen: addresses, PublicKey: settings.identity.Key.Public().String()})
+	}
+	if settings.tls != nil {
+		listeners = shown.wrap(listeners)
 	}
 	if err := node.Serve(signals.soft, listeners...); err != nil {
 		return &Failure{exitFailed, "a listener broke", err, ""}
 	}
 	return signals.result(nil)
+}
+
+// remoteSettings are what SIGHUP has a remote read again.
+type remoteSettings struct {
+	identity tunnel.Identity
+	trust    tunnel.Trust
+	rules    *tunnel.Rules
+	tls      *tls.Certificate // nil without TLS
+}
+
+func loadSettings(c *cli.Context) (s remoteSettings, err error) {
+	if s.trust, err = loadTrust(c); err != nil {
+		return s, err
+	}
+	if s.identity, err = loadIdentity(c); err != nil {
+		return s, err
+	}
+	if s.rules, err = loadRules(c); err != nil {
+		return s, err
+	}
+	s.tls, err = loadServerCertificate(c)
+	return s, err
+}
+
+// parseFallback reads --fallback, nil when it is not given.
+func parseFallback(text string) (*url.URL, error) {
+	if text == "" {
+		return nil, nil
+	}
+	site, err := tunnel.ParseFallback(text)
+	if err != nil {
+		return nil, usage("such as http://127.0.0.1:8000/", "bad --fallback: %v", err)
+	}
+	return site, nil
 }
 
 // remoteFailure explains why a remote's settings are not taken.
@@ -203,8 +247,8 @@ func loadTrust(c *cli.Context) (tunnel.Trust, error) {
 	return trust, nil
 }
 
-// reloadOnHangup reads keys, certificates and lists anew at each SIGHUP. What can't be read changes nothing.
-func reloadOnHangup(ctx context.Context, c *cli.Context, node *tunnel.Remote) (stop func()) {
+// reloadOnHangup calls reload at each SIGHUP, and tells how it went.
+func reloadOnHangup(ctx context.Context, reload func() error) (stop func()) {
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
 	ctx, cancel := context.WithCancel(ctx)
@@ -214,7 +258,7 @@ func reloadOnHangup(ctx context.Context, c *cli.Context, node *tunnel.Remote) (s
 		for {
 			select {
 			case <-hangups:
-				if err := reload(c, node); err != nil {
+				if err := reload(); err != nil {
 					fmt.Fprintln(os.Stderr, "culvert: not reloaded:", err)
 				} else {
 					fmt.Fprintln(os.Stderr, "culvert: reloaded")
@@ -231,22 +275,16 @@ func reloadOnHangup(ctx context.Context, c *cli.Context, node *tunnel.Remote) (s
 	}
 }
 
-func reload(c *cli.Context, node *tunnel.Remote) error {
-	trust, err := loadTrust(c)
+// reload gives a remote its settings anew, all of them or none.
+func reload(c *cli.Context, node *tunnel.Remote, shown *remoteTLS) error {
+	settings, err := loadSettings(c)
 	if err != nil {
 		return err
 	}
-	identity, err := loadIdentity(c)
-	if err != nil {
-		return err
-	}
-	rules, err := loadRules(c)
-	if err != nil {
-		return err
-	}
-	if err := node.Reload(identity, trust, rules); err != nil {
+	if err := node.Reload(settings.identity, settings.trust, settings.rules); err != nil {
 		return remoteFailure(c, err)
 	}
+	shown.current.Store(settings.tls)
 	return nil
 }
 

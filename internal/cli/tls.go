@@ -1,0 +1,128 @@
+package cli
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"runtime"
+	"sync/atomic"
+
+	"culvert/certs"
+	"culvert/tunnel"
+
+	"github.com/urfave/cli/v2"
+)
+
+// maxPEMSize bounds a file of certificates or a key in bytes, against one that is something else. A bundle of all the
+// roots of the web has some 250 KB.
+const maxPEMSize = 1 << 20
+
+// remoteTLS is the certificate that a remote's listeners show, which SIGHUP replaces.
+type remoteTLS struct {
+	current atomic.Pointer[tls.Certificate]
+}
+
+// loadServerCertificate reads what --tls-cert and --tls-key name, nil when neither is given.
+func loadServerCertificate(c *cli.Context) (*tls.Certificate, error) {
+	certFile, keyFile := c.String("tls-cert"), c.String("tls-key")
+	if certFile == "" && keyFile == "" {
+		return nil, nil
+	}
+	if certFile == "" || keyFile == "" {
+		return nil, usage("give both, in PEM files", "--tls-cert and --tls-key go together")
+	}
+	cert, err := readPEM(certFile)
+	if err != nil {
+		return nil, &Failure{exitFailed, "can't use the certificate of --tls-cert", err, ""}
+	}
+	key, err := readPrivatePEM(keyFile)
+	if errors.Is(err, certs.ErrKeyFileMode) {
+		return nil, &Failure{exitFailed, "can't use the key of --tls-key", err, "only its owner may read it: chmod 600 " + keyFile}
+	} else if err != nil {
+		return nil, &Failure{exitFailed, "can't use the key of --tls-key", err, ""}
+	}
+	pair, err := tls.X509KeyPair(cert, key) // its errors quote nothing of the key
+	if err != nil {
+		return nil, &Failure{exitFailed, "can't use --tls-cert and --tls-key", err, "they are a certificate, followed by those between it and its CA, and its key, in PEM"}
+	}
+	return &pair, nil
+}
+
+// wrap makes the listeners speak TLS with the present certificate.
+func (t *remoteTLS) wrap(listeners []net.Listener) []net.Listener {
+	cfg := &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		NextProtos: []string{"http/1.1"}, // a WebSocket upgrade is HTTP/1.1 (RFC 6455, section 4.1)
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			return t.current.Load(), nil
+		},
+	}
+	var secured []net.Listener
+	for _, ln := range listeners {
+		secured = append(secured, tls.NewListener(ln, cfg))
+	}
+	return secured
+}
+
+// loadClientTLS reads --tls-ca and --tls-server-name, nil when neither is given.
+func loadClientTLS(c *cli.Context, address tunnel.Address) (*tls.Config, error) {
+	file, name := c.String("tls-ca"), c.String("tls-server-name")
+	if file == "" && name == "" {
+		return nil, nil
+	}
+	if !address.Secure() {
+		return nil, usage("TLS is what wss:// URLs have", "--tls-ca and --tls-server-name do nothing for %s", address)
+	}
+	cfg := &tls.Config{ServerName: name, MinVersion: tls.VersionTLS12}
+	if file == "" {
+		return cfg, nil
+	}
+	text, err := readPEM(file)
+	if err != nil {
+		return nil, &Failure{exitFailed, "can't use the CA of --tls-ca", err, ""}
+	}
+	cfg.RootCAs = x509.NewCertPool()
+	if !cfg.RootCAs.AppendCertsFromPEM(text) {
+		return nil, &Failure{exitFailed, "can't use the CA of --tls-ca", fmt.Errorf("%s holds no certificate", file), "it is in PEM: -----BEGIN CERTIFICATE-----"}
+	}
+	return cfg, nil
+}
+
+func readPEM(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return readBounded(f)
+}
+
+// readPrivatePEM refuses a file that others than its owner may read.
+func readPrivatePEM(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	// Windows has no such bits; os invents them.
+	if runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0 {
+		return nil, fmt.Errorf("read %s: %w (mode %04o)", path, certs.ErrKeyFileMode, info.Mode().Perm())
+	}
+	return readBounded(f)
+}
+
+func readBounded(f *os.File) ([]byte, error) {
+	text, err := io.ReadAll(io.LimitReader(f, maxPEMSize+1))
+	if err == nil && len(text) > maxPEMSize {
+		err = fmt.Errorf("%s is larger than %d bytes", f.Name(), maxPEMSize)
+	}
+	return text, err
+}

@@ -1,0 +1,256 @@
+package tunnel
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"culvert/protocol"
+)
+
+func TestParseProxy(t *testing.T) {
+	for text, want := range map[string]Proxy{
+		"http://proxy.example:3128":          {"http", "proxy.example:3128", "", ""},
+		"http://proxy.example/":              {"http", "proxy.example:80", "", ""},
+		"http://alice:s%3Ae%40cret@[::1]:1":  {"http", "[::1]:1", "alice", "s:e@cret"},
+		"socks5://alice@proxy.example":       {"socks5", "proxy.example:1080", "alice", ""},
+		"socks5h://a%3Ab:secret@192.0.2.1:9": {"socks5", "192.0.2.1:9", "a:b", "secret"},
+	} {
+		p, err := ParseProxy(text)
+		if err != nil || *p != want {
+			t.Errorf("%s: %v, %v", text, p, err)
+		}
+	}
+	long := strings.Repeat("secret", 50)
+	for _, text := range []string{
+		"", "alice:secret@proxy.example:1", "proxy.example:3128", "https://alice:secret@proxy.example", "http://alice:secret@",
+		"http://alice:secret@proxy.example:port", "http://alice:secret@proxy.example/path", "http://alice:sec%ret@proxy.example",
+		"http://alice:secret@proxy.example?q", "http://alice:secret@proxy.example#f", "http://:secret@proxy.example",
+		"http://a%3Ab:secret@proxy.example", "socks5://alice:" + long + "@proxy.example", "socks4://alice:secret@proxy.example",
+		"http://alice:sec ret@proxy.example\x7f",
+	} {
+		p, err := ParseProxy(text)
+		if err == nil {
+			t.Errorf("%q was taken for %s", text, p)
+		} else if strings.Contains(err.Error(), "sec") || strings.Contains(err.Error(), "alice") {
+			t.Errorf("%q: the error tells it: %v", text, err)
+		}
+	}
+}
+
+// However a proxy is printed, its password isn't.
+func TestProxyHidesPassword(t *testing.T) {
+	p, err := ParseProxy("http://alice:secret@proxy.example:3128")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, format := range []string{"%v", "%+v", "%#v", "%s", "%q"} {
+		if text := fmt.Sprintf(format, p); strings.Contains(text, "secret") || strings.Contains(text, "alice") {
+			t.Errorf("%s: %s", format, text)
+		}
+	}
+}
+
+// httpProxy is a proxy that serves one CONNECT after the other by handle, which gets the request and its connection.
+func httpProxy(t *testing.T, handle func(*http.Request, *net.TCPConn)) *Proxy {
+	address := serveTCP(t, func(conn *net.TCPConn) {
+		request, err := http.ReadRequest(bufio.NewReader(conn))
+		if err != nil {
+			t.Errorf("the request: %v", err)
+			return
+		}
+		handle(request, conn)
+	})
+	p, err := ParseProxy("http://alice:s%3Aecret@" + address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// join connects conn to a target and copies both ways.
+func join(conn *net.TCPConn, target string) {
+	other, err := net.Dial("tcp", target)
+	if err != nil {
+		return
+	}
+	defer other.Close()
+	go func() {
+		io.Copy(other, conn)
+		other.(*net.TCPConn).CloseWrite()
+	}()
+	io.Copy(conn, other)
+}
+
+// A remote is reached through a proxy that alone knows its name, and the steps tell of it.
+func TestViaHTTP(t *testing.T) {
+	key := newKey(t)
+	remote := startRemote(t, trustKeys(t, key), nil)
+	cfg := remote.localConfig(t, key)
+	var asked, user, password string
+	cfg.Via = httpProxy(t, func(r *http.Request, conn *net.TCPConn) {
+		authorized := &http.Request{Header: http.Header{"Authorization": r.Header["Proxy-Authorization"]}}
+		user, password, _ = authorized.BasicAuth()
+		asked = r.Method + " " + r.RequestURI + " " + r.Host
+		io.WriteString(conn, "HTTP/1.1 200 Connection established\r\nVia: nobody\r\n\r\n")
+		join(conn, remote.server.Listener.Addr().String())
+	})
+	address, err := ParseAddress("ws://remote.invalid:8080/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Address = address
+	var steps []Step
+	var detail string
+	cfg.OnProgress = func(p Progress) {
+		steps = append(steps, p.Step)
+		if p.Step == StepProxy {
+			detail = p.Detail
+		}
+	}
+	var seen protocol.Peer
+	cfg.VerifyRemote = func(peer protocol.Peer) error {
+		seen = peer
+		return remote.pin(peer)
+	}
+	if _, _, err := Connect(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	if asked != "CONNECT remote.invalid:8080 remote.invalid:8080" || user != "alice" || password != "s:ecret" {
+		t.Errorf("the proxy got %q, %q and %q", asked, user, password)
+	}
+	if got := fmt.Sprint(steps); got != "[tcp proxy upgrade handshake session]" {
+		t.Errorf("steps: %s", got)
+	}
+	if want := "remote.invalid:8080 through " + cfg.Via.String(); detail != want {
+		t.Errorf("detail %q, want %q", detail, want)
+	}
+	if seen.Addr.IsValid() {
+		t.Errorf("the proxy's address %s was taken for the remote's", seen.Addr)
+	}
+}
+
+// Whatever a proxy answers, the attempt ends in time, with the step and no password.
+func TestViaBadProxies(t *testing.T) {
+	const established = "HTTP/1.1 200 OK\r\n\r\n"
+	for name, test := range map[string]struct {
+		answer string
+		hang   bool
+		want   string
+	}{
+		"refused":           {"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", false, `the proxy answered "407 Proxy Authentication Required"`},
+		"forbidden, a body": {"HTTP/1.1 403 Filtered\r\nContent-Length: 5\r\n\r\nsorry", false, `the proxy answered "403 Filtered"`},
+		"a redirect":        {"HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n", false, `the proxy answered "302 Found"`},
+		"closed":            {"", false, "closed the connection"},
+		"half an answer":    {"HTTP/1.1 200 OK\r\nA: b", false, "closed the connection"},
+		"garbage":           {"\x05\x00 something else\r\n\r\n", false, "not an HTTP proxy"},
+		"endless header":    {"HTTP/1.1 200 OK\r\nA: " + strings.Repeat("a", 2*maxHeaderBytes), true, "closed the connection"},
+		"silence":           {"", true, "deadline"},
+		"data of its own":   {established + "surprise", true, "data of its own"},
+		"no WebSocket":      {established, false, "closed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			via := httpProxy(t, func(_ *http.Request, conn *net.TCPConn) {
+				io.WriteString(conn, test.answer)
+				if test.hang {
+					io.Copy(io.Discard, conn)
+				}
+			})
+			address, err := ParseAddress("ws://remote.invalid/")
+			if err != nil {
+				t.Fatal(err)
+			}
+			cfg := LocalConfig{Address: address, Key: newKey(t), Via: via, VerifyRemote: func(protocol.Peer) error { return nil }}
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+			defer cancel()
+			_, _, err = Connect(ctx, cfg)
+			var connect *ConnectError
+			if !errors.As(err, &connect) || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "ecret") {
+				t.Fatalf("%v, want %q", err, test.want)
+			}
+			if want := map[bool]Step{true: StepUpgrade, false: StepProxy}[name == "no WebSocket"]; connect.Step != want {
+				t.Errorf("step %s, want %s", connect.Step, want)
+			}
+			var refused *ProxyError
+			if errors.As(err, &refused) != strings.HasPrefix(test.want, "the proxy answered") {
+				t.Errorf("%T", connect.Err)
+			}
+		})
+	}
+}
+
+// A SOCKS5 proxy that refuses says why. How it goes with a real one is shown in scripts/e2e.
+func TestViaBadSOCKS(t *testing.T) {
+	for name, test := range map[string]struct{ answer, want string }{
+		"unreachable":      {"\x05\x00\x05\x04\x00\x01\x00\x00\x00\x00\x00\x00", "the proxy says: host unreachable"},
+		"not allowed":      {"\x05\x00\x05\x02\x00\x01\x00\x00\x00\x00\x00\x00", "the proxy says: connection not allowed by ruleset"},
+		"no method":        {"\x05\xff", "the proxy says: no acceptable authentication methods"},
+		"wrong password":   {"\x05\x02\x01\x01", "the proxy says: username/password authentication failed"},
+		"another protocol": {"HTTP/1.1 400 Bad Request\r\n\r\n", "the proxy says: unexpected protocol version 72"},
+		"closed":           {"", "the proxy closed the connection"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			address := serveTCP(t, func(conn *net.TCPConn) {
+				io.WriteString(conn, test.answer)
+				conn.CloseWrite()
+				io.Copy(io.Discard, conn)
+			})
+			via, err := ParseProxy("socks5://alice:secret@" + address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			remote, err := ParseAddress("ws://remote.invalid/")
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _, err = Connect(within(t, 10*time.Second), LocalConfig{Address: remote, Key: newKey(t), Via: via})
+			var connect *ConnectError
+			if !errors.As(err, &connect) || connect.Step != StepProxy || !strings.Contains(err.Error(), test.want) ||
+				strings.Contains(err.Error(), "unknown error") || strings.Contains(err.Error(), "secret") {
+				t.Errorf("%v, want %q", err, test.want)
+			}
+		})
+	}
+}
+
+// The header and the Host that are asked for reach the server in front.
+func TestHeader(t *testing.T) {
+	got := make(chan *http.Request, 1)
+	address := serveTCP(t, func(conn *net.TCPConn) {
+		request, err := http.ReadRequest(bufio.NewReader(conn))
+		if err == nil {
+			got <- request
+			io.WriteString(conn, "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+		}
+	})
+	remote, err := ParseAddress("ws://" + address + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := LocalConfig{Address: remote, Key: newKey(t), Header: http.Header{"Host": {"front.example"}, "X-Token": {"1", "2"}}}
+	var status *StatusError
+	if _, _, err := Connect(within(t, 10*time.Second), cfg); !errors.As(err, &status) || status.Code != http.StatusForbidden {
+		t.Fatal(err)
+	}
+	request := <-got
+	if request.Host != "front.example" || fmt.Sprint(request.Header["X-Token"]) != "[1 2]" {
+		t.Errorf("Host %q, header %v", request.Host, request.Header)
+	}
+}
+
+// No URL of a remote that is refused has its password in the error.
+func TestAddressErrorsHidePasswords(t *testing.T) {
+	for _, text := range []string{"ws://alice:secret@example.org/", "alice:secret@example.org", "ftp://alice:secret@example.org/",
+		"ws://alice:sec%ret@example.org/", "ws://alice:secret@example.org/#x", "ws://alice:secret@"} {
+		if _, err := ParseAddress(text); err == nil || strings.Contains(err.Error(), "sec") {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
