@@ -1,0 +1,53 @@
+package e2e
+
+import (
+	"bytes"
+	"crypto/rand"
+	"io"
+	"net"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// lidTime is how long a process is stopped. It is longer than the other end waits for a sign of life.
+const lidTime = 10 * time.Second
+
+// Either process is stopped for ten seconds, as by a laptop's lid: what went through the tunnel goes on afterwards, and
+// nothing is lost.
+func TestStoppedProcess(t *testing.T) {
+	t.Parallel()
+	for _, who := range []string{"local", "remote"} {
+		t.Run(who, func(t *testing.T) {
+			t.Parallel()
+			tun := startTunnel(t, "-L", "0:"+startEcho(t))
+			conn, err := net.DialTimeout("tcp", tun.local.forwards[0], patience)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			conn.SetDeadline(time.Now().Add(lidTime + 2*patience))
+			if err := echo(conn, "before"); err != nil {
+				t.Fatal(err)
+			}
+			node := map[string]*node{"local": tun.local, "remote": tun.remote}[who]
+			node.signal(syscall.SIGSTOP)
+			sent := make([]byte, 8<<20)
+			rand.Read(sent)
+			written := make(chan error, 1)
+			go func() {
+				_, err := conn.Write(sent)
+				written <- err
+			}()
+			<-time.After(lidTime)
+			node.signal(syscall.SIGCONT)
+			got := make([]byte, len(sent))
+			if n, err := io.ReadFull(conn, got); err != nil || !bytes.Equal(got, sent) {
+				t.Errorf("%d bytes came back, equal %v, %v", n, bytes.Equal(got, sent), err)
+			}
+			if err := <-written; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
