@@ -363,22 +363,20 @@ func TestShutdownDrainsHTTP(t *testing.T) {
 // TestHTTPClientLeaves: a client that goes has its request ended, while it is
 // dialed, waited for and answered.
 func TestHTTPClientLeaves(t *testing.T) {
-	gone := make(chan string, 1)
+	gone, reached := make(chan string, 1), make(chan struct{}, 1)
 	site := startHTTP(t, func(w http.ResponseWriter, r *http.Request) {
+		reached <- struct{}{}
 		if r.URL.Path == "/answering" {
 			http.NewResponseController(w).Flush()
 		}
 		<-r.Context().Done()
 		gone <- r.URL.Path
 	})
-	reached := make(chan string, 1)
 	addr := startServer(t, Config{Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
 		if address != "dialing.test:80" {
-			conn, err := dialAlways(site)(ctx, network, address)
-			reached <- address
-			return conn, err
+			return dialAlways(site)(ctx, network, address)
 		}
-		reached <- address
+		reached <- struct{}{}
 		<-ctx.Done()
 		gone <- "/dialing"
 		return nil, ctx.Err()

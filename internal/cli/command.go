@@ -106,12 +106,15 @@ const proxyUser = "culvert"
 const direct = "localhost,127.0.0.1,::1"
 
 // proxyEnv is environ with the variables that have programs use the proxy at address. They have no common form: some read
-// those in capitals, some the others. Names are left to the remote to resolve, hence socks5h.
+// those in capitals, some the others. The port is a proxy for SOCKS and HTTP: more programs know the latter, and all else
+// needs the former, as socks5h, which leaves names to the remote to resolve.
 func proxyEnv(environ []string, address, secret string) []string {
-	proxy := (&url.URL{Scheme: "socks5h", User: url.UserPassword(proxyUser, secret), Host: address}).String()
+	proxy := func(scheme string) string {
+		return (&url.URL{Scheme: scheme, User: url.UserPassword(proxyUser, secret), Host: address}).String()
+	}
 	env := slices.Clone(environ)
 	for _, v := range []struct{ name, value string }{
-		{"ALL_PROXY", proxy}, {"HTTP_PROXY", proxy}, {"HTTPS_PROXY", proxy}, {"NO_PROXY", direct},
+		{"ALL_PROXY", proxy("socks5h")}, {"HTTP_PROXY", proxy("http")}, {"HTTPS_PROXY", proxy("http")}, {"NO_PROXY", direct},
 	} {
 		env = append(env, v.name+"="+v.value, strings.ToLower(v.name)+"="+v.value) // the last of a name counts
 	}

@@ -45,44 +45,100 @@ func holdsSecret(flag string) bool {
 // applyConfig gives a command's flags the values of the configuration file, but for those that have been given on the
 // command line or by their variable. The whole file is checked, also what is for other commands.
 func applyConfig(c *cli.Context) error {
+	config, err := loadConfig(c)
+	if config == nil {
+		return err
+	}
+	given := map[string]bool{}
+	for _, f := range c.Command.Flags {
+		name := f.Names()[0]
+		if c.IsSet(name) {
+			given[name] = true
+			continue
+		}
+		values, err := config.values(c, f)
+		if err != nil {
+			return err
+		}
+		for _, value := range values {
+			if c.Set(name, value) != nil {
+				return config.wants(c, name, "another value")
+			}
+		}
+	}
+	c.App.Metadata[givenFlags] = given
+	return nil
+}
+
+// givenFlags is the key of the app's metadata for the flags that don't come from the configuration file.
+const givenFlags = "given flags"
+
+// currentList returns the values of a flag that can be repeated: those it was given, or those in the configuration file as
+// the file is now.
+func currentList(c *cli.Context, name string) ([]string, error) {
+	given, applied := c.App.Metadata[givenFlags].(map[string]bool)
+	if !applied || given[name] {
+		return c.StringSlice(name), nil
+	}
+	config, err := loadConfig(c)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range c.Command.Flags {
+		if f.Names()[0] == name {
+			return config.values(c, f)
+		}
+	}
+	return nil, nil
+}
+
+// loadConfig reads and checks the configuration file. It returns nil when there is none.
+func loadConfig(c *cli.Context) (*config, error) {
 	path := c.String("config")
 	if path == "" {
-		return nil
+		return nil, nil
 	}
 	text, err := readConfig(path)
 	if err != nil {
-		return &Failure{exitFailed, "can't use the configuration file", err, ""}
+		return nil, &Failure{exitFailed, "can't use the configuration file", err, ""}
 	}
 	config, err := parseConfig(text.content, c.App.Commands)
 	var bad *configError
 	switch {
 	case errors.As(err, &bad):
-		return usage(bad.hint, "bad configuration: %s: line %d: %s", path, bad.line, bad.what)
+		return nil, usage(bad.hint, "bad configuration: %s: line %d: %s", path, bad.line, bad.what)
 	case err != nil:
-		return usage("", "bad configuration: %s: %v", path, err)
+		return nil, usage("", "bad configuration: %s: %v", path, err)
 	case config.secret != "" && text.exposed:
-		return &Failure{exitFailed, "can't use the configuration file",
+		return nil, &Failure{exitFailed, "can't use the configuration file",
 			fmt.Errorf("%s holds %s and is accessible by others than its owner (mode %04o)", path, config.secret, text.mode),
 			"only its owner may read it: chmod 600 " + path}
 	}
-	table := strings.Join(strings.Fields(c.Command.HelpName)[1:], ".")
-	for _, f := range c.Command.Flags {
-		name := f.Names()[0]
-		s, ok := config.lookup(table, name)
-		if !ok || c.IsSet(name) {
-			continue
-		}
-		values, want := convert(f, s.value)
-		for _, value := range values {
-			if c.Set(name, value) != nil {
-				want = "another value"
-			}
-		}
-		if want != "" {
-			return usage("", "bad configuration: %s: line %d: %s: want %s", path, s.line, name, want)
-		}
+	return config, nil
+}
+
+// values returns what the file gives a flag of the command, as on the command line; nothing when it doesn't name it.
+func (c *config) values(command *cli.Context, f cli.Flag) ([]string, error) {
+	s, ok := c.lookup(commandTable(command), f.Names()[0])
+	if !ok {
+		return nil, nil
 	}
-	return nil
+	values, want := convert(f, s.value)
+	if want != "" {
+		return nil, c.wants(command, f.Names()[0], want)
+	}
+	return values, nil
+}
+
+// wants says that a flag's value in the file is not what it should be.
+func (c *config) wants(command *cli.Context, name, want string) error {
+	s, _ := c.lookup(commandTable(command), name)
+	return usage("", "bad configuration: %s: line %d: %s: want %s", command.String("config"), s.line, name, want)
+}
+
+// commandTable is the name of a command's table in the file.
+func commandTable(c *cli.Context) string {
+	return strings.Join(strings.Fields(c.Command.HelpName)[1:], ".")
 }
 
 // configText is a configuration file as it was read.

@@ -30,6 +30,7 @@ const (
 type pac struct {
 	listener net.Listener
 	socks    *net.TCPAddr
+	auth     bool     // the SOCKS port wants a password
 	direct   []string // conditions in JavaScript
 	log      zerolog.Logger
 }
@@ -77,7 +78,7 @@ func quoteJS(s string) string {
 
 // openPAC binds the address of --pac.
 func openPAC(address string, direct []string, socks net.Listener, auth bool, log zerolog.Logger) (*pac, error) {
-	p := &pac{log: log}
+	p := &pac{auth: auth, log: log}
 	for _, pattern := range direct {
 		condition, err := parseDirect(pattern)
 		if err != nil {
@@ -101,9 +102,6 @@ func openPAC(address string, direct []string, socks net.Listener, auth bool, log
 	p.listener = ln
 	if p.socks.IP.IsLoopback() && !ln.Addr().(*net.TCPAddr).IP.IsLoopback() {
 		log.Warn().Stringer("pac", ln.Addr()).Stringer("socks", p.socks).Msg("other machines get the PAC file and can't reach the port that it names")
-	}
-	if auth {
-		log.Warn().Msg("most browsers have no way to give --socks-auth's password to a SOCKS port")
 	}
 	return p, nil
 }
@@ -149,7 +147,17 @@ func (p *pac) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/x-ns-proxy-autoconfig")
 	w.Header().Set("Cache-Control", "no-cache") // the port may be another one the next time
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	fmt.Fprint(w, pacFile(p.direct, "SOCKS5 "+proxy.String()))
+	fmt.Fprint(w, pacFile(p.direct, pacProxies(proxy.String(), p.auth)))
+}
+
+// pacProxies lists ways to use the port, the best first; a client takes the first that it knows. "SOCKS" is not among them:
+// to some it is version 4, for which they resolve names themselves. Browsers ask their user for the password of an HTTP
+// proxy, and most can't give one to SOCKS5.
+func pacProxies(address string, auth bool) string {
+	if auth {
+		return "PROXY " + address
+	}
+	return "SOCKS5 " + address + "; PROXY " + address
 }
 
 // pacFile is the JavaScript of a PAC file: https://developer.mozilla.org/docs/Web/HTTP/Proxy_servers_and_tunneling.

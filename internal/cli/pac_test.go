@@ -153,7 +153,7 @@ func TestPACServed(t *testing.T) {
 	if kind := response.Header.Get("Content-Type"); response.StatusCode != http.StatusOK || kind != "application/x-ns-proxy-autoconfig" {
 		t.Errorf("status %d, type %q", response.StatusCode, kind)
 	}
-	if want := "function FindProxyForURL(url, host) {\n  return \"SOCKS5 [::1]:1080\";\n}\n"; body != want {
+	if want := "function FindProxyForURL(url, host) {\n  return \"SOCKS5 [::1]:1080; PROXY [::1]:1080\";\n}\n"; body != want {
 		t.Errorf("got %s", body)
 	}
 	if response, body := get(t, http.MethodHead, url); response.StatusCode != http.StatusOK || body != "" {
@@ -170,7 +170,7 @@ func TestPACServed(t *testing.T) {
 // TestPACOfAllAddresses names the address that the browser has reached, of a SOCKS port on all of them.
 func TestPACOfAllAddresses(t *testing.T) {
 	_, body := get(t, http.MethodGet, servePAC(t, &net.TCPAddr{IP: net.IPv6unspecified, Port: 1080}))
-	if !strings.Contains(body, `"SOCKS5 127.0.0.1:1080"`) {
+	if !strings.Contains(body, `"SOCKS5 127.0.0.1:1080; PROXY 127.0.0.1:1080"`) {
 		t.Errorf("got %s", body)
 	}
 }

@@ -19,7 +19,16 @@ import (
 )
 
 // documents are what users read, beside the repository's root.
-var documents = []string{"README.md", "docs/cli.md", "docs/rules.md", "docs/threat-model.md", "docs/tutorial-browser.md", "docs/tutorial-tls.md"}
+var documents = []string{
+	"README.md",
+	"docs/cli.md",
+	"docs/rules.md",
+	"docs/threat-model.md",
+	"docs/tutorial-browser.md",
+	"docs/tutorial-scripts.md",
+	"docs/tutorial-single-port.md",
+	"docs/tutorial-tls.md",
+}
 
 // playTimeout bounds the commands of one document.
 const playTimeout = 2 * time.Minute

@@ -192,7 +192,15 @@ const ruleHint = "a rule is HOST or HOST:PORTS, such as *.example.org:443, 10.0.
 
 // loadRules reads which targets clients may reach.
 func loadRules(c *cli.Context) (*tunnel.Rules, error) {
-	rules, err := tunnel.ParseRules(c.StringSlice("allow"), c.StringSlice("deny"))
+	allow, err := currentList(c, "allow")
+	if err != nil {
+		return nil, err
+	}
+	deny, err := currentList(c, "deny")
+	if err != nil {
+		return nil, err
+	}
+	rules, err := tunnel.ParseRules(allow, deny)
 	if err != nil {
 		return nil, usage(ruleHint, "%v", err)
 	}
