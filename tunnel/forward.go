@@ -2,11 +2,8 @@ package tunnel
 
 import (
 	"context"
-	"errors"
 	"io"
 	"net"
-	"sync"
-	"time"
 
 	"culvert/tunnel/mux"
 )
@@ -15,43 +12,7 @@ import (
 // closes ln, and returns once its connections have ended, which they do with the session at the latest. A listener that
 // breaks by itself is an error.
 func (l *Local) ServeForward(ctx context.Context, ln net.Listener, target string) error {
-	stop := context.AfterFunc(ctx, func() { ln.Close() })
-	defer stop()
-	var conns sync.WaitGroup
-	defer conns.Wait()
-	defer ln.Close()
-	places := make(chan struct{}, maxForwardConns)
-	pause := acceptPauseMin
-	for {
-		select {
-		case places <- struct{}{}:
-		case <-ctx.Done():
-			return nil
-		}
-		conn, err := ln.Accept()
-		if err == nil {
-			pause = acceptPauseMin
-			conns.Go(func() {
-				l.forward(ctx, conn, target)
-				<-places
-			})
-			continue
-		}
-		<-places
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case errors.Is(err, net.ErrClosed):
-			return err
-		default: // out of descriptors, say: it may pass
-			l.cfg.Log.Warn().Err(err).Msg("accept")
-			select {
-			case <-time.After(pause):
-			case <-ctx.Done():
-			}
-			pause = min(2*pause, acceptPauseMax)
-		}
-	}
+	return serveConns(ctx, ln, maxForwardConns, l.cfg.Log, func(conn net.Conn) { l.forward(ctx, conn, target) })
 }
 
 // forward joins one connection to target. A target that can't be reached is a reset of the connection, since there is no

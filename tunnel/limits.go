@@ -54,6 +54,21 @@ const (
 	// maxForwardConns bounds the connections of a port forward; one more waits in the listener's queue.
 	maxForwardConns = 16 << 10
 
+	// maxSessionListeners bounds the listeners of a remote for one client, and maxListenerConns the connections of each: they
+	// are descriptors of the remote. One more connection waits in the listener's queue.
+	maxSessionListeners = 64
+	maxListenerConns    = 4 << 10
+
+	// maxWaitingReverse bounds the connections of a reverse forward that wait to be taken up at the local; one more is
+	// refused.
+	maxWaitingReverse = 256
+
+	// listenTimeout bounds how long a local waits for the remote to listen.
+	listenTimeout = 15 * time.Second
+
+	// maxBoundAddress bounds the line in which the remote tells what it has bound, in bytes: a path or a host and port.
+	maxBoundAddress = 512
+
 	// acceptPauseMin and acceptPauseMax bound the pause after accepting has failed, for want of descriptors for example.
 	acceptPauseMin = 5 * time.Millisecond
 	acceptPauseMax = time.Second

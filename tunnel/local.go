@@ -38,6 +38,9 @@ type LocalConfig struct {
 	// RequireForwardSecrecy refuses a remote without the handshake's extension.
 	RequireForwardSecrecy bool
 
+	// Reverse lets ListenRemote be used. Without it the remote can open no streams.
+	Reverse bool
+
 	// HandshakeTimeout bounds the handshake; 0 means protocol.DefaultHandshakeTimeout.
 	HandshakeTimeout time.Duration
 
@@ -73,7 +76,7 @@ func (c *LocalConfig) connector() *connector {
 		tls:        c.TLS,
 		header:     c.Header,
 		via:        c.Via,
-		session:    mux.Config{Keepalive: c.Keepalive, NoIncoming: true},
+		session:    mux.Config{Keepalive: c.Keepalive, NoIncoming: !c.Reverse},
 		onProgress: c.OnProgress,
 	}
 }
@@ -92,12 +95,14 @@ type Local struct {
 	current *connection
 	changed chan struct{} // closed and replaced when current or err changes
 	err     error         // why there will be no session any more
+	reverse map[reverseID]*RemoteListener
 }
 
 // NewLocal makes a Local. It connects when Run is called.
 func NewLocal(cfg LocalConfig) *Local {
 	aborted, abort := context.WithCancel(context.Background())
-	return &Local{cfg: cfg, connector: cfg.connector(), aborted: aborted, abort: abort, retry: make(chan struct{}, 1), changed: make(chan struct{})}
+	return &Local{cfg: cfg, connector: cfg.connector(), aborted: aborted, abort: abort, retry: make(chan struct{}, 1), changed: make(chan struct{}),
+		reverse: make(map[reverseID]*RemoteListener)}
 }
 
 // Abort makes a Run whose context is done stop waiting for its streams. They are cut short.

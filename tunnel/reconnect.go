@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net"
+	"sync"
 	"time"
 
 	"culvert/tunnel/mux"
@@ -22,9 +23,16 @@ func (l *Local) Run(ctx context.Context) error {
 		return l.finish(ctx, err)
 	}
 	l.logConnected(conn)
+	var accepting sync.WaitGroup // all sessions are closed when Run returns
+	defer accepting.Wait()
 	var pause backoff
+	var last *mux.Session
 	for {
 		began := time.Now()
+		if session := conn.session; l.cfg.Reverse && session != last {
+			accepting.Go(func() { l.acceptReverse(session) })
+			last = session
+		}
 		l.set(conn, nil)
 		err := conn.session.AwaitLoss(ctx)
 		if ctx.Err() != nil {

@@ -64,6 +64,44 @@ func copyToStream(stream *mux.Stream, conn net.Conn) error {
 	return err
 }
 
+// Join copies between two connections of package net, or such as RemoteListener accepts, as Relay does.
+func Join(ctx context.Context, a, b net.Conn) error {
+	stop := context.AfterFunc(ctx, func() {
+		abort(a)
+		abort(b)
+	})
+	defer stop()
+	var forth error
+	var wg sync.WaitGroup
+	wg.Go(func() { forth = pipe(b, a) })
+	back := pipe(a, b)
+	wg.Wait()
+	if forth == nil && back == nil {
+		a.Close()
+		b.Close()
+		return nil
+	}
+	abort(a)
+	abort(b)
+	if forth != nil {
+		return forth
+	}
+	return back
+}
+
+// pipe copies from one connection to another, and treats their ends as copyFromStream does.
+func pipe(to, from net.Conn) error {
+	w := &watchedWriter{w: to}
+	_, err := io.Copy(w, from)
+	switch {
+	case err == nil:
+		return closeWrite(to)
+	case w.err == nil:
+		abort(to)
+	}
+	return err
+}
+
 // watchedWriter and watchedReader tell which side of a copy has failed.
 type watchedWriter struct {
 	w   io.Writer

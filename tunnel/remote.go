@@ -24,8 +24,9 @@ import (
 type RemoteConfig struct {
 	Identity Identity
 	Trust    Trust
-	Rules    *Rules // for the targets of all clients; nil forbids only what is special
-	Path     string // of the WebSocket, "/" when empty
+	Rules    *Rules        // for the targets of all clients; nil forbids only what is special
+	Reverse  *ReverseRules // what the remote may bind for clients whose key's line does not say it; nil for nothing
+	Path     string        // of the WebSocket, "/" when empty
 
 	// Fallback is a site that answers every request but the WebSocket upgrades on Path, so that a visitor sees no more
 	// than that site. Without one, other paths are not found.
@@ -109,13 +110,16 @@ type Remote struct {
 	stop    context.CancelFunc
 	serving sync.WaitGroup // calls of ServeHTTP
 
-	mu       sync.Mutex // guards all below
-	identity Identity
-	trust    Trust
-	rules    *Rules
-	keyRules map[certs.PublicKey]*Rules // of the keys whose lines restrict their targets, in place of rules
-	draining bool
-	sessions map[*mux.Session]protocol.Peer
+	mu         sync.Mutex // guards all below
+	identity   Identity
+	trust      Trust
+	rules      *Rules
+	keyRules   map[certs.PublicKey]*Rules // of the keys whose lines restrict their targets, in place of rules
+	reverse    *ReverseRules
+	keyReverse map[certs.PublicKey]*ReverseRules // of the keys whose lines say what they may bind, in place of reverse
+	exposures  map[*exposure]struct{}            // the listeners for clients
+	draining   bool
+	sessions   map[*mux.Session]protocol.Peer
 }
 
 // NewRemote makes a Remote. Close ends it.
@@ -124,6 +128,10 @@ func NewRemote(cfg RemoteConfig) (*Remote, error) {
 		return nil, err
 	}
 	keyRules, err := narrowForKeys(cfg.Rules, cfg.Trust.Authorized)
+	if err != nil {
+		return nil, err
+	}
+	keyReverse, err := reverseForKeys(cfg.Trust.Authorized)
 	if err != nil {
 		return nil, err
 	}
@@ -147,6 +155,9 @@ func NewRemote(cfg RemoteConfig) (*Remote, error) {
 		trust:      cfg.Trust,
 		rules:      cfg.Rules,
 		keyRules:   keyRules,
+		reverse:    cfg.Reverse,
+		keyReverse: keyReverse,
+		exposures:  make(map[*exposure]struct{}),
 		sessions:   make(map[*mux.Session]protocol.Peer),
 	}
 	if cfg.Fallback != nil {
@@ -156,8 +167,9 @@ func NewRemote(cfg RemoteConfig) (*Remote, error) {
 }
 
 // Reload replaces what later clients are shown, who is admitted, and which targets later streams may have, also of
-// sessions that exist. It ends the sessions of those who are no longer admitted.
-func (r *Remote) Reload(identity Identity, trust Trust, rules *Rules) error {
+// sessions that exist, and what may be bound. It ends the sessions of those who are no longer admitted, and closes the
+// listeners that are no longer granted.
+func (r *Remote) Reload(identity Identity, trust Trust, rules *Rules, reverse *ReverseRules) error {
 	if err := trust.check(); err != nil {
 		return err
 	}
@@ -165,9 +177,15 @@ func (r *Remote) Reload(identity Identity, trust Trust, rules *Rules) error {
 	if err != nil {
 		return err
 	}
+	keyReverse, err := reverseForKeys(trust.Authorized)
+	if err != nil {
+		return err
+	}
 	var ended []*mux.Session
 	r.mu.Lock()
 	r.identity, r.trust, r.rules, r.keyRules = identity, trust, rules, keyRules
+	r.reverse, r.keyReverse = reverse, keyReverse
+	r.endExposures(false)
 	for session, peer := range r.sessions {
 		if err := r.readmit(trust, peer); err != nil {
 			r.cfg.Log.Info().Err(err).Stringer("client", peer.Key).Msg("client no longer admitted")
@@ -296,18 +314,21 @@ func (r *Remote) serveSession(session *mux.Session, state protocol.State, log ze
 		Bool("forward_secrecy", state.ForwardSecrecy).Msg("session up")
 	ctx, cancel := context.WithCancel(r.ctx)
 	var streams sync.WaitGroup
-	exits := make(places, maxSessionExits)
+	exits, listeners := make(places, maxSessionExits), make(places, maxSessionListeners)
 	for {
 		stream, err := session.Accept(ctx)
 		if err != nil {
 			break
 		}
-		if stream.Target().Kind == mux.StreamUDP {
+		switch stream.Target().Kind {
+		case mux.StreamUDP:
 			rules := func() *Rules { return r.rulesFor(state.Peer.Key) }
 			streams.Go(func() { r.serveDatagrams(ctx, stream, rules, exits, log) })
-			continue
+		case mux.StreamListen:
+			streams.Go(func() { r.serveListen(ctx, session, stream, state.Peer.Key, listeners, log) })
+		default:
+			streams.Go(func() { r.serveStream(ctx, stream, r.rulesFor(state.Peer.Key), log) })
 		}
-		streams.Go(func() { r.serveStream(ctx, stream, r.rulesFor(state.Peer.Key), log) })
 	}
 	cancel() // dials that are under way
 	session.Close()
@@ -340,7 +361,9 @@ func (r *Remote) rulesFor(client certs.PublicKey) *Rules {
 // serveStream reaches the stream's target and joins the two. The context ends with the session.
 func (r *Remote) serveStream(ctx context.Context, stream *mux.Stream, rules *Rules, log zerolog.Logger) {
 	log = log.With().Str("target", stream.Target().Address).Logger()
-	conn, err := dialWhileWanted(ctx, rules, stream)
+	conn, err := dialWhileWanted(ctx, stream, func(ctx context.Context) (net.Conn, error) {
+		return dialTarget(ctx, rules, stream.Target())
+	})
 	if err != nil {
 		code := dialCode(err)
 		log.Debug().Err(err).Stringer("code", code).Msg("target not reached")
@@ -355,8 +378,8 @@ func (r *Remote) serveStream(ctx context.Context, stream *mux.Stream, rules *Rul
 	log.Debug().Err(err).Msg("stream ended")
 }
 
-// dialWhileWanted reaches the stream's target, unless the opener gives up first.
-func dialWhileWanted(ctx context.Context, rules *Rules, stream *mux.Stream) (net.Conn, error) {
+// dialWhileWanted calls dial for the stream, whose context ends when the opener gives up.
+func dialWhileWanted(ctx context.Context, stream *mux.Stream, dial func(context.Context) (net.Conn, error)) (net.Conn, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var watch sync.WaitGroup
 	defer watch.Wait()
@@ -368,7 +391,7 @@ func dialWhileWanted(ctx context.Context, rules *Rules, stream *mux.Stream) (net
 		case <-ctx.Done():
 		}
 	})
-	return dialTarget(ctx, rules, stream.Target())
+	return dial(ctx)
 }
 
 // addSession fails once the remote drains, or when there are too many.
@@ -400,6 +423,7 @@ func (r *Remote) Sessions() int {
 func (r *Remote) Shutdown(ctx context.Context) {
 	r.mu.Lock()
 	r.draining = true
+	r.endExposures(true)
 	var drains sync.WaitGroup
 	for session := range r.sessions {
 		drains.Go(func() {

@@ -142,7 +142,7 @@ func TestRulesOfRemote(t *testing.T) {
 
 	kept := dial(t, unrestricted, other)
 	rules := mustParse(t, nil, []string{other})
-	if err := remote.Reload(Identity{Key: remote.key}, trust, rules); err != nil {
+	if err := remote.Reload(Identity{Key: remote.key}, trust, rules, nil); err != nil {
 		t.Fatal(err)
 	}
 	refused(t, unrestricted, other)
@@ -153,7 +153,7 @@ func TestRulesOfRemote(t *testing.T) {
 	}
 
 	swapped := trustLines(t, free.Public().String()+" allow="+other, bound.Public().String())
-	if err := remote.Reload(Identity{Key: remote.key}, swapped, nil); err != nil {
+	if err := remote.Reload(Identity{Key: remote.key}, swapped, nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	reached(t, restricted, target, other)
@@ -162,7 +162,7 @@ func TestRulesOfRemote(t *testing.T) {
 
 	var line *KeyLineError
 	bad := trustLines(t, "", "# a comment", free.Public().String()+" allow=10.0.0.1/8")
-	if err := remote.Reload(Identity{Key: remote.key}, bad, nil); !errors.As(err, &line) || line.Line != 3 {
+	if err := remote.Reload(Identity{Key: remote.key}, bad, nil, nil); !errors.As(err, &line) || line.Line != 3 {
 		t.Errorf("a bad rule: %v", err)
 	}
 	refused(t, unrestricted, target)

@@ -202,7 +202,7 @@ func TestReloadEndsSessionsOfRemovedKeys(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := remote.Reload(Identity{Key: remote.key}, trustKeys(t, kept), nil); err != nil {
+	if err := remote.Reload(Identity{Key: remote.key}, trustKeys(t, kept), nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-removedEnded; !IsAdmissionError(err) {
@@ -212,7 +212,7 @@ func TestReloadEndsSessionsOfRemovedKeys(t *testing.T) {
 	if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
 		t.Fatalf("the other client: %v", err)
 	}
-	if err := remote.Reload(Identity{Key: remote.key}, Trust{}, nil); !errors.Is(err, ErrNobodyAdmitted) {
+	if err := remote.Reload(Identity{Key: remote.key}, Trust{}, nil, nil); !errors.Is(err, ErrNobodyAdmitted) {
 		t.Fatalf("a trust that admits nobody: %v", err)
 	}
 }

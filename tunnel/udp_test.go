@@ -301,7 +301,7 @@ func TestAssociationRules(t *testing.T) {
 	if n := got.Load(); n != 0 {
 		t.Errorf("%d forbidden datagrams have arrived", n)
 	}
-	if err := remote.Reload(remote.cfg.Identity, remote.cfg.Trust, nil); err != nil {
+	if err := remote.Reload(remote.cfg.Identity, remote.cfg.Trust, nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	for got.Load() == 0 {

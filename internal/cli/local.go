@@ -7,7 +7,6 @@ import (
 	"os"
 	"strings"
 	"sync"
-	"time"
 
 	"culvert/certs"
 	"culvert/protocol"
@@ -36,6 +35,7 @@ func localCommand() *cli.Command {
 			&cli.StringSliceFlag{Name: "pac-direct", EnvVars: env("pac-direct"), Category: "listening",
 				Usage: "have them reach the hosts of `PATTERN` without the tunnel: *.example.org, or 10.0.0.0/8; repeatable"},
 			forwardFlag(),
+			reverseFlag(),
 			&cli.StringFlag{Name: "W", EnvVars: env("W"), Category: "listening",
 				Usage: "join standard input and output to `HOST:PORT` or unix:/PATH, for ssh's ProxyCommand; turns --socks off unless it is given"},
 			&cli.BoolFlag{Name: "print-ready", EnvVars: env("print-ready"), Category: "output",
@@ -161,10 +161,16 @@ func runLocal(c *cli.Context) error {
 	if stdio != "" && !c.IsSet("log-level") {
 		opts.node.Log = opts.node.Log.Level(zerolog.WarnLevel) // ssh shows what a ProxyCommand logs
 	}
+	reverse, err := parseReverses(c, opts.node.Log)
+	if err != nil {
+		return err
+	}
+	opts.node.Reverse = len(reverse.specs) > 0
 	doors, err := openDoors(c, forwards, opts.node.Log)
 	if err != nil {
 		return err
 	}
+	doors.reverse = *reverse
 	defer doors.close()
 	signals := catchInterrupts(c.Context, opts.node.Log)
 	defer signals.stop()
@@ -180,6 +186,14 @@ func serveLocal(signals *interrupts, opts *localOptions, doors *doors, stdio str
 		return signals.result(err)
 	}
 	defer context.AfterFunc(signals.hard, node.Abort)()
+	if err := doors.reverse.listen(ctx, node, opts); err != nil {
+		stop()
+		<-ended
+		if ctx.Err() != nil {
+			err = nil
+		}
+		return signals.result(err)
+	}
 	serving, stopServing := context.WithCancel(ctx)
 	var servers sync.WaitGroup
 	failed := doors.serve(serving, node, &servers)
@@ -188,6 +202,7 @@ func serveLocal(signals *interrupts, opts *localOptions, doors *doors, stdio str
 			Socks:     doors.socksAddress(),
 			PAC:       doors.pacURL(),
 			Forwards:  doors.forwardAddresses(),
+			Reverse:   doors.reverse.addresses(),
 			PublicKey: opts.key.Public().String(),
 		})
 	}
@@ -254,6 +269,7 @@ type doors struct {
 	socksCfg socks.Config
 	pac      *pac // nil when it is not served
 	forwards []forward
+	reverse  reverseDoors
 }
 
 type forward struct {
@@ -300,12 +316,21 @@ func (d *doors) openForwards(specs []forwardSpec) error {
 	return nil
 }
 
+// parseSocksAuth reads USER:PASS, or nothing.
+func parseSocksAuth(auth string) (user, pass string, err error) {
+	user, pass, ok := strings.Cut(auth, ":")
+	if auth != "" && (!ok || user == "" || pass == "" || len(user) > 255 || len(pass) > 255) {
+		return "", "", usage("it is USER:PASS, each of 1 to 255 bytes", "bad --socks-auth")
+	}
+	return user, pass, nil
+}
+
 // openSocks binds the port of the proxy. The clients need auth, which is USER:PASS, or nothing when it is empty. An error is that
 // of --socks-auth, a *Failure, or what the system says.
 func (d *doors) openSocks(address, auth string, log zerolog.Logger) error {
-	user, pass, ok := strings.Cut(auth, ":")
-	if auth != "" && (!ok || user == "" || pass == "" || len(user) > 255 || len(pass) > 255) {
-		return usage("it is USER:PASS, each of 1 to 255 bytes", "bad --socks-auth")
+	user, pass, err := parseSocksAuth(auth)
+	if err != nil {
+		return err
 	}
 	ln, err := listen(address)
 	if err != nil {
@@ -321,7 +346,7 @@ func (d *doors) openSocks(address, auth string, log zerolog.Logger) error {
 
 // serve starts serving through the node. A listener that breaks is sent to failed.
 func (d *doors) serve(ctx context.Context, node *tunnel.Local, servers *sync.WaitGroup) (failed <-chan error) {
-	errs := make(chan error, 2+len(d.forwards))
+	errs := make(chan error, 3+len(d.forwards)+len(d.reverse.listeners))
 	start := func(serve func() error) {
 		servers.Go(func() {
 			if err := serve(); err != nil {
@@ -346,19 +371,16 @@ func (d *doors) serve(ctx context.Context, node *tunnel.Local, servers *sync.Wai
 	for _, f := range d.forwards {
 		start(func() error { return node.ServeForward(ctx, f.listener, f.spec.target) })
 	}
+	if err := d.reverse.serve(ctx, node, start); err != nil {
+		errs <- err
+	}
 	return errs
 }
 
-// shutdown stops accepting and lets what is relayed end with the session, which drains meanwhile.
+// shutdown stops the proxies. The forwards stop with the context that they are served with.
 func (d *doors) shutdown(servers *sync.WaitGroup) {
-	if d.server == nil {
-		return
-	}
-	servers.Go(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), tunnel.DrainTimeout+time.Second)
-		defer cancel()
-		d.server.Shutdown(ctx) // its error only says that relays were cut, which the session's end has logged
-	})
+	shutdownSocks(d.server, servers)
+	shutdownSocks(d.reverse.server, servers)
 }
 
 func (d *doors) close() {
@@ -371,6 +393,7 @@ func (d *doors) close() {
 	for _, f := range d.forwards {
 		f.listener.Close()
 	}
+	d.reverse.close()
 }
 
 func (d *doors) socksAddress() string {

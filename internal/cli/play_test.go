@@ -24,6 +24,7 @@ var documents = []string{
 	"docs/cli.md",
 	"docs/rules.md",
 	"docs/threat-model.md",
+	"docs/tutorial-reverse.md",
 	"docs/tutorial-browser.md",
 	"docs/tutorial-scripts.md",
 	"docs/tutorial-single-port.md",

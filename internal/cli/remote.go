@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -56,6 +55,8 @@ func remoteCommand() *cli.Command {
 				Usage: "let clients reach only the targets of `RULE`: hosts, and ports if you like, as in *.example.org:443; repeatable"},
 			&cli.StringSliceFlag{Name: "deny", EnvVars: env("deny"), Category: "targets",
 				Usage: "keep clients from the targets of `RULE`, as in 10.0.0.0/8 or *:25; wins over --allow; repeatable"},
+			&cli.StringSliceFlag{Name: "reverse", EnvVars: env("reverse"), Category: "targets",
+				Usage: "let clients have the remote listen by -R on `RULE`, as in localhost:8022, *:8000-8999 or unix:/path; repeatable"},
 			&cli.DurationFlag{Name: "resume-window", EnvVars: env("resume-window"), Value: mux.DefaultResumeWindow, Category: "limits",
 				Usage: "keep the session of a client that lost its connection for `TIME`"},
 			&cli.IntFlag{Name: "max-sessions", EnvVars: env("max-sessions"), Value: tunnel.DefaultMaxSessions, Category: "limits",
@@ -99,6 +100,7 @@ func runRemote(c *cli.Context) error {
 		Identity:    settings.identity,
 		Trust:       settings.trust,
 		Rules:       settings.rules,
+		Reverse:     settings.reverse,
 		Path:        c.String("path"),
 		Fallback:    fallback,
 		MaxSessions: c.Int("max-sessions"),
@@ -147,6 +149,7 @@ type remoteSettings struct {
 	identity tunnel.Identity
 	trust    tunnel.Trust
 	rules    *tunnel.Rules
+	reverse  *tunnel.ReverseRules
 	tls      *tls.Certificate // nil without TLS
 }
 
@@ -158,6 +161,9 @@ func loadSettings(c *cli.Context) (s remoteSettings, err error) {
 		return s, err
 	}
 	if s.rules, err = loadRules(c); err != nil {
+		return s, err
+	}
+	if s.reverse, err = loadReverseRules(c); err != nil {
 		return s, err
 	}
 	s.tls, err = loadServerCertificate(c)
@@ -203,6 +209,21 @@ func loadRules(c *cli.Context) (*tunnel.Rules, error) {
 	rules, err := tunnel.ParseRules(allow, deny)
 	if err != nil {
 		return nil, usage(ruleHint, "%v", err)
+	}
+	return rules, nil
+}
+
+const reverseHint = "a rule is ADDRESS, localhost or *, each with :PORTS if you like, such as localhost:8022 or *:8000-8999, or unix:/path"
+
+// loadReverseRules reads what clients may have the remote listen on.
+func loadReverseRules(c *cli.Context) (*tunnel.ReverseRules, error) {
+	texts, err := currentList(c, "reverse")
+	if err != nil {
+		return nil, err
+	}
+	rules, err := tunnel.ParseReverseRules(texts)
+	if err != nil {
+		return nil, usage(reverseHint, "%v", err)
 	}
 	return rules, nil
 }
@@ -289,7 +310,7 @@ func reload(c *cli.Context, node *tunnel.Remote, shown *remoteTLS) error {
 	if err != nil {
 		return err
 	}
-	if err := node.Reload(settings.identity, settings.trust, settings.rules); err != nil {
+	if err := node.Reload(settings.identity, settings.trust, settings.rules, settings.reverse); err != nil {
 		return remoteFailure(c, err)
 	}
 	shown.current.Store(settings.tls)
@@ -314,57 +335,14 @@ func listenAll(addresses []string) ([]net.Listener, error) {
 
 func listen(address string) (net.Listener, error) {
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {
-		return listenUnix(path)
+		return tunnel.ListenUnix(path)
 	}
 	return net.Listen("tcp", address)
 }
 
-// listenUnix binds a socket that only its owner may connect to. The file of a process that has gone is replaced.
-func listenUnix(path string) (net.Listener, error) {
-	if info, err := os.Lstat(path); err == nil && info.Mode()&os.ModeSocket != 0 {
-		if conn, err := net.Dial("unix", path); err == nil {
-			conn.Close()
-			return nil, syscall.EADDRINUSE
-		} else if errors.Is(err, syscall.ECONNREFUSED) {
-			os.Remove(path)
-		}
-	}
-	// The mode is set before the name is: a socket in the folder of a moment ago can't be raced for.
-	private, err := os.MkdirTemp(filepath.Dir(path), ".culvert-")
-	if err != nil {
-		return nil, err
-	}
-	defer os.RemoveAll(private)
-	inside := filepath.Join(private, "s")
-	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: inside, Net: "unix"})
-	if err != nil {
-		return nil, err
-	}
-	ln.SetUnlinkOnClose(false)
-	if err := errors.Join(os.Chmod(inside, 0o600), os.Link(inside, path)); err != nil {
-		ln.Close()
-		return nil, err
-	}
-	return &unixListener{ln, path}, nil
-}
-
-// unixListener removes its file when it is closed.
-type unixListener struct {
-	net.Listener
-	path string
-}
-
-func (l *unixListener) Close() error {
-	err := l.Listener.Close()
-	if !errors.Is(err, net.ErrClosed) {
-		os.Remove(l.path)
-	}
-	return err
-}
-
 func listenerAddress(ln net.Listener) string {
-	if unix, ok := ln.(*unixListener); ok {
-		return "unix:" + unix.path
+	if addr := ln.Addr(); addr.Network() == "unix" {
+		return "unix:" + addr.String()
 	}
 	return ln.Addr().String()
 }

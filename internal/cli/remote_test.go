@@ -8,12 +8,14 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+
+	"culvert/tunnel"
 )
 
 func TestListenUnix(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "socket")
-	ln, err := listenUnix(path)
+	ln, err := tunnel.ListenUnix(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -21,13 +23,13 @@ func TestListenUnix(t *testing.T) {
 		t.Errorf("address %s", got)
 	}
 	checkSocket(t, path)
-	if _, err := listenUnix(path); !errors.Is(err, syscall.EADDRINUSE) {
+	if _, err := tunnel.ListenUnix(path); !errors.Is(err, syscall.EADDRINUSE) {
 		t.Errorf("a socket that is listened on: %v", err)
 	}
 	accepted := make(chan error, 1)
 	go func() {
 		conn, err := ln.Accept()
-		for ; err == nil; conn, err = ln.Accept() { // the probe of the second listenUnix comes first
+		for ; err == nil; conn, err = ln.Accept() { // the probe of the second ListenUnix comes first
 			conn.Close()
 		}
 		accepted <- err
@@ -60,7 +62,7 @@ func TestListenUnixReplacesStaleSocket(t *testing.T) {
 	if _, err := net.Dial("unix", path); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Fatalf("the stale socket answers %v", err)
 	}
-	ln, err := listenUnix(path)
+	ln, err := tunnel.ListenUnix(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +75,7 @@ func TestListenUnixKeepsOtherFiles(t *testing.T) {
 	if err := os.WriteFile(path, []byte("precious"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := listenUnix(path); !errors.Is(err, fs.ErrExist) {
+	if _, err := tunnel.ListenUnix(path); !errors.Is(err, fs.ErrExist) {
 		t.Errorf("got %v", err)
 	}
 	if b, err := os.ReadFile(path); string(b) != "precious" {

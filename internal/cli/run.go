@@ -74,6 +74,7 @@ type readyLine struct {
 	Socks     string   `json:"socks,omitempty"`
 	PAC       string   `json:"pac,omitempty"`
 	Forwards  []string `json:"forwards,omitempty"`
+	Reverse   []string `json:"reverse,omitempty"` // at the remote
 	PublicKey string   `json:"public_key"`
 }
 

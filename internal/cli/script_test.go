@@ -25,7 +25,7 @@ import (
 // TestScripts runs testdata/*.txtar. Beside testscript's own commands they have
 //
 //	start NAME ARG…        run culvert ARG… in the background until its ready line, and set $NAME_URL, $NAME_LISTEN,
-//	                       $NAME_SOCKS, $NAME_PAC, $NAME_FORWARD and $NAME_KEY from it
+//	                       $NAME_SOCKS, $NAME_PAC, $NAME_FORWARD, $NAME_REVERSE and $NAME_KEY from it
 //	signal NAME SIGNAL     send it a signal: HUP, INT or TERM
 //	await NAME REGEXP      wait until what it has written to standard error matches
 //	exited NAME STATUS     wait until it exits, with this status; then stdout and stderr are what it has written
@@ -166,6 +166,9 @@ func (s *script) start(ts *testscript.TestScript, args []string) {
 	}
 	if len(ready.Forwards) > 0 {
 		s.set(ts, name+"_FORWARD", ready.Forwards[0])
+	}
+	if len(ready.Reverse) > 0 {
+		s.set(ts, name+"_REVERSE", ready.Reverse[0])
 	}
 }
 

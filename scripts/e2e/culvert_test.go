@@ -56,6 +56,7 @@ type node struct {
 	socks    string   // of a local
 	pac      string   // of a local: the URL of its PAC file
 	forwards []string // of a local
+	reverse  []string // of a local: what the remote has bound for it
 }
 
 // url is a remote's address.
@@ -73,11 +74,12 @@ func startNode(t *testing.T, name string, cmd *exec.Cmd) *node {
 		Socks    string   `json:"socks"`
 		PAC      string   `json:"pac"`
 		Forwards []string `json:"forwards"`
+		Reverse  []string `json:"reverse"`
 	}
 	if err := json.Unmarshal([]byte(line), &ready); err != nil || ready.Event != "ready" {
 		t.Fatalf("%s: not a ready line: %q", name, line)
 	}
-	n := &node{p, ready.Listen, ready.Socks, ready.PAC, ready.Forwards}
+	n := &node{p, ready.Listen, ready.Socks, ready.PAC, ready.Forwards, ready.Reverse}
 	t.Cleanup(n.stop)
 	return n
 }

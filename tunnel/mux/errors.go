@@ -12,7 +12,7 @@ import (
 // reused.
 type Code uint16
 
-// The codes. Those up to CodeDialFailed come from reaching a target.
+// The codes. Those up to CodeDialFailed come from reaching a target, the two after it from listening.
 const (
 	CodeRefused        Code = 1  // the target refused the connection
 	CodeHostUnreach    Code = 2  // no route to the target's host
@@ -22,6 +22,8 @@ const (
 	CodeNotAllowed     Code = 6  // the remote's rules forbid the target
 	CodeBadTarget      Code = 7  // the target is malformed or of an unknown kind
 	CodeDialFailed     Code = 8  // reaching the target failed for another reason
+	CodeAddressInUse   Code = 9  // the address to listen on is taken
+	CodeCannotListen   Code = 10 // the address to listen on can't be bound for another reason
 	CodeTooManyStreams Code = 16 // the receiver's limit of streams is reached
 	CodeDraining       Code = 17 // the receiver takes no new streams
 	CodeCancelled      Code = 18 // the opener gave up waiting
@@ -42,6 +44,8 @@ var codeTexts = map[Code]string{
 	CodeNotAllowed:     "not allowed by the remote's rules",
 	CodeBadTarget:      "malformed target",
 	CodeDialFailed:     "target can't be reached",
+	CodeAddressInUse:   "address in use",
+	CodeCannotListen:   "address can't be bound",
 	CodeTooManyStreams: "too many streams",
 	CodeDraining:       "the peer is shutting down",
 	CodeCancelled:      "cancelled",

@@ -214,6 +214,15 @@ const (
 
 	// StreamUnix is a stream to be joined to a connection to a unix socket; its target is the socket's absolute path.
 	StreamUnix StreamKind = 3
+
+	// StreamListen has the remote listen for its opener; its target is the address to bind: "tcp:" and host:port, or
+	// "unix:" and an absolute path. The remote writes the address that it has bound and a line feed; it accepts
+	// connections once the opener has answered with a byte. It closes the listener when the stream ends.
+	StreamListen StreamKind = 4
+
+	// StreamReverse is a connection that a listener of the remote has accepted, opened by the remote; its target is the
+	// id of the listener's stream in decimal, a space, and the address of the connection's peer.
+	StreamReverse StreamKind = 5
 )
 
 // Target says where a stream leads. The session carries it without looking inside.

@@ -1,0 +1,50 @@
+package cli
+
+import (
+	"errors"
+	"strings"
+	"testing"
+)
+
+func TestParseReverse(t *testing.T) {
+	for _, test := range []struct{ text, listen, target string }{
+		{"8022:localhost:22", "localhost:8022", "localhost:22"},
+		{"0:localhost:22", "localhost:0", "localhost:22"},
+		{"8022:[2001:db8::1]:22", "localhost:8022", "[2001:db8::1]:22"},
+		{"[::1]:8022:localhost:22", "[::1]:8022", "localhost:22"},
+		{"*:8022:localhost:22", "*:8022", "localhost:22"},
+		{":8022:localhost:22", "*:8022", "localhost:22"},
+		{"8022:unix:/run/a.sock", "localhost:8022", "unix:/run/a.sock"},
+		{"unix:/run/a.sock:localhost:22", "unix:/run/a.sock", "localhost:22"},
+		{"unix:/run/a.sock:unix:/run/b.sock", "unix:/run/a.sock", "unix:/run/b.sock"},
+		{"1080:socks", "localhost:1080", ""},
+		{"*:1080:socks", "*:1080", ""},
+		{"unix:/run/a.sock:socks", "unix:/run/a.sock", ""},
+	} {
+		got, err := parseReverse(test.text)
+		if err != nil || got != (reverseSpec{test.listen, test.target}) {
+			t.Errorf("%s: got %+v, %v", test.text, got, err)
+		}
+	}
+	for _, test := range []struct{ text, why string }{
+		{"", "wrong number of colons"},
+		{"8022", "wrong number of colons"},
+		{"socks", "wrong number of colons"},
+		{"8022:localhost", "wrong number of colons"},
+		{"a:b:1080:socks", "wrong number of colons"},
+		{"a:8022:localhost:22:b", "the host's port is no number from 1 to 65535"},
+		{"8022:[::1:22", "brackets don't match"},
+		{"unix:a.sock:localhost:22", "the path of the remote's socket is not absolute"},
+		{"unix:a.sock:socks", "the path of the remote's socket is not absolute"},
+		{"example.org:8022:localhost:22", "what to bind is no address, and neither localhost nor *"},
+		{"port:localhost:22", "the remote's port is no number up to 65535"},
+		{"65536:socks", "the remote's port is no number up to 65535"},
+		{"8022:localhost:22/udp", "the host's port is no number from 1 to 65535"},
+	} {
+		_, err := parseReverse(test.text)
+		var failure *Failure
+		if !errors.As(err, &failure) || failure.Code != exitUsage || !strings.HasSuffix(failure.What, test.why) {
+			t.Errorf("%q: got %v, want a usage error that says: %s", test.text, err, test.why)
+		}
+	}
+}
