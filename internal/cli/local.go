@@ -180,6 +180,7 @@ func serveLocal(signals *interrupts, opts *localOptions, doors *doors, stdio str
 		return signals.result(err)
 	}
 	defer context.AfterFunc(signals.hard, node.Abort)()
+	defer onHangup(ctx, node.Retry)()
 	serving, stopServing := context.WithCancel(ctx)
 	var servers sync.WaitGroup
 	failed := doors.serve(serving, node, &servers)
