@@ -27,6 +27,7 @@ var documents = []string{
 	"docs/tutorial-browser.md",
 	"docs/tutorial-scripts.md",
 	"docs/tutorial-single-port.md",
+	"docs/tutorial-ssh.md",
 	"docs/tutorial-tls.md",
 }
 
