@@ -208,9 +208,11 @@ func TestAssociationEnds(t *testing.T) {
 
 func waitExits(t testing.TB, remote *Remote, want int) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); len(remote.exits) != want; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
+	for deadline := time.After(10 * time.Second); len(remote.exits) != want; {
+		select {
+		case <-deadline:
 			t.Fatalf("%d sockets, want %d", len(remote.exits), want)
+		case <-time.After(time.Millisecond):
 		}
 	}
 }
