@@ -34,6 +34,10 @@ lint: ## Check format, vet, staticcheck, module files, test rules, known vulnera
 fuzz: ## Run each fuzz target for FUZZTIME=10s (PKGS=./...).
 	@FUZZTIME='$(FUZZTIME)' scripts/fuzz.sh $(PKGS)
 
+.PHONY: bench-micro
+bench-micro: ## Measure handshake, records and session in pairs; medians of COUNT=6 runs.
+	@scripts/bench-micro.sh
+
 .PHONY: clean
 clean: ## Remove what the build and the checks made.
 	rm -rf build

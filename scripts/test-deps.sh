@@ -54,7 +54,10 @@ look() {
   need chromium 'chromium: the browser test drives it' command -v chromium
   need zsh 'zsh: the completion tests type in it' command -v zsh
   need fish 'fish: the completion tests type in it' command -v fish
+  need iperf3 'iperf3: measures through a forwarded port in the tests' command -v iperf3
   need iproute2 'ip: sets up the network namespaces of the tests' command -v ip
+  need dnsmasq-base 'dnsmasq: the DNS server of the UDP tests' command -v dnsmasq
+  need bind9-dnsutils 'dig: asks it, through the tunnel' command -v dig
   need util-linux 'unshare: makes those namespaces' command -v unshare
   node_modules_old=
   if ! node_modules_current; then

@@ -50,6 +50,18 @@ type Config struct {
 	// ReplyGeneralFailure.
 	Classify func(error) Reply
 
+	// Associate opens an association for UDP ASSOCIATE, as Dial does a connection;
+	// its errors are classified too. Nil means that the command is not supported.
+	Associate func(ctx context.Context) (Association, error)
+
+	// MaxAssociations bounds the associations at one time; 0 means
+	// DefaultMaxAssociations. One more is refused.
+	MaxAssociations int
+
+	// UDPIdleTimeout is how long an association may be idle in both directions
+	// before it ends; 0 means DefaultUDPIdleTimeout.
+	UDPIdleTimeout time.Duration
+
 	// Username and Password are what a client must present, by RFC 1929 or HTTP's
 	// Basic scheme, 1 to 255 bytes each, the name without a colon. Both empty means
 	// that clients need no authentication. Otherwise SOCKS4, which can't carry
@@ -89,7 +101,7 @@ func (c Config) withDefaults() (Config, error) {
 		return c, errors.New("socks: a user name can't have a colon")
 	case len(c.Username) > maxCredential || len(c.Password) > maxCredential:
 		return c, fmt.Errorf("socks: user name or password longer than %d bytes", maxCredential)
-	case c.NegotiationTimeout < 0 || c.DialTimeout < 0 || c.MaxConns < 0:
+	case c.NegotiationTimeout < 0 || c.DialTimeout < 0 || c.MaxConns < 0 || c.MaxAssociations < 0 || c.UDPIdleTimeout < 0:
 		return c, errors.New("socks: negative limit")
 	}
 	if c.Classify == nil {
@@ -103,6 +115,12 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.MaxConns == 0 {
 		c.MaxConns = DefaultMaxConns
+	}
+	if c.MaxAssociations == 0 {
+		c.MaxAssociations = DefaultMaxAssociations
+	}
+	if c.UDPIdleTimeout == 0 {
+		c.UDPIdleTimeout = DefaultUDPIdleTimeout
 	}
 	if c.Log == nil {
 		nop := zerolog.Nop()

@@ -20,8 +20,15 @@ type clientConn struct {
 	// the Relay afterwards.
 	cancel context.CancelFunc
 
+	// stopReset has the end of the context no longer reset the connection, unless
+	// it returns false because it has already.
+	stopReset func() bool
+
 	// relaying is set when the target is reached. The server's mu guards it.
 	relaying bool
+
+	// udp is set by a negotiation that ended with UDP ASSOCIATE.
+	udp *udpRequest
 
 	// in buffers what the client sends until the relay begins; then it is nil,
 	// so that an idle connection holds no buffer. All reading goes through it.
@@ -49,15 +56,15 @@ var (
 // closed in the end.
 func (s *Server) serveConn(ctx context.Context, c *clientConn) {
 	defer c.Close()
-	stopReset := context.AfterFunc(ctx, c.reset)
-	defer stopReset()
+	c.stopReset = context.AfterFunc(ctx, c.reset)
+	defer c.stopReset()
 
 	began := time.Now()
 	address, target, err := s.open(ctx, c)
 	if target != nil {
 		defer target.Close()
 		// From here on the end of ctx is the Relay's affair.
-		if stopReset() {
+		if c.stopReset() {
 			err = s.relay(ctx, c, target)
 		} else {
 			err = errDraining
@@ -71,7 +78,7 @@ func (s *Server) serveConn(ctx context.Context, c *clientConn) {
 
 // open serves the client up to where there is a target to relay to, and has told
 // the client so. The target is nil when there is nothing to relay, because of err
-// or because HTTP's requests are all answered. The address is for the log and
+// or because HTTP's requests are all answered or the association has ended. The address is for the log and
 // empty if it is not known.
 func (s *Server) open(ctx context.Context, c *clientConn) (address string, target net.Conn, err error) {
 	c.SetDeadline(time.Now().Add(s.cfg.NegotiationTimeout))
@@ -95,6 +102,9 @@ func (s *Server) openSOCKS(ctx context.Context, c *clientConn, p protocol) (addr
 		return "", nil, err
 	}
 	c.SetDeadline(time.Time{})
+	if c.udp != nil {
+		return address, nil, s.associate(ctx, c)
+	}
 	target, err = s.dialWatched(ctx, c, address)
 	if failed, ok := errors.AsType[*dialError](err); ok {
 		return address, nil, &refusal{p.reply(failed.reply), failed.err}
@@ -151,24 +161,34 @@ func (s *Server) dial(ctx context.Context, address string) (net.Conn, error) {
 
 // dialWatched is dial while it watches the client. The error is another one than
 // a *dialError when nobody is there to be told.
-func (s *Server) dialWatched(ctx context.Context, c *clientConn, address string) (net.Conn, error) {
-	dialCtx, cancel := context.WithCancel(ctx)
+func (s *Server) dialWatched(ctx context.Context, c *clientConn, address string) (target net.Conn, err error) {
+	err = s.watched(ctx, c, func(ctx context.Context) error {
+		target, err = s.dial(ctx, address)
+		return err
+	})
+	if err != nil && target != nil {
+		target.Close()
+		target = nil
+	}
+	return target, err
+}
+
+// watched calls open while it watches the client. The context that it gives it
+// ends when the client is gone. Then, and when the server stops, the error is
+// another one than that of open.
+func (s *Server) watched(ctx context.Context, c *clientConn, open func(context.Context) error) error {
+	openCtx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	watch := watchClient(c, cancel)
-	target, err := s.dial(dialCtx, address)
+	err := open(openCtx)
 	gone := watch.stop()
-	if ctx.Err() != nil {
-		gone = errDraining
-	} else if gone != nil {
-		gone = fmt.Errorf("%w: %w", errClientGone, gone)
+	switch {
+	case ctx.Err() != nil:
+		return errDraining
+	case gone != nil:
+		return fmt.Errorf("%w: %w", errClientGone, gone)
 	}
-	if gone == nil {
-		return target, err
-	}
-	if err == nil {
-		target.Close()
-	}
-	return nil, gone
+	return err
 }
 
 // relay hands both connections to Config.Relay. After an error the client is

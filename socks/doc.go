@@ -19,10 +19,17 @@
 //	other       closed without a word
 //
 // SOCKS5 is spoken with CONNECT to IPv4, IPv6 and names, without authentication
-// or with user name and password (RFC 1929). BIND and UDP ASSOCIATE are answered
-// with "command not supported". The request parser and the authenticators are
-// those of armon/go-socks5; accepting, dispatch, replies, deadlines and the end
-// of a connection are this package's.
+// or with user name and password (RFC 1929). BIND is answered with "command not
+// supported", and so is UDP ASSOCIATE unless Config.Associate is there. The
+// request parser and the authenticators are those of armon/go-socks5; accepting,
+// dispatch, replies, deadlines and the end of a connection are this package's.
+//
+// An association of UDP ASSOCIATE has a socket at the address that the client's
+// connection came to, and takes datagrams only from the address where that comes
+// from. The port is what the request says, or else fixed by the first datagram.
+// Fragments, and what there is no room for on the way, are dropped. It ends with
+// the connection, and the connection ends when it was idle for too long; Shutdown
+// does not wait for it.
 //
 // SOCKS4 can't carry a password, so all its requests are refused when clients
 // must authenticate.

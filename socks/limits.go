@@ -16,6 +16,17 @@ const (
 	// browser opens some hundreds; each costs a file descriptor here.
 	DefaultMaxConns = 4096
 
+	// DefaultMaxAssociations bounds the associations of UDP ASSOCIATE. Each holds a
+	// file descriptor more, and 128 KiB of buffers.
+	DefaultMaxAssociations = 256
+
+	// DefaultUDPIdleTimeout is how long an association may be idle: what RFC 4787
+	// REQ-5 recommends for the mappings of address translators.
+	DefaultUDPIdleTimeout = 5 * time.Minute
+
+	// maxDatagram is the largest payload of UDP, in bytes, from a 16-bit length.
+	maxDatagram = 64<<10 - 1
+
 	// readBufferSize, in bytes, holds what a client has sent and nobody has
 	// consumed yet: at most the largest message of a negotiation (513 bytes, RFC
 	// 1929), and during a dial the data sent ahead of the reply. A TLS

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"sync"
 	"syscall"
 	"time"
@@ -14,7 +15,8 @@ import (
 // the connection is for. HTTP, which goes on after a request, is httpConn.
 type protocol interface {
 	// negotiate consumes everything up to and including the client's request
-	// and returns the target as "host:port". It is called with the first byte
+	// and returns the target as "host:port", or for UDP ASSOCIATE sets
+	// clientConn.udp. It is called with the first byte
 	// peeked but not consumed, under the connection's negotiation deadline. A
 	// *refusal error has the client told; after any other the connection is
 	// closed without a word.
@@ -39,14 +41,18 @@ type Server struct {
 	// closing is closed when Shutdown begins.
 	closing chan struct{}
 
+	// listenUDP opens the socket of an association; tests replace it.
+	listenUDP func(netip.Addr) (packetConn, error)
+
 	// serving counts the running calls of Serve, each of which waits for its own
 	// connections.
 	serving sync.WaitGroup
 
-	mu        sync.Mutex // guards all below, and clientConn.relaying
-	draining  bool       // closing is closed
-	listeners map[net.Listener]struct{}
-	conns     map[*clientConn]struct{}
+	mu           sync.Mutex // guards all below, and clientConn.relaying
+	draining     bool       // closing is closed
+	listeners    map[net.Listener]struct{}
+	conns        map[*clientConn]struct{}
+	associations int
 }
 
 // New makes a server. It starts nothing.
@@ -59,9 +65,10 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{
 		cfg:       cfg,
 		asked:     asked,
-		socks5:    newSOCKS5(asked),
+		socks5:    newSOCKS5(asked, cfg.Associate != nil),
 		socks4:    &socks4Protocol{refuseAll: asked != nil},
 		closing:   make(chan struct{}),
+		listenUDP: listenUDP,
 		listeners: make(map[net.Listener]struct{}),
 		conns:     make(map[*clientConn]struct{}),
 	}

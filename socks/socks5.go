@@ -31,15 +31,16 @@ const (
 //	client  version 1 · command 1 · reserved 1 · address type 1 · address 4, 16 or 1–256 · port 2
 //	server  version 1 · reply 1 · reserved 1 · address type 1 · bound address 4 · port 2
 type socks5Protocol struct {
-	auth gosocks5.Authenticator
+	auth       gosocks5.Authenticator
+	associates bool // UDP ASSOCIATE is served
 }
 
 // newSOCKS5 asks clients for the credentials, or for none if that is nil.
-func newSOCKS5(asked *credentials) *socks5Protocol {
+func newSOCKS5(asked *credentials, associates bool) *socks5Protocol {
 	if asked == nil {
-		return &socks5Protocol{gosocks5.NoAuthAuthenticator{}}
+		return &socks5Protocol{gosocks5.NoAuthAuthenticator{}, associates}
 	}
-	return &socks5Protocol{gosocks5.UserPassAuthenticator{Credentials: asked}}
+	return &socks5Protocol{gosocks5.UserPassAuthenticator{Credentials: asked}, associates}
 }
 
 var (
@@ -60,11 +61,11 @@ func (p *socks5Protocol) negotiate(c *clientConn) (string, error) {
 }
 
 // readTarget goes through the messages in their order.
-func (p *socks5Protocol) readTarget(in *exactReader, out io.Writer) (string, error) {
+func (p *socks5Protocol) readTarget(in *exactReader, c *clientConn) (string, error) {
 	if err := p.chooseMethod(in); err != nil {
 		return "", err
 	}
-	if _, err := p.auth.Authenticate(in, out); errors.Is(err, gosocks5.UserAuthFailed) {
+	if _, err := p.auth.Authenticate(in, c); errors.Is(err, gosocks5.UserAuthFailed) {
 		return "", &refusal{nil, err}
 	} else if err != nil {
 		return "", err
@@ -77,6 +78,12 @@ func (p *socks5Protocol) readTarget(in *exactReader, out io.Writer) (string, err
 		return "", err
 	}
 	// The reserved byte is not looked at, as in other servers.
+	if req.Command == gosocks5.AssociateCommand && p.associates {
+		// The address that the client names may be one behind address translation;
+		// that of its connection counts.
+		c.udp = &udpRequest{uint16(req.DestAddr.Port)}
+		return "udp", nil
+	}
 	if req.Command != gosocks5.ConnectCommand {
 		return "", p.refuse(ReplyCommandNotSupported, fmt.Errorf("%w: %d", errCommand, req.Command))
 	}

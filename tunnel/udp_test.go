@@ -208,7 +208,7 @@ func TestAssociationEnds(t *testing.T) {
 
 func waitExits(t testing.TB, remote *Remote, want int) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); len(remote.exits) != want; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Second); len(remote.exits) != want; <-time.After(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d sockets, want %d", len(remote.exits), want)
 		}

@@ -133,3 +133,42 @@ func TestRunInterruptedBefore(t *testing.T) {
 	}
 	<-copied
 }
+
+// TestRunOutlivesTunnel ends the session for good, by no longer admitting the client: the command goes on.
+func TestRunOutlivesTunnel(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	env := append(os.Environ(), "HOME="+dir, "XDG_CONFIG_HOME=", "GORACE=atexit_sleep_ms=0")
+	startedKey(t, dir, env)
+	sh := &shell{dir: dir, env: env}
+	if output, err := sh.run("cp key authorized"); err != nil || output != "" {
+		t.Fatalf("%v\n%s", err, output)
+	}
+	remote, err := startProcess(dir, env, []string{"culvert", "remote", "--listen", "127.0.0.1:0", "--authorized-keys", "authorized", "--print-ready"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(remote.kill)
+	ready, err := remote.awaitReady()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := startProcess(dir, env, []string{"culvert", "run", "--remote-key", ready.PublicKey, "--key", "client.json",
+		"ws://" + ready.Listen[0] + "/", "--", "sh", "-c", trapping}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.kill)
+	awaitOutput(t, p, "up\n")
+	if err := os.WriteFile(dir+"/authorized", []byte(ready.PublicKey+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	remote.send(t, syscall.SIGHUP)
+	const says = "the tunnel is gone error=\"not admitted: the remote does not admit the key "
+	gone := func(text string) bool { return strings.Contains(text, says) }
+	if text := p.stderr.await(gone, p.ended); !gone(text) {
+		t.Fatalf("standard error\n%s", text)
+	}
+	p.send(t, syscall.SIGTERM)
+	checkStatus(t, p, 9)
+}

@@ -1,21 +1,33 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"net"
 	"strconv"
 	"strings"
+
+	"culvert/tunnel"
 )
 
 // forwardSpec is a parsed -L.
 type forwardSpec struct {
 	listen string // host:port on this machine, or unix:path
 	target string // host:port as the remote sees it, or unix:/path
+	udp    bool   // datagrams instead of connections
+}
+
+// name returns a local address of the forward as it is told to people and scripts.
+func (s forwardSpec) name(address string) string {
+	if s.udp {
+		return address + "/udp"
+	}
+	return address
 }
 
 // parseForward reads [BIND:]PORT:HOST:HOSTPORT as ssh does: IPv6 addresses stand in brackets, an empty BIND or * means
 // all addresses, and none means loopback. On either side unix:PATH may stand instead, whose path has no colon; the remote's
-// is absolute.
+// is absolute. A HOSTPORT that ends with /udp makes it a forward of datagrams.
 func parseForward(text string) (forwardSpec, error) {
 	fail := func(why string) (forwardSpec, error) {
 		return forwardSpec{}, usage("it is [BIND:]PORT:HOST:HOSTPORT, such as 8022:localhost:22", "bad -L %q: %s", text, why)
@@ -28,6 +40,10 @@ func parseForward(text string) (forwardSpec, error) {
 		return fail("wrong number of colons")
 	}
 	n := len(fields) - 2
+	port, udp := strings.CutSuffix(fields[n+1], "/udp")
+	if udp = udp && !strings.HasPrefix(port, "/"); udp {
+		fields[n+1] = port
+	}
 	target := net.JoinHostPort(fields[n], fields[n+1])
 	if fields[n] == "unix" && strings.HasPrefix(fields[n+1], "/") {
 		target = "unix:" + fields[n+1]
@@ -36,10 +52,13 @@ func parseForward(text string) (forwardSpec, error) {
 		return fail(err.Error())
 	}
 	if n == 2 && fields[0] == "unix" {
-		if fields[1] == "" {
+		switch {
+		case fields[1] == "":
 			return fail("the socket's path is empty")
+		case udp:
+			return fail("UDP has ports, not sockets with a path")
 		}
-		return forwardSpec{"unix:" + fields[1], target}, nil
+		return forwardSpec{"unix:" + fields[1], target, false}, nil
 	}
 	bind := "127.0.0.1"
 	if n == 2 {
@@ -50,7 +69,50 @@ func parseForward(text string) (forwardSpec, error) {
 	if _, err := strconv.ParseUint(fields[n-1], 10, 16); err != nil {
 		return fail("the local port is no number up to 65535")
 	}
-	return forwardSpec{net.JoinHostPort(bind, fields[n-1]), target}, nil
+	return forwardSpec{net.JoinHostPort(bind, fields[n-1]), target, udp}, nil
+}
+
+// forward is a -L, with one of the two.
+type forward struct {
+	spec     forwardSpec
+	listener net.Listener
+	packets  *net.UDPConn
+}
+
+// openForward binds the address of a -L.
+func openForward(spec forwardSpec) (f forward, err error) {
+	f.spec = spec
+	if !spec.udp {
+		f.listener, err = listen(spec.listen)
+		return f, err
+	}
+	conn, err := net.ListenPacket("udp", spec.listen)
+	if err == nil {
+		f.packets = conn.(*net.UDPConn)
+	}
+	return f, err
+}
+
+func (f forward) address() string {
+	if f.spec.udp {
+		return f.spec.name(f.packets.LocalAddr().String())
+	}
+	return listenerAddress(f.listener)
+}
+
+func (f forward) serve(ctx context.Context, node *tunnel.Local) error {
+	if f.spec.udp {
+		return node.ServeForwardUDP(ctx, f.packets, f.spec.target)
+	}
+	return node.ServeForward(ctx, f.listener, f.spec.target)
+}
+
+func (f forward) close() {
+	if f.spec.udp {
+		f.packets.Close()
+	} else {
+		f.listener.Close()
+	}
 }
 
 // parseForwards reads all -L.

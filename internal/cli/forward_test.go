@@ -8,6 +8,11 @@ import (
 
 func TestParseForward(t *testing.T) {
 	for _, test := range []struct{ text, listen, target string }{
+		{"5353:192.0.2.1:53/udp", "127.0.0.1:5353", "192.0.2.1:53"},
+		{"[::]:5353:[::1]:53/udp", "[::]:5353", "[::1]:53"},
+		{"*:5353:localhost:53/udp", ":5353", "localhost:53"},
+		{"8022:unix:/run/udp", "127.0.0.1:8022", "unix:/run/udp"},
+		{"unix:a/udp:localhost:22", "unix:a/udp", "localhost:22"},
 		{"8022:localhost:22", "127.0.0.1:8022", "localhost:22"},
 		{"0:localhost:22", "127.0.0.1:0", "localhost:22"},
 		{"65535:192.0.2.1:65535", "127.0.0.1:65535", "192.0.2.1:65535"},
@@ -26,7 +31,7 @@ func TestParseForward(t *testing.T) {
 		{"8022:unix:22", "127.0.0.1:8022", "unix:22"}, // a host of that name
 	} {
 		got, err := parseForward(test.text)
-		if err != nil || got != (forwardSpec{test.listen, test.target}) {
+		if err != nil || got != (forwardSpec{test.listen, test.target, strings.HasSuffix(test.text, "53/udp")}) {
 			t.Errorf("%s: got %+v, %v", test.text, got, err)
 		}
 	}
@@ -51,7 +56,11 @@ func TestParseForward(t *testing.T) {
 		{"8022:localhost:", "the host's port is no number from 1 to 65535"},
 		{"8022:localhost:0", "the host's port is no number from 1 to 65535"},
 		{"8022:localhost:65536", "the host's port is no number from 1 to 65535"},
-		{"8022:localhost:22/udp", "the host's port is no number from 1 to 65535"},
+		{"8022:localhost:22/tcp", "the host's port is no number from 1 to 65535"},
+		{"8022:localhost:22/udp/udp", "the host's port is no number from 1 to 65535"},
+		{"8022:localhost:/udp", "the host's port is no number from 1 to 65535"},
+		{"8022/udp:localhost:22", "the local port is no number up to 65535"},
+		{"unix:a.sock:localhost:22/udp", "UDP has ports, not sockets with a path"},
 	} {
 		_, err := parseForward(test.text)
 		var failure *Failure

@@ -48,7 +48,7 @@ func localCommand() *cli.Command {
 func forwardFlag() cli.Flag {
 	return &cli.StringSliceFlag{
 		Name: "L", EnvVars: env("L"), Category: "listening",
-		Usage: "`FORWARD` a port: [BIND:]PORT:HOST:HOSTPORT, the host as the remote sees it, or unix:/PATH on either side; repeatable",
+		Usage: "`FORWARD` a port: [BIND:]PORT:HOST:HOSTPORT[/udp], the host as the remote sees it, or unix:/PATH on either side; repeatable",
 	}
 }
 
@@ -186,6 +186,7 @@ func serveLocal(signals *interrupts, opts *localOptions, doors *doors, stdio str
 		return signals.result(err)
 	}
 	defer context.AfterFunc(signals.hard, node.Abort)()
+	defer onHangup(ctx, node.Retry)()
 	if err := doors.reverse.listen(ctx, node, opts); err != nil {
 		stop()
 		<-ended
@@ -272,11 +273,6 @@ type doors struct {
 	reverse  reverseDoors
 }
 
-type forward struct {
-	spec     forwardSpec
-	listener net.Listener
-}
-
 // openDoors binds all listeners, before anything else is done: a port that is taken is then told at once.
 func openDoors(c *cli.Context, forwards []forwardSpec, log zerolog.Logger) (*doors, error) {
 	d := &doors{}
@@ -307,11 +303,11 @@ func openDoors(c *cli.Context, forwards []forwardSpec, log zerolog.Logger) (*doo
 
 func (d *doors) openForwards(specs []forwardSpec) error {
 	for _, spec := range specs {
-		ln, err := listen(spec.listen)
+		f, err := openForward(spec)
 		if err != nil {
-			return cannotListen(spec.listen, "-L", "give another port with -L", err)
+			return cannotListen(spec.name(spec.listen), "-L", "give another port with -L", err)
 		}
-		d.forwards = append(d.forwards, forward{spec, ln})
+		d.forwards = append(d.forwards, f)
 	}
 	return nil
 }
@@ -357,6 +353,13 @@ func (d *doors) serve(ctx context.Context, node *tunnel.Local, servers *sync.Wai
 	if d.socks != nil {
 		cfg := d.socksCfg
 		cfg.Dial, cfg.Relay = node.DialContext, node.Relay
+		cfg.Associate = func(ctx context.Context) (socks.Association, error) {
+			association, err := node.Associate(ctx)
+			if err != nil {
+				return nil, err // not a typed nil
+			}
+			return association, nil
+		}
 		server, err := socks.New(cfg)
 		if err != nil {
 			errs <- err
@@ -369,7 +372,7 @@ func (d *doors) serve(ctx context.Context, node *tunnel.Local, servers *sync.Wai
 		start(func() error { return d.pac.serve(ctx) })
 	}
 	for _, f := range d.forwards {
-		start(func() error { return node.ServeForward(ctx, f.listener, f.spec.target) })
+		start(func() error { return f.serve(ctx, node) })
 	}
 	if err := d.reverse.serve(ctx, node, start); err != nil {
 		errs <- err
@@ -391,7 +394,7 @@ func (d *doors) close() {
 		d.pac.listener.Close()
 	}
 	for _, f := range d.forwards {
-		f.listener.Close()
+		f.close()
 	}
 	d.reverse.close()
 }
@@ -413,7 +416,7 @@ func (d *doors) pacURL() string {
 func (d *doors) forwardAddresses() []string {
 	var addresses []string
 	for _, f := range d.forwards {
-		addresses = append(addresses, listenerAddress(f.listener))
+		addresses = append(addresses, f.address())
 	}
 	return addresses
 }

@@ -28,7 +28,9 @@ var documents = []string{
 	"docs/tutorial-browser.md",
 	"docs/tutorial-scripts.md",
 	"docs/tutorial-single-port.md",
+	"docs/tutorial-ssh.md",
 	"docs/tutorial-tls.md",
+	"docs/tutorial-udp.md",
 }
 
 // playTimeout bounds the commands of one document.
@@ -37,7 +39,7 @@ const playTimeout = 2 * time.Minute
 // TestDocuments runs the commands in the documents' ```console blocks, in their order, and compares what they print. Each
 // document is played by a process in namespaces of its own, where the ports and names that it uses are free: see playMain.
 func TestDocuments(t *testing.T) {
-	for _, program := range []string{"unshare", "ip", "mount", "curl", "ssh", "/usr/sbin/sshd"} {
+	for _, program := range []string{"unshare", "ip", "mount", "curl", "dig", "/usr/sbin/dnsmasq", "ssh", "/usr/sbin/sshd"} {
 		if _, err := exec.LookPath(program); err != nil {
 			t.Fatalf("%v: `make test-deps` installs it", err)
 		}
@@ -84,7 +86,7 @@ func TestMakeRun(t *testing.T) {
 // namespaces of its own for the network, mounts and processes, in which it sets up what the documents suppose:
 //
 //   - the names of hosts, all of which are loopback
-//   - a web page on port 80 and an sshd on port 22
+//   - a web page on port 80, an sshd on port 22, and a DNS server on port 53 that knows these names
 //   - a home for each machine that a prompt names, as in "laptop$ culvert keygen"
 //
 // A command that doesn't end, culvert remote say, is left running until the next heading of the second level, and has to
@@ -211,6 +213,7 @@ func setStage(dir string) error {
 		ssh-keygen -q -t ed25519 -N '' -f login_key
 		cp login_key "$SSH_HOME/id_ed25519"
 		echo "intranet.example $(cat host_key.pub)" >"$SSH_HOME/known_hosts"
+		/usr/sbin/dnsmasq --conf-file=/dev/null --pid-file --user=root --no-resolv --listen-address=127.0.0.1 --bind-interfaces
 		/usr/sbin/sshd -f $PWD/sshd_config -E sshd.log >/dev/null 2>&1 # or the shell's pipe stays open`)
 	if err != nil || output != "" {
 		return fmt.Errorf("setting the stage: %w\n%s", err, output)

@@ -8,9 +8,7 @@ import (
 	"net"
 	"net/url"
 	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 	"time"
 
 	"culvert/certs"
@@ -124,7 +122,13 @@ func runRemote(c *cli.Context) error {
 	defer context.AfterFunc(signals.hard, node.Abort)()
 	shown := &remoteTLS{}
 	shown.current.Store(settings.tls)
-	stopReloading := reloadOnHangup(signals.soft, func() error { return reload(c, node, shown) })
+	stopReloading := onHangup(signals.soft, func() {
+		if err := reload(c, node, shown); err != nil {
+			fmt.Fprintln(os.Stderr, "culvert: not reloaded:", err)
+		} else {
+			fmt.Fprintln(os.Stderr, "culvert: reloaded")
+		}
+	})
 	defer stopReloading()
 
 	var addresses []string
@@ -274,34 +278,6 @@ func loadTrust(c *cli.Context) (tunnel.Trust, error) {
 		return trust, usage(admitHint, "%v", tunnel.ErrNobodyAdmitted)
 	}
 	return trust, nil
-}
-
-// reloadOnHangup calls reload at each SIGHUP, and tells how it went.
-func reloadOnHangup(ctx context.Context, reload func() error) (stop func()) {
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
-	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			select {
-			case <-hangups:
-				if err := reload(); err != nil {
-					fmt.Fprintln(os.Stderr, "culvert: not reloaded:", err)
-				} else {
-					fmt.Fprintln(os.Stderr, "culvert: reloaded")
-				}
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
-	return func() {
-		signal.Stop(hangups)
-		cancel()
-		<-done
-	}
 }
 
 // reload gives a remote its settings anew, all of them or none.

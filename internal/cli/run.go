@@ -67,6 +67,29 @@ func (i *interrupts) result(err error) error {
 	return err
 }
 
+// onHangup calls act at each SIGHUP, until ctx is done or stop is called.
+func onHangup(ctx context.Context, act func()) (stop func()) {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	ctx, cancel := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		for {
+			select {
+			case <-hangups:
+				act()
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	return func() {
+		signal.Stop(hangups)
+		cancel()
+		watching.Wait()
+	}
+}
+
 // readyLine is what --print-ready prints: the addresses that were really bound, in the order of their flags.
 type readyLine struct {
 	Event     string   `json:"event"` // "ready"

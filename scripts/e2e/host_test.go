@@ -48,8 +48,9 @@ func newHost(t *testing.T, hostsFile string) *host {
 	n := hosts.Add(1)
 	h := &host{name: fmt.Sprintf("%s%d-%d", hostPrefix, os.Getpid(), n)}
 	near, far := fmt.Sprintf("cv%dn%da", os.Getpid(), n), fmt.Sprintf("cv%dn%db", os.Getpid(), n)
-	// 198.18.0.0/15 is for networks under test (RFC 2544). Each cable has a /30 of it.
-	offset := (os.Getpid()%8192)*16 + int(n%4)*4
+	// 198.18.0.0/15 is for networks under test (RFC 2544). Each cable has a /30 of it, and each process 32 of those, so that
+	// the hosts of tests that run in parallel don't meet.
+	offset := (os.Getpid()%1024)*128 + int(n%32)*4
 	h.nearAddr = netip.AddrFrom4([4]byte{198, byte(18 + offset>>16), byte(offset >> 8), byte(offset) + 1})
 	h.addr = h.nearAddr.Next()
 

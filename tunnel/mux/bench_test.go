@@ -1,43 +1,65 @@
 package mux
 
 import (
+	"context"
 	"io"
 	"strconv"
 	"sync"
 	"testing"
 )
 
-// BenchmarkThroughput moves data over a carrier in memory, shared by all streams.
+// BenchmarkThroughput moves data over a carrier in memory, shared by all streams: in a session that ends with its carrier,
+// and in one that retains what it sends so that it can be resumed.
 func BenchmarkThroughput(b *testing.B) {
 	for _, n := range []int{1, 16} {
-		b.Run(strconv.Itoa(n), func(b *testing.B) {
+		b.Run(strconv.Itoa(n)+"/plain", func(b *testing.B) {
 			client, server := newPair(b, Config{}, Config{})
-			var readers, writers sync.WaitGroup
-			piece := make([]byte, maxData)
-			b.ReportAllocs()
-			b.SetBytes(maxData)
-			for i := range n {
-				opened, accepted := openPair(b, client, server)
-				readers.Go(func() {
-					if _, err := io.Copy(io.Discard, accepted); err != nil {
-						b.Error(err)
-					}
-					accepted.Close()
-				})
-				writers.Go(func() {
-					defer opened.Close()
-					for range (b.N + n - 1 - i) / n {
-						if _, err := opened.Write(piece); err != nil {
-							b.Error(err)
-							return
-						}
-					}
-				})
+			moveData(b, client, server, n)
+		})
+		b.Run(strconv.Itoa(n)+"/retained", func(b *testing.B) {
+			near, far := newSecurePipe()
+			near.delay, far.delay = 0, 0
+			r := &rig{t: b, host: NewHost(HostConfig{})}
+			accepted := r.accept(far, owner)
+			client, err := NewClient(context.Background(), near, Config{})
+			if err != nil {
+				b.Fatal(err)
 			}
-			writers.Wait()
-			readers.Wait()
+			server := (<-accepted).s
+			b.Cleanup(func() {
+				client.Close()
+				server.Close()
+			})
+			moveData(b, client, server, n)
 		})
 	}
+}
+
+func moveData(b *testing.B, client, server *Session, n int) {
+	var readers, writers sync.WaitGroup
+	piece := make([]byte, maxData)
+	b.ReportAllocs()
+	b.SetBytes(maxData)
+	for i := range n {
+		opened, accepted := openPair(b, client, server)
+		readers.Go(func() {
+			if _, err := io.Copy(io.Discard, accepted); err != nil {
+				b.Error(err)
+			}
+			accepted.Close()
+		})
+		writers.Go(func() {
+			defer opened.Close()
+			for range (b.N + n - 1 - i) / n {
+				if _, err := opened.Write(piece); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	writers.Wait()
+	readers.Wait()
 }
 
 // BenchmarkOpen opens, confirms and closes streams one after the other.

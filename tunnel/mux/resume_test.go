@@ -23,11 +23,14 @@ type securePipe struct {
 	*pipeCarrier
 	secret []byte
 	broken *atomic.Bool
+	delay  time.Duration // of each record, so that something is on its way when it breaks
 }
 
 func (p *securePipe) ReadRecord() ([]byte, error) {
 	b, err := p.pipeCarrier.ReadRecord()
-	time.Sleep(time.Millisecond) // synctest: the delay of a network, so that something is on its way when it breaks
+	if p.delay > 0 {
+		time.Sleep(p.delay) // synctest
+	}
 	if p.broken.Load() {
 		return nil, io.ErrUnexpectedEOF
 	}
@@ -39,7 +42,7 @@ func newSecurePipe() (a, b *securePipe) {
 	secret := make([]byte, 32)
 	rand.Read(secret)
 	broken := new(atomic.Bool)
-	return &securePipe{x, secret, broken}, &securePipe{y, secret, broken}
+	return &securePipe{x, secret, broken, time.Millisecond}, &securePipe{y, secret, broken, time.Millisecond}
 }
 
 func (p *securePipe) Export(label string, context []byte, n int) ([]byte, error) {

@@ -12,9 +12,8 @@ import (
 // delayedPipe is one end of a carrier of unlimited rate whose records take a time to arrive.
 type delayedPipe struct {
 	*pipeCarrier
-	delay    time.Duration
-	in, out  chan delayedRecord
-	received []byte
+	delay   time.Duration
+	in, out chan delayedRecord
 }
 
 type delayedRecord struct {

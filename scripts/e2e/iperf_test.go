@@ -1,0 +1,46 @@
+package e2e
+
+import (
+	"encoding/json"
+	"net"
+	"testing"
+	"time"
+)
+
+// iperf3 measures both ways through -L: its control connection and four streams of data go through the forward.
+func TestIperf(t *testing.T) {
+	t.Parallel()
+	program := needProgram(t, "iperf3")
+	port := freePort(t)
+	server := start(t, "iperf3 server", command(cleanEnv(t), t.TempDir(), program, "--server", "--bind", "127.0.0.1", "--port", port))
+	poll(t, patience, "iperf3's server to listen", func() bool {
+		conn, err := net.DialTimeout("tcp", "127.0.0.1:"+port, patience)
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil || !server.running()
+	})
+	tun := startTunnel(t, "-L", "0:127.0.0.1:"+port)
+	_, near, err := net.SplitHostPort(tun.local.forwards[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, way := range []struct{ name, flag string }{{"up", "--no-delay"}, {"down", "--reverse"}} {
+		t.Run(way.name, func(t *testing.T) {
+			out := must(t, time.Minute, command(cleanEnv(t), t.TempDir(), program, "--client", "127.0.0.1", "--port", near,
+				"--parallel", "4", "--bytes", "32M", "--json", way.flag))
+			var report struct {
+				End struct {
+					Sent     struct{ Bytes int64 } `json:"sum_sent"`
+					Received struct{ Bytes int64 } `json:"sum_received"`
+				} `json:"end"`
+			}
+			if err := json.Unmarshal([]byte(out), &report); err != nil {
+				t.Fatal(err)
+			}
+			if report.End.Sent.Bytes < 32<<20 || report.End.Received.Bytes == 0 {
+				t.Errorf("sent %d bytes, received %d", report.End.Sent.Bytes, report.End.Received.Bytes)
+			}
+		})
+	}
+}

@@ -1,0 +1,298 @@
+package socks
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// Association carries datagrams between one client of UDP ASSOCIATE and anybody.
+// Its methods are called concurrently.
+type Association interface {
+	// Send passes a datagram on to a host, which is an address or an unresolved
+	// name as in a Dialer's address. It never waits: what there is no room for is
+	// dropped. It does not keep p. An error drops the datagram and no more.
+	Send(host string, port uint16, p []byte) error
+
+	// Receive waits for the next datagram and copies it to p, which has room for
+	// the largest. An error ends the association.
+	Receive(p []byte) (n int, from netip.AddrPort, err error)
+
+	// Close ends the association and unblocks Receive.
+	Close() error
+}
+
+// udpRequest is a client's request for an association.
+type udpRequest struct {
+	port uint16 // from which the client will send, 0 when it does not know
+}
+
+// packetConn is the part of *net.UDPConn that an association uses.
+type packetConn interface {
+	ReadFromUDPAddrPort(p []byte) (n int, from netip.AddrPort, err error)
+	WriteToUDPAddrPort(p []byte, to netip.AddrPort) (int, error)
+	SetReadDeadline(t time.Time) error
+	LocalAddr() net.Addr
+	Close() error
+}
+
+// listenUDP opens a socket at addr with a port that is free.
+func listenUDP(addr netip.Addr) (packetConn, error) {
+	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, 0)))
+	if err != nil {
+		return nil, err // not a typed nil
+	}
+	return conn, nil
+}
+
+var (
+	errNotTCP              = errors.New("UDP ASSOCIATE from a client without an IP address")
+	errTooManyAssociations = errors.New("too many associations")
+	errAssociationIdle     = errors.New("association idle for too long")
+)
+
+// associate serves an association until it ends. Its error is a *refusal while the
+// client waits for the reply.
+func (s *Server) associate(ctx context.Context, c *clientConn) error {
+	local, localErr := addrOf(c.LocalAddr())
+	client, clientErr := addrOf(c.RemoteAddr())
+	if localErr != nil || clientErr != nil {
+		return s.socks5.refuse(ReplyCommandNotSupported, errNotTCP)
+	}
+	if !s.beginAssociation() {
+		return s.socks5.refuse(ReplyGeneralFailure, errTooManyAssociations)
+	}
+	defer s.endAssociation()
+	var far Association
+	err := s.watched(ctx, c, func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, s.cfg.DialTimeout)
+		defer cancel()
+		opened, err := s.cfg.Associate(ctx)
+		if err != nil {
+			return &dialError{s.cfg.Classify(err).failure(), err}
+		}
+		far = opened
+		return nil
+	})
+	if far != nil {
+		defer far.Close()
+	}
+	if failed, ok := errors.AsType[*dialError](err); ok {
+		return s.socks5.refuse(failed.reply, failed.err)
+	} else if err != nil {
+		return err
+	}
+	conn, err := s.listenUDP(local)
+	if err != nil {
+		return s.socks5.refuse(ReplyGeneralFailure, err)
+	}
+	defer conn.Close()
+	c.SetWriteDeadline(time.Now().Add(s.cfg.NegotiationTimeout))
+	if _, err := c.Write(associatedReply(conn.LocalAddr().(*net.UDPAddr).AddrPort())); err != nil {
+		return err
+	}
+	c.SetWriteDeadline(time.Time{})
+	a := &association{far: far, near: conn, client: client, idle: s.cfg.UDPIdleTimeout, began: time.Now()}
+	a.port.Store(uint32(c.udp.port))
+	if !c.stopReset() {
+		return errDraining
+	}
+	return a.run(ctx, c)
+}
+
+// addrOf returns the IP address of a TCP connection's end.
+func addrOf(a net.Addr) (netip.Addr, error) {
+	tcp, ok := a.(*net.TCPAddr)
+	if !ok {
+		return netip.Addr{}, errNotTCP
+	}
+	return tcp.AddrPort().Addr().Unmap(), nil
+}
+
+// associatedReply tells a client where to send its datagrams.
+func associatedReply(bound netip.AddrPort) []byte {
+	return appendSource([]byte{socks5Version, byte(ReplySucceeded), 0}, bound)
+}
+
+// appendSource appends an address in the form of RFC 1928 section 5.
+func appendSource(b []byte, source netip.AddrPort) []byte {
+	kind := byte(addressIPv6)
+	if source.Addr().Unmap().Is4() {
+		kind = addressIPv4
+	}
+	b = append(append(b, kind), source.Addr().Unmap().AsSlice()...)
+	return binary.BigEndian.AppendUint16(b, source.Port())
+}
+
+// parseDatagram splits a client's datagram (RFC 1928 section 7) into its target
+// and its payload, which aliases it:
+//
+//	reserved 2 · fragment 1 · address type 1 · address 4, 16 or 1–256 · port 2 · payload
+//
+// Fragments are not taken, as the RFC lets an implementation choose.
+func parseDatagram(p []byte) (host string, port uint16, payload []byte, ok bool) {
+	if len(p) < 5 || p[2] != 0 {
+		return "", 0, nil, false
+	}
+	start, size := 4, 0
+	switch p[3] {
+	case addressIPv4:
+		size = 4
+	case addressIPv6:
+		size = 16
+	case addressName:
+		start, size = 5, int(p[4])
+	}
+	end := start + size
+	if size == 0 || len(p) < end+2 {
+		return "", 0, nil, false
+	}
+	if p[3] == addressName {
+		host = string(p[start:end])
+	} else {
+		addr, _ := netip.AddrFromSlice(p[start:end])
+		host = addr.Unmap().String()
+	}
+	port = binary.BigEndian.Uint16(p[end:])
+	return host, port, p[end+2:], checkTarget(host, int(port)) == nil
+}
+
+// association is one that runs: between the client's datagrams and far.
+type association struct {
+	far    Association
+	near   packetConn
+	client netip.Addr    // datagrams from elsewhere are dropped
+	port   atomic.Uint32 // the client's; 0 until its first datagram fixes it
+	idle   time.Duration
+
+	began time.Time
+	last  atomic.Int64 // when something last went through, in nanoseconds after began
+}
+
+// run carries datagrams until the client closes its connection, nothing went
+// through for too long, either side fails, or ctx ends, and closes everything. Only
+// the client's own close is no error.
+func (a *association) run(ctx context.Context, c *clientConn) error {
+	var cause error
+	var once sync.Once
+	end := func(err error) {
+		once.Do(func() { cause = err })
+		c.Close()
+		a.near.Close()
+		a.far.Close()
+	}
+	stop := context.AfterFunc(ctx, func() { end(errDraining) })
+	defer stop()
+	conn := c.release()
+	var running sync.WaitGroup
+	running.Go(func() { end(awaitClose(conn)) })
+	running.Go(func() { end(a.inward()) })
+	end(a.outward())
+	running.Wait()
+	return cause
+}
+
+// awaitClose waits until a client closes its half. What it sends has no meaning.
+func awaitClose(conn net.Conn) error {
+	var b [64]byte
+	for {
+		if _, err := conn.Read(b[:]); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+}
+
+func (a *association) touch() { a.last.Store(int64(time.Since(a.began))) }
+
+func (a *association) expires() time.Time { return a.began.Add(time.Duration(a.last.Load()) + a.idle) }
+
+// outward passes the client's datagrams on.
+func (a *association) outward() error {
+	buf := make([]byte, maxDatagram)
+	a.near.SetReadDeadline(a.expires())
+	for {
+		n, from, err := a.near.ReadFromUDPAddrPort(buf)
+		switch {
+		case err == nil:
+			a.pass(buf[:n], from)
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			if !time.Now().Before(a.expires()) {
+				return errAssociationIdle
+			}
+			a.near.SetReadDeadline(a.expires())
+		case !isDatagramError(err):
+			return err
+		}
+	}
+}
+
+// pass passes a datagram on if it is the client's.
+func (a *association) pass(p []byte, from netip.AddrPort) {
+	port := a.port.Load()
+	if from.Addr().Unmap() != a.client || (port != 0 && port != uint32(from.Port())) {
+		return
+	}
+	host, targetPort, payload, ok := parseDatagram(p)
+	if !ok {
+		return
+	}
+	if port == 0 {
+		a.port.Store(uint32(from.Port()))
+	}
+	a.touch()
+	a.far.Send(host, targetPort, payload) // what is not sent is lost, as datagrams may be
+}
+
+// inward passes datagrams back to the client.
+func (a *association) inward() error {
+	const room = 4 + 16 + 2 // before the payload
+	buf := make([]byte, room+maxDatagram)
+	for {
+		n, from, err := a.far.Receive(buf[room:])
+		if err != nil {
+			return err
+		}
+		port := a.port.Load()
+		if port == 0 {
+			continue // it can't be an answer: the client has asked nothing
+		}
+		a.touch()
+		start := room - 4 - from.Addr().Unmap().BitLen()/8 - 2
+		appendSource(append(buf[start:start], 0, 0, 0), from)
+		a.near.WriteToUDPAddrPort(buf[start:room+n], netip.AddrPortFrom(a.client, uint16(port)))
+	}
+}
+
+// isDatagramError tells an error about one datagram from that of a socket which is
+// of no more use.
+func isDatagramError(err error) bool {
+	errno, ok := errors.AsType[syscall.Errno](err)
+	return ok && errno != syscall.EBADF && errno != syscall.EINVAL && errno != syscall.ENOTSOCK
+}
+
+// beginAssociation counts an association, false when there are too many.
+func (s *Server) beginAssociation() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.associations >= s.cfg.MaxAssociations {
+		return false
+	}
+	s.associations++
+	return true
+}
+
+func (s *Server) endAssociation() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.associations--
+}

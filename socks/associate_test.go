@@ -1,0 +1,468 @@
+package socks
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// sentDatagram is what a server under test has passed on.
+type sentDatagram struct {
+	host    string
+	port    uint16
+	payload string
+}
+
+// answer is what the far end gives.
+type answer struct {
+	payload string
+	from    netip.AddrPort
+}
+
+// farEnd is an Association whose other side is the test.
+type farEnd struct {
+	sent    chan sentDatagram
+	answers chan answer
+	closed  chan struct{}
+	close   func()
+}
+
+func newFarEnd() *farEnd {
+	closed := make(chan struct{})
+	return &farEnd{make(chan sentDatagram, 100), make(chan answer), closed, sync.OnceFunc(func() { close(closed) })}
+}
+
+func (f *farEnd) Send(host string, port uint16, p []byte) error {
+	f.sent <- sentDatagram{host, port, string(p)}
+	return nil
+}
+
+func (f *farEnd) Receive(p []byte) (int, netip.AddrPort, error) {
+	select {
+	case a := <-f.answers:
+		return copy(p, a.payload), a.from, nil
+	case <-f.closed:
+		return 0, netip.AddrPort{}, net.ErrClosed
+	}
+}
+
+func (f *farEnd) Close() error {
+	f.close()
+	return nil
+}
+
+// wantSent waits for the next datagram that is passed on.
+func (f *farEnd) wantSent(t *testing.T, want sentDatagram) {
+	t.Helper()
+	select {
+	case got := <-f.sent:
+		if got != want {
+			t.Errorf("passed on %.100v, want %.100v", got, want)
+		}
+	case <-time.After(testTimeout):
+		t.Fatalf("%.100v was not passed on", want)
+	}
+}
+
+func (f *farEnd) wantClosed(t *testing.T) {
+	t.Helper()
+	select {
+	case <-f.closed:
+	case <-time.After(testTimeout):
+		t.Fatal("the association was not closed")
+	}
+}
+
+// associateConfig is the configuration of a server whose associations lead to
+// fars, one after the other.
+func associateConfig(fars ...*farEnd) Config {
+	next := make(chan *farEnd, len(fars))
+	for _, far := range fars {
+		next <- far
+	}
+	return Config{
+		Dial:      dialFails(errors.New("nothing is dialed here")),
+		Associate: func(context.Context) (Association, error) { return <-next, nil },
+	}
+}
+
+const requestUDP = "\x05\x03\x00\x01\x00\x00\x00\x00\x00\x00"
+
+// associate asks for an association and returns where its datagrams go.
+func associate(t *testing.T, conn net.Conn, request string) netip.AddrPort {
+	t.Helper()
+	mustWrite(t, conn, greeting+request)
+	mustRead(t, conn, methodNone+"\x05\x00\x00")
+	size := map[byte]int{addressIPv4: 4, addressIPv6: 16}
+	kind := make([]byte, 1)
+	if _, err := io.ReadFull(conn, kind); err != nil {
+		t.Fatal(err)
+	}
+	rest := make([]byte, size[kind[0]]+2)
+	if _, err := io.ReadFull(conn, rest); err != nil || len(rest) == 2 {
+		t.Fatalf("address of the type %d: %v", kind[0], err)
+	}
+	addr, _ := netip.AddrFromSlice(rest[:len(rest)-2])
+	return netip.AddrPortFrom(addr, binary.BigEndian.Uint16(rest[len(rest)-2:]))
+}
+
+// udpSocket opens a socket at an address of loopback.
+func udpSocket(t *testing.T, address string) *net.UDPConn {
+	t.Helper()
+	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.MustParseAddrPort(address)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	conn.SetReadBuffer(1 << 20)
+	conn.SetDeadline(time.Now().Add(testTimeout))
+	return conn
+}
+
+func sendTo(t *testing.T, conn *net.UDPConn, to netip.AddrPort, datagram string) {
+	t.Helper()
+	if _, err := conn.WriteToUDPAddrPort([]byte(datagram), to); err != nil {
+		t.Fatal(err)
+	}
+}
+
+const (
+	headerIPv4 = "\x00\x00\x00\x01\xc0\x00\x02\x07\x00\x35"
+	headerIPv6 = "\x00\x00\x00\x04\x20\x01\x0d\xb8\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01\x01\xbb"
+	headerName = "\x00\x00\x00\x03\x0bexample.com\x00\x35"
+)
+
+// TestAssociate passes datagrams of all sizes and address types both ways, over
+// IPv4 and IPv6.
+func TestAssociate(t *testing.T) {
+	for _, host := range []string{"127.0.0.1", "[::1]"} {
+		ln, err := net.Listen("tcp", host+":0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		far := newFarEnd()
+		serve(t, newServer(t, associateConfig(far)), ln)
+		bound := associate(t, connect(t, ln.Addr().String()), requestUDP)
+		if ip := ln.Addr().(*net.TCPAddr).AddrPort().Addr(); bound.Addr() != ip {
+			t.Errorf("bound to %v, want %v", bound, ip)
+		}
+		client := udpSocket(t, host+":0")
+		for _, size := range []int{0, 1, 512, 1472, 9000, 65507 - len(headerIPv6)} {
+			payload := string(bytes.Repeat([]byte{byte(size)}, size))
+			for _, to := range []struct {
+				header, host string
+				port         uint16
+			}{{headerIPv4, "192.0.2.7", 53}, {headerIPv6, "2001:db8::1", 443}, {headerName, "example.com", 53}} {
+				sendTo(t, client, bound, to.header+payload)
+				far.wantSent(t, sentDatagram{to.host, to.port, payload})
+			}
+			for header, from := range map[string]string{headerIPv4: "192.0.2.7:53", headerIPv6: "[2001:db8::1]:443"} {
+				far.answers <- answer{payload, netip.MustParseAddrPort(from)}
+				p := make([]byte, 64<<10)
+				n, source, err := client.ReadFromUDPAddrPort(p)
+				if err != nil || string(p[:n]) != header+payload || source != bound {
+					t.Errorf("answer of %d bytes from %v: %d bytes from %v, %v", size, from, n, source, err)
+				}
+			}
+		}
+	}
+}
+
+// TestAssociateSources sends from addresses that are not the client's.
+func TestAssociateSources(t *testing.T) {
+	for _, named := range []bool{false, true} {
+		far := newFarEnd()
+		addr := startServer(t, associateConfig(far))
+		client, otherPort, otherHost := udpSocket(t, "127.0.0.1:0"), udpSocket(t, "127.0.0.1:0"), udpSocket(t, "127.0.0.2:0")
+		request := []byte(requestUDP)
+		if named { // with an address behind translation, which does not count
+			copy(request[4:], "\x0a\x01\x02\x03")
+			binary.BigEndian.PutUint16(request[8:], client.LocalAddr().(*net.UDPAddr).AddrPort().Port())
+		}
+		bound := associate(t, connect(t, addr), string(request))
+		sendTo(t, otherHost, bound, headerIPv4+"other host")
+		if named {
+			sendTo(t, otherPort, bound, headerIPv4+"other port")
+		} else {
+			sendTo(t, otherPort, bound, "what is no datagram fixes no port")
+		}
+		sendTo(t, client, bound, headerIPv4+"first")
+		far.wantSent(t, sentDatagram{"192.0.2.7", 53, "first"})
+		sendTo(t, otherPort, bound, headerIPv4+"other port")
+		sendTo(t, otherHost, bound, headerIPv4+"other host")
+		sendTo(t, client, bound, headerIPv4+"second")
+		far.wantSent(t, sentDatagram{"192.0.2.7", 53, "second"})
+	}
+}
+
+// TestAssociateMalformed sends what has to be dropped.
+func TestAssociateMalformed(t *testing.T) {
+	far := newFarEnd()
+	bound := associate(t, connect(t, startServer(t, associateConfig(far))), requestUDP)
+	client := udpSocket(t, "127.0.0.1:0")
+	for _, datagram := range []string{
+		"", "\x00", "\x00\x00\x00", "\x00\x00\x00\x01", headerIPv4[:len(headerIPv4)-1], headerIPv6[:len(headerIPv6)-1], headerName[:len(headerName)-1],
+		"\x00\x00\x01\x01\xc0\x00\x02\x07\x00\x35fragment", "\x00\x00\x80\x01\xc0\x00\x02\x07\x00\x35last fragment",
+		"\x00\x00\x00\x02\xc0\x00\x02\x07\x00\x35address type", "\x00\x00\x00\x00\xc0\x00\x02\x07\x00\x35",
+		"\x00\x00\x00\x01\xc0\x00\x02\x07\x00\x00port", "\x00\x00\x00\x03\x00\x00\x35name", "\x00\x00\x00\x03\x03a\nb\x00\x35name",
+	} {
+		sendTo(t, client, bound, datagram)
+	}
+	sendTo(t, client, bound, headerIPv4+"good")
+	far.wantSent(t, sentDatagram{"192.0.2.7", 53, "good"})
+}
+
+// TestAssociateEnds ends associations from each side.
+func TestAssociateEnds(t *testing.T) {
+	wantEnd := func(conn net.Conn) {
+		t.Helper()
+		if n, err := conn.Read(make([]byte, 1)); n != 0 || err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("the client's connection: %d bytes, %v", n, err)
+		}
+	}
+	wantUnbound := func(bound netip.AddrPort) {
+		t.Helper()
+		for deadline := time.Now().Add(testTimeout); ; <-time.After(time.Millisecond) {
+			conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(bound))
+			if err == nil {
+				conn.Close()
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%v is still taken", bound)
+			}
+		}
+	}
+	fars := []*farEnd{newFarEnd(), newFarEnd(), newFarEnd()}
+	s := newServer(t, associateConfig(fars...))
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	serve(t, s, ln)
+
+	conn := connect(t, ln.Addr().String())
+	bound := associate(t, conn, requestUDP)
+	mustWrite(t, conn, "what is sent on the connection means nothing")
+	conn.CloseWrite()
+	fars[0].wantClosed(t)
+	wantEnd(conn)
+	wantUnbound(bound)
+
+	conn = connect(t, ln.Addr().String())
+	bound = associate(t, conn, requestUDP)
+	fars[1].Close()
+	wantEnd(conn)
+	wantUnbound(bound)
+
+	conn = connect(t, ln.Addr().String())
+	bound = associate(t, conn, requestUDP)
+	if err := s.Shutdown(t.Context()); err != nil { // which has no time limit
+		t.Error(err)
+	}
+	fars[2].wantClosed(t)
+	wantEnd(conn)
+	wantUnbound(bound)
+}
+
+// TestAssociateRefused has associations fail before they begin.
+func TestAssociateRefused(t *testing.T) {
+	far := newFarEnd()
+	cfg := associateConfig(far, newFarEnd())
+	cfg.MaxAssociations = 1
+	addr := startServer(t, cfg)
+	first := connect(t, addr)
+	associate(t, first, requestUDP)
+	second := connect(t, addr)
+	mustWrite(t, second, greeting+requestUDP)
+	mustRead(t, second, methodNone+replyGeneral)
+	first.Close()
+	far.wantClosed(t)
+	for deadline := time.Now().Add(testTimeout); ; {
+		conn := connect(t, addr)
+		mustWrite(t, conn, greeting+requestUDP)
+		reply := make([]byte, len(methodNone+replyGeneral))
+		if _, err := io.ReadFull(conn, reply); err != nil {
+			t.Fatal(err)
+		}
+		if reply[3] == byte(ReplySucceeded) {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the first one's place is still taken")
+		}
+	}
+
+	cfg.Associate = func(context.Context) (Association, error) { return nil, errors.New("some reason") }
+	cfg.Classify = func(error) Reply { return ReplyNotAllowed }
+	conn := connect(t, startServer(t, cfg))
+	mustWrite(t, conn, greeting+requestUDP)
+	mustRead(t, conn, methodNone+"\x05\x02\x00\x01\x00\x00\x00\x00\x00\x00")
+
+	socket := filepath.Join(t.TempDir(), "door")
+	ln, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	serve(t, newServer(t, associateConfig(newFarEnd())), ln)
+	local, err := net.Dial("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer local.Close()
+	mustWrite(t, local, greeting+requestUDP)
+	mustRead(t, local, methodNone+replyCommand)
+}
+
+// TestAssociateGone has a client leave while its association is being opened.
+func TestAssociateGone(t *testing.T) {
+	opening, cancelled := make(chan struct{}), make(chan struct{})
+	addr := startServer(t, Config{
+		Dial: dialFails(errors.New("nothing is dialed here")),
+		Associate: func(ctx context.Context) (Association, error) {
+			close(opening)
+			<-ctx.Done()
+			close(cancelled)
+			return nil, ctx.Err()
+		},
+	})
+	conn := connect(t, addr)
+	mustWrite(t, conn, greeting+requestUDP)
+	<-opening
+	conn.Close()
+	select {
+	case <-cancelled:
+	case <-time.After(testTimeout):
+		t.Error("the opening goes on")
+	}
+}
+
+// tcpPipe is a pipe that says it is a TCP connection.
+type tcpPipe struct{ net.Conn }
+
+func (tcpPipe) LocalAddr() net.Addr  { return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 1080} }
+func (tcpPipe) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 2), Port: 50000} }
+
+// fakePackets is a socket for bubbles.
+type fakePackets struct {
+	in, out chan answer
+
+	mu       sync.Mutex
+	deadline *time.Timer
+	expired  chan struct{}
+	closed   chan struct{}
+	close    func()
+}
+
+func newFakePackets() *fakePackets {
+	closed := make(chan struct{})
+	return &fakePackets{in: make(chan answer), out: make(chan answer, 10), expired: make(chan struct{}, 1),
+		closed: closed, close: sync.OnceFunc(func() { close(closed) })}
+}
+
+func (f *fakePackets) ReadFromUDPAddrPort(p []byte) (int, netip.AddrPort, error) {
+	select {
+	case a := <-f.in:
+		return copy(p, a.payload), a.from, nil
+	case <-f.expired:
+		return 0, netip.AddrPort{}, os.ErrDeadlineExceeded
+	case <-f.closed:
+		return 0, netip.AddrPort{}, net.ErrClosed
+	}
+}
+
+func (f *fakePackets) WriteToUDPAddrPort(p []byte, to netip.AddrPort) (int, error) {
+	f.out <- answer{string(p), to}
+	return len(p), nil
+}
+
+func (f *fakePackets) SetReadDeadline(t time.Time) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.deadline != nil {
+		f.deadline.Stop()
+	}
+	f.deadline = time.AfterFunc(time.Until(t), func() { f.expired <- struct{}{} })
+	return nil
+}
+
+func (f *fakePackets) LocalAddr() net.Addr {
+	return &net.UDPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 2000}
+}
+
+func (f *fakePackets) Close() error {
+	f.close()
+	return nil
+}
+
+// TestAssociateIdle leaves an association idle for long and for too long, by the
+// clock of a bubble: it counts what goes either way, and what is dropped does not
+// count.
+func TestAssociateIdle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		far, socket := newFarEnd(), newFakePackets()
+		s := newServer(t, associateConfig(far))
+		s.listenUDP = func(addr netip.Addr) (packetConn, error) {
+			if addr != netip.MustParseAddr("192.0.2.1") {
+				t.Errorf("listens on %v", addr)
+			}
+			return socket, nil
+		}
+		ln := newPipeListener()
+		serve(t, s, ln)
+		near, pipe := net.Pipe()
+		defer near.Close()
+		ln.conns <- tcpPipe{pipe}
+		for _, message := range []string{greeting, requestUDP} {
+			mustWrite(t, near, message)
+			mustRead(t, near, map[string]string{greeting: methodNone, requestUDP: "\x05\x00\x00\x01\xc0\x00\x02\x01\x07\xd0"}[message])
+		}
+		client, stranger := netip.MustParseAddrPort("192.0.2.2:40000"), netip.MustParseAddrPort("192.0.2.3:40000")
+		far.answers <- answer{"before the client has sent anything", stranger}
+		for range 5 {
+			socket.in <- answer{headerIPv4 + "question", client}
+			far.wantSent(t, sentDatagram{"192.0.2.7", 53, "question"})
+			time.Sleep(DefaultUDPIdleTimeout - time.Second)
+			far.answers <- answer{"answer", netip.MustParseAddrPort("192.0.2.7:53")}
+			if got := <-socket.out; got != (answer{headerIPv4 + "answer", client}) {
+				t.Errorf("sent %v", got)
+			}
+			time.Sleep(DefaultUDPIdleTimeout - time.Second)
+		}
+		socket.in <- answer{headerIPv4 + "dropped", stranger}
+		began := time.Now()
+		if _, err := near.Read(make([]byte, 1)); err != io.EOF {
+			t.Errorf("the client's connection: %v", err)
+		}
+		if took := time.Since(began); took != time.Second {
+			t.Errorf("ended after %v more, want 1s", took)
+		}
+		far.wantClosed(t)
+	})
+}
+
+// FuzzParseDatagram parses any bytes: what it takes is a target that can be meant.
+func FuzzParseDatagram(f *testing.F) {
+	for _, header := range []string{headerIPv4, headerIPv6, headerName, "\x00\x00\x01\x01\xc0\x00\x02\x07\x00\x35"} {
+		f.Add([]byte(header + "payload"))
+	}
+	f.Fuzz(func(t *testing.T, p []byte) {
+		host, port, payload, ok := parseDatagram(p)
+		if !ok {
+			return
+		}
+		if err := checkTarget(host, int(port)); err != nil || p[2] != 0 || !bytes.HasSuffix(p, payload) || len(p)-len(payload) < 4+1+1+2 {
+			t.Errorf("%q: %q, %d, %q, %v", p, host, port, payload, err)
+		}
+	})
+}
