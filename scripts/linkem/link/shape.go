@@ -10,7 +10,7 @@ import (
 type Config struct {
 	Delay time.Duration // one way: from a packet's last bit sent to its arrival
 	Rate  float64       // bit/s, of whole IP packets
-	Queue int           // bytes that wait for the rate, and beyond which packets are dropped; 0: Rate for a round trip, or 40 packets
+	Queue int           // bytes that may wait for the rate, more are dropped; 0: a round trip of Rate, at least 40 packets
 	Loss  float64       // probability that a packet that was sent never arrives, 0 to 1
 	Seed  uint64        // of the losses: the same packets of a direction, by their number, are lost each time
 	MTU   int           // bytes; 0: 1500
