@@ -21,6 +21,7 @@ import (
 // documents are what users read, beside the repository's root.
 var documents = []string{
 	"README.md",
+	"docs/benchmarks.md",
 	"docs/cli.md",
 	"docs/rules.md",
 	"docs/threat-model.md",
