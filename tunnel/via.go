@@ -87,10 +87,15 @@ func (p *Proxy) connect(ctx context.Context, conn net.Conn, target string) error
 	return err
 }
 
-// dialed gives out a connection that exists already.
+// dialed gives out a connection that exists already. It has DialContext too: without it, package proxy dials on a goroutine
+// that closes the connection when it finds the context done, however late, and so also one that is in use by then.
 type dialed struct{ net.Conn }
 
+var _ proxy.ContextDialer = dialed{}
+
 func (d dialed) Dial(string, string) (net.Conn, error) { return d.Conn, nil }
+
+func (d dialed) DialContext(context.Context, string, string) (net.Conn, error) { return d.Conn, nil }
 
 func (p *Proxy) connectSOCKS(ctx context.Context, conn net.Conn, target string) error {
 	var auth *proxy.Auth
