@@ -107,9 +107,8 @@ func (s *Session) pack() (held *segment, record []byte, last bool) {
 		g.free()
 		return nil, nil, false
 	}
-	g.n = len(b)
 	s.keep(g)
-	return g, g.buf[:g.n], last
+	return g, b, last
 }
 
 // idle says, cheaply, that there is nothing to send. It may be wrong when it says that there is something.

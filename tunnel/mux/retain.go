@@ -10,7 +10,6 @@ import (
 // buffer.
 type segment struct {
 	buf        [maxRecord]byte
-	n          int    // bytes of the record
 	start, end int    // buf[start:end] is sequenced and not acknowledged
 	position   uint64 // of buf[start]
 	writers    int    // carriers to which a part of it is being written: the old one may hang while the new one is on
@@ -23,7 +22,7 @@ var segments = sync.Pool{New: func() any { return new(segment) }}
 
 func newSegment() *segment {
 	g := segments.Get().(*segment)
-	g.n, g.start, g.end, g.position, g.next = 0, 0, 0, 0, nil
+	g.start, g.end, g.position, g.next = 0, 0, 0, nil
 	g.writers, g.kept = 0, false
 	return g
 }
