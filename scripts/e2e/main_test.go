@@ -29,7 +29,8 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(status int) {
+	go spawner()
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("culvert/scripts/e2e.spawner"), goleak.Cleanup(func(status int) {
 		os.RemoveAll(folder)
 		os.Exit(status)
 	}))

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -79,6 +80,27 @@ type process struct {
 	exited chan struct{} // closed when it has been reaped
 }
 
+// spawns are the commands that spawner is to start.
+var spawns = make(chan func())
+
+// spawner starts what is to die with the tests. The kernel sends the signal of Pdeathsig when the thread that started a
+// process ends, not when its program does (prctl(2), PR_SET_PDEATHSIG), and threads that were in another network
+// namespace do end (see package link): one thread, which lasts, starts them all.
+func spawner() {
+	runtime.LockOSThread()
+	for start := range spawns {
+		start()
+	}
+}
+
+// spawn starts a command in a process group of its own, which is killed when the tests are.
+func spawn(cmd *exec.Cmd) error {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	done := make(chan error, 1)
+	spawns <- func() { done <- cmd.Start() }
+	return <-done
+}
+
 // start runs a command in the background. Its Stdout and Stderr are collected unless they are set.
 func start(t *testing.T, name string, cmd *exec.Cmd) *process {
 	t.Helper()
@@ -88,9 +110,7 @@ func start(t *testing.T, name string, cmd *exec.Cmd) *process {
 	}
 	cmd.Stderr = p.stderr
 	cmd.WaitDelay = pipeDelay
-	// When the tests are killed, so is what they have started.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
+	if err := spawn(cmd); err != nil {
 		t.Fatalf("%s: %v", name, err)
 	}
 	go func() {
@@ -187,8 +207,7 @@ func run(t *testing.T, timeout time.Duration, cmd *exec.Cmd) result {
 	}
 	cmd.Stderr = &stderr
 	cmd.WaitDelay = pipeDelay
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
+	if err := spawn(cmd); err != nil {
 		t.Fatalf("%s: %v", cmd.Path, err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)

@@ -8,8 +8,8 @@
 //   key         {"secretkey":[…],"publickey":[…]}
 //   cert, ca    certificates, or null
 //   requireCert of a server
-//   sizes       lengths of the messages to send; a client sends when it is connected, a server when the first message
-//               has arrived
+//   sizes       lengths of the messages to send, null for none; a client sends when it is connected, a server when the
+//               first message has arrived
 //   expect      how many messages the other end sends
 //
 // Standard output gets one JSON object a line, each with an "event": listening (port), open (peer: the gid of the peer's
@@ -39,19 +39,20 @@ function addTo(hash, message) {
 function exchange(socket, config) {
   const sent = crypto.createHash('sha256');
   const received = crypto.createHash('sha256');
+  const sizes = config.sizes || []; // a client takes itself for connected before the server has refused it
   let sending = 0;
   let arrived = 0;
 
   function finish() {
-    if (arrived === config.expect && sending === config.sizes.length) {
+    if (arrived === config.expect && sending === sizes.length) {
       emit('done', { sent: sent.digest('hex'), received: received.digest('hex') });
     }
   }
   function sendNext() {
-    if (sending === config.sizes.length) {
+    if (sending === sizes.length) {
       return;
     }
-    const message = crypto.randomBytes(config.sizes[sending]);
+    const message = crypto.randomBytes(sizes[sending]);
     addTo(sent, message);
     socket.send(message);
     sending++;
