@@ -69,6 +69,19 @@ func (l *onceListener) Close() error {
 	return l.err
 }
 
+// oncePackets is a UDP socket for several who close it, as onceListener is a listener.
+type oncePackets struct {
+	*net.UDPConn
+	once sync.Once
+	err  error
+}
+
+// Close closes the socket.
+func (c *oncePackets) Close() error {
+	c.once.Do(func() { c.err = c.UDPConn.Close() })
+	return c.err
+}
+
 // ListenUnix binds a socket that only its owner may connect to. The file of a process that has gone is replaced.
 func ListenUnix(path string) (net.Listener, error) {
 	if info, err := os.Lstat(path); err == nil && info.Mode()&os.ModeSocket != 0 {

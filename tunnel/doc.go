@@ -9,5 +9,8 @@
 // UDP takes the same way, as datagrams of a stream whose bytes datagram.go describes, one stream for each client of a
 // forward (udpforward.go) or association (associate.go), to a socket of its own at the remote (udpexit.go).
 //
+// The other way round the remote binds an address for a local (listen.go) that keeps it bound (reversebind.go), and opens a
+// stream for each connection (reverse.go), or each client of a UDP port (reverseudp.go).
+//
 // The package knows nothing of flags or of the handshake's bytes. What a failure means is in its type: see errors.go.
 package tunnel

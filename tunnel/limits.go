@@ -77,11 +77,15 @@ const (
 	// recommends for the mappings of address translators.
 	udpIdle = 5 * time.Minute
 
-	// maxUDPClients bounds the clients of a UDP port forward. Each holds a stream, and a socket at the remote; one more
-	// takes the place of the one that was idle for the longest time.
+	// maxUDPClients bounds the clients of a UDP port forward, either way. Each holds a stream, and a socket at the other
+	// end; one more takes the place of the one that was idle for the longest time.
 	maxUDPClients = 256
 
-	// udpRefusalPause is how long a client of a UDP port forward, whose stream the remote has refused, waits for another.
+	// maxReverseFlows bounds the clients of one UDP port of the remote at the local, where each holds a socket; one more is
+	// refused. It is twice maxUDPClients, since one whose place the remote has given to another takes a moment to end here.
+	maxReverseFlows = 2 * maxUDPClients
+
+	// udpRefusalPause is how long a client of a UDP port forward, whose stream the other end has refused, waits for another.
 	udpRefusalPause = time.Second
 
 	// maxExits and maxSessionExits bound the UDP sockets of a remote, and those for one client: each is a descriptor and a

@@ -15,24 +15,64 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// exposure is a listener of the remote for one of its clients. It lives as long as the stream that asked for it, and so
-// outlives a lost WebSocket with its session.
+// exposure is a listener, or a UDP port, of the remote for one of its clients. It lives as long as the stream that asked for
+// it, and so outlives a lost WebSocket with its session.
 type exposure struct {
 	client  certs.PublicKey
 	session *mux.Session
 	control *mux.Stream
-	bind    bindAddress // with the port that was bound
-	ln      net.Listener
-	end     context.CancelFunc // has the listener closed
+	bind    bindAddress        // with the port that was bound
+	ln      net.Listener       // nil for a UDP port
+	packets *oncePackets       // of a UDP port, else nil
+	end     context.CancelFunc // has it closed
 	freed   chan struct{}      // closed when it is
 }
 
 // address is the address that was really bound, for people.
 func (e *exposure) address() string {
-	if e.bind.socket != "" {
+	switch {
+	case e.bind.socket != "":
 		return socketPrefix + e.bind.socket
+	case e.packets != nil:
+		return e.packets.LocalAddr().String()
 	}
 	return e.ln.Addr().String()
+}
+
+// streamAddress is the target of a stream for a connection, or for datagrams, from an address.
+func (e *exposure) streamAddress(from fmt.Stringer) string {
+	return fmt.Sprintf("%d %s", e.control.ID(), from)
+}
+
+// listen binds an address.
+func (e *exposure) listen(bind bindAddress) error {
+	e.bind = bind
+	if bind.udp {
+		conn, err := net.ListenUDP("udp"+bind.version(), net.UDPAddrFromAddrPort(bind.addr))
+		if err != nil {
+			return err
+		}
+		e.packets = &oncePackets{UDPConn: conn}
+		e.bind.addr = conn.LocalAddr().(*net.UDPAddr).AddrPort()
+		return nil
+	}
+	ln, err := bind.listen()
+	if err != nil {
+		return err
+	}
+	e.ln = &onceListener{Listener: ln}
+	if tcp, ok := ln.Addr().(*net.TCPAddr); ok {
+		e.bind.addr = tcp.AddrPort()
+	}
+	return nil
+}
+
+func (e *exposure) close() {
+	if e.packets != nil {
+		e.packets.Close()
+	} else {
+		e.ln.Close()
+	}
 }
 
 // serveListen listens as the stream asks for, if the client may, until the stream ends. It returns when the connections
@@ -69,7 +109,8 @@ func (r *Remote) serveListen(ctx context.Context, session *mux.Session, control 
 }
 
 // serveExposure answers the control stream, accepts connections once the local is ready for them, and returns when the
-// stream has ended. Connections outlive the listener: they end with the session's context at the latest.
+// stream has ended. Connections outlive the listener: they end with the session's context at the latest. Datagrams have no way
+// then.
 func (r *Remote) serveExposure(session, listening context.Context, e *exposure, serving *sync.WaitGroup, log zerolog.Logger) {
 	if err := e.control.Confirm(); err != nil {
 		return
@@ -82,7 +123,12 @@ func (r *Remote) serveExposure(session, listening context.Context, e *exposure, 
 	}
 	serving.Go(func() {
 		defer e.end()
-		err := serveConns(listening, e.ln, maxListenerConns, log, func(conn net.Conn) { e.forward(session, conn, log) })
+		var err error
+		if e.packets != nil {
+			err = e.servePackets(listening, log)
+		} else {
+			err = serveConns(listening, e.ln, maxListenerConns, log, func(conn net.Conn) { e.forward(session, conn, log) })
+		}
 		if err != nil && !errors.Is(err, net.ErrClosed) {
 			log.Warn().Err(err).Msg("a reverse forward broke")
 		}
@@ -93,10 +139,7 @@ func (r *Remote) serveExposure(session, listening context.Context, e *exposure, 
 // forward joins a connection to a stream to the local. One that the local doesn't take is reset.
 func (e *exposure) forward(ctx context.Context, conn net.Conn, log zerolog.Logger) {
 	opening, cancel := context.WithTimeout(ctx, dialTimeout+openWait)
-	stream, err := e.session.Open(opening, mux.Target{
-		Kind:    mux.StreamReverse,
-		Address: fmt.Sprintf("%d %s", e.control.ID(), conn.RemoteAddr()),
-	})
+	stream, err := e.session.Open(opening, mux.Target{Kind: mux.StreamReverse, Address: e.streamAddress(conn.RemoteAddr())})
 	cancel()
 	if err != nil {
 		log.Debug().Err(err).Msg("connection not taken")
@@ -117,21 +160,17 @@ func (r *Remote) expose(ctx context.Context, e *exposure) error {
 	if !r.reverseFor(e.client).grant(bind) {
 		return ErrNotAllowed
 	}
-	ln, err := bind.listen()
+	err = e.listen(bind)
 	if errors.Is(err, syscall.EADDRINUSE) && r.evict(ctx, e, bind) {
-		ln, err = bind.listen()
+		err = e.listen(bind)
 	}
 	if err != nil {
 		return err
 	}
-	if tcp, ok := ln.Addr().(*net.TCPAddr); ok {
-		bind.addr = tcp.AddrPort()
-	}
-	e.bind, e.ln = bind, &onceListener{Listener: ln}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.draining {
-		ln.Close()
+		e.close()
 		return errDraining
 	}
 	r.exposures[e] = struct{}{}
@@ -162,7 +201,7 @@ func (r *Remote) evict(ctx context.Context, by *exposure, bind bindAddress) bool
 
 // unexpose closes the listener and forgets it.
 func (r *Remote) unexpose(e *exposure) {
-	e.ln.Close()
+	e.close()
 	r.mu.Lock()
 	delete(r.exposures, e)
 	r.mu.Unlock()

@@ -38,7 +38,7 @@ type LocalConfig struct {
 	// RequireForwardSecrecy refuses a remote without the handshake's extension.
 	RequireForwardSecrecy bool
 
-	// Reverse lets ListenRemote be used. Without it the remote can open no streams.
+	// Reverse lets ListenRemote and ListenRemoteUDP be used. Without it the remote can open no streams.
 	Reverse bool
 
 	// HandshakeTimeout bounds the handshake; 0 means protocol.DefaultHandshakeTimeout.
@@ -95,14 +95,14 @@ type Local struct {
 	current *connection
 	changed chan struct{} // closed and replaced when current or err changes
 	err     error         // why there will be no session any more
-	reverse map[reverseID]*RemoteListener
+	reverse map[reverseID]*remoteBind
 }
 
 // NewLocal makes a Local. It connects when Run is called.
 func NewLocal(cfg LocalConfig) *Local {
 	aborted, abort := context.WithCancel(context.Background())
 	return &Local{cfg: cfg, connector: cfg.connector(), aborted: aborted, abort: abort, retry: make(chan struct{}, 1), changed: make(chan struct{}),
-		reverse: make(map[reverseID]*RemoteListener)}
+		reverse: make(map[reverseID]*remoteBind)}
 }
 
 // Abort makes a Run whose context is done stop waiting for its streams. They are cut short.

@@ -19,24 +19,24 @@ import (
 
 func TestReverseRules(t *testing.T) {
 	all := []string{"tcp:127.0.0.1:8022", "tcp:localhost:8022", "tcp:[::1]:8022", "tcp::8022", "tcp:*:8022", "tcp:[::]:8022",
-		"tcp:0.0.0.0:8022", "tcp:192.0.2.1:8022", "tcp:[2001:db8::1]:8022", "tcp:localhost:0", "tcp:localhost:9000", "unix:/run/a"}
+		"tcp:0.0.0.0:8022", "tcp:192.0.2.1:8022", "tcp:[2001:db8::1]:8022", "tcp:localhost:0", "tcp:localhost:9000", "unix:/run/a", "udp:localhost:8022", "udp:*:8022", "udp:localhost:0"}
 	for _, test := range []struct {
 		rules   string
 		granted string // a byte for each of all
 	}{
-		{"localhost:8022", "111........."},
-		{"localhost", "111......11."},
-		{"*:8000-8999", "111111111..."},
-		{"*", "11111111111."},
-		{"127.0.0.1:9000,8022", "11........1."},
-		{"0.0.0.0/0:8022", "11....11...."},
-		{"[::]:8022", "...111......"},
-		{"[::]/0", "............"}, // no rule: brackets hold the number of bits too
-		{"[::/0]:8022", "..1.....1..."},
-		{"[2001:db8::/32]", "........1..."},
-		{"192.0.2.0/24", ".......1...."},
-		{"unix:/run/a", "...........1"},
-		{"unix:/run/b", "............"},
+		{"localhost:8022", "111.........1.."},
+		{"localhost", "111......11.1.1"},
+		{"*:8000-8999", "111111111...11."},
+		{"*", "11111111111.111"},
+		{"127.0.0.1:9000,8022", "11........1.1.."},
+		{"0.0.0.0/0:8022", "11....11....1.."},
+		{"[::]:8022", "...111.......1."},
+		{"[::]/0", "..............."}, // no rule: brackets hold the number of bits too
+		{"[::/0]:8022", "..1.....1......"},
+		{"[2001:db8::/32]", "........1......"},
+		{"192.0.2.0/24", ".......1......."},
+		{"unix:/run/a", "...........1..."},
+		{"unix:/run/b", "..............."},
 	} {
 		rules, err := ParseReverseRules([]string{test.rules})
 		if (err != nil) != (test.rules == "[::]/0") {
@@ -64,7 +64,7 @@ func TestReverseRules(t *testing.T) {
 
 func TestParseBind(t *testing.T) {
 	for _, bad := range []string{"", "tcp:", "tcp:8022", "8022", "localhost:8022", "tcp:example.org:1", "tcp:localhost:65536",
-		"tcp:localhost:-1", "tcp:localhost:http", "unix:", "unix:a", "unix:/a/../b", "udp:localhost:1", "tcp:1.2.3:4"} {
+		"tcp:localhost:-1", "tcp:localhost:http", "unix:", "unix:a", "unix:/a/../b", "udp:", "udp:localhost", "udp:unix:/a", "udp:tcp:localhost:1", "sctp:localhost:1", "tcp:1.2.3:4"} {
 		if got, err := parseBind(bad); err == nil {
 			t.Errorf("%q is %+v", bad, got)
 		}
@@ -72,11 +72,16 @@ func TestParseBind(t *testing.T) {
 	if got, err := parseBind("tcp:[::ffff:127.0.0.1]:80"); err != nil || got.addr.String() != "127.0.0.1:80" {
 		t.Errorf("an IPv4-mapped address is %+v, %v", got, err)
 	}
+	tcp, tcpErr := parseBind("tcp:localhost:80")
+	udp, udpErr := parseBind("udp:localhost:80")
+	if tcpErr != nil || udpErr != nil || tcp.addr != udp.addr || tcp.udp || !udp.udp || tcp.conflicts(udp) || !udp.conflicts(udp) {
+		t.Errorf("TCP is %+v, %v, and UDP %+v, %v", tcp, tcpErr, udp, udpErr)
+	}
 }
 
 // FuzzParseBind checks that what is bound is what the rules have seen: the address reads back as itself.
 func FuzzParseBind(f *testing.F) {
-	for _, seed := range []string{"tcp:localhost:8022", "tcp:*:0", "tcp::1", "tcp:[fe80::1%eth0]:80", "unix:/run/a", "tcp:[::ffff:1.2.3.4]:5"} {
+	for _, seed := range []string{"tcp:localhost:8022", "tcp:*:0", "tcp::1", "tcp:[fe80::1%eth0]:80", "unix:/run/a", "tcp:[::ffff:1.2.3.4]:5", "udp:localhost:53"} {
 		f.Add(seed)
 	}
 	nothing, err := ParseReverseRules(nil)
@@ -93,7 +98,7 @@ func FuzzParseBind(f *testing.F) {
 		}
 		again := "unix:" + bind.socket
 		if bind.socket == "" {
-			again = "tcp:" + bind.addr.String()
+			again = map[bool]string{false: "tcp:", true: "udp:"}[bind.udp] + bind.addr.String()
 		}
 		if got, err := parseBind(again); err != nil || got != bind {
 			t.Errorf("%q is %+v, and then %+v, %v", text, bind, got, err)

@@ -45,7 +45,7 @@ func reverseForKeys(keys *certs.AuthorizedKeys) (map[certs.PublicKey]*ReverseRul
 	return rules, nil
 }
 
-// grant says that an address may be bound. Port 0, which is any, needs a rule for all ports. All addresses of the machine,
+// grant says that an address may be bound. A rule about a port grants it for TCP and UDP alike, as the rules for targets do. Port 0, which is any, needs a rule for all ports. All addresses of the machine,
 // of both IP versions, need * or [::] itself.
 func (r *ReverseRules) grant(bind bindAddress) bool {
 	return r != nil && slices.ContainsFunc(r.grants, func(g rule) bool {
@@ -65,12 +65,16 @@ func (r *ReverseRules) grant(bind bindAddress) bool {
 	})
 }
 
-// tcpPrefix begins an address to bind that is host:port, as socketPrefix does one that is a path.
-const tcpPrefix = "tcp:"
+// tcpPrefix and udpPrefix begin an address to bind that is host:port, as socketPrefix does one that is a path.
+const (
+	tcpPrefix = "tcp:"
+	udpPrefix = "udp:"
+)
 
 // bindAddress is what a client wants the remote to listen on.
 type bindAddress struct {
 	addr   netip.AddrPort // :: for all addresses of both IP versions, as package net has it
+	udp    bool           // addr is one of UDP, not TCP
 	socket string         // an absolute path; then addr is empty
 }
 
@@ -82,9 +86,12 @@ func parseBind(text string) (bindAddress, error) {
 		}
 		return bindAddress{socket: socket}, nil
 	}
-	hostPort, ok := strings.CutPrefix(text, tcpPrefix)
-	if !ok {
-		return bindAddress{}, errBadTarget
+	hostPort, udp := strings.CutPrefix(text, udpPrefix)
+	if !udp {
+		var tcp bool
+		if hostPort, tcp = strings.CutPrefix(text, tcpPrefix); !tcp {
+			return bindAddress{}, errBadTarget
+		}
 	}
 	host, port, err := net.SplitHostPort(hostPort)
 	if err != nil {
@@ -100,17 +107,27 @@ func parseBind(text string) (bindAddress, error) {
 	if err != nil {
 		return bindAddress{}, errBadTarget
 	}
-	return bindAddress{addr: netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())}, nil
+	return bindAddress{addr: netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port()), udp: udp}, nil
 }
 
+// listen binds an address that is not one of UDP.
 func (b bindAddress) listen() (net.Listener, error) {
 	if b.socket != "" {
 		return ListenUnix(b.socket)
 	}
-	return net.Listen("tcp", b.addr.String())
+	return net.Listen("tcp"+b.version(), b.addr.String())
+}
+
+// version completes the name of a network, so that an IPv4 address is bound for IPv4 alone. Package net has 0.0.0.0 stand for
+// all addresses of both versions, which is more than was asked for, and maybe more than is granted.
+func (b bindAddress) version() string {
+	if b.addr.Addr().Is4() {
+		return "4"
+	}
+	return ""
 }
 
 // conflicts says that both can't be bound at once, as far as their ports or paths tell.
 func (b bindAddress) conflicts(other bindAddress) bool {
-	return b.socket == other.socket && b.addr.Port() == other.addr.Port()
+	return b.socket == other.socket && b.udp == other.udp && b.addr.Port() == other.addr.Port()
 }

@@ -22,23 +22,41 @@ func (l *Local) ServeForwardUDP(ctx context.Context, conn *net.UDPConn, target s
 }
 
 func (l *Local) serveForwardUDP(ctx context.Context, conn packetConn, target string) error {
-	f := &udpForward{
-		local:   l,
-		conn:    conn,
-		target:  target,
-		log:     l.cfg.Log.With().Str("target", target).Logger(),
-		clients: make(map[netip.AddrPort]*udpClient),
-	}
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	log := l.cfg.Log.With().Str("target", target).Logger()
+	f := newUDPForward(conn, log, func(netip.AddrPort) (*mux.Stream, error) { return l.openDatagrams(target) })
+	return f.serve(ctx)
+}
+
+// udpForward is a socket each of whose clients has a stream of its own: that of a UDP port forward, at the local, or of a
+// reverse one, at the remote.
+type udpForward struct {
+	conn      packetConn
+	open      func(client netip.AddrPort) (*mux.Stream, error) // waits for nothing
+	log       zerolog.Logger
+	refusal   zerolog.Level // at which a refusal of the peer is logged
+	receivers sync.WaitGroup
+
+	mu      sync.Mutex // guards clients
+	clients map[netip.AddrPort]*udpClient
+}
+
+func newUDPForward(conn packetConn, log zerolog.Logger, open func(client netip.AddrPort) (*mux.Stream, error)) *udpForward {
+	return &udpForward{conn: conn, open: open, log: log, refusal: zerolog.WarnLevel, clients: make(map[netip.AddrPort]*udpClient)}
+}
+
+// serve returns when ctx is done. Then it has closed the socket and ended the streams. A socket that breaks by itself is an
+// error.
+func (f *udpForward) serve(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { f.conn.Close() })
 	defer stop()
 	ctx, cancel := context.WithCancel(ctx)
 	defer f.receivers.Wait()
 	defer f.closeAll()
 	defer cancel()
-	defer conn.Close()
+	defer f.conn.Close()
 	p := make([]byte, mux.MaxDatagram)
 	for {
-		n, from, err := conn.ReadFromUDPAddrPort(p)
+		n, from, err := f.conn.ReadFromUDPAddrPort(p)
 		switch {
 		case err == nil:
 			if c := f.client(ctx, from); c != nil {
@@ -50,18 +68,6 @@ func (l *Local) serveForwardUDP(ctx context.Context, conn packetConn, target str
 			return err
 		}
 	}
-}
-
-// udpForward is a running ServeForwardUDP.
-type udpForward struct {
-	local     *Local
-	conn      packetConn
-	target    string
-	log       zerolog.Logger
-	receivers sync.WaitGroup
-
-	mu      sync.Mutex // guards clients
-	clients map[netip.AddrPort]*udpClient
 }
 
 // udpClient is a source address and its stream.
@@ -77,7 +83,7 @@ func (f *udpForward) client(ctx context.Context, addr netip.AddrPort) *udpClient
 	if c := f.clients[addr]; c != nil {
 		return c
 	}
-	stream, err := f.local.openDatagrams(f.target)
+	stream, err := f.open(addr)
 	if err != nil {
 		f.log.Debug().Err(err).Msg("datagram dropped")
 		return nil
@@ -114,7 +120,7 @@ func (f *udpForward) receive(ctx context.Context, c *udpClient) {
 		f.log.Debug().Err(err).Stringer("client", c.addr).Msg("forward ended")
 		return
 	}
-	f.log.Warn().Err(err).Msg("forward refused")
+	f.log.WithLevel(f.refusal).Err(err).Msg("forward refused")
 	select { // else each datagram would ask again
 	case <-time.After(udpRefusalPause):
 	case <-ctx.Done():
@@ -146,8 +152,16 @@ func (l *Local) openDatagrams(target string) (*mux.Stream, error) {
 	switch {
 	case err != nil:
 		return nil, err
-	case conn == nil || conn.session.Stats().Away:
+	case conn == nil:
 		return nil, ErrNoSession
 	}
-	return conn.session.OpenDatagrams(target)
+	return openDatagrams(conn.session, target)
+}
+
+// openDatagrams opens a stream of datagrams in a session unless that has lost its connection, and waits for nothing.
+func openDatagrams(session *mux.Session, target string) (*mux.Stream, error) {
+	if session.Stats().Away {
+		return nil, ErrNoSession
+	}
+	return session.OpenDatagrams(target)
 }

@@ -209,15 +209,17 @@ const (
 	StreamTCP StreamKind = 1
 
 	// StreamUDP is a stream of datagrams instead of bytes: see SendDatagram. Its target is the host:port of all of them,
-	// or empty when each carries an address of its own.
+	// or empty when each carries an address of its own. One that the remote opens is of a client of a UDP port that it has
+	// bound; its target is as that of a StreamReverse.
 	StreamUDP StreamKind = 2
 
 	// StreamUnix is a stream to be joined to a connection to a unix socket; its target is the socket's absolute path.
 	StreamUnix StreamKind = 3
 
-	// StreamListen has the remote listen for its opener; its target is the address to bind: "tcp:" and host:port, or
-	// "unix:" and an absolute path. The remote writes the address that it has bound and a line feed; it accepts
-	// connections once the opener has answered with a byte. It closes the listener when the stream ends.
+	// StreamListen has the remote listen for its opener; its target is the address to bind: "tcp:" or "udp:" and
+	// host:port, or "unix:" and an absolute path. The remote writes the address that it has bound and a line feed; it
+	// accepts connections, or datagrams, once the opener has answered with a byte. It closes the listener when the stream
+	// ends.
 	StreamListen StreamKind = 4
 
 	// StreamReverse is a connection that a listener of the remote has accepted, opened by the remote; its target is the

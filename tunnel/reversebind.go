@@ -1,0 +1,274 @@
+package tunnel
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"culvert/tunnel/mux"
+
+	"github.com/rs/zerolog"
+)
+
+// remoteBind is an address that the remote has bound for this local. It outlives a lost WebSocket together with the session,
+// and when the session is replaced it is established anew. Its streams, one for a connection or for a client's datagrams,
+// are opened by the remote.
+type remoteBind struct {
+	local    *Local
+	bind     string         // as parseBind has it
+	kind     mux.StreamKind // of its streams
+	log      zerolog.Logger
+	ctx      context.Context // ends when it is closed
+	cancel   context.CancelFunc
+	keeping  sync.WaitGroup
+	incoming chan *mux.Stream // streams that wait for next
+
+	mu     sync.Mutex // guards all below
+	bound  string     // what the remote has bound
+	closed bool
+}
+
+// reverseID names the control stream of a remoteBind among those of all sessions of a local.
+type reverseID struct {
+	session *mux.Session
+	stream  uint32
+}
+
+// bindRemote has the remote bind an address. The error is a *mux.OpenError when the remote has refused. Once that is done, it
+// is re-established by itself; trouble with that is logged.
+func (l *Local) bindRemote(ctx context.Context, bind string, kind mux.StreamKind) (*remoteBind, error) {
+	rb := &remoteBind{
+		local:    l,
+		bind:     bind,
+		kind:     kind,
+		incoming: make(chan *mux.Stream, maxWaitingReverse),
+	}
+	address := strings.TrimPrefix(strings.TrimPrefix(bind, tcpPrefix), udpPrefix)
+	rb.log = l.cfg.Log.With().Str("bind", rb.name(address)).Logger()
+	rb.ctx, rb.cancel = context.WithCancel(context.Background())
+	control, err := rb.listen(ctx, bind)
+	if err != nil {
+		rb.cancel()
+		return nil, err
+	}
+	rb.keeping.Go(func() { rb.keep(control) })
+	return rb, nil
+}
+
+// name returns one of its addresses as it is told to people.
+func (rb *remoteBind) name(address string) string {
+	if rb.kind == mux.StreamUDP {
+		return address + "/udp"
+	}
+	return address
+}
+
+// control is the stream whose life is the listener's at the remote.
+type control struct {
+	*mux.Stream
+	in *bufio.Reader
+	id reverseID
+}
+
+// listen waits for a session and asks for the listener in it.
+func (rb *remoteBind) listen(ctx context.Context, bind string) (*control, error) {
+	for {
+		conn, err := rb.local.wait(ctx)
+		if err != nil {
+			return nil, err
+		}
+		var c *control
+		if err = conn.session.AwaitCarrier(ctx); err == nil {
+			c, err = rb.listenIn(ctx, conn.session, bind)
+		}
+		var lost *mux.SessionError
+		if !errors.As(err, &lost) {
+			return c, err
+		}
+	}
+}
+
+// listenIn asks for the listener in a session, and tells the remote once it is known here which connections are its.
+func (rb *remoteBind) listenIn(ctx context.Context, session *mux.Session, bind string) (*control, error) {
+	ctx, cancel := context.WithTimeout(ctx, listenTimeout)
+	defer cancel()
+	stream, err := session.Open(ctx, mux.Target{Kind: mux.StreamListen, Address: bind})
+	if err != nil {
+		return nil, err
+	}
+	c := &control{stream, bufio.NewReaderSize(stream, maxBoundAddress), reverseID{session, stream.ID()}}
+	stop := context.AfterFunc(ctx, func() { stream.Close() })
+	line, err := c.in.ReadSlice('\n')
+	if !stop() && err == nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		stream.Close()
+		return nil, err
+	}
+	bound := strings.TrimSuffix(string(line), "\n")
+	rb.mu.Lock()
+	rb.bound = bound
+	rb.mu.Unlock()
+	rb.local.setReverse(c.id, rb)
+	if _, err := stream.Write([]byte("\n")); err != nil {
+		rb.local.setReverse(c.id, nil)
+		stream.Close()
+		return nil, err
+	}
+	rb.log.Info().Str("listen", rb.name(bound)).Msg("listening at the remote")
+	return c, nil
+}
+
+// keep has the listener established anew whenever it has ended, until it is closed or the local has ended.
+func (rb *remoteBind) keep(c *control) {
+	var pause backoff
+	for c != nil {
+		began := time.Now()
+		stop := context.AfterFunc(rb.ctx, func() { c.Close() })
+		io.Copy(io.Discard, c.in) // its error only says how the stream ended
+		stop()
+		c.Close()
+		rb.local.setReverse(c.id, nil)
+		if rb.ctx.Err() != nil {
+			return
+		}
+		pause.after(time.Since(began), true)
+		c = rb.relisten(&pause)
+	}
+}
+
+// relisten tries until the listener is established anew; it returns nil when it is closed or the local has ended.
+func (rb *remoteBind) relisten(pause *backoff) *control {
+	for {
+		timer := time.NewTimer(pause.next())
+		select {
+		case <-timer.C:
+		case <-rb.ctx.Done():
+			timer.Stop()
+			return nil
+		}
+		c, err := rb.listen(rb.ctx, rb.same())
+		if isAddressInUse(err) && rb.same() != rb.bind {
+			c, err = rb.listen(rb.ctx, rb.bind)
+		}
+		switch {
+		case err == nil:
+			return c
+		case rb.ctx.Err() != nil || rb.local.hasEnded():
+			return nil
+		}
+		rb.log.Warn().Err(err).Dur("retry_within", time.Duration(*pause)).Msg("can't listen at the remote")
+	}
+}
+
+// same is the address to ask for once more: where any port was good enough, the one that it became.
+func (rb *remoteBind) same() string {
+	rb.mu.Lock()
+	defer rb.mu.Unlock()
+	if host, anyPort := strings.CutSuffix(rb.bind, ":0"); anyPort && !strings.HasPrefix(rb.bind, socketPrefix) {
+		if _, port, err := net.SplitHostPort(rb.bound); err == nil {
+			return host + ":" + port
+		}
+	}
+	return rb.bind
+}
+
+func isAddressInUse(err error) bool {
+	var refused *mux.OpenError
+	return errors.As(err, &refused) && refused.Code == mux.CodeAddressInUse
+}
+
+// next waits for the next connection, which is still to be answered.
+func (rb *remoteBind) next() (*mux.Stream, error) {
+	select {
+	case stream := <-rb.incoming:
+		return stream, nil
+	case <-rb.ctx.Done():
+		return nil, net.ErrClosed
+	}
+}
+
+// offer hands a new connection to Accept, or refuses it.
+func (rb *remoteBind) offer(stream *mux.Stream) {
+	rb.mu.Lock()
+	defer rb.mu.Unlock()
+	if rb.closed {
+		stream.Refuse(mux.CodeRefused, "")
+		return
+	}
+	select {
+	case rb.incoming <- stream:
+	default:
+		stream.Refuse(mux.CodeTooManyStreams, "")
+	}
+}
+
+// Close has the remote close the listener, and refuses what was not accepted. Connections that were are left alone.
+func (rb *remoteBind) Close() error {
+	rb.cancel()
+	rb.mu.Lock()
+	rb.closed = true
+	rb.mu.Unlock()
+	rb.keeping.Wait()
+	for {
+		select {
+		case stream := <-rb.incoming:
+			stream.Refuse(mux.CodeRefused, "")
+		default:
+			return nil
+		}
+	}
+}
+
+// Addr returns what the remote has bound, host:port or unix:/path.
+func (rb *remoteBind) Addr() net.Addr {
+	rb.mu.Lock()
+	defer rb.mu.Unlock()
+	return mux.Addr{Name: rb.bound}
+}
+
+// setReverse makes a session's stream that of a listener, or of none.
+func (l *Local) setReverse(id reverseID, rb *remoteBind) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if rb == nil {
+		delete(l.reverse, id)
+		return
+	}
+	l.reverse[id] = rb
+}
+
+// hasEnded says that there will be no session any more.
+func (l *Local) hasEnded() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err != nil
+}
+
+// acceptReverse takes up the streams that the remote opens, until the session ends. Those of no listener are refused.
+func (l *Local) acceptReverse(session *mux.Session) {
+	for {
+		stream, err := session.Accept(context.Background())
+		if err != nil {
+			return
+		}
+		target := stream.Target()
+		id, _, _ := strings.Cut(target.Address, " ")
+		n, err := strconv.ParseUint(id, 10, 32)
+		l.mu.Lock()
+		rb := l.reverse[reverseID{session, uint32(n)}]
+		l.mu.Unlock()
+		if err != nil || rb == nil || target.Kind != rb.kind {
+			stream.Refuse(mux.CodeNotAllowed, "")
+			continue
+		}
+		rb.offer(stream)
+	}
+}

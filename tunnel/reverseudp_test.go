@@ -1,0 +1,402 @@
+package tunnel
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"culvert/tunnel/mux"
+
+	"github.com/rs/zerolog"
+)
+
+// serveReverseUDPTo serves a reverse forward of datagrams until stop is called or the test ends.
+func serveReverseUDPTo(t testing.TB, local *Local, address, target string) (port netip.AddrPort, stop func()) {
+	t.Helper()
+	bound, err := local.ListenRemoteUDP(within(t, 10*time.Second), address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var serving sync.WaitGroup
+	serving.Go(func() { local.ServeReverseUDP(ctx, bound, target) })
+	stop = func() {
+		cancel()
+		serving.Wait()
+	}
+	t.Cleanup(stop)
+	return netip.MustParseAddrPort(bound.Addr().String()), stop
+}
+
+func isFreeUDP(address netip.AddrPort) bool {
+	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(address))
+	if err == nil {
+		conn.Close()
+	}
+	return err == nil
+}
+
+// Datagrams of all sizes keep their boundaries, each client of the port has a socket of its own at the target and gets its own
+// answers, and the port is free when the forward has stopped.
+func TestReverseUDP(t *testing.T) {
+	local, _ := reverseTunnel(t, "localhost")
+	var mu sync.Mutex
+	for _, target := range []string{"127.0.0.1:0", "[::1]:0"} {
+		sources := map[netip.AddrPort]bool{}
+		server := serveUDP(t, target, func(conn *net.UDPConn, p []byte, from netip.AddrPort) {
+			mu.Lock()
+			sources[from] = true
+			mu.Unlock()
+			conn.WriteToUDPAddrPort(p, from)
+		})
+		port, stop := serveReverseUDPTo(t, local, netip.AddrPortFrom(server.Addr(), 0).String(), server.String())
+		if port.Addr() != server.Addr() {
+			t.Errorf("bound %v, want a port of %v", port, server.Addr())
+		}
+		var clients []*net.UDPConn
+		for range 3 {
+			clients = append(clients, dialUDP(t, port))
+		}
+		for _, size := range udpSizes {
+			for _, client := range clients {
+				p := randomBytes(t, size)
+				if got := askConn(t, client, p); !bytes.Equal(got, p) {
+					t.Errorf("%v: %d bytes come back as %d others", server, size, len(got))
+				}
+			}
+		}
+		mu.Lock()
+		if len(sources) != len(clients) {
+			t.Errorf("%d clients are %d at the target", len(clients), len(sources))
+		}
+		mu.Unlock()
+		stop()
+		until(t, "the port is free", func() bool { return isFreeUDP(port) })
+	}
+}
+
+func TestReverseUDPRefused(t *testing.T) {
+	local, remote := reverseTunnel(t, "localhost,127.0.0.2:1000-2000,192.0.2.1")
+	taken := echoUDP(t, "127.0.0.1:0")
+	for _, test := range []struct {
+		address string
+		code    mux.Code
+	}{
+		{"*:0", mux.CodeNotAllowed},
+		{"127.0.0.3:1", mux.CodeNotAllowed},
+		{"127.0.0.2:0", mux.CodeNotAllowed},
+		{"unix:/tmp/x", mux.CodeBadTarget},
+		{"example.org:1", mux.CodeBadTarget},
+		{"192.0.2.1:1", mux.CodeCannotListen},
+		{taken.String(), mux.CodeAddressInUse},
+	} {
+		if _, err := local.ListenRemoteUDP(within(t, 10*time.Second), test.address); openCode(err) != test.code {
+			t.Errorf("%s: %v, want %v", test.address, err, test.code)
+		}
+	}
+
+	// The same port of TCP is another.
+	ln, err := local.ListenRemote(within(t, 10*time.Second), taken.String())
+	if err != nil {
+		t.Errorf("TCP beside UDP: %v", err)
+	} else {
+		ln.Close()
+	}
+
+	// A remote that sends datagrams unasked, or where a connection was asked for, is refused.
+	for _, reverse := range []bool{false, true} {
+		cfg := remote.localConfig(t, newKey(t))
+		cfg.Reverse = reverse
+		plain, _ := startLocal(t, cfg)
+		if _, err := plain.WaitSession(within(t, 10*time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if reverse {
+			ln, err := plain.ListenRemote(within(t, 10*time.Second), "localhost:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer ln.Close()
+		}
+		remote.mu.Lock()
+		for session, peer := range remote.sessions {
+			if !peer.Key.Equal(cfg.Key.Public()) {
+				continue
+			}
+			stream, err := session.OpenDatagrams("1 127.0.0.1:1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := stream.ReceiveDatagram(nil); openCode(err) != mux.CodeNotAllowed {
+				t.Errorf("Reverse %v: %v", reverse, err)
+			}
+		}
+		remote.mu.Unlock()
+	}
+}
+
+// A rule for 0.0.0.0 opens no port of IPv6.
+func TestReverseOfOneVersion(t *testing.T) {
+	local, _ := reverseTunnel(t, "0.0.0.0")
+	ln, _ := serveReverseTo(t, local, "0.0.0.0:0", serveTCP(t, echo))
+	port := netip.MustParseAddrPort(ln.Addr().String()).Port()
+	echoes(t, dialPlain(t, fmt.Sprintf("127.0.0.1:%d", port)))
+	if conn, err := net.Dial("tcp", fmt.Sprintf("[::1]:%d", port)); err == nil {
+		conn.Close()
+		t.Error("the port of IPv4 is one of IPv6 too")
+	}
+	udp, _ := serveReverseUDPTo(t, local, "0.0.0.0:0", echoUDP(t, "127.0.0.1:0").String())
+	if got := askConn(t, dialUDP(t, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), udp.Port())), []byte("v4")); string(got) != "v4" {
+		t.Errorf("received %q", got)
+	}
+	if !isFreeUDP(netip.AddrPortFrom(netip.IPv6Loopback(), udp.Port())) {
+		t.Error("the UDP port of IPv4 is one of IPv6 too")
+	}
+}
+
+// A target that nobody answers at does not end a client's stream, and one that can't be found is refused.
+func TestReverseUDPNoTarget(t *testing.T) {
+	local, _ := reverseTunnel(t, "localhost")
+	gone := listenUDP(t, "127.0.0.1:0")
+	gone.Close()
+	port, _ := serveReverseUDPTo(t, local, "localhost:0", addrOf(gone).String())
+	client := dialUDP(t, port)
+	for range 5 {
+		client.Write([]byte("anybody?"))
+		client.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
+		if n, err := client.Read(make([]byte, 10)); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("received %d bytes, %v", n, err)
+		}
+	}
+	back := echoUDP(t, addrOf(gone).String())
+	if got := askConn(t, client, []byte("now?")); string(got) != "now?" {
+		t.Errorf("from %v: %q", back, got)
+	}
+
+	conn, err := local.wait(within(t, time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	nowhere, _ := serveReverseUDPTo(t, local, "localhost:0", "name.invalid:53")
+	before := conn.session.Stats().Streams
+	client = dialUDP(t, nowhere)
+	for range 3 {
+		client.Write([]byte("lost"))
+	}
+	until(t, "the client's stream has gone", func() bool { return conn.session.Stats().Streams == before })
+}
+
+// Another client takes the place of the one that was idle for the longest time, which comes back when it sends again.
+func TestReverseUDPEvicts(t *testing.T) {
+	local, _ := reverseTunnel(t, "localhost")
+	port, _ := serveReverseUDPTo(t, local, "localhost:0", echoUDP(t, "127.0.0.1:0").String())
+	first := dialUDP(t, port)
+	for i := range maxUDPClients {
+		askConn(t, dialUDP(t, port), fmt.Append(nil, i))
+	}
+	if got := askConn(t, first, []byte("back")); string(got) != "back" {
+		t.Errorf("the first one got %q", got)
+	}
+	conn, err := local.wait(within(t, time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const control = 1 // the port's own stream
+	until(t, "there are no more streams than places", func() bool { return conn.session.Stats().Streams <= maxUDPClients+control })
+}
+
+// A remote that opens more streams than the local has sockets for is refused.
+func TestReverseUDPFlowsAreBounded(t *testing.T) {
+	near, far := muxPair(t)
+	rb := &remoteBind{kind: mux.StreamUDP, log: zerolog.Nop(), incoming: make(chan *mux.Stream, 1)}
+	rb.ctx, rb.cancel = context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.Background())
+	var serving sync.WaitGroup
+	defer serving.Wait()
+	defer cancel()
+	serving.Go(func() { (&Local{}).ServeReverseUDP(ctx, &RemoteUDP{rb}, echoUDP(t, "127.0.0.1:0").String()) })
+	var last *mux.Stream
+	for range maxReverseFlows + 1 {
+		var err error
+		if last, err = far.OpenDatagrams("1 127.0.0.1:1"); err != nil {
+			t.Fatal(err)
+		}
+		accepted, err := near.Accept(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rb.incoming <- accepted
+	}
+	if _, err := last.ReceiveDatagram(nil); openCode(err) != mux.CodeTooManyStreams {
+		t.Errorf("one more: %v", err)
+	}
+}
+
+// The port outlives the WebSocket, with its clients.
+func TestReverseUDPResumes(t *testing.T) {
+	_, remote := reverseTunnel(t, "localhost")
+	c := newCutter(t, remote.server.Listener.Addr().String(), 100<<20, 0)
+	cfg := remote.localConfig(t, newKey(t))
+	cfg.Reverse = true
+	var err error
+	if cfg.Address, err = ParseAddress("ws://" + c.address + "/"); err != nil {
+		t.Fatal(err)
+	}
+	local, _ := startLocal(t, cfg)
+	port, _ := serveReverseUDPTo(t, local, "localhost:0", echoUDP(t, "127.0.0.1:0").String())
+	client := dialUDP(t, port)
+	for i := range 3 {
+		p := fmt.Append(nil, "before ", i)
+		for !bytes.Equal(askConn(t, client, p), p) { // answers to those that were sent again may come late
+		}
+		c.cut()
+	}
+	if got := askConn(t, dialUDP(t, port), []byte("after")); string(got) != "after" {
+		t.Errorf("received %q", got)
+	}
+}
+
+// A remote that comes back without the session gets the port anew, the one it had, and a grant that is taken back closes it.
+func TestReverseUDPAfterRestart(t *testing.T) {
+	local, remote := reverseTunnel(t, "localhost")
+	port, _ := serveReverseUDPTo(t, local, "localhost:0", echoUDP(t, "127.0.0.1:0").String())
+	client := dialUDP(t, port)
+	askConn(t, client, []byte("before"))
+	second, err := NewRemote(remote.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	remote.Shutdown(ended)
+	if !isFreeUDP(port) {
+		t.Error("a remote that has shut down still has the port")
+	}
+	listen := remote.server.Listener.Addr().String()
+	remote.server.Close()
+	server := httptest.NewUnstartedServer(second)
+	server.Listener.Close()
+	if server.Listener, err = net.Listen("tcp", listen); err != nil {
+		t.Fatal(err)
+	}
+	server.Start()
+	t.Cleanup(func() {
+		second.Shutdown(ended)
+		server.Close()
+	})
+	until(t, "the port is back", func() bool {
+		client.Write([]byte("after"))
+		client.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+		buf := make([]byte, 10)
+		n, err := client.Read(buf)
+		return err == nil && string(buf[:n]) == "after"
+	})
+	if err := second.Reload(remote.cfg.Identity, remote.cfg.Trust, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the port is free", func() bool { return isFreeUDP(port) })
+}
+
+// One port is one client's, until its session waits for a connection and the same client asks in another.
+func TestReverseUDPClaims(t *testing.T) {
+	_, remote := reverseTunnel(t, "localhost")
+	c := newCutter(t, remote.server.Listener.Addr().String(), 100<<20, 0)
+	cfg := remote.localConfig(t, newKey(t))
+	cfg.Reverse = true
+	lost := cfg
+	var err error
+	if lost.Address, err = ParseAddress("ws://" + c.address + "/"); err != nil {
+		t.Fatal(err)
+	}
+	first, _ := startLocal(t, lost)
+	target := echoUDP(t, "127.0.0.1:0").String()
+	port, _ := serveReverseUDPTo(t, first, "127.0.0.1:0", target)
+	claim := func(cfg LocalConfig) (*Local, error) {
+		local, _ := startLocal(t, cfg)
+		bound, err := local.ListenRemoteUDP(within(t, 10*time.Second), port.String())
+		if err == nil {
+			bound.Close()
+		}
+		return local, err
+	}
+	second, err := claim(cfg)
+	if openCode(err) != mux.CodeAddressInUse {
+		t.Fatalf("the same client, connected twice: %v", err)
+	}
+	c.down.Store(true) // the first never comes back
+	c.cut()
+	cfg.Key = newKey(t)
+	if _, err := claim(cfg); openCode(err) != mux.CodeAddressInUse {
+		t.Fatalf("another client: %v", err)
+	}
+	until(t, "the port is the second's", func() bool {
+		bound, err := second.ListenRemoteUDP(within(t, 10*time.Second), port.String())
+		if err == nil {
+			bound.Close()
+		}
+		return err == nil
+	})
+	until(t, "the port is free again", func() bool { return isFreeUDP(port) })
+	serveReverseUDPTo(t, second, port.String(), target)
+	if got := askConn(t, dialUDP(t, port), []byte("mine")); string(got) != "mine" {
+		t.Errorf("received %q", got)
+	}
+}
+
+// A client that sends nothing for long is given up, by the clock of a bubble; the stream names the port's and the client.
+func TestReverseUDPIdle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := muxPair(t)
+		control, err := near.OpenDatagrams("") // whose id is the port's
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer control.Close()
+		asked, err := far.Accept(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer asked.Close()
+		e := &exposure{session: far, control: asked}
+		socket := newFakePackets()
+		f := newUDPForward(socket, zerolog.Nop(), func(client netip.AddrPort) (*mux.Stream, error) {
+			return openDatagrams(far, e.streamAddress(client))
+		})
+		ctx, cancel := context.WithCancel(context.Background())
+		var serving sync.WaitGroup
+		defer serving.Wait()
+		defer cancel()
+		serving.Go(func() {
+			if err := f.serve(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+		began := time.Now()
+		socket.in <- packet{"only", netip.MustParseAddrPort("192.0.2.1:7")}
+		stream, err := near.Accept(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer stream.Close()
+		want := mux.Target{Kind: mux.StreamUDP, Address: fmt.Sprint(control.ID(), " 192.0.2.1:7")}
+		if got := stream.Target(); got != want {
+			t.Errorf("a stream for %+v, want %+v", got, want)
+		}
+		if err := stream.Confirm(); err != nil {
+			t.Fatal(err)
+		}
+		<-stream.Done()
+		if took := time.Since(began); took != udpIdle {
+			t.Errorf("ended after %v", took)
+		}
+	})
+}
