@@ -157,6 +157,15 @@ func (f *fakePackets) Close() error {
 	return nil
 }
 
+// drainDatagrams takes the datagrams that are there, and returns why there are no more.
+func drainDatagrams(stream *mux.Stream) (err error) {
+	stream.SetReadDeadline(time.Now())
+	for err == nil {
+		_, err = stream.ReceiveDatagram(make([]byte, 10))
+	}
+	return err
+}
+
 // TestForwardUDPIdle lets clients be idle for long and for too long, by the clock of a bubble.
 func TestForwardUDPIdle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -197,12 +206,8 @@ func TestForwardUDPIdle(t *testing.T) {
 			if got := <-socket.out; got != (packet{"answer", busy}) {
 				t.Errorf("after %v: %v", time.Since(began), got)
 			}
-			busyStream.SetReadDeadline(time.Now())
-			for err := error(nil); err == nil; {
-				_, err = busyStream.ReceiveDatagram(make([]byte, 10))
-				if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-					t.Fatalf("the busy one's stream after %v: %v", time.Since(began), err)
-				}
+			if err := drainDatagrams(busyStream); !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Fatalf("the busy one's stream after %v: %v", time.Since(began), err)
 			}
 		}
 		if n := near.Stats().Streams; n != 1 {

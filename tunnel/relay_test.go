@@ -199,3 +199,86 @@ func TestStdio(t *testing.T) {
 		t.Fatalf("a target that resets: %v", err)
 	}
 }
+
+// tcpPair is a connection over loopback, both ends.
+func tcpPair(t testing.TB) (near, far *net.TCPConn) {
+	t.Helper()
+	accepted := make(chan *net.TCPConn)
+	held := make(chan struct{})
+	address := serveTCP(t, func(conn *net.TCPConn) {
+		accepted <- conn
+		<-held
+	})
+	t.Cleanup(func() { close(held) })
+	near = dialPlain(t, address)
+	far = <-accepted
+	far.SetDeadline(time.Now().Add(30 * time.Second))
+	return near, far
+}
+
+// joined is Join between two connections, of which it returns the far ends.
+func joined(t testing.TB, ctx context.Context) (left, right *net.TCPConn, ended <-chan error) {
+	t.Helper()
+	left, a := tcpPair(t)
+	right, b := tcpPair(t)
+	done := make(chan error, 1)
+	var joining sync.WaitGroup
+	joining.Go(func() { done <- Join(ctx, a, b) })
+	t.Cleanup(joining.Wait)
+	t.Cleanup(func() { // runs before the wait
+		left.Close()
+		right.Close()
+	})
+	return left, right, done
+}
+
+// Join passes bytes whole and each direction's end by itself.
+func TestJoin(t *testing.T) {
+	left, right, ended := joined(t, context.Background())
+	question, answer := randomBytes(t, 2<<20), randomBytes(t, 3<<20)
+	var writing sync.WaitGroup
+	defer writing.Wait()
+	writing.Go(func() {
+		left.Write(question)
+		left.CloseWrite()
+	})
+	if got, err := io.ReadAll(right); err != nil || !bytes.Equal(got, question) {
+		t.Fatalf("the question: %d bytes, %v", len(got), err)
+	}
+	writing.Go(func() { // although the other direction has ended
+		right.Write(answer)
+		right.CloseWrite()
+	})
+	if got, err := io.ReadAll(left); err != nil || !bytes.Equal(got, answer) {
+		t.Fatalf("the answer: %d bytes, %v", len(got), err)
+	}
+	if err := <-ended; err != nil {
+		t.Errorf("ended: %v", err)
+	}
+}
+
+// What either side or the context cuts short is cut short at the other side.
+func TestJoinCutShort(t *testing.T) {
+	for name, cut := range map[string]func(left *net.TCPConn, cancel context.CancelFunc){
+		"by a side": func(left *net.TCPConn, _ context.CancelFunc) {
+			left.SetLinger(0)
+			left.Close()
+		},
+		"by the context": func(_ *net.TCPConn, cancel context.CancelFunc) { cancel() },
+	} {
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		left, right, ended := joined(t, ctx)
+		left.Write([]byte("begun"))
+		if _, err := io.ReadFull(right, make([]byte, 5)); err != nil {
+			t.Fatal(err)
+		}
+		cut(left, cancel)
+		if _, err := right.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("%s: the other side sees %v", name, err)
+		}
+		if err := <-ended; err == nil {
+			t.Errorf("%s: ended without an error", name)
+		}
+	}
+}
