@@ -338,7 +338,7 @@ func TestReverseOfKeys(t *testing.T) {
 	echoes(t, open)
 	var line *KeyLineError
 	bad := trustLines(t, plain.Public().String()+" reverse=example.org")
-	if err := remote.Reload(remote.cfg.Identity, bad, nil, nil); !errors.As(err, &line) || line.Line != 1 {
+	if err := remote.Reload(remote.cfg.Identity, bad, nil, nil); !errors.As(err, &line) || line.Line != 1 || line.Option != "reverse" {
 		t.Errorf("a bad line: %v", err)
 	}
 }

@@ -38,7 +38,7 @@ func reverseForKeys(keys *certs.AuthorizedKeys) (map[certs.PublicKey]*ReverseRul
 		}
 		granted, err := ParseReverseRules([]string{strings.Join(entry.Reverse, ",")})
 		if err != nil {
-			return nil, &KeyLineError{entry.Line, err}
+			return nil, &KeyLineError{entry.Line, "reverse", err}
 		}
 		rules[entry.Key] = granted
 	}

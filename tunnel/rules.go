@@ -67,7 +67,7 @@ func narrowForKeys(rules *Rules, keys *certs.AuthorizedKeys) (map[certs.PublicKe
 		}
 		allow, err := parseRules([]string{strings.Join(entry.Allow, ",")})
 		if err != nil {
-			return nil, &KeyLineError{entry.Line, err}
+			return nil, &KeyLineError{entry.Line, "allow", err}
 		}
 		narrowed[entry.Key] = rules.narrow(allow)
 	}
@@ -76,8 +76,9 @@ func narrowForKeys(rules *Rules, keys *certs.AuthorizedKeys) (map[certs.PublicKe
 
 // KeyLineError says that the restrictions in a line of the authorized keys can't be used.
 type KeyLineError struct {
-	Line int // from 1
-	Err  error
+	Line   int    // from 1
+	Option string // that has the restriction, "allow" or "reverse"
+	Err    error
 }
 
 func (e *KeyLineError) Error() string { return fmt.Sprintf("line %d: %v", e.Line, e.Err) }

@@ -162,7 +162,7 @@ func TestRulesOfRemote(t *testing.T) {
 
 	var line *KeyLineError
 	bad := trustLines(t, "", "# a comment", free.Public().String()+" allow=10.0.0.1/8")
-	if err := remote.Reload(Identity{Key: remote.key}, bad, nil, nil); !errors.As(err, &line) || line.Line != 3 {
+	if err := remote.Reload(Identity{Key: remote.key}, bad, nil, nil); !errors.As(err, &line) || line.Line != 3 || line.Option != "allow" {
 		t.Errorf("a bad rule: %v", err)
 	}
 	refused(t, unrestricted, target)

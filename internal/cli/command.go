@@ -31,8 +31,10 @@ func runCommand() *cli.Command {
 		Name:      "run",
 		Usage:     "run a command whose traffic goes through a tunnel made for it",
 		ArgsUsage: "REMOTE_URL -- COMMAND [ARGUMENT]...",
-		Flags:     append(remoteFlags(), forwardFlag()),
-		Action:    runRun,
+		Flags: append(remoteFlags(), forwardFlag(), reverseFlag(),
+			&cli.StringFlag{Name: "socks-auth", EnvVars: env("socks-auth"), Category: "listening",
+				Usage: "ask the clients of an -R proxy for `USER:PASS`; better given by its variable, which other users can't see"}),
+		Action: runRun,
 	}
 }
 
@@ -59,8 +61,13 @@ func runRun(c *cli.Context) error {
 	if !c.IsSet("log-level") {
 		opts.node.Log = opts.node.Log.Level(zerolog.WarnLevel) // it shares standard error with the command
 	}
+	reverse, err := parseReverses(c, opts.node.Log)
+	if err != nil {
+		return err
+	}
+	opts.node.Reverse = len(reverse.specs) > 0
 	secret := rand.Text() // 26 characters, 130 bits: other users of the machine can't guess it
-	doors := &doors{}
+	doors := &doors{reverse: *reverse}
 	defer doors.close()
 	if err := doors.openSocks("127.0.0.1:0", proxyUser+":"+secret, opts.node.Log); err != nil {
 		return cannotListen("127.0.0.1:0", "the proxy's port", "", err)
@@ -131,6 +138,14 @@ func runThrough(ctx context.Context, opts *localOptions, doors *doors, cmd *exec
 	}
 	if node == nil {
 		return signals.interrupted()
+	}
+	if err := doors.reverse.listen(signals.idle, node, opts); err != nil {
+		stop()
+		<-ended
+		if signals.idle.Err() != nil {
+			return signals.interrupted()
+		}
+		return err
 	}
 	var watching, servers sync.WaitGroup
 	serving, stopServing := context.WithCancel(ctx)

@@ -17,20 +17,22 @@ type forwardSpec struct {
 	udp    bool   // datagrams instead of connections
 }
 
-// name returns a local address of the forward as it is told to people and scripts.
-func (s forwardSpec) name(address string) string {
-	if s.udp {
+// portName returns an address that is listened on as it is told to people and scripts.
+func portName(address string, udp bool) string {
+	if udp {
 		return address + "/udp"
 	}
 	return address
 }
+
+const forwardHint = "it is [BIND:]PORT:HOST:HOSTPORT, such as 8022:localhost:22 or 5353:192.0.2.1:53/udp; unix:/PATH may stand for either end"
 
 // parseForward reads [BIND:]PORT:HOST:HOSTPORT as ssh does: IPv6 addresses stand in brackets, an empty BIND or * means
 // all addresses, and none means loopback. On either side unix:PATH may stand instead, whose path has no colon; the remote's
 // is absolute. A HOSTPORT that ends with /udp makes it a forward of datagrams.
 func parseForward(text string) (forwardSpec, error) {
 	fail := func(why string) (forwardSpec, error) {
-		return forwardSpec{}, usage("it is [BIND:]PORT:HOST:HOSTPORT, such as 8022:localhost:22", "bad -L %q: %s", text, why)
+		return forwardSpec{}, usage(forwardHint, "bad -L %q: %s", text, why)
 	}
 	fields, err := splitColons(text)
 	if err != nil {
@@ -40,15 +42,8 @@ func parseForward(text string) (forwardSpec, error) {
 		return fail("wrong number of colons")
 	}
 	n := len(fields) - 2
-	port, udp := strings.CutSuffix(fields[n+1], "/udp")
-	if udp = udp && !strings.HasPrefix(port, "/"); udp {
-		fields[n+1] = port
-	}
-	target := net.JoinHostPort(fields[n], fields[n+1])
-	if fields[n] == "unix" && strings.HasPrefix(fields[n+1], "/") {
-		target = "unix:" + fields[n+1]
-	}
-	if err := checkTarget(target); err != nil {
+	target, udp, err := joinTarget(fields[n], fields[n+1])
+	if err != nil {
 		return fail(err.Error())
 	}
 	if n == 2 && fields[0] == "unix" {
@@ -56,7 +51,7 @@ func parseForward(text string) (forwardSpec, error) {
 		case fields[1] == "":
 			return fail("the socket's path is empty")
 		case udp:
-			return fail("UDP has ports, not sockets with a path")
+			return fail(socketForUDP)
 		}
 		return forwardSpec{"unix:" + fields[1], target, false}, nil
 	}
@@ -70,6 +65,18 @@ func parseForward(text string) (forwardSpec, error) {
 		return fail("the local port is no number up to 65535")
 	}
 	return forwardSpec{net.JoinHostPort(bind, fields[n-1]), target, udp}, nil
+}
+
+const socketForUDP = "UDP has ports, not sockets with a path"
+
+// joinTarget makes a target of its two fields: a host and a port, which ends with /udp for datagrams, or unix and a path.
+func joinTarget(host, port string) (target string, udp bool, err error) {
+	if host == "unix" && strings.HasPrefix(port, "/") {
+		return "unix:" + port, false, nil
+	}
+	port, udp = strings.CutSuffix(port, "/udp")
+	target = net.JoinHostPort(host, port)
+	return target, udp, checkTarget(target)
 }
 
 // forward is a -L, with one of the two.
@@ -95,7 +102,7 @@ func openForward(spec forwardSpec) (f forward, err error) {
 
 func (f forward) address() string {
 	if f.spec.udp {
-		return f.spec.name(f.packets.LocalAddr().String())
+		return portName(f.packets.LocalAddr().String(), true)
 	}
 	return listenerAddress(f.listener)
 }

@@ -2,23 +2,18 @@ package cli
 
 import (
 	"context"
-	"crypto/tls"
-	"errors"
 	"fmt"
 	"net"
-	"net/url"
 	"os"
 	"strings"
 	"time"
 
-	"culvert/certs"
 	"culvert/tunnel"
 	"culvert/tunnel/mux"
 
+	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v2"
 )
-
-const admitHint = "give --authorized-keys FILE, or --ca FILE with --require-client-cert, or --allow-anyone"
 
 func remoteCommand() *cli.Command {
 	return &cli.Command{
@@ -77,46 +72,66 @@ func runRemote(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if c.Duration("resume-window") < time.Second {
-		return usage("durations look like 20s or 2m", "--resume-window is shorter than a second")
-	}
-	if c.Int("max-sessions") < 1 || c.Int("max-streams") < 1 {
-		return usage("give a number from 1", "--max-sessions or --max-streams is out of range")
-	}
-	if !strings.HasPrefix(c.String("path"), "/") {
-		return usage("such as /tunnel", "--path must begin with /")
+	if err := checkRemoteFlags(c); err != nil {
+		return err
 	}
 	settings, err := loadSettings(c)
 	if err != nil {
 		return err
 	}
-	fallback, err := parseFallback(c.String("fallback"))
+	node, err := newRemote(c, settings, log)
 	if err != nil {
 		return err
-	}
-	node, err := tunnel.NewRemote(tunnel.RemoteConfig{
-		Identity:    settings.identity,
-		Trust:       settings.trust,
-		Rules:       settings.rules,
-		Reverse:     settings.reverse,
-		Path:        c.String("path"),
-		Fallback:    fallback,
-		MaxSessions: c.Int("max-sessions"),
-
-		ResumeWindow: c.Duration("resume-window"),
-
-		MaxStreams: c.Int("max-streams"),
-
-		RequireForwardSecrecy: c.Bool("require-forward-secrecy"),
-		Log:                   log,
-	})
-	if err != nil {
-		return remoteFailure(c, err)
 	}
 	listeners, err := listenAll(c.StringSlice("listen"))
 	if err != nil {
 		return err
 	}
+	return serveRemote(c, node, settings, listeners, log)
+}
+
+// checkRemoteFlags refuses values that no remote can have.
+func checkRemoteFlags(c *cli.Context) error {
+	switch {
+	case c.Duration("resume-window") < time.Second:
+		return usage("durations look like 20s or 2m", "--resume-window is shorter than a second")
+	case c.Int("max-sessions") < 1 || c.Int("max-streams") < 1:
+		return usage("give a number from 1", "--max-sessions or --max-streams is out of range")
+	case !strings.HasPrefix(c.String("path"), "/"):
+		return usage("such as /tunnel", "--path must begin with /")
+	}
+	return nil
+}
+
+// newRemote makes the node that the flags and the settings say.
+func newRemote(c *cli.Context, settings remoteSettings, log zerolog.Logger) (*tunnel.Remote, error) {
+	fallback, err := parseFallback(c.String("fallback"))
+	if err != nil {
+		return nil, err
+	}
+	node, err := tunnel.NewRemote(tunnel.RemoteConfig{
+		Identity: settings.identity,
+		Trust:    settings.trust,
+		Rules:    settings.rules,
+		Reverse:  settings.reverse,
+		Path:     c.String("path"),
+		Fallback: fallback,
+
+		RequireForwardSecrecy: c.Bool("require-forward-secrecy"),
+
+		ResumeWindow: c.Duration("resume-window"),
+		MaxSessions:  c.Int("max-sessions"),
+		MaxStreams:   c.Int("max-streams"),
+		Log:          log,
+	})
+	if err != nil {
+		return nil, remoteFailure(c, err)
+	}
+	return node, nil
+}
+
+// serveRemote serves the node on the listeners until a signal comes or one of them breaks.
+func serveRemote(c *cli.Context, node *tunnel.Remote, settings remoteSettings, listeners []net.Listener, log zerolog.Logger) error {
 	signals := catchInterrupts(c.Context, log)
 	defer signals.stop()
 	defer context.AfterFunc(signals.hard, node.Abort)()
@@ -146,179 +161,4 @@ func runRemote(c *cli.Context) error {
 		return &Failure{exitFailed, "a listener broke", err, ""}
 	}
 	return signals.result(nil)
-}
-
-// remoteSettings are what SIGHUP has a remote read again.
-type remoteSettings struct {
-	identity tunnel.Identity
-	trust    tunnel.Trust
-	rules    *tunnel.Rules
-	reverse  *tunnel.ReverseRules
-	tls      *tls.Certificate // nil without TLS
-}
-
-func loadSettings(c *cli.Context) (s remoteSettings, err error) {
-	if s.trust, err = loadTrust(c); err != nil {
-		return s, err
-	}
-	if s.identity, err = loadIdentity(c); err != nil {
-		return s, err
-	}
-	if s.rules, err = loadRules(c); err != nil {
-		return s, err
-	}
-	if s.reverse, err = loadReverseRules(c); err != nil {
-		return s, err
-	}
-	s.tls, err = loadServerCertificate(c)
-	return s, err
-}
-
-// parseFallback reads --fallback, nil when it is not given.
-func parseFallback(text string) (*url.URL, error) {
-	if text == "" {
-		return nil, nil
-	}
-	site, err := tunnel.ParseFallback(text)
-	if err != nil {
-		return nil, usage("such as http://127.0.0.1:8000/", "bad --fallback: %v", err)
-	}
-	return site, nil
-}
-
-// remoteFailure explains why a remote's settings are not taken.
-func remoteFailure(c *cli.Context, err error) error {
-	var line *tunnel.KeyLineError
-	switch {
-	case errors.As(err, &line):
-		return &Failure{exitFailed, "can't use the authorized keys", fmt.Errorf("%s: %w", c.String("authorized-keys"), err), ruleHint}
-	case errors.Is(err, tunnel.ErrNobodyAdmitted):
-		return usage(admitHint, "%v", err)
-	}
-	return usage("", "%v", err)
-}
-
-const ruleHint = "a rule is HOST or HOST:PORTS, such as *.example.org:443, 10.0.0.0/8:22,80-90 or [2001:db8::/32]"
-
-// loadRules reads which targets clients may reach.
-func loadRules(c *cli.Context) (*tunnel.Rules, error) {
-	allow, err := currentList(c, "allow")
-	if err != nil {
-		return nil, err
-	}
-	deny, err := currentList(c, "deny")
-	if err != nil {
-		return nil, err
-	}
-	rules, err := tunnel.ParseRules(allow, deny)
-	if err != nil {
-		return nil, usage(ruleHint, "%v", err)
-	}
-	return rules, nil
-}
-
-const reverseHint = "a rule is ADDRESS, localhost or *, each with :PORTS if you like, such as localhost:8022 or *:8000-8999, or unix:/path"
-
-// loadReverseRules reads what clients may have the remote listen on.
-func loadReverseRules(c *cli.Context) (*tunnel.ReverseRules, error) {
-	texts, err := currentList(c, "reverse")
-	if err != nil {
-		return nil, err
-	}
-	rules, err := tunnel.ParseReverseRules(texts)
-	if err != nil {
-		return nil, usage(reverseHint, "%v", err)
-	}
-	return rules, nil
-}
-
-// loadIdentity reads what the remote shows.
-func loadIdentity(c *cli.Context) (tunnel.Identity, error) {
-	cert, err := loadCertificate(c, "cert")
-	if err != nil {
-		return tunnel.Identity{}, err
-	}
-	key, err := loadKey(c)
-	if err != nil {
-		return tunnel.Identity{}, err
-	}
-	return tunnel.Identity{Key: key, Cert: cert}, checkCertified(cert, key)
-}
-
-// loadTrust reads who is admitted.
-func loadTrust(c *cli.Context) (tunnel.Trust, error) {
-	trust := tunnel.Trust{RequireCert: c.Bool("require-client-cert"), Anyone: c.Bool("allow-anyone")}
-	switch {
-	case trust.Anyone && (c.String("authorized-keys") != "" || trust.RequireCert):
-		return trust, usage("leave one of them out", "--allow-anyone contradicts --authorized-keys and --require-client-cert")
-	case trust.RequireCert && c.String("ca") == "":
-		return trust, usage("give the CA's certificate with --ca FILE", "--require-client-cert needs --ca")
-	case !trust.RequireCert && (c.String("ca") != "" || c.String("revoked") != ""):
-		return trust, usage("add --require-client-cert, or leave them out", "--ca and --revoked do nothing without --require-client-cert")
-	case trust.RequireCert && c.String("cert") == "":
-		return trust, usage("give the remote's own certificate with --cert FILE", "--require-client-cert needs --cert: only version 2 asks for certificates, and it shows one")
-	}
-	var err error
-	if trust.CA, err = loadCertificate(c, "ca"); err != nil {
-		return trust, err
-	}
-	if path := c.String("authorized-keys"); path != "" {
-		trust.Authorized, err = readList(path, certs.ParseAuthorizedKeys)
-		if err != nil {
-			return trust, &Failure{exitFailed, "can't use the authorized keys", err, ""}
-		}
-	}
-	if path := c.String("revoked"); path != "" {
-		trust.Revoked, err = readList(path, certs.ParseRevocations)
-		if err != nil {
-			return trust, &Failure{exitFailed, "can't use the list of revoked certificates", err, ""}
-		}
-	}
-	if trust.Authorized == nil && !trust.RequireCert && !trust.Anyone {
-		return trust, usage(admitHint, "%v", tunnel.ErrNobodyAdmitted)
-	}
-	return trust, nil
-}
-
-// reload gives a remote its settings anew, all of them or none.
-func reload(c *cli.Context, node *tunnel.Remote, shown *remoteTLS) error {
-	settings, err := loadSettings(c)
-	if err != nil {
-		return err
-	}
-	if err := node.Reload(settings.identity, settings.trust, settings.rules, settings.reverse); err != nil {
-		return remoteFailure(c, err)
-	}
-	shown.current.Store(settings.tls)
-	return nil
-}
-
-// listenAll binds every address or none.
-func listenAll(addresses []string) ([]net.Listener, error) {
-	var listeners []net.Listener
-	for _, address := range addresses {
-		ln, err := listen(address)
-		if err != nil {
-			for _, ln := range listeners {
-				ln.Close()
-			}
-			return nil, cannotListen(address, "--listen", "give another address with --listen", err)
-		}
-		listeners = append(listeners, ln)
-	}
-	return listeners, nil
-}
-
-func listen(address string) (net.Listener, error) {
-	if path, ok := strings.CutPrefix(address, "unix:"); ok {
-		return tunnel.ListenUnix(path)
-	}
-	return net.Listen("tcp", address)
-}
-
-func listenerAddress(ln net.Listener) string {
-	if addr := ln.Addr(); addr.Network() == "unix" {
-		return "unix:" + addr.String()
-	}
-	return ln.Addr().String()
 }

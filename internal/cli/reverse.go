@@ -22,7 +22,7 @@ import (
 func reverseFlag() cli.Flag {
 	return &cli.StringSliceFlag{
 		Name: "R", EnvVars: env("R"), Category: "listening",
-		Usage: "have the remote listen and forward to here, as it allows: `REVERSE` is [BIND:]PORT:HOST:HOSTPORT, the host as this side sees it, or [BIND:]PORT:socks; repeatable",
+		Usage: "have the remote listen and forward to here, as it allows: `REVERSE` is [BIND:]PORT:HOST:HOSTPORT[/udp], the host as this side sees it, or [BIND:]PORT:socks, or unix:/PATH on either side; repeatable",
 	}
 }
 
@@ -30,14 +30,16 @@ func reverseFlag() cli.Flag {
 type reverseSpec struct {
 	listen string // host:port at the remote, or unix:/path
 	target string // host:port as this machine sees it, or unix:/path; empty for a proxy
+	udp    bool   // datagrams instead of connections
 }
+
+const reverseHint = "it is [BIND:]PORT:HOST:HOSTPORT, such as 8022:localhost:22 or 5353:192.0.2.1:53/udp, or [BIND:]PORT:socks; unix:/PATH may stand for either end"
 
 // parseReverse reads what parseForward does, the other way round, and [BIND:]PORT:socks. A BIND is an address, localhost, or *
 // or nothing for all.
 func parseReverse(text string) (reverseSpec, error) {
 	fail := func(why string) (reverseSpec, error) {
-		return reverseSpec{}, usage("it is [BIND:]PORT:HOST:HOSTPORT, such as 8022:localhost:22, or [BIND:]PORT:socks",
-			"bad -R %q: %s", text, why)
+		return reverseSpec{}, usage(reverseHint, "bad -R %q: %s", text, why)
 	}
 	fields, err := splitColons(text)
 	if err != nil {
@@ -47,11 +49,7 @@ func parseReverse(text string) (reverseSpec, error) {
 	n := len(fields) - 1
 	if fields[n] != "socks" {
 		if n--; n >= 1 {
-			spec.target = net.JoinHostPort(fields[n], fields[n+1])
-			if fields[n] == "unix" && strings.HasPrefix(fields[n+1], "/") {
-				spec.target = "unix:" + fields[n+1]
-			}
-			if err := checkTarget(spec.target); err != nil {
+			if spec.target, spec.udp, err = joinTarget(fields[n], fields[n+1]); err != nil {
 				return fail(err.Error())
 			}
 		}
@@ -60,8 +58,11 @@ func parseReverse(text string) (reverseSpec, error) {
 		return fail("wrong number of colons")
 	}
 	if n == 2 && fields[0] == "unix" {
-		if !strings.HasPrefix(fields[1], "/") {
+		switch {
+		case !strings.HasPrefix(fields[1], "/"):
 			return fail("the path of the remote's socket is not absolute")
+		case spec.udp:
+			return fail(socketForUDP)
 		}
 		spec.listen = "unix:" + fields[1]
 		return spec, nil
@@ -83,12 +84,54 @@ func parseReverse(text string) (reverseSpec, error) {
 	return spec, nil
 }
 
-// reverseDoors are the listeners at the remote.
+// reversePort is what the remote has bound for a -R, with one of the two.
+type reversePort struct {
+	spec     reverseSpec
+	listener *tunnel.RemoteListener
+	packets  *tunnel.RemoteUDP
+}
+
+// openReverse has the remote bind the address of a -R.
+func openReverse(ctx context.Context, node *tunnel.Local, spec reverseSpec) (p reversePort, err error) {
+	p.spec = spec
+	if spec.udp {
+		p.packets, err = node.ListenRemoteUDP(ctx, spec.listen)
+	} else {
+		p.listener, err = node.ListenRemote(ctx, spec.listen)
+	}
+	return p, err
+}
+
+func (p reversePort) address() string {
+	if p.spec.udp {
+		return portName(p.packets.Addr().String(), true)
+	}
+	return p.listener.Addr().String()
+}
+
+// serve serves the port, which is no proxy's, until ctx is done.
+func (p reversePort) serve(ctx context.Context, node *tunnel.Local) {
+	if p.spec.udp {
+		node.ServeReverseUDP(ctx, p.packets, p.spec.target)
+	} else {
+		node.ServeReverse(ctx, p.listener, p.spec.target)
+	}
+}
+
+func (p reversePort) close() {
+	if p.spec.udp {
+		p.packets.Close()
+	} else {
+		p.listener.Close()
+	}
+}
+
+// reverseDoors are the ports at the remote.
 type reverseDoors struct {
-	specs     []reverseSpec
-	listeners []*tunnel.RemoteListener // in the order of specs
-	socksCfg  socks.Config
-	server    *socks.Server // nil when no spec needs one
+	specs    []reverseSpec
+	ports    []reversePort // in the order of specs
+	socksCfg socks.Config
+	server   *socks.Server // nil when no spec needs one
 }
 
 // parseReverses reads all -R. A proxy among them asks its clients for what --socks-auth says.
@@ -113,19 +156,19 @@ func parseReverses(c *cli.Context, log zerolog.Logger) (*reverseDoors, error) {
 // listen has the remote bind all addresses, or none.
 func (d *reverseDoors) listen(ctx context.Context, node *tunnel.Local, opts *localOptions) error {
 	for _, spec := range d.specs {
-		ln, err := node.ListenRemote(ctx, spec.listen)
+		port, err := openReverse(ctx, node, spec)
 		if err != nil {
 			d.close()
-			return reverseFailure(spec.listen, err, opts)
+			return reverseFailure(spec, err, opts)
 		}
-		d.listeners = append(d.listeners, ln)
+		d.ports = append(d.ports, port)
 	}
 	return nil
 }
 
 // reverseFailure explains why the remote does not listen.
-func reverseFailure(address string, err error, opts *localOptions) error {
-	f := &Failure{exitFailed, fmt.Sprintf("can't listen on %s at the remote", address), err, ""}
+func reverseFailure(spec reverseSpec, err error, opts *localOptions) error {
+	f := &Failure{exitFailed, fmt.Sprintf("can't listen on %s at the remote", portName(spec.listen, spec.udp)), err, ""}
 	var refused *mux.OpenError
 	if !errors.As(err, &refused) {
 		return f
@@ -133,7 +176,7 @@ func reverseFailure(address string, err error, opts *localOptions) error {
 	switch refused.Code {
 	case mux.CodeNotAllowed:
 		f.Code = exitNotAdmitted
-		rule := strings.TrimSuffix(address, ":0") // any port needs a rule without
+		rule := strings.TrimSuffix(spec.listen, ":0") // any port needs a rule without
 		f.Hint = fmt.Sprintf("ask who runs the remote for --reverse '%s', or for reverse=%s in its authorized-keys line of %s",
 			rule, rule, opts.key.Public())
 	case mux.CodeAddressInUse:
@@ -148,11 +191,10 @@ func reverseFailure(address string, err error, opts *localOptions) error {
 
 // serve starts serving what the remote accepts.
 func (d *reverseDoors) serve(ctx context.Context, node *tunnel.Local, start func(func() error)) error {
-	for i, ln := range d.listeners {
-		target := d.specs[i].target
-		if target != "" {
+	for _, port := range d.ports {
+		if port.spec.target != "" {
 			start(func() error {
-				node.ServeReverse(ctx, ln, target)
+				port.serve(ctx, node)
 				return nil
 			})
 			continue
@@ -164,7 +206,7 @@ func (d *reverseDoors) serve(ctx context.Context, node *tunnel.Local, start func
 			}
 			d.server = server
 		}
-		start(func() error { return d.server.Serve(context.WithoutCancel(ctx), ln) })
+		start(func() error { return d.server.Serve(context.WithoutCancel(ctx), port.listener) })
 	}
 	return nil
 }
@@ -182,15 +224,15 @@ func shutdownSocks(server *socks.Server, servers *sync.WaitGroup) {
 }
 
 func (d *reverseDoors) close() {
-	for _, ln := range d.listeners {
-		ln.Close()
+	for _, port := range d.ports {
+		port.close()
 	}
 }
 
 func (d *reverseDoors) addresses() []string {
 	var addresses []string
-	for _, ln := range d.listeners {
-		addresses = append(addresses, ln.Addr().String())
+	for _, port := range d.ports {
+		addresses = append(addresses, port.address())
 	}
 	return addresses
 }

@@ -17,12 +17,16 @@ func TestParseReverse(t *testing.T) {
 		{"8022:unix:/run/a.sock", "localhost:8022", "unix:/run/a.sock"},
 		{"unix:/run/a.sock:localhost:22", "unix:/run/a.sock", "localhost:22"},
 		{"unix:/run/a.sock:unix:/run/b.sock", "unix:/run/a.sock", "unix:/run/b.sock"},
+		{"8022:unix:/run/udp", "localhost:8022", "unix:/run/udp"},
+		{"5353:192.0.2.1:53/udp", "localhost:5353", "192.0.2.1:53"},
+		{"*:5353:[::1]:53/udp", "*:5353", "[::1]:53"},
+		{"[::1]:0:localhost:53/udp", "[::1]:0", "localhost:53"},
 		{"1080:socks", "localhost:1080", ""},
 		{"*:1080:socks", "*:1080", ""},
 		{"unix:/run/a.sock:socks", "unix:/run/a.sock", ""},
 	} {
 		got, err := parseReverse(test.text)
-		if err != nil || got != (reverseSpec{test.listen, test.target}) {
+		if err != nil || got != (reverseSpec{test.listen, test.target, strings.HasSuffix(test.text, "53/udp")}) {
 			t.Errorf("%s: got %+v, %v", test.text, got, err)
 		}
 	}
@@ -39,7 +43,11 @@ func TestParseReverse(t *testing.T) {
 		{"example.org:8022:localhost:22", "what to bind is no address, and neither localhost nor *"},
 		{"port:localhost:22", "the remote's port is no number up to 65535"},
 		{"65536:socks", "the remote's port is no number up to 65535"},
-		{"8022:localhost:22/udp", "the host's port is no number from 1 to 65535"},
+		{"8022:localhost:22/tcp", "the host's port is no number from 1 to 65535"},
+		{"8022:localhost:/udp", "the host's port is no number from 1 to 65535"},
+		{"8022/udp:localhost:22", "the remote's port is no number up to 65535"},
+		{"1080:socks/udp", "wrong number of colons"},
+		{"unix:/run/a.sock:localhost:53/udp", "UDP has ports, not sockets with a path"},
 	} {
 		_, err := parseReverse(test.text)
 		var failure *Failure

@@ -1,0 +1,38 @@
+package cli
+
+import (
+	"net"
+	"strings"
+
+	"culvert/tunnel"
+)
+
+// listenAll binds every address or none.
+func listenAll(addresses []string) ([]net.Listener, error) {
+	var listeners []net.Listener
+	for _, address := range addresses {
+		ln, err := listen(address)
+		if err != nil {
+			for _, ln := range listeners {
+				ln.Close()
+			}
+			return nil, cannotListen(address, "--listen", "give another address with --listen", err)
+		}
+		listeners = append(listeners, ln)
+	}
+	return listeners, nil
+}
+
+func listen(address string) (net.Listener, error) {
+	if path, ok := strings.CutPrefix(address, "unix:"); ok {
+		return tunnel.ListenUnix(path)
+	}
+	return net.Listen("tcp", address)
+}
+
+func listenerAddress(ln net.Listener) string {
+	if addr := ln.Addr(); addr.Network() == "unix" {
+		return "unix:" + addr.String()
+	}
+	return ln.Addr().String()
+}
