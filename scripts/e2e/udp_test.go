@@ -65,7 +65,7 @@ func startUDPEcho(t *testing.T, h *host, address string) netip.AddrPort {
 	return conn.LocalAddr().(*net.UDPAddr).AddrPort()
 }
 
-// dig asks a DNS server that -L leads to.
+// dig asks a DNS server that -L or -R leads to.
 func dig(t *testing.T, forward string, args ...string) string {
 	t.Helper()
 	address, ok := strings.CutSuffix(forward, "/udp")
@@ -105,16 +105,9 @@ func TestForwardDatagrams(t *testing.T) {
 	h := newHost(t, "")
 	echo := startUDPEcho(t, h, "127.0.0.1:0")
 	tun := startFarTunnel(t, h, "-L", "127.0.0.1:0:"+echo.String()+"/udp")
-	forward := strings.TrimSuffix(tun.local.forwards[0], "/udp")
 	var clients []net.Conn
 	for range 3 {
-		conn, err := net.Dial("udp", forward)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		conn.(*net.UDPConn).SetReadBuffer(1 << 20)
-		clients = append(clients, conn)
+		clients = append(clients, dialDatagrams(t, strings.TrimSuffix(tun.local.forwards[0], "/udp")))
 	}
 	for _, size := range append(slices.Clone(sizes), 65507) {
 		var sent [][]byte
@@ -285,21 +278,18 @@ func TestDatagramFlood(t *testing.T) {
 	h := newHost(t, "")
 	echo := startUDPEcho(t, h, "127.0.0.1:0")
 	tun := startFarTunnel(t, h, "-L", "127.0.0.1:0:"+echo.String()+"/udp")
-	flood, err := net.Dial("udp", strings.TrimSuffix(tun.local.forwards[0], "/udp"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer flood.Close()
+	tun.flood(t, strings.TrimSuffix(tun.local.forwards[0], "/udp"))
+}
+
+// flood sends far too much to a port that an echo answers at.
+func (tun *tunnel) flood(t *testing.T, address string) {
+	t.Helper()
+	flood, quiet := dialDatagrams(t, address), dialDatagrams(t, address)
 	before := residentMemory(t, tun.local.cmd) + residentMemory(t, tun.remote.cmd)
 	p := make([]byte, 60000)
 	for range 20_000 { // 1.2 GB
 		flood.Write(p)
 	}
-	quiet, err := net.Dial("udp", flood.RemoteAddr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer quiet.Close()
 	quiet.Write([]byte("quiet"))
 	if got := readAgain(t, quiet, []byte("quiet")); string(got) != "quiet" {
 		t.Errorf("received %q", got)
@@ -308,6 +298,18 @@ func TestDatagramFlood(t *testing.T) {
 	if grown := after - before; grown > 256<<20 {
 		t.Errorf("memory has grown by %d MiB", grown>>20)
 	}
+}
+
+// dialDatagrams is a client of a port for datagrams, until the test ends.
+func dialDatagrams(t *testing.T, address string) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("udp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	conn.(*net.UDPConn).SetReadBuffer(1 << 20) // bytes; large datagrams count for more than they hold
+	return conn
 }
 
 // residentMemory is what a process holds, in bytes.
