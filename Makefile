@@ -38,6 +38,10 @@ fuzz: ## Run each fuzz target for FUZZTIME=10s (PKGS=./...).
 bench-micro: ## Measure handshake, records and session in pairs; medians of COUNT=6 runs.
 	@scripts/bench-micro.sh
 
+.PHONY: bench
+bench: ## Measure culvert beside OpenSSH and Xray; 30 minutes (QUICK=1: 5; ONLY=CASE,…).
+	@QUICK='$(QUICK)' ONLY='$(ONLY)' ROUNDS='$(ROUNDS)' RENDER='$(RENDER)' scripts/bench.sh
+
 .PHONY: clean
 clean: ## Remove what the build and the checks made.
 	rm -rf build

@@ -55,6 +55,7 @@ look() {
   need zsh 'zsh: the completion tests type in it' command -v zsh
   need fish 'fish: the completion tests type in it' command -v fish
   need iperf3 'iperf3: measures through a forwarded port in the tests' command -v iperf3
+  need haproxy 'haproxy: stands before the remote in the benchmark' command -v haproxy
   need iproute2 'ip: sets up the network namespaces of the tests' command -v ip
   need dnsmasq-base 'dnsmasq: the DNS server of the UDP tests' command -v dnsmasq
   need bind9-dnsutils 'dig: asks it, through the tunnel' command -v dig
@@ -96,7 +97,7 @@ install_packages() {
   fi
   say "installing ${packages[*]}"
   local service status=0 new_services=()
-  for service in ssh:sshd tinyproxy:tinyproxy danted:danted; do # the unit and its program
+  for service in ssh:sshd tinyproxy:tinyproxy danted:danted haproxy:haproxy; do # the unit and its program
     command -v "${service#*:}" >/dev/null || new_services+=("$service")
   done
   if [ ! -e $policy ] || grep -qs "$policy_mark" $policy; then

@@ -6,11 +6,12 @@ import (
 	"time"
 )
 
-// Config describes a link. Both directions are alike.
+// Config describes a link. Both directions are alike, but for RateA.
 type Config struct {
 	Delay time.Duration // one way: from a packet's last bit sent to its arrival
 	Rate  float64       // bit/s, of whole IP packets
-	Queue int           // bytes that may wait for the rate, more are dropped; 0: a round trip of Rate, at least 40 packets
+	RateA float64       // the same for what A sends; 0: Rate
+	Queue int           // bytes that may wait for the rate, more are dropped; 0: a round trip of the rate, at least 40 packets
 	Loss  float64       // probability that a packet that was sent never arrives, 0 to 1
 	Seed  uint64        // of the losses: the same packets of a direction, by their number, are lost each time
 	MTU   int           // bytes; 0: 1500
@@ -27,18 +28,29 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("delay %v: must be 0 to %v", c.Delay, maxDelay)
 	case !(c.Rate >= minRate && c.Rate <= maxRate):
 		return c, fmt.Errorf("rate %g bit/s: must be %g to %g", c.Rate, minRate, maxRate)
+	case c.RateA != 0 && !(c.RateA >= minRate && c.RateA <= maxRate):
+		return c, fmt.Errorf("rate of A %g bit/s: must be %g to %g", c.RateA, minRate, maxRate)
 	case !(c.Loss >= 0 && c.Loss <= 1):
 		return c, fmt.Errorf("loss %g: must be 0 to 1", c.Loss)
 	case c.MTU < minMTU || c.MTU > maxMTU:
 		return c, fmt.Errorf("MTU %d: must be %d to %d", c.MTU, minMTU, maxMTU)
 	}
-	if c.Queue == 0 {
-		c.Queue = max(int(c.Rate/8*2*c.Delay.Seconds()), minDefaultQueue*c.MTU)
-	}
-	if c.Queue < c.MTU {
+	if c.Queue != 0 && c.Queue < c.MTU {
 		return c, fmt.Errorf("queue of %d bytes: must hold a packet of %d", c.Queue, c.MTU)
 	}
 	return c, nil
+}
+
+// direction is the rate and the queue of what A sends (0) or B (1).
+func (c Config) direction(n int) (rate float64, queue int) {
+	rate, queue = c.Rate, c.Queue
+	if n == 0 && c.RateA != 0 {
+		rate = c.RateA
+	}
+	if queue == 0 {
+		queue = max(int(rate/8*2*c.Delay.Seconds()), minDefaultQueue*c.MTU)
+	}
+	return rate, queue
 }
 
 // fate is what becomes of a packet.
@@ -53,14 +65,17 @@ const (
 // shaper is a direction's transmitter: a queue that is sent at a rate, into a line with a delay and losses. It knows
 // only times and sizes.
 type shaper struct {
-	cfg  Config
-	loss *rand.Rand
-	free time.Time // when the transmitter has sent all that it took
+	cfg   Config
+	rate  float64 // bit/s
+	queue int     // bytes
+	loss  *rand.Rand
+	free  time.Time // when the transmitter has sent all that it took
 }
 
 // newShaper makes the shaper of one of the two directions. The configuration must be complete.
 func newShaper(cfg Config, direction int) *shaper {
-	return &shaper{cfg: cfg, loss: rand.New(rand.NewPCG(cfg.Seed, uint64(direction)))}
+	rate, queue := cfg.direction(direction)
+	return &shaper{cfg: cfg, rate: rate, queue: queue, loss: rand.New(rand.NewPCG(cfg.Seed, uint64(direction)))}
 }
 
 // take says what becomes of a packet of size bytes that comes at now, and when it arrives. What is lost has taken its
@@ -69,11 +84,11 @@ func (s *shaper) take(now time.Time, size int) (time.Time, fate) {
 	if s.free.Before(now) {
 		s.free = now
 	}
-	backlog := s.free.Sub(now).Seconds() * s.cfg.Rate / 8
-	if int(backlog)+size > s.cfg.Queue {
+	backlog := s.free.Sub(now).Seconds() * s.rate / 8
+	if int(backlog)+size > s.queue {
 		return time.Time{}, dropped
 	}
-	s.free = s.free.Add(time.Duration(float64(size) * 8 / s.cfg.Rate * float64(time.Second)))
+	s.free = s.free.Add(time.Duration(float64(size) * 8 / s.rate * float64(time.Second)))
 	if s.loss.Float64() < s.cfg.Loss {
 		return time.Time{}, lost
 	}

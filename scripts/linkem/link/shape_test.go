@@ -84,8 +84,17 @@ func TestShaperLoss(t *testing.T) {
 
 func TestConfig(t *testing.T) {
 	got, err := Config{Delay: 50 * time.Millisecond, Rate: 100e6}.withDefaults()
-	if err != nil || got.MTU != 1500 || got.Queue != 1_250_000 {
+	if err != nil || got.MTU != 1500 {
 		t.Errorf("defaults %+v, %v", got, err)
+	}
+	got.RateA = 10e6
+	for direction, want := range []struct {
+		rate  float64
+		queue int
+	}{{10e6, 125_000}, {100e6, 1_250_000}} {
+		if rate, queue := got.direction(direction); rate != want.rate || queue != want.queue {
+			t.Errorf("direction %d: %g bit/s, queue of %d bytes", direction, rate, queue)
+		}
 	}
 	for name, cfg := range map[string]Config{
 		"no rate":        {},
@@ -97,6 +106,7 @@ func TestConfig(t *testing.T) {
 		"loss above 1":   {Rate: 1e6, Loss: 1.01},
 		"small MTU":      {Rate: 1e6, MTU: 1279},
 		"large MTU":      {Rate: 1e6, MTU: 65536},
+		"low rate of A":  {Rate: 1e6, RateA: 1},
 		"small queue":    {Rate: 1e6, Queue: 1499},
 		"negative queue": {Rate: 1e6, Queue: -1},
 	} {

@@ -1,0 +1,139 @@
+//go:build linux
+
+package main
+
+import (
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"culvert/scripts/bench/load"
+	"culvert/scripts/bench/peer"
+	"culvert/scripts/linkem/link"
+)
+
+// benchCase is what is measured in turns.
+type benchCase struct {
+	name    string
+	title   string
+	peers   []string
+	rounds  int
+	link    *link.Config  // between the near host and the far one; nil: both are this machine
+	proxied bool          // HAProxy stands before the far end
+	fresh   bool          // peers are started anew for each measurement
+	request load.Request  // what is measured, but for the addresses
+	ports   int           // new ones of the target for each round
+	expect  time.Duration // of one measurement, for the first estimate
+}
+
+// Peers of the cases: not every one makes sense everywhere.
+var (
+	everyone = []string{peer.None, peer.Culvert, peer.OpenSSHGCM, peer.OpenSSH, peer.XrayVLESS, peer.XrayVMess}
+	tunnels  = everyone[1:]
+	overHTTP = []string{peer.Culvert, peer.XrayVLESS, peer.XrayVMess}
+)
+
+// Links of the cases; their delay is one way.
+var (
+	longLink   = link.Config{Delay: 50 * time.Millisecond, Rate: 1e9, MTU: 9000}
+	narrowLink = link.Config{Delay: 20 * time.Millisecond, Rate: 50e6}
+	uplink     = link.Config{Delay: 20 * time.Millisecond, Rate: 50e6, RateA: 10e6}
+)
+
+// allCases are the cases in their order.
+func allCases(o options) []benchCase {
+	cases := slices.Concat(loopbackCases(), linkCases())
+	for i := range cases {
+		c := &cases[i]
+		if o.quick {
+			c.rounds = max(1, c.rounds/4)
+			c.request.Window = c.request.Window / 2
+		}
+		if o.rounds > 0 {
+			c.rounds = o.rounds
+		}
+		if c.expect == 0 {
+			c.expect = c.request.Warmup + c.request.Window + 500*time.Millisecond
+		}
+	}
+	return cases
+}
+
+func loopbackCases() []benchCase {
+	const warmup = 300 * time.Millisecond
+	bulk := func(name, title string, streams int, up bool) benchCase {
+		return benchCase{name: "loopback-" + name, title: title, peers: everyone, rounds: 5, request: load.Request{
+			Kind: "throughput", Streams: streams, Up: up, Warmup: warmup, Window: 1500 * time.Millisecond,
+		}}
+	}
+	echo := func(name, title string, streams int, up bool) benchCase {
+		return benchCase{name: "loopback-" + name, title: title, peers: everyone, rounds: 3, request: load.Request{
+			Kind: "echo", Bulk: streams, Up: up, Warmup: 500 * time.Millisecond, Window: 2 * time.Second,
+		}}
+	}
+	return []benchCase{
+		bulk("down-1", "loopback, one stream down", 1, false),
+		bulk("up-1", "loopback, one stream up", 1, true),
+		bulk("down-16", "loopback, 16 streams down", 16, false),
+		bulk("up-16", "loopback, 16 streams up", 16, true),
+		bulk("down-256", "loopback, 256 streams down", 256, false),
+		bulk("up-256", "loopback, 256 streams up", 256, true),
+		echo("echo", "loopback, echo with nothing else running", 0, false),
+		echo("echo-down", "loopback, echo under 4 downloads", 4, false),
+		echo("echo-up", "loopback, echo under 4 uploads", 4, true),
+		{name: "loopback-connect", title: "loopback, new connections, 16 at a time", peers: everyone, rounds: 5,
+			request: load.Request{Kind: "connect", Streams: 16, Window: 2 * time.Second}},
+		{name: "idle-1000", title: "memory of 1,000 idle streams", peers: tunnels, rounds: 3, fresh: true,
+			request: load.Request{Kind: "idle", Streams: 1000}, expect: 4 * time.Second},
+		{name: "idle-10000", title: "echo beside 10,000 idle streams", peers: everyone, rounds: 2, fresh: true,
+			request: load.Request{Kind: "hold", Streams: 10000, Window: 2 * time.Second}, expect: 15 * time.Second},
+	}
+}
+
+func linkCases() []benchCase {
+	long := func(name, title string, up bool) benchCase {
+		return benchCase{name: name, title: title, peers: everyone, rounds: 3, link: &longLink, request: load.Request{
+			Kind: "throughput", Streams: 1, Up: up, Warmup: 2 * time.Second, Window: 4 * time.Second,
+		}, expect: 8 * time.Second}
+	}
+	narrow := func(name, title string, peers []string, l *link.Config, up bool) benchCase {
+		return benchCase{name: name, title: title, peers: peers, rounds: 3, link: l, request: load.Request{
+			Kind: "echo", Bulk: 4, Up: up, Warmup: 2 * time.Second, Window: 6 * time.Second,
+		}, expect: 11 * time.Second}
+	}
+	proxied := narrow("narrow-haproxy", "40 ms, 50 Mbit/s, HAProxy before the remote, echo under 4 downloads", overHTTP, &narrowLink, false)
+	proxied.proxied = true
+	return []benchCase{
+		long("long-down", "100 ms, 1 Gbit/s, one stream down", false),
+		long("long-up", "100 ms, 1 Gbit/s, one stream up", true),
+		{name: "long-first", title: "100 ms, 1 Gbit/s, a new connection's first byte", peers: everyone, rounds: 3, link: &longLink,
+			request: load.Request{Kind: "first"}, ports: 3, expect: 3 * time.Second},
+		narrow("narrow-down", "40 ms, 50 Mbit/s, echo under 4 downloads", everyone, &narrowLink, false),
+		narrow("narrow-up", "40 ms, 10 Mbit/s up, echo under 4 uploads", everyone, &uplink, true),
+		proxied,
+	}
+}
+
+// chosen are the cases and peers that the options name.
+func chosen(cases []benchCase, o options) []benchCase {
+	if o.only != "" {
+		patterns := strings.Split(o.only, ",")
+		cases = slices.DeleteFunc(cases, func(c benchCase) bool {
+			return !slices.ContainsFunc(patterns, func(pattern string) bool {
+				match, err := path.Match(pattern, c.name)
+				return err == nil && match
+			})
+		})
+	}
+	if o.peers == "" {
+		return cases
+	}
+	peers := strings.Split(o.peers, ",")
+	for i := range cases {
+		cases[i].peers = slices.DeleteFunc(slices.Clone(cases[i].peers), func(name string) bool {
+			return !slices.Contains(peers, name)
+		})
+	}
+	return slices.DeleteFunc(cases, func(c benchCase) bool { return len(c.peers) == 0 })
+}

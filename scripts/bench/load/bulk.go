@@ -1,0 +1,180 @@
+package load
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// bulk moves data over some connections, as fast as it goes.
+type bulk struct {
+	conns    []net.Conn
+	received atomic.Int64 // bytes, of downloads
+	tally    *tallyReader // of uploads
+	moving   sync.WaitGroup
+	stopped  atomic.Bool
+	broken   atomic.Int64 // connections that ended before stop
+}
+
+// startBulk opens the connections and starts to move data. The caller has to stop it.
+func startBulk(ctx context.Context, r Request, streams int) (_ *bulk, err error) {
+	b := &bulk{}
+	defer func() {
+		if err != nil {
+			b.stop()
+		}
+	}()
+	kind, move := byte(download), b.download
+	if r.Up {
+		kind, move = upload, b.upload
+		if b.tally, err = readTally(ctx, r.Target); err != nil {
+			return nil, fmt.Errorf("tally: %w", err)
+		}
+	}
+	for range streams {
+		conn, err := r.open(ctx, kind)
+		if err != nil {
+			return nil, fmt.Errorf("bulk: %w", err)
+		}
+		b.conns = append(b.conns, conn)
+	}
+	for _, conn := range b.conns {
+		b.moving.Go(func() {
+			move(conn)
+			if !b.stopped.Load() {
+				b.broken.Add(1)
+			}
+		})
+	}
+	return b, nil
+}
+
+// download returns when the connection ends.
+func (b *bulk) download(conn net.Conn) {
+	buffer := make([]byte, bulkBuffer)
+	for {
+		n, err := conn.Read(buffer)
+		b.received.Add(int64(n))
+		if err != nil {
+			return
+		}
+	}
+}
+
+// upload returns when the connection ends.
+func (b *bulk) upload(conn net.Conn) {
+	buffer := make([]byte, bulkBuffer)
+	for {
+		if _, err := conn.Write(buffer); err != nil {
+			return
+		}
+	}
+}
+
+// stop ends the connections.
+func (b *bulk) stop() {
+	b.stopped.Store(true)
+	for _, conn := range b.conns {
+		conn.Close()
+	}
+	b.moving.Wait()
+	if b.tally != nil {
+		b.tally.stop()
+	}
+}
+
+// measured calls f and returns how many bytes a second have arrived meanwhile.
+func (b *bulk) measured(f func() error) (rate float64, err error) {
+	begin, before := time.Now(), b.received.Load()
+	if err := f(); err != nil {
+		return 0, err
+	}
+	end, after := time.Now(), b.received.Load()
+	if n := b.broken.Load(); n > 0 {
+		return 0, fmt.Errorf("%d of %d bulk connections broke", n, len(b.conns))
+	}
+	moved := float64(after - before)
+	if b.tally != nil {
+		if moved, err = b.tally.between(begin, end); err != nil {
+			return 0, err
+		}
+	}
+	return moved / end.Sub(begin).Seconds(), nil
+}
+
+// sample is a tally.
+type sample struct {
+	at    int64 // nanoseconds since 1970
+	bytes int64
+}
+
+// tallyReader collects the target's tallies.
+type tallyReader struct {
+	conn net.Conn
+	done chan struct{}
+
+	mu      sync.Mutex
+	samples []sample
+}
+
+func readTally(ctx context.Context, address string) (*tallyReader, error) {
+	conn, err := Request{Target: address}.open(ctx, tally)
+	if err != nil {
+		return nil, err
+	}
+	t := &tallyReader{conn: conn, done: make(chan struct{})}
+	go func() {
+		defer close(t.done)
+		var message [tallySize]byte
+		for {
+			if _, err := io.ReadFull(conn, message[:]); err != nil {
+				return
+			}
+			s := sample{int64(binary.BigEndian.Uint64(message[:8])), int64(binary.BigEndian.Uint64(message[8:]))}
+			t.mu.Lock()
+			t.samples = append(t.samples, s)
+			t.mu.Unlock()
+		}
+	}()
+	return t, nil
+}
+
+func (t *tallyReader) stop() {
+	t.conn.Close()
+	<-t.done
+}
+
+// between returns how many bytes have arrived between two times, after waiting for the tally that tells.
+func (t *tallyReader) between(begin, end time.Time) (float64, error) {
+	for deadline := time.Now().Add(tallyPatience); time.Now().Before(deadline); time.Sleep(tallyPause) {
+		t.mu.Lock()
+		samples := t.samples
+		t.mu.Unlock()
+		if len(samples) > 0 && samples[len(samples)-1].at >= end.UnixNano() {
+			return at(samples, end.UnixNano()) - at(samples, begin.UnixNano()), nil
+		}
+	}
+	return 0, errors.New("the target's tally did not come")
+}
+
+// at interpolates the bytes at a time between two samples, which are ordered.
+func at(samples []sample, when int64) float64 {
+	for i, s := range samples {
+		if s.at < when {
+			continue
+		}
+		if i == 0 {
+			return float64(s.bytes)
+		}
+		last := samples[i-1]
+		share := float64(when-last.at) / float64(s.at-last.at)
+		return float64(last.bytes) + share*float64(s.bytes-last.bytes)
+	}
+	return float64(samples[len(samples)-1].bytes)
+}

@@ -1,0 +1,127 @@
+package load
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+
+	"golang.org/x/net/proxy"
+)
+
+// Request says what to load and what to measure.
+type Request struct {
+	Kind   string `json:"kind"`   // a key of kinds
+	Socks  string `json:"socks"`  // the proxy's address; empty: no proxy
+	Target string `json:"target"` // the target's address
+
+	Streams int           `json:"streams"` // of what is measured
+	Up      bool          `json:"up"`      // uploads, not downloads
+	Bulk    int           `json:"bulk"`    // streams that move data beside what is measured
+	Warmup  time.Duration `json:"warmup"`  // how long bulk runs before the measurement begins
+	Window  time.Duration `json:"window"`  // how long the measurement takes
+	Ports   []int         `json:"ports"`   // of the target's host, each of which is new to the proxy
+	PIDs    []int         `json:"pids"`    // processes whose CPU time and memory count, with their descendants
+}
+
+// Values are what was measured, each by its name, which ends in its unit.
+type Values map[string]float64
+
+// kinds are the loads.
+var kinds = map[string]func(context.Context, Request) (Values, error){
+	"ready":      ready,
+	"throughput": throughput,
+	"echo":       echoes,
+	"connect":    connect,
+	"first":      firstByte,
+	"idle":       idle,
+	"hold":       hold,
+}
+
+// Run runs a load.
+func Run(ctx context.Context, r Request) (Values, error) {
+	run, ok := kinds[r.Kind]
+	if !ok {
+		return nil, fmt.Errorf("no load %q", r.Kind)
+	}
+	return run(ctx, r)
+}
+
+// dial opens a connection to the target, or another port of its host.
+func (r Request) dial(ctx context.Context, address string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTime)
+	defer cancel()
+	direct := &net.Dialer{}
+	if r.Socks == "" {
+		return direct.DialContext(ctx, "tcp", address)
+	}
+	socks, err := proxy.SOCKS5("tcp", r.Socks, nil, direct)
+	if err != nil {
+		return nil, err
+	}
+	through, ok := socks.(proxy.ContextDialer)
+	if !ok {
+		return nil, errors.New("the SOCKS5 client takes no context")
+	}
+	return through.DialContext(ctx, "tcp", address)
+}
+
+// open dials the target and says what for.
+func (r Request) open(ctx context.Context, kind byte) (net.Conn, error) {
+	conn, err := r.dial(ctx, r.Target)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := conn.Write([]byte{kind}); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return conn, nil
+}
+
+// openEcho opens a connection for echoes and has a first byte come back.
+func (r Request) openEcho(ctx context.Context, address string) (net.Conn, error) {
+	conn, err := r.dial(ctx, address)
+	if err != nil {
+		return nil, err
+	}
+	conn.SetDeadline(time.Now().Add(dialTime))
+	if _, err = conn.Write([]byte{echo, 0}); err == nil {
+		_, err = io.ReadFull(conn, make([]byte, 1))
+	}
+	if err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("first byte: %w", err)
+	}
+	return conn, nil
+}
+
+// ready waits until connections through the proxy reach the target.
+func ready(ctx context.Context, r Request) (Values, error) {
+	ctx, cancel := context.WithTimeout(ctx, readyTime)
+	defer cancel()
+	for {
+		conn, err := r.openEcho(ctx, r.Target)
+		if err == nil {
+			conn.Close()
+			return Values{}, nil
+		}
+		select {
+		case <-time.After(readyPause):
+		case <-ctx.Done():
+			return nil, fmt.Errorf("not ready: %w", err)
+		}
+	}
+}
+
+// wait waits for a time, or returns the reason why ctx has ended before.
+func wait(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

@@ -1,0 +1,131 @@
+package load
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"culvert/scripts/bench/proc"
+)
+
+// idle opens the request's streams, and measures what memory that takes in the processes it names: kb_per_stream
+// (kilobytes of 1024).
+func idle(ctx context.Context, r Request) (Values, error) {
+	one, err := r.openEcho(ctx, r.Target) // so that what only the first connection needs isn't counted
+	if err != nil {
+		return nil, err
+	}
+	defer one.Close()
+	before := proc.Tree(r.PIDs...).Memory()
+	conns, err := openIdle(ctx, r)
+	defer closeAll(conns)
+	if err != nil {
+		return nil, err
+	}
+	if err := wait(ctx, settleTime); err != nil {
+		return nil, err
+	}
+	after := proc.Tree(r.PIDs...).Memory()
+	return Values{"kb_per_stream": (after - before) / 1024 / float64(len(conns))}, nil
+}
+
+// hold opens the request's streams, and measures the echo of another one before and meanwhile. Then each of the streams
+// has to bring back a byte: unloaded_p50_ms, p50_ms, ratio, held, kb_per_stream.
+func hold(ctx context.Context, r Request) (Values, error) {
+	live, err := r.openEcho(ctx, r.Target)
+	if err != nil {
+		return nil, err
+	}
+	defer live.Close()
+	unloaded, err := echoValues(ctx, live, r.Window, 0)
+	if err != nil {
+		return nil, err
+	}
+	before := proc.Tree(r.PIDs...).Memory()
+	conns, err := openIdle(ctx, r)
+	defer closeAll(conns)
+	if err != nil {
+		return nil, err
+	}
+	if err := wait(ctx, settleTime); err != nil {
+		return nil, err
+	}
+	after := proc.Tree(r.PIDs...).Memory()
+	loaded, err := echoValues(ctx, live, r.Window, 0)
+	if err != nil {
+		return nil, err
+	}
+	values := Values{
+		"unloaded_p50_ms": unloaded["p50_ms"],
+		"p50_ms":          loaded["p50_ms"],
+		"ratio":           loaded["p50_ms"] / unloaded["p50_ms"],
+		"held":            float64(stillEcho(conns)),
+	}
+	if len(r.PIDs) > 0 {
+		values["kb_per_stream"] = (after - before) / 1024 / float64(len(conns))
+	}
+	return values, nil
+}
+
+// openIdle opens the request's streams. The caller has to close those that it returns, also with an error.
+func openIdle(ctx context.Context, r Request) ([]net.Conn, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var mu sync.Mutex // guards conns
+	var conns []net.Conn
+	var working sync.WaitGroup
+	next := make(chan struct{})
+	for range opening {
+		working.Go(func() {
+			for range next {
+				conn, err := r.openEcho(ctx, r.Target)
+				if err != nil {
+					cancel(err)
+					return
+				}
+				mu.Lock()
+				conns = append(conns, conn)
+				mu.Unlock()
+			}
+		})
+	}
+feed:
+	for range r.Streams {
+		select {
+		case next <- struct{}{}:
+		case <-ctx.Done():
+			break feed
+		}
+	}
+	close(next)
+	working.Wait()
+	if ctx.Err() != nil {
+		return conns, fmt.Errorf("%d of %d streams were opened: %w", len(conns), r.Streams, context.Cause(ctx))
+	}
+	return conns, nil
+}
+
+func closeAll(conns []net.Conn) {
+	for _, conn := range conns {
+		conn.Close()
+	}
+}
+
+// stillEcho counts the connections that bring a byte back.
+func stillEcho(conns []net.Conn) int {
+	deadline := time.Now().Add(echoTime)
+	for _, conn := range conns {
+		conn.SetDeadline(deadline)
+		conn.Write([]byte{0}) // when it fails, so does the read
+	}
+	held := 0
+	for _, conn := range conns {
+		if _, err := io.ReadFull(conn, make([]byte, 1)); err == nil {
+			held++
+		}
+	}
+	return held
+}

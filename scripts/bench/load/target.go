@@ -1,0 +1,125 @@
+package load
+
+import (
+	"context"
+	"encoding/binary"
+	"io"
+	"net"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Kinds of connections to the target.
+const (
+	download = 'D'
+	upload   = 'U'
+	echo     = 'E'
+	tally    = 'T'
+)
+
+// tallySize in bytes is that of a tally: nanoseconds since 1970, and bytes, both big-endian.
+const tallySize = 16
+
+// target serves what the loads connect to.
+type target struct {
+	noise    []byte // what downloads are made of
+	uploaded atomic.Int64
+	serving  sync.WaitGroup
+}
+
+// Serve listens on host with the first port and the count-1 after it, and serves until ctx ends. It calls ready with
+// nothing left to do but to serve.
+func Serve(ctx context.Context, host string, first, count int, ready func()) error {
+	t := &target{noise: make([]byte, bulkBuffer)}
+	for i := range t.noise {
+		t.noise[i] = byte(i * 7)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer t.serving.Wait()
+	defer cancel()
+	for port := first; port < first+count; port++ {
+		ln, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+		if err != nil {
+			return err
+		}
+		context.AfterFunc(ctx, func() { ln.Close() })
+		t.serving.Go(func() { t.accept(ctx, ln) })
+	}
+	ready()
+	<-ctx.Done()
+	return nil
+}
+
+func (t *target) accept(ctx context.Context, ln net.Listener) {
+	for {
+		conn, err := ln.Accept()
+		if err != nil {
+			return // closed, or out of descriptors, which the load will show
+		}
+		t.serving.Go(func() {
+			defer conn.Close()
+			stop := context.AfterFunc(ctx, func() { conn.Close() })
+			defer stop()
+			t.serve(ctx, conn)
+		})
+	}
+}
+
+// serve ends when the client closes the connection.
+func (t *target) serve(ctx context.Context, conn net.Conn) {
+	var kind [1]byte
+	if _, err := io.ReadFull(conn, kind[:]); err != nil {
+		return
+	}
+	switch kind[0] {
+	case download:
+		for {
+			if _, err := conn.Write(t.noise); err != nil {
+				return
+			}
+		}
+	case upload:
+		buffer := make([]byte, bulkBuffer)
+		for {
+			n, err := conn.Read(buffer)
+			t.uploaded.Add(int64(n))
+			if err != nil {
+				return
+			}
+		}
+	case echo:
+		buffer := make([]byte, echoBuffer)
+		for {
+			n, err := conn.Read(buffer)
+			if err != nil {
+				return
+			}
+			if _, err := conn.Write(buffer[:n]); err != nil {
+				return
+			}
+		}
+	case tally:
+		t.tell(ctx, conn)
+	}
+}
+
+// tell sends tallies.
+func (t *target) tell(ctx context.Context, conn net.Conn) {
+	tick := time.NewTicker(tallyPause)
+	defer tick.Stop()
+	var message [tallySize]byte
+	for {
+		binary.BigEndian.PutUint64(message[:8], uint64(time.Now().UnixNano()))
+		binary.BigEndian.PutUint64(message[8:], uint64(t.uploaded.Load()))
+		if _, err := conn.Write(message[:]); err != nil {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}

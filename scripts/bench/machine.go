@@ -1,0 +1,76 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"os/exec"
+	"regexp"
+	"runtime"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"culvert/scripts/bench/result"
+)
+
+// versionTime bounds a command that says a version.
+const versionTime = 10 * time.Second
+
+// describe notes the machine, the versions of the programs and the commit.
+func (r *runner) describe(ctx context.Context) {
+	r.results.Machine = result.Machine{CPU: processor(), Cores: runtime.NumCPU(), Kernel: kernel(), Go: runtime.Version()}
+	r.commit = firstMatch(`.+`, says(ctx, "git", "describe", "--tags", "--always", "--dirty"))
+	p := r.options.programs
+	for name, version := range map[string]string{
+		"culvert":  firstMatch(`version (\S+)`, says(ctx, p.Culvert, "--version")),
+		"OpenSSH":  firstMatch(`OpenSSH_(.+?),`, says(ctx, p.SSH, "-V")),
+		"Xray":     firstMatch(`Xray (\S+)`, says(ctx, p.Xray, "version")),
+		"HAProxy":  firstMatch(`version (\S+)`, says(ctx, p.HAProxy, "-v")),
+		"Chromium": firstMatch(`Chromium (\S+)`, says(ctx, r.options.chromium, "--version")),
+	} {
+		if version != "" {
+			r.results.Programs[name] = version
+		}
+	}
+}
+
+// says is what a command prints, on whichever output. A program that isn't there says nothing.
+func says(ctx context.Context, program string, args ...string) string {
+	ctx, cancel := context.WithTimeout(ctx, versionTime)
+	defer cancel()
+	output, _ := exec.CommandContext(ctx, program, args...).CombinedOutput()
+	return string(output)
+}
+
+// firstMatch is the first group of an expression in a text, or all of the match.
+func firstMatch(expression, text string) string {
+	match := regexp.MustCompile(expression).FindStringSubmatch(text)
+	if match == nil {
+		return ""
+	}
+	return match[len(match)-1]
+}
+
+func processor() string {
+	text, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		return runtime.GOARCH
+	}
+	if model := firstMatch(`(?m)^model name\s*: (.+)$`, string(text)); model != "" {
+		return strings.TrimSpace(model)
+	}
+	return runtime.GOARCH
+}
+
+func kernel() string {
+	var name unix.Utsname
+	if unix.Uname(&name) != nil {
+		return ""
+	}
+	release, _, _ := bytes.Cut(name.Release[:], []byte{0})
+	return "Linux " + string(release)
+}

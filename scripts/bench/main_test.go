@@ -1,0 +1,169 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"culvert/scripts/bench/peer"
+	"culvert/scripts/bench/result"
+)
+
+// TestMain lets the test's program be the target and the loads that it starts.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && (os.Args[1] == "load" || os.Args[1] == "target") {
+		main()
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// build builds culvert.
+func build(t *testing.T) string {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "culvert")
+	if output, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "culvert").CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, output)
+	}
+	return program
+}
+
+// One case is measured for real, with culvert and without, and its report is written.
+func TestMeasure(t *testing.T) {
+	folder := t.TempDir()
+	stored, docs := filepath.Join(folder, "bench.json"), filepath.Join(folder, "docs")
+	args := []string{"-quick", "-only", "loopback-down-1", "-culvert", build(t), "-results", stored, "-docs", docs}
+	o, err := parse(args)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cases := chosen(allCases(o), o)
+	if len(cases) != 1 {
+		t.Fatalf("%d cases", len(cases))
+	}
+	cases[0].peers = []string{peer.None, peer.Culvert, "nobody"}
+	if err := measure(t.Context(), o, cases, result.New()); err != nil {
+		t.Fatal(err)
+	}
+
+	r, err := result.Read(stored)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{peer.None, peer.Culvert} {
+		if rate := r.Values("loopback-down-1", name, "mb_per_s"); len(rate) != 1 || rate[0] <= 0 {
+			t.Errorf("%s: throughput %v; failure %q", name, rate, r.Failure("loopback-down-1", name))
+		}
+	}
+	if cpu := r.Values("loopback-down-1", peer.Culvert, "cpu_s_per_gb"); len(cpu) != 1 || cpu[0] <= 0 {
+		t.Errorf("CPU time %v", cpu)
+	}
+	if failure := r.Failure("loopback-down-1", "nobody"); failure == "" {
+		t.Error("a peer that there is not was measured")
+	}
+	text, err := os.ReadFile(filepath.Join(docs, "benchmarks.md"))
+	if err != nil || !strings.Contains(string(text), "| culvert | ") {
+		t.Errorf("report: %v\n%s", err, text)
+	}
+	if svg, err := os.ReadFile(filepath.Join(docs, "benchmarks", "loopback-throughput.svg")); err != nil || !strings.Contains(string(svg), "</svg>") {
+		t.Errorf("plot: %v, %d bytes", err, len(svg))
+	}
+}
+
+// An interrupted run stops at once, says so, and leaves what it had.
+func TestInterrupt(t *testing.T) {
+	stored := filepath.Join(t.TempDir(), "bench.json")
+	o, err := parse([]string{"-only", "loopback-down-1", "-culvert", build(t), "-results", stored, "-docs", ""})
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := result.New()
+	old.Cases["loopback-up-1"] = &result.Case{Commit: "before"}
+	if err := old.Write(stored); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if err := measure(ctx, o, chosen(allCases(o), o), old); err == nil {
+		t.Error("no error")
+	}
+	r, err := result.Read(stored)
+	if err != nil || r.Cases["loopback-up-1"].Commit != "before" || len(r.Cases) != 1 {
+		t.Errorf("results %+v, %v", r, err)
+	}
+}
+
+func TestChosen(t *testing.T) {
+	all := allCases(options{})
+	names := make(map[string]bool)
+	for _, c := range all {
+		if names[c.name] {
+			t.Errorf("two cases %s", c.name)
+		}
+		names[c.name] = true
+		if c.title == "" || c.rounds < 1 || c.expect <= 0 || len(c.peers) == 0 {
+			t.Errorf("incomplete: %+v", c)
+		}
+	}
+	for _, test := range []struct {
+		only, peers string
+		want        int
+	}{
+		{"", "", len(all)},
+		{"loopback-down-1", "", 1},
+		{"loopback-down-*,long-up", "", 4},
+		{"nothing", "", 0},
+		{"idle-1000", peer.None, 0},
+		{"", peer.Culvert, len(all)},
+	} {
+		o := options{only: test.only, peers: test.peers}
+		if got := chosen(allCases(o), o); len(got) != test.want {
+			t.Errorf("only %q, peers %q: %d cases, want %d", test.only, test.peers, len(got), test.want)
+		}
+	}
+}
+
+func TestProgress(t *testing.T) {
+	cases := []benchCase{
+		{name: "a", rounds: 2, peers: []string{"x", "y"}, expect: 10 * time.Second},
+		{name: "b", rounds: 1, peers: []string{"x"}, expect: time.Minute},
+	}
+	var out strings.Builder
+	p := newProgress(&out, cases)
+	if rest := p.rest(); rest != 100*time.Second {
+		t.Errorf("rest %v at the beginning", rest)
+	}
+	p.begin(cases[0], "x", 0)
+	p.end(cases[0], result.Sample{Values: map[string]float64{"p50_ms": 1.5}}, 4*time.Second)
+	p.end(cases[0], result.Sample{Failed: "no way"}, 6*time.Second)
+	if rest := p.rest(); rest != 70*time.Second { // two of a at 5 s, one of b
+		t.Errorf("rest %v after two", rest)
+	}
+	for _, want := range []string{"5 measurements", "1/5, 1m40s to go: a, round 1 of 2, x: p50_ms 1.5\n", "failed: no way"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q is not in\n%s", want, out.String())
+		}
+	}
+}
+
+func TestFirstMatch(t *testing.T) {
+	for text, want := range map[string]string{
+		"culvert version v1.2-3-gabc\n": "v1.2-3-gabc",
+		"nothing":                       "",
+	} {
+		if got := firstMatch(`version (\S+)`, text); got != want {
+			t.Errorf("%q: %q", text, got)
+		}
+	}
+	if kernel() == "" || processor() == "" {
+		t.Errorf("unknown machine: kernel %q, processor %q", kernel(), processor())
+	}
+}

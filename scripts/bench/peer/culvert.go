@@ -1,0 +1,69 @@
+package peer
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+)
+
+// startCulvert starts a remote and a local, with their defaults.
+func startCulvert(ctx context.Context, s Setting, p *Peer) error {
+	keys := make(map[string]string)
+	for _, end := range []string{"remote", "local"} {
+		key, err := s.culvertKey(ctx, end)
+		if err != nil {
+			return err
+		}
+		keys[end] = key
+	}
+	authorized, err := s.write("authorized_keys", keys["local"]+"\n")
+	if err != nil {
+		return err
+	}
+	address, err := s.server(ctx, p, func(listen string) error {
+		_, err := s.culvert(ctx, p, s.Far, "remote", "--listen", listen, "--authorized-keys", authorized)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	p.Socks, err = s.culvert(ctx, p, s.Near, "local", "--socks", "127.0.0.1:0", "--remote-key", keys["remote"], "ws://"+address+"/")
+	return err
+}
+
+func (s Setting) identity(end string) string { return filepath.Join(s.Folder, end+".json") }
+
+// culvertKey makes the key pair of an end and returns its public key.
+func (s Setting) culvertKey(ctx context.Context, end string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, commandTime)
+	defer cancel()
+	cmd := Host{}.Command(s.Programs.Culvert, "keygen", "-o", s.identity(end))
+	cmd.Env = environment(s.Folder)
+	key, err := s.Starter.Run(ctx, "culvert keygen", cmd, nil)
+	return string(bytes.TrimSpace(key)), err
+}
+
+// culvert starts an end and waits until it is ready. It returns the address of its SOCKS5 proxy, if it has one.
+func (s Setting) culvert(ctx context.Context, p *Peer, h Host, end string, args ...string) (socks string, err error) {
+	args = append([]string{end, "--print-ready", "--log-level", "error", "--key", s.identity(end)}, args...)
+	cmd := h.Command(s.Programs.Culvert, args...)
+	cmd.Env = environment(s.Folder)
+	process, err := s.Starter.Start("culvert "+end, cmd)
+	if err != nil {
+		return "", err
+	}
+	p.add(process)
+	line, err := process.Line(ctx)
+	if err != nil {
+		return "", err
+	}
+	var ready struct {
+		Socks string `json:"socks"`
+	}
+	if err := json.Unmarshal([]byte(line), &ready); err != nil {
+		return "", fmt.Errorf("culvert %s: ready line %q: %w", end, line, err)
+	}
+	return ready.Socks, nil
+}

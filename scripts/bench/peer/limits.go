@@ -1,0 +1,11 @@
+package peer
+
+import "time"
+
+const (
+	// startTime bounds the start of one program.
+	startTime = 20 * time.Second
+
+	// commandTime bounds a command that only makes a file.
+	commandTime = 20 * time.Second
+)

@@ -1,0 +1,141 @@
+package peer
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"culvert/scripts/bench/proc"
+)
+
+// Names of the peers.
+const (
+	None       = "none"
+	Culvert    = "culvert"
+	OpenSSHGCM = "openssh-gcm"
+	OpenSSH    = "openssh"
+	XrayVLESS  = "xray-vless"
+	XrayVMess  = "xray-vmess"
+)
+
+// All are the peers in the order of the tables.
+var All = []string{Culvert, OpenSSHGCM, OpenSSH, XrayVLESS, XrayVMess, None}
+
+// labels are the peers' names for people.
+var labels = map[string]string{
+	None:       "no proxy",
+	Culvert:    "culvert",
+	OpenSSHGCM: "OpenSSH, aes128-gcm",
+	OpenSSH:    "OpenSSH, default cipher",
+	XrayVLESS:  "Xray VLESS, no encryption",
+	XrayVMess:  "Xray VMess, aes-128-gcm",
+}
+
+// Label is a peer's name for people.
+func Label(name string) string { return labels[name] }
+
+// Programs are the paths of what the peers consist of.
+type Programs struct {
+	Culvert, Xray, HAProxy, SSH, SSHD, Keygen string
+}
+
+// Setting is what peers are started in.
+type Setting struct {
+	Starter   *proc.Starter
+	Programs  Programs
+	Near, Far Host
+	Proxied   bool   // HAProxy stands between the two ends, on the far host
+	Folder    string // for files of this peer, which exists
+}
+
+// Peer is a running peer.
+type Peer struct {
+	Socks string // the address of its proxy on the near host; empty: no proxy
+	PIDs  []int  // of its programs
+
+	processes []*proc.Process
+}
+
+// Stop ends the peer's programs, the near one first.
+func (p *Peer) Stop() {
+	for i := range p.processes {
+		p.processes[len(p.processes)-1-i].Stop()
+	}
+}
+
+// add notes a program of the peer, started after those that it needs.
+func (p *Peer) add(process *proc.Process) {
+	p.processes = append(p.processes, process)
+	p.PIDs = append(p.PIDs, process.PID())
+}
+
+// Start starts a peer; it may take a moment more until connections go through. The caller has to stop it.
+func Start(ctx context.Context, name string, s Setting) (_ *Peer, err error) {
+	start, ok := map[string]func(context.Context, Setting, *Peer) error{
+		None:       func(context.Context, Setting, *Peer) error { return nil },
+		Culvert:    startCulvert,
+		OpenSSHGCM: startOpenSSH("aes128-gcm@openssh.com"),
+		OpenSSH:    startOpenSSH(""),
+		XrayVLESS:  startXray(vless),
+		XrayVMess:  startXray(vmess),
+	}[name]
+	if !ok {
+		return nil, errors.New("there is no such peer")
+	}
+	ctx, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	p := &Peer{}
+	if err := start(ctx, s, p); err != nil {
+		p.Stop()
+		return nil, err
+	}
+	return p, nil
+}
+
+// server starts the far end's server by listen, which is given the address to listen on, and returns the address where the
+// near end reaches it.
+func (s Setting) server(ctx context.Context, p *Peer, listen func(address string) error) (string, error) {
+	port, err := FreePort()
+	if err != nil {
+		return "", err
+	}
+	address := s.Far.Address + ":" + port
+	if !s.Proxied {
+		return address, listen(address)
+	}
+	behind, err := FreePort()
+	if err != nil {
+		return "", err
+	}
+	if err := listen("127.0.0.1:" + behind); err != nil {
+		return "", err
+	}
+	return address, s.startHAProxy(ctx, p, address, "127.0.0.1:"+behind)
+}
+
+// write makes a file of the peer's.
+func (s Setting) write(name, text string) (string, error) {
+	path := filepath.Join(s.Folder, name)
+	return path, os.WriteFile(path, []byte(text), 0o600)
+}
+
+// waitFor waits until a process listens on an address.
+func waitFor(ctx context.Context, process *proc.Process, address string) error {
+	_, port, err := splitPort(address)
+	if err != nil {
+		return err
+	}
+	return process.Listening(ctx, port)
+}
+
+func splitPort(address string) (host string, port int, err error) {
+	host, text, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", 0, err
+	}
+	port, err = strconv.Atoi(text)
+	return host, port, err
+}

@@ -1,0 +1,57 @@
+//go:build linux
+
+package proc
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"strconv"
+)
+
+// ticksPerSecond is the unit of CPU times in /proc: USER_HZ, 100 on every architecture that Go knows.
+const ticksPerSecond = 100
+
+// CPU adds up the CPU seconds that the family has used, those of descendants that have ended and been waited for too.
+func (f Family) CPU() float64 {
+	var ticks uint64
+	for _, m := range f {
+		if s, ok := readStat(m.pid); ok && s.started == m.started {
+			ticks += s.ticks
+		}
+	}
+	return float64(ticks) / ticksPerSecond
+}
+
+// Memory adds up the memory of the family in bytes: its proportional set size, where the kernel tells it, so that what
+// processes share counts once, else the resident one.
+func (f Family) Memory() float64 {
+	var kilobytes uint64
+	for _, m := range f {
+		n, ok := memoryLine(m.pid, "smaps_rollup", "Pss:")
+		if !ok {
+			n, _ = memoryLine(m.pid, "status", "VmRSS:")
+		}
+		kilobytes += n
+	}
+	return float64(kilobytes) * 1024
+}
+
+// memoryLine reads the number in kB from a line of a file about a process.
+func memoryLine(pid int, file, key string) (uint64, bool) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, file))
+	if err != nil {
+		return 0, false
+	}
+	for line := range bytes.Lines(text) {
+		rest, ok := bytes.CutPrefix(line, []byte(key))
+		if !ok {
+			continue
+		}
+		if fields := bytes.Fields(rest); len(fields) > 0 {
+			n, err := strconv.ParseUint(string(fields[0]), 10, 64)
+			return n, err == nil
+		}
+	}
+	return 0, false
+}

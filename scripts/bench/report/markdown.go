@@ -1,0 +1,220 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	"culvert/scripts/bench/peer"
+	"culvert/scripts/bench/result"
+)
+
+// worth is the share of a figure below which two medians count as equal: they differ more from run to run.
+const worth = 0.02
+
+// plotFolder is that of the plots, beside benchmarks.md.
+const plotFolder = "benchmarks"
+
+// writeMarkdown writes all that is known.
+func writeMarkdown(w io.Writer, r *result.Results) {
+	fmt.Fprintf(w, "## Beside other tunnels\n\n")
+	writeRuns(w, r)
+	writeBars(w, r)
+	for _, t := range tables {
+		if known(t, r) {
+			writeTable(w, t, r)
+		}
+	}
+}
+
+// writeRuns says where, when and with what.
+func writeRuns(w io.Writer, r *result.Results) {
+	m := r.Machine
+	var programs []string
+	for _, name := range slices.Sorted(maps.Keys(r.Programs)) {
+		programs = append(programs, name+" "+r.Programs[name])
+	}
+	fmt.Fprintf(w, "%s, %d cores; %s; %s; %s. The load generator, both ends and, where there is one, the link share this machine.\n\n",
+		m.CPU, m.Cores, m.Kernel, m.Go, strings.Join(programs, ", "))
+	for _, run := range r.Runs() {
+		fmt.Fprintf(w, "- %s, commit %s: `%s`\n", run.Date.Format("2006-01-02 15:04 UTC"), run.Commit, run.Command)
+	}
+	fmt.Fprint(w, "\nThe peers were measured in turns. Figures are medians of the rounds, with the least and the most in parentheses. MB and GB are powers\nof ten, KB are 1,024 bytes. OpenSSH is `ssh -D`; Xray runs over WebSocket with mux; all have their defaults.\n\n")
+}
+
+// writeBars says which bars are reached.
+func writeBars(w io.Writer, r *result.Results) {
+	fmt.Fprint(w, "### What was to reach\n\n| figure | bar | beyond | measured | |\n|---|---|---|---|---|\n")
+	for _, b := range result.Bars {
+		sign, beyond := "≥", "–"
+		if b.AtMost {
+			sign = "≤"
+		}
+		if b.Beyond != 0 {
+			beyond = withUnit(number(b.Beyond, -1), b.Unit)
+		}
+		v := b.Verdict(r)
+		fmt.Fprintf(w, "| %s | %s %s | %s | %s | %s |\n", b.Figure, sign, withUnit(number(b.Value, -1), b.Unit), beyond, measured(b, v), verdict(v))
+	}
+	fmt.Fprintln(w)
+}
+
+func measured(b result.Bar, v result.Verdict) string {
+	if !v.Known {
+		return "–"
+	}
+	digits := 2
+	switch {
+	case b.Value >= 1000:
+		digits = 0
+	case b.Unit != "":
+		digits = 1
+	}
+	return withUnit(spread(v.Measured, digits), b.Unit)
+}
+
+func verdict(v result.Verdict) string {
+	switch {
+	case !v.Known:
+		return "not measured"
+	case v.ReachedBeyond:
+		return "reached, and beyond"
+	case v.Reached:
+		return "reached"
+	}
+	return "**missed**"
+}
+
+func withUnit(text, unit string) string {
+	if unit == "" {
+		return text
+	}
+	return text + " " + unit
+}
+
+// known says that there is any value in a table.
+func known(t table, r *result.Results) bool {
+	return slices.ContainsFunc(t.columns, func(c column) bool { return r.Cases[c.name] != nil })
+}
+
+func writeTable(w io.Writer, t table, r *result.Results) {
+	fmt.Fprintf(w, "### %s\n\n%s\n\n|", t.title, t.about)
+	for _, c := range t.columns {
+		fmt.Fprint(w, " | ", c.head)
+	}
+	fmt.Fprint(w, " |\n|---", strings.Repeat("|---", len(t.columns)), "|\n")
+	for _, name := range t.peers {
+		fmt.Fprint(w, "| ", peer.Label(name))
+		for _, c := range t.columns {
+			fmt.Fprint(w, " | ", cell(c, name, r))
+		}
+		fmt.Fprintln(w, " |")
+	}
+	fmt.Fprintln(w)
+	writeFailures(w, t, r)
+	if lost := losses(t, r); len(lost) == 0 {
+		fmt.Fprint(w, "Culvert is behind nobody here.\n\n")
+	} else {
+		fmt.Fprintf(w, "Here culvert loses: %s.\n\n", strings.Join(lost, "; "))
+	}
+	for _, p := range t.plots {
+		if plottable(t, p, r) {
+			fmt.Fprintf(w, "![%s](%s/%s)\n\n", p.title, plotFolder, p.file)
+		}
+	}
+}
+
+// cell is a column's figure of a peer.
+func cell(c column, name string, r *result.Results) string {
+	values := r.Values(c.name, name, c.value)
+	if len(values) > 0 {
+		return spread(result.Summarize(values), c.digit)
+	}
+	if r.Failure(c.name, name) != "" {
+		return "failed"
+	}
+	return "–"
+}
+
+// writeFailures says of each case what failed, and why.
+func writeFailures(w io.Writer, t table, r *result.Results) {
+	var told []string
+	for _, c := range t.columns {
+		for _, name := range t.peers {
+			failed, all := r.Failures(c.name, name)
+			if failed == 0 || slices.Contains(told, c.name+name) {
+				continue
+			}
+			told = append(told, c.name+name)
+			fmt.Fprintf(w, "- %s, `%s`: %d of %d failed: %s\n", peer.Label(name), c.name, failed, all, firstLine(r.FirstFailure(c.name, name)))
+		}
+	}
+	if len(told) > 0 {
+		fmt.Fprintln(w)
+	}
+}
+
+func firstLine(text string) string {
+	line, _, _ := strings.Cut(text, "\n")
+	return strings.ReplaceAll(line, "|", "/")
+}
+
+// losses says where other peers are better than culvert.
+func losses(t table, r *result.Results) []string {
+	var lost []string
+	for _, c := range t.columns {
+		mine := result.Median(r.Values(c.name, peer.Culvert, c.value))
+		if c.plain {
+			continue
+		}
+		if math.IsNaN(mine) {
+			if r.Failure(c.name, peer.Culvert) != "" {
+				lost = append(lost, c.head+": failed")
+			}
+			continue
+		}
+		best, by := mine, ""
+		for _, name := range t.peers {
+			if name == peer.Culvert || name == peer.None && !t.direct {
+				continue
+			}
+			theirs := result.Median(r.Values(c.name, name, c.value))
+			if c.less && theirs < best*(1-worth) || !c.less && theirs > best*(1+worth) {
+				best, by = theirs, name
+			}
+		}
+		if by != "" {
+			lost = append(lost, fmt.Sprintf("%s: %s, %s has %s", c.head, number(mine, c.digit), peer.Label(by), number(best, c.digit)))
+		}
+	}
+	return lost
+}
+
+// spread writes a summary's median, and its ends when there is more than one value.
+func spread(s result.Summary, digits int) string {
+	if s.Count < 2 {
+		return number(s.Median, digits)
+	}
+	return fmt.Sprintf("%s (%s–%s)", number(s.Median, digits), number(s.Least, digits), number(s.Most, digits))
+}
+
+// number writes a figure with digits after the point, as many as it needs with -1, and commas between thousands.
+func number(v float64, digits int) string {
+	text := strconv.FormatFloat(v, 'f', digits, 64)
+	whole, fraction, _ := strings.Cut(text, ".")
+	sign := ""
+	if rest, negative := strings.CutPrefix(whole, "-"); negative {
+		sign, whole = "-", rest
+	}
+	for i := len(whole) - 3; i > 0; i -= 3 {
+		whole = whole[:i] + "," + whole[i:]
+	}
+	if fraction != "" {
+		whole += "." + fraction
+	}
+	return sign + whole
+}

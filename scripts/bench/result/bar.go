@@ -1,0 +1,136 @@
+package result
+
+import (
+	"math"
+	"slices"
+)
+
+// Bar is a figure that culvert is to reach.
+type Bar struct {
+	Figure string
+	AtMost bool    // the figure is to be Value at most, not at least
+	Value  float64 // the bar
+	Beyond float64 // what is hoped for; 0: nothing more
+	Unit   string  // "ms", "KB", or empty for a ratio or a count
+
+	values func(*Results) []float64
+}
+
+// Names of the peers that bars are about, as in package peer.
+const (
+	ours    = "culvert"
+	fastest = "openssh-gcm" // OpenSSH with its fastest cipher
+	direct  = "none"
+)
+
+// Bars are what culvert is to reach.
+var Bars = []Bar{
+	{Figure: "one stream down on loopback, against OpenSSH with aes128-gcm", Value: 1, Beyond: 1.3,
+		values: ratio("loopback-down-1", "mb_per_s", fastest)},
+	{Figure: "one stream up on loopback, against the same", Value: 1, Beyond: 1.3,
+		values: ratio("loopback-up-1", "mb_per_s", fastest)},
+	{Figure: "CPU time per GB down, both ends, against the same", AtMost: true, Value: 1, Beyond: 0.8,
+		values: ratio("loopback-down-1", "cpu_s_per_gb", fastest)},
+	{Figure: "CPU time per GB up, both ends, against the same", AtMost: true, Value: 1, Beyond: 0.8,
+		values: ratio("loopback-up-1", "cpu_s_per_gb", fastest)},
+	{Figure: "echo under 4 downloads at 40 ms, 50 Mbit/s, p50", AtMost: true, Value: 60, Beyond: 45, Unit: "ms",
+		values: own("narrow-down", "p50_ms")},
+	{Figure: "the same, p90", AtMost: true, Value: 80, Unit: "ms",
+		values: own("narrow-down", "p90_ms")},
+	{Figure: "the same with HAProxy before the remote, p50", AtMost: true, Value: 90, Beyond: 60, Unit: "ms",
+		values: own("narrow-haproxy", "p50_ms")},
+	{Figure: "echo under 4 uploads at 40 ms, 10 Mbit/s up, p50", AtMost: true, Value: 80, Beyond: 60, Unit: "ms",
+		values: own("narrow-up", "p50_ms")},
+	{Figure: "echo under 4 downloads on loopback, p50", AtMost: true, Value: 5, Beyond: 2, Unit: "ms",
+		values: own("loopback-echo-down", "p50_ms")},
+	{Figure: "throughput of these downloads at 50 Mbit/s, against the best peer", Value: 0.97,
+		values: againstBest("narrow-down", "bulk_mb_per_s")},
+	{Figure: "of the downloads through HAProxy, against the best peer", Value: 0.97,
+		values: againstBest("narrow-haproxy", "bulk_mb_per_s")},
+	{Figure: "of the uploads at 10 Mbit/s, against the best peer", Value: 0.97,
+		values: againstBest("narrow-up", "bulk_mb_per_s")},
+	{Figure: "one stream down at 100 ms, 1 Gbit/s, against no proxy", Value: 0.95, Beyond: 1,
+		values: ratio("long-down", "mb_per_s", direct)},
+	{Figure: "one stream up at 100 ms, 1 Gbit/s, against no proxy", Value: 0.95, Beyond: 1,
+		values: ratio("long-up", "mb_per_s", direct)},
+	{Figure: "first byte of a new connection to a known target at 100 ms", AtMost: true, Value: 105, Unit: "ms",
+		values: own("long-first", "seen_ms")},
+	{Figure: "first byte, target not seen before", AtMost: true, Value: 205, Unit: "ms",
+		values: own("long-first", "unseen_ms")},
+	{Figure: "new connections a second on loopback, 16 at a time, against OpenSSH with aes128-gcm", Value: 1, Beyond: 1.3,
+		values: ratio("loopback-connect", "conns_per_s", fastest)},
+	{Figure: "the page at 100 ms, 100 Mbit/s, against no proxy", AtMost: true, Value: 0.9, Beyond: 0.8,
+		values: ratio("page-alone", "load_s", direct)},
+	{Figure: "the page beside two downloads at 40 ms, 50 Mbit/s, against no proxy", AtMost: true, Value: 1, Beyond: 0.7,
+		values: ratio("page-busy", "load_s", direct)},
+	{Figure: "memory of an idle stream, both ends", AtMost: true, Value: 16, Beyond: 10, Unit: "KB",
+		values: own("idle-1000", "kb_per_stream")},
+	{Figure: "idle streams held over one WebSocket, of 10,000", Value: 10000,
+		values: own("idle-10000", "held")},
+	{Figure: "echo beside them, against the same with none", AtMost: true, Value: 2,
+		values: own("idle-10000", "ratio")},
+}
+
+func own(name, value string) func(*Results) []float64 {
+	return func(r *Results) []float64 { return r.Values(name, ours, value) }
+}
+
+func ratio(name, value, over string) func(*Results) []float64 {
+	return func(r *Results) []float64 { return r.Ratios(name, value, ours, over) }
+}
+
+// againstBest are culvert's values over the best one of the same round.
+func againstBest(name, value string) func(*Results) []float64 {
+	return func(r *Results) []float64 {
+		found, ok := r.Cases[name]
+		if !ok {
+			return nil
+		}
+		best, mine := make(map[int]float64), make(map[int]float64)
+		for _, s := range found.Samples {
+			v, ok := s.Values[value]
+			switch {
+			case !ok:
+			case s.Peer == ours:
+				mine[s.Round] = v
+			default:
+				best[s.Round] = max(best[s.Round], v)
+			}
+		}
+		var ratios []float64
+		for round, v := range mine {
+			if best[round] > 0 {
+				ratios = append(ratios, v/best[round])
+			}
+		}
+		slices.Sort(ratios)
+		return ratios
+	}
+}
+
+// Verdict says whether a bar is reached.
+type Verdict struct {
+	Measured      Summary
+	Known         bool // it was measured
+	Reached       bool // by the median
+	ReachedBeyond bool // what is hoped for, if there is any
+}
+
+// Verdict compares a bar with what was measured.
+func (b Bar) Verdict(r *Results) Verdict {
+	s := Summarize(b.values(r))
+	v := Verdict{Measured: s, Known: s.Count > 0}
+	v.Reached = v.Known && b.meets(s.Median, b.Value)
+	v.ReachedBeyond = v.Known && b.Beyond != 0 && b.meets(s.Median, b.Beyond)
+	return v
+}
+
+func (b Bar) meets(measured, bar float64) bool {
+	if math.IsNaN(measured) {
+		return false
+	}
+	if b.AtMost {
+		return measured <= bar
+	}
+	return measured >= bar
+}

@@ -1,0 +1,162 @@
+package result
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+)
+
+// Results are what runs of the benchmark have measured.
+type Results struct {
+	Machine  Machine           `json:"machine"`
+	Programs map[string]string `json:"programs"` // versions, by program
+	Cases    map[string]*Case  `json:"cases"`    // by name
+}
+
+// Machine is where that was.
+type Machine struct {
+	CPU    string `json:"cpu"`
+	Cores  int    `json:"cores"`
+	Kernel string `json:"kernel"`
+	Go     string `json:"go"`
+}
+
+// Case is what one case has measured in one run.
+type Case struct {
+	Date    time.Time `json:"date"`
+	Commit  string    `json:"commit"`
+	Command string    `json:"command"`
+	Samples []Sample  `json:"samples"`
+}
+
+// Sample is one measurement.
+type Sample struct {
+	Peer   string             `json:"peer"`
+	Round  int                `json:"round"`
+	Values map[string]float64 `json:"values,omitempty"` // by names that end in their units
+	Failed string             `json:"failed,omitempty"` // why there are no values
+}
+
+// New makes results without any.
+func New() *Results {
+	return &Results{Programs: make(map[string]string), Cases: make(map[string]*Case)}
+}
+
+// Read reads results from a file. A file that isn't there holds none.
+func Read(path string) (*Results, error) {
+	r := New()
+	text, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return r, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(text, r); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return r, nil
+}
+
+// Write replaces the file at once.
+func (r *Results) Write(path string) error {
+	text, err := json.MarshalIndent(r, "", " ")
+	if err != nil {
+		return err
+	}
+	temporary := path + ".new"
+	if err := os.WriteFile(temporary, append(text, '\n'), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(temporary, path)
+}
+
+// Values are a peer's values of a case, in the order of the rounds.
+func (r *Results) Values(name, peer, value string) []float64 {
+	found, ok := r.Cases[name]
+	if !ok {
+		return nil
+	}
+	var values []float64
+	for _, s := range found.Samples {
+		if v, ok := s.Values[value]; ok && s.Peer == peer {
+			values = append(values, v)
+		}
+	}
+	return values
+}
+
+// Ratios are a peer's values of a case over those of another in the same rounds.
+func (r *Results) Ratios(name, value, peer, over string) []float64 {
+	found, ok := r.Cases[name]
+	if !ok {
+		return nil
+	}
+	rounds := make(map[int]float64)
+	for _, s := range found.Samples {
+		if v, ok := s.Values[value]; ok && s.Peer == over && v > 0 {
+			rounds[s.Round] = v
+		}
+	}
+	var ratios []float64
+	for _, s := range found.Samples {
+		v, ok := s.Values[value]
+		if base := rounds[s.Round]; ok && s.Peer == peer && base > 0 {
+			ratios = append(ratios, v/base)
+		}
+	}
+	return ratios
+}
+
+// Failure is why a peer has no values of a case: empty when it has, or was not measured.
+func (r *Results) Failure(name, peer string) string {
+	if failed, all := r.Failures(name, peer); failed < all || all == 0 {
+		return ""
+	}
+	return r.FirstFailure(name, peer)
+}
+
+// FirstFailure is why a peer's first measurement of a case that failed did; empty when none did.
+func (r *Results) FirstFailure(name, peer string) string {
+	if found, ok := r.Cases[name]; ok {
+		for _, s := range found.Samples {
+			if s.Peer == peer && s.Failed != "" {
+				return s.Failed
+			}
+		}
+	}
+	return ""
+}
+
+// Failures counts a peer's measurements of a case that failed.
+func (r *Results) Failures(name, peer string) (failed, all int) {
+	found, ok := r.Cases[name]
+	if !ok {
+		return 0, 0
+	}
+	for _, s := range found.Samples {
+		if s.Peer == peer {
+			all++
+			if s.Failed != "" {
+				failed++
+			}
+		}
+	}
+	return failed, all
+}
+
+// Runs are the distinct runs that the cases come from, in the order of their dates.
+func (r *Results) Runs() []Case {
+	var runs []Case
+	for _, c := range r.Cases {
+		same := func(other Case) bool { return other.Date.Equal(c.Date) && other.Commit == c.Commit }
+		if !slices.ContainsFunc(runs, same) {
+			runs = append(runs, Case{Date: c.Date, Commit: c.Commit, Command: c.Command})
+		}
+	}
+	slices.SortFunc(runs, func(a, b Case) int { return a.Date.Compare(b.Date) })
+	return runs
+}

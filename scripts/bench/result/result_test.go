@@ -1,0 +1,133 @@
+package result
+
+import (
+	"math"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+)
+
+func TestStatistics(t *testing.T) {
+	for _, test := range []struct {
+		values           []float64
+		median, p50, p90 float64
+	}{
+		{[]float64{3}, 3, 3, 3},
+		{[]float64{4, 1}, 2.5, 1, 4},
+		{[]float64{9, 1, 5}, 5, 5, 9},
+		{[]float64{10, 9, 8, 7, 6, 5, 4, 3, 2, 1}, 5.5, 5, 9},
+	} {
+		given := slices.Clone(test.values)
+		if got := Median(given); got != test.median {
+			t.Errorf("median of %v: %v", test.values, got)
+		}
+		if p50, p90 := Quantile(given, 0.5), Quantile(given, 0.9); p50 != test.p50 || p90 != test.p90 {
+			t.Errorf("quantiles of %v: %v, %v", test.values, p50, p90)
+		}
+		if !slices.Equal(given, test.values) {
+			t.Errorf("%v was sorted", test.values)
+		}
+	}
+	if !math.IsNaN(Median(nil)) || !math.IsNaN(Quantile(nil, 0.5)) || !math.IsNaN(Summarize(nil).Most) {
+		t.Error("no values have statistics")
+	}
+	if got := Summarize([]float64{2, 8, 3}); got != (Summary{3, 2, 8, 3}) {
+		t.Errorf("summary %+v", got)
+	}
+}
+
+// example has three rounds of one stream down, of which the second failed for OpenSSH.
+func example() *Results {
+	r := New()
+	r.Cases["loopback-down-1"] = &Case{Date: time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC), Commit: "abc", Samples: []Sample{
+		{Peer: "openssh-gcm", Round: 0, Values: map[string]float64{"mb_per_s": 500, "cpu_s_per_gb": 2}},
+		{Peer: "culvert", Round: 0, Values: map[string]float64{"mb_per_s": 600, "cpu_s_per_gb": 1.5}},
+		{Peer: "culvert", Round: 1, Values: map[string]float64{"mb_per_s": 9000, "cpu_s_per_gb": 1.5}},
+		{Peer: "openssh-gcm", Round: 1, Failed: "lost"},
+		{Peer: "culvert", Round: 2, Values: map[string]float64{"mb_per_s": 400, "cpu_s_per_gb": 1.5}},
+		{Peer: "openssh-gcm", Round: 2, Values: map[string]float64{"mb_per_s": 500, "cpu_s_per_gb": 1}},
+		{Peer: "xray-vless", Round: 2, Failed: "never"},
+	}}
+	return r
+}
+
+func TestResults(t *testing.T) {
+	r := example()
+	if got := r.Values("loopback-down-1", "culvert", "mb_per_s"); !slices.Equal(got, []float64{600, 9000, 400}) {
+		t.Errorf("values %v", got)
+	}
+	if got := r.Ratios("loopback-down-1", "mb_per_s", "culvert", "openssh-gcm"); !slices.Equal(got, []float64{1.2, 0.8}) {
+		t.Errorf("ratios %v: of rounds that both have", got)
+	}
+	if got := againstBest("loopback-down-1", "mb_per_s")(r); !slices.Equal(got, []float64{0.8, 1.2}) {
+		t.Errorf("ratios to the best %v", got)
+	}
+	if r.Failure("loopback-down-1", "openssh-gcm") != "" || r.Failure("loopback-down-1", "xray-vless") != "never" {
+		t.Error("a peer has failed when all of its measurements have")
+	}
+	if failed, all := r.Failures("loopback-down-1", "openssh-gcm"); failed != 1 || all != 3 {
+		t.Errorf("%d of %d failed", failed, all)
+	}
+	if r.FirstFailure("loopback-down-1", "openssh-gcm") != "lost" {
+		t.Error("the failure is forgotten")
+	}
+	if r.Values("nothing", "culvert", "mb_per_s") != nil || r.Ratios("nothing", "x", "a", "b") != nil || r.Failure("nothing", "culvert") != "" {
+		t.Error("a case that was not measured has results")
+	}
+}
+
+func TestFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "bench.json")
+	r, err := Read(path)
+	if err != nil || len(r.Cases) != 0 {
+		t.Fatalf("no file: %+v, %v", r, err)
+	}
+	r = example()
+	r.Machine.Cores = 2
+	if err := r.Write(path); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := Read(path); err != nil || !reflect.DeepEqual(again, r) {
+		t.Errorf("read %+v, %v", again, err)
+	}
+}
+
+func TestRuns(t *testing.T) {
+	r := example()
+	first := r.Cases["loopback-down-1"]
+	r.Cases["a"] = &Case{Date: first.Date.Add(time.Hour), Commit: "def"}
+	r.Cases["b"] = &Case{Date: first.Date, Commit: first.Commit}
+	if runs := r.Runs(); len(runs) != 2 || runs[0].Commit != "abc" || runs[1].Commit != "def" {
+		t.Errorf("runs %+v", runs)
+	}
+}
+
+func TestBars(t *testing.T) {
+	r := example()
+	seen := make(map[string]bool)
+	for _, b := range Bars {
+		if seen[b.Figure] {
+			t.Errorf("two bars %q", b.Figure)
+		}
+		seen[b.Figure] = true
+		if b.Beyond != 0 && !b.meets(b.Beyond, b.Value) {
+			t.Errorf("%s: what is beyond does not reach the bar", b.Figure)
+		}
+	}
+	down, cpu := Bars[0].Verdict(r), Bars[2].Verdict(r)
+	if !down.Known || !down.Reached || down.ReachedBeyond || down.Measured != (Summary{1, 0.8, 1.2, 2}) {
+		t.Errorf("throughput %+v", down)
+	}
+	if !cpu.Known || cpu.Reached { // 0.75 and 1.5
+		t.Errorf("CPU time %+v", cpu)
+	}
+	if v := Bars[4].Verdict(r); v.Known || v.Reached || v.ReachedBeyond {
+		t.Errorf("not measured: %+v", v)
+	}
+	atMost := Bar{AtMost: true, Value: 60, Beyond: 45, values: func(*Results) []float64 { return []float64{45} }}
+	if v := atMost.Verdict(r); !v.Reached || !v.ReachedBeyond {
+		t.Errorf("at most: %+v", v)
+	}
+}

@@ -1,0 +1,144 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"culvert/scripts/bench/load"
+	"culvert/scripts/bench/peer"
+	"culvert/scripts/bench/proc"
+	"culvert/scripts/bench/result"
+)
+
+// runner measures cases.
+type runner struct {
+	options  options
+	results  *result.Results
+	starter  *proc.Starter
+	self     string // the path of this program
+	commit   string
+	began    time.Time
+	progress *progress
+}
+
+func newRunner(o options, results *result.Results) (*runner, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	return &runner{
+		options: o, results: results, starter: proc.NewStarter(), self: self, began: time.Now().UTC(),
+	}, nil
+}
+
+func (r *runner) close() { r.starter.Close() }
+
+// run measures the cases one after another, and stores the results after each.
+func (r *runner) run(ctx context.Context, cases []benchCase) error {
+	cases = r.possible(cases)
+	r.describe(ctx)
+	r.progress = newProgress(os.Stderr, cases)
+	for _, c := range cases {
+		samples, err := r.measure(ctx, c)
+		if err != nil {
+			return fmt.Errorf("%s: %w", c.name, err)
+		}
+		r.results.Cases[c.name] = &result.Case{Date: r.began, Commit: r.commit, Command: r.options.command, Samples: samples}
+		if r.options.peers != "" {
+			continue
+		}
+		if err := r.results.Write(r.options.results); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// possible are the cases that can be measured by this user.
+func (r *runner) possible(cases []benchCase) []benchCase {
+	if os.Geteuid() == 0 {
+		return cases
+	}
+	var left []benchCase
+	for _, c := range cases {
+		if c.link == nil {
+			left = append(left, c)
+		}
+	}
+	if len(left) < len(cases) {
+		fmt.Fprintf(os.Stderr, "bench: %d cases over links are left out: only root can make network namespaces\n", len(cases)-len(left))
+	}
+	return left
+}
+
+// measure measures one case: each round has every peer in turn.
+func (r *runner) measure(ctx context.Context, c benchCase) (samples []result.Sample, err error) {
+	s, err := newSite(ctx, r.starter, r.self, c.link, c.ports*c.rounds)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, s.close()) }()
+	running := make(map[string]*peer.Peer)
+	broken := make(map[string]error)
+	for _, name := range c.peers {
+		if c.fresh {
+			break
+		}
+		p, stop, err := s.startPeer(ctx, name, r.options.programs, c.proxied)
+		if err != nil {
+			broken[name] = err
+			continue
+		}
+		defer stop()
+		running[name] = p
+	}
+	for round := range c.rounds {
+		for i, name := range c.peers {
+			if round%2 == 1 { // so that no peer always comes after the same one
+				name = c.peers[len(c.peers)-1-i]
+			}
+			r.progress.begin(c, name, round)
+			began := time.Now()
+			values, err := load.Values(nil), broken[name]
+			if err == nil {
+				values, err = r.one(ctx, s, c, name, running[name], round)
+			}
+			if ctx.Err() != nil {
+				return nil, context.Cause(ctx)
+			}
+			sample := result.Sample{Peer: name, Round: round, Values: values}
+			if err != nil {
+				sample.Failed = err.Error()
+			}
+			samples = append(samples, sample)
+			r.progress.end(c, sample, time.Since(began))
+		}
+	}
+	return samples, nil
+}
+
+// one measures one peer once, which runs already unless the case wants it fresh.
+func (r *runner) one(ctx context.Context, s *site, c benchCase, name string, p *peer.Peer, round int) (load.Values, error) {
+	if c.fresh {
+		fresh, stop, err := s.startPeer(ctx, name, r.options.programs, c.proxied)
+		if err != nil {
+			return nil, err
+		}
+		defer stop()
+		p = fresh
+	}
+	if err := s.quiet(ctx); err != nil {
+		return nil, err
+	}
+	request := c.request
+	request.Socks, request.Target, request.PIDs = p.Socks, s.address(), p.PIDs
+	for i := range c.ports {
+		request.Ports = append(request.Ports, s.first+1+round*c.ports+i)
+	}
+	return s.load(ctx, request)
+}

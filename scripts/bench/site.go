@@ -1,0 +1,161 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+
+	"culvert/scripts/bench/load"
+	"culvert/scripts/bench/peer"
+	"culvert/scripts/bench/proc"
+	"culvert/scripts/linkem/link"
+)
+
+const (
+	// targetStart bounds the start of the target.
+	targetStart = 20 * time.Second
+
+	// overtime is what a measurement may take beyond its own times: connecting, and the patience of each wait in it.
+	overtime = 90 * time.Second
+
+	// quietTime is how long the link has to carry less than quietBytes until the next measurement begins, and
+	// quietPatience bounds the wait for that.
+	quietTime     = 300 * time.Millisecond
+	quietBytes    = 2000
+	quietPatience = 20 * time.Second
+
+	// firstPort of the target, where it has a host of its own.
+	firstPort = 9000
+)
+
+// site is where a case is measured: two hosts, maybe a link, and the target.
+type site struct {
+	near, far peer.Host
+	link      *link.Link // nil: both hosts are this machine
+	target    *proc.Process
+	first     int // port of the target
+	self      string
+	starter   *proc.Starter
+}
+
+// newSite makes the hosts and starts the target with some extra ports. The caller has to close it.
+func newSite(ctx context.Context, starter *proc.Starter, self string, cfg *link.Config, extraPorts int) (_ *site, err error) {
+	s := &site{self: self, starter: starter, first: firstPort}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.close())
+		}
+	}()
+	s.near.Address, s.far.Address = "127.0.0.1", "127.0.0.1"
+	if cfg != nil {
+		if s.link, err = link.New(*cfg); err != nil {
+			return nil, err
+		}
+		s.near = peer.Host{Namespace: s.link.A.Namespace, Address: s.link.A.Addr.String()}
+		s.far = peer.Host{Namespace: s.link.B.Namespace, Address: s.link.B.Addr.String()}
+	} else {
+		port, err := peer.FreePort()
+		if err != nil {
+			return nil, err
+		}
+		if s.first, err = strconv.Atoi(port); err != nil {
+			return nil, err
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, targetStart)
+	defer cancel()
+	s.target, err = starter.Start("target", s.far.Command(self, "target",
+		"-host", s.far.Address, "-first", strconv.Itoa(s.first), "-count", strconv.Itoa(1+extraPorts)))
+	if err != nil {
+		return nil, err
+	}
+	_, err = s.target.Line(ctx)
+	return s, err
+}
+
+func (s *site) close() error {
+	if s.target != nil {
+		s.target.Stop()
+	}
+	if s.link == nil {
+		return nil
+	}
+	return s.link.Close()
+}
+
+// address is the target's main one.
+func (s *site) address() string { return s.far.Address + ":" + strconv.Itoa(s.first) }
+
+// load has a request done by a process on the near host.
+func (s *site) load(ctx context.Context, request load.Request) (load.Values, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, request.Warmup+2*request.Window+overtime, errors.New("took too long"))
+	defer cancel()
+	input, err := json.Marshal(request)
+	if err != nil {
+		return nil, err
+	}
+	output, err := s.starter.Run(ctx, "load", s.near.Command(s.self, "load"), input)
+	if err != nil {
+		return nil, err
+	}
+	var values load.Values
+	if err := json.Unmarshal(output, &values); err != nil {
+		return nil, fmt.Errorf("load: %w", err)
+	}
+	return values, nil
+}
+
+// startPeer starts a peer in a folder of its own and waits until connections go through. stop ends it.
+func (s *site) startPeer(ctx context.Context, name string, programs peer.Programs, proxied bool) (p *peer.Peer, stop func(), err error) {
+	folder, err := os.MkdirTemp("", "culvert-bench-")
+	if err != nil {
+		return nil, nil, err
+	}
+	p, err = peer.Start(ctx, name, peer.Setting{
+		Starter: s.starter, Programs: programs, Near: s.near, Far: s.far, Proxied: proxied, Folder: folder,
+	})
+	if err != nil {
+		os.RemoveAll(folder)
+		return nil, nil, err
+	}
+	stop = func() {
+		p.Stop()
+		os.RemoveAll(folder)
+	}
+	if _, err := s.load(ctx, load.Request{Kind: "ready", Socks: p.Socks, Target: s.address()}); err != nil {
+		stop()
+		return nil, nil, err
+	}
+	return p, stop, nil
+}
+
+// quiet waits until the link carries no more of the measurement before. On loopback, what is left takes no time.
+func (s *site) quiet(ctx context.Context) error {
+	deadline := time.Now().Add(quietPatience)
+	for {
+		before := s.carried()
+		select {
+		case <-time.After(quietTime):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if s.carried()-before < quietBytes || time.Now().After(deadline) {
+			return nil
+		}
+	}
+}
+
+// carried is how many bytes the link has carried.
+func (s *site) carried() uint64 {
+	if s.link == nil {
+		return 0
+	}
+	a, b := s.link.Stats()
+	return a.Bytes + b.Bytes
+}
