@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -232,10 +233,22 @@ func TestReverse(t *testing.T) {
 
 func TestReverseUnixSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
+	stale, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stale.SetUnlinkOnClose(false) // as when its process is killed
+	stale.Close()
 	local, _ := reverseTunnel(t, "unix:"+path)
 	ln, stop := serveReverseTo(t, local, "unix:"+path, serveTCP(t, echo))
 	if got := ln.Addr().String(); got != "unix:"+path {
 		t.Errorf("address %s", got)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the socket: %v, %v", info, err)
+	}
+	if _, err := local.ListenRemote(within(t, 10*time.Second), "unix:"+path); openCode(err) != mux.CodeAddressInUse {
+		t.Errorf("a second claim: %v", err)
 	}
 	conn, err := net.Dial("unix", path)
 	if err != nil {

@@ -129,6 +129,42 @@ func TestDoorsTellWhy(t *testing.T) {
 	})
 }
 
+// A target that never answers has an answer of its own too, once the remote has given up. All doors wait for that at once.
+func TestDoorsTellOfSilence(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, "")
+	target := h.silentPort(t)
+	tun := startFarTunnel(t, h)
+	type want struct {
+		status         int
+		stdout, stderr string
+	}
+	wants := map[string]want{
+		"socks5":  {97, "", "(6)"},
+		"socks4a": {97, "", "(91)"},
+		"http":    {0, target + ": TTL expired\n504", ""},
+		"connect": {56, "504", ""},
+	}
+	waiting := map[string]*process{}
+	for name := range wants {
+		flags := append(doors(tun.local.socks)[name], "http://"+target+"/")
+		switch name {
+		case "http":
+			flags = append(flags, "--write-out", "%{http_code}")
+		case "connect":
+			flags = append(flags, "--write-out", "%{http_connect}")
+		}
+		waiting[name] = start(t, name, doorCurl(t, patience, flags...))
+	}
+	for name, want := range wants {
+		p := waiting[name]
+		status := p.wait(patience)
+		if out, err := p.stdout.String(), p.stderr.String(); status != want.status || out != want.stdout || !strings.Contains(err, want.stderr) {
+			t.Errorf("%s: status %d, %q, %q; want %+v", name, status, out, err, want)
+		}
+	}
+}
+
 // A password is asked for at every door that can carry one, and the others are closed.
 func TestDoorsWithPassword(t *testing.T) {
 	t.Parallel()

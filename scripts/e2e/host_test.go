@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -13,6 +14,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
 	"golang.org/x/sys/unix"
@@ -128,6 +130,35 @@ func (h *host) listen(t *testing.T, address string) net.Listener {
 	}
 	t.Cleanup(func() { ln.Close() })
 	return ln
+}
+
+// silentPort returns an address on the host that answers nothing: its listener's queue is full, so that the system drops what
+// asks for a connection (listen(2)).
+func (h *host) silentPort(t *testing.T) (address string) {
+	t.Helper()
+	fd, err := inNamespace(h.name, func() (int, error) { return unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0) })
+	if err == nil {
+		t.Cleanup(func() { unix.Close(fd) })
+		err = errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(fd, 0))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	bound, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	address = net.JoinHostPort("127.0.0.1", strconv.Itoa(bound.(*unix.SockaddrInet4).Port))
+	for {
+		conn, err := inNamespace(h.name, func() (net.Conn, error) { return net.DialTimeout("tcp", address, time.Second) })
+		if timeout := net.Error(nil); errors.As(err, &timeout) && timeout.Timeout() {
+			return address
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+	}
 }
 
 // inNamespace calls f on a thread that is in the namespace meanwhile. A socket stays in the namespace it was made in.

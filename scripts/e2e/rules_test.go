@@ -2,8 +2,13 @@ package e2e
 
 import (
 	"net"
+	"net/http"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // Every way to ask for a target that the rules forbid has the reply "not allowed", for all clients and for one key, by name
@@ -66,5 +71,75 @@ func TestRulesAtSocksDoor(t *testing.T) {
 	}
 	if _, got := socksConnect(t, freeLocal.socks, "127.0.1.1:"+open); got != replyNotAllowed {
 		t.Errorf("after SIGHUP: reply %d, want %d", got, replyNotAllowed)
+	}
+}
+
+// A forbidden target is refused at every other door too: the log names it where there is no reply, and what the rules allow
+// still passes beside it.
+func TestRulesAtOtherDoors(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, "127.0.2.1 closed.culvert.test\n")
+	port := strconv.Itoa(int(startUDPEcho(t, h, "127.0.1.1:0").Port()))
+	stolen := startUDPEcho(t, h, "127.0.2.1:"+port)
+	serveOn(t, h.listen(t, "127.0.2.1:"+port), func(http.ResponseWriter, *http.Request) { t.Error("a forbidden target was reached") })
+	socket := filepath.Join(t.TempDir(), "forbidden")
+	server, client := newIdentity(t), newIdentity(t)
+	remote := startNode(t, "remote", h.command(t, culvert(t, remoteArgs(server, "--listen", h.addr.String()+":0",
+		"--authorized-keys", writeFile(t, "authorized_keys", client.key+"\n"), "--deny", "127.0.2.0/24", "--reverse", "127.0.0.1:1")...)))
+	closed := "closed.culvert.test:" + port
+	local := startNode(t, "local", culvert(t, localArgs(client, server, remote.url(), "-L", "0:"+closed, "-L", "0:127.0.2.1:"+port+"/udp",
+		"-L", "0:unix:"+socket, "-L", "0:127.0.1.1:"+port+"/udp")...))
+
+	for i, target := range map[int]string{0: closed, 2: "unix:" + socket} {
+		r := run(t, patience, doorCurl(t, patience, "http://"+local.forwards[i]+"/"))
+		if r.status != curlRecvError || !strings.Contains(local.stderr.String(), "target="+target) {
+			t.Errorf("-L to %s: status %d, %q", target, r.status, r.stderr)
+		}
+	}
+	forbidden, allowed := dialDatagrams(t, strings.TrimSuffix(local.forwards[1], "/udp")), dialDatagrams(t, strings.TrimSuffix(local.forwards[3], "/udp"))
+	forbidden.Write([]byte("forbidden"))
+	refusal := local.stderr.waitLine(t, local.process, "target=127.0.2.1:"+port, patience)
+	if !strings.Contains(refusal, "forward refused") || !strings.Contains(refusal, "not allowed by the remote's rules") {
+		t.Errorf("-L …/udp: the log says %q", refusal)
+	}
+	allowed.Write([]byte("allowed"))
+	if got := readAgain(t, allowed, []byte("allowed")); string(got) != "allowed" {
+		t.Errorf("received %q", got)
+	}
+	forbidden.SetReadDeadline(time.Now())
+	if n, err := forbidden.Read(make([]byte, 100)); err == nil {
+		t.Errorf("-L …/udp: %d bytes have come back", n)
+	}
+
+	c := startUDPClient(t, local.socks)
+	for _, host := range []string{"closed.culvert.test", "127.0.2.1", "::ffff:127.0.2.1"} {
+		c.send(t, host, stolen.Port(), []byte("forbidden"))
+	}
+	for range 5 { // by these answers, those to the datagrams before them would have come
+		if d := c.ask(t, "127.0.1.1", stolen.Port(), []byte("allowed")); string(d.Data) != "allowed" {
+			t.Errorf("UDP ASSOCIATE: %s:%d answers %q", d.Host, d.Port, d.Data)
+		}
+	}
+
+	for _, test := range []struct {
+		flags  []string
+		status int
+		says   string
+	}{
+		{[]string{"-W", closed}, 1, closed + ": not allowed by the remote's rules\n"},
+		{[]string{"-W", "unix:" + socket}, 1, "unix:" + socket + ": not allowed by the remote's rules\n"},
+		{[]string{"-R", "2:localhost:22"}, exitNotAdmitted, "can't listen on localhost:2 at the remote: not allowed by the remote's rules\n"},
+		{[]string{"-R", "2:localhost:53/udp"}, exitNotAdmitted, "can't listen on localhost:2/udp at the remote: not allowed by the remote's rules\n"},
+	} {
+		r := run(t, patience, culvert(t, append(append([]string{"local", "--key", client.file, "--remote-key", server.key, "--socks", "none",
+			"--log-level", "error"}, test.flags...), remote.url())...))
+		if r.status != test.status || !strings.Contains(r.stderr, test.says) {
+			t.Errorf("%v: status %d, want %d, and %q, want %q", test.flags, r.status, test.status, r.stderr, test.says)
+		}
+	}
+	forbiddenRun := culvert(t, "run", "--key", client.file, "--remote-key", server.key, remote.url(), "--", needProgram(t, "curl"), "-q", "--silent",
+		"--output", "/dev/null", "--write-out", "%{http_code}", "http://"+closed+"/")
+	if r := run(t, patience, forbiddenRun); r.stdout != "403" {
+		t.Errorf("run: status %d, %q, %s", r.status, r.stdout, r.stderr)
 	}
 }

@@ -1,0 +1,136 @@
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+const (
+	// negotiation is more than any door gives a client that comes to no point: 15 s, and 2 s in which it may read why.
+	negotiation = 25 * time.Second
+
+	// hostileEach is how many clients of each kind come to each door, at once.
+	hostileEach = 5
+)
+
+// hostileClients are what clients send who mean no good, or have come to the wrong door.
+var hostileClients = map[string]func(conn net.Conn){
+	"silence":               func(net.Conn) {},
+	"a garbage first byte":  func(conn net.Conn) { io.WriteString(conn, "\xff\x00\x17") },
+	"garbage":               func(conn net.Conn) { io.Copy(conn, randomBytes(1<<20)) },
+	"a ClientHello of TLS":  func(conn net.Conn) { io.WriteString(conn, "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03") },
+	"half a SOCKS5 request": func(conn net.Conn) { io.WriteString(conn, "\x05\x01\x00\x05\x01\x00\x03\x0bexam") },
+	"half a SOCKS4 request": func(conn net.Conn) { io.WriteString(conn, "\x04\x01\x00\x50\x00\x00") },
+	"half an HTTP request":  func(conn net.Conn) { io.WriteString(conn, "GET http://a.test/ HTTP/1.1\r\nHost: a.t") },
+	"a name of 1 MB": func(conn net.Conn) {
+		io.WriteString(conn, "\x04\x01\x00\x50\x00\x00\x00\x01\x00"+strings.Repeat("a", 1<<20))
+	},
+	"an endless header": func(conn net.Conn) {
+		for _, err := io.WriteString(conn, "GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\n"); err == nil; {
+			_, err = io.WriteString(conn, "X: "+strings.Repeat("a", 1000)+"\r\n")
+		}
+	},
+	"a request drop by drop": func(conn net.Conn) {
+		for i := 0; ; i++ {
+			if _, err := io.WriteString(conn, "GET http://a.test/ HTTP/1.1\r\n"[i%20:][:1]); err != nil {
+				return
+			}
+			<-time.After(500 * time.Millisecond)
+		}
+	},
+}
+
+// openFiles counts a process's descriptors.
+func openFiles(t *testing.T, p *process) int {
+	t.Helper()
+	files, err := os.ReadDir("/proc/" + strconv.Itoa(p.cmd.Process.Pid) + "/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(files)
+}
+
+// Clients that come to no point are closed in time at every port of both ends, and leave nothing behind.
+func TestHostileClients(t *testing.T) {
+	t.Parallel()
+	tun := startReverse(t, "localhost", "-R", "0:socks", "--pac", "127.0.0.1:0")
+	echoAddress := startEcho(t)
+	ports := map[string]string{
+		"--socks": tun.local.socks, "--pac": strings.TrimSuffix(strings.TrimPrefix(tun.local.pac, "http://"), "/proxy.pac"),
+		"--listen": tun.remote.listen[0], "-R": tun.local.reverse[0],
+	}
+	reach := func() {
+		t.Helper()
+		for _, port := range []string{"--socks", "-R"} {
+			conn, got := socksConnect(t, ports[port], echoAddress)
+			if got != replyOK {
+				t.Fatalf("%s: reply %d", port, got)
+			}
+			if err := echo(conn, "reached"); err != nil {
+				t.Errorf("%s: %v", port, err)
+			}
+			conn.Close()
+		}
+	}
+	reach() // what is opened with the first connection stays open
+	settled := func(before int, p *process) func() bool { return func() bool { return openFiles(t, p) <= before } }
+	var before [2]int
+	for i, p := range []*process{tun.local.process, tun.remote.process} {
+		before[i] = fewestFiles(t, p)
+	}
+	var clients sync.WaitGroup
+	for port, address := range ports {
+		for what, send := range hostileClients {
+			for range hostileEach {
+				clients.Go(func() {
+					if err := comeAndGo(address, send); err != nil {
+						t.Errorf("%s, %s: %v", port, what, err)
+					}
+				})
+			}
+		}
+	}
+	clients.Wait()
+	for i, p := range []*process{tun.local.process, tun.remote.process} {
+		poll(t, patience, fmt.Sprintf("%s has %d descriptors again", p.name, before[i]), settled(before[i], p))
+	}
+	reach()
+}
+
+// fewestFiles is the number of a process's descriptors once its connections have ended.
+func fewestFiles(t *testing.T, p *process) int {
+	t.Helper()
+	fewest := openFiles(t, p)
+	poll(t, patience, "the descriptors settle", func() bool {
+		now, last := openFiles(t, p), fewest
+		fewest = min(fewest, now)
+		return now == last
+	})
+	return fewest
+}
+
+// comeAndGo is a hostile client. An error says that it was not closed in time.
+func comeAndGo(address string, send func(net.Conn)) error {
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(negotiation))
+	var sending sync.WaitGroup
+	defer sending.Wait()
+	defer conn.Close()
+	sending.Go(func() { send(conn) })
+	if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
+	}
+	return nil // an end, or a reset
+}
