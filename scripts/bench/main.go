@@ -25,6 +25,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 
 	"culvert/scripts/bench/load"
@@ -75,10 +76,20 @@ func runTarget(ctx context.Context, args []string) error {
 	host := flags.String("host", "", "`address` to listen on")
 	first := flags.Int("first", 0, "first `port`")
 	count := flags.Int("count", 1, "`number` of ports")
+	page := flags.Int("page", 0, "first `port` of the page (0: there is none)")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	return load.Serve(ctx, *host, *first, *count, func() { fmt.Println("ready") })
+	if *page == 0 {
+		return load.Serve(ctx, *host, *first, *count, func() { fmt.Println("ready") })
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var serving sync.WaitGroup
+	defer serving.Wait()
+	return load.ServePage(ctx, *host, *page, func() {
+		serving.Go(func() { cancel(load.Serve(ctx, *host, *first, *count, func() { fmt.Println("ready") })) })
+	}, func(run, milliseconds, loaded string) { fmt.Println("page", run, milliseconds, loaded) })
 }
 
 // options are what the command line says.
@@ -171,10 +182,11 @@ func measure(ctx context.Context, o options, cases []benchCase, results *result.
 		return err
 	}
 	defer r.close()
-	if err := r.run(ctx, cases); err != nil {
+	measured, err := r.run(ctx, cases)
+	report.Summary(os.Stdout, measured)
+	if err != nil {
 		return err
 	}
-	report.Summary(os.Stdout, results)
 	if o.peers != "" || o.docs == "" {
 		return nil
 	}

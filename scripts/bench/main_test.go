@@ -13,6 +13,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"culvert/scripts/bench/load"
 	"culvert/scripts/bench/peer"
 	"culvert/scripts/bench/result"
 )
@@ -78,6 +79,44 @@ func TestMeasure(t *testing.T) {
 	}
 }
 
+// Programs that others wrote are started as they have to be: connections go through them.
+func TestPeers(t *testing.T) {
+	o, err := parse([]string{"-culvert", build(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := newRunner(o, result.New())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.close()
+	s, err := newSite(t.Context(), r.starter, r.self, benchCase{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	for _, test := range []struct {
+		name    string
+		proxied bool
+		pids    int
+	}{
+		{peer.None, false, 0},
+		{peer.OpenSSHGCM, false, 2},
+		{peer.OpenSSH, false, 2},
+		{peer.Culvert, true, 2}, // HAProxy's doesn't count
+	} {
+		p, stop, err := s.startPeer(t.Context(), test.name, o.programs, test.proxied)
+		if err != nil {
+			t.Errorf("%s: %v", test.name, err)
+			continue
+		}
+		if len(p.PIDs) != test.pids {
+			t.Errorf("%s: %d processes, want %d", test.name, len(p.PIDs), test.pids)
+		}
+		stop()
+	}
+}
+
 // An interrupted run stops at once, says so, and leaves what it had.
 func TestInterrupt(t *testing.T) {
 	stored := filepath.Join(t.TempDir(), "bench.json")
@@ -109,7 +148,7 @@ func TestChosen(t *testing.T) {
 			t.Errorf("two cases %s", c.name)
 		}
 		names[c.name] = true
-		if c.title == "" || c.rounds < 1 || c.expect <= 0 || len(c.peers) == 0 {
+		if c.title == "" || c.rounds < 1 || expected(c) <= 0 || len(c.peers) == 0 {
 			t.Errorf("incomplete: %+v", c)
 		}
 	}
@@ -133,8 +172,8 @@ func TestChosen(t *testing.T) {
 
 func TestProgress(t *testing.T) {
 	cases := []benchCase{
-		{name: "a", rounds: 2, peers: []string{"x", "y"}, expect: 10 * time.Second},
-		{name: "b", rounds: 1, peers: []string{"x"}, expect: time.Minute},
+		{name: "a", rounds: 2, peers: []string{"x", "y"}, extra: 10 * time.Second},
+		{name: "b", rounds: 1, peers: []string{"x"}, request: load.Request{Window: time.Minute}},
 	}
 	var out strings.Builder
 	p := newProgress(&out, cases)

@@ -34,11 +34,14 @@ func newProgress(out io.Writer, cases []benchCase) *progress {
 
 func measurements(c benchCase) int { return c.rounds * len(c.peers) }
 
+// expected is what one measurement takes.
+func expected(c benchCase) time.Duration { return c.request.Warmup + c.request.Window + c.extra }
+
 // rest estimates what is left: by what a case's measurements have taken, else by what is expected of them.
 func (p *progress) rest() time.Duration {
 	var rest time.Duration
 	for _, c := range p.cases {
-		each := c.expect
+		each := expected(c)
 		if took := p.took[c.name]; len(took) > 0 {
 			var sum time.Duration
 			for _, d := range took {

@@ -38,25 +38,27 @@ func newRunner(o options, results *result.Results) (*runner, error) {
 
 func (r *runner) close() { r.starter.Close() }
 
-// run measures the cases one after another, and stores the results after each.
-func (r *runner) run(ctx context.Context, cases []benchCase) error {
+// run measures the cases one after another, and stores the results after each. It returns those that are new.
+func (r *runner) run(ctx context.Context, cases []benchCase) (measured *result.Results, err error) {
+	measured = result.New()
 	cases = r.possible(cases)
 	r.describe(ctx)
 	r.progress = newProgress(os.Stderr, cases)
 	for _, c := range cases {
 		samples, err := r.measure(ctx, c)
 		if err != nil {
-			return fmt.Errorf("%s: %w", c.name, err)
+			return measured, fmt.Errorf("%s: %w", c.name, err)
 		}
-		r.results.Cases[c.name] = &result.Case{Date: r.began, Commit: r.commit, Command: r.options.command, Samples: samples}
+		done := &result.Case{Date: r.began, Commit: r.commit, Command: r.options.command, Samples: samples}
+		r.results.Cases[c.name], measured.Cases[c.name] = done, done
 		if r.options.peers != "" {
 			continue
 		}
 		if err := r.results.Write(r.options.results); err != nil {
-			return err
+			return measured, err
 		}
 	}
-	return nil
+	return measured, nil
 }
 
 // possible are the cases that can be measured by this user.
@@ -78,7 +80,7 @@ func (r *runner) possible(cases []benchCase) []benchCase {
 
 // measure measures one case: each round has every peer in turn.
 func (r *runner) measure(ctx context.Context, c benchCase) (samples []result.Sample, err error) {
-	s, err := newSite(ctx, r.starter, r.self, c.link, c.ports*c.rounds)
+	s, err := newSite(ctx, r.starter, r.self, c)
 	if err != nil {
 		return nil, err
 	}
@@ -139,6 +141,9 @@ func (r *runner) one(ctx context.Context, s *site, c benchCase, name string, p *
 	request.Socks, request.Target, request.PIDs = p.Socks, s.address(), p.PIDs
 	for i := range c.ports {
 		request.Ports = append(request.Ports, s.first+1+round*c.ports+i)
+	}
+	if c.page {
+		return s.loadPage(ctx, r.options.chromium, request)
 	}
 	return s.load(ctx, request)
 }

@@ -40,12 +40,13 @@ type site struct {
 	link      *link.Link // nil: both hosts are this machine
 	target    *proc.Process
 	first     int // port of the target
+	page      int // how many pages were loaded
 	self      string
 	starter   *proc.Starter
 }
 
-// newSite makes the hosts and starts the target with some extra ports. The caller has to close it.
-func newSite(ctx context.Context, starter *proc.Starter, self string, cfg *link.Config, extraPorts int) (_ *site, err error) {
+// newSite makes a case's hosts and starts the target. The caller has to close it.
+func newSite(ctx context.Context, starter *proc.Starter, self string, c benchCase) (_ *site, err error) {
 	s := &site{self: self, starter: starter, first: firstPort}
 	defer func() {
 		if err != nil {
@@ -53,8 +54,8 @@ func newSite(ctx context.Context, starter *proc.Starter, self string, cfg *link.
 		}
 	}()
 	s.near.Address, s.far.Address = "127.0.0.1", "127.0.0.1"
-	if cfg != nil {
-		if s.link, err = link.New(*cfg); err != nil {
+	if c.link != nil {
+		if s.link, err = link.New(*c.link); err != nil {
 			return nil, err
 		}
 		s.near = peer.Host{Namespace: s.link.A.Namespace, Address: s.link.A.Addr.String()}
@@ -70,8 +71,11 @@ func newSite(ctx context.Context, starter *proc.Starter, self string, cfg *link.
 	}
 	ctx, cancel := context.WithTimeout(ctx, targetStart)
 	defer cancel()
-	s.target, err = starter.Start("target", s.far.Command(self, "target",
-		"-host", s.far.Address, "-first", strconv.Itoa(s.first), "-count", strconv.Itoa(1+extraPorts)))
+	args := []string{"target", "-host", s.far.Address, "-first", strconv.Itoa(s.first), "-count", strconv.Itoa(1 + c.ports*c.rounds)}
+	if c.page {
+		args = append(args, "-page", strconv.Itoa(pagePort))
+	}
+	s.target, err = starter.Start("target", s.far.Command(self, args...))
 	if err != nil {
 		return nil, err
 	}

@@ -2,8 +2,12 @@ package load
 
 import (
 	"context"
+	"io"
 	"net"
+	"net/http"
+	"regexp"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,29 +19,21 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // startTarget serves on three ports in a row until the test ends, and returns the first.
 func startTarget(t *testing.T) int {
 	t.Helper()
-	for range 20 { // the ports after a free one may be taken
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		first := ln.Addr().(*net.TCPAddr).Port
-		ln.Close()
-		ctx, cancel := context.WithCancel(t.Context())
-		ready, done := make(chan struct{}), make(chan error, 1)
-		go func() { done <- Serve(ctx, "127.0.0.1", first, 3, func() { close(ready) }) }()
-		select {
-		case <-ready:
-			t.Cleanup(func() {
-				cancel()
-				<-done
-			})
-			return first
-		case <-done:
-			cancel()
-		}
+	first := freePorts(t, 3)
+	ctx, cancel := context.WithCancel(t.Context())
+	ready, done := make(chan struct{}), make(chan error, 1)
+	go func() { done <- Serve(ctx, "127.0.0.1", first, 3, func() { close(ready) }) }()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+	})
+	select {
+	case <-ready:
+	case err := <-done:
+		done <- err
+		t.Fatal(err)
 	}
-	t.Fatal("no three free ports in a row")
-	return 0
+	return first
 }
 
 // Each load measures something true of the target when there is no proxy.
@@ -98,6 +94,90 @@ func TestUnreachable(t *testing.T) {
 	if _, err := Run(t.Context(), Request{Kind: "nothing"}); err == nil {
 		t.Error("a load that there is not was run")
 	}
+}
+
+// The page is what its comment says, and each of its resources can be had.
+func TestPage(t *testing.T) {
+	first := freePorts(t, PageOrigins)
+	ctx, cancel := context.WithCancel(t.Context())
+	ready, done := make(chan struct{}), make(chan error, 1)
+	reports := make(chan string, 1)
+	go func() {
+		done <- ServePage(ctx, "127.0.0.1", first, func() { close(ready) }, func(run, milliseconds, loaded string) {
+			reports <- run + " " + milliseconds + " " + loaded
+		})
+	}()
+	defer func() {
+		cancel()
+		<-done
+	}()
+	select {
+	case <-ready:
+	case err := <-done:
+		done <- err
+		t.Fatal(err)
+	}
+	base := "http://127.0.0.1:" + strconv.Itoa(first)
+	html := get(t, base+"/?run=1")
+	addresses := regexp.MustCompile(`"http://[^"]+"`).FindAllString(html, -1)
+	size, origins := len(html), make(map[string]bool)
+	for _, address := range addresses {
+		address = strings.Trim(address, `"`)
+		size += len(get(t, address))
+		origins[strings.SplitN(address, "/", 4)[2]] = true
+	}
+	if PageResources != 200 || len(addresses) != PageResources || len(origins) != PageOrigins {
+		t.Errorf("%d resources of %d origins", len(addresses), len(origins))
+	}
+	if size < 5_250_000 || size > 5_350_000 {
+		t.Errorf("%d bytes", size)
+	}
+	get(t, base+"/report?run=1&ms=2.5&loaded=200")
+	if report := <-reports; report != "1 2.5 200" {
+		t.Errorf("report %q", report)
+	}
+}
+
+// get returns what is at an address.
+func get(t *testing.T, address string) string {
+	t.Helper()
+	transport := &http.Transport{DisableKeepAlives: true}
+	response, err := (&http.Client{Transport: transport, Timeout: dialTime}).Get(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil || response.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %s, %v", address, response.Status, err)
+	}
+	return string(body)
+}
+
+// freePorts returns the first of some ports in a row that nobody listens on at the moment.
+func freePorts(t *testing.T, count int) int {
+	t.Helper()
+search:
+	for range 20 {
+		first := 0
+		for i := range count {
+			address := "127.0.0.1:0"
+			if i > 0 {
+				address = net.JoinHostPort("127.0.0.1", strconv.Itoa(first+i))
+			}
+			ln, err := net.Listen("tcp", address)
+			if err != nil {
+				continue search
+			}
+			defer ln.Close()
+			if i == 0 {
+				first = ln.Addr().(*net.TCPAddr).Port
+			}
+		}
+		return first
+	}
+	t.Fatalf("no %d free ports in a row", count)
+	return 0
 }
 
 func TestInterpolation(t *testing.T) {
