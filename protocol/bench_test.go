@@ -121,7 +121,7 @@ func BenchmarkRecordTCP(b *testing.B) {
 			b.ResetTimer()
 			go func() {
 				for range b.N {
-					if _, err := way.to.ReadRecord(); err != nil {
+					if _, err := way.to.ReadRecord(nil); err != nil {
 						read <- err
 						return
 					}
@@ -129,7 +129,7 @@ func BenchmarkRecordTCP(b *testing.B) {
 				read <- nil
 			}()
 			for range b.N {
-				if err := way.from.WriteRecord(payload); err != nil {
+				if err := way.from.WriteRecords(payload); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -55,9 +55,9 @@ type ClientConfig struct {
 // is the wrong one, a *RefusedError when the server refused, and ErrTimeout or ctx's error when time ran out.
 //
 // The server's verdict on the client comes after Client has returned: a refusal in step 5b is a *RefusedError from
-// ReadRecord or WriteRecord.
+// ReadRecord or WriteRecords.
 func Client(ctx context.Context, ws *websocket.Conn, cfg ClientConfig) (*Conn, error) {
-	w := newWire(ws)
+	w := newWire(ws, true)
 	h, err := newClientHandshake(cfg)
 	if err != nil {
 		return nil, w.end(err)

@@ -30,7 +30,7 @@ func TestCloseUnblocksRead(t *testing.T) {
 			from, to = to, from
 		}
 		blocked, told := make(chan error, 1), make(chan error, 1)
-		go func() { _, err := from.ReadRecord(); blocked <- err }()
+		go func() { _, err := from.ReadRecord(nil); blocked <- err }()
 		go func() { told <- readUntilError(t, to) }()
 		if err := from.Close(); err != nil {
 			t.Fatal(err)
@@ -45,7 +45,7 @@ func TestCloseUnblocksRead(t *testing.T) {
 		if err := from.Close(); err != nil {
 			t.Errorf("the second close returns %v", err)
 		}
-		if err := from.WriteRecord(nil); err != ErrClosed {
+		if err := from.WriteRecords(nil); err != ErrClosed {
 			t.Errorf("a write returns %v, want ErrClosed", err)
 		}
 		if err := from.SetReadDeadline(time.Time{}); err != ErrClosed {
@@ -59,7 +59,7 @@ func TestCloseUnblocksWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, server := connectPipe(t, newParties(t, Version1, false))
 		blocked := make(chan error, 1)
-		go func() { blocked <- client.WriteRecord(make([]byte, 1000)) }()
+		go func() { blocked <- client.WriteRecords(make([]byte, 1000)) }()
 		synctest.Wait()
 		begin := time.Now()
 		client.Close()
@@ -95,7 +95,7 @@ func TestCloseWaitsForPeer(t *testing.T) {
 			half := &halfCloser{Conn: client.wire.conn}
 			client.wire.conn = half
 			var wg sync.WaitGroup
-			wg.Go(func() { _, _ = client.ReadRecord() })
+			wg.Go(func() { _, _ = client.ReadRecord(nil) })
 			wg.Go(func() {
 				// One read, as a pipe gives what one write wrote.
 				if _, err := server.wire.conn.Read(make([]byte, 200)); err != nil {
@@ -133,7 +133,7 @@ func (c *halfCloser) CloseWrite() error {
 // overtake the close frame.
 func TestCloseDoesNotReset(t *testing.T) {
 	client, server := connectTCP(t, newParties(t, Version1, false))
-	if err := client.WriteRecord(make([]byte, 1<<16)); err != nil {
+	if err := client.WriteRecords(make([]byte, 1<<16)); err != nil {
 		t.Fatal(err)
 	}
 	closed := make(chan error, 1)
@@ -166,7 +166,7 @@ func TestCloseWithArrives(t *testing.T) {
 	for _, tt := range tests {
 		client, server := connectTCP(t, newParties(t, Version1, false))
 		for range 50 {
-			if err := client.WriteRecord(make([]byte, 1000)); err != nil {
+			if err := client.WriteRecords(make([]byte, 1000)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -220,11 +220,11 @@ func TestDeadlinesEndConnection(t *testing.T) {
 			t.Fatal(err)
 		}
 		begin := time.Now()
-		_, err := server.ReadRecord()
+		_, err := server.ReadRecord(nil)
 		if !errors.Is(err, ErrTimeout) || !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(begin) != time.Minute {
 			t.Errorf("after %v: got %v, want ErrTimeout", time.Since(begin), err)
 		}
-		if _, again := server.ReadRecord(); again != err {
+		if _, again := server.ReadRecord(nil); again != err {
 			t.Errorf("the second read returns %v, want the first error", again)
 		}
 		closeBoth(client, server)
@@ -235,11 +235,11 @@ func TestDeadlinesEndConnection(t *testing.T) {
 			t.Fatal(err)
 		}
 		begin := time.Now()
-		err := client.WriteRecord(make([]byte, 10))
+		err := client.WriteRecords(make([]byte, 10))
 		if !errors.Is(err, ErrTimeout) || time.Since(begin) != time.Minute {
 			t.Errorf("after %v: got %v, want ErrTimeout", time.Since(begin), err)
 		}
-		if _, again := client.ReadRecord(); again != err {
+		if _, again := client.ReadRecord(nil); again != err {
 			t.Errorf("a read returns %v, want the first error", again)
 		}
 		closeBoth(client, server)

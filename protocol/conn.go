@@ -3,7 +3,6 @@ package protocol
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -12,7 +11,7 @@ import (
 
 // Conn is the secure context: sealed records over a WebSocket whose handshake is done.
 //
-// One goroutine may call ReadRecord and another WriteRecord at the same time; the other methods may be called from
+// One goroutine may call ReadRecord and another WriteRecords at the same time; the other methods may be called from
 // anywhere at any time. A record that does not open, a text message, a passed deadline or a broken transport ends the
 // connection: the socket is closed, and every later call returns the first reason.
 type Conn struct {
@@ -30,10 +29,8 @@ type Conn struct {
 	// about 20 ms after its ClientReady, and one dropped record desynchronises the counters for good.
 	mayWrite atomic.Bool
 
-	// The buffers grow to the largest record so far, at most maxMessage, and are kept: no allocation per record.
-	sealed  []byte // used by the writer only
-	record  []byte // used by the reader only
-	payload []byte // used by the reader only; lent to ReadRecord's caller
+	// record grows to the largest sealed record so far, at most maxMessage and its overhead. It is used by the reader only.
+	record []byte
 }
 
 // State describes a connection. It does not change.
@@ -82,25 +79,30 @@ func (c *Conn) LastRead() time.Time { return time.Unix(0, c.wire.lastRead.Load()
 // State returns what the handshake agreed on.
 func (c *Conn) State() State { return c.state }
 
-// ReadRecord returns the payload of the next record, which may be empty. The payload is valid until the next call.
+// ReadRecord returns the payload of the next record, which may be empty. It stands in buf's array where that is large
+// enough, else in a new one; either way it is the caller's.
+//
 // It blocks until a record has arrived, the read deadline passes, or the connection ends.
 //
 // A peer that closed properly shows as *RefusedError or *PeerClosedError, a connection that just stopped as
 // io.ErrUnexpectedEOF, a passed deadline as ErrTimeout, a connection closed on this side as ErrClosed.
-func (c *Conn) ReadRecord() ([]byte, error) {
+func (c *Conn) ReadRecord(buf []byte) ([]byte, error) {
 	var err error
 	c.record, err = c.wire.readMessage(websocket.BinaryMessage, c.record, c.maxMessage+c.overhead)
 	if err != nil {
 		return nil, c.readFailed(err)
 	}
-	c.payload = slices.Grow(c.payload[:0], len(c.record))
-	c.payload, err = c.opener.open(c.payload[:0], c.record)
+	payload, err := c.opener.open(buf[:0], c.record)
 	if err != nil {
-		c.payload = nil
 		return nil, c.readFailed(err)
 	}
-	c.mayWrite.Store(true)
-	return c.payload, nil
+	if payload == nil {
+		payload = []byte{} // an empty record is not a missing one
+	}
+	if !c.mayWrite.Load() {
+		c.mayWrite.Store(true)
+	}
+	return payload, nil
 }
 
 // readFailed ends the connection and returns the reason. The peer is told when it is at fault.
@@ -129,29 +131,56 @@ func faultCode(err error) CloseCode {
 	}
 }
 
-// WriteRecord seals p as one record and sends it as one WebSocket message; up to MaxSingleFrame bytes that is one
-// frame. It blocks until the network has taken the record, the write deadline passes, or the connection ends. p is not
-// kept.
+// WriteRecords seals each payload as one record and sends it as one WebSocket message, which is one frame. Records that fit
+// into the connection's buffer together leave with one system call. It blocks until the network has taken the records, the
+// write deadline passes, or the connection ends. The payloads are not kept.
 //
-// On a server it returns ErrServerSpeaksSecond, and does nothing, before a record has been read. A p that is larger
+// On a server it returns ErrServerSpeaksSecond, and does nothing, before a record has been read. A payload that is larger
 // than the connection's MaxMessage is refused with ErrTooLarge, and nothing is sent.
-func (c *Conn) WriteRecord(p []byte) error {
+func (c *Conn) WriteRecords(payloads ...[]byte) error {
 	if !c.mayWrite.Load() {
 		if err := c.wire.err(); err != nil {
 			return err
 		}
 		return ErrServerSpeaksSecond
 	}
-	if len(p) > c.maxMessage {
-		return fmt.Errorf("protocol: write: %w: %d bytes", ErrTooLarge, len(p))
+	for _, p := range payloads {
+		if len(p) > c.maxMessage {
+			return fmt.Errorf("protocol: write: %w: %d bytes", ErrTooLarge, len(p))
+		}
 	}
-	var err error
-	c.sealed = slices.Grow(c.sealed[:0], len(p)+c.overhead)
-	if c.sealed, err = c.sealer.seal(c.sealed[:0], p); err != nil {
-		c.wire.close(int(CloseInternal), CloseInternal.String(), fmt.Errorf("protocol: write: %w", err))
-		return c.wire.err()
+	batch := batches.Get().(*[batchSize]byte)
+	defer batches.Put(batch)
+	frames := batch[:0]
+	for _, p := range payloads {
+		if len(frames)+maxFrameHeader+len(p)+c.overhead > batchSize && len(frames) > 0 {
+			if err := c.wire.writeFrames(frames); err != nil {
+				return err
+			}
+			frames = batch[:0]
+		}
+		var err error
+		if frames, err = c.appendRecord(frames, p); err != nil {
+			c.wire.close(int(CloseInternal), CloseInternal.String(), fmt.Errorf("protocol: write: %w", err))
+			return c.wire.err()
+		}
 	}
-	return c.wire.writeMessage(websocket.BinaryMessage, c.sealed)
+	return c.wire.writeFrames(frames)
+}
+
+// appendRecord appends a frame with a record.
+func (c *Conn) appendRecord(b, p []byte) ([]byte, error) {
+	size := len(p) + c.overhead
+	if !c.wire.masked {
+		return c.sealer.seal(appendFrameHeader(b, websocket.BinaryMessage, size, nil), p)
+	}
+	key := newMaskKey()
+	b, err := c.sealer.seal(appendFrameHeader(b, websocket.BinaryMessage, size, &key), p)
+	if err != nil {
+		return nil, err
+	}
+	key.apply(b[len(b)-size:])
+	return b, nil
 }
 
 // SetReadDeadline bounds the current and all later reads; the zero time lifts the bound. A read that passes it ends

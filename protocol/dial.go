@@ -9,6 +9,6 @@ func NewDialer() *websocket.Dialer {
 	return &websocket.Dialer{
 		HandshakeTimeout: DefaultHandshakeTimeout,
 		ReadBufferSize:   readBufferSize,
-		WriteBufferSize:  writeBufferSize,
+		WriteBufferSize:  controlBufferSize,
 	}
 }

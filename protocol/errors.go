@@ -104,7 +104,7 @@ var (
 	// ErrWeakKey is wrapped when a peer's public key is of low order, so that anybody could open what is sealed for it.
 	ErrWeakKey = errors.New("public key of low order")
 
-	// ErrServerSpeaksSecond is returned by a server's WriteRecord before a record of the client has been read. The
+	// ErrServerSpeaksSecond is returned by a server's WriteRecords before a record of the client has been read. The
 	// connection is not harmed.
 	ErrServerSpeaksSecond = errors.New("protocol: the server may not write before it has read a record")
 

@@ -156,7 +156,7 @@ func relayHandshake(tb testing.TB, p parties, alter func(number int, message []b
 	address := listen(tb, func(ws *websocket.Conn) {
 		c, err := Server(context.Background(), ws, p.server)
 		if err == nil {
-			_, err = c.ReadRecord()
+			_, err = c.ReadRecord(nil)
 		}
 		serverDone <- result{c, err}
 	})

@@ -205,10 +205,10 @@ func connectTCP(tb testing.TB, p parties) (client, server *Conn) {
 func greet(tb testing.TB, client, server *Conn) {
 	tb.Helper()
 	for _, way := range []struct{ from, to *Conn }{{client, server}, {server, client}} {
-		if err := way.from.WriteRecord([]byte("greeting")); err != nil {
+		if err := way.from.WriteRecords([]byte("greeting")); err != nil {
 			tb.Fatal(err)
 		}
-		got, err := way.to.ReadRecord()
+		got, err := way.to.ReadRecord(nil)
 		if err != nil || string(got) != "greeting" {
 			tb.Fatalf("got %q, %v", got, err)
 		}
@@ -319,11 +319,11 @@ func wantRefused(tb testing.TB, err error, code CloseCode) {
 func readUntilError(tb testing.TB, c *Conn) error {
 	tb.Helper()
 	if err := c.SetReadDeadline(time.Now().Add(testTimeout)); err != nil {
-		_, err := c.ReadRecord()
+		_, err := c.ReadRecord(nil)
 		return err
 	}
 	for {
-		if _, err := c.ReadRecord(); err != nil {
+		if _, err := c.ReadRecord(nil); err != nil {
 			return err
 		}
 	}

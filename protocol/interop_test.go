@@ -117,7 +117,7 @@ func sendAll(c *Conn, sizes []int) (string, error) {
 			return "", err
 		}
 		addTo(h, message[:n])
-		if err := c.WriteRecord(message[:n]); err != nil {
+		if err := c.WriteRecords(message[:n]); err != nil {
 			return "", err
 		}
 	}
@@ -146,7 +146,7 @@ func exchangeAll(c *Conn, sizes []int, isServer bool) (sent, received string, er
 	}
 	h := sha256.New()
 	for i := range interopMessages {
-		message, err := c.ReadRecord()
+		message, err := c.ReadRecord(nil)
 		if err != nil {
 			return "", "", fmt.Errorf("message %d: %w", i, err)
 		}

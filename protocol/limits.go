@@ -16,11 +16,6 @@ const (
 	// says nothing. It is the least that interoperates with programs that send whole messages of 1 MiB.
 	DefaultMaxMessage = 1 << 20
 
-	// MaxSingleFrame is the largest record payload, in bytes, that travels as one WebSocket frame: 32 KiB of data with
-	// room for headers and small frames of the layer above. A larger record is split into frames by a client, and
-	// costs a second buffer in the system call of a server.
-	MaxSingleFrame = 40 << 10
-
 	// DefaultReplayCapacity is how many (client key, nonce) pairs a ReplayCache remembers at least; it holds up to twice
 	// as many, in about 9 MiB at most. At 100 handshakes a second that is 20 minutes and more.
 	DefaultReplayCapacity = 1 << 17
@@ -79,12 +74,21 @@ const (
 	// maxCloseReason is the room for text in a WebSocket close frame: 125 bytes (RFC 6455, section 5.5) without the code.
 	maxCloseReason = 123
 
-	// readBufferSize is gorilla's read buffer in bytes: a record of the usual size arrives with one system call.
-	readBufferSize = MaxSingleFrame
+	// usualRecord is the largest record, in bytes, for which the buffers are made: 32 KiB of data with room for headers and
+	// small frames of the layer above. Larger ones work, at the price of allocations.
+	usualRecord = 40 << 10
 
-	// writeBufferSize is gorilla's write buffer in bytes. A sealed record of MaxSingleFrame fits, so that a client does
-	// not split it.
-	writeBufferSize = MaxSingleFrame + boxOverhead
+	// readBufferSize is gorilla's read buffer in bytes. As many records as have arrived are read with one system call, up
+	// to three of the usual size; more at a time saves little, and each connection holds this buffer all its life.
+	readBufferSize = 128 << 10
+
+	// batchSize is the size in bytes of the buffers from which records are written: four of the usual size leave with one
+	// system call. A connection holds one only while it is writing.
+	batchSize = 4 * (maxFrameHeader + usualRecord)
+
+	// controlBufferSize is gorilla's write buffer in bytes. Only control frames are written by gorilla, and these have a
+	// buffer of their own.
+	controlBufferSize = 256
 
 	// unmaskReadSize is the read buffer of a peer that does not mask, in bytes; others have none. Only headers and what
 	// arrives with them pass through it.

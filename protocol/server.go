@@ -52,7 +52,7 @@ type ServerConfig struct {
 // wraps ErrReplay, ErrNotAdmitted, a *certs.VerifyError, ErrTimeout or ctx's error, a *RefusedError when the client
 // refused, and so on.
 func Server(ctx context.Context, ws *websocket.Conn, cfg ServerConfig) (*Conn, error) {
-	w := newWire(ws)
+	w := newWire(ws, false)
 	h, err := newServerHandshake(cfg)
 	if err != nil {
 		return nil, w.end(err)

@@ -33,10 +33,10 @@ func TestReject5bReachesClient(t *testing.T) {
 			t.Fatal(err)
 		}
 		for err == nil {
-			err = c.WriteRecord(make([]byte, 1000))
+			err = c.WriteRecords(make([]byte, 1000))
 		}
 		wantRefused(t, err, CloseNotAdmitted)
-		_, err = c.ReadRecord()
+		_, err = c.ReadRecord(nil)
 		wantRefused(t, err, CloseNotAdmitted)
 		wantHandshakeError(t, <-served, "5b", CloseNotAdmitted)
 	}
@@ -214,11 +214,11 @@ func TestHandshakeDeadlineIsLifted(t *testing.T) {
 		client, server := connectPipe(t, newParties(t, Version1, false))
 		got := make(chan error, 1)
 		go func() {
-			_, err := server.ReadRecord()
+			_, err := server.ReadRecord(nil)
 			got <- err
 		}()
 		time.Sleep(2 * DefaultHandshakeTimeout)
-		if err := client.WriteRecord(nil); err != nil {
+		if err := client.WriteRecords(nil); err != nil {
 			t.Fatal(err)
 		}
 		if err := <-got; err != nil {

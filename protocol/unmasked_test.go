@@ -313,7 +313,7 @@ func upgradeOver(tb testing.TB, conn net.Conn) *websocket.Conn {
 // upgradePlain does the same without the unmasker.
 func upgradePlain(tb testing.TB, conn net.Conn) *websocket.Conn {
 	tb.Helper()
-	u := websocket.Upgrader{ReadBufferSize: readBufferSize, WriteBufferSize: writeBufferSize}
+	u := websocket.Upgrader{ReadBufferSize: readBufferSize, WriteBufferSize: controlBufferSize}
 	ws, err := u.Upgrade(newPipeResponse(conn), upgradeRequest(), nil)
 	if err != nil {
 		tb.Fatal(err)
@@ -382,11 +382,11 @@ func TestUpgradeOverTLS(t *testing.T) {
 				return err
 			}
 			defer c.Close()
-			b, err := c.ReadRecord()
+			b, err := c.ReadRecord(nil)
 			if err != nil {
 				return err
 			}
-			return c.WriteRecord(b)
+			return c.WriteRecords(b)
 		}()
 	}))
 	defer s.Close()
@@ -404,10 +404,10 @@ func TestUpgradeOverTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if err := c.WriteRecord([]byte("over TLS")); err != nil {
+	if err := c.WriteRecords([]byte("over TLS")); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := c.ReadRecord(); err != nil || string(got) != "over TLS" {
+	if got, err := c.ReadRecord(nil); err != nil || string(got) != "over TLS" {
 		t.Fatalf("got %q, %v", got, err)
 	}
 	var closed *PeerClosedError

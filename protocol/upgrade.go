@@ -18,7 +18,7 @@ import (
 func Upgrade(w http.ResponseWriter, r *http.Request) (*websocket.Conn, error) {
 	u := websocket.Upgrader{
 		ReadBufferSize:  readBufferSize,
-		WriteBufferSize: writeBufferSize,
+		WriteBufferSize: controlBufferSize,
 		CheckOrigin:     func(*http.Request) bool { return true },
 	}
 	return u.Upgrade(unmaskingWriter{w}, r, nil)

@@ -20,11 +20,12 @@ import (
 // One goroutine reads, one writes, and any may end the connection. The reason for the end is kept, the first wins, and
 // all later calls return it.
 type wire struct {
-	ws   *websocket.Conn
-	conn net.Conn // below ws
+	ws     *websocket.Conn
+	conn   net.Conn // below ws
+	masked bool     // this end is the client, which masks what it sends
 
-	readMu  sync.Mutex // held by whoever reads from ws
-	writeMu sync.Mutex // held by whoever writes to ws, closing excepted
+	readMu  sync.Mutex    // held by whoever reads from ws
+	writing chan struct{} // full while somebody writes; a lock that can be waited for with a timeout
 
 	pongOwed atomic.Bool // pong is to be sent
 
@@ -40,8 +41,8 @@ type wire struct {
 	lastRead atomic.Int64
 }
 
-func newWire(ws *websocket.Conn) *wire {
-	w := &wire{ws: ws, conn: ws.NetConn()}
+func newWire(ws *websocket.Conn, isClient bool) *wire {
+	w := &wire{ws: ws, conn: ws.NetConn(), masked: isClient, writing: make(chan struct{}, 1)}
 	ws.SetPingHandler(w.ping)
 	return w
 }
@@ -68,7 +69,7 @@ func (w *wire) readMessage(messageType int, buf []byte, limit int) ([]byte, erro
 	for {
 		if len(buf) == cap(buf) {
 			// Growth is by what has arrived, never by what a header announces.
-			grown := make([]byte, len(buf), min(max(2*cap(buf), MaxSingleFrame), limit+1))
+			grown := make([]byte, len(buf), min(max(2*cap(buf), usualRecord), limit+1))
 			copy(grown, buf)
 			buf = grown
 		}
@@ -88,12 +89,16 @@ func (w *wire) readMessage(messageType int, buf []byte, limit int) ([]byte, erro
 	}
 }
 
-// writeMessage writes one message, which the peer gets as one frame when gorilla's buffer holds it. Its error is final:
-// the connection has ended.
-func (w *wire) writeMessage(messageType int, b []byte) error {
-	w.writeMu.Lock()
-	err := w.writeLocked(messageType, b)
-	w.writeMu.Unlock()
+// writeMessage writes one message as one frame. Its error is final: the connection has ended.
+func (w *wire) writeMessage(messageType int, message []byte) error {
+	return w.writeFrames(appendFrame(nil, messageType, message, w.masked))
+}
+
+// writeFrames writes whole frames. Its error is final: the connection has ended.
+func (w *wire) writeFrames(b []byte) error {
+	w.writing <- struct{}{}
+	err := w.writeLocked(b)
+	<-w.writing
 	w.flushPong()
 	if err != nil {
 		return w.writeFailed(err)
@@ -101,17 +106,17 @@ func (w *wire) writeMessage(messageType int, b []byte) error {
 	return nil
 }
 
-func (w *wire) writeLocked(messageType int, b []byte) error {
+func (w *wire) writeLocked(b []byte) error {
 	w.mu.Lock()
-	err, deadline := w.cause, w.writeDeadline
+	err := w.cause
+	if err == nil {
+		err = w.conn.SetWriteDeadline(w.writeDeadline) // that of the last pong stands there
+	}
 	w.mu.Unlock()
-	if err != nil {
-		return err
+	if err == nil {
+		_, err = w.conn.Write(b)
 	}
-	if err := w.ws.SetWriteDeadline(deadline); err != nil {
-		return err
-	}
-	return w.ws.WriteMessage(messageType, b)
+	return err
 }
 
 // ping answers a ping. gorilla's own handler would wait for a writer that is stuck in a full queue, and end the
@@ -129,14 +134,19 @@ func (w *wire) ping(payload string) error {
 // flushPong sends the owed pong unless somebody is writing, who then calls flushPong in turn. A pong that fails makes
 // gorilla refuse all later writes, and the next one reports it.
 func (w *wire) flushPong() {
-	for w.pongOwed.Load() && w.writeMu.TryLock() {
+	for w.pongOwed.Load() {
+		select {
+		case w.writing <- struct{}{}:
+		default:
+			return
+		}
 		if w.pongOwed.Swap(false) {
 			w.mu.Lock()
 			payload := append([]byte(nil), w.pong...)
 			w.mu.Unlock()
 			_ = w.ws.WriteControl(websocket.PongMessage, payload, time.Now().Add(pongTimeout))
 		}
-		w.writeMu.Unlock()
+		<-w.writing
 	}
 }
 
@@ -212,11 +222,23 @@ func (w *wire) close(code int, text string, cause error) {
 	w.ending, w.closing = true, true
 	w.mu.Unlock()
 
-	message := websocket.FormatCloseMessage(code, truncate(text, maxCloseReason))
-	if w.ws.WriteControl(websocket.CloseMessage, message, time.Now().Add(closeTimeout)) == nil {
+	if w.sayWhy(websocket.FormatCloseMessage(code, truncate(text, maxCloseReason))) {
 		w.linger()
 	}
 	_ = w.ws.Close()
+}
+
+// sayWhy writes the close frame, unless a writer is stuck.
+func (w *wire) sayWhy(message []byte) bool {
+	timeout := time.NewTimer(closeTimeout)
+	defer timeout.Stop()
+	select {
+	case w.writing <- struct{}{}:
+		defer func() { <-w.writing }()
+		return w.ws.WriteControl(websocket.CloseMessage, message, time.Now().Add(closeTimeout)) == nil
+	case <-timeout.C:
+		return false
+	}
 }
 
 // linger waits until the peer has closed its side, reading and dropping what is still on the way. Closing a socket with

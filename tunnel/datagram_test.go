@@ -77,7 +77,7 @@ type pipeCarrier struct {
 	close   func()
 }
 
-func (p *pipeCarrier) ReadRecord() ([]byte, error) {
+func (p *pipeCarrier) ReadRecord([]byte) ([]byte, error) {
 	select {
 	case b := <-p.in:
 		return b, nil
@@ -86,13 +86,15 @@ func (p *pipeCarrier) ReadRecord() ([]byte, error) {
 	}
 }
 
-func (p *pipeCarrier) WriteRecord(b []byte) error {
-	select {
-	case p.out <- bytes.Clone(b):
-		return nil
-	case <-p.closed:
-		return net.ErrClosed
+func (p *pipeCarrier) WriteRecords(records ...[]byte) error {
+	for _, b := range records {
+		select {
+		case p.out <- bytes.Clone(b):
+		case <-p.closed:
+			return net.ErrClosed
+		}
 	}
+	return nil
 }
 
 func (p *pipeCarrier) Close() error {

@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"sync"
@@ -40,12 +41,11 @@ func relay(ctx context.Context, stream *mux.Stream, conn net.Conn) error {
 // copyFromStream copies to conn. When the stream was cut short, conn is too, at once: its own reader may wait for ever.
 // When conn takes no more, its other direction ends soon by itself and may still bring data, so it is left alone.
 func copyFromStream(conn net.Conn, stream *mux.Stream) error {
-	w := &watchedWriter{w: conn}
-	_, err := stream.WriteTo(w)
-	switch {
-	case err == nil:
+	_, err := stream.WriteTo(conn)
+	if err == nil {
 		return closeWrite(conn)
-	case w.err == nil:
+	}
+	if _, ours := errors.AsType[*mux.CopyError](err); !ours {
 		abort(conn)
 	}
 	return err
@@ -53,12 +53,11 @@ func copyFromStream(conn net.Conn, stream *mux.Stream) error {
 
 // copyToStream copies from conn, and treats its ends as copyFromStream does.
 func copyToStream(stream *mux.Stream, conn net.Conn) error {
-	r := &watchedReader{r: conn}
-	_, err := stream.ReadFrom(r)
-	switch {
-	case err == nil:
+	_, err := stream.ReadFrom(conn)
+	if err == nil {
 		return stream.CloseWrite()
-	case r.err != nil:
+	}
+	if _, ours := errors.AsType[*mux.CopyError](err); ours {
 		stream.Reset(mux.CodeAborted)
 	}
 	return err
@@ -102,7 +101,7 @@ func pipe(to, from net.Conn) error {
 	return err
 }
 
-// watchedWriter and watchedReader tell which side of a copy has failed.
+// watchedWriter tells which side of a copy has failed.
 type watchedWriter struct {
 	w   io.Writer
 	err error
@@ -112,19 +111,6 @@ func (w *watchedWriter) Write(p []byte) (int, error) {
 	n, err := w.w.Write(p)
 	if err != nil {
 		w.err = err
-	}
-	return n, err
-}
-
-type watchedReader struct {
-	r   io.Reader
-	err error // other than io.EOF
-}
-
-func (r *watchedReader) Read(p []byte) (int, error) {
-	n, err := r.r.Read(p)
-	if err != nil && err != io.EOF {
-		r.err = err
 	}
 	return n, err
 }

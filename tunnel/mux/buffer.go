@@ -2,55 +2,84 @@ package mux
 
 import "sync"
 
-// Two sizes of pooled chunks: most streams hold a few bytes for a moment, few hold a backlog.
+// Two sizes of pooled blocks: most streams hold a few bytes for a moment, few hold a backlog.
 const (
-	smallChunk = 2 << 10
-	largeChunk = maxData
+	smallBlock = 2 << 10
+
+	// largeBlock holds a whole record that either side packs, so that what a record brings can stay where it was opened,
+	// and what is read from a socket can become a record where it stands. It is a multiple of what Go allocates in.
+	largeBlock = 40 << 10
+
+	// adoptFrom is the number of bytes from which received data stays in the block that it came in. Less is copied, so that
+	// little data does not hold large blocks.
+	adoptFrom = maxData / 2
+
+	// headroom is what is left free before data that is read from a socket: for the frames of the session that go before
+	// it in a record, and the header of its own frame.
+	headroom = 1024
 )
 
-// The pools are shared by all sessions; a chunk holds nothing between two uses but old bytes, which are overwritten
+// A large block holds a record, and data of the largest frame behind its headroom, or this does not compile.
+var (
+	_ [largeBlock - maxRecord]struct{}
+	_ [largeBlock - headroom - maxData]struct{}
+)
+
+// The pools are shared by all sessions; a block holds nothing between two uses but old bytes, which are overwritten
 // before they are read.
 var (
-	smallChunks = sync.Pool{New: func() any { return &chunk{buf: make([]byte, smallChunk)} }}
-	largeChunks = sync.Pool{New: func() any { return &chunk{buf: make([]byte, largeChunk)} }}
+	smallBlocks = sync.Pool{New: func() any { return &block{buf: make([]byte, smallBlock)} }}
+	largeBlocks = sync.Pool{New: func() any { return &block{buf: make([]byte, largeBlock)} }}
 )
 
-// chunk is a link of a queue. buf[r:w] is filled.
-type chunk struct {
+// block is a pooled buffer. buf[r:w] is filled: with data of a stream, or with what is kept of a record.
+type block struct {
 	buf  []byte
 	r, w int
-	next *chunk
+	next *block // in a queue or in the list of retained records
+
+	record recordState
 }
 
-func newChunk(atLeast int) *chunk {
-	if atLeast <= smallChunk {
-		return smallChunks.Get().(*chunk)
+// recordState is what is known of a block that holds a record.
+type recordState struct {
+	position uint64 // of buf[r]
+	writers  int    // carriers to which a part of it is being written: the old one may hang while the new one is on
+	kept     bool   // in the list of retained records
+}
+
+func newBlock(atLeast int) *block {
+	if atLeast <= smallBlock {
+		return smallBlocks.Get().(*block)
 	}
-	return largeChunks.Get().(*chunk)
+	return largeBlocks.Get().(*block)
 }
 
-// free returns the chunk to its pool. The caller must hold no slice of it.
-func (c *chunk) free() {
-	c.r, c.w, c.next = 0, 0, nil
-	if len(c.buf) == smallChunk {
-		smallChunks.Put(c)
+// free returns the block to its pool. The caller must hold no slice of it.
+func (c *block) free() {
+	*c = block{buf: c.buf[:cap(c.buf)]}
+	if len(c.buf) == smallBlock {
+		smallBlocks.Put(c)
 	} else {
-		largeChunks.Put(c)
+		largeBlocks.Put(c)
 	}
 }
 
-// queue is a byte queue of pooled chunks. An empty queue holds no memory.
+// seal has nothing be written behind what the block holds.
+func (c *block) seal() { c.buf = c.buf[:c.w] }
+
+// queue is a byte queue of pooled blocks. An empty queue holds no memory.
 type queue struct {
-	head, tail *chunk
+	head, tail *block
 	len        int // bytes queued
-	mem        int // bytes of the chunks that hold them
+	mem        int // bytes of the blocks that hold them
 }
 
 // write appends a copy of p.
 func (q *queue) write(p []byte) {
 	for len(p) > 0 {
 		if q.tail == nil || q.tail.w == len(q.tail.buf) {
-			q.push(newChunk(min(len(p), largeChunk)))
+			q.push(newBlock(min(len(p), largeBlock)))
 		}
 		n := copy(q.tail.buf[q.tail.w:], p)
 		q.tail.w += n
@@ -60,7 +89,7 @@ func (q *queue) write(p []byte) {
 }
 
 // push appends c, which the queue then owns.
-func (q *queue) push(c *chunk) {
+func (q *queue) push(c *block) {
 	if q.tail == nil {
 		q.head = c
 	} else {
@@ -68,11 +97,11 @@ func (q *queue) push(c *chunk) {
 	}
 	q.tail = c
 	q.len += c.w - c.r
-	q.mem += len(c.buf)
+	q.mem += cap(c.buf)
 }
 
-// pop removes the first chunk, which the caller then owns, or returns nil.
-func (q *queue) pop() *chunk {
+// pop removes the first block, which the caller then owns, or returns nil.
+func (q *queue) pop() *block {
 	c := q.head
 	if c == nil {
 		return nil
@@ -83,7 +112,7 @@ func (q *queue) pop() *chunk {
 	}
 	c.next = nil
 	q.len -= c.w - c.r
-	q.mem -= len(c.buf)
+	q.mem -= cap(c.buf)
 	return c
 }
 

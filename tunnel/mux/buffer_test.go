@@ -7,14 +7,14 @@ import (
 	"testing"
 )
 
-// checkQueue compares a queue's counters with its chunks, and its length with the model's.
+// checkQueue compares a queue's counters with its blocks, and its length with the model's.
 func checkQueue(t *testing.T, q *queue, model []byte) {
 	t.Helper()
 	length, mem := 0, 0
-	var last *chunk
+	var last *block
 	for c := q.head; c != nil; c = c.next {
 		if c.r == c.w {
-			t.Fatal("an empty chunk is queued")
+			t.Fatal("an empty block is queued")
 		}
 		length += c.w - c.r
 		mem += len(c.buf)
@@ -27,12 +27,12 @@ func checkQueue(t *testing.T, q *queue, model []byte) {
 
 // TestQueueSizes writes and reads boundary lengths in steps of boundary sizes.
 func TestQueueSizes(t *testing.T) {
-	sizes := []int{1, 2, smallChunk - 1, smallChunk, smallChunk + 1, largeChunk - 1, largeChunk, largeChunk + 1, 2*largeChunk + smallChunk}
+	sizes := []int{1, 2, smallBlock - 1, smallBlock, smallBlock + 1, largeBlock - 1, largeBlock, largeBlock + 1, 2*largeBlock + smallBlock}
 	content := randomBytes(t, sizes[len(sizes)-1])
 	for _, size := range sizes {
 		for _, in := range sizes {
 			for _, out := range sizes {
-				if size/min(in, out) > 3*smallChunk {
+				if size/min(in, out) > 3*smallBlock {
 					continue // byte by byte over the largest says nothing new
 				}
 				var q queue
@@ -61,9 +61,9 @@ func TestQueueModel(t *testing.T) {
 	for seed := range uint64(50) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 2))
-			content := randomBytes(t, 3*largeChunk)
+			content := randomBytes(t, 3*largeBlock)
 			some := func() []byte {
-				n := 1 + r.IntN([]int{10, smallChunk, largeChunk, len(content)}[r.IntN(4)])
+				n := 1 + r.IntN([]int{10, smallBlock, largeBlock, len(content)}[r.IntN(4)])
 				return content[:n]
 			}
 			var q queue
@@ -76,7 +76,7 @@ func TestQueueModel(t *testing.T) {
 					model = append(model, p...)
 				case 3, 4:
 					p := some()
-					c := newChunk(min(len(p), largeChunk))
+					c := newBlock(min(len(p), largeBlock))
 					c.w = copy(c.buf, p)
 					model = append(model, c.buf[:c.w]...)
 					q.push(c)
@@ -116,10 +116,10 @@ func TestQueueModel(t *testing.T) {
 	}
 }
 
-// TestSmallPiecesShareChunks bounds what a peer that sends single bytes makes this side hold.
-func TestSmallPiecesShareChunks(t *testing.T) {
+// TestSmallPiecesShareBlocks bounds what a peer that sends single bytes makes this side hold.
+func TestSmallPiecesShareBlocks(t *testing.T) {
 	var q queue
-	for range 10 * smallChunk {
+	for range 10 * smallBlock {
 		q.write([]byte{1})
 	}
 	if q.mem != q.len {

@@ -146,15 +146,14 @@ func (s *Session) dropDatagrams() {
 
 // packDatagrams appends datagrams as long as it is the turn of streams that have some. The sequenced frames of a record
 // stand together; so datagrams stand before or behind them. Called with the mutex held.
-func (s *Session) packDatagrams(b []byte, room int) []byte {
-	for fits := true; fits && room-len(b) >= headerSize+minFill; {
+func (s *Session) packDatagrams(p *packer) {
+	for fits := true; fits && p.left() >= headerSize+minFill; {
 		st := s.sched.next()
 		if st == nil || !st.datagrams.due() {
 			break
 		}
-		b, fits = st.appendDatagram(b, room)
+		p.b, fits = st.appendDatagram(p.b, p.room)
 	}
-	return b
 }
 
 // appendDatagram appends the stream's next datagram, or a piece of it, to a record of at most room bytes, unless it does
@@ -242,7 +241,7 @@ func (st *Stream) handlePiece(flags byte, p []byte) error {
 		s.datagrams.Dropped++
 		return nil
 	}
-	mem := st.recv.queue.mem
+	mem := st.recv.mem()
 	st.recv.queue.write([]byte{flags, byte(len(p) >> 8), byte(len(p))})
 	st.recv.queue.write(p)
 	st.account(mem)
@@ -300,7 +299,7 @@ func (st *Stream) awaitDatagram() error {
 // takeDatagram moves the first whole datagram to p.
 func (st *Stream) takeDatagram(p []byte) (n int, err error) {
 	q := &st.recv.queue
-	mem := q.mem
+	mem := st.recv.mem()
 	flags := byte(pieceMore)
 	for flags&pieceMore != 0 {
 		var prefix [receivePrefix]byte

@@ -290,7 +290,7 @@ func TestDatagramSendQueue(t *testing.T) {
 				}
 			}
 			s.mu.Lock()
-			if q := &st.datagrams.queue; q.len > maxDatagramQueue || q.mem > maxDatagramQueue+2*largeChunk {
+			if q := &st.datagrams.queue; q.len > maxDatagramQueue || q.mem > maxDatagramQueue+2*largeBlock {
 				t.Errorf("%d bytes in %d of memory", q.len, q.mem)
 			}
 			s.mu.Unlock()
@@ -377,7 +377,7 @@ func TestDatagramReceiveQueue(t *testing.T) {
 		}
 		synctest.Wait()
 		stats := s.Stats()
-		if stats.Buffered > limit/2+2*largeChunk {
+		if stats.Buffered > limit/2+2*largeBlock {
 			t.Errorf("%d bytes held", stats.Buffered)
 		}
 		if d := stats.Datagrams; d.Dropped == 0 || d.Dropped+d.Received != sent*10 {
@@ -597,9 +597,9 @@ func FuzzDatagramQueue(f *testing.F) {
 			case row != nil && flags&pieceMore == 0:
 				queued, row = append(queued, row), nil
 			}
-			if st.recv.queue.len > maxDatagramQueue || st.recv.queue.mem != s.buffered || st.datagrams.whole != len(queued) {
+			if st.recv.queue.len > maxDatagramQueue || st.recv.mem() != s.buffered || st.datagrams.whole != len(queued) {
 				t.Fatalf("%d bytes, %d held, %d counted; %d whole, want %d",
-					st.recv.queue.len, st.recv.queue.mem, s.buffered, st.datagrams.whole, len(queued))
+					st.recv.queue.len, st.recv.mem(), s.buffered, st.datagrams.whole, len(queued))
 			}
 		}
 	})

@@ -25,7 +25,7 @@ type fuzzCarrier struct {
 	lastAcked uint64
 }
 
-func (c *fuzzCarrier) ReadRecord() ([]byte, error) {
+func (c *fuzzCarrier) ReadRecord(buf []byte) ([]byte, error) {
 	if c.fed > 0 {
 		<-c.ready
 		c.checkState()
@@ -46,7 +46,7 @@ func (c *fuzzCarrier) ReadRecord() ([]byte, error) {
 		}
 		rest = after
 	}
-	return record, nil
+	return append(buf[:0], record...), nil
 }
 
 // checkState is called between two records, which the session has therefore handled without an error.
@@ -62,7 +62,7 @@ func (c *fuzzCarrier) checkState() {
 	}
 	mem, ours := 0, 0
 	for id, st := range s.streams {
-		mem += st.recv.queue.mem
+		mem += st.recv.mem()
 		if st.ours {
 			ours++
 		}
@@ -71,7 +71,7 @@ func (c *fuzzCarrier) checkState() {
 		}
 	}
 	for st := range s.leftovers {
-		mem += st.recv.queue.mem
+		mem += st.recv.mem()
 	}
 	if mem != s.buffered || mem > s.cfg.MaxBuffered {
 		c.t.Errorf("%d bytes held, %d counted, %d allowed", mem, s.buffered, s.cfg.MaxBuffered)
@@ -81,7 +81,22 @@ func (c *fuzzCarrier) checkState() {
 	}
 }
 
-func (c *fuzzCarrier) WriteRecord(record []byte) error {
+func (c *fuzzCarrier) WriteRecords(records ...[]byte) error {
+	for _, record := range records {
+		c.checkRecord(record)
+	}
+	if c.helloSent {
+		<-c.ready
+		if sent := c.s.Stats().Sent; sent != c.sent {
+			c.t.Errorf("position %d, want %d", sent, c.sent)
+		}
+	}
+	c.helloSent = true
+	return nil
+}
+
+// checkRecord checks a record that the session wrote.
+func (c *fuzzCarrier) checkRecord(record []byte) {
 	if len(record) == 0 || len(record) > maxRecord {
 		c.t.Errorf("record of %d bytes", len(record))
 	}
@@ -92,7 +107,7 @@ func (c *fuzzCarrier) WriteRecord(record []byte) error {
 		}
 		if err != nil {
 			c.t.Errorf("the session wrote %x: %v", record, err)
-			return nil
+			return
 		}
 		if f.kind&sequencedBit != 0 {
 			c.sent += uint64(f.size())
@@ -106,14 +121,6 @@ func (c *fuzzCarrier) WriteRecord(record []byte) error {
 		}
 		rest = after
 	}
-	if c.helloSent {
-		<-c.ready
-		if sent := c.s.Stats().Sent; sent != c.sent {
-			c.t.Errorf("position %d, want %d", sent, c.sent)
-		}
-	}
-	c.helloSent = true
-	return nil
 }
 
 func (c *fuzzCarrier) Close() error { return nil }

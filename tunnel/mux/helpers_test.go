@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"io"
+	"math"
 	"slices"
 	"sync"
 	"testing"
@@ -25,27 +26,29 @@ func newPipe() (a, b *pipeCarrier) {
 	return &pipeCarrier{x, y, closed, once}, &pipeCarrier{y, x, closed, once}
 }
 
-func (p *pipeCarrier) ReadRecord() ([]byte, error) {
+func (p *pipeCarrier) ReadRecord(buf []byte) ([]byte, error) {
 	select {
 	case b := <-p.in:
-		return b, nil
+		return append(buf[:0], b...), nil
 	default:
 	}
 	select {
 	case b := <-p.in:
-		return b, nil
+		return append(buf[:0], b...), nil
 	case <-p.closed:
 		return nil, io.ErrUnexpectedEOF
 	}
 }
 
-func (p *pipeCarrier) WriteRecord(b []byte) error {
-	select {
-	case p.out <- append([]byte(nil), b...):
-		return nil
-	case <-p.closed:
-		return io.ErrClosedPipe
+func (p *pipeCarrier) WriteRecords(records ...[]byte) error {
+	for _, b := range records {
+		select {
+		case p.out <- append([]byte(nil), b...):
+		case <-p.closed:
+			return io.ErrClosedPipe
+		}
 	}
+	return nil
 }
 
 func (p *pipeCarrier) Close() error {
@@ -143,12 +146,20 @@ type rawPeer struct {
 // rawHello is what a rawPeer announces unless a test says otherwise.
 var rawHello = hello{maxRecord: MaxRecordSize, firstCredit: DefaultWindow, maxStreams: DefaultMaxStreams}
 
+// unboundFlight lets a session send without acknowledgements, to a peer that is the test.
+func unboundFlight(s *Session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.flight.limit = math.MaxUint64
+	s.out.wake.Broadcast()
+}
+
 // newRawClient starts a server session whose client is the test.
 func newRawClient(t testing.TB, cfg Config, mine hello) (*Session, *rawPeer) {
 	t.Helper()
 	a, b := newPipe()
 	mine.role = roleClient
-	a.WriteRecord(appendHello(nil, mine))
+	a.WriteRecords(appendHello(nil, mine))
 	s, err := NewServer(context.Background(), b, cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -161,7 +172,7 @@ func newRawServer(t testing.TB, cfg Config, mine hello) (*Session, *rawPeer) {
 	t.Helper()
 	a, b := newPipe()
 	mine.role = roleServer
-	b.WriteRecord(appendHello(nil, mine)) // the pipe holds it until the client has spoken
+	b.WriteRecords(appendHello(nil, mine)) // the pipe holds it until the client has spoken
 	s, err := NewClient(context.Background(), a, cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -171,6 +182,7 @@ func newRawServer(t testing.TB, cfg Config, mine hello) (*Session, *rawPeer) {
 
 // startRaw takes the session's hello.
 func startRaw(t testing.TB, s *Session, carrier *pipeCarrier) *rawPeer {
+	unboundFlight(s)
 	p := &rawPeer{t: t, carrier: carrier}
 	if f, ok := p.next(); !ok || f.kind != kindHello {
 		t.Fatal("the session sent no hello")
@@ -184,7 +196,7 @@ func startRaw(t testing.TB, s *Session, carrier *pipeCarrier) *rawPeer {
 
 // send sends one record of frames. It does not matter when the session has ended.
 func (p *rawPeer) send(frames ...[]byte) {
-	p.carrier.WriteRecord(slices.Concat(frames...))
+	p.carrier.WriteRecords(slices.Concat(frames...))
 }
 
 // next returns the next frame of the session, false when the carrier has ended.
@@ -192,7 +204,7 @@ func (p *rawPeer) next() (frame, bool) {
 	p.t.Helper()
 	for len(p.record) == 0 {
 		var err error
-		if p.record, err = p.carrier.ReadRecord(); err != nil {
+		if p.record, err = p.carrier.ReadRecord(nil); err != nil {
 			return frame{}, false
 		}
 	}

@@ -13,30 +13,58 @@ type inbox struct {
 	roundTrip    time.Duration // of the last ping
 	smoothedTrip time.Duration // of pings and acknowledgements
 	leastTrip    time.Duration
+	block        *block // holds the record that is being handled, until its data is adopted; nil when it is in none
+	end          int    // of the frame that is being handled, in that record
 	ackTimer     *time.Timer
+	ackAt        time.Time // when it fires; zero when it is not set
+	ackedAt      time.Time // when a record last came before an ack was sent
 	ackDue       bool
 }
 
-// handleRecord files all frames of a record.
-func (l *link) handleRecord(record []byte) error {
+// handleRecord files all frames of a record. The record stands in the array of c, or else c holds nothing; a large piece
+// of data stays where it is. It returns the block for the next record: c, or another where c was needed.
+func (l *link) handleRecord(record []byte, c *block) (*block, error) {
 	s := l.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case s.err != nil:
-		return s.err
+		return c, s.err
 	case s.link != l:
-		return errCutOff
+		return c, errCutOff
 	}
 	if len(record) > MaxRecordSize {
-		return protocolErrorf("record of %d bytes, at most %d allowed", len(record), MaxRecordSize)
+		return c, protocolErrorf("record of %d bytes, at most %d allowed", len(record), MaxRecordSize)
 	}
 	s.in.last = time.Now()
-	for len(record) > 0 {
-		f, rest, err := parseFrame(record)
+	inBlock := len(record) > 0 && &record[0] == &c.buf[0]
+	if inBlock {
+		s.in.block = c
+	}
+	err := s.handleFrames(record)
+	if inBlock && s.in.block == nil {
+		c = newBlock(largeBlock)
+	}
+	s.in.block = nil
+	if err != nil {
+		return c, err
+	}
+	if s.out.answers > maxAnswers {
+		return c, protocolErrorf("%d answers unread", s.out.answers)
+	}
+	s.boundMemory()
+	s.scheduleAck()
+	return c, nil
+}
+
+func (s *Session) handleFrames(record []byte) error {
+	for rest := record; len(rest) > 0; {
+		f, after, err := parseFrame(rest)
 		if err != nil {
 			return err
 		}
+		s.in.end = len(record) - len(after)
+		rest = after
 		if f.kind&sequencedBit != 0 {
 			s.in.position += uint64(f.size())
 		}
@@ -46,13 +74,7 @@ func (l *link) handleRecord(record []byte) error {
 		if err := s.handleFrame(f); err != nil {
 			return err
 		}
-		record = rest
 	}
-	if s.out.answers > maxAnswers {
-		return protocolErrorf("%d answers unread", s.out.answers)
-	}
-	s.boundMemory()
-	s.scheduleAck()
 	return nil
 }
 
@@ -101,6 +123,7 @@ func (s *Session) handleAck(position uint64) error {
 	}
 	s.out.acked = position
 	s.out.retained.acknowledge(position)
+	s.flight.acknowledged(s.in.last, position)
 	if !s.out.timedAt.IsZero() && position >= s.out.timed {
 		s.measured(time.Since(s.out.timedAt))
 		s.out.timedAt = time.Time{}
@@ -205,7 +228,7 @@ func (s *Session) boundMemory() {
 	for s.buffered > s.cfg.MaxBuffered {
 		var largest *Stream
 		choose := func(st *Stream) {
-			if largest == nil || st.recv.queue.mem > largest.recv.queue.mem {
+			if largest == nil || st.recv.mem() > largest.recv.mem() {
 				largest = st
 			}
 		}
@@ -219,23 +242,48 @@ func (s *Session) boundMemory() {
 	}
 }
 
-// scheduleAck has an ack sent: at once when much was received, else with the next record, else after ackDelay.
+// scheduleAck has an ack sent: now when much was received or the last one was a while ago, else with the next record, or
+// after a delay.
 func (s *Session) scheduleAck() {
 	pending := s.in.position - s.in.acked
-	switch {
-	case pending == 0 || s.in.ackDue:
-	case pending >= ackEvery:
+	if pending == 0 || s.in.ackDue {
+		return
+	}
+	delay := ackDelay
+	if pending >= ackSome {
+		delay = ackInterval - s.in.last.Sub(s.in.ackedAt)
+	}
+	if pending >= ackMuch || delay <= 0 {
 		s.in.ackDue = true
 		s.out.wake.Broadcast()
-	case s.in.ackTimer == nil:
-		s.in.ackTimer = time.AfterFunc(ackDelay, func() {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			s.in.ackTimer = nil
-			if s.in.position != s.in.acked {
-				s.in.ackDue = true
-				s.out.wake.Broadcast()
-			}
-		})
+		return
 	}
+	at := s.in.last.Add(delay)
+	switch {
+	case s.in.ackTimer == nil:
+		s.in.ackTimer = time.AfterFunc(delay, s.ackNow)
+	case s.in.ackAt.IsZero() || at.Before(s.in.ackAt):
+		s.in.ackTimer.Reset(delay)
+	default:
+		return
+	}
+	s.in.ackAt = at
+}
+
+// ackNow has an ack sent unless one has ridden along meanwhile.
+func (s *Session) ackNow() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.in.ackAt = time.Time{}
+	if s.in.position != s.in.acked {
+		s.in.ackDue = true
+		s.out.wake.Broadcast()
+	}
+}
+
+// acknowledged notes that an ack of all that was received is being sent.
+func (s *Session) acknowledged() {
+	s.in.acked = s.in.position
+	s.in.ackedAt = s.in.last
+	s.in.ackDue = false
 }

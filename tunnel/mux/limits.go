@@ -30,9 +30,11 @@ const (
 	// receiver as much as a whole one.
 	minFill = 512
 
-	// ackEvery is the number of sequenced bytes after which an ack is sent even when nothing else is: small against
-	// what a sender retains, large against the 16 bytes of an ack.
-	ackEvery = 64 << 10
+	// ackInterval is how long ackSome bytes may wait for an ack to be sent even when nothing else is: the peer measures
+	// the path by the acks. ackMuch bytes wait for nothing: they are small against what a sender retains.
+	ackInterval = 2 * time.Millisecond
+	ackSome     = 4 << 10
+	ackMuch     = 1 << 20
 
 	// ackDelay is how long fewer bytes may wait for a record to ride in before an ack is sent for them alone.
 	ackDelay = 25 * time.Millisecond
@@ -71,7 +73,7 @@ const (
 	DefaultMaxStreams   = 16 << 10
 	DefaultWindow       = 256 << 10
 	DefaultMaxWindow    = 16 << 20
-	DefaultSendBuffer   = 64 << 10
+	DefaultSendBuffer   = 256 << 10
 	DefaultMaxBuffered  = 256 << 20
 	DefaultKeepalive    = 20 * time.Second
 	DefaultPatience     = 3 * time.Second
@@ -98,7 +100,7 @@ type Config struct {
 	MaxWindow int
 
 	// SendBuffer is how much of a stream's outgoing data waits for the scheduler before Write blocks, in bytes.
-	// Default DefaultSendBuffer (64 KiB).
+	// Default DefaultSendBuffer (256 KiB).
 	SendBuffer int
 
 	// MaxBuffered bounds the memory that received and unread data may take, in bytes over all streams. When it is

@@ -31,7 +31,9 @@ func (s *Session) attach(carrier Carrier, peerPosition uint64) {
 	s.in.acked = s.in.position // the hello has said it
 	s.in.ackDue = false
 	s.in.last = time.Now()
+	s.in.ackedAt = s.in.last
 	s.out.last = s.in.last
+	s.flight.reset(s.in.last, peerPosition)
 	if s.in.pongToken < s.out.pingToken {
 		s.queuePing()
 	}
@@ -98,12 +100,14 @@ func isLoss(err error) bool {
 
 // readLoop files records until the link or the session ends. It never waits for a stream or the writer.
 func (l *link) readLoop() {
+	c := newBlock(largeBlock)
 	for {
-		record, err := l.carrier.ReadRecord()
+		record, err := l.carrier.ReadRecord(c.buf[:0])
 		if err == nil {
-			err = l.handleRecord(record)
+			c, err = l.handleRecord(record, c)
 		}
 		if err != nil {
+			c.free()
 			l.endOnInput(err)
 			return
 		}
@@ -131,47 +135,76 @@ func (l *link) endOnInput(err error) {
 	l.lose(err)
 }
 
+// UnsentLimiter is a carrier that can bound what its socket holds and has not sent yet, in bytes. It is a hint.
+type UnsentLimiter interface{ LimitUnsent(bytes int) }
+
+// batch is the records that are written together.
+type batch struct {
+	held    [maxBlocks]*block // what holds each record
+	records [maxBlocks][]byte
+	n       int
+	last    bool // the last of them carries the close frame
+	unsent  int  // see flight
+}
+
 // writeLoop packs and writes records until the link or the session ends.
 func (l *link) writeLoop() {
 	s := l.session
-	for {
-		held, record, last := l.nextRecord()
-		if held == nil {
-			return
+	limiter, _ := l.carrier.(UnsentLimiter)
+	unsent := 0
+	var b batch
+	for l.nextBatch(&b) {
+		if limiter != nil && (b.unsent > unsent+unsent/4 || b.unsent < unsent-unsent/4) {
+			unsent = b.unsent
+			limiter.LimitUnsent(unsent)
 		}
-		err := l.carrier.WriteRecord(record)
+		err := l.carrier.WriteRecords(b.records[:b.n]...)
 		s.mu.Lock()
-		held.writers--
-		held.freeUnused()
+		for _, held := range b.held[:b.n] {
+			held.record.writers--
+			held.freeUnused()
+		}
 		s.mu.Unlock()
 		switch {
 		case err != nil:
 			l.lose(err)
 			return
-		case last:
+		case b.last:
 			s.fail(nil)
 			return
 		}
 	}
 }
 
-// nextRecord waits until something is to be sent. It returns a record and the segment that holds it, nil when the link or
-// the session has ended. The last record carries the close frame.
-func (l *link) nextRecord() (held *segment, record []byte, last bool) {
+// nextBatch waits until something is to be sent, and packs as much of it as is to leave at once. It returns false when the
+// link or the session has ended.
+func (l *link) nextBatch(b *batch) bool {
 	s := l.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	*b = batch{}
 	for s.err == nil && s.link == l {
-		held, record, last = s.pack()
-		if held != nil {
-			held.writers++
+		for size := 0; b.n < maxBlocks && size < s.flight.burst && !b.last; b.n++ {
+			held, record, last := s.pack()
+			if held == nil {
+				break
+			}
+			held.record.writers++
+			b.held[b.n], b.records[b.n], b.last = held, record, last
+			size += len(record)
+		}
+		if b.n > 0 {
+			b.unsent = s.flight.unsent
 			s.out.last = time.Now()
 			s.watch()
-			return held, record, last
+			return true
+		}
+		if !s.flight.exceeded(s.out.position - s.out.acked) {
+			s.flight.starved()
 		}
 		s.out.wake.Wait()
 	}
-	return nil, nil, false
+	return false
 }
 
 // AwaitCarrier waits until the session has a carrier, ctx is done, or the session is dead, which is a *SessionError.

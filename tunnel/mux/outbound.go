@@ -83,32 +83,62 @@ func (s *Session) wakeSender(st *Stream) {
 // room is the size of the largest record that both sides take.
 func (s *Session) room() int { return int(min(maxRecord, s.peer.maxRecord)) }
 
+// packer is a record that is being put together: what is not sequenced first, then all that is, then datagrams.
+type packer struct {
+	block *block // holds the record; the packer owns it
+	b     []byte // the record, in block's array
+	room  int    // the most that b may hold
+	start int    // where b stands in the array
+}
+
+func newPacker(room int) packer {
+	g := newBlock(largeBlock)
+	return packer{block: g, b: g.buf[:0], room: room}
+}
+
+// left is the room for more.
+func (p *packer) left() int { return p.room - len(p.b) }
+
+// adopt makes the block of some data the record's, with what the record holds so far and a header moved before the data,
+// so that the data need not be moved. It does nothing where the data has no room before it.
+func (p *packer) adopt(c *block, header []byte) {
+	start := c.r - len(header) - len(p.b)
+	copy(c.buf[start:], p.b)
+	copy(c.buf[start+len(p.b):], header)
+	p.block.free()
+	p.block, p.start, p.b = c, start, c.buf[start:c.w]
+	p.room = min(p.room, cap(p.b)) // where the data does not stand at the block's beginning
+}
+
+// sequenced has the block keep b[from:to] only.
+func (p *packer) sequenced(from, to int) { p.block.r, p.block.w = p.start+from, p.start+to }
+
 // pack makes the next record, nil when there is nothing to send. Frames that are not sequenced stand first, so that those
 // that are stand together: frames of the session and answers, then credit, then stream data. After a resumption, what the
 // peer lacks goes before all that is new. Called with the mutex held.
-func (s *Session) pack() (held *segment, record []byte, last bool) {
+func (s *Session) pack() (held *block, record []byte, last bool) {
 	if s.idle() {
 		return nil, nil, false
 	}
-	g := newSegment()
-	b := s.packUnsequenced(g.buf[:0])
-	if len(b) == 0 && s.out.resend < s.out.position {
-		g.free()
+	p := newPacker(s.room())
+	s.packUnsequenced(&p)
+	if len(p.b) == 0 && s.out.resend < s.out.position {
+		p.block.free()
 		held, record = s.out.retained.at(s.out.resend)
 		s.out.resend += uint64(len(record))
 		s.out.resent += uint64(len(record))
 		return held, record, false
 	}
-	g.start, g.end = len(b), len(b)
+	p.sequenced(len(p.b), len(p.b))
 	if s.out.resend == s.out.position {
-		b, last = s.packNew(g, b)
+		last = s.packNew(&p)
 	}
-	if len(b) == 0 {
-		g.free()
+	if len(p.b) == 0 {
+		p.block.free()
 		return nil, nil, false
 	}
-	s.keep(g)
-	return g, b, last
+	s.keep(p.block)
+	return p.block, p.b, last
 }
 
 // idle says, cheaply, that there is nothing to send. It may be wrong when it says that there is something.
@@ -119,11 +149,11 @@ func (s *Session) idle() bool {
 }
 
 // keep counts the sequenced part of a record, and retains it where the session can be resumed.
-func (s *Session) keep(g *segment) {
+func (s *Session) keep(g *block) {
 	if g.sequenced() == 0 {
 		return
 	}
-	g.position = s.out.position
+	g.record.position = s.out.position
 	now := time.Now()
 	if s.out.acked == s.out.position {
 		s.out.owedSince = now
@@ -139,52 +169,50 @@ func (s *Session) keep(g *segment) {
 }
 
 // packUnsequenced appends what has a meaning on this carrier only.
-func (s *Session) packUnsequenced(b []byte) []byte {
+func (s *Session) packUnsequenced(p *packer) {
 	if s.out.pongDue {
-		b = appendUint64Frame(b, kindPong, 0, s.out.pong)
+		p.b = appendUint64Frame(p.b, kindPong, 0, s.out.pong)
 		s.out.pongDue = false
 	}
 	if s.out.pingDue {
-		b = appendUint64Frame(b, kindPing, 0, s.out.pingToken)
+		p.b = appendUint64Frame(p.b, kindPing, 0, s.out.pingToken)
 		s.out.pingDue = false
 	}
 	if s.in.position != s.in.acked { // where there is something to send, an ack rides along
-		b = appendUint64Frame(b, kindAck, 0, s.in.position)
-		s.in.acked = s.in.position
-		s.in.ackDue = false
+		p.b = appendUint64Frame(p.b, kindAck, 0, s.in.position)
+		s.acknowledged()
 	}
-	return b
 }
 
 // packNew appends all that was not sent before: the sequenced frames together, datagrams before or after them, and the close
 // frame when it is due.
-func (s *Session) packNew(g *segment, b []byte) (record []byte, last bool) {
-	room := s.room()
+func (s *Session) packNew(p *packer) (last bool) {
 	if len(s.out.control) == 0 && !s.out.closing { // else a stream's open frame may have to go first
-		b = s.packDatagrams(b, room)
+		s.packDatagrams(p)
 	}
-	g.start = len(b)
-	b = s.packSequenced(b, room)
-	g.end = len(b)
+	start := len(p.b)
+	s.packSequenced(p)
+	p.sequenced(start, len(p.b))
 	if !s.out.closing {
-		return s.packDatagrams(b, room), false
+		s.packDatagrams(p)
+		return false
 	}
-	if len(s.out.control) == 0 && len(b)+headerSize+len(s.out.farewell) <= room {
-		return appendFrame(b, kindClose, 0, s.out.farewell), true
+	if len(s.out.control) == 0 && headerSize+len(s.out.farewell) <= p.left() {
+		p.b = appendFrame(p.b, kindClose, 0, s.out.farewell)
+		return true
 	}
-	return b, false
+	return false
 }
 
-func (s *Session) packSequenced(b []byte, room int) []byte {
-	b = s.packControl(b, room)
+func (s *Session) packSequenced(p *packer) {
+	s.packControl(p)
 	if s.out.closing {
-		return b
+		return
 	}
-	b = s.packCredit(b, room)
+	s.packCredit(p)
 	if s.mayRetainMore() {
-		b = s.packStreams(b, room)
+		s.packStreams(p)
 	}
-	return b
 }
 
 // mayRetainMore says whether stream data may be sent: all of it has to be retained until it is acknowledged. The small
@@ -197,42 +225,44 @@ func (s *Session) mayRetainMore() bool {
 // creditSize is the length of a whole frame.
 const creditSize = headerSize + 8
 
-func (s *Session) packControl(b []byte, room int) []byte {
+func (s *Session) packControl(p *packer) {
 	for len(s.out.control) > 0 {
 		f := s.out.control[0]
-		if len(b)+headerSize+len(f.payload) > room {
+		if headerSize+len(f.payload) > p.left() {
 			break
 		}
-		b = appendFrame(b, f.kind, f.stream, f.payload)
+		p.b = appendFrame(p.b, f.kind, f.stream, f.payload)
 		if s.isAnswer(f.kind, f.stream) {
 			s.out.answers--
 		}
 		s.out.control[0] = controlFrame{}
 		s.out.control = s.out.control[1:]
 	}
-	return b
 }
 
-func (s *Session) packCredit(b []byte, room int) []byte {
-	for len(s.out.credit) > 0 && len(b)+creditSize <= room {
+func (s *Session) packCredit(p *packer) {
+	for len(s.out.credit) > 0 && creditSize <= p.left() {
 		st := s.out.credit[0]
 		s.out.credit[0] = nil
 		s.out.credit = s.out.credit[1:]
 		st.creditDue = false
 		if !st.removed && !st.recv.fin {
-			b = appendUint64Frame(b, kindCredit, st.id, st.recv.limit)
+			p.b = appendUint64Frame(p.b, kindCredit, st.id, st.recv.limit)
 		}
 	}
-	return b
 }
 
-func (s *Session) packStreams(b []byte, room int) []byte {
-	for room-len(b) >= headerSize+minFill {
+// packStreams appends stream data. When as much is on its way as the path takes, only streams that have just woken go on:
+// what they have is little, and all the others' data would only wait in a queue where nothing can overtake it.
+func (s *Session) packStreams(p *packer) {
+	for p.left() >= headerSize+minFill {
 		st := s.sched.next()
 		if st == nil || st.datagrams.due() {
 			break
 		}
-		b = st.appendFrames(b, room-len(b))
+		if st.turn.list == &s.sched.backlog && s.flight.exceeded(s.out.position-s.out.acked+uint64(len(p.b))) {
+			break
+		}
+		st.appendFrames(p)
 	}
-	return b
 }

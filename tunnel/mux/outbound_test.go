@@ -184,7 +184,8 @@ func TestPing(t *testing.T) {
 	})
 }
 
-// TestAcks shows when acks leave: with another record, after ackDelay, or at once after ackEvery bytes.
+// TestAcks shows when acks leave: with another record, after ackDelay, after ackInterval when there
+// is some, or at once when there is much.
 func TestAcks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, p := newRawClient(t, Config{}, rawHello)
@@ -216,7 +217,11 @@ func TestAcks(t *testing.T) {
 			p.send(wire(kindData, 1, make([]byte, maxData)))
 			sent += headerSize + maxData
 		}
-		ack(0, sent)
+		ack(ackInterval, sent)
+		time.Sleep(ackInterval)
+		p.send(wire(kindData, 1, make([]byte, ackSome)))
+		sent += headerSize + ackSome
+		ack(0, sent) // the last one was a while ago
 		time.Sleep(time.Second)
 		if frames := p.quiet(); len(frames) != 0 {
 			t.Errorf("frames %v", frames)
@@ -275,7 +280,7 @@ func TestSmallWritesLeaveTogether(t *testing.T) {
 			}
 		}
 		for range cap(p.carrier.in) + 1 {
-			if _, err := p.carrier.ReadRecord(); err != nil {
+			if _, err := p.carrier.ReadRecord(nil); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -327,7 +332,7 @@ func TestRecordSizes(t *testing.T) {
 				if len(p.carrier.in) == 0 {
 					break
 				}
-				record, err := p.carrier.ReadRecord()
+				record, err := p.carrier.ReadRecord(nil)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -16,54 +16,73 @@ func (st *Stream) Read(p []byte) (int, error) {
 	if err := st.awaitReadable(); err != nil {
 		return 0, err
 	}
-	mem := st.recv.queue.mem
+	mem := st.recv.mem()
 	n := st.recv.queue.read(p)
 	st.account(mem)
 	st.consume(n)
 	return n, nil
 }
 
-// WriteTo writes what arrives to w until the peer's fin (then the error is nil) or an error. It saves the copy that
-// Read makes. Data that w does not take is lost.
+// WriteTo writes what arrives to w until the peer's fin (then the error is nil) or an error; w's is a *CopyError. It saves
+// the copy that Read makes. Data that w does not take is lost. When the stream is cut short, a w that has a write deadline
+// is given one that has passed, so that nothing is held for a w that takes no more.
 func (st *Stream) WriteTo(w io.Writer) (int64, error) {
+	out := &blockWriter{w: w}
+	out.deadline, _ = w.(writeDeadline)
+	st.session.mu.Lock()
+	defer st.session.mu.Unlock()
 	var total int64
 	for {
-		c, err := st.popReceived()
-		if err != nil {
+		if err := st.awaitReadable(); err != nil {
 			if errors.Is(err, io.EOF) {
 				err = nil
 			}
 			return total, err
 		}
-		size := c.w - c.r
-		n, err := w.Write(c.buf[c.r:c.w])
-		c.free()
-		total += int64(n)
-		if err == nil && n < size {
-			err = io.ErrShortWrite
-		}
-		if err != nil {
-			return total, err
-		}
-		st.session.mu.Lock()
-		st.consume(n)
+		st.lend(out)
 		st.session.mu.Unlock()
+		n, err := out.write()
+		st.session.mu.Lock()
+		st.takeBack(out)
+		total += n
+		switch {
+		case err == nil:
+			st.consume(int(n))
+		case st.recv.err != nil:
+			return total, st.recv.err
+		default:
+			return total, &CopyError{err}
+		}
 	}
 }
 
-// popReceived waits for data and returns the first chunk of it, which the caller owns. Its bytes are not consumed yet:
-// the peer gets credit for them when they have gone where they should.
-func (st *Stream) popReceived() (*chunk, error) {
-	s := st.session
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := st.awaitReadable(); err != nil {
-		return nil, err
+// lend moves blocks from the receiving queue to out. They count as held until they are taken back: the peer gets credit
+// for them when they have gone where they should.
+func (st *Stream) lend(out *blockWriter) {
+	q := &st.recv.queue
+	for n := range out.blocks {
+		c := q.pop()
+		if c == nil {
+			break
+		}
+		out.blocks[n] = c
+		st.recv.lent += cap(c.buf)
 	}
-	mem := st.recv.queue.mem
-	c := st.recv.queue.pop()
+	st.recv.lentTo = out
+}
+
+// takeBack frees the blocks that were lent.
+func (st *Stream) takeBack(out *blockWriter) {
+	mem := st.recv.mem()
+	st.recv.lent, st.recv.lentTo = 0, nil
 	st.account(mem)
-	return c, nil
+	for i, c := range out.blocks {
+		if c == nil {
+			break
+		}
+		c.free()
+		out.blocks[i] = nil
+	}
 }
 
 // awaitReadable waits until data is queued; else it returns why there will be none.
@@ -132,24 +151,32 @@ func (st *Stream) growWindow() {
 	s.grown += more
 }
 
+// mem is the memory that the half holds, in bytes.
+func (r *recvHalf) mem() int { return r.queue.mem + r.lent }
+
 // dropReceived forgets what was received and not read.
 func (st *Stream) dropReceived() {
-	mem := st.recv.queue.mem
+	mem := st.recv.mem()
 	st.recv.queue.release()
 	st.datagrams.dropReceived()
+	if out := st.recv.lentTo; out != nil {
+		st.recv.lent, st.recv.lentTo = 0, nil
+		out.interrupt() // and it frees them
+	}
 	st.account(mem)
 }
 
 // account updates the session's count of memory after the receive queue has changed; before is what it held.
 func (st *Stream) account(before int) {
 	s := st.session
-	s.buffered += st.recv.queue.mem - before
-	if st.removed && st.recv.queue.mem == 0 {
+	s.buffered += st.recv.mem() - before
+	if st.removed && st.recv.mem() == 0 {
 		delete(s.leftovers, st)
 	}
 }
 
-// handleData files bytes from the peer. Called by the session's reader with the mutex held.
+// handleData files bytes from the peer, which a frame of the present record ends with. Called by the session's reader with
+// the mutex held.
 func (st *Stream) handleData(p []byte) error {
 	r := &st.recv
 	if st.datagrams != nil && len(p) > 0 {
@@ -166,8 +193,16 @@ func (st *Stream) handleData(p []byte) error {
 		st.discard()
 		return nil
 	}
-	mem := r.queue.mem
-	r.queue.write(p)
+	mem := r.mem()
+	if in := &st.session.in; in.block != nil && len(p) >= adoptFrom {
+		c := in.block
+		in.block = nil
+		c.r, c.w = in.end-len(p), in.end
+		c.seal() // behind it, the record goes on
+		r.queue.push(c)
+	} else {
+		r.queue.write(p)
+	}
 	st.account(mem)
 	r.wake.Broadcast()
 	return nil

@@ -188,7 +188,7 @@ func TestUnreadDataIsGivenBack(t *testing.T) {
 			p.send(wireOpen(id), wire(kindData, id, make([]byte, 5000)), last)
 		}
 		p.quiet()
-		if n := s.Stats().Buffered; n != 5*largeChunk {
+		if n := s.Stats().Buffered; n != 5*largeBlock {
 			t.Errorf("%d bytes buffered", n)
 		}
 		for _, end := range ends {

@@ -103,7 +103,7 @@ func (s *Session) resume(carrier Carrier) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := carrier.WriteRecord(appendHello(nil, mine)); err != nil {
+	if err := carrier.WriteRecords(appendHello(nil, mine)); err != nil {
 		return nil, err
 	}
 	theirs, err := readHello(carrier, roleServer)
@@ -246,7 +246,7 @@ func (s *Session) readopt(carrier Carrier, offer hello) (bool, error) {
 		}
 		return false, err
 	}
-	if err := carrier.WriteRecord(appendHello(nil, mine)); err != nil {
+	if err := carrier.WriteRecords(appendHello(nil, mine)); err != nil {
 		return false, err
 	}
 	s.mu.Lock()

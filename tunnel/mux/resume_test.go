@@ -26,8 +26,8 @@ type securePipe struct {
 	delay  time.Duration // of each record, so that something is on its way when it breaks
 }
 
-func (p *securePipe) ReadRecord() ([]byte, error) {
-	b, err := p.pipeCarrier.ReadRecord()
+func (p *securePipe) ReadRecord(buf []byte) ([]byte, error) {
+	b, err := p.pipeCarrier.ReadRecord(buf)
 	if p.delay > 0 {
 		time.Sleep(p.delay) // synctest
 	}
@@ -240,7 +240,7 @@ func TestResumeAttackers(t *testing.T) {
 		} {
 			near, far := newSecurePipe()
 			got := r.accept(far, c.owner)
-			near.WriteRecord(appendHello(nil, c.hello(near)))
+			near.WriteRecords(appendHello(nil, c.hello(near)))
 			answer, err := readHello(near, roleServer)
 			a := <-got
 			if err != nil || a.err != nil || a.resumed || a.s == r.server || answer.id == genuine.id {
@@ -267,7 +267,7 @@ func TestFalseServer(t *testing.T) {
 			offer, _ := readHello(far, roleClient)
 			h := rawHello
 			h.role, h.id, h.proof = roleServer, offer.id, offer.proof
-			far.WriteRecord(appendHello(nil, h))
+			far.WriteRecords(appendHello(nil, h))
 		}()
 		if _, err := r.client.Resume(context.Background(), near); err == nil {
 			t.Fatal("a server without the session was believed")
@@ -285,7 +285,7 @@ func TestImpossiblePositions(t *testing.T) {
 		h := r.client.hello()
 		h.id, h.receivePosition = r.client.resumption.id, 1<<40
 		h.proof, _ = r.client.resumption.proof(near, roleClient)
-		near.WriteRecord(appendHello(nil, h))
+		near.WriteRecords(appendHello(nil, h))
 		var breach *ProtocolError
 		if a := <-got; !errors.As(a.err, &breach) {
 			t.Fatalf("accept: %v", a.err)

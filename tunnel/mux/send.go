@@ -31,21 +31,29 @@ func (st *Stream) Write(p []byte) (int, error) {
 	}
 }
 
-// ReadFrom sends what r gives until its end (then the error is nil) or an error of either. It saves the copy that Write
-// makes. It does not end the stream's half: that is CloseWrite.
+// CopyError is an error of what a stream was copied from or to, as opposed to one of the stream.
+type CopyError struct{ Err error }
+
+func (e *CopyError) Error() string { return e.Err.Error() }
+
+// Unwrap returns Err.
+func (e *CopyError) Unwrap() error { return e.Err }
+
+// ReadFrom sends what r gives until its end (then the error is nil) or an error of either: r's is a *CopyError. It saves
+// the copy that Write makes, and while it waits for r it holds no buffer where r is a socket of package net. It does not end
+// the stream's half: that is CloseWrite.
 func (st *Stream) ReadFrom(r io.Reader) (int64, error) {
 	var total int64
-	c := newChunk(largeChunk)
-	defer func() { c.free() }()
+	in := newBlockReader(r)
+	defer in.release()
 	for {
-		err := st.waitRoom()
+		room, err := st.waitRoom()
 		if err != nil {
 			return total, err
 		}
-		n, readErr := r.Read(c.buf)
+		n, readErr := in.read(room)
 		if n > 0 {
-			c.w = n
-			if c, err = st.enqueue(c); err != nil {
+			if err = st.enqueue(in); err != nil {
 				return total, err
 			}
 			total += int64(n)
@@ -54,38 +62,35 @@ func (st *Stream) ReadFrom(r io.Reader) (int64, error) {
 		case errors.Is(readErr, io.EOF):
 			return total, nil
 		case readErr != nil:
-			return total, readErr
+			return total, &CopyError{readErr}
 		}
 	}
 }
 
-// enqueue sends the filled part of c and returns a chunk to fill next: a new one, or c again when its few bytes were
-// copied, so that a queue of small pieces does not hold large chunks. When nothing can be sent any more it returns why.
-func (st *Stream) enqueue(c *chunk) (*chunk, error) {
+// enqueue sends what was read. When nothing can be sent any more it returns why.
+func (st *Stream) enqueue(in *blockReader) error {
 	s := st.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case st.send.err != nil:
-		return c, st.send.err
+		return st.send.err
 	case st.send.fin:
-		return c, net.ErrClosed
+		return net.ErrClosed
 	}
-	if c.w <= smallChunk {
-		st.send.queue.write(c.buf[:c.w])
-		c.w = 0
-	} else {
-		st.send.queue.push(c)
-		c = newChunk(largeChunk)
-	}
+	in.moveTo(&st.send.queue)
 	s.wakeSender(st)
-	return c, nil
+	return nil
 }
 
-func (st *Stream) waitRoom() error {
+// waitRoom waits until the send buffer has room, and returns how much.
+func (st *Stream) waitRoom() (int, error) {
 	st.session.mu.Lock()
 	defer st.session.mu.Unlock()
-	return st.awaitRoom()
+	if err := st.awaitRoom(); err != nil {
+		return 0, err
+	}
+	return st.session.cfg.SendBuffer - st.send.queue.len, nil
 }
 
 // awaitRoom waits until the send buffer has room; else it returns why nothing can be sent. Called with the session's
@@ -142,24 +147,47 @@ func (st *Stream) canSend() bool {
 }
 
 // appendFrames appends the stream's next data frame, and its end when that is due, to a record with room for at least a
-// header and minFill bytes. It keeps to the stream's deficit, so that streams share within one quantum. Called by the
-// writer with the session's mutex held, when the scheduler has given the stream its turn.
-func (st *Stream) appendFrames(b []byte, room int) []byte {
+// header and minFill bytes. It keeps to the stream's deficit, so that streams share within two quanta. Called by the writer
+// with the session's mutex held, when the scheduler has given the stream its turn.
+func (st *Stream) appendFrames(p *packer) {
 	h := &st.send
-	if n := int(min(uint64(h.queue.len), h.limit-h.sent, uint64(min(room-headerSize, maxData, st.turn.deficit)))); n > 0 {
-		b = appendHeader(b, kindData, st.id, n)
-		start := len(b)
-		b = b[:start+n]
-		h.queue.read(b[start:])
-		h.sent += uint64(n)
-		st.turn.deficit -= n
+	most := int(min(h.limit-h.sent, uint64(min(p.left()-headerSize, st.session.flight.frame))))
+	if n := min(h.queue.len, most); n > 0 {
+		if !st.adoptBlock(p, most) {
+			n = min(n, st.turn.deficit)
+			p.b = appendHeader(p.b, kindData, st.id, n)
+			start := len(p.b)
+			p.b = p.b[:start+n]
+			h.queue.read(p.b[start:])
+			st.sentData(n)
+		}
 		h.wake.Broadcast()
-		room -= headerSize + n
 	}
-	if h.queue.len == 0 && h.fin && !h.finSent && room >= endSize {
-		b = st.appendEnd(b)
+	if h.queue.len == 0 && h.fin && !h.finSent && p.left() >= endSize {
+		p.b = st.appendEnd(p.b)
 	}
-	return b
+}
+
+// adoptBlock sends the queue's first block as it is, where that is worth it: it holds much, and at most as much as may be
+// sent. The stream may get into debt with the scheduler by that, which it pays before its next turn.
+func (st *Stream) adoptBlock(p *packer, most int) bool {
+	q := &st.send.queue
+	c := q.head
+	n := c.w - c.r
+	if n < mergeBelow || n > most || len(p.b)+headerSize > c.r {
+		return false
+	}
+	q.pop()
+	var header [headerSize]byte
+	p.adopt(c, appendHeader(header[:0], kindData, st.id, n))
+	st.sentData(n)
+	return true
+}
+
+// sentData counts n bytes that were put into a record.
+func (st *Stream) sentData(n int) {
+	st.send.sent += uint64(n)
+	st.turn.deficit -= n
 }
 
 // endSize is the room for a fin and a reset.

@@ -10,11 +10,11 @@ import (
 
 // Carrier moves records between the two ends of a session, whole, in order and authentic.
 type Carrier interface {
-	// ReadRecord returns the next record, valid until the next call. One goroutine calls it.
-	ReadRecord() ([]byte, error)
+	// ReadRecord returns the next record, which stands in buf's array where that is large enough. One goroutine calls it.
+	ReadRecord(buf []byte) ([]byte, error)
 
-	// WriteRecord sends a record and keeps no reference to it. One goroutine calls it at a time.
-	WriteRecord(p []byte) error
+	// WriteRecords sends records in their order, and keeps no reference to them. One goroutine calls it at a time.
+	WriteRecords(records ...[]byte) error
 
 	// Close ends the carrier at once. It may be called concurrently with, and unblocks, the other methods.
 	Close() error
@@ -58,10 +58,11 @@ type Session struct {
 	grown     uint64    // by how many bytes the windows of all streams have grown together
 	datagrams DatagramStats
 
-	sched scheduler
-	out   outbox
-	in    inbox
-	err   error // cause of death, sticky
+	sched  scheduler
+	out    outbox
+	in     inbox
+	flight flight
+	err    error // cause of death, sticky
 }
 
 // NewClient starts a session as the side that speaks first. It returns when the peer has answered the hello. The session
@@ -69,7 +70,7 @@ type Session struct {
 func NewClient(ctx context.Context, carrier Carrier, cfg Config) (*Session, error) {
 	s := makeSession(cfg, true)
 	err := exchange(ctx, carrier, s.cfg.HelloTimeout, func() error {
-		if err := carrier.WriteRecord(appendHello(nil, s.hello())); err != nil {
+		if err := carrier.WriteRecords(appendHello(nil, s.hello())); err != nil {
 			return err
 		}
 		answer, err := readHello(carrier, roleServer)
@@ -107,7 +108,7 @@ func (s *Session) answer(carrier Carrier, offer hello) error {
 	if s.resumption != nil {
 		mine.id, mine.window = s.resumption.id, s.resumption.window
 	}
-	if err := carrier.WriteRecord(appendHello(nil, mine)); err != nil {
+	if err := carrier.WriteRecords(appendHello(nil, mine)); err != nil {
 		return err
 	}
 	return s.begin(carrier, offer)
@@ -146,6 +147,7 @@ func makeSession(cfg Config, client bool) *Session {
 	s.changed.L = &s.mu
 	s.out.wake.L = &s.mu
 	s.out.retained.budget = s.cfg.Retention
+	s.flight.reset(time.Now(), 0)
 	return s
 }
 
@@ -164,7 +166,7 @@ func (s *Session) hello() hello {
 }
 
 func readHello(carrier Carrier, want role) (hello, error) {
-	record, err := carrier.ReadRecord()
+	record, err := carrier.ReadRecord(nil)
 	if err != nil {
 		return hello{}, err
 	}
@@ -378,7 +380,7 @@ func (s *Session) forget(st *Stream) {
 	s.grown -= st.recv.window - uint64(s.cfg.Window)
 	s.sched.remove(st)
 	delete(s.streams, st.id)
-	if st.recv.queue.mem > 0 {
+	if st.recv.mem() > 0 {
 		s.leftovers[st] = struct{}{}
 	}
 	switch {

@@ -100,7 +100,7 @@ func TestBadHello(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			a, b := newPipe()
-			b.WriteRecord(c.record)
+			b.WriteRecords(c.record)
 			s, err := NewClient(context.Background(), a, Config{})
 			var breach *ProtocolError
 			got := fmt.Sprint(err)

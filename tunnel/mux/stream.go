@@ -49,6 +49,8 @@ type recvHalf struct {
 	consumed uint64 // bytes the user has taken
 	limit    uint64 // credit announced: the offset that received may reach
 	window   uint64 // what may be received and not taken
+	lent     int    // bytes of memory of blocks that WriteTo is writing
+	lentTo   *blockWriter
 
 	announced time.Time // when credit was last announced
 	fin       bool      // the peer's fin was received

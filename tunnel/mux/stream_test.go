@@ -158,7 +158,7 @@ func (w *shortWriter) Write(p []byte) (int, error) {
 func TestReadFromWriteTo(t *testing.T) {
 	client, server := newPair(t, Config{}, Config{})
 	a, b := openPair(t, client, server)
-	r := &pieces{sizes: []int{1, 2, smallChunk - 1, smallChunk, smallChunk + 1, largeChunk - 1, largeChunk, largeChunk + 1, 300 << 10}}
+	r := &pieces{sizes: []int{1, 2, smallBlock - 1, smallBlock, smallBlock + 1, largeBlock - 1, largeBlock, largeBlock + 1, 300 << 10}}
 	total := int64(0)
 	for _, n := range r.sizes {
 		total += int64(n)

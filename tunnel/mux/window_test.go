@@ -27,7 +27,7 @@ func newDelayedPipe(delay time.Duration) (a, b *delayedPipe) {
 	return &delayedPipe{pipeCarrier: x, delay: delay, in: down, out: up}, &delayedPipe{pipeCarrier: y, delay: delay, in: up, out: down}
 }
 
-func (p *delayedPipe) ReadRecord() ([]byte, error) {
+func (p *delayedPipe) ReadRecord([]byte) ([]byte, error) {
 	select {
 	case r := <-p.in:
 		time.Sleep(time.Until(r.due)) // synctest
@@ -37,13 +37,15 @@ func (p *delayedPipe) ReadRecord() ([]byte, error) {
 	}
 }
 
-func (p *delayedPipe) WriteRecord(b []byte) error {
-	select {
-	case p.out <- delayedRecord{time.Now().Add(p.delay), append([]byte(nil), b...)}:
-		return nil
-	case <-p.closed:
-		return io.ErrClosedPipe
+func (p *delayedPipe) WriteRecords(records ...[]byte) error {
+	for _, b := range records {
+		select {
+		case p.out <- delayedRecord{time.Now().Add(p.delay), append([]byte(nil), b...)}:
+		case <-p.closed:
+			return io.ErrClosedPipe
+		}
 	}
+	return nil
 }
 
 // newDelayedPair is newPair over a path with a round trip.

@@ -1,0 +1,38 @@
+package protocol
+
+import (
+	"net"
+
+	"golang.org/x/sys/unix"
+)
+
+// LimitUnsent bounds what the connection's socket holds and TCP has not sent yet, in bytes: a write waits above it. What
+// waits there can't be overtaken. It is a hint: a connection that isn't TCP, or whose kernel does not know the option
+// (TCP_NOTSENT_LOWAT, tcp(7)), is left as it is.
+func (c *Conn) LimitUnsent(bytes int) {
+	tcp := tcpBelow(c.wire.conn)
+	if tcp == nil {
+		return
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) {
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, bytes)
+	})
+}
+
+// tcpBelow returns the TCP connection that carries conn, nil if none does.
+func tcpBelow(conn net.Conn) *net.TCPConn {
+	for {
+		switch c := conn.(type) {
+		case *net.TCPConn:
+			return c
+		case interface{ NetConn() net.Conn }: // of TLS, and of this package
+			conn = c.NetConn()
+		default:
+			return nil
+		}
+	}
+}

@@ -1,0 +1,94 @@
+package mux
+
+import (
+	"io"
+	"syscall"
+)
+
+// maxBlocks is the number of blocks that one system call reads into or writes from. A call for 128 KiB costs a quarter less
+// a byte than one for 32 KiB; more at a time saves little.
+const maxBlocks = 4
+
+// blockReader reads into blocks. One that reads from a socket takes blocks from the pool only once there is something to
+// read.
+type blockReader struct {
+	r      io.Reader
+	raw    syscall.RawConn // of a socket, else nil
+	blocks [maxBlocks]*block
+	many   int // blocks to read into next: it follows what came
+
+	// What the callback of raw.Read works with, which must not be allocated each time.
+	room     int
+	n        int
+	err      error
+	readable func(fd uintptr) bool
+}
+
+func newBlockReader(r io.Reader) *blockReader {
+	b := &blockReader{r: r, many: 1}
+	b.raw = socketOf(r)
+	b.readable = b.readSocket
+	return b
+}
+
+// read waits for data and reads some, at most room bytes and a block more. It returns its length.
+func (b *blockReader) read(room int) (int, error) {
+	if b.raw == nil {
+		b.take(1)
+		c := b.blocks[0]
+		n, err := b.r.Read(c.buf[headroom : headroom+maxData])
+		b.fill(n)
+		return n, err
+	}
+	b.room, b.n, b.err = room, 0, nil
+	if err := b.raw.Read(b.readable); err != nil {
+		return 0, err
+	}
+	return b.n, b.err
+}
+
+// take has the first n places hold empty blocks.
+func (b *blockReader) take(n int) {
+	for i := range n {
+		if b.blocks[i] == nil {
+			b.blocks[i] = newBlock(largeBlock)
+		}
+		b.blocks[i].r, b.blocks[i].w = headroom, headroom
+	}
+}
+
+// fill says that n bytes were read, and gives back the blocks that got none.
+func (b *blockReader) fill(n int) {
+	for i, c := range b.blocks {
+		if c == nil {
+			break
+		}
+		got := min(n, maxData)
+		c.w = headroom + got
+		n -= got
+		if got == 0 {
+			c.free()
+			b.blocks[i] = nil
+		}
+	}
+}
+
+// moveTo appends what was read to a queue. Few bytes are copied, so that a queue of small pieces does not hold large
+// blocks.
+func (b *blockReader) moveTo(q *queue) {
+	for i, c := range b.blocks {
+		if c == nil {
+			break
+		}
+		if c.w-c.r <= smallBlock {
+			q.write(c.buf[c.r:c.w])
+			c.free()
+		} else {
+			q.push(c)
+		}
+		b.blocks[i] = nil
+	}
+}
+
+// release gives back what was read and not moved.
+func (b *blockReader) release() { b.fill(0) }

@@ -1,0 +1,64 @@
+//go:build unix
+
+package mux
+
+import (
+	"io"
+	"net"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// socketOf returns r's socket, nil if it has none or is none.
+func socketOf(r io.Reader) syscall.RawConn {
+	switch c := r.(type) {
+	case *net.TCPConn:
+		raw, _ := c.SyscallConn() // fails for a zero value only
+		return raw
+	case *net.UnixConn:
+		raw, _ := c.SyscallConn()
+		return raw
+	}
+	return nil
+}
+
+// readSocket is called when the socket may be readable, and once before. It returns false to be called again.
+func (b *blockReader) readSocket(fd uintptr) bool {
+	many := min(b.many, max(1, b.room/maxData))
+	b.take(many)
+	var vector [maxBlocks][]byte
+	for i := range many {
+		vector[i] = b.blocks[i].buf[headroom : headroom+maxData]
+	}
+	var n int
+	var err error
+	for {
+		if many == 1 {
+			n, err = unix.Read(int(fd), vector[0])
+		} else {
+			n, err = unix.Readv(int(fd), vector[:many])
+		}
+		if err != unix.EINTR {
+			break
+		}
+	}
+	if err == unix.EAGAIN {
+		b.fill(0)
+		return false
+	}
+	b.n, b.err = max(n, 0), err
+	b.fill(b.n)
+	switch {
+	case err != nil:
+		b.err = os.NewSyscallError("read", err)
+	case n == 0:
+		b.err = io.EOF
+	case n == many*maxData:
+		b.many = min(2*b.many, maxBlocks)
+	case n <= (many-1)*maxData:
+		b.many = max(b.many-1, 1)
+	}
+	return true
+}
