@@ -104,13 +104,16 @@ func TestReverseUDPRefused(t *testing.T) {
 		}
 	}
 
-	// The same port of TCP is another.
-	ln, err := local.ListenRemote(within(t, 10*time.Second), taken.String())
-	if err != nil {
-		t.Errorf("TCP beside UDP: %v", err)
-	} else {
-		ln.Close()
-	}
+	// The same port of TCP is another, which may be taken too.
+	until(t, "a port of TCP beside one of UDP", func() bool {
+		port, stop := serveReverseUDPTo(t, local, "localhost:0", taken.String())
+		defer stop()
+		ln, err := local.ListenRemote(within(t, 10*time.Second), port.String())
+		if err == nil {
+			ln.Close()
+		}
+		return err == nil
+	})
 
 	// A remote that sends datagrams unasked, or where a connection was asked for, is refused.
 	for _, reverse := range []bool{false, true} {

@@ -49,7 +49,7 @@ func newUDPForward(conn packetConn, log zerolog.Logger, open func(client netip.A
 func (f *udpForward) serve(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { f.conn.Close() })
 	defer stop()
-	ctx, cancel := context.WithCancel(ctx)
+	receiving, cancel := context.WithCancel(ctx) // which may end later than the socket is closed
 	defer f.receivers.Wait()
 	defer f.closeAll()
 	defer cancel()
@@ -59,7 +59,7 @@ func (f *udpForward) serve(ctx context.Context) error {
 		n, from, err := f.conn.ReadFromUDPAddrPort(p)
 		switch {
 		case err == nil:
-			if c := f.client(ctx, from); c != nil {
+			if c := f.client(receiving, from); c != nil {
 				c.send(p[:n])
 			}
 		case ctx.Err() != nil:
