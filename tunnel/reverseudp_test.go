@@ -85,7 +85,7 @@ func TestReverseUDP(t *testing.T) {
 }
 
 func TestReverseUDPRefused(t *testing.T) {
-	local, remote := reverseTunnel(t, "localhost,127.0.0.2:1000-2000,192.0.2.1")
+	local, _ := reverseTunnel(t, "localhost,127.0.0.2:1000-2000,192.0.2.1")
 	taken := echoUDP(t, "127.0.0.1:0")
 	for _, test := range []struct {
 		address string
@@ -114,8 +114,11 @@ func TestReverseUDPRefused(t *testing.T) {
 		}
 		return err == nil
 	})
+}
 
-	// A remote that sends datagrams unasked, or where a connection was asked for, is refused.
+// A remote that sends datagrams unasked, or where a connection was asked for, is refused.
+func TestReverseUDPUnasked(t *testing.T) {
+	_, remote := reverseTunnel(t, "localhost")
 	for _, reverse := range []bool{false, true} {
 		cfg := remote.localConfig(t, newKey(t))
 		cfg.Reverse = reverse

@@ -19,8 +19,9 @@ const (
 	bulkTime = 2 * time.Minute
 )
 
-// What curl exits with when a transfer was cut short: curl(1).
+// What curl exits with when there was no connection, and when a transfer was cut short: curl(1).
 const (
+	curlConnect   = 7
 	curlPartial   = 18 // less than was announced
 	curlRecvError = 56 // the connection broke
 )
