@@ -15,7 +15,6 @@ cd "$(dirname "$0")/.."
 
 xray_version=v1.260327.0
 
-export CGO_ENABLED=0
 mkdir -p build/bench
 go build -o build/bench/bench ./scripts/bench
 if [ -n "${RENDER:-}" ]; then
@@ -28,7 +27,7 @@ xray=build/bench/xray-$xray_version
 if [ ! -x "$xray" ]; then
   echo "bench: building Xray $xray_version"
   # Outside the module, so that it has the versions that its own go.mod names.
-  (cd build/bench && GOBIN=$PWD GOFLAGS=-mod=mod go install "github.com/xtls/xray-core/main@$xray_version")
+  (cd build/bench && CGO_ENABLED=0 GOBIN=$PWD GOFLAGS=-mod=mod go install "github.com/xtls/xray-core/main@$xray_version")
   mv build/bench/main "$xray"
 fi
 

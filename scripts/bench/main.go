@@ -18,6 +18,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -175,7 +176,8 @@ func bench(ctx context.Context, args []string) error {
 	return measure(ctx, o, cases, results)
 }
 
-// measure runs the cases, and writes what it has also when it is interrupted, but for the case it is in.
+// measure runs the cases and writes the report. The results are stored also when it is interrupted, but for the case it is
+// in.
 func measure(ctx context.Context, o options, cases []benchCase, results *result.Results) error {
 	r, err := newRunner(o, results)
 	if err != nil {
@@ -184,11 +186,8 @@ func measure(ctx context.Context, o options, cases []benchCase, results *result.
 	defer r.close()
 	measured, err := r.run(ctx, cases)
 	report.Summary(os.Stdout, measured)
-	if err != nil {
+	if ctx.Err() != nil || o.peers != "" || o.docs == "" {
 		return err
 	}
-	if o.peers != "" || o.docs == "" {
-		return nil
-	}
-	return report.Write(o.docs, results)
+	return errors.Join(err, report.Write(o.docs, results))
 }

@@ -4,6 +4,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,30 +20,36 @@ import (
 	"culvert/scripts/bench/result"
 )
 
-// TestMain lets the test's program be the target and the loads that it starts.
+// program is culvert, built for these tests.
+var program string
+
+// TestMain builds culvert. It lets the tests' own program be the target and the loads that it starts.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && (os.Args[1] == "load" || os.Args[1] == "target") {
 		main()
 		return
 	}
-	goleak.VerifyTestMain(m)
-}
-
-// build builds culvert.
-func build(t *testing.T) string {
-	t.Helper()
-	program := filepath.Join(t.TempDir(), "culvert")
-	if output, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "culvert").CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, output)
+	os.Setenv("GORACE", "atexit_sleep_ms=10") // of the children, else each takes a second to end
+	folder, err := os.MkdirTemp("", "culvert-bench-")
+	if err != nil {
+		panic(err)
 	}
-	return program
+	program = filepath.Join(folder, "culvert")
+	if output, err := exec.Command("go", "build", "-o", program, "culvert").CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, output)
+		os.Exit(1)
+	}
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(status int) {
+		os.RemoveAll(folder)
+		os.Exit(status)
+	}))
 }
 
 // One case is measured for real, with culvert and without, and its report is written.
 func TestMeasure(t *testing.T) {
 	folder := t.TempDir()
 	stored, docs := filepath.Join(folder, "bench.json"), filepath.Join(folder, "docs")
-	args := []string{"-quick", "-only", "loopback-down-1", "-culvert", build(t), "-results", stored, "-docs", docs}
+	args := []string{"-quick", "-only", "loopback-down-1", "-culvert", program, "-results", stored, "-docs", docs}
 	o, err := parse(args)
 	if err != nil {
 		t.Fatal(err)
@@ -81,7 +89,7 @@ func TestMeasure(t *testing.T) {
 
 // Programs that others wrote are started as they have to be: connections go through them.
 func TestPeers(t *testing.T) {
-	o, err := parse([]string{"-culvert", build(t)})
+	o, err := parse([]string{"-culvert", program})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +128,7 @@ func TestPeers(t *testing.T) {
 // An interrupted run stops at once, says so, and leaves what it had.
 func TestInterrupt(t *testing.T) {
 	stored := filepath.Join(t.TempDir(), "bench.json")
-	o, err := parse([]string{"-only", "loopback-down-1", "-culvert", build(t), "-results", stored, "-docs", ""})
+	o, err := parse([]string{"-only", "loopback-down-1", "-culvert", program, "-results", stored, "-docs", ""})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,7 +194,11 @@ func TestProgress(t *testing.T) {
 	if rest := p.rest(); rest != 70*time.Second { // two of a at 5 s, one of b
 		t.Errorf("rest %v after two", rest)
 	}
-	for _, want := range []string{"5 measurements", "1/5, 1m40s to go: a, round 1 of 2, x: p50_ms 1.5\n", "failed: no way"} {
+	p.leave(cases[1], errors.New("no link"))
+	if rest := p.rest(); rest != 10*time.Second {
+		t.Errorf("rest %v with a case left out", rest)
+	}
+	for _, want := range []string{"5 measurements", "1/5, 1m40s to go: a, round 1 of 2, x: p50_ms 1.5\n", "failed: no way\n", "b is left out: no link\n"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is not in\n%s", want, out.String())
 		}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"culvert/scripts/bench/load"
@@ -38,16 +39,22 @@ func newRunner(o options, results *result.Results) (*runner, error) {
 
 func (r *runner) close() { r.starter.Close() }
 
-// run measures the cases one after another, and stores the results after each. It returns those that are new.
+// run measures the cases one after another, and stores the results after each. It returns those that are new, and what kept
+// it from measuring the others.
 func (r *runner) run(ctx context.Context, cases []benchCase) (measured *result.Results, err error) {
 	measured = result.New()
 	cases = r.possible(cases)
 	r.describe(ctx)
 	r.progress = newProgress(os.Stderr, cases)
 	for _, c := range cases {
-		samples, err := r.measure(ctx, c)
-		if err != nil {
-			return measured, fmt.Errorf("%s: %w", c.name, err)
+		samples, failure := r.measure(ctx, c)
+		if failure != nil {
+			err = errors.Join(err, fmt.Errorf("%s: %w", c.name, failure))
+			if ctx.Err() != nil {
+				return measured, err
+			}
+			r.progress.leave(c, failure)
+			continue
 		}
 		done := &result.Case{Date: r.began, Commit: r.commit, Command: r.options.command, Samples: samples}
 		r.results.Cases[c.name], measured.Cases[c.name] = done, done
@@ -58,7 +65,7 @@ func (r *runner) run(ctx context.Context, cases []benchCase) (measured *result.R
 			return measured, err
 		}
 	}
-	return measured, nil
+	return measured, err
 }
 
 // possible are the cases that can be measured by this user.
@@ -67,13 +74,16 @@ func (r *runner) possible(cases []benchCase) []benchCase {
 		return cases
 	}
 	var left []benchCase
+	var out []string
 	for _, c := range cases {
 		if c.link == nil {
 			left = append(left, c)
+		} else {
+			out = append(out, c.name)
 		}
 	}
-	if len(left) < len(cases) {
-		fmt.Fprintf(os.Stderr, "bench: %d cases over links are left out: only root can make network namespaces\n", len(cases)-len(left))
+	if len(out) > 0 {
+		fmt.Fprintln(os.Stderr, "bench: left out, as only root can make network namespaces for links:", strings.Join(out, ", "))
 	}
 	return left
 }
@@ -86,6 +96,7 @@ func (r *runner) measure(ctx context.Context, c benchCase) (samples []result.Sam
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
 	running := make(map[string]*peer.Peer)
+	var pids []int
 	broken := make(map[string]error)
 	for _, name := range c.peers {
 		if c.fresh {
@@ -98,6 +109,7 @@ func (r *runner) measure(ctx context.Context, c benchCase) (samples []result.Sam
 		}
 		defer stop()
 		running[name] = p
+		pids = append(pids, p.PIDs...)
 	}
 	for round := range c.rounds {
 		for i, name := range c.peers {
@@ -107,6 +119,9 @@ func (r *runner) measure(ctx context.Context, c benchCase) (samples []result.Sam
 			r.progress.begin(c, name, round)
 			began := time.Now()
 			values, err := load.Values(nil), broken[name]
+			if err == nil {
+				err = s.quiet(ctx, pids)
+			}
 			if err == nil {
 				values, err = r.one(ctx, s, c, name, running[name], round)
 			}
@@ -133,9 +148,6 @@ func (r *runner) one(ctx context.Context, s *site, c benchCase, name string, p *
 		}
 		defer stop()
 		p = fresh
-	}
-	if err := s.quiet(ctx); err != nil {
-		return nil, err
 	}
 	request := c.request
 	request.Socks, request.Target, request.PIDs = p.Socks, s.address(), p.PIDs

@@ -24,10 +24,11 @@ const (
 	// overtime is what a measurement may take beyond its own times: connecting, and the patience of each wait in it.
 	overtime = 90 * time.Second
 
-	// quietTime is how long the link has to carry less than quietBytes until the next measurement begins, and
-	// quietPatience bounds the wait for that.
+	// quietTime is how long the link has to carry less than quietBytes, and the programs to use less than quietCPU in
+	// seconds, until the next measurement begins; quietPatience bounds the wait for that.
 	quietTime     = 300 * time.Millisecond
 	quietBytes    = 2000
+	quietCPU      = 0.03
 	quietPatience = 20 * time.Second
 
 	// firstPort of the target, where it has a host of its own.
@@ -139,17 +140,18 @@ func (s *site) startPeer(ctx context.Context, name string, programs peer.Program
 	return p, stop, nil
 }
 
-// quiet waits until the link carries no more of the measurement before. On loopback, what is left takes no time.
-func (s *site) quiet(ctx context.Context) error {
+// quiet waits until nothing goes on any more of the measurement before, over the link, in the target and in the peers.
+func (s *site) quiet(ctx context.Context, peers []int) error {
 	deadline := time.Now().Add(quietPatience)
+	programs := proc.Tree(append(peers, s.target.PID())...)
 	for {
-		before := s.carried()
+		before, used := s.carried(), programs.CPU()
 		select {
 		case <-time.After(quietTime):
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		if s.carried()-before < quietBytes || time.Now().After(deadline) {
+		if s.carried()-before < quietBytes && programs.CPU()-used < quietCPU || time.Now().After(deadline) {
 			return nil
 		}
 	}

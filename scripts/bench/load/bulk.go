@@ -37,12 +37,17 @@ func startBulk(ctx context.Context, r Request, streams int) (_ *bulk, err error)
 			return nil, fmt.Errorf("tally: %w", err)
 		}
 	}
-	for range streams {
-		conn, err := r.open(ctx, kind)
+	for range streams { // all of them, before any is a burden to the others
+		conn, err := r.dial(ctx, r.Target)
 		if err != nil {
 			return nil, fmt.Errorf("bulk: %w", err)
 		}
 		b.conns = append(b.conns, conn)
+	}
+	for _, conn := range b.conns {
+		if _, err := conn.Write([]byte{kind}); err != nil {
+			return nil, fmt.Errorf("bulk: %w", err)
+		}
 	}
 	for _, conn := range b.conns {
 		b.moving.Go(func() {
@@ -58,7 +63,7 @@ func startBulk(ctx context.Context, r Request, streams int) (_ *bulk, err error)
 // download returns when the connection ends.
 func (b *bulk) download(conn net.Conn) {
 	buffer := make([]byte, bulkBuffer)
-	for {
+	for !b.stopped.Load() {
 		n, err := conn.Read(buffer)
 		b.received.Add(int64(n))
 		if err != nil {
@@ -70,7 +75,7 @@ func (b *bulk) download(conn net.Conn) {
 // upload returns when the connection ends.
 func (b *bulk) upload(conn net.Conn) {
 	buffer := make([]byte, bulkBuffer)
-	for {
+	for !b.stopped.Load() {
 		if _, err := conn.Write(buffer); err != nil {
 			return
 		}
@@ -81,9 +86,12 @@ func (b *bulk) upload(conn net.Conn) {
 func (b *bulk) stop() {
 	b.stopped.Store(true)
 	for _, conn := range b.conns {
-		conn.Close()
+		conn.SetDeadline(time.Now()) // Close would wait for each connection's read or write in its turn
 	}
 	b.moving.Wait()
+	for _, conn := range b.conns {
+		conn.Close()
+	}
 	if b.tally != nil {
 		b.tally.stop()
 	}

@@ -24,7 +24,14 @@ const (
 	plotHeight = 3.6 * vg.Inch
 
 	// legendAt is the share of the width that is left of the legend.
-	legendAt = 0.7
+	legendAt = 0.62
+
+	// legendSize of the letters leaves room for them in a font that is wider than the one this package knows.
+	legendSize = 10
+
+	// margin is left free at the border, and headroom, a share of the height, above the highest bar.
+	margin   = 6
+	headroom = 0.05
 
 	// groupWidth is the share of the width that the bars of one group take.
 	groupWidth = 0.8
@@ -84,6 +91,7 @@ func drawPlot(t table, p plotted, r *result.Results) ([]byte, error) {
 	} {
 		style.Font.Variant = "Sans"
 	}
+	chart.Legend.TextStyle.Font.Size = vg.Points(legendSize)
 	peers := tunnels
 	if t.direct {
 		peers = t.peers
@@ -107,7 +115,8 @@ func drawPlot(t table, p plotted, r *result.Results) ([]byte, error) {
 	// Room at the right for the legend.
 	chart.X.Min, chart.X.Max = -0.5, float64(len(heads))/(legendAt+0.05)-0.5
 	canvas := vgsvg.New(plotWidth, plotHeight)
-	chart.Draw(draw.New(canvas))
+	chart.Y.Max *= 1 + headroom
+	chart.Draw(draw.Crop(draw.New(canvas), margin, -margin, margin, -margin))
 	var svg bytes.Buffer
 	_, err := canvas.WriteTo(&svg)
 	return svg.Bytes(), err

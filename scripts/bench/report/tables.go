@@ -71,9 +71,10 @@ var tables = []table{
 	},
 	{
 		title: "Idle streams",
-		about: "Memory that 1,000 idle streams take in both ends, each: the proportional set size of processes that were just started, after one connection. Then the echo of one more stream without and with 10,000 idle ones beside it, and how many of these still bring back a byte.",
+		about: "Memory that each of 1,000 and of 10,000 idle streams takes in both ends: the proportional set size of processes that were just started, after one connection. Then the echo of one more stream without and with 10,000 idle ones beside it, and how many of these still bring back a byte.",
 		columns: []column{
-			{head: "memory per stream, KB", name: "idle-1000", value: "kb_per_stream", digit: 1, less: true},
+			{head: "memory of 1,000, KB", name: "idle-1000", value: "kb_per_stream", digit: 1, less: true},
+			{head: "of 10,000, KB", name: "idle-10000", value: "kb_per_stream", digit: 1, less: true},
 			{head: "echo p50 alone, ms", name: "idle-10000", value: "unloaded_p50_ms", digit: 2, less: true, plain: true},
 			{head: "beside 10,000, ms", name: "idle-10000", value: "p50_ms", digit: 2, less: true},
 			{head: "ratio", name: "idle-10000", value: "ratio", digit: 2, less: true},
