@@ -17,12 +17,15 @@ const (
 
 	// flightSlack is added to the path's round trip: acknowledgements come every ackInterval, and either end may be a
 	// while about something else. It is the queue that remains.
-	flightSlack = 5 * time.Millisecond
+	flightSlack = 6 * time.Millisecond
 
 	// rateWindows is for how many windows a delivery rate counts; a window lasts for a round trip, and minRateWindow at
 	// least.
 	rateWindows   = 8
 	minRateWindow = 5 * time.Millisecond
+
+	// unevenWindows is how many windows are taken together where delivery is uneven.
+	unevenWindows = 4
 
 	// tripAge is for how long, once or twice, a least round trip counts. Paths change.
 	tripAge = 10 * time.Second
@@ -30,9 +33,13 @@ const (
 	// startupGain is by how much the bound passes the measured product until that grows no more: it doubles each round
 	// trip, as TCP's slow start does. startupGrowth is the least growth of a window, and startupFlat the number of windows
 	// with less after which the startup is over.
+	// One such window is enough when the round trip has grown to queueTrip times the path's and the slack more: a queue
+	// builds up, and TCP would only lose packets. Later on, a probe that brings restartGrowth begins it again.
 	startupGain   = 2
 	startupGrowth = 1.25
 	startupFlat   = 3
+	queueTrip     = 1.25
+	restartGrowth = 1.15
 
 	// rivalGain is the gain where somebody else keeps the path's queues filled: near the product, this session would
 	// yield to them until nothing is left. The queue is not its own when the least round trip of a cycle, in which the session
@@ -41,9 +48,9 @@ const (
 	rivalTrip = 1.5
 )
 
-// cycleGains are the gains of the windows of a cycle once the startup is over: one probes for more, one drains what the
-// probe has piled up, so that the path's round trip shows.
-var cycleGains = [rateWindows]float64{1.25, 0.8, 1, 1, 1, 1, 1, 1}
+// cycleGains are the gains of the windows of a cycle once the startup is over: one probes for more, two drain what the
+// others have piled up, so that the path's round trip shows.
+var cycleGains = [rateWindows]float64{1.25, 0.8, 0.95, 1, 1, 1, 1, 1}
 
 // What a rate means for the sizes of what is sent, in time.
 const (
@@ -69,10 +76,12 @@ type flight struct {
 	burst  int    // bytes that may be handed to the carrier at once
 	unsent int    // bytes that the carrier's socket may hold unsent
 
-	began    time.Time // the present window
-	from     uint64    // position acknowledged when it began
-	idle     bool      // there was nothing to send in it, or the peer gave no credit: its rate tells nothing of the path
-	windows  int       // of the cycle so far
+	began    time.Time               // the present window
+	from     uint64                  // position acknowledged when it began
+	idle     bool                    // there was nothing to send in it, or the peer gave no credit: its rate tells nothing of the path
+	windows  int                     // of the cycle so far
+	recent   [unevenWindows]delivery // the last windows, the newest first
+	uneven   int                     // for how many windows more delivery is taken for uneven
 	rates    [rateWindows]float64
 	next     int     // place in rates
 	rate     float64 // the largest of rates, in bytes a second
@@ -83,6 +92,7 @@ type flight struct {
 	least    [2]time.Duration // round trip in this tripAge and in the one before, 0 for none
 	leastAge time.Time        // when this one began
 	cycle    time.Duration    // least round trip of the cycle, 0 for none
+	newest   time.Duration    // round trip of the window, 0 for none
 }
 
 // reset forgets all that was measured: another carrier may take another path.
@@ -104,6 +114,7 @@ func (f *flight) trip(now time.Time, trip time.Duration) {
 	}
 	f.least[0] = lesser(f.least[0], trip)
 	f.cycle = lesser(f.cycle, trip)
+	f.newest = trip
 }
 
 // lesser is the smaller of two durations of which 0 is none.
@@ -124,44 +135,89 @@ func (f *flight) acknowledged(now time.Time, position uint64) {
 	if took < max(f.path(), minRateWindow) {
 		return
 	}
-	rate := float64(position-f.from) / took.Seconds()
+	rate := f.measure(delivery{float64(position - f.from), took.Seconds()})
 	idle := f.idle
 	f.began, f.from, f.idle = now, position, false
 	if idle && rate <= f.rate {
 		return
 	}
+	before := f.rate
 	f.rates[f.next] = rate
 	f.next = (f.next + 1) % rateWindows
 	f.rate = 0
 	for _, r := range f.rates {
 		f.rate = max(f.rate, r)
 	}
-	if !f.started && !idle {
+	f.windows++
+	switch {
+	case !f.started && !idle:
 		f.grow(rate)
-	}
-	if f.windows++; f.windows%rateWindows == 0 {
+	case f.started && f.uneven == 0 && rate >= restartGrowth*before && f.probed():
+		f.started, f.full, f.flat = false, rate, 0
+	case f.started && f.windows%rateWindows == 0:
 		f.rivals = f.path() > 0 && f.cycle > time.Duration(rivalTrip*float64(f.path()))+2*flightSlack
 		f.cycle = 0
 	}
+	f.newest = 0
 	f.decide()
 }
 
-// grow ends the startup once the rate grows no more.
+// delivery is what was delivered in a window.
+type delivery struct{ bytes, seconds float64 }
+
+// measure returns the rate that a window shows. When TCP has lost something, what came behind it arrives all at once, after
+// a while in which nothing did. Then, which a long round trip tells, the windows before count too; and the last one does
+// always but in the startup, which it would hold back.
+func (f *flight) measure(window delivery) float64 {
+	copy(f.recent[1:], f.recent[:])
+	f.recent[0] = window
+	f.uneven = max(f.uneven-1, 0)
+	if f.queued() {
+		f.uneven = unevenWindows
+	}
+	n := 1
+	switch {
+	case f.uneven > 0:
+		n = unevenWindows
+	case f.started:
+		n = 2
+	}
+	var sum delivery
+	for _, d := range f.recent[:n] {
+		sum.bytes += d.bytes
+		sum.seconds += d.seconds
+	}
+	return sum.bytes / sum.seconds
+}
+
+// queued says that the window's round trip shows a queue.
+func (f *flight) queued() bool {
+	return f.path() > 0 && f.newest > time.Duration(queueTrip*float64(f.path()))+flightSlack
+}
+
+// grow ends the startup once the rate grows no more, or a queue does.
 func (f *flight) grow(rate float64) {
 	if rate >= startupGrowth*f.full {
 		f.full, f.flat = rate, 0
 		return
 	}
-	if f.flat++; f.flat >= startupFlat {
-		f.started, f.windows = true, 0
+	f.flat++
+	if f.queued() || f.flat >= startupFlat {
+		f.started, f.windows, f.cycle = true, 0, 0
 	}
+}
+
+// probed says that the window was one that shows what a probe has brought.
+func (f *flight) probed() bool {
+	phase := f.windows % rateWindows
+	return phase == 1 || phase == 2
 }
 
 func (f *flight) gain() float64 {
 	switch {
 	case !f.started:
 		return startupGain
-	case f.rivals:
+	case f.rivals && cycleGains[f.windows%rateWindows] >= 1:
 		return rivalGain
 	}
 	return cycleGains[f.windows%rateWindows]
