@@ -118,5 +118,5 @@
 //
 // Frames of the session go first, then credit, then stream data by deficit round-robin: a stream that just woke is
 // served before the streams with a backlog, once a round (the idea of fq_codel, RFC 8290, section 4.2). Streams with a
-// backlog share to within one quantum, 32 KiB.
+// backlog share to within one quantum, which is one frame: 32 KiB, and less on a slow path.
 package mux

@@ -10,14 +10,15 @@ import "time"
 // send, and loss is its affair.
 const (
 	// initialFlight is the bound in bytes before anything is measured: more than TCP sends in its first round trip.
-	initialFlight = 256 << 10
-
-	// minFlight is the least bound in bytes.
-	minFlight = 32 << 10
+	// startupFlight is the least in the startup: enough that TCP's own start is not held back.
+	initialFlight = 128 << 10
+	startupFlight = 64 << 10
 
 	// flightSlack is added to the path's round trip: acknowledgements come every ackInterval, and either end may be a
-	// while about something else. It is the queue that remains.
-	flightSlack = 6 * time.Millisecond
+	// while about something else. flightFrames frames and ackSome bytes come to that, since the path takes and the peer
+	// acknowledges them whole. That is the queue that remains.
+	flightSlack  = 5 * time.Millisecond
+	flightFrames = 2
 
 	// rateWindows is for how many windows a delivery rate counts; a window lasts for a round trip, and minRateWindow at
 	// least.
@@ -55,8 +56,8 @@ var cycleGains = [rateWindows]float64{1.25, 0.8, 0.95, 1, 1, 1, 1, 1}
 // What a rate means for the sizes of what is sent, in time.
 const (
 	// frameTime is how long one frame may keep the path busy, between minFrame and maxData.
-	frameTime = 3 * time.Millisecond
-	minFrame  = 4 << 10
+	frameTime = 2 * time.Millisecond
+	minFrame  = 8 << 10
 
 	// burstTime is how much is handed to the carrier at once, at most maxBlocks records.
 	burstTime = time.Millisecond
@@ -90,6 +91,7 @@ type flight struct {
 	flat     int     // windows without growth since
 	rivals   bool
 	least    [2]time.Duration // round trip in this tripAge and in the one before, 0 for none
+	loaded   [2]time.Duration // the same of windows that were not idle
 	leastAge time.Time        // when this one began
 	cycle    time.Duration    // least round trip of the cycle, 0 for none
 	newest   time.Duration    // round trip of the window, 0 for none
@@ -111,8 +113,12 @@ func (f *flight) starved() { f.idle = true }
 func (f *flight) trip(now time.Time, trip time.Duration) {
 	if now.Sub(f.leastAge) >= tripAge {
 		f.least[1], f.least[0], f.leastAge = f.least[0], 0, now
+		f.loaded[1], f.loaded[0] = f.loaded[0], 0
 	}
 	f.least[0] = lesser(f.least[0], trip)
+	if !f.idle {
+		f.loaded[0] = lesser(f.loaded[0], trip)
+	}
 	f.cycle = lesser(f.cycle, trip)
 	f.newest = trip
 }
@@ -125,8 +131,14 @@ func lesser(a, b time.Duration) time.Duration {
 	return a
 }
 
-// path is the round trip of the path when its queues are empty, 0 when it is not known.
-func (f *flight) path() time.Duration { return lesser(f.least[0], f.least[1]) }
+// path is the round trip of the path when its queues are empty, 0 when it is not known. It is that of large records if
+// there are any: they take longer than a ping, and are acknowledged later.
+func (f *flight) path() time.Duration {
+	if loaded := lesser(f.loaded[0], f.loaded[1]); loaded != 0 {
+		return loaded
+	}
+	return lesser(f.least[0], f.least[1])
+}
 
 // acknowledged takes the peer's acknowledgement of all before position. When a window is over, the bound follows what it
 // has shown.
@@ -230,12 +242,15 @@ func (f *flight) decide() {
 		return
 	}
 	rate := f.rate
-	f.limit = uint64(max(minFlight, rate*(f.gain()*f.path().Seconds()+flightSlack.Seconds())))
 	if !f.started {
-		f.limit = max(f.limit, initialFlight)
 		rate *= startupGain
 	}
 	f.frame = int(min(max(rate*frameTime.Seconds(), minFrame), maxData))
+	grain := float64(flightFrames*f.frame + ackSome)
+	f.limit = uint64(f.rate*(f.gain()*f.path().Seconds()+flightSlack.Seconds()) + grain)
+	if !f.started {
+		f.limit = max(f.limit, startupFlight)
+	}
 	f.burst = int(min(max(rate*burstTime.Seconds(), float64(f.frame)), maxBlocks*maxData))
 	f.unsent = int(min(max(rate*unsentTime.Seconds(), minUnsent), maxUnsent))
 }

@@ -23,7 +23,8 @@ const (
 	// maxText bounds the text of refused and close frames, which is for logs only.
 	maxText = 256
 
-	// quantum is what a stream may send in each round of the scheduler: one full frame.
+	// quantum is the most that a stream may send in each round of the scheduler: one full frame. On a slow path frames are
+	// smaller, and so are the quanta.
 	quantum = maxData
 
 	// minFill is the room in a record below which no more stream data is put into it: a sliver of a frame costs the

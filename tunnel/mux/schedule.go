@@ -7,6 +7,7 @@ package mux
 // The scheduler is guarded by the session's mutex.
 type scheduler struct {
 	fresh, backlog streamList
+	quantum        int // bytes that a stream may send in a round
 }
 
 // turn is a stream's place in the scheduler.
@@ -21,7 +22,7 @@ func (d *scheduler) wake(st *Stream) {
 	if st.turn.list != nil {
 		return
 	}
-	st.turn.deficit = quantum
+	st.turn.deficit = d.quantum
 	d.fresh.pushBack(st)
 }
 
@@ -40,7 +41,7 @@ func (d *scheduler) next() *Stream {
 			continue
 		}
 		if st.turn.deficit <= 0 {
-			st.turn.deficit += quantum
+			st.turn.deficit += d.quantum
 			d.backlog.pushBack(st)
 			continue
 		}

@@ -148,6 +148,7 @@ func makeSession(cfg Config, client bool) *Session {
 	s.out.wake.L = &s.mu
 	s.out.retained.budget = s.cfg.Retention
 	s.flight.reset(time.Now(), 0)
+	s.sched.quantum = s.flight.frame
 	return s
 }
 
