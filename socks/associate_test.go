@@ -429,6 +429,7 @@ func TestAssociateIdle(t *testing.T) {
 		}
 		client, stranger := netip.MustParseAddrPort("192.0.2.2:40000"), netip.MustParseAddrPort("192.0.2.3:40000")
 		far.answers <- answer{"before the client has sent anything", stranger}
+		synctest.Wait() // it is dropped
 		for range 5 {
 			socket.in <- answer{headerIPv4 + "question", client}
 			far.wantSent(t, sentDatagram{"192.0.2.7", 53, "question"})

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync"
 	"time"
 )
 
@@ -36,8 +37,13 @@ type clientConn struct {
 }
 
 func newClientConn(conn net.Conn, cancel context.CancelFunc) *clientConn {
-	return &clientConn{Conn: conn, cancel: cancel, in: bufio.NewReaderSize(conn, readBufferSize)}
+	in := readers.Get().(*bufio.Reader)
+	in.Reset(conn)
+	return &clientConn{Conn: conn, cancel: cancel, in: in}
 }
+
+// readers are the buffers of connections whose relay has begun, for new ones.
+var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, readBufferSize) }}
 
 // refusal is the error of a connection that ends with last words to its client.
 type refusal struct {
@@ -213,11 +219,16 @@ func (c *clientConn) reset() {
 // release gives up the read buffer and returns the connection to relay from.
 func (c *clientConn) release() net.Conn {
 	early, _ := c.in.Peek(c.in.Buffered())
+	early = bytes.Clone(early)
+	if c.in.Size() == readBufferSize {
+		c.in.Reset(nil)
+		readers.Put(c.in)
+	}
 	c.in = nil
 	if len(early) == 0 {
 		return c.Conn
 	}
-	conn := &earlyConn{Conn: c.Conn, early: bytes.Clone(early)}
+	conn := &earlyConn{Conn: c.Conn, early: early}
 	if w, ok := c.Conn.(closeWriter); ok {
 		return earlyHalfConn{conn, w}
 	}

@@ -14,7 +14,7 @@ const (
 
 	// DefaultMaxConns bounds the connections held at once, in any phase. A
 	// browser opens some hundreds; each costs a file descriptor here.
-	DefaultMaxConns = 4096
+	DefaultMaxConns = 16 << 10
 
 	// DefaultMaxAssociations bounds the associations of UDP ASSOCIATE. Each holds a
 	// file descriptor more, and 128 KiB of buffers.

@@ -20,11 +20,15 @@ func relay(ctx context.Context, stream *mux.Stream, conn net.Conn) error {
 		abort(conn)
 	})
 	defer stop()
-	var inward error
-	var wg sync.WaitGroup
-	wg.Go(func() { inward = copyFromStream(conn, stream) })
+	delivered := make(chan error, 1)
+	stream.Deliver(conn, func(err error) {
+		if end := endOfStream(conn, err); err == nil {
+			err = end
+		}
+		delivered <- err
+	})
 	outward := copyToStream(stream, conn)
-	wg.Wait()
+	inward := <-delivered
 	if inward == nil && outward == nil {
 		stream.Close()
 		conn.Close()
@@ -38,20 +42,20 @@ func relay(ctx context.Context, stream *mux.Stream, conn net.Conn) error {
 	return inward
 }
 
-// copyFromStream copies to conn. When the stream was cut short, conn is too, at once: its own reader may wait for ever.
-// When conn takes no more, its other direction ends soon by itself and may still bring data, so it is left alone.
-func copyFromStream(conn net.Conn, stream *mux.Stream) error {
-	_, err := stream.WriteTo(conn)
+// endOfStream passes on to conn that nothing comes any more. When the stream was cut short, conn is too, at once: its own
+// reader may wait for ever. When conn takes no more, its other direction ends soon by itself and may still bring data, so it
+// is left alone.
+func endOfStream(conn net.Conn, err error) error {
 	if err == nil {
 		return closeWrite(conn)
 	}
 	if _, ours := errors.AsType[*mux.CopyError](err); !ours {
 		abort(conn)
 	}
-	return err
+	return nil
 }
 
-// copyToStream copies from conn, and treats its ends as copyFromStream does.
+// copyToStream copies from conn, and treats its ends as endOfStream does.
 func copyToStream(stream *mux.Stream, conn net.Conn) error {
 	_, err := stream.ReadFrom(conn)
 	if err == nil {
@@ -88,7 +92,7 @@ func Join(ctx context.Context, a, b net.Conn) error {
 	return back
 }
 
-// pipe copies from one connection to another, and treats their ends as copyFromStream does.
+// pipe copies from one connection to another, and treats their ends as endOfStream does.
 func pipe(to, from net.Conn) error {
 	w := &watchedWriter{w: to}
 	_, err := io.Copy(w, from)

@@ -327,7 +327,7 @@ func (r *Remote) serveSession(session *mux.Session, state protocol.State, log ze
 		case mux.StreamListen:
 			streams.Go(func() { r.serveListen(ctx, session, stream, state.Peer.Key, listeners, log) })
 		default:
-			streams.Go(func() { r.serveStream(ctx, stream, r.rulesFor(state.Peer.Key), log) })
+			streams.Go(func() { r.serveStream(ctx, stream, r.rulesFor(state.Peer.Key), &streams, log) })
 		}
 	}
 	cancel() // dials that are under way
@@ -358,15 +358,16 @@ func (r *Remote) rulesFor(client certs.PublicKey) *Rules {
 	return r.rules
 }
 
-// serveStream reaches the stream's target and joins the two. The context ends with the session.
-func (r *Remote) serveStream(ctx context.Context, stream *mux.Stream, rules *Rules, log zerolog.Logger) {
-	log = log.With().Str("target", stream.Target().Address).Logger()
+// serveStream reaches the stream's target, and has the two joined by a goroutine of their own, which streams counts: the
+// stack that dialing took is not held for as long as the stream lasts. The context ends with the session.
+func (r *Remote) serveStream(ctx context.Context, stream *mux.Stream, rules *Rules, streams *sync.WaitGroup, log zerolog.Logger) {
+	target := stream.Target().Address
 	conn, err := dialWhileWanted(ctx, stream, func(ctx context.Context) (net.Conn, error) {
 		return dialTarget(ctx, rules, stream.Target())
 	})
 	if err != nil {
 		code := dialCode(err)
-		log.Debug().Err(err).Stringer("code", code).Msg("target not reached")
+		log.Debug().Err(err).Str("target", target).Stringer("code", code).Msg("target not reached")
 		stream.Refuse(code, "")
 		return
 	}
@@ -374,8 +375,10 @@ func (r *Remote) serveStream(ctx context.Context, stream *mux.Stream, rules *Rul
 		abort(conn)
 		return
 	}
-	err = relay(ctx, stream, conn)
-	log.Debug().Err(err).Msg("stream ended")
+	streams.Go(func() {
+		err := relay(ctx, stream, conn)
+		log.Debug().Err(err).Str("target", target).Msg("stream ended")
+	})
 }
 
 // dialWhileWanted calls dial for the stream, whose context ends when the opener gives up.

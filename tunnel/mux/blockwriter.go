@@ -20,6 +20,11 @@ type blockWriter struct {
 	buffers net.Buffers // what write passes on; here, so that it is not allocated each time
 }
 
+func newBlockWriter(w io.Writer) blockWriter {
+	deadline, _ := w.(writeDeadline)
+	return blockWriter{w: w, deadline: deadline}
+}
+
 // write writes all blocks and returns the number of bytes that were taken.
 func (b *blockWriter) write() (int64, error) {
 	b.buffers = b.vector[:0]

@@ -77,12 +77,12 @@ type flight struct {
 	burst  int    // bytes that may be handed to the carrier at once
 	unsent int    // bytes that the carrier's socket may hold unsent
 
-	began    time.Time               // the present window
-	from     uint64                  // position acknowledged when it began
-	idle     bool                    // there was nothing to send in it, or the peer gave no credit: its rate tells nothing of the path
-	windows  int                     // of the cycle so far
-	recent   [unevenWindows]delivery // the last windows, the newest first
-	uneven   int                     // for how many windows more delivery is taken for uneven
+	began    time.Time                // the present window
+	from     uint64                   // position acknowledged when it began
+	idle     bool                     // there was nothing to send in it, or the peer gave no credit: its rate tells nothing of the path
+	windows  int                      // of the cycle so far
+	recent   [unevenWindows]delivered // the last windows, the newest first
+	uneven   int                      // for how many windows more delivery is taken for uneven
 	rates    [rateWindows]float64
 	next     int     // place in rates
 	rate     float64 // the largest of rates, in bytes a second
@@ -147,7 +147,7 @@ func (f *flight) acknowledged(now time.Time, position uint64) {
 	if took < max(f.path(), minRateWindow) {
 		return
 	}
-	rate := f.measure(delivery{float64(position - f.from), took.Seconds()})
+	rate := f.measure(delivered{float64(position - f.from), took.Seconds()})
 	idle := f.idle
 	f.began, f.from, f.idle = now, position, false
 	if idle && rate <= f.rate {
@@ -174,13 +174,13 @@ func (f *flight) acknowledged(now time.Time, position uint64) {
 	f.decide()
 }
 
-// delivery is what was delivered in a window.
-type delivery struct{ bytes, seconds float64 }
+// delivered is what was delivered in a window.
+type delivered struct{ bytes, seconds float64 }
 
 // measure returns the rate that a window shows. When TCP has lost something, what came behind it arrives all at once, after
 // a while in which nothing did. Then, which a long round trip tells, the windows before count too; and the last one does
 // always but in the startup, which it would hold back.
-func (f *flight) measure(window delivery) float64 {
+func (f *flight) measure(window delivered) float64 {
 	copy(f.recent[1:], f.recent[:])
 	f.recent[0] = window
 	f.uneven = max(f.uneven-1, 0)
@@ -194,7 +194,7 @@ func (f *flight) measure(window delivery) float64 {
 	case f.started:
 		n = 2
 	}
-	var sum delivery
+	var sum delivered
 	for _, d := range f.recent[:n] {
 		sum.bytes += d.bytes
 		sum.seconds += d.seconds

@@ -27,8 +27,7 @@ func (st *Stream) Read(p []byte) (int, error) {
 // the copy that Read makes. Data that w does not take is lost. When the stream is cut short, a w that has a write deadline
 // is given one that has passed, so that nothing is held for a w that takes no more.
 func (st *Stream) WriteTo(w io.Writer) (int64, error) {
-	out := &blockWriter{w: w}
-	out.deadline, _ = w.(writeDeadline)
+	out := newBlockWriter(w)
 	st.session.mu.Lock()
 	defer st.session.mu.Unlock()
 	var total int64
@@ -39,21 +38,30 @@ func (st *Stream) WriteTo(w io.Writer) (int64, error) {
 			}
 			return total, err
 		}
-		st.lend(out)
-		st.session.mu.Unlock()
-		n, err := out.write()
-		st.session.mu.Lock()
-		st.takeBack(out)
+		n, err := st.writeSome(&out)
 		total += n
-		switch {
-		case err == nil:
-			st.consume(int(n))
-		case st.recv.err != nil:
-			return total, st.recv.err
-		default:
-			return total, &CopyError{err}
+		if err != nil {
+			return total, err
 		}
 	}
+}
+
+// writeSome writes what is queued, some of it at least, and returns how much out's writer took. It gives up the mutex while
+// it writes.
+func (st *Stream) writeSome(out *blockWriter) (int64, error) {
+	st.lend(out)
+	st.session.mu.Unlock()
+	n, err := out.write()
+	st.session.mu.Lock()
+	st.takeBack(out)
+	switch {
+	case err == nil:
+		st.consume(int(n))
+		return n, nil
+	case st.recv.err != nil:
+		return n, st.recv.err
+	}
+	return n, &CopyError{err}
 }
 
 // lend moves blocks from the receiving queue to out. They count as held until they are taken back: the peer gets credit
@@ -87,22 +95,33 @@ func (st *Stream) takeBack(out *blockWriter) {
 
 // awaitReadable waits until data is queued; else it returns why there will be none.
 func (st *Stream) awaitReadable() error {
-	r := &st.recv
 	for {
-		switch {
-		case st.datagrams != nil:
-			return errDatagrams
-		case r.deadline.expired:
-			return os.ErrDeadlineExceeded
-		case r.queue.len > 0:
-			return nil
-		case r.err != nil:
-			return r.err
-		case r.fin:
-			return io.EOF
+		if err := st.readable(); err != errNotYet {
+			return err
 		}
-		r.wake.Wait()
+		st.recv.wake.Wait()
 	}
+}
+
+// errNotYet says that there is nothing to read, and may be later.
+var errNotYet = errors.New("nothing to read")
+
+// readable returns nil when data is queued, else errNotYet, or why there will be none.
+func (st *Stream) readable() error {
+	r := &st.recv
+	switch {
+	case st.datagrams != nil:
+		return errDatagrams
+	case r.deadline.expired:
+		return os.ErrDeadlineExceeded
+	case r.queue.len > 0:
+		return nil
+	case r.err != nil:
+		return r.err
+	case r.fin:
+		return io.EOF
+	}
+	return errNotYet
 }
 
 // consume counts n bytes as taken by the user.
@@ -204,7 +223,7 @@ func (st *Stream) handleData(p []byte) error {
 		r.queue.write(p)
 	}
 	st.account(mem)
-	r.wake.Broadcast()
+	st.wakeReader()
 	return nil
 }
 
@@ -214,7 +233,7 @@ func (st *Stream) handleFin() error {
 		return protocolErrorf("second fin on stream %d", st.id)
 	}
 	st.recv.fin = true
-	st.recv.wake.Broadcast()
+	st.wakeReader()
 	st.forgetIfDone()
 	return nil
 }

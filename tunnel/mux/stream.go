@@ -51,6 +51,7 @@ type recvHalf struct {
 	window   uint64 // what may be received and not taken
 	lent     int    // bytes of memory of blocks that WriteTo is writing
 	lentTo   *blockWriter
+	delivery *delivery // of Deliver, until it ends
 
 	announced time.Time // when credit was last announced
 	fin       bool      // the peer's fin was received
@@ -152,7 +153,7 @@ func (st *Stream) Close() error {
 	if st.recv.err == nil {
 		st.recv.err = net.ErrClosed
 	}
-	st.recv.wake.Broadcast()
+	st.wakeReader()
 	st.send.wake.Broadcast()
 	if st.removed || st.send.err != nil {
 		return nil
@@ -228,7 +229,7 @@ func (st *Stream) end(err error) {
 	if st.recv.err == nil && !st.recv.fin {
 		st.recv.err = err
 	}
-	st.recv.wake.Broadcast()
+	st.wakeReader()
 	st.session.forget(st)
 }
 

@@ -1,0 +1,59 @@
+package mux
+
+import (
+	"errors"
+	"io"
+)
+
+// delivery writes what arrives for a stream, see Deliver. The session's mutex guards it.
+type delivery struct {
+	out     blockWriter
+	end     func(error)
+	running bool // there is a goroutine that writes
+}
+
+// Deliver has what arrives written to w until the peer's fin or an error, and then has end called with what WriteTo would
+// return. Unlike WriteTo it does not wait, and it has a goroutine only while there is something to write: an idle stream
+// costs none. Whoever calls it waits for end. It takes the place of Read and WriteTo, and knows no read deadline.
+func (st *Stream) Deliver(w io.Writer, end func(error)) {
+	st.session.mu.Lock()
+	defer st.session.mu.Unlock()
+	st.recv.delivery = &delivery{out: newBlockWriter(w), end: end}
+	st.wakeReader()
+}
+
+// wakeReader wakes whoever waits for something to read, an end or an error. Called with the mutex held.
+func (st *Stream) wakeReader() {
+	st.recv.wake.Broadcast()
+	if d := st.recv.delivery; d != nil && !d.running && st.readable() != errNotYet {
+		d.running = true
+		go st.deliver(d)
+	}
+}
+
+// deliver writes until there is no more to write.
+func (st *Stream) deliver(d *delivery) {
+	s := st.session
+	s.mu.Lock()
+	for {
+		err := st.readable()
+		if err == nil {
+			_, err = st.writeSome(&d.out)
+		}
+		switch {
+		case err == nil:
+			continue
+		case errors.Is(err, errNotYet):
+			d.running = false
+			s.mu.Unlock()
+			return
+		}
+		st.recv.delivery = nil
+		s.mu.Unlock()
+		if errors.Is(err, io.EOF) {
+			err = nil
+		}
+		d.end(err)
+		return
+	}
+}
