@@ -99,6 +99,12 @@ func (r *testRemote) pin(peer protocol.Peer) error {
 func startLocal(t testing.TB, cfg LocalConfig) (local *Local, ended <-chan error) {
 	t.Helper()
 	local = NewLocal(cfg)
+	return local, runLocal(t, local)
+}
+
+// runLocal is startLocal for one that was made already.
+func runLocal(t testing.TB, local *Local) (ended <-chan error) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	var running sync.WaitGroup
@@ -107,7 +113,7 @@ func startLocal(t testing.TB, cfg LocalConfig) (local *Local, ended <-chan error
 		cancel()
 		running.Wait()
 	})
-	return local, done
+	return done
 }
 
 // startTunnel starts a remote and a local that it admits, and waits until they are joined.
