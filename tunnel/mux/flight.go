@@ -167,7 +167,7 @@ func (f *flight) acknowledged(now time.Time, position uint64) {
 	case f.started && f.uneven == 0 && rate >= restartGrowth*before && f.probed():
 		f.started, f.full, f.flat = false, rate, 0
 	case f.started && f.windows%rateWindows == 0:
-		f.rivals = f.path() > 0 && f.cycle > time.Duration(rivalTrip*float64(f.path()))+2*flightSlack
+		f.rivals = f.path() > 0 && f.cycle > time.Duration(rivalTrip*float64(f.path()))+f.ownQueue()
 		f.cycle = 0
 	}
 	f.newest = 0
@@ -225,6 +225,16 @@ func (f *flight) probed() bool {
 	return phase == 1 || phase == 2
 }
 
+// ownQueue is how long the queue may last that the session leaves even when it drains. On a slow path, whole frames take longer
+// than the slack.
+func (f *flight) ownQueue() time.Duration {
+	frames := time.Duration(f.grain() / f.rate * float64(time.Second))
+	return max(2*flightSlack, flightSlack+frames)
+}
+
+// grain is the bytes by which the bound passes the product, since frames are sent and acknowledged whole.
+func (f *flight) grain() float64 { return float64(flightFrames*f.frame + ackSome) }
+
 func (f *flight) gain() float64 {
 	switch {
 	case !f.started:
@@ -246,8 +256,7 @@ func (f *flight) decide() {
 		rate *= startupGain
 	}
 	f.frame = int(min(max(rate*frameTime.Seconds(), minFrame), maxData))
-	grain := float64(flightFrames*f.frame + ackSome)
-	f.limit = uint64(f.rate*(f.gain()*f.path().Seconds()+flightSlack.Seconds()) + grain)
+	f.limit = uint64(f.rate*(f.gain()*f.path().Seconds()+flightSlack.Seconds()) + f.grain())
 	if !f.started {
 		f.limit = max(f.limit, startupFlight)
 	}
