@@ -384,16 +384,9 @@ func (r *Remote) serveStream(ctx context.Context, stream *mux.Stream, rules *Rul
 // dialWhileWanted calls dial for the stream, whose context ends when the opener gives up.
 func dialWhileWanted(ctx context.Context, stream *mux.Stream, dial func(context.Context) (net.Conn, error)) (net.Conn, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	var watch sync.WaitGroup
-	defer watch.Wait()
 	defer cancel()
-	watch.Go(func() {
-		select {
-		case <-stream.Done():
-			cancel()
-		case <-ctx.Done():
-		}
-	})
+	stream.NotifyEnd(cancel)
+	defer stream.NotifyEnd(nil)
 	return dial(ctx)
 }
 

@@ -3,6 +3,7 @@ package mux
 import (
 	"io"
 	"net"
+	"sync"
 	"time"
 )
 
@@ -20,9 +21,20 @@ type blockWriter struct {
 	buffers net.Buffers // what write passes on; here, so that it is not allocated each time
 }
 
-func newBlockWriter(w io.Writer) blockWriter {
-	deadline, _ := w.(writeDeadline)
-	return blockWriter{w: w, deadline: deadline}
+// blockWriters are those that write nothing now.
+var blockWriters = sync.Pool{New: func() any { return new(blockWriter) }}
+
+func newBlockWriter(w io.Writer) *blockWriter {
+	b := blockWriters.Get().(*blockWriter)
+	b.w = w
+	b.deadline, _ = w.(writeDeadline)
+	return b
+}
+
+// free gives the writer back, which must hold no blocks.
+func (b *blockWriter) free() {
+	*b = blockWriter{}
+	blockWriters.Put(b)
 }
 
 // write writes all blocks and returns the number of bytes that were taken.

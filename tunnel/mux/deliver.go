@@ -7,7 +7,7 @@ import (
 
 // delivery writes what arrives for a stream, see Deliver. The session's mutex guards it.
 type delivery struct {
-	out     blockWriter
+	w       io.Writer
 	end     func(error)
 	running bool // there is a goroutine that writes
 }
@@ -18,7 +18,7 @@ type delivery struct {
 func (st *Stream) Deliver(w io.Writer, end func(error)) {
 	st.session.mu.Lock()
 	defer st.session.mu.Unlock()
-	st.recv.delivery = &delivery{out: newBlockWriter(w), end: end}
+	st.recv.delivery = &delivery{w: w, end: end}
 	st.wakeReader()
 }
 
@@ -34,11 +34,13 @@ func (st *Stream) wakeReader() {
 // deliver writes until there is no more to write.
 func (st *Stream) deliver(d *delivery) {
 	s := st.session
+	out := newBlockWriter(d.w)
+	defer out.free()
 	s.mu.Lock()
 	for {
 		err := st.readable()
 		if err == nil {
-			_, err = st.writeSome(&d.out)
+			_, err = st.writeSome(out)
 		}
 		switch {
 		case err == nil:

@@ -28,6 +28,7 @@ func (st *Stream) Read(p []byte) (int, error) {
 // is given one that has passed, so that nothing is held for a w that takes no more.
 func (st *Stream) WriteTo(w io.Writer) (int64, error) {
 	out := newBlockWriter(w)
+	defer out.free()
 	st.session.mu.Lock()
 	defer st.session.mu.Unlock()
 	var total int64
@@ -38,7 +39,7 @@ func (st *Stream) WriteTo(w io.Writer) (int64, error) {
 			}
 			return total, err
 		}
-		n, err := st.writeSome(&out)
+		n, err := st.writeSome(out)
 		total += n
 		if err != nil {
 			return total, err

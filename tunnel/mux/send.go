@@ -93,10 +93,11 @@ func (st *Stream) waitRoom() (int, error) {
 	return st.session.cfg.SendBuffer - st.send.queue.len, nil
 }
 
-// awaitRoom waits until the send buffer has room; else it returns why nothing can be sent. Called with the session's
-// mutex held.
+// awaitRoom waits until the send buffer has room; else it returns why nothing can be sent. Once it is full, half of it has
+// to be free: to go on a little at a time would cost much. Called with the session's mutex held.
 func (st *Stream) awaitRoom() error {
 	h := &st.send
+	enough := st.session.cfg.SendBuffer - 1
 	for {
 		switch {
 		case h.err != nil:
@@ -107,12 +108,16 @@ func (st *Stream) awaitRoom() error {
 			return errDatagrams
 		case h.deadline.expired:
 			return os.ErrDeadlineExceeded
-		case h.queue.len < st.session.cfg.SendBuffer:
+		case h.queue.len <= enough:
 			return nil
 		}
+		enough = st.halfFull()
 		h.wake.Wait()
 	}
 }
+
+// halfFull is the length of a half-full send buffer, in bytes.
+func (st *Stream) halfFull() int { return st.session.cfg.SendBuffer / 2 }
 
 // CloseWrite ends the sending half after what was written. The peer then reads io.EOF.
 func (st *Stream) CloseWrite() error {
@@ -161,7 +166,9 @@ func (st *Stream) appendFrames(p *packer) {
 			h.queue.read(p.b[start:])
 			st.sentData(n)
 		}
-		h.wake.Broadcast()
+		if h.queue.len <= st.halfFull() {
+			h.wake.Broadcast()
+		}
 	}
 	if h.queue.len == 0 && h.fin && !h.finSent && p.left() >= endSize {
 		p.b = st.appendEnd(p.b)

@@ -29,6 +29,7 @@ type Stream struct {
 	removed    bool          // no longer in the session's table
 	done       chan struct{} // made by Done, closed by end
 	ended      bool          // end was called
+	onEnd      func()        // of NotifyEnd
 }
 
 // openState is how far the opening of a stream has come.
@@ -99,6 +100,17 @@ func (st *Stream) Done() <-chan struct{} {
 		}
 	}
 	return st.done
+}
+
+// NotifyEnd has f called when the stream is cut short, as Done tells, or now if it was; nil takes that back. f must neither
+// wait nor call a method of the stream or its session. There is one such f at a time. It costs less than to wait for Done.
+func (st *Stream) NotifyEnd(f func()) {
+	st.session.mu.Lock()
+	defer st.session.mu.Unlock()
+	st.onEnd = f
+	if f != nil && st.ended {
+		f()
+	}
 }
 
 // ID returns the stream's id, which is unique in its session.
@@ -223,6 +235,9 @@ func (st *Stream) end(err error) {
 		st.ended = true
 		if st.done != nil {
 			close(st.done)
+		}
+		if st.onEnd != nil {
+			st.onEnd()
 		}
 	}
 	st.failSend(err)

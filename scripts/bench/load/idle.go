@@ -11,14 +11,23 @@ import (
 	"culvert/scripts/bench/proc"
 )
 
+// earlyStreams is how many streams are open already when the memory of the others is measured.
+const earlyStreams = 100
+
 // idle opens the request's streams, and measures what memory that takes in the processes it names: kb_per_stream
 // (kilobytes of 1024).
 func idle(ctx context.Context, r Request) (Values, error) {
-	one, err := r.openEcho(ctx, r.Target) // so that what only the first connection needs isn't counted
+	// So that what only the first connections need, code and pools, isn't counted.
+	early := r
+	early.Streams = earlyStreams
+	first, err := openIdle(ctx, early)
+	defer closeAll(first)
 	if err != nil {
 		return nil, err
 	}
-	defer one.Close()
+	if err := wait(ctx, settleTime); err != nil {
+		return nil, err
+	}
 	before := proc.Tree(r.PIDs...).Memory()
 	conns, err := openIdle(ctx, r)
 	defer closeAll(conns)
