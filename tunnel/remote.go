@@ -327,7 +327,7 @@ func (r *Remote) serveSession(session *mux.Session, state protocol.State, log ze
 		case mux.StreamListen:
 			streams.Go(func() { r.serveListen(ctx, session, stream, state.Peer.Key, listeners, log) })
 		default:
-			streams.Go(func() { r.serveStream(ctx, stream, r.rulesFor(state.Peer.Key), &streams, log) })
+			streams.Go(func() { r.serveStream(ctx, stream, r.rulesFor(state.Peer.Key), &streams, &log) })
 		}
 	}
 	cancel() // dials that are under way
@@ -360,14 +360,13 @@ func (r *Remote) rulesFor(client certs.PublicKey) *Rules {
 
 // serveStream reaches the stream's target, and has the two joined by a goroutine of their own, which streams counts: the
 // stack that dialing took is not held for as long as the stream lasts. The context ends with the session.
-func (r *Remote) serveStream(ctx context.Context, stream *mux.Stream, rules *Rules, streams *sync.WaitGroup, log zerolog.Logger) {
-	target := stream.Target().Address
+func (r *Remote) serveStream(ctx context.Context, stream *mux.Stream, rules *Rules, streams *sync.WaitGroup, log *zerolog.Logger) {
 	conn, err := dialWhileWanted(ctx, stream, func(ctx context.Context) (net.Conn, error) {
 		return dialTarget(ctx, rules, stream.Target())
 	})
 	if err != nil {
 		code := dialCode(err)
-		log.Debug().Err(err).Str("target", target).Stringer("code", code).Msg("target not reached")
+		log.Debug().Err(err).Str("target", stream.Target().Address).Stringer("code", code).Msg("target not reached")
 		stream.Refuse(code, "")
 		return
 	}
@@ -377,7 +376,7 @@ func (r *Remote) serveStream(ctx context.Context, stream *mux.Stream, rules *Rul
 	}
 	streams.Go(func() {
 		err := relay(ctx, stream, conn)
-		log.Debug().Err(err).Str("target", target).Msg("stream ended")
+		log.Debug().Err(err).Str("target", stream.Target().Address).Msg("stream ended")
 	})
 }
 
