@@ -12,6 +12,11 @@
 // the writer. The writer packs what is due into records; it is the only one that waits for the carrier. All state
 // between them is under the session's one mutex. [Session.Close] stops both and waits for them.
 //
+// Bytes stand in pooled blocks. [Stream.ReadFrom] reads from a socket, once that is readable, into blocks with room before
+// the data, so that a frame's header goes there and the block becomes the record, which is kept until it is acknowledged. A
+// record that arrives is opened into a block, and a large piece of data stays there until [Stream.Deliver] has written it to
+// a socket. A stream on which nothing happens holds no block, and no goroutine but the one that waits for its socket.
+//
 // # Frames
 //
 // A record is a sequence of frames. A frame has a header of 8 bytes, big-endian, then its payload:
@@ -115,6 +120,11 @@
 // what arrives and goes on giving credit until its fin has left: the peer may have to write before it reads.
 //
 // # Scheduling
+//
+// How much is on its way is bounded by what the path holds: its delivery rate, which the acks tell, times the round trip when
+// its queues are empty (flight.go). More would stand in a queue somewhere, in a proxy's buffers for one, where nothing can
+// overtake it. So a receiver must acknowledge what it gets: 4 KiB or more after two milliseconds, a MiB at once, less after 25
+// milliseconds. The bound holds for streams with a backlog; one that just woke passes it.
 //
 // Frames of the session go first, then credit, then stream data by deficit round-robin: a stream that just woke is
 // served before the streams with a backlog, once a round (the idea of fq_codel, RFC 8290, section 4.2). Streams with a
