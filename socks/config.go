@@ -16,6 +16,9 @@ import (
 // client sent, an address or an unresolved name. A name is UTF-8 without control
 // characters and spaces; whether it is valid otherwise is for its resolver to say.
 //
+// A Dialer may return before the target is reached. The client is then told that it is, and if it can't be, its
+// connection is reset: see Config.Unreached.
+//
 // A Dialer returns soon after ctx ends: when the dial timed out, the client went
 // away, or the server stops. The connection it returns outlives ctx, which ends
 // when the Dialer has returned, and may have CloseWrite, which the Relay uses.
@@ -49,6 +52,12 @@ type Config struct {
 	// means ClassifyNetError. A code that is no failure counts as
 	// ReplyGeneralFailure.
 	Classify func(error) Reply
+
+	// Unreached says of an error of a connection's reads and writes that the target
+	// was not reached after the Dialer had returned. A client that has not been told
+	// anything, that of a forwarded HTTP request, then learns why, by Classify. Nil
+	// means that the Dialer always waits.
+	Unreached func(error) bool
 
 	// Associate opens an association for UDP ASSOCIATE, as Dial does a connection;
 	// its errors are classified too. Nil means that the command is not supported.
@@ -106,6 +115,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Classify == nil {
 		c.Classify = ClassifyNetError
+	}
+	if c.Unreached == nil {
+		c.Unreached = func(error) bool { return false }
 	}
 	if c.NegotiationTimeout == 0 {
 		c.NegotiationTimeout = DefaultNegotiationTimeout

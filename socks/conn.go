@@ -153,6 +153,10 @@ func (e *dialError) Error() string { return e.err.Error() }
 // Unwrap returns the Dialer's error.
 func (e *dialError) Unwrap() error { return e.err }
 
+func (s *Server) newDialError(err error) *dialError {
+	return &dialError{s.cfg.Classify(err).failure(), err}
+}
+
 // dial opens the connection to address, in Config.DialTimeout at most. An error
 // is a *dialError.
 func (s *Server) dial(ctx context.Context, address string) (net.Conn, error) {
@@ -160,7 +164,7 @@ func (s *Server) dial(ctx context.Context, address string) (net.Conn, error) {
 	defer cancel()
 	target, err := s.cfg.Dial(ctx, "tcp", address)
 	if err != nil {
-		return nil, &dialError{s.cfg.Classify(err).failure(), err}
+		return nil, s.newDialError(err)
 	}
 	return target, nil
 }

@@ -51,6 +51,11 @@
 // connection is reset. A request to switch to another protocol, such as
 // WebSocket, becomes a relay once the target has agreed.
 //
+// A Dialer may return before its target is reached, so that the client's first
+// bytes need not wait for that. SOCKS and CONNECT clients are then told of success,
+// and reset if the target can't be reached; a forwarded request still gets the status
+// of the failure.
+//
 // While a target is being dialed the client is watched: one that goes away
 // cancels its dial, and what one sends ahead of the reply is kept, in order, for
 // the target.

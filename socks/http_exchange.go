@@ -20,6 +20,7 @@ type exchange struct {
 	cancel context.CancelFunc // ends the request
 	body   *requestBody       // nil when the request has none
 	goesOn bool               // the client wants to send another request
+	target *targetConn        // the transport's connection, once it has one
 
 	// bodyErr is why the client's body could not be read. It is valid after end.
 	bodyErr error

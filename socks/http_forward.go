@@ -59,7 +59,15 @@ func (h *httpConn) answerFailure(ctx context.Context, x *exchange, err error) (n
 	case x.bodyErr != nil:
 		return h.answerText(x.req, http.StatusBadRequest, "the request's body is malformed or cut short", x.bodyErr)
 	}
-	if failed, ok := errors.AsType[*dialError](err); ok {
+	failed, ok := errors.AsType[*dialError](err)
+	switch {
+	case ok:
+	case h.s.cfg.Unreached(err):
+		failed = h.s.newDialError(err)
+	case x.target != nil: // the transport may name what followed from that, a body that was not read on
+		failed = x.target.unreached.Load()
+	}
+	if failed != nil {
 		return h.answerDialError(x.req, failed)
 	}
 	return h.answerText(x.req, http.StatusBadGateway, h.address+": "+errNoResponse.Error(), err)
@@ -129,14 +137,25 @@ func (h *httpConn) dialTarget(ctx context.Context, _, address string) (net.Conn,
 		h.targets.Done()
 		return nil, err
 	}
-	return &targetConn{Conn: conn, closed: sync.OnceFunc(h.targets.Done)}, nil
+	return &targetConn{Conn: conn, s: h.s, closed: sync.OnceFunc(h.targets.Done)}, nil
 }
 
 // targetConn is a connection of the transport.
 type targetConn struct {
 	net.Conn
-	closed func()
-	user   atomic.Pointer[exchange] // the last that it was used for
+	s         *Server
+	closed    func()
+	user      atomic.Pointer[exchange]  // the last that it was used for
+	unreached atomic.Pointer[dialError] // what a read has failed of, when its target was never reached
+}
+
+// Read implements net.Conn.
+func (t *targetConn) Read(p []byte) (int, error) {
+	n, err := t.Conn.Read(p)
+	if err != nil && t.s.cfg.Unreached(err) {
+		t.unreached.Store(t.s.newDialError(err))
+	}
+	return n, err
 }
 
 // Close implements net.Conn. It wakes the transport when that is waiting for more
@@ -154,7 +173,8 @@ func (t *targetConn) Close() error {
 func (x *exchange) trace() *httptrace.ClientTrace {
 	return &httptrace.ClientTrace{
 		GotConn: func(info httptrace.GotConnInfo) {
-			info.Conn.(*targetConn).user.Store(x)
+			x.target = info.Conn.(*targetConn)
+			x.target.user.Store(x)
 			x.reached()
 		},
 		Got1xxResponse: func(status int, header textproto.MIMEHeader) error {

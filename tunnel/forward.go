@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 
@@ -26,6 +27,10 @@ func (l *Local) forward(ctx context.Context, conn net.Conn, target string) {
 		return
 	}
 	err = relay(context.Background(), stream, conn)
+	if _, refused := errors.AsType[*mux.OpenError](err); refused { // after it was opened at once
+		log.Warn().Err(err).Msg("forward refused")
+		return
+	}
 	log.Debug().Err(err).Msg("forward ended")
 }
 

@@ -187,11 +187,16 @@ func reached(t testing.TB, local *Local, targets ...string) {
 	}
 }
 
-// refused checks that the remote's rules forbid targets.
+// refused checks that the remote's rules forbid targets, also where a stream to one was opened at once.
 func refused(t testing.TB, local *Local, targets ...string) {
 	t.Helper()
 	for _, target := range targets {
-		_, err := local.DialContext(within(t, 10*time.Second), "tcp", target)
+		conn, err := local.DialContext(within(t, 10*time.Second), "tcp", target)
+		if err == nil {
+			conn.SetDeadline(time.Now().Add(10 * time.Second))
+			_, err = conn.Read(make([]byte, 1))
+			conn.Close()
+		}
 		var open *mux.OpenError
 		if !errors.As(err, &open) || open.Code != mux.CodeNotAllowed {
 			t.Errorf("%s: %v, want it not to be allowed", target, err)

@@ -17,6 +17,11 @@ const (
 	backoffBroken = 50 * time.Millisecond
 	steadyAfter   = time.Second
 
+	// reachedLife is for how long a target that was reached is taken for one that can be: about as long as a browser stays
+	// with a site. maxReached bounds the targets that are remembered for it, some hundred bytes each; the oldest goes first.
+	reachedLife = 5 * time.Minute
+	maxReached  = 4096
+
 	// DrainTimeout is how long a node that was told to stop waits for its streams to end.
 	DrainTimeout = 5 * time.Second
 

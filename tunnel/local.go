@@ -41,6 +41,9 @@ type LocalConfig struct {
 	// Reverse lets ListenRemote and ListenRemoteUDP be used. Without it the remote can open no streams.
 	Reverse bool
 
+	// FastOpen says which targets are taken for reached before the remote has said so. The zero value is FastOpenAuto.
+	FastOpen FastOpen
+
 	// HandshakeTimeout bounds the handshake; 0 means protocol.DefaultHandshakeTimeout.
 	HandshakeTimeout time.Duration
 
@@ -86,6 +89,7 @@ func (c *LocalConfig) connector() *connector {
 type Local struct {
 	cfg       LocalConfig
 	connector *connector
+	reached   reachedTargets
 
 	aborted context.Context // ends when Abort is called
 	abort   context.CancelFunc
@@ -156,7 +160,8 @@ func (l *Local) wait(ctx context.Context) (*connection, error) {
 
 // DialContext opens a connection through the tunnel. The network must be "tcp"; the address is host:port, and a name is
 // resolved at the remote. While there is no session it waits for one, for 10 s at most. An error is a *mux.OpenError when
-// the remote has refused.
+// the remote has refused. The connection may not have been made when it returns, as LocalConfig.FastOpen says; a refusal is
+// then an error of its reads and writes, which wraps the *mux.OpenError.
 func (l *Local) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	if network != "tcp" {
 		return nil, net.UnknownNetworkError(network)
@@ -178,7 +183,7 @@ func (l *Local) open(ctx context.Context, target mux.Target) (*mux.Stream, error
 		}
 		var stream *mux.Stream
 		if err = conn.session.AwaitCarrier(waitCtx); err == nil {
-			stream, err = conn.session.Open(ctx, target)
+			stream, err = l.openIn(ctx, conn.session, target)
 		}
 		var lost *mux.SessionError
 		if !errors.As(err, &lost) {

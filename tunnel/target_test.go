@@ -141,6 +141,10 @@ func TestRulesOfRemote(t *testing.T) {
 	refused(t, unrestricted, "169.254.169.254:80", "metadata.google.internal:80", "0.0.0.0:80")
 
 	kept := dial(t, unrestricted, other)
+	kept.Write([]byte("x"))
+	if _, err := io.ReadFull(kept, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
 	rules := mustParse(t, nil, []string{other})
 	if err := remote.Reload(Identity{Key: remote.key}, trust, rules, nil); err != nil {
 		t.Fatal(err)

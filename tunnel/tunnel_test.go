@@ -245,10 +245,13 @@ func TestDrainLetsStreamsFinish(t *testing.T) {
 	var draining sync.WaitGroup
 	draining.Go(func() { remote.Shutdown(within(t, 30*time.Second)) })
 	for { // until the local has heard of it
-		_, err := local.DialContext(within(t, 10*time.Second), "tcp", target)
+		further, err := local.DialContext(within(t, 10*time.Second), "tcp", target)
 		var refused *mux.OpenError
 		if errors.As(err, &refused) && refused.Code == mux.CodeDraining {
 			break
+		}
+		if err == nil {
+			further.Close()
 		}
 	}
 	close(release)

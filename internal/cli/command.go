@@ -31,7 +31,7 @@ func runCommand() *cli.Command {
 		Name:      "run",
 		Usage:     "run a command whose traffic goes through a tunnel made for it",
 		ArgsUsage: "REMOTE_URL -- COMMAND [ARGUMENT]...",
-		Flags: append(remoteFlags(), forwardFlag(), reverseFlag(),
+		Flags: append(remoteFlags(), forwardFlag(), reverseFlag(), fastOpenFlag(),
 			&cli.StringFlag{Name: "socks-auth", EnvVars: env("socks-auth"), Category: "listening",
 				Usage: "ask the clients of an -R proxy for `USER:PASS`; better given by its variable, which other users can't see"}),
 		Action: runRun,
@@ -53,6 +53,9 @@ func runRun(c *cli.Context) error {
 	}
 	opts, err := loadRemoteOptions(c, remote)
 	if err != nil {
+		return err
+	}
+	if err := loadFastOpen(c, &opts.node); err != nil {
 		return err
 	}
 	if opts.node.Log, err = newLogger(c); err != nil {

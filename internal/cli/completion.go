@@ -120,6 +120,8 @@ func valueCandidates(f cli.Flag) []candidate {
 	switch f.Names()[0] {
 	case "log-level":
 		return words([]string{"debug", "info", "warn", "error", "disabled"})
+	case "fast-open":
+		return words(fastOpenModes())
 	case "socks":
 		return []candidate{{defaultSocks, "the default"}, {"none", "no SOCKS port"}}
 	}

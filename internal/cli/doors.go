@@ -104,7 +104,7 @@ func (d *doors) serve(ctx context.Context, node *tunnel.Local, servers *sync.Wai
 	}
 	if d.socks != nil {
 		cfg := d.socksCfg
-		cfg.Dial, cfg.Relay = node.DialContext, node.Relay
+		cfg.Dial, cfg.Relay, cfg.Unreached = node.DialContext, node.Relay, unreached
 		cfg.Associate = func(ctx context.Context) (socks.Association, error) {
 			association, err := node.Associate(ctx)
 			if err != nil {
@@ -171,6 +171,12 @@ func (d *doors) forwardAddresses() []string {
 		addresses = append(addresses, f.address())
 	}
 	return addresses
+}
+
+// unreached says that a stream which was opened at once has failed of its target.
+func unreached(err error) bool {
+	_, refused := errors.AsType[*mux.OpenError](err)
+	return refused
 }
 
 // socksReply translates why a target was not reached.

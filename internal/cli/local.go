@@ -32,6 +32,7 @@ func localCommand() *cli.Command {
 				Usage: "have them reach the hosts of `PATTERN` without the tunnel: *.example.org, or 10.0.0.0/8; repeatable"},
 			forwardFlag(),
 			reverseFlag(),
+			fastOpenFlag(),
 			&cli.StringFlag{Name: "W", EnvVars: env("W"), Category: "listening",
 				Usage: "join standard input and output to `HOST:PORT` or unix:/PATH, for ssh's ProxyCommand; turns --socks off unless it is given"},
 			&cli.BoolFlag{Name: "print-ready", EnvVars: env("print-ready"), Category: "output",
@@ -62,6 +63,9 @@ func runLocal(c *cli.Context) error {
 	}
 	opts, err := loadLocalOptions(c)
 	if err != nil {
+		return err
+	}
+	if err := loadFastOpen(c, &opts.node); err != nil {
 		return err
 	}
 	if opts.node.Log, err = newLogger(c); err != nil {

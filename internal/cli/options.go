@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"slices"
+
 	"culvert/certs"
 	"culvert/protocol"
 	"culvert/tunnel"
@@ -31,6 +33,26 @@ func remoteFlags() []cli.Flag {
 			Usage: "most `TIME` that the handshake may take"},
 	}
 	return append(append(flags, connectionFlags()...), logLevelFlag())
+}
+
+// fastOpenModes are the values of --fast-open, each at its mode's number.
+func fastOpenModes() []string {
+	return []string{tunnel.FastOpenAuto: "auto", tunnel.FastOpenAlways: "always", tunnel.FastOpenNever: "never"}
+}
+
+func fastOpenFlag() cli.Flag {
+	return &cli.StringFlag{Name: "fast-open", EnvVars: env("fast-open"), Value: "auto", Category: "session",
+		Usage: "which clients are told that their target is reached before it is: with `MODE` auto those of targets reached within 5 minutes, or always, or never"}
+}
+
+// loadFastOpen reads fastOpenFlag.
+func loadFastOpen(c *cli.Context, cfg *tunnel.LocalConfig) error {
+	mode := slices.Index(fastOpenModes(), c.String("fast-open"))
+	if mode < 0 {
+		return usage("it is auto, always or never", "bad --fast-open %q", c.String("fast-open"))
+	}
+	cfg.FastOpen = tunnel.FastOpen(mode)
+	return nil
 }
 
 // localOptions is what the flags of local, run and check amount to.

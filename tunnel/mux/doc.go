@@ -96,6 +96,8 @@
 // ends with fin (a clean end of file) or by a reset, which the other side sees as an error that wraps ECONNRESET, never
 // as an end of file. A reset that follows the sender's fin only says that the sender reads no more.
 //
+// An opener may send data before the answer, within the first credit. What it has sent is lost when it is refused.
+//
 // A receiver may count a stream that its opener has reset against its limit of streams until it has let go of it itself,
 // so an opener that stays within the limit may still be refused.
 //

@@ -112,13 +112,18 @@ func (e *OpenError) Error() string {
 	return e.Code.String() + ": " + e.Text
 }
 
-// ResetError says that a stream was cut short. It wraps syscall.ECONNRESET.
+// ResetError says that a stream was cut short. It wraps syscall.ECONNRESET, and the *OpenError of a stream that was refused
+// after OpenAtOnce had returned it.
 type ResetError struct {
-	Code   Code
-	Remote bool // reset by the peer
+	Code    Code
+	Remote  bool // reset by the peer
+	refusal *OpenError
 }
 
 func (e *ResetError) Error() string {
+	if e.refusal != nil {
+		return e.refusal.Error()
+	}
 	if e.Remote {
 		return "stream reset by the peer: " + e.Code.String()
 	}
@@ -126,7 +131,12 @@ func (e *ResetError) Error() string {
 }
 
 // Unwrap lets callers treat a reset as they would that of a TCP connection.
-func (e *ResetError) Unwrap() error { return syscall.ECONNRESET }
+func (e *ResetError) Unwrap() []error {
+	if e.refusal != nil {
+		return []error{e.refusal, syscall.ECONNRESET}
+	}
+	return []error{syscall.ECONNRESET}
+}
 
 // CloseError says that the peer ended the session.
 type CloseError struct {

@@ -202,7 +202,11 @@ func (s *Session) handleStreamFrame(f frame) error {
 		return st.handleFin()
 	case kindReset:
 		code, _ := f.code()
-		st.end(&ResetError{Code: code, Remote: true})
+		if st.ours && st.state == opening {
+			st.refused(code, "")
+		} else {
+			st.end(&ResetError{Code: code, Remote: true})
+		}
 	}
 	return nil
 }
@@ -214,13 +218,11 @@ func (st *Stream) handleAnswer(f frame) error {
 	}
 	if f.kind == kindOpened {
 		st.state = openConfirmed
+		st.tellAnswer(nil)
 		st.recv.wake.Broadcast()
 		return nil
 	}
-	code, text := f.code()
-	st.state = openRefused
-	st.openResult = &OpenError{Code: code, Text: text}
-	st.end(&ResetError{Code: code, Remote: true})
+	st.refused(f.code())
 	return nil
 }
 

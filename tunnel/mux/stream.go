@@ -19,7 +19,8 @@ type Stream struct {
 	// All below is guarded by session.mu.
 
 	state      openState
-	openResult error // why the stream was refused; set with state == openRefused
+	openResult error       // why the stream was refused; set with state == openRefused
+	answered   func(error) // of OpenAtOnce; nil once it was called
 	recv       recvHalf
 	send       sendHalf
 	datagrams  *datagrams // of a StreamUDP, else nil
@@ -240,6 +241,7 @@ func (st *Stream) end(err error) {
 			st.onEnd()
 		}
 	}
+	st.tellAnswer(st.cause(err))
 	st.failSend(err)
 	if st.recv.err == nil && !st.recv.fin {
 		st.recv.err = err

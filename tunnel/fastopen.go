@@ -1,0 +1,87 @@
+package tunnel
+
+import (
+	"container/list"
+	"context"
+	"sync"
+	"time"
+
+	"culvert/tunnel/mux"
+)
+
+// FastOpen says which targets of a Local are taken for reached before the remote has said so, which saves a client the round
+// trip. When such a target then can't be reached, its connection is reset.
+type FastOpen uint8
+
+// The modes. FastOpenAuto opens at once to a target that its session has reached within the last 5 minutes, unless that
+// has failed since.
+const (
+	FastOpenAuto FastOpen = iota
+	FastOpenAlways
+	FastOpenNever
+)
+
+// openIn opens a stream in a session: at once where the mode says so. One of datagrams has no client whose first bytes wait.
+func (l *Local) openIn(ctx context.Context, session *mux.Session, target mux.Target) (*mux.Stream, error) {
+	switch {
+	case target.Kind == mux.StreamUDP || l.cfg.FastOpen == FastOpenNever:
+		return session.Open(ctx, target)
+	case l.cfg.FastOpen == FastOpenAlways:
+		return session.OpenAtOnce(target, nil)
+	}
+	if l.reached.knows(session, target) {
+		return session.OpenAtOnce(target, func(err error) { l.reached.note(session, target, err) })
+	}
+	stream, err := session.Open(ctx, target)
+	l.reached.note(session, target, err)
+	return stream, err
+}
+
+// reachedTargets are those that a session has reached lately. What another session has reached says nothing: its remote may
+// have been another process, with other rules. All methods may be called concurrently.
+type reachedTargets struct {
+	mu      sync.Mutex // guards all below; taken with a session's lock held, so nothing is called under it
+	session *mux.Session
+	known   map[mux.Target]*list.Element
+	order   list.List // of reachedTarget, the latest first
+}
+
+type reachedTarget struct {
+	target mux.Target
+	at     time.Time
+}
+
+// knows says that the session has reached the target lately.
+func (r *reachedTargets) knows(session *mux.Session, target mux.Target) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	known := r.known[target]
+	return known != nil && r.session == session && time.Since(known.Value.(reachedTarget).at) < reachedLife
+}
+
+// note files how an attempt to reach a target went. One that was given up counts as a failure: it may not have answered.
+func (r *reachedTargets) note(session *mux.Session, target mux.Target, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.session != session {
+		if err != nil {
+			return
+		}
+		r.session, r.known = session, make(map[mux.Target]*list.Element)
+		r.order.Init()
+	}
+	r.forget(r.known[target])
+	if err == nil {
+		r.known[target] = r.order.PushFront(reachedTarget{target, time.Now()})
+	}
+	for r.order.Len() > maxReached {
+		r.forget(r.order.Back())
+	}
+}
+
+// forget drops an entry; nil is none.
+func (r *reachedTargets) forget(entry *list.Element) {
+	if entry != nil {
+		delete(r.known, r.order.Remove(entry).(reachedTarget).target)
+	}
+}
