@@ -29,6 +29,8 @@ func TestCandidates(t *testing.T) {
 		{"local --key ", ""}, // files
 		{"local --log-level ", "debug info warn error disabled"},
 		{"local --log-level=w", "--log-level=warn"},
+		{"local --fast-open ", "auto always never"},
+		{"run --fast-open=a", "--fast-open=auto --fast-open=always"},
 		{"local --accept-new w", ""},
 		{"cert issue --ca-k", "--ca-key"},
 		{"run ws://example.org/ -- curl --pro", ""},
