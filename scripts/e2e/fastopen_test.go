@@ -1,0 +1,149 @@
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"culvert/scripts/linkem/link"
+)
+
+const (
+	// farTrip is the round trip to the remote.
+	farTrip = 100 * time.Millisecond
+
+	// busyTime is what a busy machine may add to it. Of several tries one has to be quicker.
+	busyTime = 50 * time.Millisecond
+	tries    = 20
+)
+
+// What curl exits with when it could not send.
+const curlSendError = 55
+
+// fetch is one run of curl on the near host.
+type fetch struct {
+	status    int           // curl's
+	code      string        // HTTP's
+	firstByte time.Duration // from the start to the response's first byte
+	said      string
+}
+
+// fetchFrom has curl get a page.
+func fetchFrom(t *testing.T, near *host, args ...string) fetch {
+	t.Helper()
+	r := run(t, patience, near.command(t, doorCurl(t, patience,
+		append([]string{"--output", "/dev/null", "--write-out", "%{http_code} %{time_starttransfer}"}, args...)...)))
+	code, seconds, _ := strings.Cut(r.stdout, " ")
+	took, err := strconv.ParseFloat(seconds, 64)
+	if err != nil {
+		t.Fatalf("curl printed %q, %s", r.stdout, r.stderr)
+	}
+	return fetch{r.status, code, time.Duration(took * float64(time.Second)), r.stderr}
+}
+
+// The first request to a target waits for two round trips: the true answer and the page. The next one waits for one. When
+// the target has gone away, the next client is reset, and the one after it told why.
+func TestFastOpen(t *testing.T) {
+	t.Parallel()
+	needRoot(t, "it makes network namespaces")
+	l, err := link.New(link.Config{Delay: farTrip / 2, Rate: 100e6})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	near, far := &host{name: l.A.Namespace, addr: l.A.Addr}, &host{name: l.B.Namespace, addr: l.B.Addr}
+	for i, mode := range []string{"auto", "always", "never"} {
+		tun := &tunnel{server: newIdentity(t), client: newIdentity(t)}
+		tun.authorized = writeFile(t, "authorized_keys", tun.client.key+"\n")
+		tun.remote = startNode(t, "remote", far.command(t, culvert(t,
+			remoteArgs(tun.server, "--listen", far.addr.String()+":0", "--authorized-keys", tun.authorized)...)))
+		forwarded := fmt.Sprintf("127.0.1.%d:80", i+1)
+		tun.local = startNode(t, "local", near.command(t, culvert(t,
+			localArgs(tun.client, tun.server, tun.remote.url(), "--fast-open", mode, "-L", "127.0.0.1:0:"+forwarded)...)))
+		for name, way := range map[string][]string{
+			"socks5":  {"--socks5-hostname", tun.local.socks},
+			"socks4a": {"--socks4a", tun.local.socks},
+			"connect": {"-p", "-x", "http://" + tun.local.socks},
+			"http":    {"-x", "http://" + tun.local.socks},
+			"forward": {"--connect-to", "::" + tun.local.forwards[0]},
+		} {
+			t.Run(mode+"/"+name, func(t *testing.T) { checkFastOpen(t, near, far, mode, name, forwarded, way) })
+		}
+	}
+}
+
+// checkFastOpen goes through one door to a target of its own.
+func checkFastOpen(t *testing.T, near, far *host, mode, door, forwarded string, way []string) {
+	listen := "127.0.0.1:0"
+	if door == "forward" {
+		listen = forwarded
+	}
+	ln := far.listen(t, listen)
+	serveOn(t, ln, func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, "a page") })
+	get := func() fetch { return fetchFrom(t, near, append(way, "http://"+ln.Addr().String()+"/")...) }
+	// bars checks the time to the first byte: at least so many round trips, and not as many as one more.
+	bars := func(when string, trips time.Duration) {
+		t.Helper()
+		var quickest time.Duration
+		for n := range tries {
+			f := get()
+			if f.status != 0 || f.code != "200" {
+				t.Fatalf("%s: status %d, %s, %s", when, f.status, f.code, f.said)
+			}
+			if quickest == 0 || f.firstByte < quickest {
+				quickest = f.firstByte
+			}
+			if quickest < trips*farTrip+busyTime || when == "first" || n == tries-1 {
+				break
+			}
+		}
+		t.Logf("%s: first byte after %v", when, quickest)
+		if quickest < trips*farTrip || (when != "first" && quickest >= trips*farTrip+busyTime) {
+			t.Errorf("%s: first byte after %v, want %d round trips of %v", when, quickest, trips, farTrip)
+		}
+	}
+	first, later := time.Duration(2), time.Duration(1)
+	switch mode {
+	case "always":
+		first = 1
+	case "never":
+		later = 2
+	}
+	bars("first", first)
+	bars("later", later)
+	ln.Close()
+	if mode != "never" {
+		checkTargetGone(t, door, get(), false)
+	}
+	checkTargetGone(t, door, get(), mode != "always")
+}
+
+// checkTargetGone checks how a client has learned that its target is gone: by the true answer of its door, or by a reset.
+func checkTargetGone(t *testing.T, door string, f fetch, told bool) {
+	t.Helper()
+	cut := []int{curlSendError, curlRecvError}
+	ok := slices.Contains(cut, f.status)
+	switch {
+	case door == "http": // nothing had been answered
+		ok = f.status == 0 && f.code == "502"
+	case door == "connect" && told:
+		ok = ok && strings.Contains(f.said, "502")
+	case door == "connect":
+		ok = ok && !strings.Contains(f.said, "502")
+	case door == "socks5" && told:
+		ok = f.status == 97 && strings.Contains(f.said, "(5)")
+	case door == "socks4a" && told:
+		ok = f.status == 97 && strings.Contains(f.said, "(91)")
+	}
+	if !ok {
+		t.Errorf("gone, told %v: status %d, %s, %s", told, f.status, f.code, f.said)
+	}
+}
