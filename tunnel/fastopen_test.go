@@ -153,9 +153,9 @@ func TestReachedTargets(t *testing.T) {
 		if r.knows(session, mux.Target{Kind: mux.StreamUnix, Address: "0"}) {
 			t.Error("a socket is taken for a port of the same name")
 		}
-		time.Sleep(reachedLife - 1)
+		time.Sleep(reachedLife - time.Second)
 		check("just within its time", session, 0, true)
-		time.Sleep(1)
+		time.Sleep(time.Second)
 		check("after its time", session, 0, false)
 
 		for i := range maxReached {
