@@ -1,21 +1,23 @@
 #!/usr/bin/env bash
-# Runs the benchmarks of the handshake, the records and the session, which are
-# compared in pairs in one run: a record against the bare cipher, a session that
-# retains what it sends against one that does not. Prints the medians of
-# COUNT runs (6 by default), with the machine and the versions.
+# Runs the benchmarks of the handshake, the records and the session. What is
+# compared is measured in pairs in one run: a record against the bare cipher, a
+# session that retains what it sends against one that does not. Prints the
+# medians of COUNT runs (6 by default), with the machine and the versions.
 #
 #   COUNT      runs of each benchmark
 #   BENCHTIME  time for each, 1s by default
+#   ROUNDS     rounds in which the two kinds of session take turns, 100 by default
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-run() { go test -run '^$' -bench "$1" -benchtime "${BENCHTIME:-1s}" -count "${COUNT:-6}" "$2"; }
+run() { go test -run '^$' -bench "$1" -benchtime "${3:-${BENCHTIME:-1s}}" -count "${COUNT:-6}" "$2"; }
 
 out=$(mktemp)
 trap 'rm -f "$out"' EXIT
-echo "bench-micro: a few minutes; leave the machine alone" >&2
-run 'AEAD|Handshake' ./protocol >>"$out"
-run 'Throughput' ./tunnel/mux >>"$out"
+echo "bench-micro: some ten minutes; leave the machine alone" >&2
+run 'AEAD|Handshake|RecordTCP' ./protocol >>"$out"
+run 'Frame|Scheduler|Stream|Ping|Throughput' ./tunnel/mux >>"$out"
+run 'Retention' ./tunnel/mux "${ROUNDS:-100}x" >>"$out"
 
 echo "$(date -u +%F), $(go version | cut -d' ' -f3), $(uname -sm), $(nproc) cores of $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1)"
 awk '
