@@ -97,13 +97,24 @@ func TestSignalLetsDownloadFinish(t *testing.T) {
 	})
 }
 
-// A download that does not end is cut short, and not taken for a complete one.
+// A download that does not end is given drainTime, in which nothing new is begun, and then cut short, and not taken for a
+// complete one.
 func TestSignalCutsEndlessDownload(t *testing.T) {
+	const drainTime = 5 * time.Second
 	bothNodes(t, func(t *testing.T, tun *tunnel, web *httptest.Server, stopping *node) {
 		download := startDrip(t, tun, web, "endless")
+		began := time.Now()
 		stopping.signal(syscall.SIGTERM)
-		if status := stopping.wait(stopTime); status != 0 {
-			t.Errorf("%s: status %d", stopping.name, status)
+		stopping.stderr.waitLine(t, stopping.process, "stopping", patience)
+		poll(t, drainTime, "a new stream is refused", func() bool {
+			return run(t, patience, curl(t, tun.local.socks, patience, web.URL+"/random/1000")).status != 0
+		})
+		if took := time.Since(began); took > drainTime*3/4 || !download.running() || !stopping.running() {
+			t.Errorf("refused after %v; the download runs: %v, %s runs: %v", took, download.running(), stopping.name, stopping.running())
+		}
+		status := stopping.wait(stopTime)
+		if took := time.Since(began); status != 0 || took < drainTime {
+			t.Errorf("%s: status %d after %v", stopping.name, status, took)
 		}
 		checkGone(t, stopping)
 		if status := download.wait(patience); status != curlRecvError {
