@@ -34,13 +34,13 @@ const (
 	// startupGain is by how much the bound passes the measured product until that grows no more: it doubles each round
 	// trip, as TCP's slow start does. startupGrowth is the least growth of a window, and startupFlat the number of windows
 	// with less after which the startup is over.
-	// One such window is enough when the round trip has grown to queueTrip times the path's and the slack more: a queue
+	// Two such windows are enough when the round trip has grown to queueTrip times the path's and the slack more: a queue
 	// builds up, and TCP would only lose packets. Later on, a probe that brings restartGrowth begins it again.
 	startupGain   = 2
 	startupGrowth = 1.25
 	startupFlat   = 3
 	queueTrip     = 1.25
-	restartGrowth = 1.15
+	restartGrowth = 1.08
 
 	// rivalGain is the gain where somebody else keeps the path's queues filled: near the product, this session would
 	// yield to them until nothing is left. The queue is not its own when the least round trip of a cycle, in which the session
@@ -214,7 +214,7 @@ func (f *flight) grow(rate float64) {
 		return
 	}
 	f.flat++
-	if f.queued() || f.flat >= startupFlat {
+	if f.flat >= startupFlat || (f.flat == startupFlat-1 && f.queued()) {
 		f.started, f.windows, f.cycle = true, 0, 0
 	}
 }
