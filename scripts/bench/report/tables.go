@@ -71,7 +71,7 @@ var tables = []table{
 	},
 	{
 		title: "Idle streams",
-		about: "Memory that each of 1,000 and of 10,000 idle streams takes in both ends: the proportional set size of processes that were just started, after one connection. Then the echo of one more stream without and with 10,000 idle ones beside it, and how many of these still bring back a byte.",
+		about: "Memory that each of 1,000 and of 10,000 idle streams takes in both ends: the proportional set size of processes that were just started, less that of the first hundred streams (before 10,000, of the first). Then the echo of one more stream without and with 10,000 idle ones beside it, and how many of these still bring back a byte.",
 		columns: []column{
 			{head: "memory of 1,000, KB", name: "idle-1000", value: "kb_per_stream", digit: 1, less: true},
 			{head: "of 10,000, KB", name: "idle-10000", value: "kb_per_stream", digit: 1, less: true},
