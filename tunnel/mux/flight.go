@@ -86,6 +86,7 @@ type flight struct {
 	rates    [rateWindows]float64
 	next     int     // place in rates
 	rate     float64 // the largest of rates, in bytes a second
+	floor    uint64  // least bound in the startup
 	started  bool    // the startup is over
 	full     float64 // the rate that startup has reached
 	flat     int     // windows without growth since
@@ -97,9 +98,10 @@ type flight struct {
 	newest   time.Duration    // round trip of the window, 0 for none
 }
 
-// reset forgets all that was measured: another carrier may take another path.
+// reset forgets all that was measured: another carrier may take another path. Most often it takes the same, so the startup
+// begins with half of the bound there was.
 func (f *flight) reset(now time.Time, position uint64) {
-	*f = flight{began: now, from: position, leastAge: now}
+	*f = flight{began: now, from: position, leastAge: now, floor: max(startupFlight, f.limit/2)}
 	f.decide()
 }
 
@@ -248,7 +250,7 @@ func (f *flight) gain() float64 {
 // decide sets the sizes from what is measured.
 func (f *flight) decide() {
 	if f.rate == 0 {
-		f.limit, f.frame, f.burst, f.unsent = initialFlight, maxData, maxData, 2*maxData
+		f.limit, f.frame, f.burst, f.unsent = max(initialFlight, f.floor), maxData, maxData, 2*maxData
 		return
 	}
 	rate := f.rate
@@ -258,7 +260,7 @@ func (f *flight) decide() {
 	f.frame = int(min(max(rate*frameTime.Seconds(), minFrame), maxData))
 	f.limit = uint64(f.rate*(f.gain()*f.path().Seconds()+flightSlack.Seconds()) + f.grain())
 	if !f.started {
-		f.limit = max(f.limit, startupFlight)
+		f.limit = max(f.limit, f.floor)
 	}
 	f.burst = int(min(max(rate*burstTime.Seconds(), float64(f.frame)), maxBlocks*maxData))
 	f.unsent = int(min(max(rate*unsentTime.Seconds(), minUnsent), maxUnsent))

@@ -359,14 +359,16 @@ func TestFlightBounds(t *testing.T) {
 	}
 }
 
-// TestFlightReset: another carrier may take another path, so nothing of the old one counts.
+// TestFlightReset: another carrier may take another path, so nothing that was measured counts; only the startup begins with
+// half of the old bound.
 func TestFlightReset(t *testing.T) {
 	p := newSimPath(125e6, 20*time.Millisecond)
 	p.run(2*time.Second, nil)
+	bound := p.f.limit
 	p.f.reset(p.now, p.acked)
-	var fresh flight
+	fresh := flight{limit: bound}
 	fresh.reset(p.now, p.acked)
-	if p.f != fresh || p.f.path() != 0 || p.f.rate != 0 {
+	if p.f != fresh || p.f.limit != bound/2 || p.f.path() != 0 || p.f.rate != 0 {
 		t.Errorf("%+v", p.f)
 	}
 }
