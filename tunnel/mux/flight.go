@@ -12,7 +12,7 @@ const (
 	// initialFlight is the bound in bytes before anything is measured: more than TCP sends in its first round trip.
 	// startupFlight is the least in the startup: enough that TCP's own start is not held back.
 	initialFlight = 128 << 10
-	startupFlight = 64 << 10
+	startupFlight = 128 << 10
 
 	// flightSlack is added to the path's round trip: acknowledgements come every ackInterval, and either end may be a
 	// while about something else. flightFrames frames and ackSome bytes come to that, since the path takes and the peer
