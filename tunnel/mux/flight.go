@@ -26,7 +26,9 @@ const (
 	minRateWindow = 5 * time.Millisecond
 
 	// unevenWindows is how many windows are taken together where delivery is uneven.
+	// lossWindows is the same in a trial of lossGain and after it: what piles up behind a gap is large then.
 	unevenWindows = 4
+	lossWindows   = 3 * unevenWindows
 
 	// tripAge is for how long, once or twice, a least round trip counts. Paths change.
 	tripAge = 10 * time.Second
@@ -47,6 +49,21 @@ const (
 	// has drained its own queue once, is rivalTrip times the path's and twice the slack more.
 	rivalGain = 2
 	rivalTrip = 1.5
+
+	// lossGain is the gain where packets are lost for another reason than a full queue, as over radio: what arrives behind a
+	// gap is acknowledged only once the gap is filled, so that more than the product has to be on its way to keep the rate.
+	// Trips that are gapTrip times the path's, and the slack, tell of gaps, but
+	// are as long where the queue is full. So the gain is tried for lossTrial windows; where that brings lossGrowth
+	// it holds for lossHold windows, and is tried again after lossDip windows without it. Else the next trial is lossPause
+	// windows away, and twice that after each that brings nothing, up to lossMaxPause.
+	lossGain     = 3
+	gapTrip      = 1.75
+	lossGrowth   = 1.2
+	lossTrial    = 8
+	lossHold     = 128
+	lossDip      = 2 * rateWindows
+	lossPause    = 64
+	lossMaxPause = 1024
 )
 
 // cycleGains are the gains of the windows of a cycle once the startup is over: one probes for more, two drain what the
@@ -77,12 +94,12 @@ type flight struct {
 	burst  int    // bytes that may be handed to the carrier at once
 	unsent int    // bytes that the carrier's socket may hold unsent
 
-	began    time.Time                // the present window
-	from     uint64                   // position acknowledged when it began
-	idle     bool                     // there was nothing to send in it, or the peer gave no credit: its rate tells nothing of the path
-	windows  int                      // of the cycle so far
-	recent   [unevenWindows]delivered // the last windows, the newest first
-	uneven   int                      // for how many windows more delivery is taken for uneven
+	began    time.Time              // the present window
+	from     uint64                 // position acknowledged when it began
+	idle     bool                   // there was nothing to send in it, or the peer gave no credit: its rate tells nothing of the path
+	windows  int                    // of the cycle so far
+	recent   [lossWindows]delivered // the last windows, the newest first
+	uneven   int                    // for how many windows more delivery is taken for uneven
 	rates    [rateWindows]float64
 	next     int     // place in rates
 	rate     float64 // the largest of rates, in bytes a second
@@ -91,6 +108,7 @@ type flight struct {
 	full     float64 // the rate that startup has reached
 	flat     int     // windows without growth since
 	rivals   bool
+	loss     lossTrials
 	least    [2]time.Duration // round trip in this tripAge and in the one before, 0 for none
 	loaded   [2]time.Duration // the same of windows that were not idle
 	leastAge time.Time        // when this one began
@@ -172,8 +190,39 @@ func (f *flight) acknowledged(now time.Time, position uint64) {
 		f.rivals = f.path() > 0 && f.cycle > time.Duration(rivalTrip*float64(f.path()))+f.ownQueue()
 		f.cycle = 0
 	}
+	if f.started {
+		f.loss.window(f.gapped() && !f.rivals, f.rate, sumOf(f.recent[:unevenWindows]).rate())
+	}
 	f.newest = 0
 	f.decide()
+}
+
+// lossTrials is what is known of losses that don't come from a full queue.
+type lossTrials struct {
+	on     bool    // the gain is lossGain
+	proven bool    // it has brought something
+	left   int     // windows until it is judged, or ends; when it is off, until the next trial
+	before float64 // the rate when the trial began
+	pause  int     // windows between the last two trials
+}
+
+// window is told whether a window shows a gap, the best rate of a cycle, and the rate of late.
+func (l *lossTrials) window(gapped bool, best, rate float64) {
+	if l.left > 0 {
+		l.left--
+		return
+	}
+	switch {
+	case !l.on && gapped:
+		*l = lossTrials{on: true, left: lossTrial, before: best, pause: l.pause}
+	case l.on && l.proven:
+		*l = lossTrials{left: lossDip}
+	case l.on && rate >= lossGrowth*l.before:
+		*l = lossTrials{on: true, proven: true, left: lossHold}
+	case l.on:
+		pause := min(max(2*l.pause, lossPause), lossMaxPause)
+		*l = lossTrials{left: pause, pause: pause}
+	}
 }
 
 // delivered is what was delivered in a window.
@@ -191,22 +240,38 @@ func (f *flight) measure(window delivered) float64 {
 	}
 	n := 1
 	switch {
+	case f.uneven > 0 && (f.loss.on || f.loss.left > 0):
+		n = lossWindows
 	case f.uneven > 0:
 		n = unevenWindows
 	case f.started:
 		n = 2
 	}
-	var sum delivered
-	for _, d := range f.recent[:n] {
+	return sumOf(f.recent[:n]).rate()
+}
+
+func sumOf(windows []delivered) (sum delivered) {
+	for _, d := range windows {
 		sum.bytes += d.bytes
 		sum.seconds += d.seconds
 	}
-	return sum.bytes / sum.seconds
+	return sum
 }
 
+// rate is in bytes a second.
+func (d delivered) rate() float64 { return d.bytes / d.seconds }
+
 // queued says that the window's round trip shows a queue.
-func (f *flight) queued() bool {
-	return f.path() > 0 && f.newest > time.Duration(queueTrip*float64(f.path()))+flightSlack
+func (f *flight) queued() bool { return f.passes(f.newest, queueTrip) }
+
+// gapped says that the window's round trip shows that something was lost, while another of the cycle shows no queue.
+func (f *flight) gapped() bool {
+	return f.passes(f.newest, gapTrip) && f.cycle > 0 && !f.passes(f.cycle, queueTrip)
+}
+
+// passes says that a round trip passes so many times the path's, and the slack.
+func (f *flight) passes(trip time.Duration, times float64) bool {
+	return f.path() > 0 && trip > time.Duration(times*float64(f.path()))+flightSlack
 }
 
 // grow ends the startup once the rate grows no more, or a queue does.
@@ -243,6 +308,8 @@ func (f *flight) gain() float64 {
 		return startupGain
 	case f.rivals && cycleGains[f.windows%rateWindows] >= 1:
 		return rivalGain
+	case f.loss.on && !f.rivals:
+		return lossGain
 	}
 	return cycleGains[f.windows%rateWindows]
 }
