@@ -18,4 +18,4 @@ mkdir -p build/tools
 go build -o build/tools/testsum ./scripts/testsum
 # -count=1: results hang on programs that Go's test cache does not know of
 # (Node, sshd, a browser), so an old result shows nothing.
-exec build/tools/testsum -- -race -count=1 -timeout "${TEST_TIMEOUT:-18m}" "$@"
+exec build/tools/testsum -- -race -count=1 -timeout "${TEST_TIMEOUT:-15m}" "$@"
