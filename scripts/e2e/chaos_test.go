@@ -23,7 +23,7 @@ const (
 	chaosTransfers = 20 // of each direction
 	chaosSize      = 16 << 20
 	chaosCuts      = 100
-	chaosTime      = 10 * time.Minute // for all of it; idle cores need two to three
+	chaosTime      = 10 * time.Minute // for all of it; idle cores need three to four
 
 	// chaosRate in bit/s lets the transfers last longer than the cuts do.
 	chaosRate = 50e6
