@@ -381,12 +381,10 @@ func TestReverseResumes(t *testing.T) {
 	}
 }
 
-// A remote that comes back without the session gets the listener anew, at the port it had.
-func TestReverseAfterRestart(t *testing.T) {
-	local, remote := reverseTunnel(t, "localhost")
-	ln, _ := serveReverseTo(t, local, "localhost:0", serveTCP(t, echo))
-	address := ln.Addr().String()
-	echoes(t, dialPlain(t, address))
+// replaceRemote shuts a remote down, and starts and returns another with its configuration at its address. Between the two it
+// calls down.
+func replaceRemote(t *testing.T, remote *testRemote, down func()) *Remote {
+	t.Helper()
 	second, err := NewRemote(remote.cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -394,9 +392,7 @@ func TestReverseAfterRestart(t *testing.T) {
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()
 	remote.Shutdown(ended)
-	if !isFree(address) {
-		t.Error("a remote that has shut down still listens")
-	}
+	down()
 	listen := remote.server.Listener.Addr().String()
 	remote.server.Close()
 	server := httptest.NewUnstartedServer(second)
@@ -408,6 +404,20 @@ func TestReverseAfterRestart(t *testing.T) {
 	t.Cleanup(func() {
 		second.Shutdown(ended)
 		server.Close()
+	})
+	return second
+}
+
+// A remote that comes back without the session gets the listener anew, at the port it had.
+func TestReverseAfterRestart(t *testing.T) {
+	local, remote := reverseTunnel(t, "localhost")
+	ln, _ := serveReverseTo(t, local, "localhost:0", serveTCP(t, echo))
+	address := ln.Addr().String()
+	echoes(t, dialPlain(t, address))
+	replaceRemote(t, remote, func() {
+		if !isFree(address) {
+			t.Error("a remote that has shut down still listens")
+		}
 	})
 	until(t, "it listens again", func() bool {
 		conn, err := net.Dial("tcp", address)

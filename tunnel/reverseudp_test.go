@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http/httptest"
 	"net/netip"
 	"os"
 	"sync"
@@ -277,27 +276,10 @@ func TestReverseUDPAfterRestart(t *testing.T) {
 	port, _ := serveReverseUDPTo(t, local, "localhost:0", echoUDP(t, "127.0.0.1:0").String())
 	client := dialUDP(t, port)
 	askConn(t, client, []byte("before"))
-	second, err := NewRemote(remote.cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ended, cancel := context.WithCancel(context.Background())
-	cancel()
-	remote.Shutdown(ended)
-	if !isFreeUDP(port) {
-		t.Error("a remote that has shut down still has the port")
-	}
-	listen := remote.server.Listener.Addr().String()
-	remote.server.Close()
-	server := httptest.NewUnstartedServer(second)
-	server.Listener.Close()
-	if server.Listener, err = net.Listen("tcp", listen); err != nil {
-		t.Fatal(err)
-	}
-	server.Start()
-	t.Cleanup(func() {
-		second.Shutdown(ended)
-		server.Close()
+	second := replaceRemote(t, remote, func() {
+		if !isFreeUDP(port) {
+			t.Error("a remote that has shut down still has the port")
+		}
 	})
 	until(t, "the port is back", func() bool {
 		client.Write([]byte("after"))

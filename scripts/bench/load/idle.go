@@ -20,24 +20,16 @@ func idle(ctx context.Context, r Request) (Values, error) {
 	// So that what only the first connections need, code and pools, isn't counted.
 	early := r
 	early.Streams = earlyStreams
-	first, err := openIdle(ctx, early)
+	first, before, err := openSettled(ctx, early)
 	defer closeAll(first)
 	if err != nil {
 		return nil, err
 	}
-	if err := wait(ctx, settleTime); err != nil {
-		return nil, err
-	}
-	before := proc.Tree(r.PIDs...).Memory()
-	conns, err := openIdle(ctx, r)
+	conns, after, err := openSettled(ctx, r)
 	defer closeAll(conns)
 	if err != nil {
 		return nil, err
 	}
-	if err := wait(ctx, settleTime); err != nil {
-		return nil, err
-	}
-	after := proc.Tree(r.PIDs...).Memory()
 	return Values{"kb_per_stream": (after - before) / 1024 / float64(len(conns))}, nil
 }
 
@@ -54,15 +46,11 @@ func hold(ctx context.Context, r Request) (Values, error) {
 		return nil, err
 	}
 	before := proc.Tree(r.PIDs...).Memory()
-	conns, err := openIdle(ctx, r)
+	conns, after, err := openSettled(ctx, r)
 	defer closeAll(conns)
 	if err != nil {
 		return nil, err
 	}
-	if err := wait(ctx, settleTime); err != nil {
-		return nil, err
-	}
-	after := proc.Tree(r.PIDs...).Memory()
 	loaded, err := echoValues(ctx, live, r.Window, 0)
 	if err != nil {
 		return nil, err
@@ -77,6 +65,19 @@ func hold(ctx context.Context, r Request) (Values, error) {
 		values["kb_per_stream"] = (after - before) / 1024 / float64(len(conns))
 	}
 	return values, nil
+}
+
+// openSettled opens the request's streams, and returns with them what memory the processes it names take, in bytes, once
+// they have settled. The caller closes the streams, also after an error.
+func openSettled(ctx context.Context, r Request) ([]net.Conn, float64, error) {
+	conns, err := openIdle(ctx, r)
+	if err == nil {
+		err = wait(ctx, settleTime)
+	}
+	if err != nil {
+		return conns, 0, err
+	}
+	return conns, proc.Tree(r.PIDs...).Memory(), nil
 }
 
 // openIdle opens the request's streams. The caller has to close those that it returns, also with an error.
