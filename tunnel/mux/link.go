@@ -101,11 +101,15 @@ func isLoss(err error) bool {
 
 // readLoop files records until the link or the session ends. It never waits for a stream or the writer.
 func (l *link) readLoop() {
+	var rest pollBreak
+	defer rest.close()
 	c := newBlock(largeBlock)
 	for {
 		record, err := l.carrier.ReadRecord(c.buf[:0])
 		if err == nil {
+			size := len(record)
 			c, err = l.handleRecord(record, c)
+			rest.worked(size)
 		}
 		if err != nil {
 			c.free()
@@ -144,6 +148,7 @@ type batch struct {
 	held    [maxBlocks]*block // what holds each record
 	records [maxBlocks][]byte
 	n       int
+	size    int  // bytes of all records
 	last    bool // the last of them carries the close frame
 	unsent  int  // see flight
 }
@@ -153,6 +158,8 @@ func (l *link) writeLoop() {
 	s := l.session
 	limiter, _ := l.carrier.(UnsentLimiter)
 	unsent := 0
+	var rest pollBreak
+	defer rest.close()
 	var b batch
 	for l.nextBatch(&b) {
 		if limiter != nil && (b.unsent > unsent+unsent/4 || b.unsent < unsent-unsent/4) {
@@ -174,6 +181,7 @@ func (l *link) writeLoop() {
 			s.fail(nil)
 			return
 		}
+		rest.worked(b.size)
 	}
 }
 
@@ -185,14 +193,15 @@ func (l *link) nextBatch(b *batch) bool {
 	defer s.mu.Unlock()
 	*b = batch{}
 	for s.err == nil && s.link == l {
-		for size := 0; b.n < maxBlocks && size < s.flight.burst && !b.last; b.n++ {
+		for b.n < maxBlocks && b.size < s.flight.burst && !b.last {
 			held, record, last := s.pack()
 			if held == nil {
 				break
 			}
 			held.record.writers++
 			b.held[b.n], b.records[b.n], b.last = held, record, last
-			size += len(record)
+			b.n++
+			b.size += len(record)
 		}
 		if b.n > 0 {
 			b.unsent = s.flight.unsent

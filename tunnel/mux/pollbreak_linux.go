@@ -1,0 +1,64 @@
+package mux
+
+import (
+	"encoding/binary"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// pollEvent is an event of its own making that Go's network poller has to find: an eventfd (eventfd(2)) that is written to
+// once the poller watches for it. Nobody reads it; the poller is told of each write (EPOLLET, epoll(7)), and the counter
+// has room for 2^64 of them.
+type pollEvent struct {
+	file   *os.File // nil before the first wait
+	raw    syscall.RawConn
+	ready  func(fd uintptr) bool // is told of readiness, and asked before
+	raised bool
+	one    [8]byte // what is written: the number 1
+	broken bool    // the system gives no eventfd, or no longer takes it
+}
+
+func (e *pollEvent) wait() {
+	if e.file == nil && !e.open() {
+		return
+	}
+	e.raised = false
+	if err := e.raw.Read(e.ready); err != nil {
+		e.broken = true
+	}
+}
+
+func (e *pollEvent) open() bool {
+	if e.broken {
+		return false
+	}
+	fd, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
+	if err != nil {
+		e.broken = true
+		return false
+	}
+	e.file = os.NewFile(uintptr(fd), "eventfd")
+	e.ready = e.raise
+	binary.NativeEndian.PutUint64(e.one[:], 1)
+	e.raw, err = e.file.SyscallConn()
+	e.broken = err != nil
+	return !e.broken
+}
+
+// raise makes the event when it is asked for the first time, and says that it is there the second time.
+func (e *pollEvent) raise(fd uintptr) bool {
+	if e.raised {
+		return true
+	}
+	e.raised = true
+	_, err := unix.Write(int(fd), e.one[:])
+	return err != nil // else the poller will tell
+}
+
+func (e *pollEvent) close() {
+	if e.file != nil {
+		e.file.Close()
+	}
+}
