@@ -15,9 +15,12 @@ const (
 	startupFlight = 128 << 10
 
 	// flightSlack is added to the path's round trip: acknowledgements come every ackInterval, and either end may be a
-	// while about something else. flightFrames frames and ackSome bytes come to that, since the path takes and the peer
+	// while about something else. At maxSlack bytes it ends: that is enough to keep both ends of a very fast path at work, as
+	// acknowledgements come every ackMuch bytes there, and more would only stand in queues and push each other out of the
+	// processors' caches. flightFrames frames and ackSome bytes come to that, since the path takes and the peer
 	// acknowledges them whole. That is the queue that remains.
 	flightSlack  = 5 * time.Millisecond
+	maxSlack     = 1 << 20
 	flightFrames = 2
 
 	// rateWindows is for how many windows a delivery rate counts; a window lasts for a round trip, and minRateWindow at
@@ -325,7 +328,8 @@ func (f *flight) decide() {
 		rate *= startupGain
 	}
 	f.frame = int(min(max(rate*frameTime.Seconds(), minFrame), maxData))
-	f.limit = uint64(f.rate*(f.gain()*f.path().Seconds()+flightSlack.Seconds()) + f.grain())
+	slack := min(f.rate*flightSlack.Seconds(), maxSlack)
+	f.limit = uint64(f.rate*f.gain()*f.path().Seconds() + slack + f.grain())
 	if !f.started {
 		f.limit = max(f.limit, f.floor)
 	}

@@ -35,7 +35,7 @@ const (
 	// the path by the acks. ackMuch bytes wait for nothing: they are small against what a sender retains.
 	ackInterval = 2 * time.Millisecond
 	ackSome     = 4 << 10
-	ackMuch     = 1 << 20
+	ackMuch     = 256 << 10
 
 	// ackDelay is how long fewer bytes may wait for a record to ride in before an ack is sent for them alone.
 	ackDelay = 25 * time.Millisecond
