@@ -39,6 +39,7 @@ func runCommand() *cli.Command {
 }
 
 func runRun(c *cli.Context) error {
+	shareProcessors()
 	remote, argv, err := splitCommand(c)
 	if err != nil {
 		return err

@@ -50,6 +50,7 @@ func forwardFlag() cli.Flag {
 }
 
 func runLocal(c *cli.Context) error {
+	shareProcessors()
 	stdio := c.String("W")
 	if stdio != "" && c.Bool("print-ready") {
 		return usage("leave one of them out", "-W and --print-ready both want standard output")

@@ -65,6 +65,7 @@ func remoteCommand() *cli.Command {
 }
 
 func runRemote(c *cli.Context) error {
+	shareProcessors()
 	if err := noArguments(c); err != nil {
 		return err
 	}
