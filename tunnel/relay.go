@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 
 	"culvert/tunnel/mux"
 )
@@ -21,13 +22,17 @@ func relay(ctx context.Context, stream *mux.Stream, conn net.Conn) error {
 	})
 	defer stop()
 	delivered := make(chan error, 1)
+	var sent atomic.Bool // conn has ended, and all of it went into the stream
 	stream.Deliver(conn, func(err error) {
-		if end := endOfStream(conn, err); err == nil {
-			err = end
+		if err != nil || !sent.Load() { // else conn is closed at once
+			if end := endOfStream(conn, err); err == nil {
+				err = end
+			}
 		}
 		delivered <- err
 	})
 	outward := copyToStream(stream, conn)
+	sent.Store(outward == nil)
 	inward := <-delivered
 	if inward == nil && outward == nil {
 		stream.Close()

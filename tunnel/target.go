@@ -113,8 +113,11 @@ func splitVersions(addrs []netip.AddrPort) (first, second []netip.AddrPort) {
 // dialEach tries one address after the other, each for its share of the time that is left. The error is the first one.
 func dialEach(ctx context.Context, network string, addrs []netip.AddrPort) (net.Conn, error) {
 	var firstErr error
-	var dialer net.Dialer
 	for i, addr := range addrs {
+		var dialer net.Dialer
+		if addr.Addr().IsLoopback() {
+			dialer.KeepAlive = -1 // a peer on this machine does not vanish without a word
+		}
 		attempt, cancel := shareTime(ctx, len(addrs)-i)
 		conn, err := dialer.DialContext(attempt, network, addr.String())
 		cancel()

@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"context"
 	"net"
+	"net/netip"
 	"strings"
 
 	"culvert/tunnel"
@@ -27,7 +29,11 @@ func listen(address string) (net.Listener, error) {
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {
 		return tunnel.ListenUnix(path)
 	}
-	return net.Listen("tcp", address)
+	var cfg net.ListenConfig
+	if bind, err := netip.ParseAddrPort(address); err == nil && bind.Addr().IsLoopback() {
+		cfg.KeepAlive = -1 // a peer on this machine does not vanish without a word
+	}
+	return cfg.Listen(context.Background(), "tcp", address)
 }
 
 func listenerAddress(ln net.Listener) string {
