@@ -140,47 +140,39 @@ func BenchmarkRecordTCP(b *testing.B) {
 	}
 }
 
-// frameSource is a connection that repeats one frame for ever.
-type frameSource struct {
-	chunkConn
-	frame []byte
-	at    int
-}
-
-func (s *frameSource) Read(p []byte) (int, error) {
-	n := copy(p, s.frame[s.at:])
-	s.at = (s.at + n) % len(s.frame)
-	return n, nil
-}
-
-// BenchmarkUnmasked reads frames of 32 KiB with gorilla: from a masked peer without and with the wrapper, which must
-// cost the same, and from an unmasked one.
-func BenchmarkUnmasked(b *testing.B) {
-	masked := frame{final: true, opcode: websocket.BinaryMessage, mask: &testMask, payload: pattern(benchPayload)}.append(nil)
-	unmasked := frame{final: true, opcode: websocket.BinaryMessage, payload: pattern(benchPayload)}.append(nil)
+// BenchmarkReadFrames reads frames of 32 KiB: from a peer that masks with a random key, with one of zeros as clients do
+// here, and not at all; and the first with gorilla.
+func BenchmarkReadFrames(b *testing.B) {
 	for _, tt := range []struct {
-		name   string
-		frame  []byte
-		unwrap bool
-	}{{"masked-plain", masked, true}, {"masked", masked, false}, {"unmasked", unmasked, false}} {
+		name string
+		mask *[4]byte
+	}{{"masked", &testMask}, {"zero-key", &[4]byte{}}, {"unmasked", nil}} {
 		b.Run(tt.name, func(b *testing.B) {
-			source := &frameSource{frame: tt.frame}
-			ws := upgradeOver(b, source)
-			if tt.unwrap {
-				ws = upgradePlain(b, source)
-			}
-			buf := make([]byte, benchPayload)
+			frames := frame{final: true, opcode: websocket.BinaryMessage, mask: tt.mask, payload: pattern(benchPayload)}.append(nil)
+			r := limitedReader(&frameSource{frames: frames}, true, benchPayload, nil)
 			b.SetBytes(benchPayload)
 			b.ReportAllocs()
 			for b.Loop() {
-				_, r, err := ws.NextReader()
-				if err != nil {
-					b.Fatal(err)
-				}
-				if _, err := io.ReadFull(r, buf); err != nil {
+				if _, _, err := r.next(); err != nil {
 					b.Fatal(err)
 				}
 			}
 		})
 	}
+	b.Run("masked/gorilla", func(b *testing.B) {
+		frames := frame{final: true, opcode: websocket.BinaryMessage, mask: &testMask, payload: pattern(benchPayload)}.append(nil)
+		ws := upgradeOver(b, &frameSource{frames: frames})
+		buf := make([]byte, benchPayload)
+		b.SetBytes(benchPayload)
+		b.ReportAllocs()
+		for b.Loop() {
+			_, r, err := ws.NextReader()
+			if err != nil {
+				b.Fatal(err)
+			}
+			if _, err := io.ReadFull(r, buf); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }

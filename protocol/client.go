@@ -50,14 +50,17 @@ type ClientConfig struct {
 	Now func() time.Time
 }
 
-// Client shakes hands as the client and returns the secure context. It owns ws from now on, and has closed it when it
-// returns an error. Apart from errors in cfg, an error is a *HandshakeError, and wraps an *IdentityError when the server
+// Client shakes hands as the client and returns the secure context. ws comes from a dialer of NewDialer. Client owns it from
+// now on, and has closed it when it returns an error. Apart from errors in cfg, an error is a *HandshakeError, and wraps an *IdentityError when the server
 // is the wrong one, a *RefusedError when the server refused, and ErrTimeout or ctx's error when time ran out.
 //
 // The server's verdict on the client comes after Client has returned: a refusal in step 5b is a *RefusedError from
 // ReadRecord or WriteRecords.
 func Client(ctx context.Context, ws *websocket.Conn, cfg ClientConfig) (*Conn, error) {
 	w := newWire(ws, true)
+	if _, ok := ws.NetConn().(*dialedConn); !ok {
+		return nil, w.end(errForeignDialer)
+	}
 	h, err := newClientHandshake(cfg)
 	if err != nil {
 		return nil, w.end(err)

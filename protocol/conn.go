@@ -28,9 +28,6 @@ type Conn struct {
 	// mayWrite is false on a server until it has opened a record. The reference's client drops whatever arrives within
 	// about 20 ms after its ClientReady, and one dropped record desynchronises the counters for good.
 	mayWrite atomic.Bool
-
-	// record grows to the largest sealed record so far, at most maxMessage and its overhead. It is used by the reader only.
-	record []byte
 }
 
 // State describes a connection. It does not change.
@@ -60,6 +57,7 @@ func newConn(w *wire, o outcome, maxMessage int, isClient bool) *Conn {
 		overhead:   o.overhead,
 	}
 	c.mayWrite.Store(isClient)
+	w.limitMessages(maxMessage + o.overhead)
 	return c
 }
 
@@ -73,7 +71,7 @@ func (c *Conn) Export(label string, context []byte, n int) ([]byte, error) {
 	return export(*c.exporter, label, context, n)
 }
 
-// LastRead returns when bytes of a message last came, also of one that is not complete yet.
+// LastRead returns when bytes last came, also those of a record that is not complete yet, or of a ping or pong.
 func (c *Conn) LastRead() time.Time { return time.Unix(0, c.wire.lastRead.Load()) }
 
 // State returns what the handshake agreed on.
@@ -87,12 +85,11 @@ func (c *Conn) State() State { return c.state }
 // A peer that closed properly shows as *RefusedError or *PeerClosedError, a connection that just stopped as
 // io.ErrUnexpectedEOF, a passed deadline as ErrTimeout, a connection closed on this side as ErrClosed.
 func (c *Conn) ReadRecord(buf []byte) ([]byte, error) {
-	var err error
-	c.record, err = c.wire.readMessage(websocket.BinaryMessage, c.record, c.maxMessage+c.overhead)
-	if err != nil {
-		return nil, c.readFailed(err)
-	}
-	payload, err := c.opener.open(buf[:0], c.record)
+	var payload []byte
+	err := c.wire.readMessage(websocket.BinaryMessage, func(record []byte) (err error) {
+		payload, err = c.opener.open(buf[:0], record)
+		return err
+	})
 	if err != nil {
 		return nil, c.readFailed(err)
 	}

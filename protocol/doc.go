@@ -55,6 +55,13 @@
 // A server writes only after it has read a record. The reference's client drops what arrives in the first 20 ms, and
 // one dropped record ends its session.
 //
+// # The WebSocket
+//
+// gorilla/websocket does the HTTP part (dial.go, upgrade.go) and writes control frames. The frames of messages are written
+// and read here, so that a record is sealed and opened where it stands: frame.go has their layout, framereader.go finds the
+// messages in what arrives, wire.go has the connection: it answers control frames, and ends it with a reason. conn.go makes
+// records of the messages.
+//
 // # The extension
 //
 // Two ends that both have it agree, within the same three messages, on fresh keys with forward secrecy that an attacker

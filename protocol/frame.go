@@ -7,18 +7,41 @@ import (
 	"sync"
 )
 
-// The frames of the messages that this end writes are laid out here; gorilla/websocket reads them, and writes the control
-// frames. gorilla copies each message into a buffer of its own, and makes a system call for each. Here a record is sealed
-// where it stands in its frame, and as many as are ready leave together.
+// The layout of frames (RFC 6455, section 5.2), and how this end writes those of its messages. gorilla/websocket copies each
+// message into a buffer of its own, and makes a system call for each; here a record is sealed where it stands in its frame,
+// and as many as are ready leave together. The frames that arrive are read in framereader.go. gorilla does the HTTP part, and
+// writes the control frames.
+
+// Bits of a frame's first two bytes.
+const (
+	frameFinal    = 0x80 // the message ends with this frame
+	frameReserved = 0x70 // for extensions, of which none is used here
+	frameOpcode   = 0x0f
+
+	frameMaskBit    = 0x80
+	frameLengthBits = 0x7f
+)
 
 const (
-	// frameFinal is the bit of a frame's first byte that says that the message ends with it (RFC 6455, section 5.2).
-	frameFinal = 0x80
+	// opcodeContinuation is that of a message's second and later frames. The other opcodes are websocket's message types.
+	opcodeContinuation = 0
+
+	frameLength16 = 126 // in the length's 7 bits: a 16-bit length follows
+	frameLength64 = 127 // the same for 64 bits
 
 	// maxLength7 and maxLength16 are the longest payloads whose length takes 7 and 16 bits.
 	maxLength7  = frameLength16 - 1
 	maxLength16 = 1<<16 - 1
+
+	maskKeySize    = 4
+	maxFrameHeader = 2 + 8 + maskKeySize
+
+	// maxControlPayload is the longest payload of a close, ping or pong (RFC 6455, section 5.5).
+	maxControlPayload = 125
 )
+
+// isControl reports whether frames of an opcode are control frames (RFC 6455, section 5.5).
+func isControl(opcode int) bool { return opcode&0x8 != 0 }
 
 // batches are the buffers from which frames are written. They hold nothing between two uses but old bytes, which are
 // overwritten before they are written.
@@ -41,6 +64,54 @@ func (key maskKey) apply(b []byte) {
 	for len(b) > 0 {
 		b = b[subtle.XORBytes(b, b, pattern[:]):]
 	}
+}
+
+// frameHeader is what a frame's first two bytes say.
+type frameHeader struct {
+	final    bool
+	reserved bool // one of the reserved bits is set
+	opcode   int
+	masked   bool
+	length7  int // the payload's length, or what stands for a longer one
+	size     int // of the header, in bytes
+}
+
+func parseFrameHeader(b0, b1 byte) frameHeader {
+	h := frameHeader{
+		final:    b0&frameFinal != 0,
+		reserved: b0&frameReserved != 0,
+		opcode:   int(b0 & frameOpcode),
+		masked:   b1&frameMaskBit != 0,
+		length7:  int(b1 & frameLengthBits),
+		size:     2,
+	}
+	switch h.length7 {
+	case frameLength16:
+		h.size += 2
+	case frameLength64:
+		h.size += 8
+	}
+	if h.masked {
+		h.size += maskKeySize
+	}
+	return h
+}
+
+// rest reads what follows the first two bytes of a header: b begins with the whole of it. The key of a frame without a
+// mask is zero, as is one that changes nothing. A length with its highest bit set is invalid; it is beyond any limit.
+func (h frameHeader) rest(b []byte) (length uint64, key maskKey) {
+	switch h.length7 {
+	case frameLength16:
+		length = uint64(binary.BigEndian.Uint16(b[2:]))
+	case frameLength64:
+		length = binary.BigEndian.Uint64(b[2:])
+	default:
+		length = uint64(h.length7)
+	}
+	if h.masked {
+		copy(key[:], b[h.size-maskKeySize:])
+	}
+	return length, key
 }
 
 // appendFrameHeader appends the header of a frame that is a whole message of n bytes. key is nil for a server, which masks

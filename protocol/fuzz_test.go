@@ -4,9 +4,13 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"io"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/gorilla/websocket"
 )
 
 // The fuzz targets feed the step functions what a peer could send. Nothing may panic, every refusal must be a
@@ -184,45 +188,103 @@ func FuzzRecord(f *testing.F) {
 	})
 }
 
-// FuzzUnmasked compares the incremental rewriting with one that has the whole stream before it.
-func FuzzUnmasked(f *testing.F) {
+// FuzzFrames reads any bytes, cut in any way, and compares with gorilla, which is given a mask for each frame without. As a
+// client, the same is read up to the first frame that a server must not send.
+func FuzzFrames(f *testing.F) {
 	f.Add(wireOf(testStream()), uint64(1), uint16(40<<10))
-	f.Add(wireOf(masksOf(testStream(), &testMask)), uint64(2), uint16(3))
-	mixed := testStream()
-	for i := range mixed {
-		if i%2 == 1 {
-			mixed[i].mask = &testMask
-		}
-	}
-	f.Add(wireOf(mixed), uint64(3), uint16(1))
+	f.Add(wireOf(masksOf(testStream(), &testMask)), uint64(2), uint16(300))
+	f.Add(wireOf(mixedMasks(testStream())), uint64(3), uint16(129))
 	f.Add(wireOf([]frame{{final: true, opcode: 2, payload: pattern(70000)}}), uint64(4), uint16(5000))
-	f.Add([]byte{0x82, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 2, 3}, uint64(5), uint16(100))
-	f.Add([]byte{0x82}, uint64(6), uint16(1))
-	f.Fuzz(func(t *testing.T, stream []byte, seed uint64, size uint16) {
-		rnd := rand.New(rand.NewPCG(seed, 0))
-		var chunks [][]byte
-		for rest := stream; len(rest) > 0; {
-			n := 1 + rnd.IntN(min(len(rest), 1+rnd.IntN(8192)))
-			chunks, rest = append(chunks, rest[:n]), rest[n:]
+	f.Add(append(wireOf(testStream()[:2]), 0x88, 0x82, 1, 2, 3, 4, 2, 0xea), uint64(5), uint16(100))
+	f.Add([]byte{0x82, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 2, 3}, uint64(6), uint16(100))
+	f.Add([]byte{0x88, 0x05, 0x11, 0x33, 'b', 'y', 'e'}, uint64(7), uint16(0))
+	f.Add([]byte{0x82}, uint64(8), uint16(1))
+	f.Fuzz(func(t *testing.T, stream []byte, seed uint64, limit uint16) {
+		most := 1 + int(limit)
+		read := func(isServer bool) ([]event, error) {
+			rnd := rand.New(rand.NewPCG(seed, 0))
+			var conn chunkConn
+			for rest := bytes.Clone(stream); len(rest) > 0; {
+				n := 1 + rnd.IntN(min(len(rest), 1+rnd.IntN(8192)))
+				conn.chunks, rest = append(conn.chunks, rest[:n]), rest[n:]
+			}
+			r := limitedReader(&conn, isServer, most, nil)
+			events, err := eventsOf(t, r)
+			if n := len(r.buf); n > max(minReadBuffer, 2*len(stream)) {
+				t.Fatalf("a buffer of %d for %d bytes", n, len(stream))
+			}
+			return events, err
 		}
-		got := rewritten(t, max(1, int(size)), chunks...)
-		if want := rewriteWhole(stream); !bytes.Equal(got, want) {
-			t.Fatalf("got %d bytes, want %d", len(got), len(want))
+		got, err := read(true)
+		want, end := gorillaEvents(t, maskAll(stream), int64(most))
+		if !slices.Equal(got, want) || endOf(err) != end {
+			t.Fatalf("got %d messages, %v; gorilla has %d, %s", len(got), err, len(want), end)
+		}
+		for _, e := range got {
+			if !isControl(e.opcode) && len(e.payload) > most {
+				t.Fatalf("a message of %d bytes, the limit is %d", len(e.payload), most)
+			}
+		}
+		if asClient, err := read(false); !slices.Equal(asClient, got[:min(len(asClient), len(got))]) {
+			t.Fatalf("the client got %d messages, %v; the server %d", len(asClient), err, len(got))
 		}
 	})
 }
 
-// rewriteWhole is what an unmasker must do, for a stream that is all there. An unfinished header is dropped.
-func rewriteWhole(stream []byte) (out []byte) {
-	if len(stream) < 2 || stream[1]&frameMaskBit != 0 {
-		return stream
+// Ends of a stream, so that those of two readers can be compared.
+const (
+	endOpen      = "no close frame" // or a message that is too large: gorilla looks at lengths in another order
+	endViolation = "violation"
+)
+
+// endOf describes a frameReader's last error.
+func endOf(err error) string {
+	var closed *websocket.CloseError
+	var malformed frameError
+	switch {
+	case errors.As(err, &closed):
+		return closed.Error()
+	case errors.As(err, &malformed):
+		return endViolation
+	default:
+		return endOpen
 	}
+}
+
+// gorillaEvents is what gorilla's server reads from a stream.
+func gorillaEvents(tb testing.TB, stream []byte, limit int64) (events []event, end string) {
+	ws := upgradeOver(tb, chunked(bytes.Clone(stream), max(1, len(stream))))
+	ws.SetReadLimit(limit)
+	note := func(opcode int) func(string) error {
+		return func(payload string) error {
+			events = append(events, event{opcode, payload})
+			return nil
+		}
+	}
+	ws.SetPingHandler(note(websocket.PingMessage))
+	ws.SetPongHandler(note(websocket.PongMessage))
+	for {
+		opcode, message, err := ws.ReadMessage()
+		var closed *websocket.CloseError
+		switch {
+		case err == nil:
+			events = append(events, event{opcode, string(message)})
+		case err == io.EOF, errors.Is(err, websocket.ErrReadLimit), websocket.IsCloseError(err, websocket.CloseAbnormalClosure):
+			return events, endOpen
+		case errors.As(err, &closed):
+			return events, closed.Error()
+		default:
+			return events, endViolation
+		}
+	}
+}
+
+// maskAll gives each frame of a stream that has no mask one with a key of zeros, as gorilla's server demands it.
+func maskAll(stream []byte) (out []byte) {
 	for len(stream) >= 2 {
-		size := map[byte]int{frameLength16: 4, frameLength64: 10}[stream[1]&frameLengthBits]
-		size = max(size, 2)
-		masked := stream[1]&frameMaskBit != 0
-		if len(stream) < size || masked && len(stream) < size+maskKeySize {
-			return out
+		size := max(2, map[byte]int{frameLength16: 4, frameLength64: 10}[stream[1]&frameLengthBits])
+		if len(stream) < size {
+			break
 		}
 		length := uint64(stream[1] & frameLengthBits)
 		switch length {
@@ -231,18 +293,20 @@ func rewriteWhole(stream []byte) (out []byte) {
 		case frameLength64:
 			length = binary.BigEndian.Uint64(stream[2:])
 		}
-		out = append(out, stream[0], stream[1]|frameMaskBit)
-		out = append(out, stream[2:size]...)
-		if masked {
-			out = append(out, stream[size:size+maskKeySize]...)
-			size += maskKeySize
-		} else {
+		out = append(append(out, stream[0], stream[1]|frameMaskBit), stream[2:size]...)
+		if stream[1]&frameMaskBit == 0 {
 			out = append(out, 0, 0, 0, 0)
+		} else {
+			n := min(maskKeySize, len(stream)-size)
+			out = append(out, stream[size:size+n]...)
+			size += n
 		}
 		stream = stream[size:]
 		n := min(length, uint64(len(stream)))
-		out = append(out, stream[:n]...)
-		stream = stream[n:]
+		out, stream = append(out, stream[:n]...), stream[n:]
 	}
-	return out
+	if len(stream) >= 2 {
+		stream = append([]byte{stream[0], stream[1] | frameMaskBit}, stream[2:]...)
+	}
+	return append(out, stream...)
 }

@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -44,7 +45,12 @@ func shake(ctx context.Context, w *wire, timeout time.Duration, h handshake) (ou
 
 // receive reads the next handshake message. step is the specification's step that handles it.
 func receive(w *wire, step string, limit int) ([]byte, error) {
-	b, err := w.readMessage(websocket.TextMessage, nil, limit)
+	w.limitMessages(limit)
+	var b []byte
+	err := w.readMessage(websocket.TextMessage, func(message []byte) error {
+		b = bytes.Clone(message)
+		return nil
+	})
 	if err == nil {
 		return b, nil
 	}

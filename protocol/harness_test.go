@@ -124,12 +124,18 @@ type result struct {
 // every serve to return.
 func listen(tb testing.TB, serve func(*websocket.Conn)) string {
 	tb.Helper()
+	return listenWith(tb, Upgrade, serve)
+}
+
+// listenWith is listen with another way to upgrade.
+func listenWith(tb testing.TB, upgrade func(http.ResponseWriter, *http.Request) (*websocket.Conn, error), serve func(*websocket.Conn)) string {
+	tb.Helper()
 	served := make(chan struct{}, 64)
 	started := make(chan struct{}, 64)
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		started <- struct{}{}
 		defer func() { served <- struct{}{} }()
-		ws, err := Upgrade(w, r)
+		ws, err := upgrade(w, r)
 		if err != nil {
 			tb.Errorf("upgrade: %v", err)
 			return
@@ -163,7 +169,7 @@ func listenToFail(tb testing.TB, cfg ServerConfig) (address string, served <-cha
 
 func dialWS(tb testing.TB, address string) *websocket.Conn {
 	tb.Helper()
-	d := NewDialer()
+	d := NewDialer(nil, nil)
 	ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
 	defer cancel()
 	ws, resp, err := d.DialContext(ctx, address, nil)
@@ -215,6 +221,24 @@ func greet(tb testing.TB, client, server *Conn) {
 	}
 }
 
+// upgradeOver makes a WebSocket of a connection whose HTTP request is done.
+func upgradeOver(tb testing.TB, conn net.Conn) *websocket.Conn {
+	tb.Helper()
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	for k, v := range map[string]string{
+		"Connection": "Upgrade", "Upgrade": "websocket",
+		"Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+	} {
+		r.Header.Set(k, v)
+	}
+	u := websocket.Upgrader{ReadBufferSize: bulkReadBuffer, WriteBufferSize: controlBufferSize}
+	ws, err := u.Upgrade(newPipeResponse(conn), r, nil)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return ws
+}
+
 // pipeResponse is a ResponseWriter for Upgrade over one side of a net.Pipe.
 type pipeResponse struct {
 	conn   net.Conn
@@ -256,8 +280,7 @@ func pipeWS(tb testing.TB) (client, server *websocket.Conn) {
 		ws, err := upgradeConn(s)
 		done <- upgraded{ws, err}
 	}()
-	d := NewDialer()
-	d.NetDialContext = func(context.Context, string, string) (net.Conn, error) { return c, nil }
+	d := NewDialer(func(context.Context, string, string) (net.Conn, error) { return c, nil }, nil)
 	client, resp, err := d.DialContext(context.Background(), "ws://remote.example", nil)
 	if err != nil {
 		tb.Fatal(err)

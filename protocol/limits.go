@@ -78,9 +78,13 @@ const (
 	// small frames of the layer above. Larger ones work, at the price of allocations.
 	usualRecord = 40 << 10
 
-	// readBufferSize is gorilla's read buffer in bytes. As many records as have arrived are read with one system call, up
-	// to three of the usual size; more at a time saves little, and each connection holds this buffer all its life.
-	readBufferSize = 128 << 10
+	// minReadBuffer is a connection's read buffer at first, in bytes: room for what an idle connection carries.
+	minReadBuffer = 4 << 10
+
+	// bulkReadBuffer is what the read buffer grows to while reads fill it, in bytes: room for the four records of 32 KiB of
+	// data that leave with one system call at the other end. More at a time saves little, and each connection that was busy
+	// once holds this buffer all its life. Only a frame that is larger makes it grow further.
+	bulkReadBuffer = 4 * (34 << 10)
 
 	// batchSize is the size in bytes of the buffers from which records are written: four of the usual size leave with one
 	// system call. A connection holds one only while it is writing.
@@ -90,7 +94,11 @@ const (
 	// buffer of their own.
 	controlBufferSize = 256
 
-	// unmaskReadSize is the read buffer of a peer that does not mask, in bytes; others have none. Only headers and what
-	// arrives with them pass through it.
-	unmaskReadSize = 4 << 10
+	// headBufferSize is gorilla's read buffer in bytes. A client reads the head of the HTTP response through it, a server
+	// nothing.
+	headBufferSize = 512
+
+	// maxResponseHead bounds the head of the HTTP response that a client reads, in bytes. It is what net/http gives requests
+	// and more than load balancers with many cookies send; nobody has shown anything yet who sends it.
+	maxResponseHead = 1 << 20
 )

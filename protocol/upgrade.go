@@ -8,8 +8,9 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// Upgrade turns an HTTP request into a WebSocket for Server. It takes the unmasked frames of the reference's client on
-// Node. When it fails it has answered the request with an HTTP error.
+// Upgrade turns an HTTP request into a WebSocket for Server. When it fails it has answered the request with an HTTP error,
+// or closed the connection of a client that did not wait for the answer: frames that come with the request are refused, as
+// a client may only send them once the server has agreed (RFC 6455, section 4.1).
 //
 // The Origin header is not checked. What that check protects is a user whose browser would act with that user's
 // authority (cookies, say) for a page from elsewhere; here a client has no authority but what it proves with its own
@@ -17,21 +18,17 @@ import (
 // client in a browser is a legitimate peer, and comes from any origin.
 func Upgrade(w http.ResponseWriter, r *http.Request) (*websocket.Conn, error) {
 	u := websocket.Upgrader{
-		ReadBufferSize:  readBufferSize,
+		ReadBufferSize:  headBufferSize,
 		WriteBufferSize: controlBufferSize,
 		CheckOrigin:     func(*http.Request) bool { return true },
 	}
-	return u.Upgrade(unmaskingWriter{w}, r, nil)
+	return u.Upgrade(hijacker{w}, r, nil)
 }
 
-// unmaskingWriter is a ResponseWriter whose hijacked connection accepts unmasked frames.
-type unmaskingWriter struct{ http.ResponseWriter }
+// hijacker is a ResponseWriter that gorilla can hijack, also when it is a middleware's that only has an Unwrap method.
+type hijacker struct{ http.ResponseWriter }
 
-// Hijack implements http.Hijacker, also through a middleware's ResponseWriter that only has an Unwrap method.
-func (w unmaskingWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	conn, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
-	if err != nil {
-		return nil, nil, err
-	}
-	return acceptUnmasked(conn), rw, nil
+// Hijack implements http.Hijacker.
+func (h hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	return http.NewResponseController(h.ResponseWriter).Hijack()
 }

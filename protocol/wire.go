@@ -24,7 +24,8 @@ type wire struct {
 	conn   net.Conn // below ws
 	masked bool     // this end is the client, which masks what it sends
 
-	readMu  sync.Mutex    // held by whoever reads from ws
+	readMu  sync.Mutex    // held by whoever reads from frames, and uses what it has read
+	frames  *frameReader  // of conn
 	writing chan struct{} // full while somebody writes; a lock that can be waited for with a timeout
 
 	pongOwed atomic.Bool // pong is to be sent
@@ -37,55 +38,79 @@ type wire struct {
 	writeDeadline time.Time
 	pong          []byte // the latest ping's payload
 
-	// lastRead is when bytes of a message last came, in nanoseconds of Unix time; 0 before the first.
+	// lastRead is when bytes last came, in nanoseconds of Unix time; 0 before the first.
 	lastRead atomic.Int64
 }
 
 func newWire(ws *websocket.Conn, isClient bool) *wire {
 	w := &wire{ws: ws, conn: ws.NetConn(), masked: isClient, writing: make(chan struct{}, 1)}
-	ws.SetPingHandler(w.ping)
+	var early []byte
+	if dialed, ok := w.conn.(*dialedConn); ok {
+		w.conn, early = dialed.Conn, dialed.behind
+	}
+	w.frames = newFrameReader(wireSource{w}, !isClient, early)
 	return w
 }
 
-// readMessage reads one message of the given type and of at most limit bytes into buf's array, or into a larger one,
-// and returns it. It does not end the connection when that fails: fail does.
-//
-// gorilla's own read limit is not used, since it answers with a close code of its own before the caller could give the
-// reason. Reading here stops one byte after the limit.
-func (w *wire) readMessage(messageType int, buf []byte, limit int) ([]byte, error) {
+// wireSource is what the frames of a wire are read from.
+type wireSource struct{ *wire }
+
+func (s wireSource) Read(p []byte) (int, error) {
+	n, err := s.conn.Read(p)
+	if n > 0 {
+		s.lastRead.Store(time.Now().UnixNano())
+	}
+	return n, err
+}
+
+// limitMessages sets how large a message may be that is read from now on, in bytes. It is for whoever is the only user of w.
+func (w *wire) limitMessages(limit int) { w.frames.limit = limit }
+
+// readMessage reads one message, of the given type, and has use take it. The message is use's until that returns, and then
+// nobody's: it stands where it arrived. readMessage does not end the connection when it fails, or use does: readFailed does.
+func (w *wire) readMessage(messageType int, use func(message []byte) error) error {
 	w.readMu.Lock()
 	defer w.readMu.Unlock()
 	if err := w.err(); err != nil {
-		return buf, err
+		return err
 	}
-	got, r, err := w.ws.NextReader()
+	got, message, err := w.nextMessage()
 	if err != nil {
-		return buf, err
+		return err
 	}
 	if got != messageType {
-		return buf, fmt.Errorf("%w: a text message in place of a binary one, or the other way round", ErrBadMessage)
+		return fmt.Errorf("%w: a text message in place of a binary one, or the other way round", ErrBadMessage)
 	}
-	buf = buf[:0]
+	return use(message)
+}
+
+// nextMessage returns the next message, and answers the control frames before it. Called with readMu held, and the message
+// is valid as long as that is.
+func (w *wire) nextMessage() (messageType int, message []byte, err error) {
 	for {
-		if len(buf) == cap(buf) {
-			// Growth is by what has arrived, never by what a header announces.
-			grown := make([]byte, len(buf), min(max(2*cap(buf), usualRecord), limit+1))
-			copy(grown, buf)
-			buf = grown
-		}
-		n, err := r.Read(buf[len(buf):cap(buf)])
-		buf = buf[:len(buf)+n]
-		if n > 0 {
-			w.lastRead.Store(time.Now().UnixNano())
-		}
+		opcode, payload, err := w.frames.next()
 		switch {
-		case len(buf) > limit:
-			return buf[:0], ErrTooLarge
-		case err == io.EOF:
-			return buf, nil
 		case err != nil:
-			return buf[:0], err
+			w.answerEnd(err)
+			return 0, nil, err
+		case opcode == websocket.PingMessage:
+			w.ping(payload)
+		case opcode != websocket.PongMessage:
+			return opcode, payload, nil
 		}
+	}
+}
+
+// answerEnd answers a close frame with one of the same code, and frames that violate RFC 6455 with one that says how
+// (sections 5.5.1 and 7.4.1).
+func (w *wire) answerEnd(err error) {
+	var closed *websocket.CloseError
+	var malformed frameError
+	switch {
+	case errors.As(err, &closed):
+		w.sayWhy(websocket.FormatCloseMessage(closed.Code, ""))
+	case errors.As(err, &malformed):
+		w.sayWhy(websocket.FormatCloseMessage(websocket.CloseProtocolError, string(malformed)))
 	}
 }
 
@@ -119,16 +144,14 @@ func (w *wire) writeLocked(b []byte) error {
 	return err
 }
 
-// ping answers a ping. gorilla's own handler would wait for a writer that is stuck in a full queue, and end the
-// connection after a second; here the pong is left to the writer, who is busy showing that this end is alive. Only the
-// latest ping is answered then (RFC 6455, section 5.5.3).
-func (w *wire) ping(payload string) error {
+// ping answers a ping. It does not wait for a writer that is stuck in a full queue: the pong is left to the writer then, who
+// is busy showing that this end is alive. Only the latest ping is answered in that case (RFC 6455, section 5.5.3).
+func (w *wire) ping(payload []byte) {
 	w.mu.Lock()
 	w.pong = append(w.pong[:0], payload...)
 	w.mu.Unlock()
 	w.pongOwed.Store(true)
 	w.flushPong()
-	return nil
 }
 
 // flushPong sends the owed pong unless somebody is writing, who then calls flushPong in turn. A pong that fails makes
@@ -204,7 +227,7 @@ func (w *wire) writeFailed(err error) error {
 		return w.end(err)
 	}
 	for {
-		if _, _, err := w.ws.NextReader(); err != nil {
+		if _, _, err := w.nextMessage(); err != nil {
 			return w.readFailed(err)
 		}
 	}
@@ -250,7 +273,15 @@ func (w *wire) linger() {
 	defer w.readMu.Unlock()
 	_ = closeWrite(w.conn)
 	_ = w.conn.SetReadDeadline(time.Now().Add(closeTimeout))
-	_, _ = io.Copy(io.Discard, onlyReader{w.conn})
+	_, _ = io.Copy(io.Discard, w.conn)
+}
+
+// closeWrite half-closes conn if its type can.
+func closeWrite(conn net.Conn) error {
+	if c, ok := conn.(interface{ CloseWrite() error }); ok {
+		return c.CloseWrite()
+	}
+	return errors.ErrUnsupported
 }
 
 // setReadDeadline bounds the current and later reads. A read that passes its deadline ends the connection.
@@ -303,16 +334,13 @@ func peerSaidWhy(cause error) bool {
 	return errors.As(cause, &refused) || errors.As(cause, &closed)
 }
 
-// transportError turns an error of gorilla or of the network into one of this package's. Errors of this package stay.
+// transportError turns an error of the frames or of the network into one of this package's. Errors of this package stay.
 func transportError(verb string, err error) error {
 	var closed *websocket.CloseError
 	var timeout net.Error
 	switch {
 	case errors.As(err, &closed) && CloseCode(closed.Code).ours():
 		return &RefusedError{Code: CloseCode(closed.Code), Reason: closed.Text}
-	case errors.As(err, &closed) && closed.Code == websocket.CloseAbnormalClosure, err == io.EOF:
-		// gorilla's word for a TCP connection that ended without a close frame.
-		return fmt.Errorf("protocol: %s: %w", verb, io.ErrUnexpectedEOF)
 	case errors.As(err, &closed):
 		return &PeerClosedError{Code: closed.Code, Reason: closed.Text}
 	case errors.Is(err, ErrTimeout):

@@ -185,9 +185,7 @@ func describe(state protocol.State) string {
 
 // dial opens the WebSocket. The steps' clock is told by the goroutine that dials.
 func (c *connector) dial(ctx context.Context, steps *stepClock) (*websocket.Conn, error) {
-	dialer := protocol.NewDialer()
-	dialer.Jar = c.cookies
-	dialer.NetDialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := c.reach(ctx, steps, network, address)
 		if err != nil {
 			return nil, steps.keep(err)
@@ -195,7 +193,7 @@ func (c *connector) dial(ctx context.Context, steps *stepClock) (*websocket.Conn
 		steps.begin(StepUpgrade)
 		return conn, nil
 	}
-	dialer.NetDialTLSContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+	dialTLS := func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := c.reach(ctx, steps, network, address)
 		if err != nil {
 			return nil, steps.keep(err)
@@ -203,6 +201,8 @@ func (c *connector) dial(ctx context.Context, steps *stepClock) (*websocket.Conn
 		conn, err = c.secure(ctx, steps, conn)
 		return conn, steps.keep(err)
 	}
+	dialer := protocol.NewDialer(dial, dialTLS)
+	dialer.Jar = c.cookies
 	ws, response, err := dialer.DialContext(ctx, c.address.String(), c.header)
 	switch {
 	case err == nil:

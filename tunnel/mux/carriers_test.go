@@ -118,7 +118,7 @@ func newSecuredPair(t testing.TB) (client, server *protocol.Conn) {
 		accepted <- conn
 	}))
 	t.Cleanup(web.Close)
-	ws, _, err := protocol.NewDialer().Dial("ws"+web.URL[len("http"):], nil)
+	ws, _, err := protocol.NewDialer(nil, nil).Dial("ws"+web.URL[len("http"):], nil)
 	if err != nil {
 		t.Fatal(err)
 	}

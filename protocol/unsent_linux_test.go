@@ -1,0 +1,49 @@
+package protocol
+
+import (
+	"net"
+	"testing"
+
+	"github.com/gorilla/websocket"
+	"golang.org/x/sys/unix"
+)
+
+// TestLimitUnsent reads the option back from the sockets below both ends, without and with TLS.
+func TestLimitUnsent(t *testing.T) {
+	check := func(w *wire, bytes int) {
+		t.Helper()
+		(&Conn{wire: w}).LimitUnsent(bytes)
+		got := 0
+		raw, err := tcpBelow(w.conn).SyscallConn()
+		if err == nil {
+			err = raw.Control(func(fd uintptr) { got, _ = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT) })
+		}
+		if err != nil || got != bytes {
+			t.Errorf("TCP_NOTSENT_LOWAT is %d, %v; want %d", got, err, bytes)
+		}
+	}
+	checked := make(chan struct{}, 2)
+	serve := func(ws *websocket.Conn) {
+		check(newWire(ws, false), 70_000)
+		checked <- struct{}{}
+	}
+	check(newWire(dialWS(t, listen(t, serve)), true), 80_000)
+	address, dialer := listenTLS(t, serve)
+	ws, resp, err := dialer.Dial(address, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	defer ws.Close()
+	check(newWire(ws, true), 90_000)
+	<-checked
+	<-checked
+
+	a, b := net.Pipe()
+	defer a.Close()
+	defer b.Close()
+	(&Conn{wire: &wire{conn: a}}).LimitUnsent(1) // does nothing
+	if tcp := tcpBelow(a); tcp != nil {
+		t.Error("there is TCP below a pipe")
+	}
+}

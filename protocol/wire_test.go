@@ -1,0 +1,113 @@
+package protocol
+
+import (
+	"errors"
+	"io"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+)
+
+// TestViolationIsAnswered has each end send what RFC 6455 forbids. The other must say so, and end the connection.
+func TestViolationIsAnswered(t *testing.T) {
+	for _, fromServer := range []bool{false, true} {
+		from, to := connectTCP(t, newParties(t, Version1, false))
+		if fromServer {
+			from, to = to, from
+		}
+		if _, err := from.wire.conn.Write([]byte{0x83, 0x00}); err != nil {
+			t.Fatal(err)
+		}
+		_, err := to.ReadRecord(nil)
+		var malformed frameError
+		if !errors.As(err, &malformed) {
+			t.Fatalf("got %v, want a frameError", err)
+		}
+		if _, again := to.ReadRecord(nil); again != err {
+			t.Errorf("the second read returns %v, want the first error", again)
+		}
+		if again := to.WriteRecords(nil); again != err {
+			t.Errorf("a write returns %v, want the first error", again)
+		}
+		var closed *PeerClosedError
+		if err := readUntilError(t, from); !errors.As(err, &closed) || closed.Code != websocket.CloseProtocolError || closed.Reason != "bad opcode 3" {
+			t.Errorf("the other end got %v", err)
+		}
+	}
+}
+
+// TestCloseIsAnswered closes with a code, with a planned end, and without a code: the same comes back.
+func TestCloseIsAnswered(t *testing.T) {
+	for _, code := range []int{int(CloseNotAdmitted), websocket.CloseNormalClosure, websocket.CloseNoStatusReceived} {
+		client, server := connectTCP(t, newParties(t, Version1, false))
+		message := websocket.FormatCloseMessage(code, "")
+		if err := client.wire.ws.WriteControl(websocket.CloseMessage, message, time.Now().Add(testTimeout)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := server.ReadRecord(nil); !peerSaidWhy(err) || errors.Is(err, io.EOF) != (code < 4000) {
+			t.Errorf("code %d: got %v", code, err)
+		}
+		_, _, err := client.wire.frames.next()
+		var closed *websocket.CloseError
+		if !errors.As(err, &closed) || closed.Code != code || closed.Text != "" {
+			t.Errorf("code %d: the answer is %v", code, err)
+		}
+	}
+}
+
+// TestMessageIsHeld has a writer fail while a message is in use. The writer looks for a close frame among what arrives,
+// and must not do that in the buffer that the message stands in.
+func TestMessageIsHeld(t *testing.T) {
+	client, server := connectTCP(t, newParties(t, Version1, false))
+	for range 2 {
+		if err := client.WriteRecords(pattern(1000)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	failed := make(chan error, 1)
+	errBroken := errors.New("broken")
+	err := server.wire.readMessage(websocket.BinaryMessage, func(record []byte) error {
+		go func() { failed <- server.wire.writeFailed(errBroken) }()
+		if server.wire.readMu.TryLock() {
+			t.Error("the message is anybody's while it is in use")
+			server.wire.readMu.Unlock()
+		}
+		_, err := server.opener.open(nil, record)
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	if err := client.CloseWith(CloseNotAdmitted, ""); err != nil {
+		t.Error(err)
+	}
+	// The second record is passed over on the way to the reason.
+	wantRefused(t, <-failed, CloseNotAdmitted)
+}
+
+// TestLastRead has a part of a record arrive, and a pong.
+func TestLastRead(t *testing.T) {
+	client, server := connectTCP(t, newParties(t, Version1, false))
+	parts := [][]byte{
+		frame{final: true, opcode: websocket.PongMessage, mask: &testMask}.append(nil),
+		frame{final: true, opcode: websocket.BinaryMessage, mask: &testMask, payload: pattern(100)}.append(nil)[:50],
+	}
+	read := make(chan error, 1)
+	go func() { _, err := server.ReadRecord(nil); read <- err }()
+	for _, part := range parts {
+		before := time.Now()
+		if _, err := client.wire.conn.Write(part); err != nil {
+			t.Fatal(err)
+		}
+		for deadline := before.Add(testTimeout); server.LastRead().Before(before); {
+			if time.Now().After(deadline) {
+				t.Fatal("what has arrived does not count")
+			}
+		}
+	}
+	client.wire.conn.Close()
+	if err := <-read; !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("got %v, want io.ErrUnexpectedEOF", err)
+	}
+}
