@@ -166,18 +166,19 @@ func (c *Conn) WriteRecords(payloads ...[]byte) error {
 }
 
 // appendRecord appends a frame with a record.
+//
+// A client's frame has a mask key of zeros, which changes nothing, and costs nothing at either end. RFC 6455, section 5.3,
+// asks for a key that nobody can predict, so this departs from its letter. Section 10.3 has the purpose: a page must not
+// be able to choose the bytes that a proxy sees, one that would take them for HTTP, say, and store a forged answer. The
+// bytes of a record are ciphertext under a key that whoever makes the data does not know, so nobody can choose them, masked
+// or not. What a mask would add is protection from a remote that helps such a page with the key, where there is no TLS. To
+// proxies the frame is as well-formed as any. The handshake's messages are no ciphertext, and have random keys.
 func (c *Conn) appendRecord(b, p []byte) ([]byte, error) {
-	size := len(p) + c.overhead
-	if !c.wire.masked {
-		return c.sealer.seal(appendFrameHeader(b, websocket.BinaryMessage, size, nil), p)
+	var key *maskKey
+	if c.wire.masked {
+		key = &maskKey{}
 	}
-	key := newMaskKey()
-	b, err := c.sealer.seal(appendFrameHeader(b, websocket.BinaryMessage, size, &key), p)
-	if err != nil {
-		return nil, err
-	}
-	key.apply(b[len(b)-size:])
-	return b, nil
+	return c.sealer.seal(appendFrameHeader(b, websocket.BinaryMessage, len(p)+c.overhead, key), p)
 }
 
 // SetReadDeadline bounds the current and all later reads; the zero time lifts the bound. A read that passes it ends
