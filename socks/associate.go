@@ -73,8 +73,6 @@ func (s *Server) associate(ctx context.Context, c *clientConn) error {
 	defer s.endAssociation()
 	var far Association
 	err := s.watched(ctx, c, func(ctx context.Context) error {
-		ctx, cancel := context.WithTimeout(ctx, s.cfg.DialTimeout)
-		defer cancel()
 		opened, err := s.cfg.Associate(ctx)
 		if err != nil {
 			return &dialError{s.cfg.Classify(err).failure(), err}

@@ -162,6 +162,11 @@ func (s *Server) newDialError(err error) *dialError {
 func (s *Server) dial(ctx context.Context, address string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.DialTimeout)
 	defer cancel()
+	return s.reach(ctx, address)
+}
+
+// reach is dial within the time that ctx gives.
+func (s *Server) reach(ctx context.Context, address string) (net.Conn, error) {
 	target, err := s.cfg.Dial(ctx, "tcp", address)
 	if err != nil {
 		return nil, s.newDialError(err)
@@ -173,7 +178,7 @@ func (s *Server) dial(ctx context.Context, address string) (net.Conn, error) {
 // a *dialError when nobody is there to be told.
 func (s *Server) dialWatched(ctx context.Context, c *clientConn, address string) (target net.Conn, err error) {
 	err = s.watched(ctx, c, func(ctx context.Context) error {
-		target, err = s.dial(ctx, address)
+		target, err = s.reach(ctx, address)
 		return err
 	})
 	if err != nil && target != nil {
@@ -184,10 +189,10 @@ func (s *Server) dialWatched(ctx context.Context, c *clientConn, address string)
 }
 
 // watched calls open while it watches the client. The context that it gives it
-// ends when the client is gone. Then, and when the server stops, the error is
+// ends after Config.DialTimeout, and when the client is gone. Then, and when the server stops, the error is
 // another one than that of open.
 func (s *Server) watched(ctx context.Context, c *clientConn, open func(context.Context) error) error {
-	openCtx, cancel := context.WithCancel(ctx)
+	openCtx, cancel := context.WithTimeout(ctx, s.cfg.DialTimeout)
 	defer cancel()
 	watch := watchClient(c, cancel)
 	err := open(openCtx)

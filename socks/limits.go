@@ -34,6 +34,10 @@ const (
 	// kernel.
 	readBufferSize = 4096
 
+	// watchDelay is how long a dial may last before its client is watched. To give up
+	// sooner would save nobody anything, and most dials are over by then.
+	watchDelay = 5 * time.Millisecond
+
 	// lingerTimeout and lingerBytes bound how long and how much is read from a
 	// refused client after the last word to it. Closing with unread input makes
 	// the kernel send a reset, which on some systems takes the reply from the

@@ -12,16 +12,18 @@ import (
 // that it left. What the client sends meanwhile stays in its read buffer; once
 // that is full the watch ends and the rest waits in the kernel.
 type clientWatch struct {
-	c    *clientConn
-	done chan struct{}
-	gone error // why the client is gone; valid after done is closed
+	c     *clientConn
+	begin *time.Timer
+	done  chan struct{}
+	gone  error // why the client is gone; valid after done is closed
 }
 
-// watchClient starts a watch, which calls cancel when the client is gone. Nobody
-// else may read from the client until stop has returned.
+// watchClient starts a watch, which calls cancel when the client is gone. It
+// begins after watchDelay. Nobody else may read from the client until stop has
+// returned.
 func watchClient(c *clientConn, cancel context.CancelFunc) *clientWatch {
 	w := &clientWatch{c: c, done: make(chan struct{})}
-	go w.run(cancel)
+	w.begin = time.AfterFunc(watchDelay, func() { w.run(cancel) })
 	return w
 }
 
@@ -46,8 +48,11 @@ func (w *clientWatch) run(cancel context.CancelFunc) {
 }
 
 // stop ends the watch and returns why the client is gone, or nil if it is still
-// there.
+// there, as far as the watch has looked.
 func (w *clientWatch) stop() error {
+	if w.begin.Stop() {
+		return nil
+	}
 	w.c.SetReadDeadline(time.Unix(1, 0)) // long past: wakes a blocked read
 	<-w.done
 	w.c.SetReadDeadline(time.Time{})

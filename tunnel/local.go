@@ -174,22 +174,40 @@ func (l *Local) DialContext(ctx context.Context, network, address string) (net.C
 }
 
 func (l *Local) open(ctx context.Context, target mux.Target) (*mux.Stream, error) {
-	waitCtx, cancel := context.WithTimeoutCause(ctx, openWait, ErrNoSession)
-	defer cancel()
 	for {
-		conn, err := l.wait(waitCtx)
+		session, err := l.carried(ctx)
 		if err != nil {
 			return nil, err
 		}
-		var stream *mux.Stream
-		if err = conn.session.AwaitCarrier(waitCtx); err == nil {
-			stream, err = l.openIn(ctx, conn.session, target)
-		}
+		stream, err := l.openIn(ctx, session, target)
 		var lost *mux.SessionError
 		if !errors.As(err, &lost) {
 			return stream, err
 		}
 		// The session was lost before the answer came. Nothing was sent to the target, so asking again does no harm.
+	}
+}
+
+// carried returns a session that has a carrier. It waits for one for openWait at most, if there is none.
+func (l *Local) carried(ctx context.Context) (*mux.Session, error) {
+	l.mu.Lock()
+	conn := l.current
+	l.mu.Unlock()
+	if conn != nil && !conn.session.Stats().Away {
+		return conn.session, nil
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, openWait, ErrNoSession)
+	defer cancel()
+	for {
+		conn, err := l.wait(ctx)
+		if err != nil {
+			return nil, err
+		}
+		err = conn.session.AwaitCarrier(ctx)
+		var lost *mux.SessionError
+		if !errors.As(err, &lost) {
+			return conn.session, err
+		}
 	}
 }
 

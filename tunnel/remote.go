@@ -380,9 +380,9 @@ func (r *Remote) serveStream(ctx context.Context, stream *mux.Stream, rules *Rul
 	})
 }
 
-// dialWhileWanted calls dial for the stream, whose context ends when the opener gives up.
+// dialWhileWanted calls dial for the stream, with a context that ends after dialTimeout, and when the opener gives up.
 func dialWhileWanted(ctx context.Context, stream *mux.Stream, dial func(context.Context) (net.Conn, error)) (net.Conn, error) {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	stream.NotifyEnd(cancel)
 	defer stream.NotifyEnd(nil)

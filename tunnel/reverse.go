@@ -79,8 +79,6 @@ func serveReverse(ctx context.Context, stream *mux.Stream, target string, log ze
 
 // dialHere reaches a target from this side. The network is that of a target that is a host and port.
 func dialHere(ctx context.Context, network, target string) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
-	defer cancel()
 	var dialer net.Dialer
 	if to := streamTarget(target); to.Kind == mux.StreamUnix {
 		return dialer.DialContext(ctx, "unix", to.Address)

@@ -31,8 +31,6 @@ func splitTarget(address string) (host string, port uint16, err error) {
 
 // dialTarget reaches a stream's target as the rules allow. Names are resolved here, at the remote.
 func dialTarget(ctx context.Context, rules *Rules, target mux.Target) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
-	defer cancel()
 	switch target.Kind {
 	case mux.StreamTCP:
 		return rules.Dial(ctx, "tcp", target.Address)
@@ -138,7 +136,7 @@ func dialEach(ctx context.Context, network string, addrs []netip.AddrPort) (net.
 func shareTime(ctx context.Context, n int) (context.Context, context.CancelFunc) {
 	deadline, ok := ctx.Deadline()
 	if !ok || n == 1 {
-		return context.WithCancel(ctx)
+		return ctx, func() {}
 	}
 	return context.WithTimeout(ctx, max(time.Until(deadline)/time.Duration(n), minAttempt))
 }
