@@ -52,21 +52,6 @@ const (
 	// has drained its own queue once, is rivalTrip times the path's and twice the slack more.
 	rivalGain = 2
 	rivalTrip = 1.5
-
-	// lossGain is the gain where packets are lost for another reason than a full queue, as over radio: what arrives behind a
-	// gap is acknowledged only once the gap is filled, so that more than the product has to be on its way to keep the rate.
-	// Trips that are gapTrip times the path's, and the slack, tell of gaps, but
-	// are as long where the queue is full. So the gain is tried for lossTrial windows; where that brings lossGrowth
-	// it holds for lossHold windows, and is tried again after lossDip windows without it. Else the next trial is lossPause
-	// windows away, and twice that after each that brings nothing, up to lossMaxPause.
-	lossGain     = 3
-	gapTrip      = 1.75
-	lossGrowth   = 1.2
-	lossTrial    = 8
-	lossHold     = 128
-	lossDip      = 2 * rateWindows
-	lossPause    = 64
-	lossMaxPause = 1024
 )
 
 // cycleGains are the gains of the windows of a cycle once the startup is over: one probes for more, two drain what the
@@ -112,11 +97,14 @@ type flight struct {
 	flat     int     // windows without growth since
 	rivals   bool
 	loss     lossTrials
-	least    [2]time.Duration // round trip in this tripAge and in the one before, 0 for none
-	loaded   [2]time.Duration // the same of windows that were not idle
-	leastAge time.Time        // when this one began
-	cycle    time.Duration    // least round trip of the cycle, 0 for none
-	newest   time.Duration    // round trip of the window, 0 for none
+	below    TransportObserver // of the carrier; nil where there is no telling
+	resent   uint64            // as it was told last
+	lossy    int               // for how many windows more the path is known to lose packets without a queue
+	least    [2]time.Duration  // round trip in this tripAge and in the one before, 0 for none
+	loaded   [2]time.Duration  // the same of windows that were not idle
+	leastAge time.Time         // when this one began
+	cycle    time.Duration     // least round trip of the cycle, 0 for none
+	newest   time.Duration     // round trip of the window, 0 for none
 }
 
 // reset forgets all that was measured: another carrier may take another path. Most often it takes the same, so the startup
@@ -193,39 +181,12 @@ func (f *flight) acknowledged(now time.Time, position uint64) {
 		f.rivals = f.path() > 0 && f.cycle > time.Duration(rivalTrip*float64(f.path()))+f.ownQueue()
 		f.cycle = 0
 	}
-	if f.started {
+	f.look()
+	if f.started && f.lossy == 0 {
 		f.loss.window(f.gapped() && !f.rivals, f.rate, sumOf(f.recent[:unevenWindows]).rate())
 	}
 	f.newest = 0
 	f.decide()
-}
-
-// lossTrials is what is known of losses that don't come from a full queue.
-type lossTrials struct {
-	on     bool    // the gain is lossGain
-	proven bool    // it has brought something
-	left   int     // windows until it is judged, or ends; when it is off, until the next trial
-	before float64 // the rate when the trial began
-	pause  int     // windows between the last two trials
-}
-
-// window is told whether a window shows a gap, the best rate of a cycle, and the rate of late.
-func (l *lossTrials) window(gapped bool, best, rate float64) {
-	if l.left > 0 {
-		l.left--
-		return
-	}
-	switch {
-	case !l.on && gapped:
-		*l = lossTrials{on: true, left: lossTrial, before: best, pause: l.pause}
-	case l.on && l.proven:
-		*l = lossTrials{left: lossDip}
-	case l.on && rate >= lossGrowth*l.before:
-		*l = lossTrials{on: true, proven: true, left: lossHold}
-	case l.on:
-		pause := min(max(2*l.pause, lossPause), lossMaxPause)
-		*l = lossTrials{left: pause, pause: pause}
-	}
 }
 
 // delivered is what was delivered in a window.
@@ -243,7 +204,7 @@ func (f *flight) measure(window delivered) float64 {
 	}
 	n := 1
 	switch {
-	case f.uneven > 0 && (f.loss.on || f.loss.left > 0):
+	case f.uneven > 0 && (f.loss.on || f.loss.left > 0 || (f.lossy > 0 && f.started)):
 		n = lossWindows
 	case f.uneven > 0:
 		n = unevenWindows
@@ -267,18 +228,18 @@ func (d delivered) rate() float64 { return d.bytes / d.seconds }
 // queued says that the window's round trip shows a queue.
 func (f *flight) queued() bool { return f.passes(f.newest, queueTrip) }
 
-// gapped says that the window's round trip shows that something was lost, while another of the cycle shows no queue.
-func (f *flight) gapped() bool {
-	return f.passes(f.newest, gapTrip) && f.cycle > 0 && !f.passes(f.cycle, queueTrip)
-}
-
 // passes says that a round trip passes so many times the path's, and the slack.
 func (f *flight) passes(trip time.Duration, times float64) bool {
 	return f.path() > 0 && trip > time.Duration(times*float64(f.path()))+flightSlack
 }
 
-// grow ends the startup once the rate grows no more, or a queue does.
+// grow ends the startup once the rate grows no more, or a queue does. Windows with losses that no queue is to blame for don't
+// tell: TCP is still trying.
 func (f *flight) grow(rate float64) {
+	if f.lossy > 0 {
+		f.full = max(f.full, rate)
+		return
+	}
 	if rate >= startupGrowth*f.full {
 		f.full, f.flat = rate, 0
 		return
@@ -307,6 +268,8 @@ func (f *flight) grain() float64 { return float64(flightFrames*f.frame + ackSome
 
 func (f *flight) gain() float64 {
 	switch {
+	case f.lossy > 0:
+		return lossyGain
 	case !f.started:
 		return startupGain
 	case f.rivals && cycleGains[f.windows%rateWindows] >= 1:
@@ -335,4 +298,8 @@ func (f *flight) decide() {
 	}
 	f.burst = int(min(max(rate*burstTime.Seconds(), float64(f.frame)), maxBlocks*maxData))
 	f.unsent = int(min(max(rate*unsentTime.Seconds(), minUnsent), maxUnsent))
+	if f.lossy > 0 {
+		f.limit = max(f.limit, lossyFlight)
+		f.unsent = min(lossyUnsent*f.unsent, maxUnsent)
+	}
 }

@@ -257,6 +257,47 @@ func TestFlightUnevenDelivery(t *testing.T) {
 	}
 }
 
+// simTransport is a transport below a simPath.
+type simTransport struct {
+	roundTrip, least time.Duration
+	resent           uint64
+	silent           bool // tells nothing
+}
+
+func (t *simTransport) TransportPath() (roundTrip, least time.Duration, resent uint64, ok bool) {
+	t.resent++
+	return t.roundTrip, t.least, t.resent, !t.silent
+}
+
+// TestFlightLossyPath: where the transport says that it loses something and that there is no queue, the bound is not in TCP's
+// way. Where it says that there is one, or ends at a proxy, or tells nothing, what it says of losses changes nothing.
+func TestFlightLossyPath(t *testing.T) {
+	const trip = 80 * time.Millisecond
+	run := func(below TransportObserver) (delivered float64, lossy bool) {
+		p := newSimPath(6.25e6, trip)
+		p.f.below = below
+		p.lossEvery = trip + trip/2
+		p.run(10*time.Second, nil)
+		p.run(20*time.Second, func() { lossy = lossy || p.f.lossy > 0 })
+		delivered, _, _ = p.observe(20 * time.Second)
+		return delivered / p.rate, lossy
+	}
+	before, _ := run(nil)
+	if known, lossy := run(&simTransport{roundTrip: trip, least: trip}); !lossy || known < 0.97 || known < before {
+		t.Errorf("delivered %.2f of the path's rate where the losses are known (%v), %.2f elsewhere", known, lossy, before)
+	}
+	for name, below := range map[string]*simTransport{
+		"queue":  {roundTrip: 2 * trip, least: trip},
+		"proxy":  {roundTrip: time.Millisecond, least: time.Millisecond},
+		"silent": {silent: true},
+	} {
+		if got, lossy := run(below); lossy || got != before {
+			t.Errorf("%s: delivered %.3f of the path's rate, %.3f without; lossy: %v", name, got, before, lossy)
+		}
+	}
+	t.Logf("delivered %.2f of the path's rate without a transport to ask", before)
+}
+
 // TestFlightBurstAfterLoss: the windows' deliveries go up and down, by little or, where the round trips show a loss, by much.
 // What counts is their mean.
 func TestFlightBurstAfterLoss(t *testing.T) {
