@@ -99,6 +99,7 @@ type flight struct {
 	loss     lossTrials
 	below    TransportObserver // of the carrier; nil where there is no telling
 	resent   uint64            // as it was told last
+	clear    bool              // there is no queue on the path
 	lossy    int               // for how many windows more the path is known to lose packets without a queue
 	least    [2]time.Duration  // round trip in this tripAge and in the one before, 0 for none
 	loaded   [2]time.Duration  // the same of windows that were not idle
@@ -277,7 +278,11 @@ func (f *flight) gain() float64 {
 	case f.loss.on && !f.rivals:
 		return lossGain
 	}
-	return cycleGains[f.windows%rateWindows]
+	gain := cycleGains[f.windows%rateWindows]
+	if f.clear { // something else than the path is the limit, and there is nothing to drain
+		return max(gain, 1)
+	}
+	return gain
 }
 
 // decide sets the sizes from what is measured.

@@ -15,6 +15,7 @@ type simPath struct {
 	rate      float64       // of the bottleneck, bytes a second
 	roundTrip time.Duration // without queue
 	demand    float64       // what there is to send, bytes a second; 0 for without end
+	window    float64       // bytes that TCP has on its way at most; 0 for no limit
 	lossEvery time.Duration // TCP loses something so often, 0 for never, and what came behind it is late
 	rival     time.Duration // what somebody else's data adds to the queue
 
@@ -62,7 +63,7 @@ func (p *simPath) run(d time.Duration, each func()) {
 // send sends what there is, as much as the flight allows.
 func (p *simPath) send() {
 	p.offered += p.demand * simStep.Seconds()
-	for !p.f.exceeded(uint64(p.sent) - p.acked) {
+	for !p.f.exceeded(uint64(p.sent)-p.acked) && (p.window == 0 || p.sent-float64(p.acked) < p.window) {
 		if p.demand > 0 && p.sent >= p.offered {
 			p.f.starved()
 			return
@@ -260,13 +261,21 @@ func TestFlightUnevenDelivery(t *testing.T) {
 // simTransport is a transport below a simPath.
 type simTransport struct {
 	roundTrip, least time.Duration
+	path             *simPath // whose queue comes on top of roundTrip, unless it is nil
+	losing           bool     // something was lost since it was last asked
 	resent           uint64
 	silent           bool // tells nothing
 }
 
 func (t *simTransport) TransportPath() (roundTrip, least time.Duration, resent uint64, ok bool) {
-	t.resent++
-	return t.roundTrip, t.least, t.resent, !t.silent
+	if t.losing {
+		t.resent++
+	}
+	roundTrip = t.roundTrip
+	if p := t.path; p != nil {
+		roundTrip += time.Duration((p.sent - p.served) / p.rate * float64(time.Second))
+	}
+	return roundTrip, t.least, t.resent, !t.silent
 }
 
 // TestFlightLossyPath: where the transport says that it loses something and that there is no queue, the bound is not in TCP's
@@ -283,19 +292,37 @@ func TestFlightLossyPath(t *testing.T) {
 		return delivered / p.rate, lossy
 	}
 	before, _ := run(nil)
-	if known, lossy := run(&simTransport{roundTrip: trip, least: trip}); !lossy || known < 0.97 || known < before {
+	if known, lossy := run(&simTransport{roundTrip: trip, least: trip, losing: true}); !lossy || known < 0.97 || known < before {
 		t.Errorf("delivered %.2f of the path's rate where the losses are known (%v), %.2f elsewhere", known, lossy, before)
 	}
 	for name, below := range map[string]*simTransport{
-		"queue":  {roundTrip: 2 * trip, least: trip},
-		"proxy":  {roundTrip: time.Millisecond, least: time.Millisecond},
-		"silent": {silent: true},
+		"queue":  {roundTrip: 2 * trip, least: trip, losing: true},
+		"proxy":  {roundTrip: time.Millisecond, least: time.Millisecond, losing: true},
+		"silent": {silent: true, losing: true},
 	} {
 		if got, lossy := run(below); lossy || got != before {
 			t.Errorf("%s: delivered %.3f of the path's rate, %.3f without; lossy: %v", name, got, before, lossy)
 		}
 	}
 	t.Logf("delivered %.2f of the path's rate without a transport to ask", before)
+}
+
+// TestFlightNothingToDrain: while something else than the path is the limit, such as TCP's buffers, no queue stands in it. The
+// bound stays above what is sent then; when the path is the limit it keeps the queue short as ever.
+func TestFlightNothingToDrain(t *testing.T) {
+	eachSimPath(t, func(t *testing.T, p *simPath) {
+		p.f.below = &simTransport{roundTrip: p.roundTrip, least: p.roundTrip, path: p}
+		p.window = p.rate * p.roundTrip.Seconds() / 2
+		p.run(5*time.Second, nil)
+		p.run(5*time.Second, func() {
+			if p.f.started && float64(p.f.limit) < p.window {
+				t.Fatalf("bound %d, TCP would have %.0f on its way", p.f.limit, p.window)
+			}
+		})
+		p.window = 0
+		p.run(5*time.Second, nil)
+		checkSteady(t, p)
+	})
 }
 
 // TestFlightBurstAfterLoss: the windows' deliveries go up and down, by little or, where the round trips show a loss, by much.

@@ -26,6 +26,10 @@ const (
 	lossyGain    = 6
 	lossyFlight  = 1 << 20
 	lossyUnsent  = 4
+
+	// Round trips of the transport up to clearTrip times its least one, and clearSlack more, show no queue at all.
+	clearTrip  = 1.02
+	clearSlack = time.Millisecond
 )
 
 // TransportObserver is a carrier that can tell what its transport has seen of the path: the smoothed round trip, the least
@@ -35,12 +39,12 @@ type TransportObserver interface {
 	TransportPath() (roundTrip, least time.Duration, resent uint64, ok bool)
 }
 
-// look asks the transport, when a round trip is long, whether it has lost something or filled a queue. Its own
-// acknowledgements pass the gaps that hold up the peer's. One that ends at a proxy knows nothing of the path behind that,
-// which its least round trip tells.
+// look asks the transport whether it has filled a queue or lost something without one. Its own acknowledgements pass the gaps
+// that hold up the peer's. One that ends at a proxy knows nothing of the path behind that, which its least round trip tells.
 func (f *flight) look() {
 	f.lossy = max(f.lossy-1, 0)
-	if f.below == nil || !f.queued() {
+	f.clear = false
+	if f.below == nil {
 		return
 	}
 	trip, least, resent, ok := f.below.TransportPath()
@@ -48,10 +52,13 @@ func (f *flight) look() {
 		f.lossy = 0
 		return
 	}
-	if f.resent < resent {
-		f.lossy = lossyWindows
+	f.clear = trip <= time.Duration(clearTrip*float64(least))+clearSlack
+	if f.queued() {
+		if f.resent < resent {
+			f.lossy = lossyWindows
+		}
+		f.resent = resent
 	}
-	f.resent = resent
 	if trip > time.Duration(queueTrip*float64(least))+flightSlack {
 		f.lossy = 0
 	}
