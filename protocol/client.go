@@ -51,8 +51,9 @@ type ClientConfig struct {
 }
 
 // Client shakes hands as the client and returns the secure context. ws comes from a dialer of NewDialer. Client owns it from
-// now on, and has closed it when it returns an error. Apart from errors in cfg, an error is a *HandshakeError, and wraps an *IdentityError when the server
-// is the wrong one, a *RefusedError when the server refused, and ErrTimeout or ctx's error when time ran out.
+// now on, and has closed it when it returns an error. Apart from errors in cfg, and a ws from elsewhere, an error is a
+// *HandshakeError, and wraps an *IdentityError when the server is the wrong one, a *RefusedError when the server refused, and
+// ErrTimeout or ctx's error when time ran out.
 //
 // The server's verdict on the client comes after Client has returned: a refusal in step 5b is a *RefusedError from
 // ReadRecord or WriteRecords.

@@ -58,6 +58,7 @@ func newConn(w *wire, o outcome, maxMessage int, isClient bool) *Conn {
 	}
 	c.mayWrite.Store(isClient)
 	w.limitMessages(maxMessage + o.overhead)
+	w.frames.parts = nil // the handshake's messages may have been larger than any record
 	return c
 }
 
@@ -71,7 +72,8 @@ func (c *Conn) Export(label string, context []byte, n int) ([]byte, error) {
 	return export(*c.exporter, label, context, n)
 }
 
-// LastRead returns when bytes last came, also those of a record that is not complete yet, or of a ping or pong.
+// LastRead returns when bytes last came, also those of a record that is not complete yet. Pings and pongs of WebSocket don't
+// count: a proxy may send them by itself.
 func (c *Conn) LastRead() time.Time { return time.Unix(0, c.wire.lastRead.Load()) }
 
 // State returns what the handshake agreed on.

@@ -14,9 +14,9 @@ import (
 type DialFunc func(ctx context.Context, network, address string) (net.Conn, error)
 
 // NewDialer returns a dialer of WebSockets for Client. It connects with dial for ws://, and for wss:// with dialTLS, whose
-// connection has done its TLS handshake. A nil function stands for net.Dialer or tls.Dialer. These functions can't be
-// replaced later, as Client needs what NewDialer puts around their connections; the dialer's other fields may be set. Each
-// call returns a new dialer.
+// connection has done its TLS handshake. A nil function stands for net.Dialer or tls.Dialer. Client needs what
+// NewDialer puts around their connections, so these functions can't be replaced later, and TLSClientConfig and Proxy are not
+// for use; the dialer's other fields may be set. Each call returns a new dialer.
 //
 // It uses no compression, which would betray lengths and cannot shrink ciphertext, and no proxy from the environment: how
 // to reach the network is the caller's to decide.

@@ -204,8 +204,8 @@ func closeError(payload []byte) error {
 	return &websocket.CloseError{Code: code, Text: string(text)}
 }
 
-// mayCloseWith reports whether a close frame may have the code: one that RFC 6455, section 7.4.1, or IANA's registry has
-// for this, or one of the ranges for everybody's use.
+// mayCloseWith reports whether a close frame may have the code, as gorilla/websocket has it: one that RFC 6455, section 7.4.1,
+// has for this, 1012 or 1013, which were registered later, or one of the ranges for everybody's use.
 func mayCloseWith(code int) bool {
 	switch code {
 	case websocket.CloseNormalClosure, websocket.CloseGoingAway, websocket.CloseProtocolError,

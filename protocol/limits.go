@@ -83,7 +83,8 @@ const (
 
 	// bulkReadBuffer is what the read buffer grows to while reads fill it, in bytes: room for the four records of 32 KiB of
 	// data that leave with one system call at the other end. More at a time saves little, and each connection that was busy
-	// once holds this buffer all its life. Only a frame that is larger makes it grow further.
+	// once holds this buffer all its life. Only a frame that is larger makes it grow further. A message in several frames, which
+	// only other implementations send, takes a second buffer of the message's size.
 	bulkReadBuffer = 4 * (34 << 10)
 
 	// batchSize is the size in bytes of the buffers from which records are written: four of the usual size leave with one

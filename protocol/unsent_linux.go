@@ -29,7 +29,7 @@ func tcpBelow(conn net.Conn) *net.TCPConn {
 		switch c := conn.(type) {
 		case *net.TCPConn:
 			return c
-		case interface{ NetConn() net.Conn }: // of TLS, and of this package
+		case interface{ NetConn() net.Conn }: // of TLS
 			conn = c.NetConn()
 		default:
 			return nil

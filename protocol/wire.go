@@ -38,8 +38,9 @@ type wire struct {
 	writeDeadline time.Time
 	pong          []byte // the latest ping's payload
 
-	// lastRead is when bytes last came, in nanoseconds of Unix time; 0 before the first.
-	lastRead atomic.Int64
+	// lastRead is when bytes of a message last came, in nanoseconds of Unix time; 0 before the first.
+	lastRead   atomic.Int64
+	readBefore int64 // the same without the latest read; the reader's
 }
 
 func newWire(ws *websocket.Conn, isClient bool) *wire {
@@ -58,7 +59,7 @@ type wireSource struct{ *wire }
 func (s wireSource) Read(p []byte) (int, error) {
 	n, err := s.conn.Read(p)
 	if n > 0 {
-		s.lastRead.Store(time.Now().UnixNano())
+		s.readBefore = s.lastRead.Swap(time.Now().UnixNano())
 	}
 	return n, err
 }
@@ -93,10 +94,12 @@ func (w *wire) nextMessage() (messageType int, message []byte, err error) {
 		case err != nil:
 			w.answerEnd(err)
 			return 0, nil, err
-		case opcode == websocket.PingMessage:
-			w.ping(payload)
-		case opcode != websocket.PongMessage:
+		case opcode == websocket.BinaryMessage || opcode == websocket.TextMessage:
 			return opcode, payload, nil
+		}
+		w.lastRead.Store(w.readBefore) // a control frame may come from a proxy, and says nothing of the peer
+		if opcode == websocket.PingMessage {
+			w.ping(payload)
 		}
 	}
 }

@@ -86,25 +86,33 @@ func TestMessageIsHeld(t *testing.T) {
 	wantRefused(t, <-failed, CloseNotAdmitted)
 }
 
-// TestLastRead has a part of a record arrive, and a pong.
+// TestLastRead has a part of a record arrive, which counts, and then a ping, which does not: the answer shows that it was read.
 func TestLastRead(t *testing.T) {
 	client, server := connectTCP(t, newParties(t, Version1, false))
-	parts := [][]byte{
-		frame{final: true, opcode: websocket.PongMessage, mask: &testMask}.append(nil),
-		frame{final: true, opcode: websocket.BinaryMessage, mask: &testMask, payload: pattern(100)}.append(nil)[:50],
-	}
 	read := make(chan error, 1)
 	go func() { _, err := server.ReadRecord(nil); read <- err }()
-	for _, part := range parts {
-		before := time.Now()
+	send := func(part []byte) {
+		t.Helper()
 		if _, err := client.wire.conn.Write(part); err != nil {
 			t.Fatal(err)
 		}
-		for deadline := before.Add(testTimeout); server.LastRead().Before(before); {
-			if time.Now().After(deadline) {
-				t.Fatal("what has arrived does not count")
-			}
+	}
+	record := frame{opcode: websocket.BinaryMessage, mask: &testMask, payload: pattern(100)}.append(nil)
+	before := time.Now()
+	send(record)
+	for deadline := before.Add(testTimeout); server.LastRead().Before(before); {
+		if time.Now().After(deadline) {
+			t.Fatal("what has arrived does not count")
 		}
+	}
+	before = server.LastRead()
+	send(frame{final: true, opcode: websocket.PingMessage, mask: &testMask}.append(nil))
+	client.wire.conn.SetReadDeadline(time.Now().Add(testTimeout))
+	if _, err := io.ReadFull(client.wire.conn, make([]byte, 2)); err != nil { // the pong
+		t.Fatal(err)
+	}
+	if got := server.LastRead(); !got.Equal(before) {
+		t.Errorf("a ping counts: %v, before it %v", got, before)
 	}
 	client.wire.conn.Close()
 	if err := <-read; !errors.Is(err, io.ErrUnexpectedEOF) {

@@ -13,7 +13,7 @@ import (
 
 // exchange is one forwarded request and its response. The transport reads the
 // request's body on a goroutine of its own, also while the response is being sent.
-// Whenever nobody reads from the client, a watch does.
+// Whenever nobody reads from the client for a while, a watch does.
 type exchange struct {
 	h      *httpConn
 	req    *http.Request

@@ -53,7 +53,7 @@ const (
 	maxRetention = 512 << 20
 
 	// maxHandshakes bounds the clients of a remote that have not been admitted yet; one more gets status 503. Each holds
-	// some 100 KiB of buffers for the handshake's timeout at most.
+	// some 30 KiB of buffers for the handshake's timeout at most, one that sends the largest messages of version 2 up to a MiB.
 	maxHandshakes = 256
 
 	// maxForwardConns bounds the connections of a port forward; one more waits in the listener's queue.

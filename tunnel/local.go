@@ -174,8 +174,9 @@ func (l *Local) DialContext(ctx context.Context, network, address string) (net.C
 }
 
 func (l *Local) open(ctx context.Context, target mux.Target) (*mux.Stream, error) {
+	deadline := time.Now().Add(openWait)
 	for {
-		session, err := l.carried(ctx)
+		session, err := l.carried(ctx, deadline)
 		if err != nil {
 			return nil, err
 		}
@@ -188,15 +189,15 @@ func (l *Local) open(ctx context.Context, target mux.Target) (*mux.Stream, error
 	}
 }
 
-// carried returns a session that has a carrier. It waits for one for openWait at most, if there is none.
-func (l *Local) carried(ctx context.Context) (*mux.Session, error) {
+// carried returns a session that has a carrier. If there is none it waits for one, until the deadline at most.
+func (l *Local) carried(ctx context.Context, deadline time.Time) (*mux.Session, error) {
 	l.mu.Lock()
 	conn := l.current
 	l.mu.Unlock()
-	if conn != nil && !conn.session.Stats().Away {
+	if ctx.Err() == nil && conn != nil && !conn.session.Stats().Away {
 		return conn.session, nil
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, openWait, ErrNoSession)
+	ctx, cancel := context.WithDeadlineCause(ctx, deadline, ErrNoSession)
 	defer cancel()
 	for {
 		conn, err := l.wait(ctx)

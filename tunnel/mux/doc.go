@@ -10,7 +10,8 @@
 //
 // A session runs two goroutines. The reader parses records and files each frame; it never waits for a stream or for
 // the writer. The writer packs what is due into records; it is the only one that waits for the carrier. All state
-// between them is under the session's one mutex. [Session.Close] stops both and waits for them.
+// between them is under the session's one mutex. [Session.Close] stops both and waits for them. Neither may keep the
+// processor for long without a look at which sockets are ready (pollbreak.go): that is what quiet streams wait for.
 //
 // Bytes stand in pooled blocks. [Stream.ReadFrom] reads from a socket, once that is readable, into blocks with room before
 // the data, so that a frame's header goes there and the block becomes the record, which is kept until it is acknowledged. A
@@ -125,8 +126,9 @@
 //
 // How much is on its way is bounded by what the path holds: its delivery rate, which the acks tell, times the round trip when
 // its queues are empty (flight.go). More would stand in a queue somewhere, in a proxy's buffers for one, where nothing can
-// overtake it. So a receiver must acknowledge what it gets: 4 KiB or more after two milliseconds, a MiB at once, less after 25
-// milliseconds. The bound holds for streams with a backlog; one that just woke passes it.
+// overtake it. So a receiver must acknowledge what it gets: 4 KiB or more after two milliseconds, 256 KiB at once, less after
+// 25 milliseconds. The bound holds for streams with a backlog; one that just woke passes it. Where packets are lost without a
+// queue, acks come late too; a carrier that can tell is asked which it is (loss.go).
 //
 // Frames of the session go first, then credit, then stream data by deficit round-robin: a stream that just woke is
 // served before the streams with a backlog, once a round (the idea of fq_codel, RFC 8290, section 4.2). Streams with a

@@ -15,9 +15,9 @@ const (
 	startupFlight = 128 << 10
 
 	// flightSlack is added to the path's round trip: acknowledgements come every ackInterval, and either end may be a
-	// while about something else. At maxSlack bytes it ends: that is enough to keep both ends of a very fast path at work, as
+	// while about something else. It is maxSlack bytes at most: that keeps both ends of a very fast path at work, as
 	// acknowledgements come every ackMuch bytes there, and more would only stand in queues and push each other out of the
-	// processors' caches. flightFrames frames and ackSome bytes come to that, since the path takes and the peer
+	// processors' caches. flightFrames frames and ackSome bytes are added to it, since the path takes and the peer
 	// acknowledges them whole. That is the queue that remains.
 	flightSlack  = 5 * time.Millisecond
 	maxSlack     = 1 << 20
@@ -29,7 +29,7 @@ const (
 	minRateWindow = 5 * time.Millisecond
 
 	// unevenWindows is how many windows are taken together where delivery is uneven.
-	// lossWindows is the same in a trial of lossGain and after it: what piles up behind a gap is large then.
+	// lossWindows is the same in a trial of lossGain and after it, and where losses are known: what piles up behind a gap is large then.
 	unevenWindows = 4
 	lossWindows   = 3 * unevenWindows
 

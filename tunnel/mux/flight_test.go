@@ -297,7 +297,8 @@ func TestFlightLossyPath(t *testing.T) {
 	}
 	for name, below := range map[string]*simTransport{
 		"queue":  {roundTrip: 2 * trip, least: trip, losing: true},
-		"proxy":  {roundTrip: time.Millisecond, least: time.Millisecond, losing: true},
+		"near":   {roundTrip: time.Millisecond, least: time.Millisecond, losing: true}, // the proxy that it ends at
+		"far":    {roundTrip: 3 * trip / 4, least: 3 * trip / 4, losing: true},
 		"silent": {silent: true, losing: true},
 	} {
 		if got, lossy := run(below); lossy || got != before {

@@ -34,7 +34,7 @@ func (s *Session) attach(carrier Carrier, peerPosition uint64) {
 	s.in.ackedAt = s.in.last
 	s.out.last = s.in.last
 	s.flight.reset(s.in.last, peerPosition)
-	s.flight.below, _ = carrier.(TransportObserver)
+	s.flight.ask(carrier)
 	s.sched.quantum = s.flight.frame
 	if s.in.pongToken < s.out.pingToken {
 		s.queuePing()

@@ -19,10 +19,11 @@ const (
 	lossMaxPause = 1024
 
 	// lossyWindows is for how many windows lossyGain, and lossyFlight at least, holds without trials, where the carrier's
-	// transport says that it has lost something and that there is no queue. How fast to send is all up to TCP then, and the
-	// bound is only for the case that the path has changed. lossyUnsent is how many times as much may stand unsent meanwhile:
-	// TCP sends in bursts.
+	// transport says that it has lost something, and its round trip, lossyTrip times the least one at most, that there is no
+	// queue. It ends when there is one. How fast to send is all up to TCP meanwhile, and the bound is only for the case that the
+	// path changes. lossyUnsent is how many times as much may stand unsent: TCP sends in bursts then.
 	lossyWindows = 32
+	lossyTrip    = 1.1
 	lossyGain    = 6
 	lossyFlight  = 1 << 20
 	lossyUnsent  = 4
@@ -39,6 +40,13 @@ type TransportObserver interface {
 	TransportPath() (roundTrip, least time.Duration, resent uint64, ok bool)
 }
 
+// ask has look ask the carrier, if it can tell. What its transport had to send again before counts for nothing.
+func (f *flight) ask(carrier Carrier) {
+	if f.below, _ = carrier.(TransportObserver); f.below != nil {
+		_, _, f.resent, _ = f.below.TransportPath()
+	}
+}
+
 // look asks the transport whether it has filled a queue or lost something without one. Its own acknowledgements pass the gaps
 // that hold up the peer's. One that ends at a proxy knows nothing of the path behind that, which its least round trip tells.
 func (f *flight) look() {
@@ -48,13 +56,13 @@ func (f *flight) look() {
 		return
 	}
 	trip, least, resent, ok := f.below.TransportPath()
-	if !ok || least < f.path()/2 {
+	if !ok || f.path() > time.Duration(queueTrip*float64(least))+flightSlack {
 		f.lossy = 0
 		return
 	}
 	f.clear = trip <= time.Duration(clearTrip*float64(least))+clearSlack
 	if f.queued() {
-		if f.resent < resent {
+		if f.resent < resent && trip <= time.Duration(lossyTrip*float64(least))+clearSlack {
 			f.lossy = lossyWindows
 		}
 		f.resent = resent

@@ -21,7 +21,7 @@ type pollEvent struct {
 }
 
 func (e *pollEvent) wait() {
-	if e.file == nil && !e.open() {
+	if e.broken || (e.file == nil && !e.open()) {
 		return
 	}
 	e.raised = false
@@ -31,9 +31,6 @@ func (e *pollEvent) wait() {
 }
 
 func (e *pollEvent) open() bool {
-	if e.broken {
-		return false
-	}
 	fd, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
 	if err != nil {
 		e.broken = true
