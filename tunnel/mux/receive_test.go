@@ -5,8 +5,10 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 )
@@ -77,6 +79,34 @@ func TestLowerCreditIsIgnored(t *testing.T) {
 				t.Errorf("credit %d: %d bytes, want %d", c.limit, sent, c.sent)
 			}
 		}
+	})
+}
+
+// TestHugeCredit has a peer announce windows without end and then read nothing: what is held for it stays within the send
+// buffer and what the carrier was given.
+func TestHugeCredit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const buffer = 128 << 10
+		mine := rawHello
+		mine.firstCredit = math.MaxUint32
+		s, p := newRawClient(t, Config{SendBuffer: buffer}, mine)
+		st := p.accept(s, 1)
+		p.send(wire(kindCredit, 1, u64(math.MaxUint64)))
+		var writing sync.WaitGroup
+		writing.Go(func() {
+			if n, err := st.Write(make([]byte, 64<<20)); err == nil || n > 8<<20 {
+				t.Errorf("%d bytes were taken, %v", n, err)
+			}
+		})
+		synctest.Wait()
+		s.mu.Lock()
+		queued, given := st.send.queue.len, st.send.sent
+		s.mu.Unlock()
+		if queued == 0 || queued > buffer || given > 4<<20 {
+			t.Errorf("%d bytes queued, %d given to the carrier", queued, given)
+		}
+		st.Reset(CodeClosed)
+		writing.Wait()
 	})
 }
 
