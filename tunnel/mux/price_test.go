@@ -3,6 +3,7 @@ package mux
 import (
 	"io"
 	"math"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -26,6 +27,7 @@ func BenchmarkRetention(b *testing.B) {
 		})
 	})
 	b.Run("loopback", func(b *testing.B) {
+		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS((runtime.GOMAXPROCS(0) + 1) / 2)) // as the program does
 		comparePrice(b, func(retaining bool) (client, server *Session) {
 			near, far := newSecuredPair(b)
 			return joinEnds(b, near, far, retaining)
