@@ -14,7 +14,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -142,7 +141,7 @@ func TestRefusedUpgradeIsShown(t *testing.T) {
 			w.WriteHeader(http.StatusForbidden)
 			_, _ = w.Write(body)
 		}))
-		ws, resp, err := NewDialer(nil, nil).Dial("ws"+strings.TrimPrefix(s.URL, "http"), nil)
+		ws, resp, err := NewDialer(nil, nil).Dial(wsAddress(s), nil)
 		if !errors.Is(err, websocket.ErrBadHandshake) || ws != nil || resp.StatusCode != http.StatusForbidden || resp.Header.Get("X-Reason") != "none of yours" {
 			t.Fatalf("got %v, %+v", err, resp)
 		}
@@ -181,7 +180,7 @@ func TestDialFunctions(t *testing.T) {
 	s.StartTLS()
 	defer s.Close()
 	var untrusted *tls.CertificateVerificationError
-	if _, _, err := NewDialer(nil, nil).Dial("wss"+strings.TrimPrefix(s.URL, "https"), nil); !errors.As(err, &untrusted) {
+	if _, _, err := NewDialer(nil, nil).Dial(wsAddress(s), nil); !errors.As(err, &untrusted) {
 		t.Errorf("got %v, want that the certificate is not trusted", err)
 	}
 }

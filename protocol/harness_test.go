@@ -128,11 +128,19 @@ func listen(tb testing.TB, serve func(*websocket.Conn)) string {
 }
 
 // listenWith is listen with another way to upgrade.
-func listenWith(tb testing.TB, upgrade func(http.ResponseWriter, *http.Request) (*websocket.Conn, error), serve func(*websocket.Conn)) string {
+func listenWith(tb testing.TB, upgrade upgradeFunc, serve func(*websocket.Conn)) string {
+	tb.Helper()
+	return wsAddress(startServer(tb, httptest.NewServer, upgrade, serve))
+}
+
+type upgradeFunc func(http.ResponseWriter, *http.Request) (*websocket.Conn, error)
+
+// startServer starts a server that hands each WebSocket to serve. The cleanup waits for every serve to return.
+func startServer(tb testing.TB, start func(http.Handler) *httptest.Server, upgrade upgradeFunc, serve func(*websocket.Conn)) *httptest.Server {
 	tb.Helper()
 	served := make(chan struct{}, 64)
 	started := make(chan struct{}, 64)
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s := start(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		started <- struct{}{}
 		defer func() { served <- struct{}{} }()
 		ws, err := upgrade(w, r)
@@ -153,8 +161,11 @@ func listenWith(tb testing.TB, upgrade func(http.ResponseWriter, *http.Request) 
 			}
 		}
 	})
-	return "ws" + strings.TrimPrefix(s.URL, "http")
+	return s
 }
+
+// wsAddress is the server's address with ws:// in place of http://, or wss:// in place of https://.
+func wsAddress(s *httptest.Server) string { return "ws" + strings.TrimPrefix(s.URL, "http") }
 
 // listenToFail starts a server whose handshakes are to fail, and returns their errors.
 func listenToFail(tb testing.TB, cfg ServerConfig) (address string, served <-chan error) {

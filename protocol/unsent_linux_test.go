@@ -28,14 +28,7 @@ func TestLimitUnsent(t *testing.T) {
 		checked <- struct{}{}
 	}
 	check(newWire(dialWS(t, listen(t, serve)), true), 80_000)
-	address, dialer := listenTLS(t, serve)
-	ws, resp, err := dialer.Dial(address, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp.Body.Close()
-	defer ws.Close()
-	check(newWire(ws, true), 90_000)
+	check(newWire(dialTLSWS(t, serve), true), 90_000)
 	<-checked
 	<-checked
 

@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"strings"
 	"testing"
 	"time"
 
@@ -24,25 +23,17 @@ func dialTLSTo(s *httptest.Server) *websocket.Dialer {
 	return NewDialer(nil, (&tls.Dialer{Config: cfg}).DialContext)
 }
 
-// listenTLS is listen for one wss:// connection; the cleanup waits for serve too.
-func listenTLS(tb testing.TB, serve func(*websocket.Conn)) (address string, dialer *websocket.Dialer) {
+// dialTLSWS connects by wss:// to a server that hands the WebSocket to serve.
+func dialTLSWS(tb testing.TB, serve func(*websocket.Conn)) *websocket.Conn {
 	tb.Helper()
-	served := make(chan struct{})
-	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		defer close(served)
-		ws, err := Upgrade(w, r)
-		if err != nil {
-			tb.Errorf("upgrade: %v", err)
-			return
-		}
-		defer ws.Close()
-		serve(ws)
-	}))
-	tb.Cleanup(func() {
-		s.Close()
-		<-served
-	})
-	return "wss" + strings.TrimPrefix(s.URL, "https"), dialTLSTo(s)
+	s := startServer(tb, httptest.NewTLSServer, Upgrade, serve)
+	ws, resp, err := dialTLSTo(s).Dial(wsAddress(s), nil)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	resp.Body.Close()
+	tb.Cleanup(func() { ws.Close() })
+	return ws
 }
 
 // TestWritesGoToTheSocket makes sure that nothing of this package stands between a record and the connection of package
@@ -67,14 +58,7 @@ func TestWritesGoToTheSocket(t *testing.T) {
 		}
 		var ws *websocket.Conn
 		if overTLS {
-			address, dialer := listenTLS(t, serve)
-			dialed, resp, err := dialer.Dial(address, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			resp.Body.Close()
-			defer dialed.Close()
-			ws = dialed
+			ws = dialTLSWS(t, serve)
 		} else {
 			ws = dialWS(t, listen(t, serve))
 		}
@@ -87,7 +71,7 @@ func TestWritesGoToTheSocket(t *testing.T) {
 func TestUpgradeOverTLS(t *testing.T) {
 	p := newParties(t, Version1, false)
 	serverErr := make(chan error, 1)
-	address, dialer := listenTLS(t, func(ws *websocket.Conn) {
+	ws := dialTLSWS(t, func(ws *websocket.Conn) {
 		serverErr <- func() error {
 			c, err := Server(context.Background(), ws, p.server)
 			if err != nil {
@@ -101,11 +85,6 @@ func TestUpgradeOverTLS(t *testing.T) {
 			return c.WriteRecords(b)
 		}()
 	})
-	ws, resp, err := dialer.Dial(address, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp.Body.Close()
 	c, err := Client(context.Background(), ws, p.client)
 	if err != nil {
 		t.Fatal(err)

@@ -189,8 +189,8 @@ func (s *Server) dialWatched(ctx context.Context, c *clientConn, address string)
 }
 
 // watched calls open while it watches the client. The context that it gives it
-// ends after Config.DialTimeout, and when the client is gone. Then, and when the server stops, the error is
-// another one than that of open.
+// ends after Config.DialTimeout, and when the client is gone. In the latter case,
+// and when the server stops, the error is another one than that of open.
 func (s *Server) watched(ctx context.Context, c *clientConn, open func(context.Context) error) error {
 	openCtx, cancel := context.WithTimeout(ctx, s.cfg.DialTimeout)
 	defer cancel()

@@ -179,7 +179,7 @@ func (f *flight) acknowledged(now time.Time, position uint64) {
 	case f.started && f.uneven == 0 && rate >= restartGrowth*before && f.probed():
 		f.started, f.full, f.flat = false, rate, 0
 	case f.started && f.windows%rateWindows == 0:
-		f.rivals = f.path() > 0 && f.cycle > time.Duration(rivalTrip*float64(f.path()))+f.ownQueue()
+		f.rivals = f.path() > 0 && f.cycle > stretched(f.path(), rivalTrip, f.ownQueue())
 		f.cycle = 0
 	}
 	f.look()
@@ -231,7 +231,12 @@ func (f *flight) queued() bool { return f.passes(f.newest, queueTrip) }
 
 // passes says that a round trip passes so many times the path's, and the slack.
 func (f *flight) passes(trip time.Duration, times float64) bool {
-	return f.path() > 0 && trip > time.Duration(times*float64(f.path()))+flightSlack
+	return f.path() > 0 && trip > stretched(f.path(), times, flightSlack)
+}
+
+// stretched is so many times a round trip, and a slack more.
+func stretched(trip time.Duration, times float64, slack time.Duration) time.Duration {
+	return time.Duration(times*float64(trip)) + slack
 }
 
 // grow ends the startup once the rate grows no more, or a queue does. Windows with losses that no queue is to blame for don't

@@ -231,12 +231,6 @@ func (s *Session) AwaitLoss(ctx context.Context) error {
 
 // await waits until the condition holds.
 func (s *Session) await(ctx context.Context, holds func() bool) error {
-	s.mu.Lock()
-	already := s.err == nil && ctx.Err() == nil && holds()
-	s.mu.Unlock()
-	if already {
-		return nil
-	}
 	stop := context.AfterFunc(ctx, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()

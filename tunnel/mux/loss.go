@@ -56,18 +56,18 @@ func (f *flight) look() {
 		return
 	}
 	trip, least, resent, ok := f.below.TransportPath()
-	if !ok || f.path() > time.Duration(queueTrip*float64(least))+flightSlack {
+	if !ok || f.path() > stretched(least, queueTrip, flightSlack) {
 		f.lossy = 0
 		return
 	}
-	f.clear = trip <= time.Duration(clearTrip*float64(least))+clearSlack
+	f.clear = trip <= stretched(least, clearTrip, clearSlack)
 	if f.queued() {
-		if f.resent < resent && trip <= time.Duration(lossyTrip*float64(least))+clearSlack {
+		if f.resent < resent && trip <= stretched(least, lossyTrip, clearSlack) {
 			f.lossy = lossyWindows
 		}
 		f.resent = resent
 	}
-	if trip > time.Duration(queueTrip*float64(least))+flightSlack {
+	if trip > stretched(least, queueTrip, flightSlack) {
 		f.lossy = 0
 	}
 }
