@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
-	"os"
-	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -80,50 +77,4 @@ type oncePackets struct {
 func (c *oncePackets) Close() error {
 	c.once.Do(func() { c.err = c.UDPConn.Close() })
 	return c.err
-}
-
-// ListenUnix binds a socket that only its owner may connect to. The file of a process that has gone is replaced.
-func ListenUnix(path string) (net.Listener, error) {
-	if info, err := os.Lstat(path); err == nil && info.Mode()&os.ModeSocket != 0 {
-		if conn, err := net.Dial("unix", path); err == nil {
-			conn.Close()
-			return nil, syscall.EADDRINUSE
-		} else if errors.Is(err, syscall.ECONNREFUSED) {
-			os.Remove(path)
-		}
-	}
-	// The mode is set before the name is: a socket in the folder of a moment ago can't be raced for.
-	private, err := os.MkdirTemp(filepath.Dir(path), ".culvert-")
-	if err != nil {
-		return nil, err
-	}
-	defer os.RemoveAll(private)
-	inside := filepath.Join(private, "s")
-	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: inside, Net: "unix"})
-	if err != nil {
-		return nil, err
-	}
-	ln.SetUnlinkOnClose(false)
-	if err := errors.Join(os.Chmod(inside, 0o600), os.Link(inside, path)); err != nil {
-		ln.Close()
-		return nil, err
-	}
-	return &unixListener{ln, path}, nil
-}
-
-// unixListener has the address of its file, and removes that when it is closed.
-type unixListener struct {
-	net.Listener
-	path string
-}
-
-// Addr returns the file's path as it was given.
-func (l *unixListener) Addr() net.Addr { return &net.UnixAddr{Name: l.path, Net: "unix"} }
-
-func (l *unixListener) Close() error {
-	err := l.Listener.Close()
-	if !errors.Is(err, net.ErrClosed) {
-		os.Remove(l.path)
-	}
-	return err
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"culvert/tunnel/mux"
+	"culvert/tunnel/policy"
 )
 
 // A stream of datagrams is for one target, which its open frame names, or for any: then its target is empty, and each
@@ -39,7 +40,7 @@ func newEndpoint(host string, port uint16) (endpoint, error) {
 		return endpoint{addr: addr.Unmap().WithZone(""), port: port}, nil
 	}
 	if host == "" || len(host) > 255 {
-		return endpoint{}, errBadTarget
+		return endpoint{}, policy.ErrBadTarget
 	}
 	return endpoint{name: host, port: port}, nil
 }
@@ -73,7 +74,7 @@ func (e endpoint) append(b []byte) []byte {
 // parseEndpoint splits a datagram into its address and its payload, which aliases it. It is total.
 func parseEndpoint(p []byte) (e endpoint, payload []byte, err error) {
 	if len(p) < 2 {
-		return endpoint{}, nil, errBadTarget
+		return endpoint{}, nil, policy.ErrBadTarget
 	}
 	start, size := 1, 0
 	switch p[0] {
@@ -86,7 +87,7 @@ func parseEndpoint(p []byte) (e endpoint, payload []byte, err error) {
 	}
 	end := start + size
 	if size == 0 || len(p) < end+2 {
-		return endpoint{}, nil, errBadTarget
+		return endpoint{}, nil, policy.ErrBadTarget
 	}
 	if p[0] == addressName {
 		e.name = string(p[start:end])
@@ -95,7 +96,7 @@ func parseEndpoint(p []byte) (e endpoint, payload []byte, err error) {
 		e.addr = addr.Unmap()
 	}
 	if e.port = binary.BigEndian.Uint16(p[end:]); e.port == 0 {
-		return endpoint{}, nil, errBadTarget
+		return endpoint{}, nil, policy.ErrBadTarget
 	}
 	return e, p[end+2:], nil
 }

@@ -9,11 +9,13 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"culvert/tunnel/mux"
+	"culvert/tunnel/policy"
 )
 
 func TestEndpoints(t *testing.T) {
@@ -40,13 +42,13 @@ func TestEndpoints(t *testing.T) {
 			t.Errorf("%q: parsed as %v, %q, %v", b, parsed, payload, err)
 		}
 		for n := range b {
-			if _, _, err := parseEndpoint(b[:n]); !errors.Is(err, errBadTarget) {
+			if _, _, err := parseEndpoint(b[:n]); !errors.Is(err, policy.ErrBadTarget) {
 				t.Errorf("%q: %v", b[:n], err)
 			}
 		}
 	}
 	for _, bad := range []string{"\x02\x00\x00\x00\x00\x00\x35", "\x03\x00\x00\x35", "\x01\xc0\x00\x02\x01\x00\x00"} {
-		if _, _, err := parseEndpoint([]byte(bad)); !errors.Is(err, errBadTarget) {
+		if _, _, err := parseEndpoint([]byte(bad)); !errors.Is(err, policy.ErrBadTarget) {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}
@@ -265,6 +267,21 @@ func TestForwardUDPRefused(t *testing.T) {
 	})
 }
 
+// unansweredNames are rules that allow everything, and whose names the DNS never answers.
+type unansweredNames struct {
+	*policy.Rules
+	lookups atomic.Int64
+}
+
+func (u *unansweredNames) Resolve(ctx context.Context, network, host string, port uint16) ([]netip.AddrPort, error) {
+	if _, err := netip.ParseAddr(host); err == nil {
+		return u.Rules.Resolve(ctx, network, host, port)
+	}
+	u.lookups.Add(1)
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
 // TestExitTargets has an association send to very many targets, names and addresses: what is remembered, looked up at a
 // time and kept meanwhile is bounded.
 func TestExitTargets(t *testing.T) {
@@ -274,21 +291,13 @@ func TestExitTargets(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		lookups := 0
-		var mu sync.Mutex
-		rules := &Rules{lookup: func(ctx context.Context, _, host string) ([]netip.Addr, error) {
-			mu.Lock()
-			lookups++
-			mu.Unlock()
-			<-ctx.Done()
-			return nil, ctx.Err()
-		}}
+		rules := new(unansweredNames)
 		conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.MustParseAddrPort("127.0.0.1:0")))
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		e := newExit(stream, conn, func() *Rules { return rules })
+		e := newExit(stream, conn, func() resolver { return rules })
 		defer stream.Close()
 		for i := range 3 * maxTargets {
 			name := endpoint{name: fmt.Sprint("host", i, ".test"), port: 9}
@@ -300,6 +309,7 @@ func TestExitTargets(t *testing.T) {
 		}
 		synctest.Wait()
 		waiting := 0
+		lookups := rules.lookups.Load()
 		e.mu.Lock()
 		for _, known := range e.targets {
 			waiting += len(known.waiting)
@@ -314,7 +324,7 @@ func TestExitTargets(t *testing.T) {
 		e.lookups.Wait() // for their timeouts
 		e.route(t.Context(), endpoint{name: "another.test", port: 9}, nil)
 		e.lookups.Wait()
-		if lookups != maxLookups+1 {
+		if lookups := rules.lookups.Load(); lookups != maxLookups+1 {
 			t.Errorf("%d lookups once there is room", lookups)
 		}
 	})

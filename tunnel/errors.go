@@ -13,6 +13,7 @@ import (
 
 	"culvert/protocol"
 	"culvert/tunnel/mux"
+	"culvert/tunnel/policy"
 )
 
 // ConnectError says at which step a session to the remote could not be had.
@@ -77,7 +78,7 @@ func dialCode(err error) mux.Code {
 	var dns *net.DNSError
 	var timeout net.Error
 	switch {
-	case errors.Is(err, ErrNotAllowed):
+	case errors.Is(err, policy.ErrNotAllowed):
 		return mux.CodeNotAllowed
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return mux.CodeNameNotFound
@@ -92,7 +93,7 @@ func dialCode(err error) mux.Code {
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded),
 		errors.As(err, &timeout) && timeout.Timeout():
 		return mux.CodeTimeout
-	case errors.Is(err, errBadTarget):
+	case errors.Is(err, policy.ErrBadTarget):
 		return mux.CodeBadTarget
 	}
 	return mux.CodeDialFailed

@@ -15,6 +15,7 @@ import (
 	"culvert/certs"
 	"culvert/protocol"
 	"culvert/tunnel/mux"
+	"culvert/tunnel/policy"
 
 	"go.uber.org/goleak"
 )
@@ -204,9 +205,9 @@ func refused(t testing.TB, local *Local, targets ...string) {
 	}
 }
 
-func mustParse(t testing.TB, allow, deny []string) *Rules {
+func mustParse(t testing.TB, allow, deny []string) *policy.Rules {
 	t.Helper()
-	rules, err := ParseRules(allow, deny)
+	rules, err := policy.ParseRules(allow, deny)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,24 +28,6 @@ const (
 	// dialTimeout bounds how long the remote tries to reach a target. It is below the time that browsers wait.
 	dialTimeout = 20 * time.Second
 
-	// fallbackDelay is how long addresses of one IP version are tried before those of the other are too (RFC 8305,
-	// section 5, has 250 ms, and package net 300).
-	fallbackDelay = 250 * time.Millisecond
-
-	// minAttempt is the least time that one of several addresses of a target gets, as in package net.
-	minAttempt = 2 * time.Second
-
-	// maxTargetAddresses bounds the addresses of a name that are tried. There would be no time for more.
-	maxTargetAddresses = 32
-
-	// maxRules bounds the target rules of a remote, and those of one key: each new stream goes through them all.
-	maxRules = 4096
-
-	// maxNameLength and maxLabelLength bound a host's name and the parts between its dots, in bytes (RFC 1035,
-	// section 2.3.4).
-	maxNameLength  = 253
-	maxLabelLength = 63
-
 	// DefaultMaxSessions bounds the sessions of a remote.
 	DefaultMaxSessions = 1024
 

@@ -11,6 +11,7 @@ import (
 
 	"culvert/certs"
 	"culvert/tunnel/mux"
+	"culvert/tunnel/policy"
 
 	"github.com/rs/zerolog"
 )
@@ -21,7 +22,7 @@ type exposure struct {
 	client  certs.PublicKey
 	session *mux.Session
 	control *mux.Stream
-	bind    bindAddress        // with the port that was bound
+	bind    policy.Bind        // with the port that was bound
 	ln      net.Listener       // nil for a UDP port
 	packets *oncePackets       // of a UDP port, else nil
 	end     context.CancelFunc // has it closed
@@ -31,8 +32,8 @@ type exposure struct {
 // address is the address that was really bound, for people.
 func (e *exposure) address() string {
 	switch {
-	case e.bind.socket != "":
-		return socketPrefix + e.bind.socket
+	case e.bind.Socket != "":
+		return policy.UnixPrefix + e.bind.Socket
 	case e.packets != nil:
 		return e.packets.LocalAddr().String()
 	}
@@ -45,24 +46,24 @@ func (e *exposure) streamAddress(from fmt.Stringer) string {
 }
 
 // listen binds an address.
-func (e *exposure) listen(bind bindAddress) error {
+func (e *exposure) listen(bind policy.Bind) error {
 	e.bind = bind
-	if bind.udp {
-		conn, err := net.ListenUDP("udp"+bind.version(), net.UDPAddrFromAddrPort(bind.addr))
+	if bind.UDP {
+		conn, err := bind.ListenUDP()
 		if err != nil {
 			return err
 		}
 		e.packets = &oncePackets{UDPConn: conn}
-		e.bind.addr = conn.LocalAddr().(*net.UDPAddr).AddrPort()
+		e.bind.Addr = conn.LocalAddr().(*net.UDPAddr).AddrPort()
 		return nil
 	}
-	ln, err := bind.listen()
+	ln, err := bind.Listen()
 	if err != nil {
 		return err
 	}
 	e.ln = &onceListener{Listener: ln}
 	if tcp, ok := ln.Addr().(*net.TCPAddr); ok {
-		e.bind.addr = tcp.AddrPort()
+		e.bind.Addr = tcp.AddrPort()
 	}
 	return nil
 }
@@ -153,12 +154,12 @@ func (e *exposure) forward(ctx context.Context, conn net.Conn, log zerolog.Logge
 // expose binds what the exposure's stream asks for, and registers it. When the address is taken by a session of the same
 // client that has lost its connection, it is taken over: that client has come back in another session.
 func (r *Remote) expose(ctx context.Context, e *exposure) error {
-	bind, err := parseBind(e.control.Target().Address)
+	bind, err := policy.ParseBind(e.control.Target().Address)
 	if err != nil {
 		return err
 	}
-	if !r.reverseFor(e.client).grant(bind) {
-		return ErrNotAllowed
+	if !r.reverseFor(e.client).Grant(bind) {
+		return policy.ErrNotAllowed
 	}
 	err = e.listen(bind)
 	if errors.Is(err, syscall.EADDRINUSE) && r.evict(ctx, e, bind) {
@@ -178,11 +179,11 @@ func (r *Remote) expose(ctx context.Context, e *exposure) error {
 }
 
 // evict frees an address that an abandoned session of the same client holds.
-func (r *Remote) evict(ctx context.Context, by *exposure, bind bindAddress) bool {
+func (r *Remote) evict(ctx context.Context, by *exposure, bind policy.Bind) bool {
 	var found *exposure
 	r.mu.Lock()
 	for e := range r.exposures {
-		if e.client.Equal(by.client) && e.bind.conflicts(bind) && e.session != by.session && e.session.Stats().Away {
+		if e.client.Equal(by.client) && e.bind.Conflicts(bind) && e.session != by.session && e.session.Stats().Away {
 			found = e
 		}
 	}
@@ -209,14 +210,14 @@ func (r *Remote) unexpose(e *exposure) {
 }
 
 // reverseFor returns the rules that now hold for what a client may bind: those of its key's line, if that has any.
-func (r *Remote) reverseFor(client certs.PublicKey) *ReverseRules {
+func (r *Remote) reverseFor(client certs.PublicKey) *policy.ReverseRules {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.reverseRules(client)
 }
 
 // reverseRules is reverseFor, called with the mutex held.
-func (r *Remote) reverseRules(client certs.PublicKey) *ReverseRules {
+func (r *Remote) reverseRules(client certs.PublicKey) *policy.ReverseRules {
 	if rules, ok := r.keyReverse[client]; ok {
 		return rules
 	}
@@ -226,16 +227,10 @@ func (r *Remote) reverseRules(client certs.PublicKey) *ReverseRules {
 // endExposures ends those that are granted no more, or all. Called with the mutex held.
 func (r *Remote) endExposures(all bool) {
 	for e := range r.exposures {
-		if all || !r.reverseRules(e.client).grantBound(e.bind, e.control.Target().Address) {
+		if all || !r.reverseRules(e.client).GrantBound(e.bind, e.control.Target().Address) {
 			e.end()
 		}
 	}
-}
-
-// grantBound says that what was bound is still granted, as it was asked for or as it is.
-func (r *ReverseRules) grantBound(bound bindAddress, asked string) bool {
-	bind, err := parseBind(asked)
-	return r.grant(bound) || (err == nil && r.grant(bind))
 }
 
 var errDraining = errors.New("shutting down")
@@ -243,9 +238,9 @@ var errDraining = errors.New("shutting down")
 // listenCode translates why an address was not bound into the session's code, and words for those that no code says.
 func listenCode(err error) (mux.Code, string) {
 	switch {
-	case errors.Is(err, ErrNotAllowed):
+	case errors.Is(err, policy.ErrNotAllowed):
 		return mux.CodeNotAllowed, ""
-	case errors.Is(err, errBadTarget):
+	case errors.Is(err, policy.ErrBadTarget):
 		return mux.CodeBadTarget, ""
 	case errors.Is(err, errDraining):
 		return mux.CodeDraining, ""

@@ -15,6 +15,7 @@ import (
 	"culvert/certs"
 	"culvert/protocol"
 	"culvert/tunnel/mux"
+	"culvert/tunnel/policy"
 
 	"github.com/rs/zerolog"
 )
@@ -24,9 +25,9 @@ import (
 type RemoteConfig struct {
 	Identity Identity
 	Trust    Trust
-	Rules    *Rules        // for the targets of all clients; nil forbids only what is special
-	Reverse  *ReverseRules // what the remote may bind for clients whose key's line does not say it; nil for nothing
-	Path     string        // of the WebSocket, "/" when empty
+	Rules    *policy.Rules        // for the targets of all clients; nil forbids only what is special
+	Reverse  *policy.ReverseRules // what the remote may bind for clients whose key's line does not say it; nil for nothing
+	Path     string               // of the WebSocket, "/" when empty
 
 	// Fallback is a site that answers every request but the WebSocket upgrades on Path, so that a visitor sees no more
 	// than that site. Without one, other paths are not found.
@@ -113,11 +114,11 @@ type Remote struct {
 	mu         sync.Mutex // guards all below
 	identity   Identity
 	trust      Trust
-	rules      *Rules
-	keyRules   map[certs.PublicKey]*Rules // of the keys whose lines restrict their targets, in place of rules
-	reverse    *ReverseRules
-	keyReverse map[certs.PublicKey]*ReverseRules // of the keys whose lines say what they may bind, in place of reverse
-	exposures  map[*exposure]struct{}            // the listeners for clients
+	rules      *policy.Rules
+	keyRules   map[certs.PublicKey]*policy.Rules // of the keys whose lines restrict their targets, in place of rules
+	reverse    *policy.ReverseRules
+	keyReverse map[certs.PublicKey]*policy.ReverseRules // of the keys whose lines say what they may bind, in place of reverse
+	exposures  map[*exposure]struct{}                   // the listeners for clients
 	draining   bool
 	sessions   map[*mux.Session]protocol.Peer
 }
@@ -127,11 +128,11 @@ func NewRemote(cfg RemoteConfig) (*Remote, error) {
 	if err := cfg.Trust.check(); err != nil {
 		return nil, err
 	}
-	keyRules, err := narrowForKeys(cfg.Rules, cfg.Trust.Authorized)
+	keyRules, err := cfg.Rules.ForKeys(cfg.Trust.Authorized)
 	if err != nil {
 		return nil, err
 	}
-	keyReverse, err := reverseForKeys(cfg.Trust.Authorized)
+	keyReverse, err := policy.ReverseRulesForKeys(cfg.Trust.Authorized)
 	if err != nil {
 		return nil, err
 	}
@@ -169,15 +170,15 @@ func NewRemote(cfg RemoteConfig) (*Remote, error) {
 // Reload replaces what later clients are shown, who is admitted, and which targets later streams may have, also of
 // sessions that exist, and what may be bound. It ends the sessions of those who are no longer admitted, and closes the
 // listeners that are no longer granted.
-func (r *Remote) Reload(identity Identity, trust Trust, rules *Rules, reverse *ReverseRules) error {
+func (r *Remote) Reload(identity Identity, trust Trust, rules *policy.Rules, reverse *policy.ReverseRules) error {
 	if err := trust.check(); err != nil {
 		return err
 	}
-	keyRules, err := narrowForKeys(rules, trust.Authorized)
+	keyRules, err := rules.ForKeys(trust.Authorized)
 	if err != nil {
 		return err
 	}
-	keyReverse, err := reverseForKeys(trust.Authorized)
+	keyReverse, err := policy.ReverseRulesForKeys(trust.Authorized)
 	if err != nil {
 		return err
 	}
@@ -322,7 +323,7 @@ func (r *Remote) serveSession(session *mux.Session, state protocol.State, log ze
 		}
 		switch stream.Target().Kind {
 		case mux.StreamUDP:
-			rules := func() *Rules { return r.rulesFor(state.Peer.Key) }
+			rules := func() resolver { return r.rulesFor(state.Peer.Key) }
 			streams.Go(func() { r.serveDatagrams(ctx, stream, rules, exits, log) })
 		case mux.StreamListen:
 			streams.Go(func() { r.serveListen(ctx, session, stream, state.Peer.Key, listeners, log) })
@@ -349,7 +350,7 @@ func endOf(session *mux.Session) error {
 }
 
 // rulesFor returns the rules that now hold for a client's streams.
-func (r *Remote) rulesFor(client certs.PublicKey) *Rules {
+func (r *Remote) rulesFor(client certs.PublicKey) *policy.Rules {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if rules, ok := r.keyRules[client]; ok {
@@ -360,7 +361,7 @@ func (r *Remote) rulesFor(client certs.PublicKey) *Rules {
 
 // serveStream reaches the stream's target, and has the two joined by a goroutine of their own, which streams counts: the
 // stack that dialing took is not held for as long as the stream lasts. The context ends with the session.
-func (r *Remote) serveStream(ctx context.Context, stream *mux.Stream, rules *Rules, streams *sync.WaitGroup, log *zerolog.Logger) {
+func (r *Remote) serveStream(ctx context.Context, stream *mux.Stream, rules *policy.Rules, streams *sync.WaitGroup, log *zerolog.Logger) {
 	conn, err := dialWhileWanted(ctx, stream, func(ctx context.Context) (net.Conn, error) {
 		return dialTarget(ctx, rules, stream.Target())
 	})

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"culvert/tunnel/mux"
+	"culvert/tunnel/policy"
 
 	"github.com/rs/zerolog"
 )
@@ -20,8 +21,8 @@ type RemoteListener struct{ *remoteBind }
 // when the remote has refused. Once it listens, it is re-established by itself; trouble with that is logged.
 func (l *Local) ListenRemote(ctx context.Context, address string) (*RemoteListener, error) {
 	bind := address
-	if !strings.HasPrefix(address, socketPrefix) {
-		bind = tcpPrefix + address
+	if !strings.HasPrefix(address, policy.UnixPrefix) {
+		bind = policy.TCPPrefix + address
 	}
 	rb, err := l.bindRemote(ctx, bind, mux.StreamReverse)
 	if err != nil {

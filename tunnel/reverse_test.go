@@ -16,96 +16,8 @@ import (
 	"time"
 
 	"culvert/tunnel/mux"
+	"culvert/tunnel/policy"
 )
-
-func TestReverseRules(t *testing.T) {
-	all := []string{"tcp:127.0.0.1:8022", "tcp:localhost:8022", "tcp:[::1]:8022", "tcp::8022", "tcp:*:8022", "tcp:[::]:8022",
-		"tcp:0.0.0.0:8022", "tcp:192.0.2.1:8022", "tcp:[2001:db8::1]:8022", "tcp:localhost:0", "tcp:localhost:9000", "unix:/run/a", "udp:localhost:8022", "udp:*:8022", "udp:localhost:0"}
-	for _, test := range []struct {
-		rules   string
-		granted string // a byte for each of all
-	}{
-		{"localhost:8022", "111.........1.."},
-		{"localhost", "111......11.1.1"},
-		{"*:8000-8999", "111111111...11."},
-		{"*", "11111111111.111"},
-		{"127.0.0.1:9000,8022", "11........1.1.."},
-		{"0.0.0.0/0:8022", "11....11....1.."},
-		{"[::]:8022", "...111.......1."},
-		{"[::]/0", "..............."}, // no rule: brackets hold the number of bits too
-		{"[::/0]:8022", "..1.....1......"},
-		{"[2001:db8::/32]", "........1......"},
-		{"192.0.2.0/24", ".......1......."},
-		{"unix:/run/a", "...........1..."},
-		{"unix:/run/b", "..............."},
-	} {
-		rules, err := ParseReverseRules([]string{test.rules})
-		if (err != nil) != (test.rules == "[::]/0") {
-			t.Errorf("%s: %v", test.rules, err)
-		}
-		got := ""
-		for _, text := range all {
-			bind, err := parseBind(text)
-			if err != nil {
-				t.Fatal(text, err)
-			}
-			got += map[bool]string{true: "1", false: "."}[rules.grant(bind)]
-		}
-		if got != test.granted {
-			t.Errorf("%s grants %s, want %s", test.rules, got, test.granted)
-		}
-	}
-	for _, bad := range []string{"example.org:8022", "*.example.org", "local*", "8022", "unix:a", "localhost:0"} {
-		var rule *RuleError
-		if _, err := ParseReverseRules([]string{bad}); !errors.As(err, &rule) {
-			t.Errorf("%s: %v", bad, err)
-		}
-	}
-}
-
-func TestParseBind(t *testing.T) {
-	for _, bad := range []string{"", "tcp:", "tcp:8022", "8022", "localhost:8022", "tcp:example.org:1", "tcp:localhost:65536",
-		"tcp:localhost:-1", "tcp:localhost:http", "unix:", "unix:a", "unix:/a/../b", "udp:", "udp:localhost", "udp:unix:/a", "udp:tcp:localhost:1", "sctp:localhost:1", "tcp:1.2.3:4"} {
-		if got, err := parseBind(bad); err == nil {
-			t.Errorf("%q is %+v", bad, got)
-		}
-	}
-	if got, err := parseBind("tcp:[::ffff:127.0.0.1]:80"); err != nil || got.addr.String() != "127.0.0.1:80" {
-		t.Errorf("an IPv4-mapped address is %+v, %v", got, err)
-	}
-	tcp, tcpErr := parseBind("tcp:localhost:80")
-	udp, udpErr := parseBind("udp:localhost:80")
-	if tcpErr != nil || udpErr != nil || tcp.addr != udp.addr || tcp.udp || !udp.udp || tcp.conflicts(udp) || !udp.conflicts(udp) {
-		t.Errorf("TCP is %+v, %v, and UDP %+v, %v", tcp, tcpErr, udp, udpErr)
-	}
-}
-
-// FuzzParseBind checks that what is bound is what the rules have seen: the address reads back as itself.
-func FuzzParseBind(f *testing.F) {
-	for _, seed := range []string{"tcp:localhost:8022", "tcp:*:0", "tcp::1", "tcp:[fe80::1%eth0]:80", "unix:/run/a", "tcp:[::ffff:1.2.3.4]:5", "udp:localhost:53"} {
-		f.Add(seed)
-	}
-	nothing, err := ParseReverseRules(nil)
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Fuzz(func(t *testing.T, text string) {
-		bind, err := parseBind(text)
-		if err != nil {
-			return
-		}
-		if nothing.grant(bind) || (*ReverseRules)(nil).grant(bind) {
-			t.Errorf("%q is granted by no rule", text)
-		}
-		again := "unix:" + bind.socket
-		if bind.socket == "" {
-			again = map[bool]string{false: "tcp:", true: "udp:"}[bind.udp] + bind.addr.String()
-		}
-		if got, err := parseBind(again); err != nil || got != bind {
-			t.Errorf("%q is %+v, and then %+v, %v", text, bind, got, err)
-		}
-	})
-}
 
 // reverseTunnel is startTunnel with a remote that grants rules, to several keys.
 func reverseTunnel(t testing.TB, rules string) (*Local, *testRemote) {
@@ -113,7 +25,7 @@ func reverseTunnel(t testing.TB, rules string) (*Local, *testRemote) {
 	key := newKey(t)
 	remote := startRemote(t, Trust{Anyone: true}, func(cfg *RemoteConfig) {
 		var err error
-		if cfg.Reverse, err = ParseReverseRules([]string{rules}); err != nil {
+		if cfg.Reverse, err = policy.ParseReverseRules([]string{rules}); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -317,7 +229,7 @@ func TestReverseRefused(t *testing.T) {
 func TestReverseOfKeys(t *testing.T) {
 	plain, bound := newKey(t), newKey(t)
 	trust := trustLines(t, plain.Public().String(), bound.Public().String()+" reverse=127.0.0.2")
-	rules, err := ParseReverseRules([]string{"127.0.0.1"})
+	rules, err := policy.ParseReverseRules([]string{"127.0.0.1"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -349,7 +261,7 @@ func TestReverseOfKeys(t *testing.T) {
 	}
 	until(t, "the port is free", func() bool { return isFree(address) })
 	echoes(t, open)
-	var line *KeyLineError
+	var line *policy.KeyLineError
 	bad := trustLines(t, plain.Public().String()+" reverse=example.org")
 	if err := remote.Reload(remote.cfg.Identity, bad, nil, nil); !errors.As(err, &line) || line.Line != 1 || line.Option != "reverse" {
 		t.Errorf("a bad line: %v", err)

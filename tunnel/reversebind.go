@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"culvert/tunnel/mux"
+	"culvert/tunnel/policy"
 
 	"github.com/rs/zerolog"
 )
@@ -21,7 +22,7 @@ import (
 // are opened by the remote.
 type remoteBind struct {
 	local    *Local
-	bind     string         // as parseBind has it
+	bind     string         // as policy.ParseBind has it
 	kind     mux.StreamKind // of its streams
 	log      zerolog.Logger
 	ctx      context.Context // ends when it is closed
@@ -49,7 +50,7 @@ func (l *Local) bindRemote(ctx context.Context, bind string, kind mux.StreamKind
 		kind:     kind,
 		incoming: make(chan *mux.Stream, maxWaitingReverse),
 	}
-	address := strings.TrimPrefix(strings.TrimPrefix(bind, tcpPrefix), udpPrefix)
+	address := strings.TrimPrefix(strings.TrimPrefix(bind, policy.TCPPrefix), policy.UDPPrefix)
 	rb.log = l.cfg.Log.With().Str("bind", rb.name(address)).Logger()
 	rb.ctx, rb.cancel = context.WithCancel(context.Background())
 	control, err := rb.listen(ctx, bind)
@@ -172,7 +173,7 @@ func (rb *remoteBind) relisten(pause *backoff) *control {
 func (rb *remoteBind) same() string {
 	rb.mu.Lock()
 	defer rb.mu.Unlock()
-	if host, anyPort := strings.CutSuffix(rb.bind, ":0"); anyPort && !strings.HasPrefix(rb.bind, socketPrefix) {
+	if host, anyPort := strings.CutSuffix(rb.bind, ":0"); anyPort && !strings.HasPrefix(rb.bind, policy.UnixPrefix) {
 		if _, port, err := net.SplitHostPort(rb.bound); err == nil {
 			return host + ":" + port
 		}

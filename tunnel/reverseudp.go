@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"culvert/tunnel/mux"
+	"culvert/tunnel/policy"
 
 	"github.com/rs/zerolog"
 )
@@ -18,7 +19,7 @@ type RemoteUDP struct{ *remoteBind }
 // ListenRemoteUDP has the remote bind a UDP port. The address, and all else, is as for ListenRemote, but there are no sockets
 // with a path. ServeReverseUDP serves it; until then, datagrams are dropped.
 func (l *Local) ListenRemoteUDP(ctx context.Context, address string) (*RemoteUDP, error) {
-	rb, err := l.bindRemote(ctx, udpPrefix+address, mux.StreamUDP)
+	rb, err := l.bindRemote(ctx, policy.UDPPrefix+address, mux.StreamUDP)
 	if err != nil {
 		return nil, err
 	}

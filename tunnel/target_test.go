@@ -1,176 +1,65 @@
 package tunnel
 
 import (
-	"context"
-	"errors"
-	"io"
 	"net"
-	"net/netip"
-	"syscall"
+	"path/filepath"
 	"testing"
-	"time"
+
+	"culvert/tunnel/mux"
+	"culvert/tunnel/policy"
 )
 
-// deaf is an address of loopback whose connections are never answered: its queue is full.
-func deaf(t *testing.T) netip.AddrPort {
-	t.Helper()
-	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { syscall.Close(fd) })
-	if err := errors.Join(syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), syscall.Listen(fd, 0)); err != nil {
-		t.Fatal(err)
-	}
-	name, err := syscall.Getsockname(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(name.(*syscall.SockaddrInet4).Port))
-	for { // until the queue is full
-		conn, err := net.DialTimeout("tcp", addr.String(), fallbackDelay)
-		if err != nil {
-			return addr
-		}
-		t.Cleanup(func() { conn.Close() })
-	}
-}
-
-func listenOn(t *testing.T, address string) netip.AddrPort {
-	t.Helper()
-	ln, err := net.Listen("tcp", address)
+func TestDialTargetUnix(t *testing.T) {
+	folder := t.TempDir()
+	socket, stale, missing := filepath.Join(folder, "s"), filepath.Join(folder, "stale"), filepath.Join(folder, "missing")
+	ln, err := net.Listen("unix", socket)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { ln.Close() })
-	return ln.Addr().(*net.TCPAddr).AddrPort()
-}
-
-func TestDialAny(t *testing.T) {
-	v4, v6, silent := listenOn(t, "127.0.0.1:0"), listenOn(t, "[::1]:0"), deaf(t)
-	refusing4, refusing6 := netip.MustParseAddrPort("127.0.0.1:1"), netip.MustParseAddrPort("[::1]:1")
-	for name, test := range map[string]struct {
-		addrs []netip.AddrPort
-		want  netip.AddrPort
-	}{
-		"one":                              {[]netip.AddrPort{v4}, v4},
-		"the first of a version":           {[]netip.AddrPort{v6, v4}, v6},
-		"the second, the first refuses":    {[]netip.AddrPort{refusing4, v4}, v4},
-		"the other version, one refuses":   {[]netip.AddrPort{refusing6, v4}, v4},
-		"the other version, one is silent": {[]netip.AddrPort{silent, v6}, v6},
-		"after all of a version":           {[]netip.AddrPort{refusing6, refusing6, refusing4, v4}, v4},
-	} {
-		t.Run(name, func(t *testing.T) {
-			conn, err := dialAny(within(t, 10*time.Second), "tcp", test.addrs)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer conn.Close()
-			if got := conn.RemoteAddr().String(); got != test.want.String() {
-				t.Errorf("reached %s, want %s", got, test.want)
-			}
-		})
-	}
-	if _, err := dialAny(t.Context(), "tcp", []netip.AddrPort{refusing4, refusing6}); !errors.Is(err, syscall.ECONNREFUSED) {
-		t.Errorf("nobody there: %v", err)
-	}
-	if _, err := dialAny(within(t, 100*time.Millisecond), "tcp", []netip.AddrPort{silent, silent}); !errors.Is(err, context.DeadlineExceeded) && !isTimeout(err) {
-		t.Errorf("silence: %v", err)
-	}
-	cancelled, cancel := context.WithCancel(t.Context())
-	cancel()
-	if conn, err := dialAny(cancelled, "tcp", []netip.AddrPort{v4, v6}); err == nil {
-		conn.Close()
-		t.Error("a cancelled dial connects")
-	}
-}
-
-func isTimeout(err error) bool {
-	var timeout net.Error
-	return errors.As(err, &timeout) && timeout.Timeout()
-}
-
-// One silent address does not use up the time of the next.
-func TestDialEachSharesTime(t *testing.T) {
-	ctx, cancel := shareTime(within(t, 40*time.Second), 4)
-	defer cancel()
-	deadline, ok := ctx.Deadline()
-	if left := time.Until(deadline); !ok || left > 10*time.Second || left < 9*time.Second {
-		t.Errorf("%v of 40 s for one of four", left)
-	}
-	ctx, cancel = shareTime(within(t, 4*time.Second), 32)
-	defer cancel()
-	deadline, _ = ctx.Deadline()
-	if left := time.Until(deadline); left > minAttempt || left < minAttempt/2 {
-		t.Errorf("%v of 4 s for one of 32", left)
-	}
-	v4 := listenOn(t, "127.0.0.1:0")
-	conn, err := dialEach(within(t, 2*minAttempt), "tcp", []netip.AddrPort{deaf(t), v4})
+	left, err := net.ListenUnix("unix", &net.UnixAddr{Name: stale, Net: "unix"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
-	if conn.RemoteAddr().String() != v4.String() {
-		t.Errorf("reached %s", conn.RemoteAddr())
-	}
-}
-
-func TestSplitTarget(t *testing.T) {
-	if host, port, err := splitTarget("[2001:db8::1]:65535"); host != "2001:db8::1" || port != 65535 || err != nil {
-		t.Errorf("%s, %d, %v", host, port, err)
-	}
-	for _, bad := range []string{"", "a", ":80", "a:0", "a:65536", "a:+1", "a:http", "a:80:80", "[a:80"} {
-		if _, _, err := splitTarget(bad); !errors.Is(err, errBadTarget) {
-			t.Errorf("%q: %v", bad, err)
+	left.SetUnlinkOnClose(false)
+	left.Close()
+	rules := mustParse(t, []string{"unix:" + socket, "unix:" + stale, "unix:" + missing}, nil)
+	for _, test := range []struct {
+		rules *policy.Rules
+		path  string
+		want  mux.Code
+	}{
+		{rules, stale, mux.CodeRefused},
+		{rules, missing, mux.CodeNameNotFound},
+		{rules, folder + "/other", mux.CodeNotAllowed},
+		{nil, socket, mux.CodeNotAllowed},
+		{rules, folder + "/x/../s", mux.CodeBadTarget},
+		{rules, "s", mux.CodeBadTarget},
+		{rules, "", mux.CodeBadTarget},
+	} {
+		_, err := dialTarget(t.Context(), test.rules, mux.Target{Kind: mux.StreamUnix, Address: test.path})
+		if err == nil || dialCode(err) != test.want {
+			t.Errorf("%s: %v, want %v", test.path, err, test.want)
 		}
 	}
+	conn, err := dialTarget(t.Context(), rules, mux.Target{Kind: mux.StreamUnix, Address: socket})
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.Close()
+	if _, err := dialTarget(t.Context(), rules, mux.Target{Kind: 99, Address: socket}); dialCode(err) != mux.CodeBadTarget {
+		t.Errorf("an unknown kind: %v", err)
+	}
 }
 
-// The remote's rules and those of a key's line hold for each stream, and reloaded ones for sessions that exist.
-func TestRulesOfRemote(t *testing.T) {
-	target, other := serveTCP(t, echo), serveTCP(t, echo)
-	free, bound := newKey(t), newKey(t)
-	trust := trustLines(t, free.Public().String(), bound.Public().String()+" allow="+target)
-	remote := startRemote(t, trust, nil)
-	unrestricted, _ := startLocal(t, remote.localConfig(t, free))
-	restricted, _ := startLocal(t, remote.localConfig(t, bound))
-
-	reached(t, unrestricted, target, other)
-	reached(t, restricted, target)
-	refused(t, restricted, other, "localhost:1", "169.254.169.254:80")
-	refused(t, unrestricted, "169.254.169.254:80", "metadata.google.internal:80", "0.0.0.0:80")
-
-	kept := dial(t, unrestricted, other)
-	kept.Write([]byte("x"))
-	if _, err := io.ReadFull(kept, make([]byte, 1)); err != nil {
-		t.Fatal(err)
-	}
-	rules := mustParse(t, nil, []string{other})
-	if err := remote.Reload(Identity{Key: remote.key}, trust, rules, nil); err != nil {
-		t.Fatal(err)
-	}
-	refused(t, unrestricted, other)
-	reached(t, unrestricted, target)
-	kept.Write([]byte("x"))
-	if _, err := io.ReadFull(kept, make([]byte, 1)); err != nil {
-		t.Errorf("a stream from before: %v", err)
-	}
-
-	swapped := trustLines(t, free.Public().String()+" allow="+other, bound.Public().String())
-	if err := remote.Reload(Identity{Key: remote.key}, swapped, nil, nil); err != nil {
-		t.Fatal(err)
-	}
-	reached(t, restricted, target, other)
-	reached(t, unrestricted, other)
-	refused(t, unrestricted, target)
-
-	var line *KeyLineError
-	bad := trustLines(t, "", "# a comment", free.Public().String()+" allow=10.0.0.1/8")
-	if err := remote.Reload(Identity{Key: remote.key}, bad, nil, nil); !errors.As(err, &line) || line.Line != 3 || line.Option != "allow" {
-		t.Errorf("a bad rule: %v", err)
-	}
-	refused(t, unrestricted, target)
-	if _, err := NewRemote(RemoteConfig{Identity: Identity{Key: newKey(t)}, Trust: bad}); !errors.As(err, &line) {
-		t.Errorf("a new remote with a bad rule: %v", err)
+func TestStreamTarget(t *testing.T) {
+	for text, want := range map[string]mux.Target{
+		"localhost:22":   {Kind: mux.StreamTCP, Address: "localhost:22"},
+		"unix:22":        {Kind: mux.StreamTCP, Address: "unix:22"},
+		"unix:/run/sock": {Kind: mux.StreamUnix, Address: "/run/sock"},
+	} {
+		if got := streamTarget(text); got != want {
+			t.Errorf("%s: %+v", text, got)
+		}
 	}
 }

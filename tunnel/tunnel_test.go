@@ -17,6 +17,7 @@ import (
 	"culvert/certs"
 	"culvert/protocol"
 	"culvert/tunnel/mux"
+	"culvert/tunnel/policy"
 )
 
 func TestParseAddress(t *testing.T) {
@@ -53,8 +54,8 @@ func TestDialCodes(t *testing.T) {
 		{&net.OpError{Op: "dial", Err: &net.DNSError{IsNotFound: true}}, mux.CodeNameNotFound},
 		{&net.OpError{Op: "dial", Err: &net.DNSError{IsTimeout: true}}, mux.CodeTimeout},
 		{context.DeadlineExceeded, mux.CodeTimeout},
-		{errBadTarget, mux.CodeBadTarget},
-		{ErrNotAllowed, mux.CodeNotAllowed},
+		{policy.ErrBadTarget, mux.CodeBadTarget},
+		{policy.ErrNotAllowed, mux.CodeNotAllowed},
 		{errors.New("something else"), mux.CodeDialFailed},
 	} {
 		if got := dialCode(test.err); got != test.want {

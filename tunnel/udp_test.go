@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"culvert/tunnel/mux"
+	"culvert/tunnel/policy"
 
 	"github.com/rs/zerolog"
 )
@@ -144,7 +145,7 @@ func TestAssociation(t *testing.T) {
 		}
 	}
 	for _, host := range []string{"", string(make([]byte, 256))} {
-		if err := a.Send(host, 1, nil); !errors.Is(err, errBadTarget) {
+		if err := a.Send(host, 1, nil); !errors.Is(err, policy.ErrBadTarget) {
 			t.Errorf("host of %d bytes: %v", len(host), err)
 		}
 	}
@@ -245,7 +246,7 @@ func TestExitsAreBounded(t *testing.T) {
 	}
 	mine := make(places, 1)
 	mine.take()
-	remote.serveDatagrams(context.Background(), accepted, func() *Rules { return nil }, mine, zerolog.Nop())
+	remote.serveDatagrams(context.Background(), accepted, func() resolver { return (*policy.Rules)(nil) }, mine, zerolog.Nop())
 	if _, err := stream.ReceiveDatagram(nil); !errors.As(err, &refused) || refused.Code != mux.CodeTooManyStreams {
 		t.Errorf("one more of a session: %v", err)
 	}
@@ -255,21 +256,11 @@ func TestExitsAreBounded(t *testing.T) {
 // whose rules deny 127.0.0.66 and everything at port 7.
 func startUDPTunnel(t testing.TB) (*Local, *testRemote) {
 	t.Helper()
-	rules, err := ParseRules(nil, []string{"127.0.0.66,*:7,denied.test"})
+	rules, err := policy.ParseRules(nil, []string{"127.0.0.66,*:7,denied.test"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	rules.lookup = func(ctx context.Context, _, host string) ([]netip.Addr, error) {
-		switch host {
-		case "known.test":
-			return []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil
-		case "rebound.test":
-			return []netip.Addr{netip.MustParseAddr("127.0.0.66")}, nil
-		case "slow.test":
-			<-ctx.Done()
-		}
-		return nil, &net.DNSError{Name: host, IsNotFound: true}
-	}
+	useNames(t, map[string]string{"known.test": "127.0.0.1", "rebound.test": "127.0.0.66", "slow.test": ""})
 	key := newKey(t)
 	remote := startRemote(t, trustKeys(t, key), func(cfg *RemoteConfig) { cfg.Rules = rules })
 	local, _ := startLocal(t, remote.localConfig(t, key))

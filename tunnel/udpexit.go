@@ -27,9 +27,16 @@ func (p places) take() bool {
 
 func (p places) leave() { <-p }
 
+// resolver is what serving datagrams needs of the rules for targets, *policy.Rules. Values are
+// comparable.
+type resolver interface {
+	Resolve(ctx context.Context, network, host string, port uint16) ([]netip.AddrPort, error)
+	Dial(ctx context.Context, network, address string) (net.Conn, error)
+}
+
 // serveDatagrams joins a stream of datagrams to a socket of its own, as the rules that hold at the time allow. The context
 // ends with the session, whose places are mine.
-func (r *Remote) serveDatagrams(ctx context.Context, stream *mux.Stream, rules func() *Rules, mine places, log zerolog.Logger) {
+func (r *Remote) serveDatagrams(ctx context.Context, stream *mux.Stream, rules func() resolver, mine places, log zerolog.Logger) {
 	target := stream.Target().Address
 	log = log.With().Str("target", target).Str("kind", "udp").Logger()
 	if !mine.take() {
@@ -63,7 +70,7 @@ func (r *Remote) serveDatagrams(ctx context.Context, stream *mux.Stream, rules f
 
 // openExit opens the socket for a stream: one that is connected to the stream's target, or, when that is empty, one that
 // can send anywhere.
-func openExit(ctx context.Context, rules *Rules, target string) (*net.UDPConn, error) {
+func openExit(ctx context.Context, rules resolver, target string) (*net.UDPConn, error) {
 	if target == "" {
 		return net.ListenUDP("udp", nil)
 	}
@@ -122,7 +129,7 @@ func (f *flow) join(ctx context.Context, conn *net.UDPConn, outward func(p []byt
 type exit struct {
 	*flow
 	conn  *net.UDPConn
-	rules func() *Rules
+	rules func() resolver
 
 	lookups sync.WaitGroup
 
@@ -135,12 +142,12 @@ type exit struct {
 // resolution is what is known of a target.
 type resolution struct {
 	addrs   []netip.AddrPort // none when there are none that the rules allow, or none yet
-	rules   *Rules           // which have decided
+	rules   resolver         // which have decided
 	expires time.Time        // zero while the lookup is under way
 	waiting [][]byte         // datagrams for the target meanwhile
 }
 
-func newExit(stream *mux.Stream, conn *net.UDPConn, rules func() *Rules) *exit {
+func newExit(stream *mux.Stream, conn *net.UDPConn, rules func() resolver) *exit {
 	return &exit{
 		flow:     newFlow(stream),
 		conn:     conn,
@@ -196,7 +203,7 @@ func (e *exit) route(ctx context.Context, target endpoint, p []byte) []netip.Add
 
 // resolve learns where a target is. For a name, that is under way when resolve returns, and p waits for it. The result is
 // nil when too many are. Called with the mutex held.
-func (e *exit) resolve(ctx context.Context, rules *Rules, target endpoint, p []byte) *resolution {
+func (e *exit) resolve(ctx context.Context, rules resolver, target endpoint, p []byte) *resolution {
 	if target.name != "" && e.pending >= maxLookups {
 		return nil
 	}
@@ -226,7 +233,7 @@ func (e *exit) resolve(ctx context.Context, rules *Rules, target endpoint, p []b
 }
 
 // resolveDatagram asks the rules where a target is, and says how long that holds. Every target of every datagram comes here.
-func resolveDatagram(ctx context.Context, rules *Rules, target endpoint) (addrs []netip.AddrPort, expires time.Time) {
+func resolveDatagram(ctx context.Context, rules resolver, target endpoint) (addrs []netip.AddrPort, expires time.Time) {
 	host := target.name
 	if host == "" {
 		host = target.addr.String()

@@ -6,7 +6,7 @@ import (
 	"net/netip"
 	"strings"
 
-	"culvert/tunnel"
+	"culvert/tunnel/policy"
 )
 
 // listenAll binds every address or none.
@@ -27,7 +27,7 @@ func listenAll(addresses []string) ([]net.Listener, error) {
 
 func listen(address string) (net.Listener, error) {
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {
-		return tunnel.ListenUnix(path)
+		return policy.ListenUnix(path)
 	}
 	var cfg net.ListenConfig
 	if bind, err := netip.ParseAddrPort(address); err == nil && bind.Addr().IsLoopback() {

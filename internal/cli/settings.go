@@ -8,6 +8,7 @@ import (
 
 	"culvert/certs"
 	"culvert/tunnel"
+	"culvert/tunnel/policy"
 
 	"github.com/urfave/cli/v2"
 )
@@ -18,8 +19,8 @@ const admitHint = "give --authorized-keys FILE, or --ca FILE with --require-clie
 type remoteSettings struct {
 	identity tunnel.Identity
 	trust    tunnel.Trust
-	rules    *tunnel.Rules
-	reverse  *tunnel.ReverseRules
+	rules    *policy.Rules
+	reverse  *policy.ReverseRules
 	tls      *tls.Certificate // nil without TLS
 }
 
@@ -54,7 +55,7 @@ func parseFallback(text string) (*url.URL, error) {
 
 // remoteFailure explains why a remote's settings are not taken.
 func remoteFailure(c *cli.Context, err error) error {
-	var line *tunnel.KeyLineError
+	var line *policy.KeyLineError
 	switch {
 	case errors.As(err, &line):
 		hint := ruleHint
@@ -71,7 +72,7 @@ func remoteFailure(c *cli.Context, err error) error {
 const ruleHint = "a rule is HOST or HOST:PORTS, such as *.example.org:443, 10.0.0.0/8:22,80-90 or [2001:db8::/32], or unix:/path; ports are of TCP and UDP alike"
 
 // loadRules reads which targets clients may reach.
-func loadRules(c *cli.Context) (*tunnel.Rules, error) {
+func loadRules(c *cli.Context) (*policy.Rules, error) {
 	allow, err := currentList(c, "allow")
 	if err != nil {
 		return nil, err
@@ -80,7 +81,7 @@ func loadRules(c *cli.Context) (*tunnel.Rules, error) {
 	if err != nil {
 		return nil, err
 	}
-	rules, err := tunnel.ParseRules(allow, deny)
+	rules, err := policy.ParseRules(allow, deny)
 	if err != nil {
 		return nil, usage(ruleHint, "%v", err)
 	}
@@ -90,12 +91,12 @@ func loadRules(c *cli.Context) (*tunnel.Rules, error) {
 const reverseRuleHint = "a rule is ADDRESS, localhost or *, each with :PORTS if you like, such as localhost:8022 or *:8000-8999, or unix:/path; ports are of TCP and UDP alike"
 
 // loadReverseRules reads what clients may have the remote listen on.
-func loadReverseRules(c *cli.Context) (*tunnel.ReverseRules, error) {
+func loadReverseRules(c *cli.Context) (*policy.ReverseRules, error) {
 	texts, err := currentList(c, "reverse")
 	if err != nil {
 		return nil, err
 	}
-	rules, err := tunnel.ParseReverseRules(texts)
+	rules, err := policy.ParseReverseRules(texts)
 	if err != nil {
 		return nil, usage(reverseRuleHint, "%v", err)
 	}

@@ -1,4 +1,4 @@
-package tunnel
+package policy
 
 import "net/netip"
 

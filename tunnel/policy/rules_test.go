@@ -1,4 +1,4 @@
-package tunnel
+package policy
 
 import (
 	"context"
@@ -43,7 +43,10 @@ var testZone = zone{
 
 func mustRules(t testing.TB, allow, deny []string) *Rules {
 	t.Helper()
-	r := mustParse(t, allow, deny)
+	r, err := ParseRules(allow, deny)
+	if err != nil {
+		t.Fatal(err)
+	}
 	r.lookup = testZone.lookup
 	return r
 }
@@ -58,7 +61,7 @@ func resolve(t testing.TB, r *Rules, network, host string, port uint16) string {
 		return "denied"
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return "not found"
-	case errors.Is(err, errBadTarget):
+	case errors.Is(err, ErrBadTarget):
 		return "bad"
 	case err != nil:
 		t.Fatal(err)
@@ -263,11 +266,7 @@ func TestForbiddenNamesAreNotLookedUp(t *testing.T) {
 
 // A name is looked up once. What it resolves to a moment later is neither checked nor dialed.
 func TestNoRebinding(t *testing.T) {
-	address := serveTCP(t, echo)
-	_, port, err := splitTarget(address)
-	if err != nil {
-		t.Fatal(err)
-	}
+	address := listenOn(t, "127.0.0.1:0")
 	r := mustRules(t, nil, []string{"127.0.0.9"})
 	lookups := 0
 	r.lookup = func(context.Context, string, string) ([]netip.Addr, error) {
@@ -276,12 +275,12 @@ func TestNoRebinding(t *testing.T) {
 		}
 		return []netip.Addr{netip.MustParseAddr("127.0.0.9"), netip.MustParseAddr("127.0.0.1")}, nil
 	}
-	conn, err := r.Dial(t.Context(), "tcp", fmt.Sprint("rebind.example.org:", port))
+	conn, err := r.Dial(t.Context(), "tcp", fmt.Sprint("rebind.example.org:", address.Port()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	if conn.RemoteAddr().String() != address || lookups != 1 {
+	if conn.RemoteAddr().String() != address.String() || lookups != 1 {
 		t.Errorf("dialed %s after %d lookups", conn.RemoteAddr(), lookups)
 	}
 }
@@ -393,5 +392,53 @@ func TestBadRules(t *testing.T) {
 	}
 	if _, err := ParseRules(slices.Repeat([]string{"*"}, maxRules+1), nil); err == nil {
 		t.Error("too many rules are accepted")
+	}
+}
+
+func TestSocketRules(t *testing.T) {
+	for _, test := range []struct {
+		allow, deny, line string // rules of the remote, and of the key's line; lists separated by spaces
+		socket            string
+		want              bool
+	}{
+		{"", "", "", "/run/a.sock", false},
+		{"*", "", "", "/run/a.sock", false},
+		{"unix:/run/a.sock", "", "", "/run/a.sock", true},
+		{"unix:/run/b.sock", "", "", "/run/a.sock", false},
+		{"unix:/run", "", "", "/run/a.sock", false},
+		{"* unix:/run/a.sock", "", "", "/run/a.sock", true},
+		{"unix:/run/a.sock,unix:/run/b:1", "", "", "/run/b:1", true},
+		{"unix:/run/a.sock", "unix:/run/a.sock", "", "/run/a.sock", false},
+		{"unix:/run/a.sock", "*", "", "/run/a.sock", true},
+		{"", "", "unix:/run/a.sock", "/run/a.sock", true},
+		{"", "", "*", "/run/a.sock", false},
+		{"unix:/run/a.sock", "", "*", "/run/a.sock", false},
+		{"*", "", "unix:/run/a.sock", "/run/a.sock", false},
+		{"unix:/run/a.sock", "", "unix:/run/a.sock", "/run/a.sock", true},
+	} {
+		rules := mustRules(t, strings.Fields(test.allow), strings.Fields(test.deny))
+		if test.line != "" {
+			narrow, err := parseRules(strings.Fields(test.line))
+			if err != nil {
+				t.Fatal(err)
+			}
+			rules = rules.narrow(narrow)
+		}
+		if got := rules.allowsSocket(test.socket); got != test.want {
+			t.Errorf("%+v: got %v", test, got)
+		}
+	}
+	if (*Rules)(nil).allowsSocket("/run/a.sock") {
+		t.Error("no rules allow a socket")
+	}
+	// A rule for a socket allows no host.
+	if got := resolve(t, mustRules(t, []string{"unix:/run/a.sock"}, nil), "tcp", "example.org", 80); got != "denied" {
+		t.Errorf("a host: %s", got)
+	}
+	for _, bad := range []string{"unix:", "unix:run/a.sock", "unix:/run/../a.sock", "unix://run", "unix:/run/", "unix:/a,80", "unix:/a\x00b"} {
+		var malformed *RuleError
+		if _, err := ParseRules([]string{bad}, nil); !errors.As(err, &malformed) {
+			t.Errorf("%q: %v", bad, err)
+		}
 	}
 }

@@ -1,15 +1,12 @@
-package tunnel
+package policy
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"slices"
 	"strings"
-
-	"culvert/certs"
 )
 
 // ErrNotAllowed says that the rules forbid a target.
@@ -58,34 +55,6 @@ func (r *Rules) narrow(allow []rule) *Rules {
 	return &Rules{deny: r.deny, allow: append(slices.Clip(r.allow), allow), lookup: r.lookup}
 }
 
-// narrowForKeys returns the rules of the keys whose lines restrict their targets.
-func narrowForKeys(rules *Rules, keys *certs.AuthorizedKeys) (map[certs.PublicKey]*Rules, error) {
-	narrowed := make(map[certs.PublicKey]*Rules)
-	for entry := range keys.All() {
-		if entry.Allow == nil {
-			continue
-		}
-		allow, err := parseRules([]string{strings.Join(entry.Allow, ",")})
-		if err != nil {
-			return nil, &KeyLineError{entry.Line, "allow", err}
-		}
-		narrowed[entry.Key] = rules.narrow(allow)
-	}
-	return narrowed, nil
-}
-
-// KeyLineError says that the restrictions in a line of the authorized keys can't be used.
-type KeyLineError struct {
-	Line   int    // from 1
-	Option string // that has the restriction, "allow" or "reverse"
-	Err    error
-}
-
-func (e *KeyLineError) Error() string { return fmt.Sprintf("line %d: %v", e.Line, e.Err) }
-
-// Unwrap returns the cause.
-func (e *KeyLineError) Unwrap() error { return e.Err }
-
 // Resolve returns the addresses at which a target may be reached, the best first: the host's own when it is an address,
 // or those of its name that the rules allow. The network is "tcp" or "udp", or one of these for IPv4 or IPv6 alone, such
 // as "tcp4". When the rules forbid the target, the error is ErrNotAllowed; a name without addresses is a *net.DNSError.
@@ -95,11 +64,11 @@ func (r *Rules) Resolve(ctx context.Context, network, host string, port uint16) 
 		"udp": "ip", "udp4": "ip4", "udp6": "ip6",
 	}[network]
 	if !ok || port == 0 {
-		return nil, errBadTarget
+		return nil, ErrBadTarget
 	}
 	if addr, err := netip.ParseAddr(strings.TrimSuffix(host, ".")); err == nil {
 		if addr = addr.Unmap(); (family == "ip4" && !addr.Is4()) || (family == "ip6" && !addr.Is6()) {
-			return nil, errBadTarget
+			return nil, ErrBadTarget
 		}
 		if !r.allowsAddr("", addr, port) {
 			return nil, ErrNotAllowed
@@ -120,31 +89,8 @@ func (r *Rules) Resolve(ctx context.Context, network, host string, port uint16) 
 	return r.filter(name, addrs, port)
 }
 
-// Dial connects to a target, whose address is host:port, at one of the addresses that Resolve returns.
-func (r *Rules) Dial(ctx context.Context, network, address string) (net.Conn, error) {
-	host, port, err := splitTarget(address)
-	if err != nil {
-		return nil, err
-	}
-	addrs, err := r.Resolve(ctx, network, host, port)
-	if err != nil {
-		return nil, err
-	}
-	return dialAny(ctx, network, addrs)
-}
-
-// DialUnix connects to a unix socket. It is forbidden unless a rule to allow names it, and none to deny does.
-func (r *Rules) DialUnix(ctx context.Context, socket string) (net.Conn, error) {
-	if !isSocketPath(socket) {
-		return nil, errBadTarget
-	}
-	if !r.allowsSocket(socket) {
-		return nil, ErrNotAllowed
-	}
-	var dialer net.Dialer
-	return dialer.DialContext(ctx, "unix", socket)
-}
-
+// allowsSocket reports whether a unix socket may be reached: unlike hosts, only when a rule to allow
+// is that path.
 func (r *Rules) allowsSocket(socket string) bool {
 	names := func(a rule) bool { return a.socket == socket }
 	return r != nil && len(r.allow) > 0 && !slices.ContainsFunc(r.deny, names) &&

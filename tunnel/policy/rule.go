@@ -1,4 +1,4 @@
-package tunnel
+package policy
 
 import (
 	"errors"
@@ -73,7 +73,7 @@ func splitRules(list string) ([]string, error) {
 }
 
 func parseRule(text string) (rule, error) {
-	if socket, ok := strings.CutPrefix(text, socketPrefix); ok {
+	if socket, ok := strings.CutPrefix(text, UnixPrefix); ok {
 		if !isSocketPath(socket) || strings.Contains(socket, ",") {
 			return rule{}, errors.New("a socket is unix: and an absolute path without //, /../ and commas")
 		}
@@ -170,9 +170,6 @@ func parsePrefix(text string) (netip.Prefix, error) {
 	}
 	return prefix, nil
 }
-
-// socketPrefix begins a target that is a unix socket, before its path.
-const socketPrefix = "unix:"
 
 // isSocketPath says that a path is absolute and the plainest for what it names, but for links: so rules can compare it.
 func isSocketPath(s string) bool {

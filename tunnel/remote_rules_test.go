@@ -1,0 +1,58 @@
+package tunnel
+
+import (
+	"errors"
+	"io"
+	"testing"
+
+	"culvert/tunnel/policy"
+)
+
+// The remote's rules and those of a key's line hold for each stream, and reloaded ones for sessions that exist.
+func TestRulesOfRemote(t *testing.T) {
+	target, other := serveTCP(t, echo), serveTCP(t, echo)
+	free, bound := newKey(t), newKey(t)
+	trust := trustLines(t, free.Public().String(), bound.Public().String()+" allow="+target)
+	remote := startRemote(t, trust, nil)
+	unrestricted, _ := startLocal(t, remote.localConfig(t, free))
+	restricted, _ := startLocal(t, remote.localConfig(t, bound))
+
+	reached(t, unrestricted, target, other)
+	reached(t, restricted, target)
+	refused(t, restricted, other, "localhost:1", "169.254.169.254:80")
+	refused(t, unrestricted, "169.254.169.254:80", "metadata.google.internal:80", "0.0.0.0:80")
+
+	kept := dial(t, unrestricted, other)
+	kept.Write([]byte("x"))
+	if _, err := io.ReadFull(kept, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	rules := mustParse(t, nil, []string{other})
+	if err := remote.Reload(Identity{Key: remote.key}, trust, rules, nil); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, unrestricted, other)
+	reached(t, unrestricted, target)
+	kept.Write([]byte("x"))
+	if _, err := io.ReadFull(kept, make([]byte, 1)); err != nil {
+		t.Errorf("a stream from before: %v", err)
+	}
+
+	swapped := trustLines(t, free.Public().String()+" allow="+other, bound.Public().String())
+	if err := remote.Reload(Identity{Key: remote.key}, swapped, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	reached(t, restricted, target, other)
+	reached(t, unrestricted, other)
+	refused(t, unrestricted, target)
+
+	var line *policy.KeyLineError
+	bad := trustLines(t, "", "# a comment", free.Public().String()+" allow=10.0.0.1/8")
+	if err := remote.Reload(Identity{Key: remote.key}, bad, nil, nil); !errors.As(err, &line) || line.Line != 3 || line.Option != "allow" {
+		t.Errorf("a bad rule: %v", err)
+	}
+	refused(t, unrestricted, target)
+	if _, err := NewRemote(RemoteConfig{Identity: Identity{Key: newKey(t)}, Trust: bad}); !errors.As(err, &line) {
+		t.Errorf("a new remote with a bad rule: %v", err)
+	}
+}
