@@ -124,11 +124,11 @@
 //
 // # Scheduling
 //
-// How much is on its way is bounded by what the path holds: its delivery rate, which the acks tell, times the round trip when
-// its queues are empty (flight.go). More would stand in a queue somewhere, in a proxy's buffers for one, where nothing can
-// overtake it. So a receiver must acknowledge what it gets: 4 KiB or more after two milliseconds, 256 KiB at once, less after
-// 25 milliseconds. The bound holds for streams with a backlog; one that just woke passes it. Where packets are lost without a
-// queue, acks come late too; a carrier that can tell is asked which it is (loss.go).
+// What is inflight is bounded by what the path holds: its delivery rate, which the acks show, times
+// the round trip when its queues are empty (package pace). More would wait in a queue somewhere, in
+// a proxy's buffers for one, where nothing can overtake it. So a receiver must acknowledge what it
+// gets: 4 KiB or more after two milliseconds, 256 KiB at once, less after 25 milliseconds. The bound
+// holds for streams with a backlog; one that just woke may exceed it.
 //
 // Frames of the session go first, then credit, then stream data by deficit round-robin: a stream that just woke is
 // served before the streams with a backlog, once a round (the idea of fq_codel, RFC 8290, section 4.2). Streams with a

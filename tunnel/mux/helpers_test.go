@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"culvert/tunnel/mux/pace"
 )
 
 // pipeCarrier is one end of a carrier over channels: a stand-in for the network, which the session does not know.
@@ -146,11 +148,13 @@ type rawPeer struct {
 // rawHello is what a rawPeer announces unless a test says otherwise.
 var rawHello = hello{maxRecord: MaxRecordSize, firstCredit: DefaultWindow, maxStreams: DefaultMaxStreams}
 
-// unboundFlight lets a session send without acknowledgements, to a peer that is the test.
-func unboundFlight(s *Session) {
+// unboundInflight lets a session send without acknowledgements, to a peer that is the test.
+func unboundInflight(s *Session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.flight.limit = math.MaxUint64
+	cfg := paceConfig
+	cfg.InitialInflight = math.MaxUint64
+	s.pace = pace.New(cfg, time.Now())
 	s.out.wake.Broadcast()
 }
 
@@ -182,7 +186,7 @@ func newRawServer(t testing.TB, cfg Config, mine hello) (*Session, *rawPeer) {
 
 // startRaw takes the session's hello.
 func startRaw(t testing.TB, s *Session, carrier *pipeCarrier) *rawPeer {
-	unboundFlight(s)
+	unboundInflight(s)
 	p := &rawPeer{t: t, carrier: carrier}
 	if f, ok := p.next(); !ok || f.kind != kindHello {
 		t.Fatal("the session sent no hello")

@@ -123,8 +123,8 @@ func (s *Session) handleAck(position uint64) error {
 	}
 	s.out.acked = position
 	s.out.retained.acknowledge(position)
-	s.flight.acknowledged(s.in.last, position)
-	s.sched.quantum = s.flight.frame
+	s.pace.OnAck(s.in.last, position)
+	s.sched.quantum = s.pace.FrameSize()
 	if !s.out.timedAt.IsZero() && position >= s.out.timed {
 		s.measured(time.Since(s.out.timedAt))
 		s.out.timedAt = time.Time{}

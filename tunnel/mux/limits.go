@@ -1,6 +1,10 @@
 package mux
 
-import "time"
+import (
+	"time"
+
+	"culvert/tunnel/mux/pace"
+)
 
 // Limits of the format and of a session. Sizes are bytes.
 const (
@@ -68,6 +72,15 @@ const (
 	// closeTimeout bounds how long Close waits for the farewell to be written.
 	closeTimeout = time.Second
 )
+
+// paceConfig is what the controller of a session's inflight data has to know of it. The initial
+// bound is more than TCP sends in its first round trip.
+var paceConfig = pace.Config{
+	MaxFrame:        maxData,
+	MaxBurst:        maxBlocks * maxData,
+	AckThreshold:    ackSome,
+	InitialInflight: 128 << 10,
+}
 
 // Defaults for the zero fields of [Config].
 const (

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"culvert/tunnel/mux/pace"
 )
 
 // link is one carrier of a session, with the two goroutines that serve it. A session has one link at a time, or none
@@ -33,9 +35,9 @@ func (s *Session) attach(carrier Carrier, peerPosition uint64) {
 	s.in.last = time.Now()
 	s.in.ackedAt = s.in.last
 	s.out.last = s.in.last
-	s.flight.reset(s.in.last, peerPosition)
-	s.flight.ask(carrier)
-	s.sched.quantum = s.flight.frame
+	transport, _ := carrier.(pace.Transport)
+	s.pace.Reset(s.in.last, peerPosition, transport)
+	s.sched.quantum = s.pace.FrameSize()
 	if s.in.pongToken < s.out.pingToken {
 		s.queuePing()
 	}
@@ -151,7 +153,7 @@ type batch struct {
 	n       int
 	size    int  // bytes of all records
 	last    bool // the last of them carries the close frame
-	unsent  int  // see flight
+	unsent  int  // bytes that the carrier's socket should hold unsent
 }
 
 // writeLoop packs and writes records until the link or the session ends.
@@ -194,7 +196,7 @@ func (l *link) nextBatch(b *batch) bool {
 	defer s.mu.Unlock()
 	*b = batch{}
 	for s.err == nil && s.link == l {
-		for b.n < maxBlocks && b.size < s.flight.burst && !b.last {
+		for b.n < maxBlocks && b.size < s.pace.BurstSize() && !b.last {
 			held, record, last := s.pack()
 			if held == nil {
 				break
@@ -205,13 +207,13 @@ func (l *link) nextBatch(b *batch) bool {
 			b.size += len(record)
 		}
 		if b.n > 0 {
-			b.unsent = s.flight.unsent
+			b.unsent = s.pace.UnsentLimit()
 			s.out.last = time.Now()
 			s.watch()
 			return true
 		}
-		if !s.flight.exceeded(s.out.position - s.out.acked) {
-			s.flight.starved()
+		if s.pace.CanSend(s.out.position - s.out.acked) {
+			s.pace.OnAppLimited()
 		}
 		s.out.wake.Wait()
 	}

@@ -252,15 +252,17 @@ func (s *Session) packCredit(p *packer) {
 	}
 }
 
-// packStreams appends stream data. When as much is on its way as the path takes, only streams that have just woken go on:
-// what they have is little, and all the others' data would only wait in a queue where nothing can overtake it.
+// packStreams appends stream data. When as much is inflight as the path holds, only streams that
+// have just woken go on: what they have is little, and all the others' data would only wait in a
+// queue where nothing can overtake it.
 func (s *Session) packStreams(p *packer) {
 	for p.left() >= headerSize+minFill {
 		st := s.sched.next()
 		if st == nil || st.datagrams.due() {
 			break
 		}
-		if st.turn.list == &s.sched.backlog && s.flight.exceeded(s.out.position-s.out.acked+uint64(len(p.b))) {
+		inflight := s.out.position - s.out.acked + uint64(len(p.b))
+		if st.turn.list == &s.sched.backlog && !s.pace.CanSend(inflight) {
 			break
 		}
 		st.appendFrames(p)

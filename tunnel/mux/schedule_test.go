@@ -14,7 +14,7 @@ type desk struct {
 func newDesk(t *testing.T) *desk {
 	s := makeSession(Config{}, false)
 	s.peer = hello{maxRecord: MaxRecordSize, firstCredit: 1 << 30}
-	unboundFlight(s)
+	unboundInflight(s)
 	return &desk{t, s}
 }
 

@@ -156,7 +156,8 @@ func (st *Stream) canSend() bool {
 // with the session's mutex held, when the scheduler has given the stream its turn.
 func (st *Stream) appendFrames(p *packer) {
 	h := &st.send
-	most := int(min(h.limit-h.sent, uint64(min(p.left()-headerSize, st.session.flight.frame))))
+	most := min(p.left()-headerSize, st.session.pace.FrameSize())
+	most = int(min(h.limit-h.sent, uint64(most)))
 	if n := min(h.queue.len, most); n > 0 {
 		if !st.adoptBlock(p, most) {
 			n = min(n, st.turn.deficit)

@@ -6,6 +6,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"culvert/tunnel/mux/pace"
 )
 
 // Carrier moves records between the two ends of a session, whole, in order and authentic.
@@ -58,11 +60,11 @@ type Session struct {
 	grown     uint64    // by how many bytes the windows of all streams have grown together
 	datagrams DatagramStats
 
-	sched  scheduler
-	out    outbox
-	in     inbox
-	flight flight
-	err    error // cause of death, sticky
+	sched scheduler
+	out   outbox
+	in    inbox
+	pace  *pace.Controller // bounds what is inflight
+	err   error            // cause of death, sticky
 }
 
 // NewClient starts a session as the side that speaks first. It returns when the peer has answered the hello. The session
@@ -147,8 +149,8 @@ func makeSession(cfg Config, client bool) *Session {
 	s.changed.L = &s.mu
 	s.out.wake.L = &s.mu
 	s.out.retained.budget = s.cfg.Retention
-	s.flight.reset(time.Now(), 0)
-	s.sched.quantum = s.flight.frame
+	s.pace = pace.New(paceConfig, time.Now())
+	s.sched.quantum = s.pace.FrameSize()
 	return s
 }
 

@@ -126,7 +126,7 @@ func (s *Session) stopWatch() {
 // measured takes a sample of the round trip.
 func (s *Session) measured(trip time.Duration) {
 	trip = max(trip, 1)
-	s.flight.trip(s.in.last, trip)
+	s.pace.OnRTTSample(s.in.last, trip)
 	if s.in.smoothedTrip == 0 {
 		s.in.smoothedTrip = trip
 	} else {

@@ -1,0 +1,241 @@
+package pace
+
+import "time"
+
+// Config describes the session to its controller. All fields are bytes, and all are required.
+type Config struct {
+	// MaxFrame is the most data that the session puts into one frame.
+	MaxFrame int
+
+	// MaxBurst is the most that the session can hand to its carrier at once.
+	MaxBurst int
+
+	// AckThreshold is how much data may arrive before the peer hurries to acknowledge it.
+	AckThreshold int
+
+	// InitialInflight bounds inflight data before anything is measured, and is the least bound
+	// during startup. It should exceed TCP's initial window, so that TCP's own slow start is not
+	// held back.
+	InitialInflight uint64
+}
+
+// Controller models the path of one session and bounds what the session has inflight on it. It
+// survives the session's carriers: Reset starts a new model for the next one.
+//
+// A Controller is not safe for concurrent use; the session calls it with its mutex held. No method
+// blocks. Time comes from the caller only, and must not go backwards.
+type Controller struct {
+	cfg    Config
+	bounds bounds
+
+	// The present round.
+	roundStart   time.Time
+	roundAcked   uint64 // position acknowledged at its start
+	roundLimited bool   // the session was app-limited in it
+
+	rtt       rttFilter
+	bandwidth bandwidthFilter
+	startup   startup
+	rounds    int  // since the startup ended; modulo cycleRounds, the place in the probe cycle
+	competing bool // a competing flow keeps the path's queue filled
+	trial     lossTrial
+	observer  transportObserver
+}
+
+// bounds are what follows from the model, in bytes.
+type bounds struct {
+	inflight uint64
+	frame    int
+	burst    int
+	unsent   int
+}
+
+// New returns a controller for a session that has sent nothing yet.
+func New(cfg Config, now time.Time) *Controller {
+	c := &Controller{cfg: cfg}
+	c.Reset(now, 0, nil)
+	return c
+}
+
+// Reset starts a new model for another carrier, which may take another path. position is what the
+// peer has received so far; transport is nil when the carrier has none to ask. Most often the path
+// is the same, so the startup begins at half of the last bound.
+func (c *Controller) Reset(now time.Time, position uint64, transport Transport) {
+	*c = Controller{
+		cfg:        c.cfg,
+		roundStart: now,
+		roundAcked: position,
+		rtt:        rttFilter{windowStart: now},
+		startup:    startup{minInflight: max(c.cfg.InitialInflight, c.bounds.inflight/2)},
+		observer:   newTransportObserver(transport),
+	}
+	c.updateBounds()
+}
+
+// CanSend reports whether a session with so many bytes inflight may send more.
+func (c *Controller) CanSend(inflight uint64) bool { return inflight < c.bounds.inflight }
+
+// FrameSize returns the most data that one frame should hold, in bytes.
+func (c *Controller) FrameSize() int { return c.bounds.frame }
+
+// BurstSize returns how many bytes should be handed to the carrier at once.
+func (c *Controller) BurstSize() int { return c.bounds.burst }
+
+// UnsentLimit returns how many bytes the carrier's socket should hold that TCP has not sent yet
+// (TCP_NOTSENT_LOWAT).
+func (c *Controller) UnsentLimit() int { return c.bounds.unsent }
+
+// OnAppLimited notes that the session had less to send than CanSend allows, or no credit for it:
+// the round's delivery rate is then no measure of the path.
+func (c *Controller) OnAppLimited() { c.roundLimited = true }
+
+// OnRTTSample takes a round trip: from when data was sent until its acknowledgement arrived.
+func (c *Controller) OnRTTSample(now time.Time, rtt time.Duration) {
+	c.rtt.add(now, rtt, c.roundLimited)
+}
+
+// OnAck takes the peer's acknowledgement of all data before position. Where that ends a round, the
+// model and the bounds follow.
+func (c *Controller) OnAck(now time.Time, position uint64) {
+	elapsed := now.Sub(c.roundStart)
+	if elapsed < max(c.rtt.min(), minRound) {
+		return
+	}
+	sample := c.sampleRate(delivery{float64(position - c.roundAcked), elapsed.Seconds()})
+	appLimited := c.roundLimited
+	c.roundStart, c.roundAcked, c.roundLimited = now, position, false
+	if appLimited && sample <= c.bandwidth.max {
+		return
+	}
+	c.endRound(sample, appLimited)
+	c.updateBounds()
+}
+
+// sampleRate returns the delivery rate that a round shows. After a loss, what came behind it
+// arrives all at once, after a while in which nothing did. A long round trip shows that; then the
+// rounds before count too. The last one always does, except in the startup, which it would delay.
+func (c *Controller) sampleRate(d delivery) float64 {
+	b := &c.bandwidth
+	b.record(d, c.rtt.queued())
+	filled := c.startup.filledPipe
+	switch {
+	case b.bursty > 0 && (c.trial.underway() || (c.observer.lossy > 0 && filled)):
+		return b.recentRate(gapRounds)
+	case b.bursty > 0:
+		return b.recentRate(burstyRounds)
+	case filled:
+		return b.recentRate(2)
+	}
+	return b.recentRate(1)
+}
+
+// endRound moves the model on by a round with a valid rate sample.
+func (c *Controller) endRound(sample float64, appLimited bool) {
+	before := c.bandwidth.max
+	c.bandwidth.add(sample)
+	c.rounds++
+	filled := c.startup.filledPipe
+	switch {
+	case !filled && !appLimited:
+		c.checkFullPipe(sample)
+	case filled && c.bandwidth.bursty == 0 && sample >= restartGrowth*before && c.probeShows():
+		c.startup.restart(sample)
+	case filled && c.rounds%cycleRounds == 0:
+		c.checkCompeting()
+	}
+	c.observer.poll(&c.rtt)
+	if c.startup.filledPipe && c.observer.lossy == 0 {
+		gap := c.rtt.gap() && !c.competing
+		c.trial.onRound(gap, c.bandwidth.max, c.bandwidth.recentRate(burstyRounds))
+	}
+	c.rtt.round = 0
+}
+
+// checkFullPipe ends the startup when the pipe is filled. Rounds with losses that no queue explains
+// prove nothing: TCP is still growing.
+func (c *Controller) checkFullPipe(sample float64) {
+	if c.observer.lossy > 0 {
+		c.startup.fullBandwidth = max(c.startup.fullBandwidth, sample)
+		return
+	}
+	if c.startup.onRound(sample, c.rtt.queued()) {
+		c.rounds, c.rtt.cycle = 0, 0
+	}
+}
+
+// probeShows reports whether the round that just ended is one in which the effect of the cycle's
+// probe arrives.
+func (c *Controller) probeShows() bool {
+	place := c.rounds % cycleRounds
+	return place == 1 || place == 2
+}
+
+// checkCompeting looks for a competing flow at the end of a cycle.
+func (c *Controller) checkCompeting() {
+	minRTT := c.rtt.min()
+	c.competing = minRTT > 0 && c.rtt.cycle > scaled(minRTT, competingFactor, c.ownQueue())
+	c.rtt.cycle = 0
+}
+
+// ownQueue returns how long the queue may be that the session leaves even when it drains. On a slow
+// path, whole frames take longer than the slack.
+func (c *Controller) ownQueue() time.Duration {
+	budget := c.quantizationBudget() / c.bandwidth.max
+	return max(2*rttSlack, rttSlack+time.Duration(budget*float64(time.Second)))
+}
+
+// quantizationBudget returns the bytes by which the bound exceeds the model's, because frames are
+// sent whole and acknowledged together.
+func (c *Controller) quantizationBudget() float64 {
+	return float64(budgetFrames*c.bounds.frame + c.cfg.AckThreshold)
+}
+
+// gain returns the factor between the BDP and what may be inflight.
+func (c *Controller) gain() float64 {
+	probe := probeGains[c.rounds%cycleRounds]
+	switch {
+	case c.observer.lossy > 0:
+		return lossyGain
+	case !c.startup.filledPipe:
+		return startupGain
+	case c.competing && probe >= 1:
+		return competingGain
+	case c.trial.active && !c.competing:
+		return trialGain
+	case c.observer.noQueue: // nothing to drain: the path is not what limits the rate
+		return max(probe, 1)
+	}
+	return probe
+}
+
+// updateBounds sets the bounds from the model.
+func (c *Controller) updateBounds() {
+	bandwidth := c.bandwidth.max
+	b := &c.bounds
+	if bandwidth == 0 {
+		frame := c.cfg.MaxFrame
+		*b = bounds{c.startup.minInflight, frame, frame, 2 * frame}
+		return
+	}
+	expected := bandwidth // until the next round ends
+	if !c.startup.filledPipe {
+		expected *= startupGain
+	}
+	b.frame = clamp(expected*frameTime.Seconds(), minFrame, c.cfg.MaxFrame)
+	slack := min(bandwidth*rttSlack.Seconds(), maxSlack)
+	b.inflight = uint64(bandwidth*c.gain()*c.rtt.min().Seconds() + slack + c.quantizationBudget())
+	if !c.startup.filledPipe {
+		b.inflight = max(b.inflight, c.startup.minInflight)
+	}
+	b.burst = clamp(expected*burstTime.Seconds(), b.frame, c.cfg.MaxBurst)
+	b.unsent = clamp(expected*unsentTime.Seconds(), minUnsent, maxUnsent)
+	if c.observer.lossy > 0 {
+		b.inflight = max(b.inflight, lossyInflight)
+		b.unsent = min(lossyUnsentFactor*b.unsent, maxUnsent)
+	}
+}
+
+// clamp returns bytes between least and most.
+func clamp(bytes float64, least, most int) int {
+	return int(min(max(bytes, float64(least)), float64(most)))
+}

@@ -1,0 +1,484 @@
+package pace
+
+import (
+	"fmt"
+	"math"
+	"testing"
+	"time"
+)
+
+// What a session's Config and its peer's acknowledgements are like.
+const (
+	maxFrame     = 32 << 10
+	maxBurst     = 4 * maxFrame
+	ackThreshold = 4 << 10
+	ackInterval  = 2 * time.Millisecond
+
+	initialInflight = 128 << 10
+)
+
+var testConfig = Config{
+	MaxFrame:        maxFrame,
+	MaxBurst:        maxBurst,
+	AckThreshold:    ackThreshold,
+	InitialInflight: initialInflight,
+}
+
+// simPath simulates a path, and a session that sends on it as its controller allows: a bottleneck
+// with a rate and an endless queue, then a delay until the peer's acknowledgement is back. It
+// proceeds in small steps.
+type simPath struct {
+	c         *Controller
+	now       time.Time
+	rate      float64       // of the bottleneck, bytes a second
+	roundTrip time.Duration // without queue
+	demand    float64       // what there is to send, bytes a second; 0 for endless
+	window    float64       // TCP's window in bytes; 0 for no limit
+	lossEvery time.Duration // between TCP's losses, 0 for none; data behind them is late
+	competing time.Duration // what a competing flow adds to the queue
+
+	offered float64 // bytes that there were to send
+	sent    float64 // bytes
+	served  float64 // bytes that are through the bottleneck
+	acked   uint64
+	held    uint64 // served before the present loss
+	lostAt  time.Time
+	timed   uint64 // the position whose round trip is being measured
+	timedAt time.Time
+	ackedAt time.Time // when the peer last acknowledged
+	acks    []simAck  // under way
+}
+
+type simAck struct {
+	due      time.Time
+	position uint64
+}
+
+// simStep is a step of the simulation.
+const simStep = 100 * time.Microsecond
+
+func newSimPath(rate float64, roundTrip time.Duration) *simPath {
+	began := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	return &simPath{
+		c: New(testConfig, began), now: began, lostAt: began, rate: rate, roundTrip: roundTrip,
+	}
+}
+
+// run simulates a time, and calls each, unless it is nil, after every step.
+func (p *simPath) run(d time.Duration, each func()) {
+	for end := p.now.Add(d); p.now.Before(end); {
+		p.now = p.now.Add(simStep)
+		p.takeAcks()
+		p.send()
+		p.served = min(p.sent, p.served+p.rate*simStep.Seconds())
+		p.acknowledge()
+		if each != nil {
+			each()
+		}
+	}
+}
+
+// windowFull reports whether TCP has as much on its way as its window allows.
+func (p *simPath) windowFull() bool {
+	return p.window != 0 && p.sent-float64(p.acked) >= p.window
+}
+
+// send sends what there is, as much as the controller allows.
+func (p *simPath) send() {
+	p.offered += p.demand * simStep.Seconds()
+	for p.c.CanSend(uint64(p.sent)-p.acked) && !p.windowFull() {
+		if p.demand > 0 && p.sent >= p.offered {
+			p.c.OnAppLimited()
+			return
+		}
+		p.sent += float64(p.c.FrameSize())
+		if p.timedAt.IsZero() {
+			p.timed, p.timedAt = uint64(p.sent), p.now
+		}
+	}
+}
+
+// acknowledge is the peer: every ackInterval it acknowledges what has reached it.
+func (p *simPath) acknowledge() {
+	arrived := uint64(p.served)
+	if p.lossEvery > 0 {
+		if p.now.Sub(p.lostAt) >= p.lossEvery {
+			p.lostAt, p.held = p.now, arrived
+		}
+		switch since := p.now.Sub(p.lostAt); {
+		case p.held == 0:
+		case since < p.roundTrip:
+			arrived = p.held
+		case since < p.roundTrip+p.roundTrip/4: // until a second lost packet is there
+			arrived = min(arrived, p.held+uint64(p.rate*p.roundTrip.Seconds()/2))
+		}
+	}
+	if p.now.Sub(p.ackedAt) < ackInterval {
+		return
+	}
+	p.ackedAt = p.now
+	p.acks = append(p.acks, simAck{p.now.Add(p.roundTrip + p.competing), arrived})
+}
+
+// takeAcks is what a session does with an acknowledgement.
+func (p *simPath) takeAcks() {
+	for len(p.acks) > 0 && !p.acks[0].due.After(p.now) {
+		position := p.acks[0].position
+		p.acks = p.acks[1:]
+		if position <= p.acked {
+			continue
+		}
+		p.acked = position
+		p.c.OnAck(p.now, position)
+		if !p.timedAt.IsZero() && position >= p.timed {
+			p.c.OnRTTSample(p.now, p.now.Sub(p.timedAt))
+			p.timedAt = time.Time{}
+		}
+	}
+}
+
+// observe simulates a time, and returns what was delivered in bytes a second, and the mean and the
+// longest queue as the time that it takes to drain.
+func (p *simPath) observe(d time.Duration) (delivered float64, mean, longest time.Duration) {
+	before, steps, sum := p.served, 0, 0.0
+	p.run(d, func() {
+		queue := (p.sent - p.served) / p.rate
+		sum += queue
+		steps++
+		longest = max(longest, time.Duration(queue*float64(time.Second)))
+	})
+	mean = time.Duration(sum / float64(steps) * float64(time.Second))
+	return (p.served - before) / d.Seconds(), mean, longest
+}
+
+// near fails the test unless got is within a part of want.
+func near(t *testing.T, what string, got, want, part float64) {
+	t.Helper()
+	if math.Abs(got-want) > part*want {
+		t.Errorf("%s: %.0f, want %.0f within %.0f %%", what, got, want, 100*part)
+	}
+}
+
+// checkSteady checks that the path is full and its queue short for some seconds: the bandwidth is
+// known, all of it but a few per cent is used, and the queue is no longer than the slack, the
+// quantization budget, and what the cycle's probe adds for a round trip.
+func checkSteady(t *testing.T, p *simPath) {
+	t.Helper()
+	delivered, mean, longest := p.observe(10 * time.Second)
+	near(t, "bandwidth", p.c.bandwidth.max, p.rate, 0.02)
+	near(t, "delivered", delivered, p.rate, 0.04)
+	own := rttSlack + time.Duration(p.c.quantizationBudget()/p.rate*float64(time.Second))
+	if mean > 2*own+p.roundTrip/10 {
+		t.Errorf("the queue takes %v to drain, its own part %v", mean, own)
+	}
+	if probe := p.roundTrip / 2; longest > 3*own+probe {
+		t.Errorf("the longest queue takes %v to drain, its own part %v", longest, own)
+	}
+	if p.c.competing {
+		t.Error("its own queue is taken for a competing flow's")
+	}
+	bound := p.rate*(p.c.rtt.min().Seconds()+rttSlack.Seconds()) + p.c.quantizationBudget()
+	if got := float64(p.c.bounds.inflight); got < 0.75*bound || got > 1.3*bound {
+		t.Errorf("the bound is %.0f, want about %.0f", got, bound)
+	}
+}
+
+// simPaths are paths for which the bound is right within seconds. On slower ones, whole frames take
+// longer than the round trip: see TestSlowPath.
+var simPaths = []struct {
+	rate      float64
+	roundTrip time.Duration
+}{
+	{1.25e6, 40 * time.Millisecond},
+	{1.25e6, 100 * time.Millisecond},
+	{6.25e6, 10 * time.Millisecond},
+	{6.25e6, 40 * time.Millisecond},
+	{6.25e6, 200 * time.Millisecond},
+	{125e6, time.Millisecond},
+	{125e6, 20 * time.Millisecond},
+	{125e6, 100 * time.Millisecond},
+}
+
+func eachSimPath(t *testing.T, test func(t *testing.T, p *simPath)) {
+	for _, c := range simPaths {
+		t.Run(fmt.Sprintf("%.2fMB,%v", c.rate/1e6, c.roundTrip), func(t *testing.T) {
+			test(t, newSimPath(c.rate, c.roundTrip))
+		})
+	}
+}
+
+// TestStartup: with nothing known, the bound grows to the path's BDP, and min RTT is found.
+func TestStartup(t *testing.T) {
+	eachSimPath(t, func(t *testing.T, p *simPath) {
+		p.run(20*p.roundTrip+time.Second, nil)
+		checkSteady(t, p)
+		if rtt := p.c.rtt.min(); rtt < p.roundTrip || rtt > p.roundTrip+2*rttSlack {
+			t.Errorf("min RTT %v, want %v", rtt, p.roundTrip)
+		}
+	})
+}
+
+// TestFollowsSlowerPath: the path becomes four times as slow, so the bound has to fall.
+func TestFollowsSlowerPath(t *testing.T) {
+	eachSimPath(t, func(t *testing.T, p *simPath) {
+		p.run(5*time.Second, nil)
+		p.rate /= 4
+		p.run(3*cycleRounds*p.c.rtt.min()+time.Second, nil)
+		checkSteady(t, p)
+	})
+}
+
+// TestFollowsFasterPath: the path becomes four times as fast. Each cycle's probe adds an eighth at
+// least, since a round counts half; where that exceeds restartGrowth, a new startup is quicker.
+func TestFollowsFasterPath(t *testing.T) {
+	eachSimPath(t, func(t *testing.T, p *simPath) {
+		p.run(5*time.Second, nil)
+		p.rate *= 4
+		p.run(13*cycleRounds*p.c.rtt.min()+time.Second, nil)
+		near(t, "bandwidth", p.c.bandwidth.max, p.rate, 0.02)
+	})
+}
+
+// TestFollowsLongerPath: another way to the peer takes longer. After two windows of minRTTWindow,
+// the shorter round trip is forgotten.
+func TestFollowsLongerPath(t *testing.T) {
+	p := newSimPath(6.25e6, 20*time.Millisecond)
+	p.run(5*time.Second, nil)
+	p.roundTrip = 80 * time.Millisecond
+	p.run(3*minRTTWindow, nil)
+	if rtt := p.c.rtt.min(); rtt < p.roundTrip {
+		t.Errorf("min RTT %v, want %v", rtt, p.roundTrip)
+	}
+	checkSteady(t, p)
+}
+
+// TestSlowPath: where two frames take longer than the round trip, the path still isn't left idle,
+// and the session's own queue is not taken for a competing flow's, which would double it.
+func TestSlowPath(t *testing.T) {
+	for _, rate := range []float64{50e3, 250e3, 1.25e6} {
+		p := newSimPath(rate, 10*time.Millisecond)
+		p.run(10*time.Second, nil)
+		delivered, mean, _ := p.observe(20 * time.Second)
+		near(t, "bandwidth", p.c.bandwidth.max, rate, 0.02)
+		near(t, "delivered", delivered, rate, 0.01)
+		first := maxFrame / rate // seconds that the first frame takes: the least round trip of any
+		most := 2*first + p.c.quantizationBudget()/rate + rttSlack.Seconds()
+		if mean.Seconds() > most || p.c.competing {
+			t.Errorf("%.0f bytes a second: queue of %v, at most %.3f s expected; competing: %v",
+				rate, mean, most, p.c.competing)
+		}
+	}
+}
+
+// TestBurstyDelivery: what comes behind a loss arrives at once, after a while in which nothing did.
+// That must not be taken for a higher rate, nor for a much lower one.
+func TestBurstyDelivery(t *testing.T) {
+	for _, every := range []time.Duration{300 * time.Millisecond, time.Second, 3 * time.Second} {
+		p := newSimPath(6.25e6, 80*time.Millisecond)
+		p.run(3*time.Second, nil)
+		p.lossEvery = every
+		least, most := p.c.bandwidth.max, p.c.bandwidth.max
+		p.run(30*time.Second, func() {
+			least, most = min(least, p.c.bandwidth.max), max(most, p.c.bandwidth.max)
+		})
+		t.Logf("a loss every %v: bandwidth between %.2f and %.2f of the path's",
+			every, least/p.rate, most/p.rate)
+		if most > 1.05*p.rate || least < 0.5*p.rate {
+			t.Errorf("a loss every %v: bandwidth between %.0f and %.0f, the path's is %.0f",
+				every, least, most, p.rate)
+		}
+	}
+}
+
+// simTransport is a transport below a simPath.
+type simTransport struct {
+	rtt, minRTT   time.Duration
+	path          *simPath // whose queue is added to rtt, unless it is nil
+	losing        bool     // it has lost something whenever it is asked
+	retransmitted uint64
+	unknown       bool // it has nothing to tell
+}
+
+func (t *simTransport) TransportPath() (rtt, minRTT time.Duration, retransmitted uint64, ok bool) {
+	if t.losing {
+		t.retransmitted++
+	}
+	rtt = t.rtt
+	if p := t.path; p != nil {
+		rtt += time.Duration((p.sent - p.served) / p.rate * float64(time.Second))
+	}
+	return rtt, t.minRTT, t.retransmitted, !t.unknown
+}
+
+// TestLossyPath: where the transport reports losses without a queue, the bound is not in TCP's way.
+// Where it reports a queue, ends at a proxy, or knows nothing, its losses change nothing.
+func TestLossyPath(t *testing.T) {
+	const rtt = 80 * time.Millisecond
+	run := func(transport Transport) (delivered float64, lossy bool) {
+		p := newSimPath(6.25e6, rtt)
+		p.c.observer.transport = transport
+		p.lossEvery = rtt + rtt/2
+		p.run(10*time.Second, nil)
+		p.run(20*time.Second, func() { lossy = lossy || p.c.observer.lossy > 0 })
+		delivered, _, _ = p.observe(20 * time.Second)
+		return delivered / p.rate, lossy
+	}
+	before, _ := run(nil)
+	known, lossy := run(&simTransport{rtt: rtt, minRTT: rtt, losing: true})
+	if !lossy || known < 0.97 || known < before {
+		t.Errorf("delivered %.2f of the path's rate with known losses (%v), %.2f without",
+			known, lossy, before)
+	}
+	for name, transport := range map[string]*simTransport{
+		"queue":      {rtt: 2 * rtt, minRTT: rtt, losing: true},
+		"near proxy": {rtt: time.Millisecond, minRTT: time.Millisecond, losing: true},
+		"far proxy":  {rtt: 3 * rtt / 4, minRTT: 3 * rtt / 4, losing: true},
+		"unknown":    {unknown: true, losing: true},
+	} {
+		if got, lossy := run(transport); lossy || got != before {
+			t.Errorf("%s: delivered %.3f of the path's rate, %.3f without; lossy: %v",
+				name, got, before, lossy)
+		}
+	}
+	t.Logf("delivered %.2f of the path's rate without a transport to ask", before)
+}
+
+// TestNothingToDrain: while something else than the path is the limit, such as TCP's buffers, there
+// is no queue. The bound then stays above what is sent; once the path is the limit again, it keeps
+// the queue as short as ever.
+func TestNothingToDrain(t *testing.T) {
+	eachSimPath(t, func(t *testing.T, p *simPath) {
+		p.c.observer.transport = &simTransport{rtt: p.roundTrip, minRTT: p.roundTrip, path: p}
+		p.window = p.rate * p.roundTrip.Seconds() / 2
+		p.run(5*time.Second, nil)
+		p.run(5*time.Second, func() {
+			if p.c.startup.filledPipe && float64(p.c.bounds.inflight) < p.window {
+				t.Fatalf("bound %d, TCP would have %.0f inflight", p.c.bounds.inflight, p.window)
+			}
+		})
+		p.window = 0
+		p.run(5*time.Second, nil)
+		checkSteady(t, p)
+	})
+}
+
+// TestBurstAfterLoss: the rounds' deliveries vary, by little or, where the round trips show a loss,
+// by much. What counts is their mean.
+func TestBurstAfterLoss(t *testing.T) {
+	for _, c := range []struct {
+		parts []float64 // of what the path carries
+		rtts  float64   // round trip of all but the last, in min RTTs
+	}{{[]float64{0.5, 1.5}, 1}, {[]float64{0.2, 0.2, 0.2, 3.4}, 2}} {
+		p := newSimPath(6.25e6, 80*time.Millisecond)
+		p.run(3*time.Second, nil)
+		round := p.c.rtt.min()
+		for i := range 100 * len(c.parts) {
+			rtt := round
+			if part := i % len(c.parts); part < len(c.parts)-1 {
+				rtt = time.Duration(c.rtts * float64(round))
+			}
+			p.now = p.now.Add(round)
+			p.acked += uint64(c.parts[i%len(c.parts)] * p.rate * round.Seconds())
+			p.c.OnRTTSample(p.now, rtt)
+			p.c.OnAck(p.now, p.acked)
+			if p.c.bandwidth.max > 1.02*p.rate || p.c.bandwidth.max < 0.95*p.rate {
+				t.Fatalf("%v, round %d: bandwidth %.0f, the path's is %.0f",
+					c.parts, i, p.c.bandwidth.max, p.rate)
+			}
+		}
+	}
+}
+
+// TestAppLimited: rounds in which there was little to send are no measure of the path.
+func TestAppLimited(t *testing.T) {
+	eachSimPath(t, func(t *testing.T, p *simPath) {
+		p.run(5*time.Second, nil)
+		rate, limit := p.c.bandwidth.max, p.c.bounds.inflight
+		p.demand, p.offered = p.rate/50, p.sent
+		p.run(time.Minute, nil)
+		if p.c.bandwidth.max < rate || float64(p.c.bounds.inflight) < 0.7*float64(limit) {
+			t.Errorf("bandwidth %.0f before, %.0f after; bound %d before, %d after",
+				rate, p.c.bandwidth.max, limit, p.c.bounds.inflight)
+		}
+		p.demand = 0
+		p.run(20*p.roundTrip+time.Second, nil)
+		checkSteady(t, p)
+	})
+}
+
+// TestAppLimitedFromTheStart: a session that never had much to send knows a low rate, which must
+// not bound what comes.
+func TestAppLimitedFromTheStart(t *testing.T) {
+	p := newSimPath(6.25e6, 40*time.Millisecond)
+	p.demand = 10e3
+	p.run(time.Minute, nil)
+	p.demand = 0
+	p.run(20*p.roundTrip, nil)
+	near(t, "bandwidth after some round trips", p.c.bandwidth.max, p.rate, 0.02)
+}
+
+// TestCompetingFlow: where a competing flow fills the queue, the gain rises, and falls again when
+// the flow has ended.
+func TestCompetingFlow(t *testing.T) {
+	eachSimPath(t, func(t *testing.T, p *simPath) {
+		p.run(2*time.Second, nil)
+		p.competing = p.roundTrip + 2*p.c.ownQueue()
+		p.run(3*time.Second, nil)
+		if !p.c.competing || p.c.gain() > competingGain {
+			t.Fatalf("competing: %v, gain %v", p.c.competing, p.c.gain())
+		}
+		steps, raised := 0, 0
+		p.run(2*cycleRounds*(p.roundTrip+p.competing), func() {
+			steps++
+			if p.c.gain() == competingGain {
+				raised++
+			}
+		})
+		if raised < steps/2 {
+			t.Errorf("the gain was raised for %d steps of %d", raised, steps)
+		}
+		p.competing = 0
+		p.run(3*time.Second+4*cycleRounds*p.roundTrip, nil)
+		checkSteady(t, p)
+	})
+}
+
+// TestBounds: whatever is measured, the sizes stay within their limits.
+func TestBounds(t *testing.T) {
+	c := New(testConfig, time.Now())
+	b := &c.bounds
+	if b.inflight != initialInflight || b.frame != maxFrame || b.burst < b.frame {
+		t.Errorf("before anything is measured: %+v", *b)
+	}
+	for _, filled := range []bool{false, true} {
+		for rate := 1.0; rate < 1e13; rate *= 1.7 {
+			for _, rtt := range []time.Duration{0, 1, time.Millisecond, time.Second, time.Hour} {
+				c.bandwidth.max, c.startup.filledPipe, c.rtt.windows[0] = rate, filled, rtt
+				c.updateBounds()
+				switch {
+				case b.frame < minFrame || b.frame > maxFrame,
+					b.burst < b.frame || b.burst > maxBurst,
+					b.unsent < minUnsent || b.unsent > maxUnsent,
+					b.inflight < uint64(budgetFrames*b.frame),
+					!filled && b.inflight < initialInflight:
+					t.Errorf("bandwidth %g, min RTT %v, filled pipe %v: %+v", rate, rtt, filled, *b)
+				}
+			}
+		}
+	}
+}
+
+// TestReset: another carrier may take another path, so nothing that was measured counts; only the
+// startup begins at half of the old bound.
+func TestReset(t *testing.T) {
+	p := newSimPath(125e6, 20*time.Millisecond)
+	p.run(2*time.Second, nil)
+	bound := p.c.bounds.inflight
+	p.c.Reset(p.now, p.acked, nil)
+	fresh := Controller{cfg: testConfig, bounds: bounds{inflight: bound}}
+	fresh.Reset(p.now, p.acked, nil)
+	if *p.c != fresh || p.c.bounds.inflight != bound/2 ||
+		p.c.rtt.min() != 0 || p.c.bandwidth.max != 0 {
+		t.Errorf("%+v", *p.c)
+	}
+}

@@ -1,0 +1,63 @@
+// Package pace decides how much a session may have inflight: sent, and not yet acknowledged by the
+// peer.
+//
+// # Why
+//
+// Whatever a session sends faster than its path delivers waits in a queue: in this kernel, in a
+// proxy, in a router. Nothing overtakes what waits there, so a small urgent frame takes as long as
+// the queue is, however cleverly the session orders its frames. TCP below does not help: it fills
+// the buffers of the nearest proxy, and knows nothing of what lies behind that. The peer's
+// acknowledgements, however, come from the far end of the path. They show how fast it delivers and
+// how long it takes. A [Controller] derives from them how much the path itself holds, and the
+// session sends no more than that.
+//
+// The model is BBR's (Cardwell et al., "BBR: Congestion-Based Congestion Control", ACM Queue 14.5,
+// 2016; draft-ietf-ccwg-bbr), one level up. TCP still decides when each packet leaves, and loss is
+// its affair. So there is no pacing rate here: BBR's pacing gain and cwnd gain are one gain, which
+// scales the bound on inflight data.
+//
+// # What is measured
+//
+//   - Round: the unit of measurement, one min RTT long and at least 5 ms.
+//   - Delivery rate: the bytes acknowledged in a round, divided by its length. A round in which the
+//     session was app-limited (it had less to send than it might, or no credit for it) counts only
+//     if it was faster than all others.
+//   - Bandwidth: the largest delivery rate of the last 8 rounds, a max filter.
+//   - Min RTT: the shortest round trip of the last 10 to 20 seconds, a min filter.
+//   - BDP: bandwidth × min RTT, which is what the path holds when its queues are empty.
+//
+// # The bound
+//
+//	inflight ≤ gain × BDP + slack + quantization budget
+//
+// The slack is what the path delivers in 5 ms: acknowledgements are that much late without any
+// queue. The quantization budget is two frames and the peer's acknowledgement threshold, since
+// frames are sent whole and acknowledged together. The gain depends on the state of the model:
+//
+//   - Startup: 2, so that inflight data doubles each round, until the pipe is filled: for three
+//     rounds the bandwidth grows by less than a quarter, or for two while a queue builds up.
+//   - Probe cycle, 8 rounds long, from then on: one round at 1.25 probes for more bandwidth, two
+//     below 1 drain the queue, five cruise at 1. When a probe finds much more, startup begins
+//     again.
+//   - Competing flow: 2 except in the draining rounds, when somebody else keeps the path's queue
+//     filled, which the least round trip of a cycle shows.
+//   - Loss without a queue, as over radio: what arrives behind a gap is acknowledged late, so more
+//     than the BDP must be inflight to keep the rate. Long round trips show gaps and queues alike.
+//     A [Transport] knows which it is, and the gain is 6 while it reports losses without a queue.
+//     Where there is no transport to ask, a trial with a gain of 3 finds out.
+//
+// Three sizes follow from the bandwidth: of a frame (2 ms of it), of a burst (1 ms), and of what
+// the carrier's socket may hold unsent (4 ms).
+//
+// # What the session calls, and when
+//
+//   - [New] once, and [Controller.Reset] for each carrier;
+//   - [Controller.CanSend] before it sends data;
+//   - [Controller.OnAppLimited] when it has sent all it could and CanSend still allows more;
+//   - [Controller.OnAck] for each acknowledgement, then [Controller.OnRTTSample] if that completes
+//     the measurement of a round trip;
+//   - [Controller.FrameSize], [Controller.BurstSize] and [Controller.UnsentLimit] as it sends.
+//
+// The package starts no goroutine, reads no clock and opens no socket. A Controller is guarded by
+// the mutex of the session that owns it.
+package pace

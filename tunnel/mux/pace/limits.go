@@ -1,0 +1,131 @@
+package pace
+
+import "time"
+
+// Limits of the model. A round is the unit in which it measures: one min RTT, minRound at least.
+const (
+	// minRound is the shortest round. Acknowledgements come every few milliseconds, so anything
+	// shorter would measure their spacing rather than the path.
+	minRound = 5 * time.Millisecond
+
+	// minRTTWindow is how long a round trip counts as the least one: until the end of the next
+	// window, so between one and two of them. Paths change.
+	minRTTWindow = 10 * time.Second
+
+	// cycleRounds is the length of the probe cycle, and for how many rounds a delivery rate
+	// counts: the max filter then always holds one round that probed.
+	cycleRounds = 8
+
+	// burstyRounds is how many rounds count together where data arrives in bursts. gapRounds
+	// replaces it where packets are known, or under trial, to be lost without a queue: much
+	// piles up behind a gap when more is inflight.
+	burstyRounds = 4
+	gapRounds    = 3 * burstyRounds
+)
+
+// The bound on inflight data is gain × bandwidth × min RTT, plus a slack, plus the quantization
+// budget. The last two are the queue that remains.
+const (
+	// rttSlack is how much longer than min RTT an acknowledgement may take without any queue:
+	// the peer delays it by milliseconds, and either end may be busy with something else. The
+	// bound grows by what the path delivers in that time, maxSlack bytes at most: that is enough
+	// where a path is very fast, because acknowledgements then come by volume, not by time. More
+	// would wait in queues and evict itself from the processors' caches.
+	rttSlack = 5 * time.Millisecond
+	maxSlack = 1 << 20
+
+	// budgetFrames is how many frames the quantization budget holds: the path takes frames
+	// whole, one is being sent while one is being acknowledged.
+	budgetFrames = 2
+)
+
+// Startup.
+const (
+	// startupGain doubles inflight data each round, as TCP's slow start does.
+	startupGain = 2
+
+	// The pipe is filled after fullRounds rounds whose bandwidth grew by less than
+	// fullGrowth; one round fewer when there is a queue, since TCP would only lose packets.
+	fullGrowth = 1.25
+	fullRounds = 3
+
+	// restartGrowth is the growth from a probe that starts the startup again: the path has
+	// become faster, and the probe cycle alone would take many cycles to catch up.
+	restartGrowth = 1.08
+)
+
+// probeGains are the gains in the rounds of a probe cycle, once the pipe is filled: the first
+// probes for more bandwidth, the next two drain the queue that the others left, so that min RTT
+// shows, and the rest cruise.
+var probeGains = [cycleRounds]float64{1.25, 0.8, 0.95, 1, 1, 1, 1, 1}
+
+// Queues. A round trip exceeds a factor when it is longer than factor × min RTT + rttSlack.
+const (
+	// queueFactor is the round trip that shows a queue.
+	queueFactor = 1.25
+
+	// A competing flow keeps the path's queues filled. It is there when even the least round trip
+	// of a cycle, in which this session drained its own queue once, exceeds competingFactor and
+	// the session's own queue. With a gain near 1 the session would yield to it until nothing
+	// is left; competingGain holds its share.
+	competingFactor = 1.5
+	competingGain   = 2
+
+	// noQueueFactor and noQueueSlack are how far the transport's smoothed round trip may exceed
+	// its least one where there is no queue at all.
+	noQueueFactor = 1.02
+	noQueueSlack  = time.Millisecond
+)
+
+// Losses without a queue, found by trial.
+const (
+	// trialGain is the gain during a trial, which lasts trialRounds rounds. A trial begins after a
+	// round trip that exceeds gapFactor.
+	trialGain   = 3
+	trialRounds = 8
+	gapFactor   = 1.75
+
+	// A trial that raises the bandwidth trialGrowth times is successful: its gain holds for
+	// holdRounds. Then recheckRounds without it show whether it is still needed.
+	trialGrowth   = 1.2
+	holdRounds    = 128
+	recheckRounds = 2 * cycleRounds
+
+	// pauseRounds is the pause after a trial that failed. It doubles with each further failure,
+	// up to maxPauseRounds.
+	pauseRounds    = 64
+	maxPauseRounds = 1024
+)
+
+// Losses without a queue, known from the transport.
+const (
+	// lossyRounds is how long such a loss counts. It needs a smoothed round trip of the
+	// transport within lossyFactor of its least one.
+	lossyRounds = 32
+	lossyFactor = 1.1
+
+	// lossyGain applies meanwhile, and the bound is lossyInflight bytes at least: how fast to
+	// send is up to TCP, and the bound only guards against a change of the path.
+	// lossyUnsentFactor raises what the socket may hold unsent, since TCP sends in bursts then.
+	lossyGain         = 6
+	lossyInflight     = 1 << 20
+	lossyUnsentFactor = 4
+)
+
+// Sizes that follow from the bandwidth, as the time in which the path delivers them.
+const (
+	// frameTime is how long one frame may occupy the path, so that others need not wait long
+	// behind it. A frame holds minFrame bytes at least, below which its header costs too much.
+	frameTime = 2 * time.Millisecond
+	minFrame  = 8 << 10
+
+	// burstTime is how much is handed to the carrier at once: BBR's send quantum.
+	burstTime = time.Millisecond
+
+	// unsentTime is how much the carrier's socket may hold that TCP has not sent yet, between
+	// minUnsent and maxUnsent bytes: enough that the socket does not run dry before the writer
+	// wakes up.
+	unsentTime = 4 * time.Millisecond
+	minUnsent  = 16 << 10
+	maxUnsent  = 4 << 20
+)

@@ -1,0 +1,87 @@
+package pace
+
+import "time"
+
+// Transport is what a carrier can tell about the transport below it, TCP for one.
+type Transport interface {
+	// TransportPath returns the transport's smoothed round trip, its least one, and how many
+	// segments it has retransmitted so far. It returns false when nothing is known. It must not
+	// block: it is called with the session's mutex held.
+	TransportPath() (smoothedRTT, minRTT time.Duration, retransmitted uint64, ok bool)
+}
+
+// transportObserver asks the transport whether losses come with a queue or without one. The
+// transport's own acknowledgements pass the gaps that hold up the session's.
+type transportObserver struct {
+	transport     Transport // nil where there is none
+	retransmitted uint64    // the count when it last mattered
+	noQueue       bool      // there is no queue on the path
+	lossy         int       // for how many more rounds the path counts as losing without a queue
+}
+
+// newTransportObserver returns an observer that ignores what was retransmitted before.
+func newTransportObserver(transport Transport) transportObserver {
+	o := transportObserver{transport: transport}
+	if transport != nil {
+		_, _, o.retransmitted, _ = transport.TransportPath()
+	}
+	return o
+}
+
+// poll asks the transport at the end of a round. A transport that ends at a proxy knows nothing of
+// the path behind it: its least round trip is then much shorter than the session's.
+func (o *transportObserver) poll(session *rttFilter) {
+	o.lossy = max(o.lossy-1, 0)
+	o.noQueue = false
+	if o.transport == nil {
+		return
+	}
+	rtt, minRTT, retransmitted, ok := o.transport.TransportPath()
+	if !ok || session.min() > scaled(minRTT, queueFactor, rttSlack) {
+		o.lossy = 0
+		return
+	}
+	o.noQueue = rtt <= scaled(minRTT, noQueueFactor, noQueueSlack)
+	if session.queued() {
+		lost := o.retransmitted < retransmitted
+		if lost && rtt <= scaled(minRTT, lossyFactor, noQueueSlack) {
+			o.lossy = lossyRounds
+		}
+		o.retransmitted = retransmitted
+	}
+	if rtt > scaled(minRTT, queueFactor, rttSlack) {
+		o.lossy = 0
+	}
+}
+
+// lossTrial finds out whether more inflight data raises the bandwidth: it does where packets are
+// lost without a queue, and does not where the long round trips come from a queue.
+type lossTrial struct {
+	active     bool    // trialGain applies
+	successful bool    // it has raised the bandwidth
+	left       int     // rounds until it is judged or ends; while not active, until it may begin
+	before     float64 // bandwidth when it began, bytes a second
+	pause      int     // rounds of the last pause
+}
+
+// underway reports whether a trial is active or was until recently, so that its data still arrives.
+func (t *lossTrial) underway() bool { return t.active || t.left > 0 }
+
+// onRound takes whether a round shows a gap, the cycle's bandwidth, and the recent delivery rate.
+func (t *lossTrial) onRound(gap bool, bandwidth, recent float64) {
+	if t.left > 0 {
+		t.left--
+		return
+	}
+	switch {
+	case !t.active && gap:
+		*t = lossTrial{active: true, left: trialRounds, before: bandwidth, pause: t.pause}
+	case t.active && t.successful:
+		*t = lossTrial{left: recheckRounds}
+	case t.active && recent >= trialGrowth*t.before:
+		*t = lossTrial{active: true, successful: true, left: holdRounds}
+	case t.active:
+		pause := min(max(2*t.pause, pauseRounds), maxPauseRounds)
+		*t = lossTrial{left: pause, pause: pause}
+	}
+}
