@@ -51,30 +51,3 @@ func serveConns(ctx context.Context, ln net.Listener, most int, log zerolog.Logg
 		}
 	}
 }
-
-// onceListener is a listener for several who close it: the address is free when any call of Close returns. That of package
-// net waits for the descriptor to be closed in the first call only.
-type onceListener struct {
-	net.Listener
-	once sync.Once
-	err  error
-}
-
-// Close closes the listener.
-func (l *onceListener) Close() error {
-	l.once.Do(func() { l.err = l.Listener.Close() })
-	return l.err
-}
-
-// oncePackets is a UDP socket for several who close it, as onceListener is a listener.
-type oncePackets struct {
-	*net.UDPConn
-	once sync.Once
-	err  error
-}
-
-// Close closes the socket.
-func (c *oncePackets) Close() error {
-	c.once.Do(func() { c.err = c.UDPConn.Close() })
-	return c.err
-}

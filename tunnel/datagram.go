@@ -2,15 +2,8 @@ package tunnel
 
 import (
 	"encoding/binary"
-	"errors"
 	"net/netip"
-	"os"
-	"sync"
-	"sync/atomic"
-	"syscall"
-	"time"
 
-	"culvert/tunnel/mux"
 	"culvert/tunnel/policy"
 )
 
@@ -99,81 +92,4 @@ func parseEndpoint(p []byte) (e endpoint, payload []byte, err error) {
 		return endpoint{}, nil, policy.ErrBadTarget
 	}
 	return e, p[end+2:], nil
-}
-
-// packetConn is the part of *net.UDPConn that is used.
-type packetConn interface {
-	ReadFromUDPAddrPort(p []byte) (n int, from netip.AddrPort, err error)
-	WriteToUDPAddrPort(p []byte, to netip.AddrPort) (int, error)
-	Close() error
-}
-
-// isDatagramError tells an error about one datagram, such as the answer to an earlier one that nobody took, from that of a
-// socket that is of no more use.
-func isDatagramError(err error) bool {
-	for _, errno := range []syscall.Errno{
-		syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.EMSGSIZE,
-		syscall.EPERM, syscall.ENOBUFS,
-	} {
-		if errors.Is(err, errno) {
-			return true
-		}
-	}
-	return false
-}
-
-// flow is a stream of datagrams that ends when nothing went through it for a while, in either direction.
-type flow struct {
-	stream *mux.Stream
-	began  time.Time
-	last   atomic.Int64 // when something last went through, in nanoseconds after began
-}
-
-func newFlow(stream *mux.Stream) *flow {
-	f := &flow{stream: stream, began: time.Now()}
-	stream.SetReadDeadline(f.expires())
-	return f
-}
-
-func (f *flow) expires() time.Time { return f.began.Add(time.Duration(f.last.Load()) + udpIdle) }
-
-func (f *flow) touch() { f.last.Store(int64(time.Since(f.began))) }
-
-// send sends a datagram, or drops it.
-func (f *flow) send(p []byte) {
-	f.touch()
-	f.stream.SendDatagram(p)
-}
-
-// receive hands each datagram to handle, which may keep no part of it, until the stream ends. It fails with
-// os.ErrDeadlineExceeded when the flow was idle for too long. One goroutine calls it.
-func (f *flow) receive(handle func(p []byte)) error {
-	for {
-		err := f.stream.AwaitDatagram()
-		if err == nil {
-			err = f.receiveOne(handle)
-		}
-		if err == nil {
-			f.touch()
-			continue
-		}
-		expires := f.expires()
-		if !errors.Is(err, os.ErrDeadlineExceeded) || !time.Now().Before(expires) {
-			return err
-		}
-		f.stream.SetReadDeadline(expires)
-	}
-}
-
-// buffers holds buffers of mux.MaxDatagram bytes, so that a flow that is idle has none.
-var buffers = sync.Pool{New: func() any { return new([mux.MaxDatagram]byte) }}
-
-func (f *flow) receiveOne(handle func(p []byte)) error {
-	buf := buffers.Get().(*[mux.MaxDatagram]byte)
-	defer buffers.Put(buf)
-	n, err := f.stream.ReceiveDatagram(buf[:])
-	if err == nil {
-		handle(buf[:n])
-	}
-	return err
 }

@@ -4,13 +4,13 @@
 // input and output.
 //
 //	Local:  client → forward or front door → DialContext → mux.Stream → session → protocol.Conn → WebSocket
-//	Remote: WebSocket → protocol.Conn → session → mux.Stream → target.go dials → relay.go copies
+//	Remote: WebSocket → protocol.Conn → session → mux.Stream → remote_stream.go dials → relay.go copies
 //
 // UDP takes the same way, as datagrams of a stream whose bytes datagram.go describes, one stream for each client of a
-// forward (udpforward.go) or association (associate.go), to a socket of its own at the remote (udpexit.go).
+// forward (udp_forward.go) or association (local_associate.go), to a socket of its own at the remote (remote_exit.go).
 //
-// The other way round the remote binds an address for a local (listen.go) that keeps it bound (reversebind.go), and opens a
-// stream for each connection (reverse.go), or each client of a UDP port (reverseudp.go).
+// The other way round the remote binds an address for a local (remote_listen.go) that keeps it bound (local_reverse_bind.go), and opens a
+// stream for each connection (local_reverse.go), or each client of a UDP port (local_reverse_udp.go).
 //
-// The package knows nothing of flags or of the handshake's bytes. What a failure means is in its type: see errors.go.
+// The package knows nothing of flags or of the handshake's bytes. What a failure means is in its type: see local_errors.go.
 package tunnel

@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -19,6 +21,191 @@ import (
 
 	"go.uber.org/goleak"
 )
+
+// pipeCarrier is one end of a carrier over channels, for bubbles.
+type pipeCarrier struct {
+	in, out chan []byte
+	closed  chan struct{}
+	close   func()
+}
+
+func (p *pipeCarrier) ReadRecord([]byte) ([]byte, error) {
+	select {
+	case b := <-p.in:
+		return b, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pipeCarrier) WriteRecords(records ...[]byte) error {
+	for _, b := range records {
+		select {
+		case p.out <- bytes.Clone(b):
+		case <-p.closed:
+			return net.ErrClosed
+		}
+	}
+	return nil
+}
+
+func (p *pipeCarrier) Close() error {
+	p.close()
+	return nil
+}
+
+// muxPair is a session over channels that ends with the test.
+func muxPair(t *testing.T) (near, far *mux.Session) {
+	t.Helper()
+	x, y, closed := make(chan []byte, 4), make(chan []byte, 4), make(chan struct{})
+	closeOnce := sync.OnceFunc(func() { close(closed) })
+	var nearErr, farErr error
+	var starting sync.WaitGroup
+	cfg := mux.Config{Keepalive: -1}
+	starting.Go(func() { far, farErr = mux.NewServer(context.Background(), &pipeCarrier{y, x, closed, closeOnce}, cfg) })
+	near, nearErr = mux.NewClient(context.Background(), &pipeCarrier{x, y, closed, closeOnce}, cfg)
+	starting.Wait()
+	if err := errors.Join(nearErr, farErr); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		near.Close()
+		far.Close()
+	})
+	return near, far
+}
+
+// startForward serves a forward to target and returns its address.
+func startForward(t testing.TB, local *Local, target string) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		if err := local.ServeForward(ctx, ln, target); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(func() {
+		cancel()
+		serving.Wait()
+	})
+	return ln.Addr().String()
+}
+
+func dialForward(t testing.TB, address string) *net.TCPConn {
+	t.Helper()
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	conn.SetDeadline(time.Now().Add(30 * time.Second))
+	return conn.(*net.TCPConn)
+}
+
+// tcpPair is a connection over loopback, both ends.
+func tcpPair(t testing.TB) (near, far *net.TCPConn) {
+	t.Helper()
+	accepted := make(chan *net.TCPConn)
+	held := make(chan struct{})
+	address := serveTCP(t, func(conn *net.TCPConn) {
+		accepted <- conn
+		<-held
+	})
+	t.Cleanup(func() { close(held) })
+	near = dialPlain(t, address)
+	far = <-accepted
+	far.SetDeadline(time.Now().Add(30 * time.Second))
+	return near, far
+}
+
+func dialPlain(t testing.TB, address string) *net.TCPConn {
+	t.Helper()
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	conn.SetDeadline(time.Now().Add(30 * time.Second))
+	return conn.(*net.TCPConn)
+}
+
+func echoes(t testing.TB, conn net.Conn) {
+	t.Helper()
+	got := make([]byte, 4)
+	if _, err := conn.Write([]byte("ping")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(conn, got); err != nil || string(got) != "ping" {
+		t.Fatalf("%q, %v", got, err)
+	}
+}
+
+// isReset checks that connections to an address are reset. That may be before the call that connects has returned.
+func isReset(t testing.TB, address string) {
+	t.Helper()
+	conn, err := net.Dial("tcp", address)
+	if err == nil {
+		defer conn.Close()
+		conn.SetDeadline(time.Now().Add(30 * time.Second))
+		_, err = conn.Read(make([]byte, 1))
+	}
+	if !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("got %v, want a reset", err)
+	}
+}
+
+func openCode(err error) mux.Code {
+	var refused *mux.OpenError
+	if !errors.As(err, &refused) {
+		return 0
+	}
+	return refused.Code
+}
+
+// until asks holds until it is so.
+func until(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	deadline := time.After(20 * time.Second)
+	for !holds() {
+		select {
+		case <-time.After(5 * time.Millisecond):
+		case <-deadline:
+			t.Fatal("not so: " + what)
+		}
+	}
+}
+
+// replaceRemote shuts a remote down, and starts and returns another with its configuration at its address. Between the two it
+// calls down.
+func replaceRemote(t *testing.T, remote *testRemote, down func()) *Remote {
+	t.Helper()
+	second, err := NewRemote(remote.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	remote.Shutdown(ended)
+	down()
+	listen := remote.server.Listener.Addr().String()
+	remote.server.Close()
+	server := httptest.NewUnstartedServer(second)
+	server.Listener.Close()
+	if server.Listener, err = net.Listen("tcp", listen); err != nil {
+		t.Fatal(err)
+	}
+	server.Start()
+	t.Cleanup(func() {
+		second.Shutdown(ended)
+		server.Close()
+	})
+	return second
+}
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
@@ -32,7 +219,7 @@ func newKey(t testing.TB) *certs.KeyPair {
 }
 
 // trustKeys admits the given keys.
-func trustKeys(t testing.TB, keys ...*certs.KeyPair) Trust {
+func trustKeys(t testing.TB, keys ...*certs.KeyPair) RemoteTrust {
 	t.Helper()
 	var lines []string
 	for _, key := range keys {
@@ -42,13 +229,13 @@ func trustKeys(t testing.TB, keys ...*certs.KeyPair) Trust {
 }
 
 // trustLines admits the keys in the lines of an authorized-keys file.
-func trustLines(t testing.TB, lines ...string) Trust {
+func trustLines(t testing.TB, lines ...string) RemoteTrust {
 	t.Helper()
 	authorized, err := certs.ParseAuthorizedKeys(strings.NewReader(strings.Join(lines, "\n")))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Trust{Authorized: authorized}
+	return RemoteTrust{Authorized: authorized}
 }
 
 // testRemote is a remote behind a real HTTP server on loopback.
@@ -58,10 +245,10 @@ type testRemote struct {
 	key    *certs.KeyPair
 }
 
-func startRemote(t testing.TB, trust Trust, change func(*RemoteConfig)) *testRemote {
+func startRemote(t testing.TB, trust RemoteTrust, change func(*RemoteConfig)) *testRemote {
 	t.Helper()
 	key := newKey(t)
-	cfg := RemoteConfig{Identity: Identity{Key: key}, Trust: trust}
+	cfg := RemoteConfig{Identity: RemoteIdentity{Key: key}, Trust: trust}
 	if change != nil {
 		change(&cfg)
 	}

@@ -2,93 +2,20 @@ package tunnel
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"net"
-	"net/http"
-	"net/http/cookiejar"
 	"sync"
 	"time"
 
-	"culvert/certs"
 	"culvert/protocol"
 	"culvert/tunnel/mux"
-
-	"github.com/rs/zerolog"
 )
 
-// LocalConfig says how a Local reaches its remote. Address, Key and VerifyRemote or CA are required.
-type LocalConfig struct {
-	Address Address
-	Key     *certs.KeyPair
-
-	// VerifyRemote says whether the remote is who it should be: a pin or the file of known remotes. It is called in
-	// every handshake, also of version 2, after the certificate has been verified. Its error is final.
-	VerifyRemote func(protocol.Peer) error
-
-	// CA makes the handshake one of version 2: the remote must show a certificate of this CA. Cert is what this side
-	// shows when the remote requires one.
-	CA   *certs.Certificate
-	Cert *certs.Certificate
-
-	TLS    *tls.Config // for wss://; nil for the system's roots
-	Header http.Header // sent with the WebSocket upgrade; "Host" is the Host header in place of the address's
-	Via    *Proxy      // on the way to the remote, whose name it resolves; nil for none
-
-	// RequireForwardSecrecy refuses a remote without the handshake's extension.
-	RequireForwardSecrecy bool
-
-	// Reverse lets ListenRemote and ListenRemoteUDP be used. Without it the remote can open no streams.
-	Reverse bool
-
-	// FastOpen says which targets are taken for reached before the remote has said so. The zero value is FastOpenAuto.
-	FastOpen FastOpen
-
-	// HandshakeTimeout bounds the handshake; 0 means protocol.DefaultHandshakeTimeout.
-	HandshakeTimeout time.Duration
-
-	// Keepalive is how long the carrier may be idle before a ping; 0 means mux.DefaultKeepalive, negative never.
-	Keepalive time.Duration
-
-	// Log gets what happens to the session. The zero value is silent.
-	Log zerolog.Logger
-
-	// OnProgress, when set, is told of each step of each attempt to connect.
-	OnProgress func(Progress)
-}
-
-func (c *LocalConfig) connector() *connector {
-	client := protocol.ClientConfig{
-		Version:      protocol.Version1,
-		Key:          c.Key,
-		VerifyServer: c.VerifyRemote,
-		Timeout:      c.HandshakeTimeout,
-		MaxMessage:   mux.MaxRecordSize,
-	}
-	if c.RequireForwardSecrecy {
-		client.Extension = protocol.ExtensionRequired
-	}
-	if c.CA != nil {
-		client.Version, client.CA, client.Cert = protocol.Version2, c.CA, c.Cert
-	}
-	cookies, _ := cookiejar.New(nil) // never fails without options
-	return &connector{
-		cookies:    cookies,
-		address:    c.Address,
-		client:     client,
-		tls:        c.TLS,
-		header:     c.Header,
-		via:        c.Via,
-		session:    mux.Config{Keepalive: c.Keepalive, NoIncoming: !c.Reverse},
-		onProgress: c.OnProgress,
-	}
-}
-
-// Local is the near end of a tunnel. It keeps one session to its remote up while Run runs (reconnect.go). All methods may be called
+// Local is the near end of a tunnel. It keeps one session to its remote up while Run runs (local_run.go). All methods may be called
 // concurrently.
 type Local struct {
 	cfg       LocalConfig
-	connector *connector
+	connector *localConnector
 	reached   reachedTargets
 
 	aborted context.Context // ends when Abort is called
@@ -96,17 +23,17 @@ type Local struct {
 	retry   chan struct{} // a token makes a waiting attempt to reconnect come at once
 
 	mu      sync.Mutex
-	current *connection
+	current *localConnection
 	changed chan struct{} // closed and replaced when current or err changes
 	err     error         // why there will be no session any more
-	reverse map[reverseID]*remoteBind
+	reverse map[reverseID]*reverseBind
 }
 
 // NewLocal makes a Local. It connects when Run is called.
 func NewLocal(cfg LocalConfig) *Local {
 	aborted, abort := context.WithCancel(context.Background())
 	return &Local{cfg: cfg, connector: cfg.connector(), aborted: aborted, abort: abort, retry: make(chan struct{}, 1), changed: make(chan struct{}),
-		reverse: make(map[reverseID]*remoteBind)}
+		reverse: make(map[reverseID]*reverseBind)}
 }
 
 // Abort makes a Run whose context is done stop waiting for its streams. They are cut short.
@@ -125,7 +52,7 @@ func (l *Local) shutdown(session *mux.Session) {
 	session.Close()
 }
 
-func (l *Local) set(conn *connection, err error) {
+func (l *Local) set(conn *localConnection, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.current, l.err = conn, err
@@ -142,7 +69,7 @@ func (l *Local) WaitSession(ctx context.Context) (protocol.State, error) {
 	return conn.state, nil
 }
 
-func (l *Local) wait(ctx context.Context) (*connection, error) {
+func (l *Local) wait(ctx context.Context) (*localConnection, error) {
 	for {
 		l.mu.Lock()
 		conn, err, changed := l.current, l.err, l.changed
@@ -219,15 +146,4 @@ func (l *Local) Ping(ctx context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	return conn.session.Ping(ctx)
-}
-
-// Connect makes one session, only to see whether it can be had, and closes it. The round trip is 0 when the remote could
-// not be asked.
-func Connect(ctx context.Context, cfg LocalConfig) (state protocol.State, roundTrip time.Duration, err error) {
-	conn, err := cfg.connector().connect(ctx, nil)
-	if err != nil {
-		return protocol.State{}, 0, err
-	}
-	roundTrip, err = conn.session.Ping(ctx)
-	return conn.state, roundTrip, errors.Join(err, conn.session.Close())
 }

@@ -72,7 +72,7 @@ func copyToStream(stream *mux.Stream, conn net.Conn) error {
 	return err
 }
 
-// Join copies between two connections of package net, or such as RemoteListener accepts, as Relay does.
+// Join copies between two connections of package net, or such as ReverseListener accepts, as Relay does.
 func Join(ctx context.Context, a, b net.Conn) error {
 	stop := context.AfterFunc(ctx, func() {
 		abort(a)

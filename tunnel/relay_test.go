@@ -9,40 +9,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 )
-
-// startForward serves a forward to target and returns its address.
-func startForward(t testing.TB, local *Local, target string) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		if err := local.ServeForward(ctx, ln, target); err != nil {
-			t.Error(err)
-		}
-	})
-	t.Cleanup(func() {
-		cancel()
-		serving.Wait()
-	})
-	return ln.Addr().String()
-}
-
-func dialForward(t testing.TB, address string) *net.TCPConn {
-	t.Helper()
-	conn, err := net.Dial("tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(time.Now().Add(30 * time.Second))
-	return conn.(*net.TCPConn)
-}
 
 func TestForwardHalfClose(t *testing.T) {
 	local, _ := startTunnel(t)
@@ -148,72 +115,6 @@ func TestAnswerBeforeTheQuestionEnds(t *testing.T) {
 	if _, err := io.ReadFull(conn, got); err != nil || string(got) != "too large" {
 		t.Fatalf("%q, %v", got, err)
 	}
-}
-
-func TestForwardToNowhereIsReset(t *testing.T) {
-	local, _ := startTunnel(t)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	nowhere := ln.Addr().String()
-	ln.Close()
-	conn, err := net.Dial("tcp", startForward(t, local, nowhere))
-	if err == nil { // otherwise the reset has come even before the dial was over
-		defer conn.Close()
-		conn.SetDeadline(time.Now().Add(10 * time.Second))
-		_, err = conn.Read(make([]byte, 1))
-	}
-	if !errors.Is(err, syscall.ECONNRESET) {
-		t.Fatalf("dial and read: %v", err)
-	}
-}
-
-// nopCloser makes a buffer an io.WriteCloser and remembers that it was closed.
-type closableBuffer struct {
-	bytes.Buffer
-	closed bool
-}
-
-func (b *closableBuffer) Close() error {
-	b.closed = true
-	return nil
-}
-
-func TestStdio(t *testing.T) {
-	local, _ := startTunnel(t)
-	content := randomBytes(t, 1<<20)
-	out := &closableBuffer{}
-	err := local.Stdio(context.Background(), serveTCP(t, echo), bytes.NewReader(content), out)
-	if err != nil || !bytes.Equal(out.Bytes(), content) || !out.closed {
-		t.Fatalf("%d bytes, closed %v, %v", out.Len(), out.closed, err)
-	}
-	cut := serveTCP(t, func(conn *net.TCPConn) {
-		io.ReadFull(conn, make([]byte, 1))
-		conn.SetLinger(0)
-	})
-	in, stop := io.Pipe()
-	defer stop.Close()
-	go stop.Write([]byte("x"))
-	if err := local.Stdio(context.Background(), cut, in, &closableBuffer{}); !errors.Is(err, syscall.ECONNRESET) {
-		t.Fatalf("a target that resets: %v", err)
-	}
-}
-
-// tcpPair is a connection over loopback, both ends.
-func tcpPair(t testing.TB) (near, far *net.TCPConn) {
-	t.Helper()
-	accepted := make(chan *net.TCPConn)
-	held := make(chan struct{})
-	address := serveTCP(t, func(conn *net.TCPConn) {
-		accepted <- conn
-		<-held
-	})
-	t.Cleanup(func() { close(held) })
-	near = dialPlain(t, address)
-	far = <-accepted
-	far.SetDeadline(time.Now().Add(30 * time.Second))
-	return near, far
 }
 
 // joined is Join between two connections, of which it returns the far ends.

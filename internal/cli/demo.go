@@ -104,8 +104,8 @@ func startRemote(ctx context.Context, running *sync.WaitGroup, key *certs.KeyPai
 		return tunnel.Address{}, err
 	}
 	node, err := tunnel.NewRemote(tunnel.RemoteConfig{
-		Identity: tunnel.Identity{Key: key},
-		Trust:    tunnel.Trust{Authorized: authorized},
+		Identity: tunnel.RemoteIdentity{Key: key},
+		Trust:    tunnel.RemoteTrust{Authorized: authorized},
 	})
 	if err != nil {
 		return tunnel.Address{}, err

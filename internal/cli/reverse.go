@@ -87,17 +87,17 @@ func parseReverse(text string) (reverseSpec, error) {
 // reversePort is what the remote has bound for a -R, with one of the two.
 type reversePort struct {
 	spec     reverseSpec
-	listener *tunnel.RemoteListener
-	packets  *tunnel.RemoteUDP
+	listener *tunnel.ReverseListener
+	packets  *tunnel.ReverseUDP
 }
 
 // openReverse has the remote bind the address of a -R.
 func openReverse(ctx context.Context, node *tunnel.Local, spec reverseSpec) (p reversePort, err error) {
 	p.spec = spec
 	if spec.udp {
-		p.packets, err = node.ListenRemoteUDP(ctx, spec.listen)
+		p.packets, err = node.ListenReverseUDP(ctx, spec.listen)
 	} else {
-		p.listener, err = node.ListenRemote(ctx, spec.listen)
+		p.listener, err = node.ListenReverse(ctx, spec.listen)
 	}
 	return p, err
 }

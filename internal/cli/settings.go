@@ -17,8 +17,8 @@ const admitHint = "give --authorized-keys FILE, or --ca FILE with --require-clie
 
 // remoteSettings are what SIGHUP has a remote read again.
 type remoteSettings struct {
-	identity tunnel.Identity
-	trust    tunnel.Trust
+	identity tunnel.RemoteIdentity
+	trust    tunnel.RemoteTrust
 	rules    *policy.Rules
 	reverse  *policy.ReverseRules
 	tls      *tls.Certificate // nil without TLS
@@ -104,21 +104,21 @@ func loadReverseRules(c *cli.Context) (*policy.ReverseRules, error) {
 }
 
 // loadIdentity reads what the remote shows.
-func loadIdentity(c *cli.Context) (tunnel.Identity, error) {
+func loadIdentity(c *cli.Context) (tunnel.RemoteIdentity, error) {
 	cert, err := loadCertificate(c, "cert")
 	if err != nil {
-		return tunnel.Identity{}, err
+		return tunnel.RemoteIdentity{}, err
 	}
 	key, err := loadKey(c)
 	if err != nil {
-		return tunnel.Identity{}, err
+		return tunnel.RemoteIdentity{}, err
 	}
-	return tunnel.Identity{Key: key, Cert: cert}, checkCertified(cert, key)
+	return tunnel.RemoteIdentity{Key: key, Cert: cert}, checkCertified(cert, key)
 }
 
 // loadTrust reads who is admitted.
-func loadTrust(c *cli.Context) (tunnel.Trust, error) {
-	trust := tunnel.Trust{RequireCert: c.Bool("require-client-cert"), Anyone: c.Bool("allow-anyone")}
+func loadTrust(c *cli.Context) (tunnel.RemoteTrust, error) {
+	trust := tunnel.RemoteTrust{RequireCert: c.Bool("require-client-cert"), Anyone: c.Bool("allow-anyone")}
 	switch {
 	case trust.Anyone && (c.String("authorized-keys") != "" || trust.RequireCert):
 		return trust, usage("leave one of them out", "--allow-anyone contradicts --authorized-keys and --require-client-cert")

@@ -21,7 +21,7 @@ import (
 // serveReverseUDPTo serves a reverse forward of datagrams until stop is called or the test ends.
 func serveReverseUDPTo(t testing.TB, local *Local, address, target string) (port netip.AddrPort, stop func()) {
 	t.Helper()
-	bound, err := local.ListenRemoteUDP(within(t, 10*time.Second), address)
+	bound, err := local.ListenReverseUDP(within(t, 10*time.Second), address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,14 +34,6 @@ func serveReverseUDPTo(t testing.TB, local *Local, address, target string) (port
 	}
 	t.Cleanup(stop)
 	return netip.MustParseAddrPort(bound.Addr().String()), stop
-}
-
-func isFreeUDP(address netip.AddrPort) bool {
-	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(address))
-	if err == nil {
-		conn.Close()
-	}
-	return err == nil
 }
 
 // Datagrams of all sizes keep their boundaries, each client of the port has a socket of its own at the target and gets its own
@@ -80,91 +72,6 @@ func TestReverseUDP(t *testing.T) {
 		mu.Unlock()
 		stop()
 		until(t, "the port is free", func() bool { return isFreeUDP(port) })
-	}
-}
-
-func TestReverseUDPRefused(t *testing.T) {
-	local, _ := reverseTunnel(t, "localhost,127.0.0.2:1000-2000,192.0.2.1")
-	taken := echoUDP(t, "127.0.0.1:0")
-	for _, test := range []struct {
-		address string
-		code    mux.Code
-	}{
-		{"*:0", mux.CodeNotAllowed},
-		{"127.0.0.3:1", mux.CodeNotAllowed},
-		{"127.0.0.2:0", mux.CodeNotAllowed},
-		{"unix:/tmp/x", mux.CodeBadTarget},
-		{"example.org:1", mux.CodeBadTarget},
-		{"192.0.2.1:1", mux.CodeCannotListen},
-		{taken.String(), mux.CodeAddressInUse},
-	} {
-		if _, err := local.ListenRemoteUDP(within(t, 10*time.Second), test.address); openCode(err) != test.code {
-			t.Errorf("%s: %v, want %v", test.address, err, test.code)
-		}
-	}
-
-	// The same port of TCP is another, which may be taken too.
-	until(t, "a port of TCP beside one of UDP", func() bool {
-		port, stop := serveReverseUDPTo(t, local, "localhost:0", taken.String())
-		defer stop()
-		ln, err := local.ListenRemote(within(t, 10*time.Second), port.String())
-		if err == nil {
-			ln.Close()
-		}
-		return err == nil
-	})
-}
-
-// A remote that sends datagrams unasked, or where a connection was asked for, is refused.
-func TestReverseUDPUnasked(t *testing.T) {
-	_, remote := reverseTunnel(t, "localhost")
-	for _, reverse := range []bool{false, true} {
-		cfg := remote.localConfig(t, newKey(t))
-		cfg.Reverse = reverse
-		plain, _ := startLocal(t, cfg)
-		if _, err := plain.WaitSession(within(t, 10*time.Second)); err != nil {
-			t.Fatal(err)
-		}
-		if reverse {
-			ln, err := plain.ListenRemote(within(t, 10*time.Second), "localhost:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer ln.Close()
-		}
-		remote.mu.Lock()
-		for session, peer := range remote.sessions {
-			if !peer.Key.Equal(cfg.Key.Public()) {
-				continue
-			}
-			stream, err := session.OpenDatagrams("1 127.0.0.1:1")
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err := stream.ReceiveDatagram(nil); openCode(err) != mux.CodeNotAllowed {
-				t.Errorf("Reverse %v: %v", reverse, err)
-			}
-		}
-		remote.mu.Unlock()
-	}
-}
-
-// A rule for 0.0.0.0 opens no port of IPv6.
-func TestReverseOfOneVersion(t *testing.T) {
-	local, _ := reverseTunnel(t, "0.0.0.0")
-	ln, _ := serveReverseTo(t, local, "0.0.0.0:0", serveTCP(t, echo))
-	port := netip.MustParseAddrPort(ln.Addr().String()).Port()
-	echoes(t, dialPlain(t, fmt.Sprintf("127.0.0.1:%d", port)))
-	if conn, err := net.Dial("tcp", fmt.Sprintf("[::1]:%d", port)); err == nil {
-		conn.Close()
-		t.Error("the port of IPv4 is one of IPv6 too")
-	}
-	udp, _ := serveReverseUDPTo(t, local, "0.0.0.0:0", echoUDP(t, "127.0.0.1:0").String())
-	if got := askConn(t, dialUDP(t, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), udp.Port())), []byte("v4")); string(got) != "v4" {
-		t.Errorf("received %q", got)
-	}
-	if !isFreeUDP(netip.AddrPortFrom(netip.IPv6Loopback(), udp.Port())) {
-		t.Error("the UDP port of IPv4 is one of IPv6 too")
 	}
 }
 
@@ -222,13 +129,13 @@ func TestReverseUDPEvicts(t *testing.T) {
 // A remote that opens more streams than the local has sockets for is refused.
 func TestReverseUDPFlowsAreBounded(t *testing.T) {
 	near, far := muxPair(t)
-	rb := &remoteBind{kind: mux.StreamUDP, log: zerolog.Nop(), incoming: make(chan *mux.Stream, 1)}
+	rb := &reverseBind{kind: mux.StreamUDP, log: zerolog.Nop(), incoming: make(chan *mux.Stream, 1)}
 	rb.ctx, rb.cancel = context.WithCancel(context.Background())
 	ctx, cancel := context.WithCancel(context.Background())
 	var serving sync.WaitGroup
 	defer serving.Wait()
 	defer cancel()
-	serving.Go(func() { (&Local{}).ServeReverseUDP(ctx, &RemoteUDP{rb}, echoUDP(t, "127.0.0.1:0").String()) })
+	serving.Go(func() { (&Local{}).ServeReverseUDP(ctx, &ReverseUDP{rb}, echoUDP(t, "127.0.0.1:0").String()) })
 	var last *mux.Stream
 	for range maxReverseFlows + 1 {
 		var err error
@@ -294,52 +201,6 @@ func TestReverseUDPAfterRestart(t *testing.T) {
 	until(t, "the port is free", func() bool { return isFreeUDP(port) })
 }
 
-// One port is one client's, until its session waits for a connection and the same client asks in another.
-func TestReverseUDPClaims(t *testing.T) {
-	_, remote := reverseTunnel(t, "localhost")
-	c := newCutter(t, remote.server.Listener.Addr().String(), 100<<20, 0)
-	cfg := remote.localConfig(t, newKey(t))
-	cfg.Reverse = true
-	lost := cfg
-	var err error
-	if lost.Address, err = ParseAddress("ws://" + c.address + "/"); err != nil {
-		t.Fatal(err)
-	}
-	first, _ := startLocal(t, lost)
-	target := echoUDP(t, "127.0.0.1:0").String()
-	port, _ := serveReverseUDPTo(t, first, "127.0.0.1:0", target)
-	claim := func(cfg LocalConfig) (*Local, error) {
-		local, _ := startLocal(t, cfg)
-		bound, err := local.ListenRemoteUDP(within(t, 10*time.Second), port.String())
-		if err == nil {
-			bound.Close()
-		}
-		return local, err
-	}
-	second, err := claim(cfg)
-	if openCode(err) != mux.CodeAddressInUse {
-		t.Fatalf("the same client, connected twice: %v", err)
-	}
-	c.down.Store(true) // the first never comes back
-	c.cut()
-	cfg.Key = newKey(t)
-	if _, err := claim(cfg); openCode(err) != mux.CodeAddressInUse {
-		t.Fatalf("another client: %v", err)
-	}
-	until(t, "the port is the second's", func() bool {
-		bound, err := second.ListenRemoteUDP(within(t, 10*time.Second), port.String())
-		if err == nil {
-			bound.Close()
-		}
-		return err == nil
-	})
-	until(t, "the port is free again", func() bool { return isFreeUDP(port) })
-	serveReverseUDPTo(t, second, port.String(), target)
-	if got := askConn(t, dialUDP(t, port), []byte("mine")); string(got) != "mine" {
-		t.Errorf("received %q", got)
-	}
-}
-
 // A client that sends nothing for long is given up, by the clock of a bubble; the stream names the port's and the client.
 func TestReverseUDPIdle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -354,7 +215,7 @@ func TestReverseUDPIdle(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer asked.Close()
-		e := &exposure{session: far, control: asked}
+		e := &remoteBind{session: far, control: asked}
 		socket := newFakePackets()
 		f := newUDPForward(socket, zerolog.Nop(), func(client netip.AddrPort) (*mux.Stream, error) {
 			return openDatagrams(far, e.streamAddress(client))

@@ -219,38 +219,3 @@ func TestViaBadSOCKS(t *testing.T) {
 		})
 	}
 }
-
-// The header and the Host that are asked for reach the server in front.
-func TestHeader(t *testing.T) {
-	got := make(chan *http.Request, 1)
-	address := serveTCP(t, func(conn *net.TCPConn) {
-		request, err := http.ReadRequest(bufio.NewReader(conn))
-		if err == nil {
-			got <- request
-			io.WriteString(conn, "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
-		}
-	})
-	remote, err := ParseAddress("ws://" + address + "/")
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg := LocalConfig{Address: remote, Key: newKey(t), Header: http.Header{"Host": {"front.example"}, "X-Token": {"1", "2"}}}
-	var status *StatusError
-	if _, _, err := Connect(within(t, 10*time.Second), cfg); !errors.As(err, &status) || status.Code != http.StatusForbidden {
-		t.Fatal(err)
-	}
-	request := <-got
-	if request.Host != "front.example" || fmt.Sprint(request.Header["X-Token"]) != "[1 2]" {
-		t.Errorf("Host %q, header %v", request.Host, request.Header)
-	}
-}
-
-// No URL of a remote that is refused has its password in the error.
-func TestAddressErrorsHidePasswords(t *testing.T) {
-	for _, text := range []string{"ws://alice:secret@example.org/", "alice:secret@example.org", "ftp://alice:secret@example.org/",
-		"ws://alice:sec%ret@example.org/", "ws://alice:secret@example.org/#x", "ws://alice:secret@"} {
-		if _, err := ParseAddress(text); err == nil || strings.Contains(err.Error(), "sec") {
-			t.Errorf("%q: %v", text, err)
-		}
-	}
-}

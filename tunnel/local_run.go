@@ -3,7 +3,6 @@ package tunnel
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"net"
 	"sync"
 	"time"
@@ -77,33 +76,8 @@ func (l *Local) Retry() {
 	}
 }
 
-// backoff is the pause before an attempt to reconnect. The first attempt comes at once; the pause grows with every one that
-// fails.
-type backoff time.Duration
-
-// after begins anew when a carrier that stood for some time was lost. A path that keeps breaking is tried again soon. A
-// remote that keeps ending the session is not: there the pause goes on growing.
-func (b *backoff) after(lasted time.Duration, sessionDead bool) {
-	switch {
-	case lasted >= steadyAfter:
-		*b = 0
-	case !sessionDead:
-		*b = backoff(backoffBroken)
-	}
-}
-
-// next returns the pause, with jitter so that the clients of a remote that restarts don't all come at once, and doubles it.
-func (b *backoff) next() time.Duration {
-	pause := time.Duration(*b)
-	*b = backoff(min(max(2*pause, backoffMin), backoffMax))
-	if pause == 0 {
-		return 0
-	}
-	return pause/2 + rand.N(pause/2+1)
-}
-
 // reconnect tries until there is a carrier, a final error, or ctx is done.
-func (l *Local) reconnect(ctx context.Context, last *connection, pause *backoff) (*connection, error) {
+func (l *Local) reconnect(ctx context.Context, last *localConnection, pause *backoff) (*localConnection, error) {
 	lostAt := time.Now()
 	for {
 		timer := time.NewTimer(pause.next())
@@ -128,7 +102,7 @@ func (l *Local) reconnect(ctx context.Context, last *connection, pause *backoff)
 	}
 }
 
-func (l *Local) logConnected(conn *connection) {
+func (l *Local) logConnected(conn *localConnection) {
 	l.cfg.Log.Info().
 		Stringer("remote", l.cfg.Address).
 		Int("version", conn.state.Version).
@@ -139,7 +113,7 @@ func (l *Local) logConnected(conn *connection) {
 }
 
 // logLoss tells that a carrier was lost, or the session with it.
-func (l *Local) logLoss(conn *connection, err error, after time.Duration) {
+func (l *Local) logLoss(conn *localConnection, err error, after time.Duration) {
 	var dead *mux.SessionError
 	if errors.As(err, &dead) {
 		l.cfg.Log.Warn().Err(dead.Err).Dur("after", after).Msg("session lost")
@@ -149,7 +123,7 @@ func (l *Local) logLoss(conn *connection, err error, after time.Duration) {
 		Msg("connection lost")
 }
 
-func (l *Local) logReconnected(conn, last *connection, away time.Duration) {
+func (l *Local) logReconnected(conn, last *localConnection, away time.Duration) {
 	if conn.session != last.session {
 		l.logConnected(conn)
 		return

@@ -12,27 +12,27 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// RemoteListener is a listener at the remote. It outlives a lost WebSocket together with the session, and when the session is
+// ReverseListener is a listener at the remote. It outlives a lost WebSocket together with the session, and when the session is
 // replaced it is established anew. It is a net.Listener.
-type RemoteListener struct{ *remoteBind }
+type ReverseListener struct{ *reverseBind }
 
-// ListenRemote has the remote listen on an address as the remote sees it: host:port, where the host is an address, localhost,
+// ListenReverse has the remote listen on an address as the remote sees it: host:port, where the host is an address, localhost,
 // or empty for all and port 0 takes a free one, or unix:/path. LocalConfig.Reverse must be set. The error is a *mux.OpenError
 // when the remote has refused. Once it listens, it is re-established by itself; trouble with that is logged.
-func (l *Local) ListenRemote(ctx context.Context, address string) (*RemoteListener, error) {
+func (l *Local) ListenReverse(ctx context.Context, address string) (*ReverseListener, error) {
 	bind := address
 	if !strings.HasPrefix(address, policy.UnixPrefix) {
 		bind = policy.TCPPrefix + address
 	}
-	rb, err := l.bindRemote(ctx, bind, mux.StreamReverse)
+	rb, err := l.bindReverse(ctx, bind, mux.StreamReverse)
 	if err != nil {
 		return nil, err
 	}
-	return &RemoteListener{rb}, nil
+	return &ReverseListener{rb}, nil
 }
 
 // Accept waits for the next connection.
-func (rl *RemoteListener) Accept() (net.Conn, error) {
+func (rl *ReverseListener) Accept() (net.Conn, error) {
 	for {
 		stream, err := rl.next()
 		if err != nil {
@@ -46,7 +46,7 @@ func (rl *RemoteListener) Accept() (net.Conn, error) {
 
 // ServeReverse joins each connection that the remote accepts to target, a host:port as this side sees it or unix:/path. When
 // ctx is done it closes ln, and returns once the connections have ended, which they do with the session at the latest.
-func (l *Local) ServeReverse(ctx context.Context, ln *RemoteListener, target string) {
+func (l *Local) ServeReverse(ctx context.Context, ln *ReverseListener, target string) {
 	stop := context.AfterFunc(ctx, func() { ln.Close() })
 	defer stop()
 	var conns sync.WaitGroup

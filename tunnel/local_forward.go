@@ -5,8 +5,10 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strings"
 
 	"culvert/tunnel/mux"
+	"culvert/tunnel/policy"
 )
 
 // ServeForward joins each connection that ln accepts to target, a host:port or unix:/path as the remote sees it. When ctx is done it
@@ -71,4 +73,13 @@ func (l *Local) Stdio(ctx context.Context, target string, in io.Reader, out io.W
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+}
+
+// streamTarget is the target that the user of a Local has written as host:port, or as unix: and an
+// absolute path. A host may be named unix too.
+func streamTarget(text string) mux.Target {
+	if socket, ok := strings.CutPrefix(text, policy.UnixPrefix); ok && strings.HasPrefix(socket, "/") {
+		return mux.Target{Kind: mux.StreamUnix, Address: socket}
+	}
+	return mux.Target{Kind: mux.StreamTCP, Address: text}
 }

@@ -51,15 +51,3 @@ func TestDialTargetUnix(t *testing.T) {
 		t.Errorf("an unknown kind: %v", err)
 	}
 }
-
-func TestStreamTarget(t *testing.T) {
-	for text, want := range map[string]mux.Target{
-		"localhost:22":   {Kind: mux.StreamTCP, Address: "localhost:22"},
-		"unix:22":        {Kind: mux.StreamTCP, Address: "unix:22"},
-		"unix:/run/sock": {Kind: mux.StreamUnix, Address: "/run/sock"},
-	} {
-		if got := streamTarget(text); got != want {
-			t.Errorf("%s: %+v", text, got)
-		}
-	}
-}

@@ -9,127 +9,14 @@ import (
 	"time"
 
 	"culvert/tunnel/mux"
-
-	"github.com/rs/zerolog"
 )
-
-// places bounds how many of something there are at once.
-type places chan struct{}
-
-func (p places) take() bool {
-	select {
-	case p <- struct{}{}:
-		return true
-	default:
-		return false
-	}
-}
-
-func (p places) leave() { <-p }
-
-// resolver is what serving datagrams needs of the rules for targets, *policy.Rules. Values are
-// comparable.
-type resolver interface {
-	Resolve(ctx context.Context, network, host string, port uint16) ([]netip.AddrPort, error)
-	Dial(ctx context.Context, network, address string) (net.Conn, error)
-}
-
-// serveDatagrams joins a stream of datagrams to a socket of its own, as the rules that hold at the time allow. The context
-// ends with the session, whose places are mine.
-func (r *Remote) serveDatagrams(ctx context.Context, stream *mux.Stream, rules func() resolver, mine places, log zerolog.Logger) {
-	target := stream.Target().Address
-	log = log.With().Str("target", target).Str("kind", "udp").Logger()
-	if !mine.take() {
-		stream.Refuse(mux.CodeTooManyStreams, "")
-		return
-	}
-	defer mine.leave()
-	if !r.exits.take() {
-		stream.Refuse(mux.CodeTooManyStreams, "")
-		return
-	}
-	defer r.exits.leave()
-	conn, err := openExit(ctx, rules(), target)
-	if err != nil {
-		code := dialCode(err)
-		log.Debug().Err(err).Stringer("code", code).Msg("target not reached")
-		stream.Refuse(code, "")
-		return
-	}
-	if err := stream.Confirm(); err != nil {
-		conn.Close()
-		return
-	}
-	if target == "" {
-		err = newExit(stream, conn, rules).run(ctx)
-	} else {
-		err = relayDatagrams(ctx, stream, conn)
-	}
-	log.Debug().Err(err).Msg("stream ended")
-}
-
-// openExit opens the socket for a stream: one that is connected to the stream's target, or, when that is empty, one that
-// can send anywhere.
-func openExit(ctx context.Context, rules resolver, target string) (*net.UDPConn, error) {
-	if target == "" {
-		return net.ListenUDP("udp", nil)
-	}
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
-	defer cancel()
-	conn, err := rules.Dial(ctx, "udp", target)
-	if err != nil {
-		return nil, err
-	}
-	return conn.(*net.UDPConn), nil
-}
-
-// relayDatagrams carries datagrams between a stream and a socket that is connected to its target until the stream ends, was
-// idle for too long, or ctx is done.
-func relayDatagrams(ctx context.Context, stream *mux.Stream, conn *net.UDPConn) error {
-	outward := func(p []byte) {
-		conn.Write(p) // an error is about the target, as it was a moment ago
-	}
-	inward := func(p []byte) ([]byte, bool, error) {
-		n, err := conn.Read(p)
-		return p[:n], true, err
-	}
-	return newFlow(stream).join(ctx, conn, outward, inward)
-}
-
-// join hands the flow's datagrams to outward, and sends what inward reads into a buffer and approves of, until the flow
-// ends, inward fails or ctx is done. Then the stream and conn are closed.
-func (f *flow) join(ctx context.Context, conn *net.UDPConn, outward func(p []byte), inward func(p []byte) ([]byte, bool, error)) error {
-	closeBoth := func() {
-		f.stream.Close()
-		conn.Close()
-	}
-	stop := context.AfterFunc(ctx, closeBoth)
-	defer stop()
-	var reading sync.WaitGroup
-	defer reading.Wait()
-	defer closeBoth()
-	reading.Go(func() {
-		defer closeBoth()
-		buf := make([]byte, sourceSize+mux.MaxDatagram)
-		for {
-			p, ok, err := inward(buf)
-			switch {
-			case err == nil && ok:
-				f.send(p)
-			case err != nil && !isDatagramError(err):
-				return
-			}
-		}
-	})
-	return f.receive(outward)
-}
 
 // exit is where the datagrams of one association come out: a socket, where its targets are, and whom it has sent to. Only
 // they may answer: the socket is no way in for anybody else.
-type exit struct {
+type remoteExit struct {
 	*flow
 	conn  *net.UDPConn
-	rules func() resolver
+	rules func() remoteRules
 
 	lookups sync.WaitGroup
 
@@ -142,13 +29,13 @@ type exit struct {
 // resolution is what is known of a target.
 type resolution struct {
 	addrs   []netip.AddrPort // none when there are none that the rules allow, or none yet
-	rules   resolver         // which have decided
+	rules   remoteRules      // which have decided
 	expires time.Time        // zero while the lookup is under way
 	waiting [][]byte         // datagrams for the target meanwhile
 }
 
-func newExit(stream *mux.Stream, conn *net.UDPConn, rules func() resolver) *exit {
-	return &exit{
+func newRemoteExit(stream *mux.Stream, conn *net.UDPConn, rules func() remoteRules) *remoteExit {
+	return &remoteExit{
 		flow:     newFlow(stream),
 		conn:     conn,
 		rules:    rules,
@@ -157,7 +44,7 @@ func newExit(stream *mux.Stream, conn *net.UDPConn, rules func() resolver) *exit
 	}
 }
 
-func (e *exit) run(ctx context.Context) error {
+func (e *remoteExit) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer e.lookups.Wait()
 	defer cancel()
@@ -169,7 +56,7 @@ func (e *exit) run(ctx context.Context) error {
 }
 
 // read reads the next datagram from the socket and puts its source before it. It disapproves of those from strangers.
-func (e *exit) read(buf []byte) (p []byte, ok bool, err error) {
+func (e *remoteExit) read(buf []byte) (p []byte, ok bool, err error) {
 	n, from, err := e.conn.ReadFromUDPAddrPort(buf[sourceSize:])
 	if err != nil {
 		return nil, false, err
@@ -185,7 +72,7 @@ func (e *exit) read(buf []byte) (p []byte, ok bool, err error) {
 
 // route returns where a datagram to a target goes: nowhere when the rules forbid it. It does not wait for a name: what is
 // sent to that meanwhile is kept, within bounds, and goes nowhere now.
-func (e *exit) route(ctx context.Context, target endpoint, p []byte) []netip.AddrPort {
+func (e *remoteExit) route(ctx context.Context, target endpoint, p []byte) []netip.AddrPort {
 	rules := e.rules()
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -203,7 +90,7 @@ func (e *exit) route(ctx context.Context, target endpoint, p []byte) []netip.Add
 
 // resolve learns where a target is. For a name, that is under way when resolve returns, and p waits for it. The result is
 // nil when too many are. Called with the mutex held.
-func (e *exit) resolve(ctx context.Context, rules resolver, target endpoint, p []byte) *resolution {
+func (e *remoteExit) resolve(ctx context.Context, rules remoteRules, target endpoint, p []byte) *resolution {
 	if target.name != "" && e.pending >= maxLookups {
 		return nil
 	}
@@ -233,7 +120,7 @@ func (e *exit) resolve(ctx context.Context, rules resolver, target endpoint, p [
 }
 
 // resolveDatagram asks the rules where a target is, and says how long that holds. Every target of every datagram comes here.
-func resolveDatagram(ctx context.Context, rules resolver, target endpoint) (addrs []netip.AddrPort, expires time.Time) {
+func resolveDatagram(ctx context.Context, rules remoteRules, target endpoint) (addrs []netip.AddrPort, expires time.Time) {
 	host := target.name
 	if host == "" {
 		host = target.addr.String()
@@ -248,7 +135,7 @@ func resolveDatagram(ctx context.Context, rules resolver, target endpoint) (addr
 }
 
 // forgetTarget makes room for a target. There are more of them than lookups under way.
-func (e *exit) forgetTarget() {
+func (e *remoteExit) forgetTarget() {
 	for target, known := range e.targets {
 		if !known.expires.IsZero() {
 			delete(e.targets, target)
@@ -258,7 +145,7 @@ func (e *exit) forgetTarget() {
 }
 
 // write sends a datagram to the first of the addresses that the system has a way to.
-func (e *exit) write(addrs []netip.AddrPort, p []byte) {
+func (e *remoteExit) write(addrs []netip.AddrPort, p []byte) {
 	for _, addr := range addrs {
 		e.remember(addr.Addr())
 		if _, err := e.conn.WriteToUDPAddrPort(p, addr); err == nil {
@@ -268,7 +155,7 @@ func (e *exit) write(addrs []netip.AddrPort, p []byte) {
 }
 
 // remember lets a host answer. When there are too many, any other is forgotten until it is sent to again.
-func (e *exit) remember(host netip.Addr) {
+func (e *remoteExit) remember(host netip.Addr) {
 	host = host.WithZone("")
 	e.mu.Lock()
 	defer e.mu.Unlock()

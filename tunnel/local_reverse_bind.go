@@ -17,10 +17,10 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// remoteBind is an address that the remote has bound for this local. It outlives a lost WebSocket together with the session,
+// reverseBind is an address that the remote has bound for this local. It outlives a lost WebSocket together with the session,
 // and when the session is replaced it is established anew. Its streams, one for a connection or for a client's datagrams,
 // are opened by the remote.
-type remoteBind struct {
+type reverseBind struct {
 	local    *Local
 	bind     string         // as policy.ParseBind has it
 	kind     mux.StreamKind // of its streams
@@ -35,16 +35,16 @@ type remoteBind struct {
 	closed bool
 }
 
-// reverseID names the control stream of a remoteBind among those of all sessions of a local.
+// reverseID names the control stream of a reverseBind among those of all sessions of a local.
 type reverseID struct {
 	session *mux.Session
 	stream  uint32
 }
 
-// bindRemote has the remote bind an address. The error is a *mux.OpenError when the remote has refused. Once that is done, it
+// bindReverse has the remote bind an address. The error is a *mux.OpenError when the remote has refused. Once that is done, it
 // is re-established by itself; trouble with that is logged.
-func (l *Local) bindRemote(ctx context.Context, bind string, kind mux.StreamKind) (*remoteBind, error) {
-	rb := &remoteBind{
+func (l *Local) bindReverse(ctx context.Context, bind string, kind mux.StreamKind) (*reverseBind, error) {
+	rb := &reverseBind{
 		local:    l,
 		bind:     bind,
 		kind:     kind,
@@ -63,7 +63,7 @@ func (l *Local) bindRemote(ctx context.Context, bind string, kind mux.StreamKind
 }
 
 // name returns one of its addresses as it is told to people.
-func (rb *remoteBind) name(address string) string {
+func (rb *reverseBind) name(address string) string {
 	if rb.kind == mux.StreamUDP {
 		return address + "/udp"
 	}
@@ -71,20 +71,20 @@ func (rb *remoteBind) name(address string) string {
 }
 
 // control is the stream whose life is the listener's at the remote.
-type control struct {
+type reverseControl struct {
 	*mux.Stream
 	in *bufio.Reader
 	id reverseID
 }
 
 // listen waits for a session and asks for the listener in it.
-func (rb *remoteBind) listen(ctx context.Context, bind string) (*control, error) {
+func (rb *reverseBind) listen(ctx context.Context, bind string) (*reverseControl, error) {
 	for {
 		conn, err := rb.local.wait(ctx)
 		if err != nil {
 			return nil, err
 		}
-		var c *control
+		var c *reverseControl
 		if err = conn.session.AwaitCarrier(ctx); err == nil {
 			c, err = rb.listenIn(ctx, conn.session, bind)
 		}
@@ -96,14 +96,14 @@ func (rb *remoteBind) listen(ctx context.Context, bind string) (*control, error)
 }
 
 // listenIn asks for the listener in a session, and tells the remote once it is known here which connections are its.
-func (rb *remoteBind) listenIn(ctx context.Context, session *mux.Session, bind string) (*control, error) {
+func (rb *reverseBind) listenIn(ctx context.Context, session *mux.Session, bind string) (*reverseControl, error) {
 	ctx, cancel := context.WithTimeout(ctx, listenTimeout)
 	defer cancel()
 	stream, err := session.Open(ctx, mux.Target{Kind: mux.StreamListen, Address: bind})
 	if err != nil {
 		return nil, err
 	}
-	c := &control{stream, bufio.NewReaderSize(stream, maxBoundAddress), reverseID{session, stream.ID()}}
+	c := &reverseControl{stream, bufio.NewReaderSize(stream, maxBoundAddress), reverseID{session, stream.ID()}}
 	stop := context.AfterFunc(ctx, func() { stream.Close() })
 	line, err := c.in.ReadSlice('\n')
 	if !stop() && err == nil {
@@ -128,7 +128,7 @@ func (rb *remoteBind) listenIn(ctx context.Context, session *mux.Session, bind s
 }
 
 // keep has the listener established anew whenever it has ended, until it is closed or the local has ended.
-func (rb *remoteBind) keep(c *control) {
+func (rb *reverseBind) keep(c *reverseControl) {
 	var pause backoff
 	for c != nil {
 		began := time.Now()
@@ -146,7 +146,7 @@ func (rb *remoteBind) keep(c *control) {
 }
 
 // relisten tries until the listener is established anew; it returns nil when it is closed or the local has ended.
-func (rb *remoteBind) relisten(pause *backoff) *control {
+func (rb *reverseBind) relisten(pause *backoff) *reverseControl {
 	for {
 		timer := time.NewTimer(pause.next())
 		select {
@@ -170,7 +170,7 @@ func (rb *remoteBind) relisten(pause *backoff) *control {
 }
 
 // same is the address to ask for once more: where any port was good enough, the one that it became.
-func (rb *remoteBind) same() string {
+func (rb *reverseBind) same() string {
 	rb.mu.Lock()
 	defer rb.mu.Unlock()
 	if host, anyPort := strings.CutSuffix(rb.bind, ":0"); anyPort && !strings.HasPrefix(rb.bind, policy.UnixPrefix) {
@@ -187,7 +187,7 @@ func isAddressInUse(err error) bool {
 }
 
 // next waits for the next connection, which is still to be answered.
-func (rb *remoteBind) next() (*mux.Stream, error) {
+func (rb *reverseBind) next() (*mux.Stream, error) {
 	select {
 	case stream := <-rb.incoming:
 		return stream, nil
@@ -197,7 +197,7 @@ func (rb *remoteBind) next() (*mux.Stream, error) {
 }
 
 // offer hands a new connection to Accept, or refuses it.
-func (rb *remoteBind) offer(stream *mux.Stream) {
+func (rb *reverseBind) offer(stream *mux.Stream) {
 	rb.mu.Lock()
 	defer rb.mu.Unlock()
 	if rb.closed {
@@ -212,7 +212,7 @@ func (rb *remoteBind) offer(stream *mux.Stream) {
 }
 
 // Close has the remote close the listener, and refuses what was not accepted. Connections that were are left alone.
-func (rb *remoteBind) Close() error {
+func (rb *reverseBind) Close() error {
 	rb.cancel()
 	rb.mu.Lock()
 	rb.closed = true
@@ -229,14 +229,14 @@ func (rb *remoteBind) Close() error {
 }
 
 // Addr returns what the remote has bound, host:port or unix:/path.
-func (rb *remoteBind) Addr() net.Addr {
+func (rb *reverseBind) Addr() net.Addr {
 	rb.mu.Lock()
 	defer rb.mu.Unlock()
 	return mux.Addr{Name: rb.bound}
 }
 
 // setReverse makes a session's stream that of a listener, or of none.
-func (l *Local) setReverse(id reverseID, rb *remoteBind) {
+func (l *Local) setReverse(id reverseID, rb *reverseBind) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if rb == nil {

@@ -3,7 +3,6 @@ package tunnel
 import (
 	"context"
 	"net"
-	"net/netip"
 	"sync"
 
 	"culvert/tunnel/mux"
@@ -12,25 +11,25 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// RemoteUDP is a UDP port at the remote. It outlives a lost WebSocket together with the session, and when the session is
+// ReverseUDP is a UDP port at the remote. It outlives a lost WebSocket together with the session, and when the session is
 // replaced it is established anew.
-type RemoteUDP struct{ *remoteBind }
+type ReverseUDP struct{ *reverseBind }
 
-// ListenRemoteUDP has the remote bind a UDP port. The address, and all else, is as for ListenRemote, but there are no sockets
+// ListenReverseUDP has the remote bind a UDP port. The address, and all else, is as for ListenReverse, but there are no sockets
 // with a path. ServeReverseUDP serves it; until then, datagrams are dropped.
-func (l *Local) ListenRemoteUDP(ctx context.Context, address string) (*RemoteUDP, error) {
-	rb, err := l.bindRemote(ctx, policy.UDPPrefix+address, mux.StreamUDP)
+func (l *Local) ListenReverseUDP(ctx context.Context, address string) (*ReverseUDP, error) {
+	rb, err := l.bindReverse(ctx, policy.UDPPrefix+address, mux.StreamUDP)
 	if err != nil {
 		return nil, err
 	}
-	return &RemoteUDP{rb}, nil
+	return &ReverseUDP{rb}, nil
 }
 
 // ServeReverseUDP carries the datagrams that the remote gets at port to target, a host:port as this side sees it, and the
 // answers back. Each client, which is a source address at the remote, has a stream and a socket here of its own, until it was
 // idle for 5 minutes or another one needs its place. When ctx is done it closes the port, and returns once the streams have
 // ended, which they do at once.
-func (l *Local) ServeReverseUDP(ctx context.Context, port *RemoteUDP, target string) {
+func (l *Local) ServeReverseUDP(ctx context.Context, port *ReverseUDP, target string) {
 	stop := context.AfterFunc(ctx, func() { port.Close() })
 	defer stop()
 	ctx, cancel := context.WithCancel(ctx)
@@ -70,14 +69,4 @@ func serveReverseFlow(ctx context.Context, stream *mux.Stream, target string, lo
 	}
 	err = relayDatagrams(ctx, stream, conn.(*net.UDPConn))
 	log.Debug().Err(err).Msg("reverse forward: client ended")
-}
-
-// servePackets carries the datagrams that the exposure's socket gets to the local, a stream for each client, and the answers
-// back, until ctx is done, which ends the streams too.
-func (e *exposure) servePackets(ctx context.Context, log zerolog.Logger) error {
-	f := newUDPForward(e.packets, log, func(client netip.AddrPort) (*mux.Stream, error) {
-		return openDatagrams(e.session, e.streamAddress(client))
-	})
-	f.refusal = zerolog.DebugLevel // the local tells why
-	return f.serve(ctx)
 }

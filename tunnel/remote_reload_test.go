@@ -4,9 +4,36 @@ import (
 	"errors"
 	"io"
 	"testing"
+	"time"
 
 	"culvert/tunnel/policy"
 )
+
+func TestReloadEndsSessionsOfRemovedKeys(t *testing.T) {
+	removed, kept := newKey(t), newKey(t)
+	remote := startRemote(t, trustKeys(t, removed, kept), nil)
+	_, removedEnded := startLocal(t, remote.localConfig(t, removed))
+	local, _ := startLocal(t, remote.localConfig(t, kept))
+	conn := dial(t, local, serveTCP(t, echo))
+	for remote.Sessions() < 2 {
+		if err := within(t, 10*time.Second).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := remote.Reload(RemoteIdentity{Key: remote.key}, trustKeys(t, kept), nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-removedEnded; !IsAdmissionError(err) {
+		t.Fatalf("the removed client: %v", err)
+	}
+	conn.Write([]byte("x"))
+	if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
+		t.Fatalf("the other client: %v", err)
+	}
+	if err := remote.Reload(RemoteIdentity{Key: remote.key}, RemoteTrust{}, nil, nil); !errors.Is(err, ErrNobodyAdmitted) {
+		t.Fatalf("a trust that admits nobody: %v", err)
+	}
+}
 
 // The remote's rules and those of a key's line hold for each stream, and reloaded ones for sessions that exist.
 func TestRulesOfRemote(t *testing.T) {
@@ -28,7 +55,7 @@ func TestRulesOfRemote(t *testing.T) {
 		t.Fatal(err)
 	}
 	rules := mustParse(t, nil, []string{other})
-	if err := remote.Reload(Identity{Key: remote.key}, trust, rules, nil); err != nil {
+	if err := remote.Reload(RemoteIdentity{Key: remote.key}, trust, rules, nil); err != nil {
 		t.Fatal(err)
 	}
 	refused(t, unrestricted, other)
@@ -39,7 +66,7 @@ func TestRulesOfRemote(t *testing.T) {
 	}
 
 	swapped := trustLines(t, free.Public().String()+" allow="+other, bound.Public().String())
-	if err := remote.Reload(Identity{Key: remote.key}, swapped, nil, nil); err != nil {
+	if err := remote.Reload(RemoteIdentity{Key: remote.key}, swapped, nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	reached(t, restricted, target, other)
@@ -48,11 +75,11 @@ func TestRulesOfRemote(t *testing.T) {
 
 	var line *policy.KeyLineError
 	bad := trustLines(t, "", "# a comment", free.Public().String()+" allow=10.0.0.1/8")
-	if err := remote.Reload(Identity{Key: remote.key}, bad, nil, nil); !errors.As(err, &line) || line.Line != 3 || line.Option != "allow" {
+	if err := remote.Reload(RemoteIdentity{Key: remote.key}, bad, nil, nil); !errors.As(err, &line) || line.Line != 3 || line.Option != "allow" {
 		t.Errorf("a bad rule: %v", err)
 	}
 	refused(t, unrestricted, target)
-	if _, err := NewRemote(RemoteConfig{Identity: Identity{Key: newKey(t)}, Trust: bad}); !errors.As(err, &line) {
+	if _, err := NewRemote(RemoteConfig{Identity: RemoteIdentity{Key: newKey(t)}, Trust: bad}); !errors.As(err, &line) {
 		t.Errorf("a new remote with a bad rule: %v", err)
 	}
 }

@@ -25,13 +25,13 @@ func ParseFallback(text string) (*url.URL, error) {
 }
 
 // fallback passes requests that are not for the tunnel on to another site.
-type fallback struct {
+type remoteFallback struct {
 	proxy     httputil.ReverseProxy
 	transport *http.Transport
 	places    chan struct{} // a token for each request that is under way
 }
 
-func newFallback(site *url.URL, log zerolog.Logger) *fallback {
+func newRemoteFallback(site *url.URL, log zerolog.Logger) *remoteFallback {
 	transport := &http.Transport{
 		DialContext:           (&net.Dialer{Timeout: fallbackHeaderTimeout}).DialContext,
 		ResponseHeaderTimeout: fallbackHeaderTimeout,
@@ -40,7 +40,7 @@ func newFallback(site *url.URL, log zerolog.Logger) *fallback {
 		MaxIdleConnsPerHost:   fallbackIdleConns,
 		DisableCompression:    true, // a visitor gets what the site sends
 	}
-	return &fallback{
+	return &remoteFallback{
 		transport: transport,
 		places:    make(chan struct{}, maxFallback),
 		proxy: httputil.ReverseProxy{
@@ -61,7 +61,7 @@ func newFallback(site *url.URL, log zerolog.Logger) *fallback {
 }
 
 // serve answers a request with what the site answers. It returns when ctx is done at the latest.
-func (f *fallback) serve(ctx context.Context, w http.ResponseWriter, request *http.Request) {
+func (f *remoteFallback) serve(ctx context.Context, w http.ResponseWriter, request *http.Request) {
 	select {
 	case f.places <- struct{}{}:
 		defer func() { <-f.places }()

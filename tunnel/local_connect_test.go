@@ -1,0 +1,93 @@
+package tunnel
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"testing"
+	"time"
+
+	"culvert/certs"
+)
+
+func TestSteps(t *testing.T) {
+	key := newKey(t)
+	remote := startRemote(t, trustKeys(t, key), nil)
+	cfg := remote.localConfig(t, key)
+	var steps []Step
+	cfg.OnProgress = func(p Progress) { steps = append(steps, p.Step) }
+	state, roundTrip, err := Connect(context.Background(), cfg)
+	if err != nil || roundTrip <= 0 || !state.Peer.Key.Equal(remote.key.Public()) {
+		t.Fatalf("%v, %v", roundTrip, err)
+	}
+	if got := fmt.Sprint(steps); got != "[tcp upgrade handshake session]" {
+		t.Errorf("steps: %s", got)
+	}
+}
+
+func TestVersion2(t *testing.T) {
+	now := time.Now()
+	ca, err := certs.NewCA(bytes.NewReader(randomBytes(t, 1024)), "test CA", now, now.Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	issue := func(key *certs.KeyPair) *certs.Certificate {
+		cert, err := ca.Issue(bytes.NewReader(randomBytes(t, 1024)), now, certs.Request{
+			PublicKey: key.Public(), Names: []string{"localhost"}, IPs: []string{"127.0.0.1"}, Expires: now.Add(time.Minute),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cert
+	}
+	key := newKey(t)
+	trust := RemoteTrust{RequireCert: true, CA: ca.Certificate()}
+	remote := startRemote(t, trust, func(cfg *RemoteConfig) { cfg.Identity.Cert = issue(cfg.Identity.Key) })
+	cfg := remote.localConfig(t, key)
+	if err := NewLocal(cfg).Run(context.Background()); !IsAdmissionError(err) {
+		t.Errorf("version 1 where a certificate is required: %v", err)
+	}
+	cfg.CA = ca.Certificate()
+	if err := NewLocal(cfg).Run(context.Background()); !IsAdmissionError(err) {
+		t.Errorf("no certificate where one is required: %v", err)
+	}
+	cfg.Cert = issue(newKey(t))
+	if err := NewLocal(cfg).Run(context.Background()); err == nil {
+		t.Error("a certificate of another key was admitted")
+	}
+	cfg.Cert = issue(key)
+	state, _, err := Connect(context.Background(), cfg)
+	if err != nil || state.Version != 2 {
+		t.Fatalf("version %d, %v", state.Version, err)
+	}
+}
+
+// The header and the Host that are asked for reach the server in front.
+func TestHeader(t *testing.T) {
+	got := make(chan *http.Request, 1)
+	address := serveTCP(t, func(conn *net.TCPConn) {
+		request, err := http.ReadRequest(bufio.NewReader(conn))
+		if err == nil {
+			got <- request
+			io.WriteString(conn, "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+		}
+	})
+	remote, err := ParseAddress("ws://" + address + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := LocalConfig{Address: remote, Key: newKey(t), Header: http.Header{"Host": {"front.example"}, "X-Token": {"1", "2"}}}
+	var status *StatusError
+	if _, _, err := Connect(within(t, 10*time.Second), cfg); !errors.As(err, &status) || status.Code != http.StatusForbidden {
+		t.Fatal(err)
+	}
+	request := <-got
+	if request.Host != "front.example" || fmt.Sprint(request.Header["X-Token"]) != "[1 2]" {
+		t.Errorf("Host %q, header %v", request.Host, request.Header)
+	}
+}

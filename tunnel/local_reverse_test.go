@@ -1,0 +1,162 @@
+package tunnel
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"culvert/tunnel/mux"
+	"culvert/tunnel/policy"
+)
+
+// reverseTunnel is startTunnel with a remote that grants rules, to several keys.
+func reverseTunnel(t testing.TB, rules string) (*Local, *testRemote) {
+	t.Helper()
+	key := newKey(t)
+	remote := startRemote(t, RemoteTrust{Anyone: true}, func(cfg *RemoteConfig) {
+		var err error
+		if cfg.Reverse, err = policy.ParseReverseRules([]string{rules}); err != nil {
+			t.Fatal(err)
+		}
+	})
+	cfg := remote.localConfig(t, key)
+	cfg.Reverse = true
+	local, _ := startLocal(t, cfg)
+	return local, remote
+}
+
+// serveReverseTo serves a reverse forward until stop is called or the test ends.
+func serveReverseTo(t testing.TB, local *Local, address, target string) (ln *ReverseListener, stop func()) {
+	t.Helper()
+	ln, err := local.ListenReverse(within(t, 10*time.Second), address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var serving sync.WaitGroup
+	serving.Go(func() { local.ServeReverse(ctx, ln, target) })
+	stop = func() {
+		cancel()
+		serving.Wait()
+	}
+	t.Cleanup(stop)
+	return ln, stop
+}
+
+// Bytes pass whole, with half-closes, and a target that can't be reached is a reset.
+func TestReverse(t *testing.T) {
+	local, _ := reverseTunnel(t, "localhost")
+	ln, stop := serveReverseTo(t, local, "localhost:0", serveTCP(t, echo))
+	address := ln.Addr().String()
+	sent := randomBytes(t, 3<<20)
+	conn := dialPlain(t, address)
+	var writing sync.WaitGroup
+	writing.Go(func() {
+		conn.Write(sent)
+		conn.CloseWrite()
+	})
+	got, err := io.ReadAll(conn)
+	writing.Wait()
+	if err != nil || !bytes.Equal(got, sent) {
+		t.Errorf("%d bytes came back, %v", len(got), err)
+	}
+	stop()
+	until(t, "the port is free", func() bool { return isFree(address) })
+
+	refusing, _ := serveReverseTo(t, local, "localhost:0", "127.0.0.1:1")
+	isReset(t, refusing.Addr().String())
+}
+
+func TestReverseUnixSocket(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	stale, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stale.SetUnlinkOnClose(false) // as when its process is killed
+	stale.Close()
+	local, _ := reverseTunnel(t, "unix:"+path)
+	ln, stop := serveReverseTo(t, local, "unix:"+path, serveTCP(t, echo))
+	if got := ln.Addr().String(); got != "unix:"+path {
+		t.Errorf("address %s", got)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the socket: %v, %v", info, err)
+	}
+	if _, err := local.ListenReverse(within(t, 10*time.Second), "unix:"+path); openCode(err) != mux.CodeAddressInUse {
+		t.Errorf("a second claim: %v", err)
+	}
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	echoes(t, conn)
+	stopped := make(chan struct{})
+	go func() { // the connection lives on when the listener has gone
+		stop()
+		close(stopped)
+	}()
+	until(t, "the socket is gone", func() bool {
+		probe, err := net.Dial("unix", path)
+		if err == nil {
+			probe.Close()
+		}
+		return err != nil
+	})
+	echoes(t, conn)
+	conn.Close()
+	<-stopped
+}
+
+// A listener, and its connections, outlive the WebSocket.
+func TestReverseResumes(t *testing.T) {
+	_, remote := reverseTunnel(t, "localhost")
+	c := newCutter(t, remote.server.Listener.Addr().String(), 100<<20, 0)
+	cfg := remote.localConfig(t, newKey(t))
+	cfg.Reverse = true
+	var err error
+	if cfg.Address, err = ParseAddress("ws://" + c.address + "/"); err != nil {
+		t.Fatal(err)
+	}
+	local, _ := startLocal(t, cfg)
+	ln, _ := serveReverseTo(t, local, "localhost:0", serveTCP(t, echo))
+	address := ln.Addr().String()
+	before := dialPlain(t, address)
+	for range 3 {
+		echoes(t, before)
+		c.cut()
+		echoes(t, dialPlain(t, address))
+	}
+	echoes(t, before)
+	if got := ln.Addr().String(); got != address {
+		t.Errorf("listens on %s, before on %s", got, address)
+	}
+}
+
+// A remote that comes back without the session gets the listener anew, at the port it had.
+func TestReverseAfterRestart(t *testing.T) {
+	local, remote := reverseTunnel(t, "localhost")
+	ln, _ := serveReverseTo(t, local, "localhost:0", serveTCP(t, echo))
+	address := ln.Addr().String()
+	echoes(t, dialPlain(t, address))
+	replaceRemote(t, remote, func() {
+		if !isFree(address) {
+			t.Error("a remote that has shut down still listens")
+		}
+	})
+	until(t, "it listens again", func() bool {
+		conn, err := net.Dial("tcp", address)
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
+	})
+	echoes(t, dialPlain(t, address))
+}

@@ -1,0 +1,37 @@
+package tunnel
+
+import (
+	"context"
+	"net"
+	"net/netip"
+
+	"culvert/tunnel/mux"
+)
+
+// ServeForwardUDP carries the datagrams that conn gets to target, a host:port as the remote sees it, and the answers back.
+// Each client, which is a source address, has a stream and a socket at the remote of its own, until it was idle for 5
+// minutes or another one needs its place. While there is no session, datagrams are dropped. When ctx is done, it closes
+// conn and ends the streams. A conn that breaks by itself is an error.
+func (l *Local) ServeForwardUDP(ctx context.Context, conn *net.UDPConn, target string) error {
+	return l.serveForwardUDP(ctx, conn, target)
+}
+
+func (l *Local) serveForwardUDP(ctx context.Context, conn packetConn, target string) error {
+	log := l.cfg.Log.With().Str("target", target).Logger()
+	f := newUDPForward(conn, log, func(netip.AddrPort) (*mux.Stream, error) { return l.openDatagrams(target) })
+	return f.serve(ctx)
+}
+
+// openDatagrams opens a stream of datagrams to a target if there is a session, and waits for nothing.
+func (l *Local) openDatagrams(target string) (*mux.Stream, error) {
+	l.mu.Lock()
+	conn, err := l.current, l.err
+	l.mu.Unlock()
+	switch {
+	case err != nil:
+		return nil, err
+	case conn == nil:
+		return nil, ErrNoSession
+	}
+	return openDatagrams(conn.session, target)
+}

@@ -1,0 +1,110 @@
+package tunnel
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+
+	"culvert/tunnel/policy"
+)
+
+// unansweredNames are rules that allow everything, and whose names the DNS never answers.
+type unansweredNames struct {
+	*policy.Rules
+	lookups atomic.Int64
+}
+
+func (u *unansweredNames) Resolve(ctx context.Context, network, host string, port uint16) ([]netip.AddrPort, error) {
+	if _, err := netip.ParseAddr(host); err == nil {
+		return u.Rules.Resolve(ctx, network, host, port)
+	}
+	u.lookups.Add(1)
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// TestExitTargets has an association send to very many targets, names and addresses: what is remembered, looked up at a
+// time and kept meanwhile is bounded.
+func TestExitTargets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, _ := muxPair(t)
+		stream, err := near.OpenDatagrams("")
+		if err != nil {
+			t.Fatal(err)
+		}
+		rules := new(unansweredNames)
+		conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.MustParseAddrPort("127.0.0.1:0")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		e := newRemoteExit(stream, conn, func() remoteRules { return rules })
+		defer stream.Close()
+		for i := range 3 * maxTargets {
+			name := endpoint{name: fmt.Sprint("host", i, ".test"), port: 9}
+			for range 2 * maxWaitingDatagrams {
+				e.write(e.route(t.Context(), name, nil), nil)
+			}
+			address := endpoint{addr: netip.AddrFrom4([4]byte{127, 1, byte(i >> 8), byte(i)}), port: 9}
+			e.write(e.route(t.Context(), address, nil), nil)
+		}
+		synctest.Wait()
+		waiting := 0
+		lookups := rules.lookups.Load()
+		e.mu.Lock()
+		for _, known := range e.targets {
+			waiting += len(known.waiting)
+		}
+		if len(e.targets) > maxTargets || e.pending != maxLookups || lookups != maxLookups || waiting != maxLookups*maxWaitingDatagrams {
+			t.Errorf("%d targets, %d pending, %d lookups, %d datagrams", len(e.targets), e.pending, lookups, waiting)
+		}
+		if len(e.contacts) > maxContacts || len(e.contacts) == 0 {
+			t.Errorf("%d contacts", len(e.contacts))
+		}
+		e.mu.Unlock()
+		e.lookups.Wait() // for their timeouts
+		e.route(t.Context(), endpoint{name: "another.test", port: 9}, nil)
+		e.lookups.Wait()
+		if lookups := rules.lookups.Load(); lookups != maxLookups+1 {
+			t.Errorf("%d lookups once there is room", lookups)
+		}
+	})
+}
+
+// TestAssociationRules sends to targets that the rules forbid, by address and by name: nothing arrives, and allowed ones
+// are not disturbed. After a reload the new rules hold.
+func TestAssociationRules(t *testing.T) {
+	local, remote := startUDPTunnel(t)
+	var got atomic.Int64
+	echo := serveUDP(t, "127.0.0.1:0", func(conn *net.UDPConn, p []byte, from netip.AddrPort) { conn.WriteToUDPAddrPort(p, from) })
+	forbidden := serveUDP(t, "127.0.0.66:"+strconv.Itoa(int(echo.Port())), func(*net.UDPConn, []byte, netip.AddrPort) { got.Add(1) })
+	a := associate(t, local)
+	for _, host := range []string{"127.0.0.66", "::ffff:127.0.0.66", "rebound.test", "denied.test", "slow.test"} {
+		if err := a.Send(host, forbidden.Port(), []byte("forbidden")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// By the time of the answer, those before it have been sent, if they were.
+	for range 3 {
+		if got := askAssociation(t, a, "known.test", echo.Port(), []byte("allowed"), echo); string(got) != "allowed" {
+			t.Errorf("received %q", got)
+		}
+	}
+	if n := got.Load(); n != 0 {
+		t.Errorf("%d forbidden datagrams have arrived", n)
+	}
+	if err := remote.Reload(remote.cfg.Identity, remote.cfg.Trust, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	for got.Load() == 0 {
+		if err := a.Send("127.0.0.66", forbidden.Port(), []byte("allowed now")); err != nil {
+			t.Fatal(err)
+		}
+		askAssociation(t, a, "127.0.0.1", echo.Port(), nil, echo)
+	}
+}

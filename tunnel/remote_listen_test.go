@@ -1,0 +1,299 @@
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"culvert/tunnel/mux"
+	"culvert/tunnel/policy"
+)
+
+func isFree(address string) bool {
+	ln, err := net.Listen("tcp", address)
+	if err != nil {
+		return false
+	}
+	ln.Close()
+	return true
+}
+
+func TestReverseRefused(t *testing.T) {
+	local, remote := reverseTunnel(t, "localhost,127.0.0.2:1000-2000,192.0.2.1")
+	taken := serveTCP(t, echo)
+	for _, test := range []struct {
+		address string
+		code    mux.Code
+	}{
+		{"*:0", mux.CodeNotAllowed},
+		{"127.0.0.3:1", mux.CodeNotAllowed},
+		{"127.0.0.2:0", mux.CodeNotAllowed},
+		{"unix:/tmp/x", mux.CodeNotAllowed},
+		{"example.org:1", mux.CodeBadTarget},
+		{"192.0.2.1:1", mux.CodeCannotListen},
+		{taken, mux.CodeAddressInUse},
+	} {
+		if _, err := local.ListenReverse(within(t, 10*time.Second), test.address); openCode(err) != test.code {
+			t.Errorf("%s: %v, want %v", test.address, err, test.code)
+		}
+	}
+	for range maxSessionListeners {
+		ln, err := local.ListenReverse(within(t, 10*time.Second), "localhost:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { ln.Close() })
+	}
+	if _, err := local.ListenReverse(within(t, 10*time.Second), "localhost:0"); openCode(err) != mux.CodeTooManyStreams {
+		t.Errorf("one listener too many: %v", err)
+	}
+
+	// Without LocalConfig.Reverse a remote can't open streams.
+	plain, _ := startLocal(t, remote.localConfig(t, newKey(t)))
+	ln, err := plain.ListenReverse(within(t, 10*time.Second), "localhost:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	isReset(t, ln.Addr().String())
+}
+
+// A key's line says what it may bind in place of the remote's rules, and SIGHUP takes a grant back.
+func TestReverseOfKeys(t *testing.T) {
+	plain, bound := newKey(t), newKey(t)
+	trust := trustLines(t, plain.Public().String(), bound.Public().String()+" reverse=127.0.0.2")
+	rules, err := policy.ParseReverseRules([]string{"127.0.0.1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	remote := startRemote(t, trust, func(cfg *RemoteConfig) { cfg.Reverse = rules })
+	locals := map[string]*Local{}
+	cfg := remote.localConfig(t, plain)
+	cfg.Reverse = true
+	locals["127.0.0.1:0"], _ = startLocal(t, cfg)
+	cfg = remote.localConfig(t, bound)
+	cfg.Reverse = true
+	locals["127.0.0.2:0"], _ = startLocal(t, cfg)
+	for own, local := range locals {
+		for address := range locals {
+			ln, err := local.ListenReverse(within(t, 10*time.Second), address)
+			if (err == nil) != (address == own) {
+				t.Errorf("%s for the owner of %s: %v", address, own, err)
+			}
+			if err == nil {
+				t.Cleanup(func() { ln.Close() })
+			}
+		}
+	}
+	ln, _ := serveReverseTo(t, locals["127.0.0.2:0"], "127.0.0.2:0", serveTCP(t, echo))
+	address := ln.Addr().String()
+	open := dialPlain(t, address)
+	echoes(t, open)
+	if err := remote.Reload(remote.cfg.Identity, trustKeys(t, plain, bound), nil, rules); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the port is free", func() bool { return isFree(address) })
+	echoes(t, open)
+	var line *policy.KeyLineError
+	bad := trustLines(t, plain.Public().String()+" reverse=example.org")
+	if err := remote.Reload(remote.cfg.Identity, bad, nil, nil); !errors.As(err, &line) || line.Line != 1 || line.Option != "reverse" {
+		t.Errorf("a bad line: %v", err)
+	}
+}
+
+// One port is one client's. A client that was lost and comes back takes its port over from its old session, and nobody
+// else can.
+func TestReverseClaims(t *testing.T) {
+	_, remote := reverseTunnel(t, "localhost")
+	key := newKey(t)
+	connect := func(cfg LocalConfig) (*Local, context.CancelFunc) {
+		local := NewLocal(cfg)
+		ctx, cancel := context.WithCancel(context.Background())
+		var running sync.WaitGroup
+		running.Go(func() { local.Run(ctx) })
+		t.Cleanup(func() {
+			cancel()
+			running.Wait()
+		})
+		return local, cancel
+	}
+	c := newCutter(t, remote.server.Listener.Addr().String(), 100<<20, 0)
+	cfg := remote.localConfig(t, key)
+	cfg.Reverse = true
+	lost := cfg
+	var err error
+	if lost.Address, err = ParseAddress("ws://" + c.address + "/"); err != nil {
+		t.Fatal(err)
+	}
+	first, _ := connect(lost)
+	ln, _ := serveReverseTo(t, first, "localhost:0", serveTCP(t, echo))
+	address := strings.Replace(ln.Addr().String(), "127.0.0.1", "localhost", 1)
+	second, _ := connect(cfg)
+	if _, err := second.ListenReverse(within(t, 10*time.Second), address); openCode(err) != mux.CodeAddressInUse {
+		t.Fatalf("the same client, connected twice: %v", err)
+	}
+	c.down.Store(true) // the first never comes back
+	c.cut()
+	until(t, "the first session is away", func() bool {
+		remote.mu.Lock()
+		defer remote.mu.Unlock()
+		for session := range remote.sessions {
+			if session.Stats().Away {
+				return true
+			}
+		}
+		return false
+	})
+	cfg.Key = newKey(t)
+	stranger, _ := connect(cfg)
+	if _, err := stranger.ListenReverse(within(t, 10*time.Second), address); openCode(err) != mux.CodeAddressInUse {
+		t.Fatalf("another client: %v", err)
+	}
+	serveReverseTo(t, second, address, serveTCP(t, echo))
+	echoes(t, dialPlain(t, address))
+}
+
+func isFreeUDP(address netip.AddrPort) bool {
+	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(address))
+	if err == nil {
+		conn.Close()
+	}
+	return err == nil
+}
+
+func TestReverseUDPRefused(t *testing.T) {
+	local, _ := reverseTunnel(t, "localhost,127.0.0.2:1000-2000,192.0.2.1")
+	taken := echoUDP(t, "127.0.0.1:0")
+	for _, test := range []struct {
+		address string
+		code    mux.Code
+	}{
+		{"*:0", mux.CodeNotAllowed},
+		{"127.0.0.3:1", mux.CodeNotAllowed},
+		{"127.0.0.2:0", mux.CodeNotAllowed},
+		{"unix:/tmp/x", mux.CodeBadTarget},
+		{"example.org:1", mux.CodeBadTarget},
+		{"192.0.2.1:1", mux.CodeCannotListen},
+		{taken.String(), mux.CodeAddressInUse},
+	} {
+		if _, err := local.ListenReverseUDP(within(t, 10*time.Second), test.address); openCode(err) != test.code {
+			t.Errorf("%s: %v, want %v", test.address, err, test.code)
+		}
+	}
+
+	// The same port of TCP is another, which may be taken too.
+	until(t, "a port of TCP beside one of UDP", func() bool {
+		port, stop := serveReverseUDPTo(t, local, "localhost:0", taken.String())
+		defer stop()
+		ln, err := local.ListenReverse(within(t, 10*time.Second), port.String())
+		if err == nil {
+			ln.Close()
+		}
+		return err == nil
+	})
+}
+
+// A remote that sends datagrams unasked, or where a connection was asked for, is refused.
+func TestReverseUDPUnasked(t *testing.T) {
+	_, remote := reverseTunnel(t, "localhost")
+	for _, reverse := range []bool{false, true} {
+		cfg := remote.localConfig(t, newKey(t))
+		cfg.Reverse = reverse
+		plain, _ := startLocal(t, cfg)
+		if _, err := plain.WaitSession(within(t, 10*time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if reverse {
+			ln, err := plain.ListenReverse(within(t, 10*time.Second), "localhost:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer ln.Close()
+		}
+		remote.mu.Lock()
+		for session, peer := range remote.sessions {
+			if !peer.Key.Equal(cfg.Key.Public()) {
+				continue
+			}
+			stream, err := session.OpenDatagrams("1 127.0.0.1:1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := stream.ReceiveDatagram(nil); openCode(err) != mux.CodeNotAllowed {
+				t.Errorf("Reverse %v: %v", reverse, err)
+			}
+		}
+		remote.mu.Unlock()
+	}
+}
+
+// A rule for 0.0.0.0 opens no port of IPv6.
+func TestReverseOfOneVersion(t *testing.T) {
+	local, _ := reverseTunnel(t, "0.0.0.0")
+	ln, _ := serveReverseTo(t, local, "0.0.0.0:0", serveTCP(t, echo))
+	port := netip.MustParseAddrPort(ln.Addr().String()).Port()
+	echoes(t, dialPlain(t, fmt.Sprintf("127.0.0.1:%d", port)))
+	if conn, err := net.Dial("tcp", fmt.Sprintf("[::1]:%d", port)); err == nil {
+		conn.Close()
+		t.Error("the port of IPv4 is one of IPv6 too")
+	}
+	udp, _ := serveReverseUDPTo(t, local, "0.0.0.0:0", echoUDP(t, "127.0.0.1:0").String())
+	if got := askConn(t, dialUDP(t, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), udp.Port())), []byte("v4")); string(got) != "v4" {
+		t.Errorf("received %q", got)
+	}
+	if !isFreeUDP(netip.AddrPortFrom(netip.IPv6Loopback(), udp.Port())) {
+		t.Error("the UDP port of IPv4 is one of IPv6 too")
+	}
+}
+
+// One port is one client's, until its session waits for a connection and the same client asks in another.
+func TestReverseUDPClaims(t *testing.T) {
+	_, remote := reverseTunnel(t, "localhost")
+	c := newCutter(t, remote.server.Listener.Addr().String(), 100<<20, 0)
+	cfg := remote.localConfig(t, newKey(t))
+	cfg.Reverse = true
+	lost := cfg
+	var err error
+	if lost.Address, err = ParseAddress("ws://" + c.address + "/"); err != nil {
+		t.Fatal(err)
+	}
+	first, _ := startLocal(t, lost)
+	target := echoUDP(t, "127.0.0.1:0").String()
+	port, _ := serveReverseUDPTo(t, first, "127.0.0.1:0", target)
+	claim := func(cfg LocalConfig) (*Local, error) {
+		local, _ := startLocal(t, cfg)
+		bound, err := local.ListenReverseUDP(within(t, 10*time.Second), port.String())
+		if err == nil {
+			bound.Close()
+		}
+		return local, err
+	}
+	second, err := claim(cfg)
+	if openCode(err) != mux.CodeAddressInUse {
+		t.Fatalf("the same client, connected twice: %v", err)
+	}
+	c.down.Store(true) // the first never comes back
+	c.cut()
+	cfg.Key = newKey(t)
+	if _, err := claim(cfg); openCode(err) != mux.CodeAddressInUse {
+		t.Fatalf("another client: %v", err)
+	}
+	until(t, "the port is the second's", func() bool {
+		bound, err := second.ListenReverseUDP(within(t, 10*time.Second), port.String())
+		if err == nil {
+			bound.Close()
+		}
+		return err == nil
+	})
+	until(t, "the port is free again", func() bool { return isFreeUDP(port) })
+	serveReverseUDPTo(t, second, port.String(), target)
+	if got := askConn(t, dialUDP(t, port), []byte("mine")); string(got) != "mine" {
+		t.Errorf("received %q", got)
+	}
+}

@@ -1,0 +1,84 @@
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"culvert/tunnel/mux"
+	"culvert/tunnel/policy"
+
+	"github.com/rs/zerolog"
+)
+
+func waitExits(t testing.TB, remote *Remote, want int) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); len(remote.exits) != want; <-time.After(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d sockets, want %d", len(remote.exits), want)
+		}
+	}
+}
+
+// TestExitsAreBounded opens more associations than a session may have.
+func TestExitsAreBounded(t *testing.T) {
+	local, remote := startTunnel(t)
+	// Filling the places with sockets would need more descriptors than many machines give.
+	for range maxExits - 2 {
+		remote.exits.take()
+	}
+	first, second := associate(t, local), associate(t, local)
+	var refused *mux.OpenError
+	if _, err := local.Associate(within(t, 10*time.Second)); !errors.As(err, &refused) || refused.Code != mux.CodeTooManyStreams {
+		t.Errorf("one more: %v", err)
+	}
+	first.Close()
+	second.Close()
+	waitExits(t, remote.Remote, maxExits-2)
+	for range maxExits - 2 {
+		remote.exits.leave()
+	}
+
+	near, far := muxPair(t)
+	stream, err := near.OpenDatagrams("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted, err := far.Accept(within(t, 10*time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	mine := make(places, 1)
+	mine.take()
+	remote.serveDatagrams(context.Background(), accepted, func() remoteRules { return (*policy.Rules)(nil) }, mine, zerolog.Nop())
+	if _, err := stream.ReceiveDatagram(nil); !errors.As(err, &refused) || refused.Code != mux.CodeTooManyStreams {
+		t.Errorf("one more of a session: %v", err)
+	}
+}
+
+// TestForwardUDPRules has the remote forbid a forward's target.
+func TestForwardUDPRules(t *testing.T) {
+	local, _ := startUDPTunnel(t)
+	conn, err := local.wait(within(t, time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for target, want := range map[string]mux.Code{
+		"127.0.0.66:53":   mux.CodeNotAllowed,
+		"rebound.test:53": mux.CodeNotAllowed,
+		"127.0.0.1:7":     mux.CodeNotAllowed,
+		"unknown.test:53": mux.CodeNameNotFound,
+		"127.0.0.1":       mux.CodeBadTarget,
+	} {
+		stream, err := conn.session.OpenDatagrams(target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var refused *mux.OpenError
+		if _, err := stream.ReceiveDatagram(nil); !errors.As(err, &refused) || refused.Code != want {
+			t.Errorf("%s: %v, want %v", target, err, want)
+		}
+		stream.Close()
+	}
+}

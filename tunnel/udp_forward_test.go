@@ -1,0 +1,260 @@
+package tunnel
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"culvert/tunnel/mux"
+)
+
+// fakePackets is a socket for bubbles.
+type fakePackets struct {
+	in, out chan packet
+	closed  chan struct{}
+	close   func()
+}
+
+type packet struct {
+	text string
+	addr netip.AddrPort
+}
+
+func newFakePackets() *fakePackets {
+	closed := make(chan struct{})
+	return &fakePackets{make(chan packet), make(chan packet, 10), closed, sync.OnceFunc(func() { close(closed) })}
+}
+
+func (f *fakePackets) ReadFromUDPAddrPort(p []byte) (int, netip.AddrPort, error) {
+	select {
+	case in := <-f.in:
+		return copy(p, in.text), in.addr, nil
+	case <-f.closed:
+		return 0, netip.AddrPort{}, net.ErrClosed
+	}
+}
+
+func (f *fakePackets) WriteToUDPAddrPort(p []byte, to netip.AddrPort) (int, error) {
+	f.out <- packet{string(p), to}
+	return len(p), nil
+}
+
+func (f *fakePackets) Close() error {
+	f.close()
+	return nil
+}
+
+// drainDatagrams takes the datagrams that are there, and returns why there are no more.
+func drainDatagrams(stream *mux.Stream) (err error) {
+	stream.SetReadDeadline(time.Now())
+	for err == nil {
+		_, err = stream.ReceiveDatagram(make([]byte, 10))
+	}
+	return err
+}
+
+// TestForwardUDPIdle lets clients be idle for long and for too long, by the clock of a bubble.
+func TestForwardUDPIdle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := muxPair(t)
+		local := NewLocal(LocalConfig{})
+		local.set(&localConnection{session: near}, nil)
+		socket := newFakePackets()
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		var serving sync.WaitGroup
+		defer serving.Wait()
+		defer cancel()
+		serving.Go(func() {
+			if err := local.serveForwardUDP(ctx, socket, "h:1"); err != nil {
+				t.Error(err)
+			}
+		})
+		busy, quiet := netip.MustParseAddrPort("127.0.0.1:1"), netip.MustParseAddrPort("127.0.0.1:2")
+		accept := func(from netip.AddrPort) *mux.Stream {
+			socket.in <- packet{"first", from}
+			stream, err := far.Accept(ctx)
+			if err == nil {
+				err = stream.Confirm()
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { stream.Close() })
+			return stream
+		}
+		busyStream, quietStream := accept(busy), accept(quiet)
+		began := time.Now()
+		for range 10 { // in both directions, in turns
+			time.Sleep(udpIdle - time.Second)
+			socket.in <- packet{"more", busy}
+			time.Sleep(udpIdle - time.Second)
+			busyStream.SendDatagram([]byte("answer"))
+			if got := <-socket.out; got != (packet{"answer", busy}) {
+				t.Errorf("after %v: %v", time.Since(began), got)
+			}
+			if err := drainDatagrams(busyStream); !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Fatalf("the busy one's stream after %v: %v", time.Since(began), err)
+			}
+		}
+		if n := near.Stats().Streams; n != 1 {
+			t.Errorf("%d streams", n)
+		}
+		select {
+		case <-quietStream.Done(): // cut by the close, since this side could still send
+		default:
+			t.Error("the quiet one's stream is still there")
+		}
+		last := time.Now()
+		synctest.Wait()
+		<-busyStream.Done()
+		if took := time.Since(last); took != udpIdle {
+			t.Errorf("the busy one's stream ended after %v", took)
+		}
+	})
+}
+
+// TestForwardUDPRefused has the remote refuse: not every datagram asks again.
+func TestForwardUDPRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := muxPair(t)
+		local := NewLocal(LocalConfig{})
+		socket := newFakePackets()
+		ctx, cancel := context.WithCancel(context.Background())
+		var serving sync.WaitGroup
+		serving.Go(func() { local.serveForwardUDP(ctx, socket, "h:1") })
+		from := netip.MustParseAddrPort("127.0.0.1:1")
+		socket.in <- packet{"there is no session", from}
+		synctest.Wait()
+		local.set(&localConnection{session: near}, nil)
+		refusals := 0
+		serving.Go(func() {
+			for {
+				stream, err := far.Accept(ctx)
+				if err != nil {
+					return
+				}
+				stream.Refuse(mux.CodeNotAllowed, "")
+				refusals++
+			}
+		})
+		for range 100 {
+			socket.in <- packet{"again", from}
+			time.Sleep(100 * time.Millisecond)
+		}
+		cancel()
+		serving.Wait()
+		if refusals < 5 || refusals > 11 {
+			t.Errorf("asked %d times in 10 s", refusals)
+		}
+	})
+}
+
+// startUDPForward serves a UDP port forward until the test ends.
+func startUDPForward(t testing.TB, local *Local, target string) netip.AddrPort {
+	t.Helper()
+	conn := listenUDP(t, "127.0.0.1:0")
+	ctx, cancel := context.WithCancel(context.Background())
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		if err := local.ServeForwardUDP(ctx, conn, target); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(func() {
+		cancel()
+		serving.Wait()
+	})
+	return addrOf(conn)
+}
+
+func TestForwardUDP(t *testing.T) {
+	local, remote := startTunnel(t)
+	for _, target := range []string{echoUDP(t, "127.0.0.1:0").String(), echoUDP(t, "[::1]:0").String()} {
+		door := startUDPForward(t, local, target)
+		var clients []*net.UDPConn
+		for range 3 {
+			clients = append(clients, dialUDP(t, door))
+		}
+		for _, size := range udpSizes {
+			for _, client := range clients {
+				p := randomBytes(t, size)
+				if got := askConn(t, client, p); !bytes.Equal(got, p) {
+					t.Errorf("%s: %d bytes come back as %d others", target, size, len(got))
+				}
+			}
+		}
+	}
+	if n := len(remote.exits); n != 6 {
+		t.Errorf("%d sockets for 6 clients", n)
+	}
+}
+
+// TestForwardUDPNoTarget has a target that nobody answers at, and one that the remote refuses.
+func TestForwardUDPNoTarget(t *testing.T) {
+	local, remote := startTunnel(t)
+	gone := listenUDP(t, "127.0.0.1:0")
+	gone.Close()
+	client := dialUDP(t, startUDPForward(t, local, addrOf(gone).String()))
+	for range 5 { // the system's answer is an error of the remote's socket, which it outlives
+		client.Write([]byte("anybody?"))
+		client.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
+		if n, err := client.Read(make([]byte, 10)); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("received %d bytes, %v", n, err)
+		}
+	}
+	back := echoUDP(t, addrOf(gone).String())
+	if got := askConn(t, client, []byte("now?")); string(got) != "now?" {
+		t.Errorf("from %v: %q", back, got)
+	}
+
+	client = dialUDP(t, startUDPForward(t, local, "name.invalid:53"))
+	for range 3 {
+		client.Write([]byte("lost"))
+	}
+	waitExits(t, remote.Remote, 1)
+}
+
+// TestForwardUDPAgain loses the session: datagrams are dropped meanwhile, and pass again when there is another.
+func TestForwardUDPAgain(t *testing.T) {
+	local, remote := startTunnel(t)
+	echo := echoUDP(t, "127.0.0.1:0")
+	client := dialUDP(t, startUDPForward(t, local, echo.String()))
+	askConn(t, client, []byte("before"))
+	conn, err := local.wait(within(t, time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.session.Close()
+	client.Write([]byte("dropped, or sent over the next session"))
+	remote.server.CloseClientConnections()
+	for {
+		if got := askConn(t, client, []byte("after")); string(got) == "after" {
+			break
+		}
+	}
+}
+
+// TestForwardUDPEvicts has more clients than there are places.
+func TestForwardUDPEvicts(t *testing.T) {
+	local, remote := startTunnel(t)
+	echo := echoUDP(t, "127.0.0.1:0")
+	door := startUDPForward(t, local, echo.String())
+	first := dialUDP(t, door)
+	for i := range maxUDPClients {
+		askConn(t, dialUDP(t, door), fmt.Append(nil, i))
+	}
+	waitExits(t, remote.Remote, maxUDPClients)
+	if got := askConn(t, first, []byte("back")); string(got) != "back" {
+		t.Errorf("the first one got %q", got)
+	}
+	waitExits(t, remote.Remote, maxUDPClients)
+}
