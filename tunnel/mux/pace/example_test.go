@@ -28,9 +28,11 @@ func Example() {
 	}
 	fmt.Println("400 kB inflight, may send more:", c.CanSend(400e3))
 	fmt.Println("800 kB inflight, may send more:", c.CanSend(800e3))
-	fmt.Println("frame of", c.FrameSize(), "bytes")
+	fmt.Println("a frame of", c.FrameSize(), "bytes, a burst of", c.BurstSize())
+	fmt.Println("unsent in the carrier's socket:", c.UnsentLimit())
 	// Output:
 	// 400 kB inflight, may send more: true
 	// 800 kB inflight, may send more: false
-	// frame of 20000 bytes
+	// a frame of 20000 bytes, a burst of 20000
+	// unsent in the carrier's socket: 40000
 }

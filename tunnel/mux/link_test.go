@@ -1,0 +1,140 @@
+package mux
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// tcpPipe is a pipeCarrier whose transport can be observed and limited, as TCP can.
+type tcpPipe struct {
+	*pipeCarrier
+	observed atomic.Int64 // how often it was asked for what it knows of the path
+	unsent   atomic.Int64 // the limit last set, bytes
+	lastRead func() time.Time
+}
+
+func (p *tcpPipe) TransportPath() (rtt, minRTT time.Duration, retransmitted uint64, ok bool) {
+	p.observed.Add(1)
+	return 40 * time.Millisecond, 40 * time.Millisecond, 0, true
+}
+
+func (p *tcpPipe) LimitUnsent(bytes int) { p.unsent.Store(int64(bytes)) }
+
+func (p *tcpPipe) LastRead() time.Time { return p.lastRead() }
+
+// newTCPClient starts a server session over a tcpPipe, whose client is the test. Its inflight data
+// is bounded, other than newRawClient's.
+func newTCPClient(t *testing.T) (*Session, *rawPeer, *tcpPipe) {
+	t.Helper()
+	near, far := newPipe()
+	mine := rawHello
+	mine.role = roleClient
+	near.WriteRecords(appendHello(nil, mine))
+	carrier := &tcpPipe{pipeCarrier: far, lastRead: func() time.Time { return time.Time{} }}
+	s, err := NewServer(context.Background(), carrier, Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		near.Close()
+		s.Wait()
+	})
+	p := &rawPeer{t: t, carrier: near}
+	p.until(kindHello)
+	return s, p, carrier
+}
+
+// TestCarrierIsObserved: the session asks a carrier's transport about the path, at first and with
+// each round, and limits what its socket holds unsent by what it has measured.
+func TestCarrierIsObserved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, p, carrier := newTCPClient(t)
+		st := p.accept(s, 1)
+		if n := carrier.observed.Load(); n != 1 {
+			t.Errorf("the transport was asked %d times before anything was measured", n)
+		}
+		if unsent := carrier.unsent.Load(); unsent != 2*maxData {
+			t.Errorf("%d bytes may be unsent at first, want %d", unsent, 2*maxData)
+		}
+		const size, rtt = 100 << 10, 40 * time.Millisecond
+		go st.Write(make([]byte, size))
+		frames := p.quiet()
+		time.Sleep(rtt)
+		sent := uint64(headerSize) // of the frame that confirmed the stream
+		for _, f := range ofKind(frames, kindData) {
+			sent += uint64(f.size())
+		}
+		if sent < size {
+			t.Fatalf("%d bytes sent without an acknowledgement", sent)
+		}
+		p.send(wire(kindAck, 0, u64(sent)))
+		p.quiet()
+		go st.Write([]byte("more"))
+		p.until(kindData)
+		if n := carrier.observed.Load(); n != 2 {
+			t.Errorf("the transport was asked %d times after a round", n)
+		}
+		// Startup doubles the rate, and the socket holds 4 ms of it.
+		want := float64(size) / rtt.Seconds() * 2 * 0.004
+		if got := float64(carrier.unsent.Load()); got < 0.9*want || got > 1.1*want {
+			t.Errorf("%.0f bytes may be unsent after a round, want about %.0f", got, want)
+		}
+	})
+}
+
+// TestAnyByteIsLife: a carrier whose bytes trickle in, too few for a record, is not given up; it is
+// once they stop.
+func TestAnyByteIsLife(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, p, carrier := newTCPClient(t)
+		st := p.accept(s, 1)
+		stopped := time.Now().Add(time.Minute)
+		carrier.lastRead = func() time.Time {
+			if now := time.Now(); now.Before(stopped) {
+				return now
+			}
+			return stopped
+		}
+		st.Write([]byte("to be acknowledged"))
+		err := s.Wait()
+		took := time.Since(stopped)
+		if !errors.Is(err, ErrPeerSilent) || took < 0 || took > DefaultPatience {
+			t.Errorf("cause of death %v after the last byte: %v", took, err)
+		}
+	})
+}
+
+// TestAwaitCarrier: while a session is without a carrier, its last one's error is known, and who
+// waits for the next one gets it.
+func TestAwaitCarrier(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, HostConfig{}, Config{})
+		if err := r.client.LossCause(); err != nil {
+			t.Errorf("before any loss: %v", err)
+		}
+		if err := r.client.AwaitCarrier(context.Background()); err != nil {
+			t.Errorf("with a carrier: %v", err)
+		}
+		r.cut()
+		if err := r.client.LossCause(); !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("the carrier was lost with %v", err)
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		if err := r.client.AwaitCarrier(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("without a carrier: %v", err)
+		}
+		arrived := make(chan error, 1)
+		go func() { arrived <- r.client.AwaitCarrier(context.Background()) }()
+		synctest.Wait()
+		r.resume()
+		if err := <-arrived; err != nil {
+			t.Errorf("when the next carrier came: %v", err)
+		}
+	})
+}
