@@ -177,7 +177,7 @@ func (c *Conn) WriteRecords(payloads ...[]byte) error {
 // proxies the frame is as well-formed as any. The handshake's messages are no ciphertext, and have random keys.
 func (c *Conn) appendRecord(b, p []byte) ([]byte, error) {
 	var key *maskKey
-	if c.wire.masked {
+	if c.wire.out.masked {
 		key = &maskKey{}
 	}
 	return c.sealer.seal(appendFrameHeader(b, websocket.BinaryMessage, len(p)+c.overhead, key), p)

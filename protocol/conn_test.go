@@ -8,7 +8,6 @@ import (
 	"slices"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"github.com/gorilla/websocket"
 )
@@ -134,7 +133,7 @@ var badMessages = []struct {
 	want error
 }{
 	{"text", func(_ *testing.T, from *Conn) error {
-		return from.wire.ws.WriteMessage(websocket.TextMessage, []byte("text"))
+		return from.wire.writeMessage(websocket.TextMessage, []byte("text"))
 	}, CloseBadMessage, ErrBadMessage},
 	{"altered record", func(_ *testing.T, from *Conn) error {
 		record, err := from.sealer.seal(nil, []byte("payload"))
@@ -142,7 +141,7 @@ var badMessages = []struct {
 			return err
 		}
 		record[20] ^= 1
-		return from.wire.ws.WriteMessage(websocket.BinaryMessage, record)
+		return from.wire.writeMessage(websocket.BinaryMessage, record)
 	}, CloseNotOpened, ErrNotOpened},
 	{"record left out", func(_ *testing.T, from *Conn) error {
 		if _, err := from.sealer.seal(nil, nil); err != nil {
@@ -155,22 +154,23 @@ var badMessages = []struct {
 		return from.WriteRecords([]byte("again"))
 	}, CloseNotOpened, ErrNotOpened},
 	{"empty message", func(_ *testing.T, from *Conn) error {
-		return from.wire.ws.WriteMessage(websocket.BinaryMessage, nil)
+		return from.wire.writeMessage(websocket.BinaryMessage, nil)
 	}, CloseNotOpened, ErrNotOpened},
 	{"too large", func(_ *testing.T, from *Conn) error {
-		return from.wire.ws.WriteMessage(websocket.BinaryMessage, make([]byte, DefaultMaxMessage+boxOverhead+1))
+		return from.wire.writeMessage(websocket.BinaryMessage, make([]byte, DefaultMaxMessage+boxOverhead+1))
 	}, CloseTooLarge, ErrTooLarge},
 	{"too large in parts", func(_ *testing.T, from *Conn) error {
-		w, err := from.wire.ws.NextWriter(websocket.BinaryMessage)
-		if err != nil {
-			return err
+		part := frame{opcode: websocket.BinaryMessage, payload: make([]byte, 1000)}
+		if from.wire.out.masked {
+			part.mask = &testMask
 		}
+		var message []byte
 		for range DefaultMaxMessage/1000 + 2 {
-			if _, err := w.Write(make([]byte, 1000)); err != nil {
-				return err
-			}
+			message = part.append(message)
+			part.opcode = opcodeContinuation
 		}
-		return w.Close()
+		part.final, part.payload = true, nil
+		return from.wire.writeFrames(part.append(message))
 	}, CloseTooLarge, ErrTooLarge},
 }
 
@@ -248,7 +248,7 @@ func TestPingIsAnswered(t *testing.T) {
 			read <- string(b)
 		}()
 		for _, payload := range []string{"one", "two"} {
-			if err := server.wire.ws.WriteControl(websocket.PingMessage, []byte(payload), time.Now().Add(time.Minute)); err != nil {
+			if err := server.wire.writeMessage(websocket.PingMessage, []byte(payload)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -277,7 +277,7 @@ func TestPingIsAnswered(t *testing.T) {
 func pingFrom(from, to *Conn, payload string) error {
 	read := make(chan error, 2)
 	go func() { _, err := to.ReadRecord(nil); read <- err }()
-	if err := from.wire.ws.WriteControl(websocket.PingMessage, []byte(payload), time.Now().Add(time.Minute)); err != nil {
+	if err := from.wire.writeMessage(websocket.PingMessage, []byte(payload)); err != nil {
 		return err
 	}
 	if err := wantPong(from, payload); err != nil {

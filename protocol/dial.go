@@ -32,7 +32,7 @@ func NewDialer(dial, dialTLS DialFunc) *websocket.Dialer {
 		NetDialTLSContext: dialTLS.stopAtHead,
 		HandshakeTimeout:  DefaultHandshakeTimeout,
 		ReadBufferSize:    headBufferSize,
-		WriteBufferSize:   controlBufferSize,
+		WriteBufferSize:   upgradeBufferSize,
 	}
 }
 

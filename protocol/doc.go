@@ -57,10 +57,10 @@
 //
 // # The WebSocket
 //
-// gorilla/websocket does the HTTP part (dial.go, upgrade.go) and writes control frames. The frames of messages are written
-// and read here, so that a record is sealed and opened where it stands: frame.go has their layout, framereader.go finds the
-// messages in what arrives, wire.go has the connection: it answers control frames, and ends it with a reason. conn.go makes
-// records of the messages.
+// gorilla/websocket does the HTTP part: it dials (dial.go) and upgrades (upgrade.go), and hands over the socket. From then on
+// the wire (wire.go) owns it: it reads messages, answers pings, and ends the connection with a close frame. Frames are read
+// (framereader.go) and written (framewriter.go) by this package, so that a record is sealed and opened in place. conn.go
+// makes records of the messages.
 //
 // # The extension
 //

@@ -7,10 +7,9 @@ import (
 	"sync"
 )
 
-// The layout of frames (RFC 6455, section 5.2), and how this end writes those of its messages. gorilla/websocket copies each
-// message into a buffer of its own, and makes a system call for each; here a record is sealed where it stands in its frame,
-// and as many as are ready leave together. The frames that arrive are read in framereader.go. gorilla does the HTTP part, and
-// writes the control frames.
+// The layout of frames (RFC 6455, section 5.2). gorilla/websocket, which does the HTTP upgrade, copies each message into a
+// buffer of its own and makes a system call for each. Here a record is sealed in place, inside its frame, and as many as
+// are ready leave together.
 
 // Bits of a frame's first two bytes.
 const (
@@ -114,8 +113,8 @@ func (h frameHeader) rest(b []byte) (length uint64, key maskKey) {
 	return length, key
 }
 
-// appendFrameHeader appends the header of a frame that is a whole message of n bytes. key is nil for a server, which masks
-// nothing.
+// appendFrameHeader appends the header of a frame that is a whole message of n bytes, or a control frame. key is nil for a
+// server, which masks nothing.
 func appendFrameHeader(b []byte, messageType, n int, key *maskKey) []byte {
 	masked := byte(0)
 	if key != nil {
@@ -136,7 +135,7 @@ func appendFrameHeader(b []byte, messageType, n int, key *maskKey) []byte {
 	return b
 }
 
-// appendFrame appends a frame with a message.
+// appendFrame appends a frame that is a whole message, or a control frame.
 func appendFrame(b []byte, messageType int, message []byte, masked bool) []byte {
 	if !masked {
 		return append(appendFrameHeader(b, messageType, len(message), nil), message...)

@@ -242,7 +242,7 @@ func upgradeOver(tb testing.TB, conn net.Conn) *websocket.Conn {
 	} {
 		r.Header.Set(k, v)
 	}
-	u := websocket.Upgrader{ReadBufferSize: bulkReadBuffer, WriteBufferSize: controlBufferSize}
+	u := websocket.Upgrader{ReadBufferSize: bulkReadBuffer, WriteBufferSize: upgradeBufferSize}
 	ws, err := u.Upgrade(newPipeResponse(conn), r, nil)
 	if err != nil {
 		tb.Fatal(err)

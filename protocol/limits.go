@@ -63,12 +63,12 @@ func maxSealedMessage(version int) int {
 }
 
 const (
-	// closeTimeout bounds how long ending a connection takes: sending the close frame, and then waiting for the peer to
-	// close its side. A few round trips of the longest path.
+	// closeTimeout bounds how long ending a connection takes: sending the close frame, and then, as long again, waiting
+	// for the peer to close its side. It is a few round trips of the longest path.
 	closeTimeout = time.Second
 
-	// pongTimeout bounds the answer to a WebSocket ping. It is longer than gorilla's own second, since a full queue on a
-	// slow link may take longer, and a pong that times out costs the connection.
+	// pongTimeout bounds the writing of a pong. A full queue on a slow link may take seconds, and a pong that times out
+	// ends the connection.
 	pongTimeout = 5 * time.Second
 
 	// maxCloseReason is the room for text in a WebSocket close frame: 125 bytes (RFC 6455, section 5.5) without the code.
@@ -91,9 +91,8 @@ const (
 	// system call. A connection holds one only while it is writing.
 	batchSize = 4 * (maxFrameHeader + usualRecord)
 
-	// controlBufferSize is gorilla's write buffer in bytes. Only control frames are written by gorilla, and these have a
-	// buffer of their own.
-	controlBufferSize = 256
+	// upgradeBufferSize is gorilla's write buffer in bytes. It is not used after the upgrade.
+	upgradeBufferSize = 256
 
 	// headBufferSize is gorilla's read buffer in bytes. A client reads the head of the HTTP response through it, a server
 	// nothing.

@@ -19,7 +19,7 @@ import (
 func Upgrade(w http.ResponseWriter, r *http.Request) (*websocket.Conn, error) {
 	u := websocket.Upgrader{
 		ReadBufferSize:  headBufferSize,
-		WriteBufferSize: controlBufferSize,
+		WriteBufferSize: upgradeBufferSize,
 		CheckOrigin:     func(*http.Request) bool { return true },
 	}
 	return u.Upgrade(hijacker{w}, r, nil)

@@ -14,42 +14,37 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// wire moves whole messages over a WebSocket and ends it properly. It knows no keys: the handshake and then Conn use
-// the same one.
+// wire moves whole messages over a WebSocket and ends it properly. It owns the socket: all that is read and written there
+// passes through frames and out. It knows no keys: the handshake and then Conn use the same one.
 //
 // One goroutine reads, one writes, and any may end the connection. The reason for the end is kept, the first wins, and
 // all later calls return it.
 type wire struct {
-	ws     *websocket.Conn
-	conn   net.Conn // below ws
-	masked bool     // this end is the client, which masks what it sends
+	conn   net.Conn     // the socket, or TLS over it; closed by end or close
+	readMu sync.Mutex   // held by whoever reads from frames, and uses what it has read
+	frames *frameReader // of conn
+	out    *frameWriter // to conn
 
-	readMu  sync.Mutex    // held by whoever reads from frames, and uses what it has read
-	frames  *frameReader  // of conn
-	writing chan struct{} // full while somebody writes; a lock that can be waited for with a timeout
-
-	pongOwed atomic.Bool // pong is to be sent
-
-	mu            sync.Mutex // guards what follows
-	cause         error      // why the connection ended; nil while it lives
-	writeErr      error      // a write failed, and the reason is still being looked for
-	ending        bool       // deadlines are set by whoever ends the connection only
-	closing       bool       // close is at work, and closes the socket when it is done
-	writeDeadline time.Time
-	pong          []byte // the latest ping's payload
+	mu       sync.Mutex // guards what follows
+	cause    error      // why the connection ended; nil while it lives
+	writeErr error      // a write failed, and the reason is still being looked for
+	ending   bool       // deadlines are set by whoever ends the connection only
+	closing  bool       // close is at work, and closes the socket when it is done
 
 	// lastRead is when bytes of a message last came, in nanoseconds of Unix time; 0 before the first.
 	lastRead   atomic.Int64
 	readBefore int64 // the same without the latest read; the reader's
 }
 
+// newWire takes the socket from ws, of which nothing else is used: gorilla/websocket has done the upgrade.
 func newWire(ws *websocket.Conn, isClient bool) *wire {
-	w := &wire{ws: ws, conn: ws.NetConn(), masked: isClient, writing: make(chan struct{}, 1)}
+	w := &wire{conn: ws.NetConn()}
 	var early []byte
 	if dialed, ok := w.conn.(*dialedConn); ok {
 		w.conn, early = dialed.Conn, dialed.behind
 	}
 	w.frames = newFrameReader(wireSource{w}, !isClient, early)
+	w.out = newFrameWriter(w.conn, isClient)
 	return w
 }
 
@@ -99,7 +94,9 @@ func (w *wire) nextMessage() (messageType int, message []byte, err error) {
 		}
 		w.lastRead.Store(w.readBefore) // a control frame may come from a proxy, and says nothing of the peer
 		if opcode == websocket.PingMessage {
-			w.ping(payload)
+			if err := w.answerPing(payload); err != nil {
+				return 0, nil, err
+			}
 		}
 	}
 }
@@ -111,69 +108,41 @@ func (w *wire) answerEnd(err error) {
 	var malformed frameError
 	switch {
 	case errors.As(err, &closed):
-		w.sayWhy(websocket.FormatCloseMessage(closed.Code, ""))
+		_ = w.out.writeClose(websocket.FormatCloseMessage(closed.Code, ""), closeTimeout)
 	case errors.As(err, &malformed):
-		w.sayWhy(websocket.FormatCloseMessage(websocket.CloseProtocolError, string(malformed)))
+		message := websocket.FormatCloseMessage(websocket.CloseProtocolError, string(malformed))
+		_ = w.out.writeClose(message, closeTimeout)
 	}
 }
 
-// writeMessage writes one message as one frame. Its error is final: the connection has ended.
-func (w *wire) writeMessage(messageType int, message []byte) error {
-	return w.writeFrames(appendFrame(nil, messageType, message, w.masked))
-}
-
-// writeFrames writes whole frames. Its error is final: the connection has ended.
-func (w *wire) writeFrames(b []byte) error {
-	w.writing <- struct{}{}
-	err := w.writeLocked(b)
-	<-w.writing
-	w.flushPong()
-	if err != nil {
-		return w.writeFailed(err)
+// answerPing sends a pong, or leaves it to a writer. A pong that could not be written whole ends the connection. When it
+// failed because the peer has closed, the reader goes on for a while: the peer's reason may be among what follows.
+func (w *wire) answerPing(payload []byte) error {
+	err := w.out.pong(payload)
+	if err == nil {
+		return nil
+	}
+	if cause, final := w.noteWriteFailure(err); final {
+		return cause
 	}
 	return nil
 }
 
-func (w *wire) writeLocked(b []byte) error {
-	w.mu.Lock()
-	err := w.cause
-	if err == nil {
-		err = w.conn.SetWriteDeadline(w.writeDeadline) // that of the last pong stands there
-	}
-	w.mu.Unlock()
-	if err == nil {
-		_, err = w.conn.Write(b)
-	}
-	return err
+// writeMessage writes one message as one frame. Its error is final: the connection has ended.
+func (w *wire) writeMessage(messageType int, message []byte) error {
+	return w.writeFrames(appendFrame(nil, messageType, message, w.out.masked))
 }
 
-// ping answers a ping. It does not wait for a writer that is stuck in a full queue: the pong is left to the writer then, who
-// is busy showing that this end is alive. Only the latest ping is answered in that case (RFC 6455, section 5.5.3).
-func (w *wire) ping(payload []byte) {
-	w.mu.Lock()
-	w.pong = append(w.pong[:0], payload...)
-	w.mu.Unlock()
-	w.pongOwed.Store(true)
-	w.flushPong()
-}
-
-// flushPong sends the owed pong unless somebody is writing, who then calls flushPong in turn. A pong that fails makes
-// gorilla refuse all later writes, and the next one reports it.
-func (w *wire) flushPong() {
-	for w.pongOwed.Load() {
-		select {
-		case w.writing <- struct{}{}:
-		default:
-			return
-		}
-		if w.pongOwed.Swap(false) {
-			w.mu.Lock()
-			payload := append([]byte(nil), w.pong...)
-			w.mu.Unlock()
-			_ = w.ws.WriteControl(websocket.PongMessage, payload, time.Now().Add(pongTimeout))
-		}
-		<-w.writing
+// writeFrames writes whole frames. Its error is final: the connection has ended.
+func (w *wire) writeFrames(b []byte) error {
+	err := w.err()
+	if err == nil {
+		err = w.out.writeFrames(b)
 	}
+	if err != nil {
+		return w.writeFailed(err)
+	}
+	return nil
 }
 
 // err returns why the connection ended, or nil.
@@ -194,7 +163,7 @@ func (w *wire) end(cause error) error {
 	cause, closing := w.cause, w.closing
 	w.mu.Unlock()
 	if !closing {
-		_ = w.ws.Close()
+		_ = w.conn.Close()
 	}
 	return cause
 }
@@ -213,17 +182,9 @@ func (w *wire) readFailed(err error) error {
 // writeFailed ends the connection after a write returned err, and returns the reason. When the peer has closed, the
 // write often fails before the close frame has been read; the frame holds the reason, so it is looked for first.
 func (w *wire) writeFailed(err error) error {
-	cause := transportError("write", err)
-	w.mu.Lock()
-	if w.cause != nil || errors.Is(cause, ErrTimeout) {
-		w.mu.Unlock()
+	if cause, final := w.noteWriteFailure(err); final {
 		return w.end(cause)
 	}
-	w.writeErr = cause
-	w.ending = true
-	_ = w.conn.SetReadDeadline(time.Now().Add(closeTimeout))
-	w.mu.Unlock()
-
 	w.readMu.Lock() // a reader that is waiting returns by the deadline
 	defer w.readMu.Unlock()
 	if err := w.err(); err != nil {
@@ -234,6 +195,24 @@ func (w *wire) writeFailed(err error) error {
 			return w.readFailed(err)
 		}
 	}
+}
+
+// noteWriteFailure keeps the error of a failed write, after which nothing is written any more. final reports that there is
+// no reason of the peer's to look for: time ran out, or the connection has ended already. Otherwise reads end within
+// closeTimeout.
+func (w *wire) noteWriteFailure(err error) (cause error, final bool) {
+	cause = transportError("write", err)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case w.cause != nil || errors.Is(cause, ErrTimeout):
+		return cause, true
+	case w.writeErr == nil: // a peer that goes on pinging doesn't lengthen the wait
+		w.writeErr = cause
+		w.ending = true
+		_ = w.conn.SetReadDeadline(time.Now().Add(closeTimeout))
+	}
+	return cause, false
 }
 
 // close tells the peer why, makes cause the reason, and closes the socket. It does nothing when the connection has
@@ -248,23 +227,11 @@ func (w *wire) close(code int, text string, cause error) {
 	w.ending, w.closing = true, true
 	w.mu.Unlock()
 
-	if w.sayWhy(websocket.FormatCloseMessage(code, truncate(text, maxCloseReason))) {
+	message := websocket.FormatCloseMessage(code, truncate(text, maxCloseReason))
+	if w.out.writeClose(message, closeTimeout) == nil {
 		w.linger()
 	}
-	_ = w.ws.Close()
-}
-
-// sayWhy writes the close frame, unless a writer is stuck.
-func (w *wire) sayWhy(message []byte) bool {
-	timeout := time.NewTimer(closeTimeout)
-	defer timeout.Stop()
-	select {
-	case w.writing <- struct{}{}:
-		defer func() { <-w.writing }()
-		return w.ws.WriteControl(websocket.CloseMessage, message, time.Now().Add(closeTimeout)) == nil
-	case <-timeout.C:
-		return false
-	}
+	_ = w.conn.Close()
 }
 
 // linger waits until the peer has closed its side, reading and dropping what is still on the way. Closing a socket with
@@ -304,7 +271,7 @@ func (w *wire) setWriteDeadline(t time.Time) error {
 	if w.ending {
 		return ErrClosed
 	}
-	w.writeDeadline = t
+	w.out.setDeadline(t)
 	return nil
 }
 

@@ -42,7 +42,7 @@ func TestCloseIsAnswered(t *testing.T) {
 	for _, code := range []int{int(CloseNotAdmitted), websocket.CloseNormalClosure, websocket.CloseNoStatusReceived} {
 		client, server := connectTCP(t, newParties(t, Version1, false))
 		message := websocket.FormatCloseMessage(code, "")
-		if err := client.wire.ws.WriteControl(websocket.CloseMessage, message, time.Now().Add(testTimeout)); err != nil {
+		if err := client.wire.out.writeClose(message, testTimeout); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := server.ReadRecord(nil); !peerSaidWhy(err) || errors.Is(err, io.EOF) != (code < 4000) {
