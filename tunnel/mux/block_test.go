@@ -323,8 +323,8 @@ func TestStuckWriteIsInterrupted(t *testing.T) {
 func TestStuckWriteCountsAgainstMemory(t *testing.T) {
 	s := newStuck(t, Config{})
 	s.server.mu.Lock()
-	s.server.cfg.MaxBuffered = s.server.buffered - 1
-	s.server.boundMemory()
+	s.server.cfg.MaxBuffered = s.server.memory.buffered - 1
+	s.server.boundMemoryLocked()
 	s.server.mu.Unlock()
 	var reset *ResetError
 	if err := s.end(t); !errors.As(err, &reset) || reset.Code != CodeOverload {
@@ -438,12 +438,12 @@ func TestAdopt(t *testing.T) {
 			array := data.buf[:cap(data.buf)]
 			st.send.queue.push(data)
 			st.send.fin = true
-			d.s.wakeSender(st)
+			d.s.wakeSenderLocked(st)
 
 			p := newPacker(d.s.room())
 			before := randomBytes(t, c.before)
 			p.b = append(p.b, before...)
-			st.appendFrames(&p)
+			st.appendFramesLocked(&p, maxData)
 			if adopted := p.block == data; adopted != c.adopted {
 				t.Fatalf("adopted: %v", adopted)
 			}

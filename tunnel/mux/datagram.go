@@ -75,7 +75,7 @@ func (s *Session) OpenDatagrams(address string) (*Stream, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.newOutgoing(Target{StreamUDP, address})
+	return s.openLocked(Target{StreamUDP, address})
 }
 
 // SendDatagram queues a copy of p for sending and never waits. When the stream's queue is full its oldest datagrams are
@@ -91,7 +91,7 @@ func (st *Stream) SendDatagram(p []byte) error {
 	defer s.mu.Unlock()
 	switch {
 	case st.send.err != nil:
-		return st.cause(st.send.err)
+		return st.causeLocked(st.send.err)
 	case st.send.fin:
 		return net.ErrClosed
 	case len(p) > MaxDatagram:
@@ -102,19 +102,19 @@ func (st *Stream) SendDatagram(p []byte) error {
 		return nil
 	}
 	for d.queue.len > 0 && d.queue.len+sendPrefix+len(p) > maxDatagramQueue {
-		st.dropOldest()
+		st.dropOldestLocked()
 	}
 	var prefix [sendPrefix]byte
 	binary.BigEndian.PutUint64(prefix[:], uint64(time.Since(d.began)))
 	binary.BigEndian.PutUint16(prefix[8:], uint16(len(p)))
 	d.queue.write(prefix[:])
 	d.queue.write(p)
-	s.wakeSender(st)
+	s.wakeSenderLocked(st)
 	return nil
 }
 
 // cause is err, or why the stream was refused.
-func (st *Stream) cause(err error) error {
+func (st *Stream) causeLocked(err error) error {
 	if st.openResult != nil {
 		return st.openResult
 	}
@@ -123,7 +123,7 @@ func (st *Stream) cause(err error) error {
 
 // dropOldest drops the first datagram that is to be sent, or what is left of it: the peer drops the rest when another
 // begins.
-func (st *Stream) dropOldest() {
+func (st *Stream) dropOldestLocked() {
 	d := st.datagrams
 	if d.left == 0 {
 		d.left, _ = d.peekPrefix()
@@ -135,31 +135,31 @@ func (st *Stream) dropOldest() {
 }
 
 // dropDatagrams drops all that is to be sent, with what has begun: the peer would take the pieces that come on the next
-// carrier for the rest of one whose middle was lost with this one. Called with the mutex held.
-func (s *Session) dropDatagrams() {
-	for _, st := range s.streams {
+// carrier for the rest of one whose middle was lost with this one.
+func (s *Session) dropDatagramsLocked() {
+	for _, st := range s.streams.byID {
 		for st.datagrams.due() {
-			st.dropOldest()
+			st.dropOldestLocked()
 		}
 	}
 }
 
 // packDatagrams appends datagrams as long as it is the turn of streams that have some. The sequenced frames of a record
-// stand together; so datagrams stand before or behind them. Called with the mutex held.
-func (s *Session) packDatagrams(p *packer) {
+// stand together; so datagrams stand before or behind them.
+func (l *link) packDatagramsLocked(p *packer) {
 	for fits := true; fits && p.left() >= headerSize+minFill; {
-		st := s.sched.next()
+		st := l.session.sched.next(l.pace.FrameSize())
 		if st == nil || !st.datagrams.due() {
 			break
 		}
-		p.b, fits = st.appendDatagram(p.b, p.room)
+		p.b, fits = st.appendDatagramLocked(p.b, p.room)
 	}
 }
 
 // appendDatagram appends the stream's next datagram, or a piece of it, to a record of at most room bytes, unless it does
-// not fit beside what the record holds. Called by the writer with the session's mutex held, when the scheduler has given
+// not fit beside what the record holds. Called when the scheduler has given
 // the stream its turn; the stream must have one due. It appends nothing when what was due came too late.
-func (st *Stream) appendDatagram(b []byte, room int) (record []byte, fits bool) {
+func (st *Stream) appendDatagramLocked(b []byte, room int) (record []byte, fits bool) {
 	d := st.datagrams
 	largest := min(maxPiece, room/2-headerSize-1)
 	flags := byte(pieceContinues)
@@ -167,7 +167,7 @@ func (st *Stream) appendDatagram(b []byte, room int) (record []byte, fits bool) 
 		length, queued := d.peekPrefix()
 		switch {
 		case time.Since(d.began)-queued > maxDatagramWait:
-			st.dropOldest()
+			st.dropOldestLocked()
 			return b, true
 		case len(b)+headerSize+1+min(length, largest) > room:
 			return b, false
@@ -202,9 +202,9 @@ func (d *datagrams) peekPrefix() (length int, queued time.Duration) {
 
 // handleDatagram files a datagram, or a piece of one. Those for streams that have ended, or whose open frame has yet to
 // be sent again, are lost.
-func (s *Session) handleDatagram(f frame) error {
+func (s *Session) handleDatagramLocked(f frame) error {
 	flags, p := f.payload[0], f.payload[1:]
-	st := s.streams[f.stream]
+	st := s.streams.byID[f.stream]
 	switch {
 	case f.stream == 0:
 		return protocolErrorf("datagram on stream 0")
@@ -216,15 +216,15 @@ func (s *Session) handleDatagram(f frame) error {
 	case st.datagrams == nil:
 		return protocolErrorf("datagram on stream %d, which carries data", st.id)
 	}
-	return st.handlePiece(flags, p)
+	return st.handlePieceLocked(flags, p)
 }
 
-func (st *Stream) handlePiece(flags byte, p []byte) error {
+func (st *Stream) handlePieceLocked(flags byte, p []byte) error {
 	s, d := st.session, st.datagrams
 	switch {
 	case flags&pieceContinues == 0:
 		if d.whole == 0 {
-			st.dropReceived() // pieces of one that was broken off
+			st.dropReceivedLocked() // pieces of one that was broken off
 		}
 		d.size = 0
 	case !d.assembling:
@@ -235,7 +235,7 @@ func (st *Stream) handlePiece(flags byte, p []byte) error {
 		return protocolErrorf("datagram of more than %d bytes on stream %d", MaxDatagram, st.id)
 	}
 	// Half of the session's memory is left to the streams that can't drop anything.
-	if st.closed || st.recv.fin || s.buffered > s.cfg.MaxBuffered/2 ||
+	if st.closed || st.recv.fin || s.memory.buffered > s.cfg.MaxBuffered/2 ||
 		st.recv.queue.len+receivePrefix+len(p) > maxDatagramQueue {
 		d.assembling = false
 		s.datagrams.Dropped++
@@ -244,7 +244,7 @@ func (st *Stream) handlePiece(flags byte, p []byte) error {
 	mem := st.recv.mem()
 	st.recv.queue.write([]byte{flags, byte(len(p) >> 8), byte(len(p))})
 	st.recv.queue.write(p)
-	st.account(mem)
+	st.accountLocked(mem)
 	d.assembling = flags&pieceMore != 0
 	if !d.assembling {
 		d.whole++
@@ -263,10 +263,10 @@ func (st *Stream) ReceiveDatagram(p []byte) (int, error) {
 	}
 	st.session.mu.Lock()
 	defer st.session.mu.Unlock()
-	if err := st.awaitDatagram(); err != nil {
+	if err := st.awaitDatagramLocked(); err != nil {
 		return 0, err
 	}
-	return st.takeDatagram(p)
+	return st.takeDatagramLocked(p)
 }
 
 // AwaitDatagram waits until ReceiveDatagram has a datagram, so that no buffer need be kept for it meanwhile. It fails as
@@ -277,10 +277,10 @@ func (st *Stream) AwaitDatagram() error {
 	}
 	st.session.mu.Lock()
 	defer st.session.mu.Unlock()
-	return st.awaitDatagram()
+	return st.awaitDatagramLocked()
 }
 
-func (st *Stream) awaitDatagram() error {
+func (st *Stream) awaitDatagramLocked() error {
 	for {
 		switch r := &st.recv; {
 		case r.deadline.expired:
@@ -288,7 +288,7 @@ func (st *Stream) awaitDatagram() error {
 		case st.datagrams.whole > 0:
 			return nil
 		case r.err != nil:
-			return st.cause(r.err)
+			return st.causeLocked(r.err)
 		case r.fin:
 			return io.EOF
 		}
@@ -297,7 +297,7 @@ func (st *Stream) awaitDatagram() error {
 }
 
 // takeDatagram moves the first whole datagram to p.
-func (st *Stream) takeDatagram(p []byte) (n int, err error) {
+func (st *Stream) takeDatagramLocked(p []byte) (n int, err error) {
 	q := &st.recv.queue
 	mem := st.recv.mem()
 	flags := byte(pieceMore)
@@ -317,7 +317,7 @@ func (st *Stream) takeDatagram(p []byte) (n int, err error) {
 		n += read
 	}
 	st.datagrams.whole--
-	st.account(mem)
+	st.accountLocked(mem)
 	return n, err
 }
 

@@ -522,14 +522,14 @@ func TestDatagramFairness(t *testing.T) {
 	for _, size := range []int{100, 1472, MaxDatagram} {
 		d := newDesk(t)
 		data := d.stream(20 * quantum)
-		st := newStream(d.s, d.s.nextID, Target{Kind: StreamUDP}, true)
+		st := newStream(d.s, d.s.streams.nextID, Target{Kind: StreamUDP}, true)
 		fill := func() {
 			for st.datagrams.queue.len < maxDatagramQueue/2 {
 				st.datagrams.queue.write(make([]byte, 8))
 				st.datagrams.queue.write(binary.BigEndian.AppendUint16(nil, uint16(size)))
 				st.datagrams.queue.write(make([]byte, size))
 			}
-			d.s.wakeSender(st)
+			d.s.wakeSenderLocked(st)
 		}
 		sent := 0
 		for range 10 {
@@ -554,7 +554,7 @@ func FuzzDatagramQueue(f *testing.F) {
 		s := makeSession(Config{MaxBuffered: 512 << 10}, false)
 		s.peer = hello{maxRecord: MaxRecordSize}
 		st := newStream(s, 1, Target{StreamUDP, ""}, false)
-		s.streams[1], s.theirs = st, 1
+		s.streams.byID[1], s.streams.theirs = st, 1
 		var queued [][]byte
 		var row []byte
 		random := rand.New(rand.NewPCG(1, 2))
@@ -580,7 +580,7 @@ func FuzzDatagramQueue(f *testing.F) {
 			}
 			before := s.datagrams
 			s.mu.Lock()
-			err := s.handleDatagram(frame{kindDatagram, 1, append([]byte{flags}, p...)})
+			err := s.handleDatagramLocked(frame{kindDatagram, 1, append([]byte{flags}, p...)})
 			s.mu.Unlock()
 			if row != nil {
 				row = append(row, p...)
@@ -597,9 +597,9 @@ func FuzzDatagramQueue(f *testing.F) {
 			case row != nil && flags&pieceMore == 0:
 				queued, row = append(queued, row), nil
 			}
-			if st.recv.queue.len > maxDatagramQueue || st.recv.mem() != s.buffered || st.datagrams.whole != len(queued) {
+			if st.recv.queue.len > maxDatagramQueue || st.recv.mem() != s.memory.buffered || st.datagrams.whole != len(queued) {
 				t.Fatalf("%d bytes, %d held, %d counted; %d whole, want %d",
-					st.recv.queue.len, st.recv.mem(), s.buffered, st.datagrams.whole, len(queued))
+					st.recv.queue.len, st.recv.mem(), s.memory.buffered, st.datagrams.whole, len(queued))
 			}
 		}
 	})

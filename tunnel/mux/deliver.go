@@ -19,13 +19,13 @@ func (st *Stream) Deliver(w io.Writer, end func(error)) {
 	st.session.mu.Lock()
 	defer st.session.mu.Unlock()
 	st.recv.delivery = &delivery{w: w, end: end}
-	st.wakeReader()
+	st.wakeReaderLocked()
 }
 
-// wakeReader wakes whoever waits for something to read, an end or an error. Called with the mutex held.
-func (st *Stream) wakeReader() {
+// wakeReader wakes whoever waits for something to read, an end or an error.
+func (st *Stream) wakeReaderLocked() {
 	st.recv.wake.Broadcast()
-	if d := st.recv.delivery; d != nil && !d.running && st.readable() != errNotYet {
+	if d := st.recv.delivery; d != nil && !d.running && st.readableLocked() != errNotYet {
 		d.running = true
 		go st.deliver(d)
 	}
@@ -38,9 +38,9 @@ func (st *Stream) deliver(d *delivery) {
 	defer out.free()
 	s.mu.Lock()
 	for {
-		err := st.readable()
+		err := st.readableLocked()
 		if err == nil {
-			_, err = st.writeSome(out)
+			_, err = st.writeSomeLocked(out)
 		}
 		switch {
 		case err == nil:

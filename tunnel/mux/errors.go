@@ -79,8 +79,8 @@ var (
 	ErrNoMoreStreams = errors.New("the session has no stream ids left")
 )
 
-// errCutOff is what the goroutines of a link meet after another took its place.
-var errCutOff = errors.New("the carrier was replaced")
+// errReplaced is what the goroutines of a link meet after another replaced it.
+var errReplaced = errors.New("the carrier was replaced")
 
 // ErrSessionUnknown is the cause of death of a session that its server does not have any more, or does not let this client
 // have.

@@ -57,11 +57,11 @@ func (c *fuzzCarrier) checkState() {
 	if s.err != nil {
 		return
 	}
-	if s.in.position != c.position {
-		c.t.Errorf("position %d, want %d", s.in.position, c.position)
+	if s.received != c.position {
+		c.t.Errorf("position %d, want %d", s.received, c.position)
 	}
 	mem, ours := 0, 0
-	for id, st := range s.streams {
+	for id, st := range s.streams.byID {
 		mem += st.recv.mem()
 		if st.ours {
 			ours++
@@ -70,14 +70,14 @@ func (c *fuzzCarrier) checkState() {
 			c.t.Errorf("stream %d is inconsistent: %+v", id, st)
 		}
 	}
-	for st := range s.leftovers {
+	for st := range s.streams.leftovers {
 		mem += st.recv.mem()
 	}
-	if mem != s.buffered || mem > s.cfg.MaxBuffered {
-		c.t.Errorf("%d bytes held, %d counted, %d allowed", mem, s.buffered, s.cfg.MaxBuffered)
+	if mem != s.memory.buffered || mem > s.cfg.MaxBuffered {
+		c.t.Errorf("%d bytes held, %d counted, %d allowed", mem, s.memory.buffered, s.cfg.MaxBuffered)
 	}
-	if ours != s.ours || len(s.streams)-ours > s.theirs || s.theirs > s.cfg.MaxStreams || len(s.incoming) > s.cfg.MaxStreams {
-		c.t.Errorf("%d streams, %d ours, counted %d and %d, %d to accept", len(s.streams), ours, s.ours, s.theirs, len(s.incoming))
+	if ours != s.streams.ours || len(s.streams.byID)-ours > s.streams.theirs || s.streams.theirs > s.cfg.MaxStreams || len(s.streams.incoming) > s.cfg.MaxStreams {
+		c.t.Errorf("%d streams, %d ours, counted %d and %d, %d to accept", len(s.streams.byID), ours, s.streams.ours, s.streams.theirs, len(s.streams.incoming))
 	}
 }
 
@@ -242,11 +242,11 @@ func fuzzSession(t *testing.T, records [][]byte) {
 		}
 	})
 	s.mu.Lock()
-	own, err := s.newOutgoing(Target{StreamTCP, "h:1"})
+	own, err := s.openLocked(Target{StreamTCP, "h:1"})
 	if err != nil {
 		t.Error(err)
 	}
-	s.sendPing()
+	s.link.queuePingLocked()
 	s.mu.Unlock()
 	c.s = s
 	close(c.ready)

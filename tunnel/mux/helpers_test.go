@@ -130,9 +130,9 @@ func waitStreams(t testing.TB, s *Session, n int) {
 	deadline := time.Now().Add(10 * time.Second)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for len(s.streams) != n {
+	for len(s.streams.byID) != n {
 		if !time.Now().Before(deadline) {
-			t.Fatalf("%d streams, want %d", len(s.streams), n)
+			t.Fatalf("%d streams, want %d", len(s.streams.byID), n)
 		}
 		s.changed.Wait()
 	}
@@ -154,7 +154,7 @@ func unboundInflight(s *Session) {
 	defer s.mu.Unlock()
 	cfg := paceConfig
 	cfg.InitialInflight = math.MaxUint64
-	s.pace = pace.New(cfg, time.Now())
+	s.link.pace = pace.New(cfg, pace.Start{Now: time.Now()})
 	s.out.wake.Broadcast()
 }
 

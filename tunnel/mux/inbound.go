@@ -4,25 +4,15 @@ import (
 	"time"
 )
 
-// inbox is the receiving side's state of a session, guarded by its mutex.
-type inbox struct {
-	position     uint64        // sequenced bytes received
-	acked        uint64        // the position last acknowledged to the peer
-	last         time.Time     // when a record last came: any record is a sign of life
-	pongToken    uint64        // of the newest pong
-	roundTrip    time.Duration // of the last ping
-	smoothedTrip time.Duration // of pings and acknowledgements
-	leastTrip    time.Duration
-	block        *block // holds the record that is being handled, until its data is adopted; nil when it is in none
-	end          int    // of the frame that is being handled, in that record
-	ackTimer     *time.Timer
-	ackAt        time.Time // when it fires; zero when it is not set
-	ackedAt      time.Time // when a record last came before an ack was sent
-	ackDue       bool
+// recordInput is the record that a link's reader is handling.
+type recordInput struct {
+	block *block // holds the record, until its data is adopted; nil when it is in none
+	end   int    // of the frame that is being handled, in that record
 }
 
-// handleRecord files all frames of a record. The record stands in the array of c, or else c holds nothing; a large piece
-// of data stays where it is. It returns the block for the next record: c, or another where c was needed.
+// handleRecord handles all frames of a record. The record is in the array of c, or else c holds
+// nothing; a large piece of data stays where it is. It returns the block for the next record: c, or
+// another if c is still needed.
 func (l *link) handleRecord(record []byte, c *block) (*block, error) {
 	s := l.session
 	s.mu.Lock()
@@ -31,63 +21,63 @@ func (l *link) handleRecord(record []byte, c *block) (*block, error) {
 	case s.err != nil:
 		return c, s.err
 	case s.link != l:
-		return c, errCutOff
+		return c, errReplaced
 	}
 	if len(record) > MaxRecordSize {
 		return c, protocolErrorf("record of %d bytes, at most %d allowed", len(record), MaxRecordSize)
 	}
-	s.in.last = time.Now()
+	l.lastRead = time.Now()
 	inBlock := len(record) > 0 && &record[0] == &c.buf[0]
 	if inBlock {
-		s.in.block = c
+		l.input.block = c
 	}
-	err := s.handleFrames(record)
-	if inBlock && s.in.block == nil {
+	err := l.handleFramesLocked(record)
+	if inBlock && l.input.block == nil {
 		c = newBlock(largeBlock)
 	}
-	s.in.block = nil
+	l.input.block = nil
 	if err != nil {
 		return c, err
 	}
 	if s.out.answers > maxAnswers {
 		return c, protocolErrorf("%d answers unread", s.out.answers)
 	}
-	s.boundMemory()
-	s.scheduleAck()
+	s.boundMemoryLocked()
+	l.scheduleAckLocked()
 	return c, nil
 }
 
-func (s *Session) handleFrames(record []byte) error {
+func (l *link) handleFramesLocked(record []byte) error {
 	for rest := record; len(rest) > 0; {
 		f, after, err := parseFrame(rest)
 		if err != nil {
 			return err
 		}
-		s.in.end = len(record) - len(after)
+		l.input.end = len(record) - len(after)
 		rest = after
 		if f.kind&sequencedBit != 0 {
-			s.in.position += uint64(f.size())
+			l.session.received += uint64(f.size())
 		}
 		if err := f.checkPayload(); err != nil {
 			return err
 		}
-		if err := s.handleFrame(f); err != nil {
+		if err := l.handleFrameLocked(f); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (s *Session) handleFrame(f frame) error {
+func (l *link) handleFrameLocked(f frame) error {
 	switch f.kind {
 	case kindPing, kindPong, kindAck, kindClose, kindDraining:
-		return s.handleSessionFrame(f)
+		return l.handleSessionFrameLocked(f)
 	case kindOpen:
-		return s.handleOpen(f)
+		return l.session.handleOpenLocked(f, &l.input)
 	case kindOpened, kindRefused, kindData, kindCredit, kindFin, kindReset:
-		return s.handleStreamFrame(f)
+		return l.session.handleStreamFrameLocked(f, &l.input)
 	case kindDatagram:
-		return s.handleDatagram(f)
+		return l.session.handleDatagramLocked(f)
 	}
 	if f.kind&optionalBit != 0 {
 		return nil
@@ -95,198 +85,132 @@ func (s *Session) handleFrame(f frame) error {
 	return protocolErrorf("unknown frame 0x%02x", uint8(f.kind))
 }
 
-func (s *Session) handleSessionFrame(f frame) error {
+func (l *link) handleSessionFrameLocked(f frame) error {
 	if f.stream != 0 {
 		return protocolErrorf("frame 0x%02x of the session on stream %d", uint8(f.kind), f.stream)
 	}
 	switch f.kind {
 	case kindDraining:
-		s.peerDrain = true
-		s.changed.Broadcast()
+		l.session.streams.peerDrain = true
+		l.session.changed.Broadcast()
 	case kindClose:
 		code, text := f.code()
 		return &CloseError{Code: code, Text: text}
 	case kindPing:
-		s.out.pong, s.out.pongDue = f.uint64(), true
-		s.out.wake.Broadcast()
+		l.handlePingLocked(f.uint64())
 	case kindPong:
-		return s.handlePong(f.uint64())
+		return l.handlePongLocked(f.uint64())
 	case kindAck:
-		return s.handleAck(f.uint64())
+		return l.handleAckLocked(f.uint64())
 	}
 	return nil
 }
 
-func (s *Session) handleAck(position uint64) error {
-	if position < s.out.acked || position > s.out.position {
-		return protocolErrorf("ack of %d, between %d and %d possible", position, s.out.acked, s.out.position)
-	}
-	s.out.acked = position
-	s.out.retained.acknowledge(position)
-	s.pace.OnAck(s.in.last, position)
-	s.sched.quantum = s.pace.FrameSize()
-	if !s.out.timedAt.IsZero() && position >= s.out.timed {
-		s.measured(time.Since(s.out.timedAt))
-		s.out.timedAt = time.Time{}
-	}
-	s.out.owedSince = time.Time{}
-	if position < s.out.position {
-		s.out.owedSince = s.in.last // it has just shown life
-	}
-	s.out.resend = max(s.out.resend, position)
-	s.out.wake.Broadcast() // there may be room to retain more
-	return nil
-}
-
-func (s *Session) handlePong(token uint64) error {
-	if token <= s.in.pongToken || token > s.out.pingToken {
-		return protocolErrorf("pong without a ping")
-	}
-	if token == s.out.pingToken {
-		s.in.roundTrip = max(time.Since(s.out.pingSent), 1)
-		s.measured(s.in.roundTrip)
-	}
-	s.in.pongToken = token
-	s.changed.Broadcast()
-	return nil
-}
-
-// handleOpen files a new stream, or refuses it.
-func (s *Session) handleOpen(f frame) error {
+// handleOpenLocked takes a new stream in, or refuses it.
+func (s *Session) handleOpenLocked(f frame, in *recordInput) error {
 	target, first, err := parseOpen(f.payload)
 	if err != nil {
 		return err
 	}
-	if f.stream == 0 || s.isOwn(f.stream) || f.stream <= s.lastTheir {
-		return protocolErrorf("open of stream %d after %d", f.stream, s.lastTheir)
+	t := &s.streams
+	if f.stream == 0 || s.isOwn(f.stream) || f.stream <= t.lastTheir {
+		return protocolErrorf("open of stream %d after %d", f.stream, t.lastTheir)
 	}
-	s.lastTheir = f.stream
+	t.lastTheir = f.stream
 	switch {
-	case s.draining || s.out.closing:
-		return s.refuse(f.stream, CodeDraining)
+	case t.draining || s.out.closing:
+		return s.refuseLocked(f.stream, CodeDraining)
 	case s.cfg.NoIncoming:
-		return s.refuse(f.stream, CodeNotAllowed)
-	case s.theirs >= s.cfg.MaxStreams:
-		return s.refuse(f.stream, CodeTooManyStreams)
+		return s.refuseLocked(f.stream, CodeNotAllowed)
+	case t.theirs >= s.cfg.MaxStreams:
+		return s.refuseLocked(f.stream, CodeTooManyStreams)
 	}
 	st := newStream(s, f.stream, target, false)
-	s.streams[st.id] = st
-	s.theirs++
-	s.incoming = append(s.incoming, st)
+	t.byID[st.id] = st
+	t.theirs++
+	t.incoming = append(t.incoming, st)
 	s.changed.Broadcast()
-	return st.handleData(first)
+	return st.handleDataLocked(first, in)
 }
 
-func (s *Session) refuse(id uint32, code Code) error {
-	s.control(kindRefused, id, codePayload(code, ""))
+func (s *Session) refuseLocked(id uint32, code Code) error {
+	s.queueControlLocked(kindRefused, id, codePayload(code, ""))
 	return nil
 }
 
-// handleStreamFrame files a frame of a stream that was opened. Frames of streams that have ended are late, not wrong.
-func (s *Session) handleStreamFrame(f frame) error {
-	st := s.streams[f.stream]
+// handleStreamFrameLocked handles a frame of a stream that was opened. Frames of streams that have
+// ended are late, not wrong.
+func (s *Session) handleStreamFrameLocked(f frame, in *recordInput) error {
+	st := s.streams.byID[f.stream]
 	if st == nil {
-		if f.stream == 0 || (s.isOwn(f.stream) && f.stream >= s.nextID) || (!s.isOwn(f.stream) && f.stream > s.lastTheir) {
-			return protocolErrorf("frame 0x%02x for stream %d, which was never opened", uint8(f.kind), f.stream)
+		if !s.wasOpenedLocked(f.stream) {
+			return protocolErrorf("frame 0x%02x for stream %d, which was never opened",
+				uint8(f.kind), f.stream)
 		}
 		return nil
 	}
 	switch f.kind {
 	case kindOpened, kindRefused:
-		return st.handleAnswer(f)
+		return st.handleAnswerLocked(f)
 	case kindData:
-		return st.handleData(f.payload)
+		return st.handleDataLocked(f.payload, in)
 	case kindCredit:
-		st.handleCredit(f.uint64())
+		st.handleCreditLocked(f.uint64())
 	case kindFin:
-		return st.handleFin()
+		return st.handleFinLocked()
 	case kindReset:
 		code, _ := f.code()
 		if st.ours && st.state == opening {
-			st.refused(code, "")
+			st.refuseOwnLocked(code, "")
 		} else {
-			st.end(&ResetError{Code: code, Remote: true})
+			st.endLocked(&ResetError{Code: code, Remote: true})
 		}
 	}
 	return nil
 }
 
-// handleAnswer files the peer's answer to an open.
-func (st *Stream) handleAnswer(f frame) error {
+// wasOpenedLocked reports whether there was ever a stream with this id.
+func (s *Session) wasOpenedLocked(id uint32) bool {
+	switch {
+	case id == 0:
+		return false
+	case s.isOwn(id):
+		return id < s.streams.nextID
+	}
+	return id <= s.streams.lastTheir
+}
+
+// handleAnswerLocked takes the peer's answer to an open.
+func (st *Stream) handleAnswerLocked(f frame) error {
 	if !st.ours || st.state != opening {
 		return protocolErrorf("answer to stream %d, which waits for none", st.id)
 	}
 	if f.kind == kindOpened {
 		st.state = openConfirmed
-		st.tellAnswer(nil)
+		st.reportOpenLocked(nil)
 		st.recv.wake.Broadcast()
 		return nil
 	}
-	st.refused(f.code())
+	st.refuseOwnLocked(f.code())
 	return nil
 }
 
-// boundMemory resets streams, the largest first, while unread data holds more memory than the session may.
-func (s *Session) boundMemory() {
-	for s.buffered > s.cfg.MaxBuffered {
+// boundMemoryLocked resets streams, the largest first, while unread data holds more memory than the
+// session may.
+func (s *Session) boundMemoryLocked() {
+	for s.memory.buffered > s.cfg.MaxBuffered {
 		var largest *Stream
 		choose := func(st *Stream) {
 			if largest == nil || st.recv.mem() > largest.recv.mem() {
 				largest = st
 			}
 		}
-		for _, st := range s.streams {
+		for _, st := range s.streams.byID {
 			choose(st)
 		}
-		for st := range s.leftovers {
+		for st := range s.streams.leftovers {
 			choose(st)
 		}
-		largest.reset(CodeOverload)
+		largest.resetLocked(CodeOverload)
 	}
-}
-
-// scheduleAck has an ack sent: now when much was received or the last one was a while ago, else with the next record, or
-// after a delay.
-func (s *Session) scheduleAck() {
-	pending := s.in.position - s.in.acked
-	if pending == 0 || s.in.ackDue {
-		return
-	}
-	delay := ackDelay
-	if pending >= ackSome {
-		delay = ackInterval - s.in.last.Sub(s.in.ackedAt)
-	}
-	if pending >= ackMuch || delay <= 0 {
-		s.in.ackDue = true
-		s.out.wake.Broadcast()
-		return
-	}
-	at := s.in.last.Add(delay)
-	switch {
-	case s.in.ackTimer == nil:
-		s.in.ackTimer = time.AfterFunc(delay, s.ackNow)
-	case s.in.ackAt.IsZero() || at.Before(s.in.ackAt):
-		s.in.ackTimer.Reset(delay)
-	default:
-		return
-	}
-	s.in.ackAt = at
-}
-
-// ackNow has an ack sent unless one has ridden along meanwhile.
-func (s *Session) ackNow() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.in.ackAt = time.Time{}
-	if s.in.position != s.in.acked {
-		s.in.ackDue = true
-		s.out.wake.Broadcast()
-	}
-}
-
-// acknowledged notes that an ack of all that was received is being sent.
-func (s *Session) acknowledged() {
-	s.in.acked = s.in.position
-	s.in.ackedAt = s.in.last
-	s.in.ackDue = false
 }

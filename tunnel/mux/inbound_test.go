@@ -55,7 +55,6 @@ func violations() []violation {
 		accepted("ack that goes back", wire(kindAck, 0, u64(headerSize)), wire(kindAck, 0, u64(0))),
 		one("pong without a ping", wire(kindPong, 0, u64(1))),
 		one("pong with token 0", wire(kindPong, 0, u64(0))),
-		pinged("second pong", wire(kindPong, 0, u64(1)), wire(kindPong, 0, u64(1))),
 		pinged("pong of the next ping", wire(kindPong, 0, u64(2))),
 		one("unknown mandatory kind", wire(0x07, 0)),
 		one("unknown mandatory sequenced kind", wire(0x41, 0)),

@@ -8,66 +8,106 @@ import (
 	"culvert/tunnel/mux/pace"
 )
 
-// link is one carrier of a session, with the two goroutines that serve it. A session has one link at a time, or none
-// while it waits for the next. What a link meets after it was cut off counts for nothing.
+// link is one carrier of a session, with the goroutines that serve it and all state that is true
+// of this carrier only. attachLocked makes it and detachLocked drops it, so nothing of a carrier
+// can reach the next one. A session has one link at a time, or none while it waits for the next.
+// What a link meets after it was detached is ignored.
 type link struct {
 	session *Session
 	carrier Carrier
-	ended   chan struct{} // closed when the link is cut off
+	ended   chan struct{} // closed when the link is detached
+
+	// All below is guarded by session.mu.
+
+	pace     *pace.Controller // bounds what is inflight
+	sample   rttSample        // the acknowledgement that is being timed
+	ping     pingState
+	pong     pongState
+	ack      ackState
+	input    recordInput // the record that the reader is handling
+	check    checkTimer
+	lastRead time.Time // when a record last came: any record is a sign of life
+	lastSent time.Time // when a record was last sent
+
+	// resend is where sending continues after a resumption: at the session's position, unless
+	// retained bytes have to be sent again.
+	resend uint64
+
+	// owedSince is since when not all that was sent is acknowledged; zero when it is.
+	owedSince time.Time
 }
 
-// attach makes a carrier the session's, in place of an earlier one, and starts to send again at the peer's receive
-// position. Called with the mutex held, after the hellos.
-func (s *Session) attach(carrier Carrier, peerPosition uint64) {
-	s.detach()
-	l := &link{session: s, carrier: carrier, ended: make(chan struct{})}
-	s.link = l
+// rttSample is a position whose acknowledgement shows a round trip.
+type rttSample struct {
+	position uint64
+	sentAt   time.Time // zero when none is awaited
+}
+
+// newLink makes the session's state for a new carrier, whose peer has received the bytes before
+// position and was told in the hello how much this side has received.
+func newLink(s *Session, carrier Carrier, position uint64) *link {
+	now := time.Now()
+	l := &link{
+		session:  s,
+		carrier:  carrier,
+		ended:    make(chan struct{}),
+		resend:   position,
+		lastRead: now,
+		lastSent: now,
+		ack:      ackState{position: s.received, recordAt: now},
+	}
+	if position < s.out.position {
+		l.owedSince = now
+	}
+	transport, _ := carrier.(pace.Transport)
+	l.pace = pace.New(paceConfig, pace.Start{
+		Now:          now,
+		Position:     position,
+		Transport:    transport,
+		LastInflight: s.lost.inflight,
+	})
+	return l
+}
+
+// attachLocked replaces the session's carrier once the hellos are exchanged, and starts to send
+// at the peer's receive position.
+func (s *Session) attachLocked(carrier Carrier, peerPosition uint64) {
+	s.detachLocked()
+	s.stopAwayTimerLocked()
 	s.out.retained.acknowledge(peerPosition)
 	s.out.acked = peerPosition
-	s.out.timedAt = time.Time{} // what is sent again would tell nothing of the round trip
-	s.out.owedSince = time.Time{}
-	if s.out.acked < s.out.position {
-		s.out.owedSince = time.Now()
+	l := newLink(s, carrier, peerPosition)
+	s.link = l
+	s.lost.since = time.Time{}
+	if s.rtt.answered < s.rtt.issued { // somebody may wait for the answer
+		l.queuePingLocked()
 	}
-	s.out.resend = peerPosition
-	s.in.acked = s.in.position // the hello has said it
-	s.in.ackDue = false
-	s.in.last = time.Now()
-	s.in.ackedAt = s.in.last
-	s.out.last = s.in.last
-	transport, _ := carrier.(pace.Transport)
-	s.pace.Reset(s.in.last, peerPosition, transport)
-	s.sched.quantum = s.pace.FrameSize()
-	if s.in.pongToken < s.out.pingToken {
-		s.queuePing()
-	}
-	s.awaySince = time.Time{}
-	if s.awayTimer != nil {
-		s.awayTimer.Stop()
-		s.awayTimer = nil
-	}
-	s.watch()
+	l.scheduleCheckLocked()
 	s.loops.Go(l.readLoop)
 	s.loops.Go(l.writeLoop)
 	s.changed.Broadcast()
 }
 
-// detach cuts off the present link, if there is one. Called with the mutex held.
-func (s *Session) detach() {
+// detachLocked drops the session's link, if there is one.
+func (s *Session) detachLocked() {
 	l := s.link
 	if l == nil {
 		return
 	}
 	s.link = nil
-	s.dropDatagrams()
+	s.lost.inflight = l.pace.Inflight()
+	l.check.stop()
+	l.ack.stop()
+	s.dropDatagramsLocked()
 	close(l.ended)
 	s.out.wake.Broadcast()
 	s.loops.Go(func() { l.carrier.Close() }) // which may wait for the peer
 	s.changed.Broadcast()
 }
 
-// lose has the link end of err. A session that can be resumed waits for another carrier; any other dies.
-func (l *link) lose(err error) {
+// end ends the link with err. A session that can be resumed waits for another carrier; any other
+// dies.
+func (l *link) end(err error) {
 	s := l.session
 	s.mu.Lock()
 	if s.link != l || s.err != nil {
@@ -79,30 +119,41 @@ func (l *link) lose(err error) {
 		s.fail(err)
 		return
 	}
-	s.depart(err)
+	s.loseCarrierLocked(err)
 	s.mu.Unlock()
 	if s.host != nil {
 		s.host.boundAway()
 	}
 }
 
-// depart takes the session's carrier away and has the session die when no other comes. Called with the mutex held.
-func (s *Session) depart(err error) {
-	s.detach()
-	s.stopWatch()
-	s.awaySince, s.lossCause = time.Now(), err
+// loseCarrierLocked detaches the carrier, because of err, and lets the session die when no other
+// comes in time.
+func (s *Session) loseCarrierLocked(err error) {
+	s.detachLocked()
+	s.lost.since, s.lost.cause = time.Now(), err
 	window := s.resumption.window
-	s.awayTimer = time.AfterFunc(window, func() { s.fail(&AbandonedError{Window: window, Err: err}) })
+	s.lost.timer = time.AfterFunc(window, func() {
+		s.fail(&AbandonedError{Window: window, Err: err})
+	})
 }
 
-// isLoss tells an error of the carrier from what the peer said or did.
+// stopAwayTimerLocked takes back that the session dies when no carrier comes.
+func (s *Session) stopAwayTimerLocked() {
+	if s.lost.timer != nil {
+		s.lost.timer.Stop()
+		s.lost.timer = nil
+	}
+}
+
+// isLoss reports whether an error is the carrier's, as opposed to something the peer said or did.
 func isLoss(err error) bool {
 	var protocolErr *ProtocolError
 	var closed *CloseError
 	return !errors.As(err, &protocolErr) && !errors.As(err, &closed)
 }
 
-// readLoop files records until the link or the session ends. It never waits for a stream or the writer.
+// readLoop handles records until the link or the session ends. It never waits for a stream or the
+// writer.
 func (l *link) readLoop() {
 	var rest pollBreak
 	defer rest.close()
@@ -122,14 +173,14 @@ func (l *link) readLoop() {
 	}
 }
 
-// endOnInput ends the link on what the reader met. A peer that broke the rules is told so.
+// endOnInput ends the link with the reader's error. A peer that broke the rules is told so first.
 func (l *link) endOnInput(err error) {
 	s := l.session
 	var protocolErr *ProtocolError
 	if errors.As(err, &protocolErr) {
 		s.mu.Lock()
 		if s.link == l {
-			s.sayFarewell(err, CodeProtocol, protocolErr.What)
+			s.sendCloseLocked(err, CodeProtocol, protocolErr.What)
 		}
 		s.mu.Unlock()
 		timer := time.NewTimer(closeTimeout)
@@ -140,10 +191,11 @@ func (l *link) endOnInput(err error) {
 		case <-timer.C:
 		}
 	}
-	l.lose(err)
+	l.end(err)
 }
 
-// UnsentLimiter is a carrier that can bound what its socket holds and has not sent yet, in bytes. It is a hint.
+// UnsentLimiter is a carrier that can bound what its socket holds and has not sent yet, in bytes.
+// It is a hint.
 type UnsentLimiter interface{ LimitUnsent(bytes int) }
 
 // batch is the records that are written together.
@@ -178,7 +230,7 @@ func (l *link) writeLoop() {
 		s.mu.Unlock()
 		switch {
 		case err != nil:
-			l.lose(err)
+			l.end(err)
 			return
 		case b.last:
 			s.fail(nil)
@@ -188,16 +240,16 @@ func (l *link) writeLoop() {
 	}
 }
 
-// nextBatch waits until something is to be sent, and packs as much of it as is to leave at once. It returns false when the
-// link or the session has ended.
+// nextBatch waits until something is to be sent, and packs as much of it as should leave at once.
+// It returns false when the link or the session has ended.
 func (l *link) nextBatch(b *batch) bool {
 	s := l.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	*b = batch{}
 	for s.err == nil && s.link == l {
-		for b.n < maxBlocks && b.size < s.pace.BurstSize() && !b.last {
-			held, record, last := s.pack()
+		for b.n < maxBlocks && b.size < l.pace.BurstSize() && !b.last {
+			held, record, last := l.packLocked()
 			if held == nil {
 				break
 			}
@@ -207,56 +259,34 @@ func (l *link) nextBatch(b *batch) bool {
 			b.size += len(record)
 		}
 		if b.n > 0 {
-			b.unsent = s.pace.UnsentLimit()
-			s.out.last = time.Now()
-			s.watch()
+			b.unsent = l.pace.UnsentLimit()
+			l.lastSent = time.Now()
+			l.scheduleCheckLocked()
 			return true
 		}
-		if s.pace.CanSend(s.out.position - s.out.acked) {
-			s.pace.OnAppLimited()
+		if l.pace.CanSend(s.out.position - s.out.acked) {
+			l.pace.OnAppLimited()
 		}
 		s.out.wake.Wait()
 	}
 	return false
 }
 
-// AwaitCarrier waits until the session has a carrier, ctx is done, or the session is dead, which is a *SessionError.
+// AwaitCarrier waits until the session has a carrier. It returns an error when ctx is done or, a
+// *SessionError, when the session is dead.
 func (s *Session) AwaitCarrier(ctx context.Context) error {
 	return s.await(ctx, func() bool { return s.link != nil })
 }
 
-// AwaitLoss waits until the session has no carrier, and returns nil; LossCause then says what its last one ended of. It
-// returns an error when ctx is done or, a *SessionError, when the session is dead.
+// AwaitLoss waits until the session has no carrier; LossCause then returns why. It returns an
+// error when ctx is done or, a *SessionError, when the session is dead.
 func (s *Session) AwaitLoss(ctx context.Context) error {
 	return s.await(ctx, func() bool { return s.link == nil })
 }
 
-// await waits until the condition holds.
-func (s *Session) await(ctx context.Context, holds func() bool) error {
-	stop := context.AfterFunc(ctx, func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.changed.Broadcast()
-	})
-	defer stop()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for {
-		switch {
-		case s.err != nil:
-			return &SessionError{s.err}
-		case ctx.Err() != nil:
-			return context.Cause(ctx)
-		case holds():
-			return nil
-		}
-		s.changed.Wait()
-	}
-}
-
-// LossCause returns what the session's last carrier ended of, nil when it never lost one.
+// LossCause returns why the session lost its last carrier, nil when it never lost one.
 func (s *Session) LossCause() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.lossCause
+	return s.lost.cause
 }

@@ -279,7 +279,7 @@ func TestDrain(t *testing.T) {
 			t.Fatal(err)
 		}
 		client.mu.Lock()
-		heard := client.peerDrain
+		heard := client.streams.peerDrain
 		client.mu.Unlock()
 		if heard {
 			break

@@ -13,13 +13,13 @@ func (st *Stream) Read(p []byte) (int, error) {
 	s := st.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := st.awaitReadable(); err != nil {
+	if err := st.awaitReadableLocked(); err != nil {
 		return 0, err
 	}
 	mem := st.recv.mem()
 	n := st.recv.queue.read(p)
-	st.account(mem)
-	st.consume(n)
+	st.accountLocked(mem)
+	st.consumeLocked(n)
 	return n, nil
 }
 
@@ -33,13 +33,13 @@ func (st *Stream) WriteTo(w io.Writer) (int64, error) {
 	defer st.session.mu.Unlock()
 	var total int64
 	for {
-		if err := st.awaitReadable(); err != nil {
+		if err := st.awaitReadableLocked(); err != nil {
 			if errors.Is(err, io.EOF) {
 				err = nil
 			}
 			return total, err
 		}
-		n, err := st.writeSome(out)
+		n, err := st.writeSomeLocked(out)
 		total += n
 		if err != nil {
 			return total, err
@@ -49,15 +49,15 @@ func (st *Stream) WriteTo(w io.Writer) (int64, error) {
 
 // writeSome writes what is queued, some of it at least, and returns how much out's writer took. It gives up the mutex while
 // it writes.
-func (st *Stream) writeSome(out *blockWriter) (int64, error) {
-	st.lend(out)
+func (st *Stream) writeSomeLocked(out *blockWriter) (int64, error) {
+	st.lendLocked(out)
 	st.session.mu.Unlock()
 	n, err := out.write()
 	st.session.mu.Lock()
-	st.takeBack(out)
+	st.takeBackLocked(out)
 	switch {
 	case err == nil:
-		st.consume(int(n))
+		st.consumeLocked(int(n))
 		return n, nil
 	case st.recv.err != nil:
 		return n, st.recv.err
@@ -67,7 +67,7 @@ func (st *Stream) writeSome(out *blockWriter) (int64, error) {
 
 // lend moves blocks from the receiving queue to out. They count as held until they are taken back: the peer gets credit
 // for them when they have gone where they should.
-func (st *Stream) lend(out *blockWriter) {
+func (st *Stream) lendLocked(out *blockWriter) {
 	q := &st.recv.queue
 	for n := range out.blocks {
 		c := q.pop()
@@ -81,10 +81,10 @@ func (st *Stream) lend(out *blockWriter) {
 }
 
 // takeBack frees the blocks that were lent.
-func (st *Stream) takeBack(out *blockWriter) {
+func (st *Stream) takeBackLocked(out *blockWriter) {
 	mem := st.recv.mem()
 	st.recv.lent, st.recv.lentTo = 0, nil
-	st.account(mem)
+	st.accountLocked(mem)
 	for i, c := range out.blocks {
 		if c == nil {
 			break
@@ -95,9 +95,9 @@ func (st *Stream) takeBack(out *blockWriter) {
 }
 
 // awaitReadable waits until data is queued; else it returns why there will be none.
-func (st *Stream) awaitReadable() error {
+func (st *Stream) awaitReadableLocked() error {
 	for {
-		if err := st.readable(); err != errNotYet {
+		if err := st.readableLocked(); err != errNotYet {
 			return err
 		}
 		st.recv.wake.Wait()
@@ -108,7 +108,7 @@ func (st *Stream) awaitReadable() error {
 var errNotYet = errors.New("nothing to read")
 
 // readable returns nil when data is queued, else errNotYet, or why there will be none.
-func (st *Stream) readable() error {
+func (st *Stream) readableLocked() error {
 	r := &st.recv
 	switch {
 	case st.datagrams != nil:
@@ -126,56 +126,56 @@ func (st *Stream) readable() error {
 }
 
 // consume counts n bytes as taken by the user.
-func (st *Stream) consume(n int) {
+func (st *Stream) consumeLocked(n int) {
 	if !st.closed { // else all is discarded
 		st.recv.consumed += uint64(n)
-		st.announceCredit()
+		st.announceCreditLocked()
 	}
 }
 
 // discard counts all that was received as taken. A closed stream that has still to send goes on so: a peer that writes
 // before it reads what is left would wait for ever without credit.
-func (st *Stream) discard() {
+func (st *Stream) discardLocked() {
 	st.recv.consumed = st.recv.received
-	st.announceCredit()
+	st.announceCreditLocked()
 }
 
 // announceCredit announces credit when a quarter of the window has become free. Less often, the peer would stall at rates
 // that the window covers; more often, credit frames would cost.
-func (st *Stream) announceCredit() {
+func (st *Stream) announceCreditLocked() {
 	r := &st.recv
 	if r.fin || st.removed {
 		return
 	}
 	if next := r.consumed + r.window; next-r.limit >= r.window/4 {
-		st.growWindow()
+		st.growWindowLocked()
 		r.limit = r.consumed + r.window
-		st.session.oweCredit(st)
+		st.session.queueCreditLocked(st)
 	}
 }
 
 // growWindow doubles the window of a stream that is held back by it: when a quarter of it is taken in less than a round
 // trip, the peer may run out of credit before more can reach it. The threshold scales with the window, so that growth goes on until
 // the window covers the bandwidth-delay product. Called when credit is due.
-func (st *Stream) growWindow() {
+func (st *Stream) growWindowLocked() {
 	s, r := st.session, &st.recv
 	now := time.Now()
 	took := now.Sub(r.announced)
 	first := r.announced.IsZero()
 	r.announced = now
 	more := min(r.window, uint64(s.cfg.MaxWindow)-min(r.window, uint64(s.cfg.MaxWindow)))
-	if first || took >= s.in.leastTrip || more == 0 || s.grown+more > uint64(s.cfg.MaxBuffered)/2 {
+	if first || took >= s.rtt.least || more == 0 || s.memory.grown+more > uint64(s.cfg.MaxBuffered)/2 {
 		return
 	}
 	r.window += more
-	s.grown += more
+	s.memory.grown += more
 }
 
 // mem is the memory that the half holds, in bytes.
 func (r *recvHalf) mem() int { return r.queue.mem + r.lent }
 
 // dropReceived forgets what was received and not read.
-func (st *Stream) dropReceived() {
+func (st *Stream) dropReceivedLocked() {
 	mem := st.recv.mem()
 	st.recv.queue.release()
 	st.datagrams.dropReceived()
@@ -183,21 +183,21 @@ func (st *Stream) dropReceived() {
 		st.recv.lent, st.recv.lentTo = 0, nil
 		out.interrupt() // and it frees them
 	}
-	st.account(mem)
+	st.accountLocked(mem)
 }
 
 // account updates the session's count of memory after the receive queue has changed; before is what it held.
-func (st *Stream) account(before int) {
+func (st *Stream) accountLocked(before int) {
 	s := st.session
-	s.buffered += st.recv.mem() - before
+	s.memory.buffered += st.recv.mem() - before
 	if st.removed && st.recv.mem() == 0 {
-		delete(s.leftovers, st)
+		delete(s.streams.leftovers, st)
 	}
 }
 
 // handleData files bytes from the peer, which a frame of the present record ends with. Called by the session's reader with
 // the mutex held.
-func (st *Stream) handleData(p []byte) error {
+func (st *Stream) handleDataLocked(p []byte, in *recordInput) error {
 	r := &st.recv
 	if st.datagrams != nil && len(p) > 0 {
 		return protocolErrorf("data on stream %d, which carries datagrams", st.id)
@@ -210,11 +210,11 @@ func (st *Stream) handleData(p []byte) error {
 		return protocolErrorf("stream %d sent %d bytes with credit for %d", st.id, r.received, r.limit)
 	}
 	if st.closed {
-		st.discard()
+		st.discardLocked()
 		return nil
 	}
 	mem := r.mem()
-	if in := &st.session.in; in.block != nil && len(p) >= adoptFrom {
+	if in.block != nil && len(p) >= adoptFrom {
 		c := in.block
 		in.block = nil
 		c.r, c.w = in.end-len(p), in.end
@@ -223,25 +223,25 @@ func (st *Stream) handleData(p []byte) error {
 	} else {
 		r.queue.write(p)
 	}
-	st.account(mem)
-	st.wakeReader()
+	st.accountLocked(mem)
+	st.wakeReaderLocked()
 	return nil
 }
 
 // handleFin ends the receiving half cleanly.
-func (st *Stream) handleFin() error {
+func (st *Stream) handleFinLocked() error {
 	if st.recv.fin {
 		return protocolErrorf("second fin on stream %d", st.id)
 	}
 	st.recv.fin = true
-	st.wakeReader()
-	st.forgetIfDone()
+	st.wakeReaderLocked()
+	st.forgetIfDoneLocked()
 	return nil
 }
 
 // forgetIfDone removes a stream whose halves have both ended cleanly.
-func (st *Stream) forgetIfDone() {
+func (st *Stream) forgetIfDoneLocked() {
 	if st.recv.fin && st.send.finSent {
-		st.session.forget(st)
+		st.session.forgetLocked(st)
 	}
 }

@@ -49,12 +49,13 @@ func TestCreditOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := makeSession(Config{Window: window}, false)
 		s.peer = rawHello
+		s.link = newLink(s, nil, 0)
 		st := newStream(s, 1, Target{}, false)
 		for range 10 {
 			st.recv.queue.write(make([]byte, window))
 			io.ReadFull(st, make([]byte, window))
 		}
-		_, record, _ := s.pack()
+		_, record, _ := s.link.packLocked()
 		if want := wire(kindCredit, 1, u64(11*window)); !bytes.Equal(record, want) {
 			t.Errorf("record %x, want %x", record, want)
 		}
@@ -229,8 +230,8 @@ func TestUnreadDataIsGivenBack(t *testing.T) {
 			end.user(st)
 		}
 		s.mu.Lock()
-		if s.buffered != 0 || len(s.leftovers) != 0 {
-			t.Errorf("%d bytes buffered, %d leftovers", s.buffered, len(s.leftovers))
+		if s.memory.buffered != 0 || len(s.streams.leftovers) != 0 {
+			t.Errorf("%d bytes buffered, %d leftovers", s.memory.buffered, len(s.streams.leftovers))
 		}
 		s.mu.Unlock()
 	})

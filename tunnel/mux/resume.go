@@ -70,9 +70,9 @@ func (r *resumption) proves(carrier Carrier, role role, proof [proofSize]byte) b
 	return err == nil && subtle.ConstantTimeCompare(want[:], proof[:]) == 1
 }
 
-// checkPosition makes sure that what the peer says it has received can be: no less than it has acknowledged, no more than
-// was sent. Called with the mutex held.
-func (s *Session) checkPosition(theirs hello) error {
+// checkPositionLocked makes sure that what the peer says it has received can be: no less than it has acknowledged, no more than
+// was sent.
+func (s *Session) checkPositionLocked(theirs hello) error {
 	if p := theirs.receivePosition; p < s.out.acked || p > s.out.position {
 		return protocolErrorf("resumed at %d, between %d and %d possible", p, s.out.acked, s.out.position)
 	}
@@ -123,10 +123,10 @@ func (s *Session) resume(carrier Carrier) (*Session, error) {
 	case !s.resumption.proves(carrier, roleServer, theirs.proof):
 		return nil, protocolErrorf("the server does not prove that it has the session")
 	}
-	if err := s.checkPosition(theirs); err != nil {
+	if err := s.checkPositionLocked(theirs); err != nil {
 		return nil, err
 	}
-	s.attach(carrier, theirs.receivePosition)
+	s.attachLocked(carrier, theirs.receivePosition)
 	return s, nil
 }
 
@@ -145,11 +145,11 @@ func (s *Session) offer(carrier Carrier) (hello, error) {
 		return hello{}, err
 	}
 	if s.link != nil {
-		s.depart(errCutOff)
+		s.loseCarrierLocked(errReplaced)
 	}
 	h := s.hello()
 	h.id, h.proof = s.resumption.id, proof
-	h.sendPosition, h.receivePosition = s.out.position, s.in.position
+	h.sendPosition, h.receivePosition = s.out.position, s.received
 	return h, nil
 }
 
@@ -189,7 +189,7 @@ func (h *Host) Accept(ctx context.Context, carrier Carrier, cfg Config, owner st
 			return err
 		}
 		if s = h.find(carrier, offer, owner); s != nil {
-			resumed, err = s.readopt(carrier, offer)
+			resumed, err = s.reattach(carrier, offer)
 			if resumed || err != nil {
 				return err
 			}
@@ -234,8 +234,8 @@ func (h *Host) start(carrier Carrier, cfg Config, owner string, offer hello) (*S
 	return s, nil
 }
 
-// readopt gives a session of this server a new carrier. It is false when the session died meanwhile.
-func (s *Session) readopt(carrier Carrier, offer hello) (bool, error) {
+// reattach gives a session of this server a new carrier. It is false when the session died meanwhile.
+func (s *Session) reattach(carrier Carrier, offer hello) (bool, error) {
 	s.resuming.Lock()
 	defer s.resuming.Unlock()
 	mine, err := s.acceptOffer(carrier, offer)
@@ -254,7 +254,7 @@ func (s *Session) readopt(carrier Carrier, offer hello) (bool, error) {
 	if s.err != nil {
 		return false, &SessionError{s.err}
 	}
-	s.attach(carrier, offer.receivePosition)
+	s.attachLocked(carrier, offer.receivePosition)
 	return true, nil
 }
 
@@ -265,7 +265,7 @@ func (s *Session) acceptOffer(carrier Carrier, offer hello) (hello, error) {
 	if s.err != nil {
 		return hello{}, &SessionError{s.err}
 	}
-	if err := s.checkPosition(offer); err != nil {
+	if err := s.checkPositionLocked(offer); err != nil {
 		return hello{}, err
 	}
 	proof, err := s.resumption.proof(carrier, roleServer)
@@ -273,11 +273,11 @@ func (s *Session) acceptOffer(carrier Carrier, offer hello) (hello, error) {
 		return hello{}, err
 	}
 	if s.link != nil {
-		s.depart(errCutOff)
+		s.loseCarrierLocked(errReplaced)
 	}
 	h := s.hello()
 	h.id, h.proof, h.window = s.resumption.id, proof, s.resumption.window
-	h.sendPosition, h.receivePosition = s.out.position, s.in.position
+	h.sendPosition, h.receivePosition = s.out.position, s.received
 	return h, nil
 }
 
@@ -305,8 +305,8 @@ func (h *Host) boundAway() {
 		s.mu.Lock()
 		if s.link == nil && s.err == nil {
 			away++
-			if oldest == nil || s.awaySince.Before(oldestSince) {
-				oldest, oldestSince = s, s.awaySince
+			if oldest == nil || s.lost.since.Before(oldestSince) {
+				oldest, oldestSince = s, s.lost.since
 			}
 		}
 		s.mu.Unlock()

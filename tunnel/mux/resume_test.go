@@ -23,7 +23,29 @@ type securePipe struct {
 	*pipeCarrier
 	secret []byte
 	broken *atomic.Bool
-	delay  time.Duration // of each record, so that something is on its way when it breaks
+	delay  time.Duration                  // of each record, so that something is on its way when it breaks
+	frozen *atomic.Pointer[chan struct{}] // while it is set, this end's writes wait; closed to go on
+}
+
+// freeze stops what this end sends until thaw is called or the carrier ends.
+func (p *securePipe) freeze() (thaw func()) {
+	c := make(chan struct{})
+	p.frozen.Store(&c)
+	return func() {
+		p.frozen.Store(nil)
+		close(c)
+	}
+}
+
+func (p *securePipe) WriteRecords(records ...[]byte) error {
+	if c := p.frozen.Load(); c != nil {
+		select {
+		case <-*c:
+		case <-p.closed:
+			return io.ErrClosedPipe
+		}
+	}
+	return p.pipeCarrier.WriteRecords(records...)
 }
 
 func (p *securePipe) ReadRecord(buf []byte) ([]byte, error) {
@@ -42,7 +64,10 @@ func newSecurePipe() (a, b *securePipe) {
 	secret := make([]byte, 32)
 	rand.Read(secret)
 	broken := new(atomic.Bool)
-	return &securePipe{x, secret, broken, time.Millisecond}, &securePipe{y, secret, broken, time.Millisecond}
+	end := func(pipe *pipeCarrier) *securePipe {
+		return &securePipe{pipe, secret, broken, time.Millisecond, new(atomic.Pointer[chan struct{}])}
+	}
+	return end(x), end(y)
 }
 
 func (p *securePipe) Export(label string, context []byte, n int) ([]byte, error) {
@@ -59,7 +84,7 @@ type rig struct {
 	host           *Host
 	cfg            Config // of both ends
 	client, server *Session
-	carrier        *securePipe // the client's end of the present one
+	carrier, far   *securePipe // the client's and the server's end of the present one
 }
 
 const owner = "the client"
@@ -77,7 +102,7 @@ func newRig(t testing.TB, hostCfg HostConfig, cfg Config) *rig {
 	if a.err != nil || a.resumed {
 		t.Fatalf("accept: resumed %v, %v", a.resumed, a.err)
 	}
-	r.server, r.carrier = a.s, near
+	r.server, r.carrier, r.far = a.s, near, far
 	t.Cleanup(func() {
 		r.client.Close()
 		r.server.Close()
@@ -123,7 +148,7 @@ func (r *rig) resume() {
 	if err != nil || a.err != nil || s != r.client || !a.resumed || a.s != r.server {
 		r.t.Fatalf("resume: %v; accept: resumed %v, %v", err, a.resumed, a.err)
 	}
-	r.carrier = near
+	r.carrier, r.far = near, far
 }
 
 func TestResumeLosesAndRepeatsNothing(t *testing.T) {

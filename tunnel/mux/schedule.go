@@ -7,7 +7,6 @@ package mux
 // The scheduler is guarded by the session's mutex.
 type scheduler struct {
 	fresh, backlog streamList
-	quantum        int // bytes that a stream may send in a round
 }
 
 // turn is a stream's place in the scheduler.
@@ -17,17 +16,19 @@ type turn struct {
 	deficit    int // bytes the stream may still send in this round
 }
 
-// wake schedules a stream that has something to send. It is a no-op for one that is scheduled already.
-func (d *scheduler) wake(st *Stream) {
+// wake schedules a stream that has something to send, with quantum bytes for its first turn. It is
+// a no-op for one that is scheduled already.
+func (d *scheduler) wake(st *Stream, quantum int) {
 	if st.turn.list != nil {
 		return
 	}
-	st.turn.deficit = d.quantum
+	st.turn.deficit = quantum
 	d.fresh.pushBack(st)
 }
 
-// next returns the stream whose turn it is, or nil when none can send.
-func (d *scheduler) next() *Stream {
+// next returns the stream whose turn it is, or nil when none can send. A stream may send quantum
+// bytes in a round.
+func (d *scheduler) next(quantum int) *Stream {
 	for {
 		st := d.fresh.head
 		if st == nil {
@@ -36,12 +37,12 @@ func (d *scheduler) next() *Stream {
 		if st == nil {
 			return nil
 		}
-		if !st.canSend() {
+		if !st.canSendLocked() {
 			d.yield(st)
 			continue
 		}
 		if st.turn.deficit <= 0 {
-			st.turn.deficit += d.quantum
+			st.turn.deficit += quantum
 			d.backlog.pushBack(st)
 			continue
 		}

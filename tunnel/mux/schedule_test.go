@@ -14,16 +14,17 @@ type desk struct {
 func newDesk(t *testing.T) *desk {
 	s := makeSession(Config{}, false)
 	s.peer = hello{maxRecord: MaxRecordSize, firstCredit: 1 << 30}
+	s.link = newLink(s, nil, 0)
 	unboundInflight(s)
 	return &desk{t, s}
 }
 
 // stream makes a stream with n bytes to send.
 func (d *desk) stream(n int) *Stream {
-	st := newStream(d.s, d.s.nextID, Target{}, true)
-	d.s.nextID += 2
-	d.s.ours++
-	d.s.streams[st.id] = st
+	st := newStream(d.s, d.s.streams.nextID, Target{}, true)
+	d.s.streams.nextID += 2
+	d.s.streams.ours++
+	d.s.streams.byID[st.id] = st
 	d.write(st, n)
 	return st
 }
@@ -32,14 +33,14 @@ func (d *desk) stream(n int) *Stream {
 func (d *desk) write(st *Stream, n int) {
 	if n > 0 {
 		st.send.queue.write(make([]byte, n))
-		d.s.wakeSender(st)
+		d.s.wakeSenderLocked(st)
 	}
 }
 
 // record packs the next record and returns its frames.
 func (d *desk) record() []frame {
 	d.t.Helper()
-	_, b, _ := d.s.pack()
+	_, b, _ := d.s.link.packLocked()
 	var frames []frame
 	for len(b) > 0 {
 		f, rest, err := parseFrame(b)
@@ -167,8 +168,8 @@ func TestRemovalWhileScheduled(t *testing.T) {
 			d.record()
 		}
 		before := d.scheduled()
-		streams[removed].reset(CodeAborted)
-		streams[removed].reset(CodeAborted)
+		streams[removed].resetLocked(CodeAborted)
+		streams[removed].resetLocked(CodeAborted)
 		if n := d.scheduled(); n != before-1 {
 			t.Fatalf("%d scheduled, want %d", n, before-1)
 		}
@@ -201,7 +202,7 @@ func TestStreamWithoutCreditLeavesTheScheduler(t *testing.T) {
 	if frames := d.record(); len(frames) != 0 || d.scheduled() != 0 {
 		t.Fatalf("frames %v, %d scheduled", frames, d.scheduled())
 	}
-	st.handleCredit(100)
+	st.handleCreditLocked(100)
 	if frames := d.record(); len(frames) != 1 || len(frames[0].payload) != 90 {
 		t.Fatalf("frames %v", frames)
 	}
@@ -210,10 +211,10 @@ func TestStreamWithoutCreditLeavesTheScheduler(t *testing.T) {
 func TestControlGoesFirst(t *testing.T) {
 	d := newDesk(t)
 	st := d.stream(quantum)
-	d.s.in.position = 5
-	d.s.oweCredit(st)
-	d.s.control(kindDraining, 0, nil)
-	d.s.out.pong, d.s.out.pongDue = 7, true
+	d.s.received = 5
+	d.s.queueCreditLocked(st)
+	d.s.queueControlLocked(kindDraining, 0, nil)
+	d.s.link.pong = pongState{due: true, token: 7}
 	var kinds []kind
 	for _, f := range d.record() {
 		kinds = append(kinds, f.kind)
@@ -230,10 +231,10 @@ func BenchmarkScheduler(b *testing.B) {
 	for i := range 1000 {
 		st := newStream(s, uint32(2*i+2), Target{}, true)
 		st.send.queue.write([]byte{1})
-		s.wakeSender(st)
+		s.wakeSenderLocked(st)
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		s.sched.next().turn.deficit -= quantum
+		s.sched.next(quantum).turn.deficit -= quantum
 	}
 }

@@ -14,7 +14,7 @@ func (st *Stream) Write(p []byte) (int, error) {
 	defer s.mu.Unlock()
 	total := 0
 	for {
-		if err := st.awaitRoom(); err != nil {
+		if err := st.awaitRoomLocked(); err != nil {
 			return total, err
 		}
 		if len(p) == 0 {
@@ -22,7 +22,7 @@ func (st *Stream) Write(p []byte) (int, error) {
 		}
 		n := min(len(p), s.cfg.SendBuffer-st.send.queue.len)
 		st.send.queue.write(p[:n])
-		s.wakeSender(st)
+		s.wakeSenderLocked(st)
 		total += n
 		p = p[n:]
 		if len(p) == 0 {
@@ -79,7 +79,7 @@ func (st *Stream) enqueue(in *blockReader) error {
 		return net.ErrClosed
 	}
 	in.moveTo(&st.send.queue)
-	s.wakeSender(st)
+	s.wakeSenderLocked(st)
 	return nil
 }
 
@@ -87,15 +87,15 @@ func (st *Stream) enqueue(in *blockReader) error {
 func (st *Stream) waitRoom() (int, error) {
 	st.session.mu.Lock()
 	defer st.session.mu.Unlock()
-	if err := st.awaitRoom(); err != nil {
+	if err := st.awaitRoomLocked(); err != nil {
 		return 0, err
 	}
 	return st.session.cfg.SendBuffer - st.send.queue.len, nil
 }
 
 // awaitRoom waits until the send buffer has room; else it returns why nothing can be sent. Once it is full, half of it has
-// to be free: to go on a little at a time would cost much. Called with the session's mutex held.
-func (st *Stream) awaitRoom() error {
+// to be free: to go on a little at a time would cost much.
+func (st *Stream) awaitRoomLocked() error {
 	h := &st.send
 	enough := st.session.cfg.SendBuffer - 1
 	for {
@@ -132,12 +132,12 @@ func (st *Stream) CloseWrite() error {
 	}
 	st.send.fin = true
 	st.send.wake.Broadcast()
-	s.wakeSender(st)
+	s.wakeSenderLocked(st)
 	return nil
 }
 
 // canSend says that the stream has a frame for the writer now: data with credit, or its end.
-func (st *Stream) canSend() bool {
+func (st *Stream) canSendLocked() bool {
 	h := &st.send
 	if h.err != nil {
 		return false
@@ -154,31 +154,30 @@ func (st *Stream) canSend() bool {
 // appendFrames appends the stream's next data frame, and its end when that is due, to a record with room for at least a
 // header and minFill bytes. It keeps to the stream's deficit, so that streams share within two quanta. Called by the writer
 // with the session's mutex held, when the scheduler has given the stream its turn.
-func (st *Stream) appendFrames(p *packer) {
+func (st *Stream) appendFramesLocked(p *packer, largest int) {
 	h := &st.send
-	most := min(p.left()-headerSize, st.session.pace.FrameSize())
-	most = int(min(h.limit-h.sent, uint64(most)))
+	most := int(min(h.limit-h.sent, uint64(min(p.left()-headerSize, largest))))
 	if n := min(h.queue.len, most); n > 0 {
-		if !st.adoptBlock(p, most) {
+		if !st.adoptBlockLocked(p, most) {
 			n = min(n, st.turn.deficit)
 			p.b = appendHeader(p.b, kindData, st.id, n)
 			start := len(p.b)
 			p.b = p.b[:start+n]
 			h.queue.read(p.b[start:])
-			st.sentData(n)
+			st.countDataLocked(n)
 		}
 		if h.queue.len <= st.halfFull() {
 			h.wake.Broadcast()
 		}
 	}
 	if h.queue.len == 0 && h.fin && !h.finSent && p.left() >= endSize {
-		p.b = st.appendEnd(p.b)
+		p.b = st.appendEndLocked(p.b)
 	}
 }
 
 // adoptBlock sends the queue's first block as it is, where that is worth it: it holds much, and at most as much as may be
 // sent. The stream may get into debt with the scheduler by that, which it pays before its next turn.
-func (st *Stream) adoptBlock(p *packer, most int) bool {
+func (st *Stream) adoptBlockLocked(p *packer, most int) bool {
 	q := &st.send.queue
 	c := q.head
 	n := c.w - c.r
@@ -188,12 +187,12 @@ func (st *Stream) adoptBlock(p *packer, most int) bool {
 	q.pop()
 	var header [headerSize]byte
 	p.adopt(c, appendHeader(header[:0], kindData, st.id, n))
-	st.sentData(n)
+	st.countDataLocked(n)
 	return true
 }
 
 // sentData counts n bytes that were put into a record.
-func (st *Stream) sentData(n int) {
+func (st *Stream) countDataLocked(n int) {
 	st.send.sent += uint64(n)
 	st.turn.deficit -= n
 }
@@ -201,25 +200,25 @@ func (st *Stream) sentData(n int) {
 // endSize is the room for a fin and a reset.
 const endSize = 2*headerSize + 2
 
-func (st *Stream) appendEnd(b []byte) []byte {
+func (st *Stream) appendEndLocked(b []byte) []byte {
 	h := &st.send
 	h.finSent = true
 	b = appendHeader(b, kindFin, st.id, 0)
 	if h.resetAfterFin && !st.recv.fin {
 		b = appendFrame(b, kindReset, st.id, codePayload(CodeClosed, ""))
-		st.session.forget(st)
+		st.session.forgetLocked(st)
 		return b
 	}
-	st.forgetIfDone()
+	st.forgetIfDoneLocked()
 	return b
 }
 
 // handleCredit raises what may be sent. A limit below the present one is old news, not an error.
-func (st *Stream) handleCredit(limit uint64) {
+func (st *Stream) handleCreditLocked(limit uint64) {
 	if limit > st.send.limit {
 		st.send.limit = limit
-		if st.canSend() {
-			st.session.wakeSender(st)
+		if st.canSendLocked() {
+			st.session.wakeSenderLocked(st)
 		}
 	}
 }

@@ -6,30 +6,31 @@ import (
 	"net"
 	"sync"
 	"time"
-
-	"culvert/tunnel/mux/pace"
 )
 
 // Carrier moves records between the two ends of a session, whole, in order and authentic.
 type Carrier interface {
-	// ReadRecord returns the next record, which stands in buf's array where that is large enough. One goroutine calls it.
+	// ReadRecord returns the next record, in buf's array if that is large enough. One goroutine
+	// calls it.
 	ReadRecord(buf []byte) ([]byte, error)
 
-	// WriteRecords sends records in their order, and keeps no reference to them. One goroutine calls it at a time.
+	// WriteRecords sends records in order and keeps no reference to them. One goroutine calls it
+	// at a time.
 	WriteRecords(records ...[]byte) error
 
-	// Close ends the carrier at once. It may be called concurrently with, and unblocks, the other methods.
+	// Close ends the carrier at once. It may be called concurrently with, and unblocks, the other
+	// methods.
 	Close() error
 }
 
 // Session is many streams over one carrier at a time. All methods may be called concurrently.
 //
-// A session whose carriers can export secrets (see Exporter) outlives its carrier: when that ends, the session waits for the
-// next one, which the client brings with Resume, and no stream notices.
+// A session whose carriers can export secrets (see Exporter) outlives its carrier: when that ends,
+// the session waits for the next one, which the client brings with Resume, and no stream notices.
 type Session struct {
 	cfg    Config
 	client bool
-	peer   hello // the peer's limits; fixed once the session stands
+	peer   hello // the peer's limits; fixed once the session has begun
 	host   *Host // of a server's session that can be resumed
 
 	done     chan struct{} // closed when the session is dead
@@ -38,37 +39,48 @@ type Session struct {
 
 	mu sync.Mutex // guards all below and the state of every stream
 
-	link       *link       // nil while the session is without a carrier
+	link       *link       // all that belongs to the carrier; nil while there is none
+	lost       lostCarrier // what is known of the carrier before
 	resumption *resumption // nil when the session ends with its carrier
-	awaySince  time.Time   // when the last carrier was lost
-	lossCause  error       // what it ended of
-	awayTimer  *time.Timer // ends a session that stays away
-	watcher    *time.Timer // calls look
-	lookAt     time.Time
 
-	streams   map[uint32]*Stream
-	leftovers map[*Stream]struct{} // streams that have ended with data which their users may still read
-	ours      int                  // streams in the table that this side opened
-	theirs    int                  // streams that the peer opened: in the table, or not yet released by the user
-	nextID    uint32               // id of the next stream that this side opens
-	lastTheir uint32               // highest id that the peer has opened
-	incoming  []*Stream
-	changed   sync.Cond // incoming, streams or link changed, or the session died
-	draining  bool      // this side takes no new streams
-	peerDrain bool      // the peer takes none
-	buffered  int       // bytes of memory that received and unread data holds
-	grown     uint64    // by how many bytes the windows of all streams have grown together
+	streams  streamTable
+	sched    scheduler
+	out      outbox
+	received uint64 // sequenced bytes received
+	memory   memory
+	rtt      rttEstimate
+
 	datagrams DatagramStats
-
-	sched scheduler
-	out   outbox
-	in    inbox
-	pace  *pace.Controller // bounds what is inflight
-	err   error            // cause of death, sticky
+	changed   sync.Cond // an incoming stream, a pong, streams or link changed, or the session died
+	err       error     // cause of death, sticky
 }
 
-// NewClient starts a session as the side that speaks first. It returns when the peer has answered the hello. The session
-// owns the carrier from here on, also when NewClient fails.
+// lostCarrier is what a session remembers of its last carrier.
+type lostCarrier struct {
+	since time.Time   // when it was lost; zero while there is a carrier
+	cause error       // why
+	timer *time.Timer // ends the session when no other carrier comes; nil while there is one
+	// inflight is its bound on inflight data, from which the next carrier's startup begins.
+	inflight uint64
+}
+
+// memory counts what the receiving side of a session holds and has promised.
+type memory struct {
+	buffered int    // bytes of memory that received and unread data holds
+	grown    uint64 // bytes by which the windows of all streams have grown together
+}
+
+// rttEstimate is what pings and acknowledgements have shown of the round trip, on all carriers.
+type rttEstimate struct {
+	issued   uint64 // token of the newest ping
+	answered uint64 // token of the newest ping that was answered
+	lastPing time.Duration
+	smoothed time.Duration
+	least    time.Duration
+}
+
+// NewClient starts a session as the side that speaks first. It returns when the peer has answered
+// the hello. The session owns the carrier from here on, even when NewClient fails.
 func NewClient(ctx context.Context, carrier Carrier, cfg Config) (*Session, error) {
 	s := makeSession(cfg, true)
 	err := exchange(ctx, carrier, s.cfg.HelloTimeout, func() error {
@@ -87,8 +99,9 @@ func NewClient(ctx context.Context, carrier Carrier, cfg Config) (*Session, erro
 	return s, nil
 }
 
-// NewServer starts a session as the side that speaks second. It returns when the peer's hello has come. The session owns
-// the carrier from here on, also when NewServer fails. It ends with its carrier; a Host makes sessions that don't.
+// NewServer starts a session as the side that speaks second. It returns when the peer's hello has
+// come. The session owns the carrier from here on, even when NewServer fails. It ends with its
+// carrier; a Host makes sessions that don't.
 func NewServer(ctx context.Context, carrier Carrier, cfg Config) (*Session, error) {
 	s := makeSession(cfg, false)
 	err := exchange(ctx, carrier, s.cfg.HelloTimeout, func() error {
@@ -123,34 +136,29 @@ func (s *Session) begin(carrier Carrier, theirs hello) error {
 	s.peer = theirs
 	if s.client {
 		if theirs.sendPosition != 0 || theirs.receivePosition != 0 {
-			return protocolErrorf("hello of a new session at positions %d and %d", theirs.sendPosition, theirs.receivePosition)
+			return protocolErrorf("hello of a new session at positions %d and %d",
+				theirs.sendPosition, theirs.receivePosition)
 		}
 		if theirs.id != (sessionID{}) {
-			s.resumption, _ = newResumption(carrier, theirs.id, max(theirs.window, minWindow))
+			window := max(theirs.window, minWindow)
+			s.resumption, _ = newResumption(carrier, theirs.id, window)
 		}
 	}
-	s.attach(carrier, 0)
+	s.attachLocked(carrier, 0)
 	return nil
 }
 
 // makeSession makes a session that does not run yet.
 func makeSession(cfg Config, client bool) *Session {
 	s := &Session{
-		cfg:       cfg.withDefaults(),
-		client:    client,
-		done:      make(chan struct{}),
-		streams:   make(map[uint32]*Stream),
-		leftovers: make(map[*Stream]struct{}),
-		nextID:    2,
-	}
-	if client {
-		s.nextID = 1
+		cfg:     cfg.withDefaults(),
+		client:  client,
+		done:    make(chan struct{}),
+		streams: newStreamTable(client),
 	}
 	s.changed.L = &s.mu
 	s.out.wake.L = &s.mu
 	s.out.retained.budget = s.cfg.Retention
-	s.pace = pace.New(paceConfig, time.Now())
-	s.sched.quantum = s.pace.FrameSize()
 	return s
 }
 
@@ -177,7 +185,8 @@ func readHello(carrier Carrier, want role) (hello, error) {
 }
 
 // exchange bounds the exchange of hellos. When it fails, the carrier is closed.
-func exchange(ctx context.Context, carrier Carrier, timeout time.Duration, steps func() error) error {
+func exchange(ctx context.Context, carrier Carrier, timeout time.Duration,
+	steps func() error) error {
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	stop := context.AfterFunc(limited, func() { carrier.Close() })
@@ -195,91 +204,16 @@ func exchange(ctx context.Context, carrier Carrier, timeout time.Duration, steps
 	return err
 }
 
-// Open opens a stream and waits for the peer's answer. A refusal is an *OpenError.
-func (s *Session) Open(ctx context.Context, target Target) (*Stream, error) {
-	if len(target.Address) > maxTarget {
-		return nil, &OpenError{Code: CodeBadTarget}
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	st, err := s.newOutgoing(target)
-	if err != nil {
-		return nil, err
-	}
-	stop := context.AfterFunc(ctx, func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		st.recv.wake.Broadcast()
-	})
-	defer stop()
-	for st.state == opening && st.send.err == nil {
-		if ctx.Err() != nil {
-			st.release()
-			st.reset(CodeCancelled)
-			return nil, context.Cause(ctx)
-		}
-		st.recv.wake.Wait()
-	}
-	if st.state == openConfirmed {
-		return st, nil
-	}
-	st.release()
-	st.dropReceived()
-	if st.openResult != nil {
-		return nil, st.openResult
-	}
-	var reset *ResetError
-	if errors.As(st.send.err, &reset) {
-		return nil, &OpenError{Code: reset.Code}
-	}
-	return nil, st.send.err
-}
-
-// newOutgoing makes the stream and queues its open frame. Called with the mutex held.
-func (s *Session) newOutgoing(target Target) (*Stream, error) {
-	switch {
-	case s.err != nil:
-		return nil, &SessionError{s.err}
-	case s.draining, s.peerDrain:
-		return nil, &OpenError{Code: CodeDraining}
-	case uint64(s.ours) >= uint64(s.peer.maxStreams):
-		return nil, &OpenError{Code: CodeTooManyStreams}
-	case s.nextID > 1<<32-3:
-		return nil, ErrNoMoreStreams
-	}
-	st := newStream(s, s.nextID, target, true)
-	s.nextID += 2
-	s.ours++
-	s.streams[st.id] = st
-	s.control(kindOpen, st.id, openPayload(target, nil))
-	return st, nil
-}
-
-// Accept waits for the next stream that the peer opens. The caller answers it with Confirm or Refuse. After the session
-// has died, Accept returns a *SessionError.
-func (s *Session) Accept(ctx context.Context) (*Stream, error) {
-	var st *Stream
-	err := s.await(ctx, func() bool {
-		if len(s.incoming) > 0 {
-			st = s.incoming[0]
-			s.incoming[0] = nil
-			s.incoming = s.incoming[1:]
-		}
-		return st != nil
-	})
-	return st, err
-}
-
-// Drain tells the peer that this side takes no new streams, and waits until those that are open have ended or ctx is
-// done. It does not close the session.
+// Drain tells the peer that this side takes no new streams, and waits until those that are open
+// have ended or ctx is done. It does not close the session.
 func (s *Session) Drain(ctx context.Context) error {
 	s.mu.Lock()
-	if !s.draining && s.err == nil {
-		s.draining = true
-		s.control(kindDraining, 0, nil)
+	if !s.streams.draining && s.err == nil {
+		s.streams.draining = true
+		s.queueControlLocked(kindDraining, 0, nil)
 	}
 	s.mu.Unlock()
-	err := s.await(ctx, func() bool { return len(s.streams) == 0 })
+	err := s.await(ctx, func() bool { return len(s.streams.byID) == 0 })
 	var dead *SessionError
 	if errors.As(err, &dead) {
 		return nil
@@ -287,15 +221,15 @@ func (s *Session) Drain(ctx context.Context) error {
 	return err
 }
 
-// Close ends the session: the peer is told, waiting at most a second, every stream fails with a *SessionError, and all
-// goroutines have ended when Close returns.
+// Close ends the session: the peer is told, waiting at most a second, every stream fails with a
+// *SessionError, and all goroutines have ended when Close returns.
 func (s *Session) Close() error { return s.CloseWith(CodeDone, "") }
 
 // CloseWith is Close with a reason for the peer. The text is for its log; it is cut to 256 bytes.
 func (s *Session) CloseWith(code Code, text string) error {
 	s.mu.Lock()
 	if s.err == nil && !s.out.closing {
-		s.sayFarewell(ErrSessionClosed, code, text)
+		s.sendCloseLocked(ErrSessionClosed, code, text)
 		wait := closeTimeout
 		if s.link == nil {
 			wait = 0 // there is nobody to tell
@@ -309,22 +243,47 @@ func (s *Session) CloseWith(code Code, text string) error {
 	return nil
 }
 
-// Done is closed when the session is dead. Err then says why.
+// Done is closed when the session is dead. Err then returns the cause.
 func (s *Session) Done() <-chan struct{} { return s.done }
 
-// Err returns the cause of death, nil while the session lives. ErrSessionClosed means that this side closed it, a
-// *CloseError that the peer did.
+// Err returns the cause of death, nil while the session lives. ErrSessionClosed means that this
+// side closed it, a *CloseError that the peer did.
 func (s *Session) Err() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.err
 }
 
-// Wait waits until the session is dead and its goroutines have ended, and returns the cause of death.
+// Wait waits until the session is dead and its goroutines have ended, and returns the cause of
+// death.
 func (s *Session) Wait() error {
 	<-s.done
 	s.loops.Wait()
 	return s.Err()
+}
+
+// await waits until the condition, which is checked with the mutex held, is true. It returns an
+// error when ctx is done or, a *SessionError, when the session is dead.
+func (s *Session) await(ctx context.Context, condition func() bool) error {
+	stop := context.AfterFunc(ctx, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.changed.Broadcast()
+	})
+	defer stop()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for {
+		switch {
+		case s.err != nil:
+			return &SessionError{s.err}
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case condition():
+			return nil
+		}
+		s.changed.Wait()
+	}
 }
 
 // Stats is a snapshot of a session's counters.
@@ -346,56 +305,21 @@ func (s *Session) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return Stats{
-		Streams:      len(s.streams),
-		Buffered:     s.buffered,
+		Streams:      len(s.streams.byID),
+		Buffered:     s.memory.buffered,
 		Sent:         s.out.position,
 		Acknowledged: s.out.acked,
-		Received:     s.in.position,
+		Received:     s.received,
 		Resent:       s.out.resent,
 		Retained:     s.out.retained.mem,
 		Away:         s.link == nil,
-		RoundTrip:    s.in.roundTrip,
+		RoundTrip:    s.rtt.lastPing,
 		Datagrams:    s.datagrams,
 	}
 }
 
-// Ping measures the round trip to the peer. One call at a time.
-func (s *Session) Ping(ctx context.Context) (time.Duration, error) {
-	s.mu.Lock()
-	s.sendPing()
-	token := s.out.pingToken
-	s.watch()
-	s.mu.Unlock()
-	var trip time.Duration
-	err := s.await(ctx, func() bool {
-		trip = s.in.roundTrip
-		return s.in.pongToken >= token
-	})
-	return trip, err
-}
-
-// forget takes a stream out of the table. Called with the mutex held.
-func (s *Session) forget(st *Stream) {
-	if st.removed {
-		return
-	}
-	st.removed = true
-	s.grown -= st.recv.window - uint64(s.cfg.Window)
-	s.sched.remove(st)
-	delete(s.streams, st.id)
-	if st.recv.mem() > 0 {
-		s.leftovers[st] = struct{}{}
-	}
-	switch {
-	case st.ours:
-		s.ours--
-	case st.closed:
-		s.theirs--
-	}
-	s.changed.Broadcast()
-}
-
-// fail makes the session dead of err, unless it is dead already. A session that has said farewell dies of its cause.
+// fail ends the session with err, unless it is dead already. When a close frame is due, its cause
+// is the session's.
 func (s *Session) fail(err error) {
 	s.mu.Lock()
 	if s.err != nil {
@@ -406,23 +330,20 @@ func (s *Session) fail(err error) {
 		err = s.out.cause
 	}
 	s.err = err
-	s.stopTimers()
-	for _, st := range s.streams {
-		st.end(&SessionError{s.err})
+	s.stopAwayTimerLocked()
+	for _, st := range s.streams.byID {
+		st.endLocked(&SessionError{s.err})
 	}
-	s.incoming = nil
+	s.streams.incoming = nil
 	s.changed.Broadcast()
 	s.out.wake.Broadcast()
 	s.out.retained.release()
-	s.detach()
+	s.detachLocked()
 	close(s.done)
 	s.mu.Unlock()
 	if s.host != nil {
 		s.host.forget(s)
 	}
 }
-
-// isOwn says whether this side opens streams with this id.
-func (s *Session) isOwn(id uint32) bool { return (id%2 == 1) == s.client }
 
 var _ net.Conn = (*Stream)(nil)

@@ -271,7 +271,7 @@ func TestOpenKeepsToLimits(t *testing.T) {
 		cancel()
 		p.quiet()
 		client.mu.Lock()
-		client.nextID = 1<<32 - 3
+		client.streams.nextID = 1<<32 - 3
 		client.mu.Unlock()
 		ctx, cancel = context.WithCancel(context.Background())
 		go client.Open(ctx, Target{})
@@ -308,8 +308,8 @@ func TestResetsDoNotRaiseTheLimit(t *testing.T) {
 			st.Close()
 		}
 		server.mu.Lock()
-		if len(server.incoming) != 0 || server.theirs != 0 || server.buffered != 0 {
-			t.Errorf("%d streams to accept, %d counted, %d bytes buffered", len(server.incoming), server.theirs, server.buffered)
+		if len(server.streams.incoming) != 0 || server.streams.theirs != 0 || server.memory.buffered != 0 {
+			t.Errorf("%d streams to accept, %d counted, %d bytes buffered", len(server.streams.incoming), server.streams.theirs, server.memory.buffered)
 		}
 		server.mu.Unlock()
 		p.send(wireOpen(2*flood + 1))

@@ -123,13 +123,13 @@ func (st *Stream) Confirm() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if st.send.err != nil {
-		st.release()
-		st.dropReceived()
+		st.releaseLocked()
+		st.dropReceivedLocked()
 		return st.send.err
 	}
 	if !st.ours && st.state == opening {
 		st.state = openConfirmed
-		s.control(kindOpened, st.id, nil)
+		s.queueControlLocked(kindOpened, st.id, nil)
 	}
 	return nil
 }
@@ -140,16 +140,16 @@ func (st *Stream) Refuse(code Code, text string) {
 	s := st.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st.release()
+	st.releaseLocked()
 	if st.ours || st.state != opening {
-		st.reset(code)
+		st.resetLocked(code)
 		return
 	}
 	if !st.removed && s.err == nil {
 		st.state = openRefused
-		s.control(kindRefused, st.id, codePayload(code, text))
+		s.queueControlLocked(kindRefused, st.id, codePayload(code, text))
 	}
-	st.cut(&ResetError{Code: code})
+	st.cutLocked(&ResetError{Code: code})
 }
 
 // Close ends the stream: what was written is still sent, what was not read is dropped. A peer that goes on sending
@@ -161,36 +161,35 @@ func (st *Stream) Close() error {
 	if st.closed {
 		return nil
 	}
-	st.release()
-	st.dropReceived()
+	st.releaseLocked()
+	st.dropReceivedLocked()
 	if st.recv.err == nil {
 		st.recv.err = net.ErrClosed
 	}
-	st.wakeReader()
+	st.wakeReaderLocked()
 	st.send.wake.Broadcast()
 	if st.removed || st.send.err != nil {
 		return nil
 	}
 	switch {
 	case st.state == opening:
-		st.failSend(net.ErrClosed)
-		st.reset(CodeCancelled)
+		st.failSendLocked(net.ErrClosed)
+		st.resetLocked(CodeCancelled)
 	case st.send.finSent: // only to say that this side reads no more
-		st.failSend(net.ErrClosed)
-		st.reset(CodeClosed)
+		st.failSendLocked(net.ErrClosed)
+		st.resetLocked(CodeClosed)
 	default:
 		st.send.fin = true
 		st.send.resetAfterFin = !st.recv.fin
-		st.discard()
-		s.wakeSender(st)
+		st.discardLocked()
+		s.wakeSenderLocked(st)
 	}
 	return nil
 }
 
 // release ends the user's hold on the stream. A stream that the peer opened counts against MaxStreams until then, else a
-// peer could have this side work on any number of streams by resetting each at once. Called with the session's mutex
-// held.
-func (st *Stream) release() {
+// peer could have this side work on any number of streams by resetting each at once.
+func (st *Stream) releaseLocked() {
 	if st.closed {
 		return
 	}
@@ -198,7 +197,7 @@ func (st *Stream) release() {
 	st.recv.deadline.clear()
 	st.send.deadline.clear()
 	if st.removed && !st.ours {
-		st.session.theirs--
+		st.session.streams.theirs--
 	}
 }
 
@@ -207,31 +206,31 @@ func (st *Stream) Reset(code Code) {
 	s := st.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st.release()
-	st.reset(code)
+	st.releaseLocked()
+	st.resetLocked(code)
 }
 
-// reset cuts the stream short and tells the peer. Called with the session's mutex held.
-func (st *Stream) reset(code Code) {
+// reset cuts the stream short and tells the peer.
+func (st *Stream) resetLocked(code Code) {
 	if !st.removed && st.session.err == nil {
-		st.session.control(kindReset, st.id, codePayload(code, ""))
+		st.session.queueControlLocked(kindReset, st.id, codePayload(code, ""))
 	}
-	st.cut(&ResetError{Code: code})
+	st.cutLocked(&ResetError{Code: code})
 }
 
 // cut makes both halves dead of err and drops what was received: what is left is not whole, so it does not end with a
 // clean end of file, even if the peer's fin had come.
-func (st *Stream) cut(err error) {
-	st.dropReceived()
+func (st *Stream) cutLocked(err error) {
+	st.dropReceivedLocked()
 	if st.recv.err == nil {
 		st.recv.err = err
 	}
-	st.end(err)
+	st.endLocked(err)
 }
 
 // end makes both halves dead of err and forgets the stream. What was received before stays readable, and a half that had
-// ended cleanly stays clean: what it brought is whole. Called with the session's mutex held.
-func (st *Stream) end(err error) {
+// ended cleanly stays clean: what it brought is whole.
+func (st *Stream) endLocked(err error) {
 	if !st.ended {
 		st.ended = true
 		if st.done != nil {
@@ -241,17 +240,17 @@ func (st *Stream) end(err error) {
 			st.onEnd()
 		}
 	}
-	st.tellAnswer(st.cause(err))
-	st.failSend(err)
+	st.reportOpenLocked(st.causeLocked(err))
+	st.failSendLocked(err)
 	if st.recv.err == nil && !st.recv.fin {
 		st.recv.err = err
 	}
-	st.wakeReader()
-	st.session.forget(st)
+	st.wakeReaderLocked()
+	st.session.forgetLocked(st)
 }
 
 // failSend drops what is queued to be sent and makes every later Write fail with err.
-func (st *Stream) failSend(err error) {
+func (st *Stream) failSendLocked(err error) {
 	if st.send.err == nil {
 		st.send.err = err
 	}

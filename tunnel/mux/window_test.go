@@ -103,8 +103,8 @@ func TestWindowGrows(t *testing.T) {
 		}
 		synctest.Wait()
 		time.Sleep(time.Second) // synctest
-		if server.grown != 0 || client.grown != 0 {
-			t.Errorf("%d and %d bytes of growth still counted", client.grown, server.grown)
+		if server.memory.grown != 0 || client.memory.grown != 0 {
+			t.Errorf("%d and %d bytes of growth still counted", client.memory.grown, server.memory.grown)
 		}
 	})
 }

@@ -19,8 +19,23 @@ type Config struct {
 	InitialInflight uint64
 }
 
-// Controller models the path of one session and bounds what the session has inflight on it. It
-// survives the session's carriers: Reset starts a new model for the next one.
+// Start is where a session is when a carrier begins to serve it.
+type Start struct {
+	Now time.Time
+
+	// Position is what the peer has received so far, in bytes.
+	Position uint64
+
+	// Transport is nil when the carrier has none to ask.
+	Transport Transport
+
+	// LastInflight is the bound of the session's carrier before this one, 0 when there was none.
+	// Most often the next one takes the same path, so its startup begins at half of the bound.
+	LastInflight uint64
+}
+
+// Controller models the path of one carrier of a session and bounds what the session has inflight
+// on it. Another carrier may take another path, so it gets a Controller of its own.
 //
 // A Controller is not safe for concurrent use; the session calls it with its mutex held. No method
 // blocks. Time comes from the caller only, and must not go backwards.
@@ -50,30 +65,25 @@ type bounds struct {
 	unsent   int
 }
 
-// New returns a controller for a session that has sent nothing yet.
-func New(cfg Config, now time.Time) *Controller {
-	c := &Controller{cfg: cfg}
-	c.Reset(now, 0, nil)
-	return c
-}
-
-// Reset starts a new model for another carrier, which may take another path. position is what the
-// peer has received so far; transport is nil when the carrier has none to ask. Most often the path
-// is the same, so the startup begins at half of the last bound.
-func (c *Controller) Reset(now time.Time, position uint64, transport Transport) {
-	*c = Controller{
-		cfg:        c.cfg,
-		roundStart: now,
-		roundAcked: position,
-		rtt:        rttFilter{windowStart: now},
-		startup:    startup{minInflight: max(c.cfg.InitialInflight, c.bounds.inflight/2)},
-		observer:   newTransportObserver(transport),
+// New returns a controller for a new carrier.
+func New(cfg Config, start Start) *Controller {
+	c := &Controller{
+		cfg:        cfg,
+		roundStart: start.Now,
+		roundAcked: start.Position,
+		rtt:        rttFilter{windowStart: start.Now},
+		startup:    startup{minInflight: max(cfg.InitialInflight, start.LastInflight/2)},
+		observer:   newTransportObserver(start.Transport),
 	}
 	c.updateBounds()
+	return c
 }
 
 // CanSend reports whether a session with so many bytes inflight may send more.
 func (c *Controller) CanSend(inflight uint64) bool { return inflight < c.bounds.inflight }
+
+// Inflight returns the bound on inflight data, in bytes.
+func (c *Controller) Inflight() uint64 { return c.bounds.inflight }
 
 // FrameSize returns the most data that one frame should hold, in bytes.
 func (c *Controller) FrameSize() int { return c.bounds.frame }

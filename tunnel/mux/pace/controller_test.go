@@ -60,7 +60,7 @@ const simStep = 100 * time.Microsecond
 func newSimPath(rate float64, roundTrip time.Duration) *simPath {
 	began := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	return &simPath{
-		c: New(testConfig, began), now: began, lostAt: began, rate: rate, roundTrip: roundTrip,
+		c: New(testConfig, Start{Now: began}), now: began, lostAt: began, rate: rate, roundTrip: roundTrip,
 	}
 }
 
@@ -445,7 +445,7 @@ func TestCompetingFlow(t *testing.T) {
 
 // TestBounds: whatever is measured, the sizes stay within their limits.
 func TestBounds(t *testing.T) {
-	c := New(testConfig, time.Now())
+	c := New(testConfig, Start{Now: time.Now()})
 	b := &c.bounds
 	if b.inflight != initialInflight || b.frame != maxFrame || b.burst < b.frame {
 		t.Errorf("before anything is measured: %+v", *b)
@@ -468,17 +468,22 @@ func TestBounds(t *testing.T) {
 	}
 }
 
-// TestReset: another carrier may take another path, so nothing that was measured counts; only the
-// startup begins at half of the old bound.
-func TestReset(t *testing.T) {
+// TestNextCarrier: another carrier may take another path, so nothing that was measured counts; only
+// the startup begins at half of the old bound.
+func TestNextCarrier(t *testing.T) {
 	p := newSimPath(125e6, 20*time.Millisecond)
 	p.run(2*time.Second, nil)
-	bound := p.c.bounds.inflight
-	p.c.Reset(p.now, p.acked, nil)
-	fresh := Controller{cfg: testConfig, bounds: bounds{inflight: bound}}
-	fresh.Reset(p.now, p.acked, nil)
-	if *p.c != fresh || p.c.bounds.inflight != bound/2 ||
-		p.c.rtt.min() != 0 || p.c.bandwidth.max != 0 {
-		t.Errorf("%+v", *p.c)
+	bound := p.c.Inflight()
+	if bound <= 2*initialInflight {
+		t.Fatalf("a bound of %d bytes, too little to tell", bound)
+	}
+	next := New(testConfig, Start{Now: p.now, Position: p.acked, LastInflight: bound})
+	first := New(testConfig, Start{Now: p.now, Position: p.acked})
+	if next.Inflight() != bound/2 || next.rtt.min() != 0 || next.bandwidth.max != 0 {
+		t.Errorf("%+v", *next)
+	}
+	next.startup, next.bounds = first.startup, first.bounds
+	if *next != *first {
+		t.Errorf("%+v, want %+v", *next, *first)
 	}
 }

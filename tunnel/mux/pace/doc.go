@@ -51,7 +51,7 @@
 //
 // # What the session calls, and when
 //
-//   - [New] once, and [Controller.Reset] for each carrier;
+//   - [New] for each carrier, with [Controller.Inflight] of the carrier before;
 //   - [Controller.CanSend] before it sends data;
 //   - [Controller.OnAppLimited] when it has sent all it could and CanSend still allows more;
 //   - [Controller.OnAck] for each acknowledgement, then [Controller.OnRTTSample] if that completes

@@ -16,7 +16,7 @@ func Example() {
 		MaxBurst:        128 << 10,
 		AckThreshold:    4 << 10,
 		InitialInflight: 128 << 10,
-	}, now)
+	}, pace.Start{Now: now})
 
 	const perAck = 10e6 * 2 / 1000 // bytes that the path delivers in 2 ms
 	acked := uint64(0)

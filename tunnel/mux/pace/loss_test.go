@@ -9,7 +9,8 @@ import (
 func TestEarlierLosses(t *testing.T) {
 	const rtt = 80 * time.Millisecond
 	p := newSimPath(6.25e6, rtt)
-	p.c.Reset(p.now, 0, &simTransport{rtt: rtt, minRTT: rtt, retransmitted: 1000})
+	earlier := &simTransport{rtt: rtt, minRTT: rtt, retransmitted: 1000}
+	p.c = New(testConfig, Start{Now: p.now, Transport: earlier})
 	p.lossEvery = rtt + rtt/2
 	gaps := 0
 	p.run(10*time.Second, func() {
@@ -31,7 +32,7 @@ func TestStartupOutlastsLosses(t *testing.T) {
 	const rtt = 80 * time.Millisecond
 	p := newSimPath(6.25e6, rtt)
 	transport := &simTransport{rtt: rtt, minRTT: rtt, losing: true}
-	p.c.Reset(p.now, 0, transport)
+	p.c = New(testConfig, Start{Now: p.now, Transport: transport})
 	p.c.observer.lossy = lossyRounds // a loss in the first round
 	p.lossEvery = rtt + rtt/2
 	p.run(5*time.Second, nil)

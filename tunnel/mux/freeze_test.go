@@ -1,0 +1,127 @@
+package mux
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestFrozenEnd stops what one end sends for a while, as a suspended machine or a stopped process
+// does, and resumes the session if that took its carrier. The ping that came meanwhile must not be
+// answered on the next carrier: its peer would take that for the answer to another.
+func TestFrozenEnd(t *testing.T) {
+	for _, end := range []string{"client", "server"} {
+		for _, load := range []bool{false, true} {
+			for _, d := range []time.Duration{5 * time.Second, 30 * time.Second, 100 * time.Second} {
+				t.Run(fmt.Sprintf("%s/load=%v/%v", end, load, d), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) { runFreeze(t, end, load, d) })
+				})
+			}
+		}
+	}
+}
+
+func runFreeze(t *testing.T, end string, load bool, d time.Duration) {
+	r := newRig(t, HostConfig{}, Config{})
+	frozen, carrier := r.client, r.carrier
+	if end == "server" {
+		frozen, carrier = r.server, r.far
+	}
+	// Without load, its own ping is what hangs when the other end's arrives.
+	frozen.mu.Lock()
+	frozen.cfg.Keepalive -= time.Second
+	frozen.mu.Unlock()
+	opened, accepted := openPair(t, r.client, r.server)
+	content := [2][]byte{randomBytes(t, 1<<20), randomBytes(t, 1<<20)}
+	ends := [2]*Stream{opened, accepted}
+	send := make(chan struct{})
+	var users sync.WaitGroup
+	for i, st := range ends {
+		users.Go(func() {
+			<-send
+			if _, err := st.Write(content[i]); err != nil {
+				t.Error(err)
+			}
+			st.CloseWrite()
+		})
+		users.Go(func() {
+			if got, err := io.ReadAll(st); err != nil || !bytes.Equal(got, content[1-i]) {
+				t.Errorf("%d bytes of %d, %v", len(got), len(content[1-i]), err)
+			}
+		})
+	}
+	if load {
+		close(send)
+		time.Sleep(5 * time.Millisecond) // synctest: in the middle of it
+	}
+	if !load {
+		time.Sleep(time.Second) // synctest: all is acknowledged
+	}
+	thaw := carrier.freeze()
+	time.Sleep(d) // synctest
+	thaw()
+	synctest.Wait()
+	if r.client.Stats().Away != r.server.Stats().Away {
+		t.Error("one end has lost its carrier, the other has not")
+	}
+	if r.client.Stats().Away {
+		r.resume()
+	}
+	time.Sleep(time.Second) // synctest: the session has said all it has to say
+	if !load {
+		close(send)
+	}
+	users.Wait()
+	for _, s := range []*Session{r.client, r.server} {
+		if _, err := s.Ping(context.Background()); err != nil {
+			t.Error(err)
+		}
+		if err := s.Err(); err != nil {
+			t.Errorf("cause of death: %v", err)
+		}
+	}
+}
+
+// TestRepeatedPong: a pong that comes twice, one that is late and one to a ping of an earlier
+// carrier change nothing. One that answers a ping which has yet to be sent is in TestViolations.
+func TestRepeatedPong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, HostConfig{}, Config{Keepalive: -1})
+		ping := func() time.Duration {
+			t.Helper()
+			rtt, err := r.server.Ping(context.Background())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return rtt
+		}
+		want := ping()
+		if _, err := r.server.Ping(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		pong := func(token uint64) {
+			t.Helper()
+			r.carrier.WriteRecords(appendUint64Frame(nil, kindPong, 0, token))
+			time.Sleep(time.Minute) // synctest
+			if err := r.server.Err(); err != nil {
+				t.Fatalf("cause of death: %v", err)
+			}
+			if got := r.server.Stats().RoundTrip; got != want {
+				t.Errorf("round trip of %v, want %v", got, want)
+			}
+		}
+		pong(2)
+		pong(1)
+		r.cut()
+		r.resume()
+		pong(2)
+		if got := ping(); got != want {
+			t.Errorf("round trip of %v, want %v", got, want)
+		}
+	})
+}
