@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"crypto/rand"
 	"fmt"
 	"io"
@@ -10,142 +11,136 @@ import (
 	"time"
 
 	"culvert/certs"
-
-	"github.com/urfave/cli/v2"
+	"culvert/internal/cli/exit"
+	"culvert/internal/cli/flags"
 )
 
-func certCommand() *cli.Command {
-	out := func(what string) cli.Flag {
-		return &cli.StringFlag{Name: "out", Aliases: []string{"o"}, EnvVars: env("out"), Usage: "write " + what + " to `FILE`, which must not exist"}
-	}
-	days := func(n int) cli.Flag {
-		return &cli.IntFlag{Name: "days", EnvVars: env("days"), Value: n, Usage: "valid for `N` days"}
-	}
-	return &cli.Command{
+func certCommand() *flags.Command {
+	ca, issue, show, verify :=
+		&certCAOptions{}, &certIssueOptions{}, &certShowOptions{}, &certVerifyOptions{}
+	return &flags.Command{
 		Name:  "cert",
 		Usage: "make and examine NaCl certificates",
-		Subcommands: []*cli.Command{
-			{
-				Name: "ca", Usage: "make a CA: its secret key and its certificate", ArgsUsage: "--name NAME --out FILE --cert-out FILE",
-				Flags: []cli.Flag{
-					&cli.StringFlag{Name: "name", EnvVars: env("name"), Usage: "the CA's `NAME`"},
-					days(3650),
-					out("the CA with its secret key"),
-					&cli.StringFlag{Name: "cert-out", EnvVars: env("cert-out"), Usage: "write the CA's certificate, for --ca, to `FILE`, which must not exist"},
-				},
-				Action: runCertCA,
-			},
-			{
-				Name: "issue", Usage: "issue a certificate for a public key", ArgsUsage: "--ca-key FILE --public-key KEY --out FILE",
-				Flags: []cli.Flag{
-					&cli.StringFlag{Name: "ca-key", EnvVars: env("ca-key"), Usage: "the CA with its secret key in `FILE`"},
-					&cli.StringFlag{Name: "public-key", EnvVars: env("public-key"), Usage: "the `KEY` to certify, as keygen prints it"},
-					&cli.StringSliceFlag{Name: "name", EnvVars: env("name"), Usage: "`HOST` that the key's owner is reached by; repeatable"},
-					&cli.StringSliceFlag{Name: "ip", EnvVars: env("ip"), Usage: "`ADDRESS` of the key's owner; repeatable"},
-					days(365),
-					out("the certificate"),
-				},
-				Action: runCertIssue,
-			},
-			{
-				Name: "show", Usage: "print what a certificate says; it is not verified", ArgsUsage: "CERTIFICATE",
-				Action: runCertShow,
-			},
-			{
-				Name: "verify", Usage: "verify a certificate", ArgsUsage: "--ca FILE CERTIFICATE",
-				Flags: []cli.Flag{
-					&cli.StringFlag{Name: "ca", EnvVars: env("ca"), Usage: "the CA's certificate in `FILE`"},
-					&cli.StringFlag{Name: "host", EnvVars: env("host"), Usage: "the certificate must be for `HOST`"},
-					&cli.StringFlag{Name: "ip", EnvVars: env("ip"), Usage: "the certificate must be for `ADDRESS`"},
-					&cli.StringFlag{Name: "revoked", EnvVars: env("revoked"), Usage: "`FILE` with the gids of revoked certificates"},
-				},
-				Action: runCertVerify,
-			},
-		},
-		Action: func(c *cli.Context) error {
-			if c.NArg() > 0 {
-				return unknownCommand(c.Command.HelpName, c.Args().First(), c.Command.Subcommands)
-			}
-			return cli.ShowSubcommandHelp(c)
+		Commands: []*flags.Command{
+			{Name: "ca", Usage: "create a CA: its secret key and its certificate",
+				Define: ca.define, Run: ca.run},
+			{Name: "issue", Usage: "issue a certificate for a public key",
+				Define: issue.define, Run: issue.run},
+			{Name: "show", Usage: "print a certificate without verifying it",
+				Define: show.define, Run: show.run},
+			{Name: "verify", Usage: "verify a certificate",
+				Define: verify.define, Run: verify.run},
 		},
 	}
 }
 
-// expiry is the moment --days from now, in the milliseconds that certificates have.
-func expiry(c *cli.Context, now time.Time) (time.Time, error) {
-	days := c.Int("days")
-	if days < 1 || days > 36500 {
-		return time.Time{}, usage("give a number from 1 to 36500", "--days is out of range")
-	}
-	return now.Add(time.Duration(days) * 24 * time.Hour).Truncate(time.Millisecond), nil
+// validityOptions limit how long a certificate is valid.
+type validityOptions struct{ days int }
+
+func (o *validityOptions) define(s *flags.Set, days int) {
+	s.Int(&o.days, "days", days, "expire after `N` days")
 }
 
-func runCertCA(c *cli.Context) error {
-	if err := noArguments(c); err != nil {
-		return err
+// expiry returns when a certificate of now expires, in the milliseconds that certificates have.
+func (o *validityOptions) expiry(now time.Time) (time.Time, error) {
+	if o.days < 1 || o.days > 36500 {
+		return time.Time{}, exit.Usagef("give a number from 1 to 36500", "--days is out of range")
 	}
-	if err := requireFlags(c, "name", "out", "cert-out"); err != nil {
-		return err
-	}
+	return now.Add(time.Duration(o.days) * 24 * time.Hour).Truncate(time.Millisecond), nil
+}
+
+type certCAOptions struct {
+	name     string
+	validity validityOptions
+	out      string
+	certOut  string
+}
+
+func (o *certCAOptions) define(s *flags.Set) {
+	s.String(&o.name, "name", "", "the CA's `NAME`").Required()
+	o.validity.define(s, 3650)
+	s.String(&o.out, "out,o", "",
+		"write the CA with its secret key to `FILE`, which must not exist").Required()
+	s.String(&o.certOut, "cert-out", "",
+		"write the CA's certificate, for --ca, to `FILE`, which must not exist").Required()
+}
+
+func (o *certCAOptions) run(context.Context) error {
 	now := time.Now()
-	expires, err := expiry(c, now)
+	expires, err := o.validity.expiry(now)
 	if err != nil {
 		return err
 	}
-	for _, path := range []string{c.String("out"), c.String("cert-out")} {
+	for _, path := range []string{o.out, o.certOut} {
 		if _, err := os.Lstat(path); err == nil {
 			return writeFailure("CA", path, os.ErrExist)
 		}
 	}
-	ca, err := certs.NewCA(rand.Reader, c.String("name"), now, expires)
+	ca, err := certs.NewCA(rand.Reader, o.name, now, expires)
 	if err != nil {
-		return &Failure{exitFailed, "can't make a CA", err, ""}
+		return exit.Fail(exit.Failed, "can't create a CA", err, "")
 	}
-	if err := ca.WriteFile(c.String("out")); err != nil {
-		return writeFailure("CA", c.String("out"), err)
+	if err := ca.WriteFile(o.out); err != nil {
+		return writeFailure("CA", o.out, err)
 	}
-	if err := ca.Certificate().WriteFile(c.String("cert-out")); err != nil {
-		return writeFailure("certificate", c.String("cert-out"), err)
+	if err := ca.Certificate().WriteFile(o.certOut); err != nil {
+		return writeFailure("certificate", o.certOut, err)
 	}
 	return nil
 }
 
-func runCertIssue(c *cli.Context) error {
-	if err := noArguments(c); err != nil {
-		return err
-	}
-	if err := requireFlags(c, "ca-key", "public-key", "out"); err != nil {
-		return err
-	}
+type certIssueOptions struct {
+	caKey     string
+	publicKey string
+	names     []string
+	ips       []string
+	validity  validityOptions
+	out       string
+}
+
+func (o *certIssueOptions) define(s *flags.Set) {
+	s.String(&o.caKey, "ca-key", "", "read the CA with its secret key from `FILE`").Required()
+	s.String(&o.publicKey, "public-key", "",
+		"certify the public `KEY`, as keygen prints it").Required()
+	s.Strings(&o.names, "name", nil, "certify the host name `HOST`; repeatable")
+	s.Strings(&o.ips, "ip", nil, "certify the IP `ADDRESS`; repeatable")
+	o.validity.define(s, 365)
+	s.String(&o.out, "out,o", "",
+		"write the certificate to `FILE`, which must not exist").Required()
+}
+
+func (o *certIssueOptions) run(context.Context) error {
 	now := time.Now()
-	expires, err := expiry(c, now)
+	expires, err := o.validity.expiry(now)
 	if err != nil {
 		return err
 	}
-	key, err := certs.ParsePublicKey(c.String("public-key"))
+	key, err := certs.ParsePublicKey(o.publicKey)
 	if err != nil {
-		return usage("it is 43 characters, as `culvert keygen` prints it", "bad --public-key: %v", err)
+		return exit.Usagef("it is 43 characters, as `culvert keygen` prints it",
+			"bad --public-key: %v", err)
 	}
-	for _, text := range c.StringSlice("ip") {
+	for _, text := range o.ips {
 		if _, err := parseIP(text); err != nil {
 			return err
 		}
 	}
-	ca, err := certs.ReadCA(c.String("ca-key"))
+	ca, err := certs.ReadCA(o.caKey)
 	if err != nil {
-		return &Failure{exitFailed, "can't use the CA's file", err, "it is what `culvert cert ca --out` has written, not the certificate"}
+		return exit.Fail(exit.Failed, "can't use the CA's file", err,
+			"it is the file that `culvert cert ca --out` wrote, not the certificate")
 	}
 	cert, err := ca.Issue(rand.Reader, now, certs.Request{
 		PublicKey: key,
-		Names:     c.StringSlice("name"),
-		IPs:       c.StringSlice("ip"),
+		Names:     o.names,
+		IPs:       o.ips,
 		Expires:   expires,
 	})
 	if err != nil {
-		return &Failure{exitFailed, "can't issue the certificate", plainRefusal(err), ""}
+		return exit.Fail(exit.Failed, "can't issue the certificate", plainRefusal(err), "")
 	}
-	if err := cert.WriteFile(c.String("out")); err != nil {
-		return writeFailure("certificate", c.String("out"), err)
+	if err := cert.WriteFile(o.out); err != nil {
+		return writeFailure("certificate", o.out, err)
 	}
 	return nil
 }
@@ -153,31 +148,41 @@ func runCertIssue(c *cli.Context) error {
 func parseIP(text string) (netip.Addr, error) {
 	addr, err := netip.ParseAddr(text)
 	if err != nil {
-		return addr, usage("such as 192.0.2.1 or 2001:db8::1", "bad --ip %q", text)
+		return addr, exit.Usagef("such as 192.0.2.1 or 2001:db8::1", "bad --ip %q", text)
 	}
 	return addr, nil
 }
 
-// readCertificateArgument reads the certificate that the command's argument names.
-func readCertificateArgument(c *cli.Context) (*certs.Certificate, error) {
-	path, err := oneArgument(c, "CERTIFICATE")
+// certificateArgument is the file of a certificate as an argument.
+type certificateArgument struct{ path string }
+
+func (a *certificateArgument) define(s *flags.Set) {
+	s.Argument("CERTIFICATE", func(text string) error {
+		a.path = text
+		return nil
+	})
+}
+
+func (a *certificateArgument) load() (*certs.Certificate, error) {
+	cert, err := certs.ReadCertificate(a.path)
 	if err != nil {
-		return nil, err
-	}
-	cert, err := certs.ReadCertificate(path)
-	if err != nil {
-		return nil, &Failure{exitFailed, "can't use the certificate", err, ""}
+		return nil, exit.Fail(exit.Failed, "can't use the certificate", err, "")
 	}
 	return cert, nil
 }
 
-func runCertShow(c *cli.Context) error {
-	cert, err := readCertificateArgument(c)
+type certShowOptions struct{ certificate certificateArgument }
+
+func (o *certShowOptions) define(s *flags.Set) { o.certificate.define(s) }
+
+func (o *certShowOptions) run(context.Context) error {
+	cert, err := o.certificate.load()
 	if err != nil {
 		return err
 	}
-	w := c.App.Writer
-	fmt.Fprintf(w, "type     %s\nca       %q\ngid      %q\nsigned   %s\nexpires  %s\n", cert.Type(), cert.CA(), cert.GID(),
+	w := os.Stdout
+	fmt.Fprintf(w, "type     %s\nca       %q\ngid      %q\nsigned   %s\nexpires  %s\n",
+		cert.Type(), cert.CA(), cert.GID(),
 		cert.SignedAt().UTC().Format(time.RFC3339), cert.Expires().UTC().Format(time.RFC3339))
 	if key, ok := cert.BoxKey(); ok {
 		fmt.Fprintf(w, "key      %s\n", key)
@@ -187,7 +192,8 @@ func runCertShow(c *cli.Context) error {
 	return nil
 }
 
-// printList prints values quoted: a certificate's names may hold anything, also what a terminal obeys.
+// printList prints values in quotes: a certificate's names may hold anything, even control
+// sequences of a terminal.
 func printList(w io.Writer, title string, values []string) {
 	if len(values) > 0 {
 		fmt.Fprintf(w, "%-8s %s\n", title, strings.Join(quoteAll(values), " "))
@@ -202,41 +208,55 @@ func quoteAll(values []string) []string {
 	return quoted
 }
 
-func runCertVerify(c *cli.Context) error {
-	if err := requireFlags(c, "ca"); err != nil {
-		return err
-	}
+type certVerifyOptions struct {
+	ca          string
+	host        string
+	ip          string
+	revoked     string
+	certificate certificateArgument
+}
+
+func (o *certVerifyOptions) define(s *flags.Set) {
+	s.String(&o.ca, "ca", "", "read the CA's certificate from `FILE`").Required()
+	s.String(&o.host, "host", "", "require a certificate for the host name `HOST`")
+	s.String(&o.ip, "ip", "", "require a certificate for the IP `ADDRESS`")
+	s.String(&o.revoked, "revoked", "",
+		"refuse the certificates whose gids are listed in `FILE`, one per line")
+	o.certificate.define(s)
+}
+
+func (o *certVerifyOptions) run(context.Context) error {
 	var addr netip.Addr
-	if text := c.String("ip"); text != "" {
+	if o.ip != "" {
 		var err error
-		if addr, err = parseIP(text); err != nil {
+		if addr, err = parseIP(o.ip); err != nil {
 			return err
 		}
 	}
-	cert, err := readCertificateArgument(c)
+	cert, err := o.certificate.load()
 	if err != nil {
 		return err
 	}
 	opts := certs.VerifyOptions{Now: time.Now()}
-	if opts.CA, err = loadCertificate(c, "ca"); err != nil {
+	if opts.CA, err = loadCertificate("ca", o.ca); err != nil {
 		return err
 	}
-	if path := c.String("revoked"); path != "" {
-		if opts.Revoked, err = readList(path, certs.ParseRevocations); err != nil {
-			return &Failure{exitFailed, "can't use the list of revoked certificates", err, ""}
+	if o.revoked != "" {
+		if opts.Revoked, err = readList(o.revoked, certs.ParseRevocations); err != nil {
+			return exit.Fail(exit.Failed, "can't use the list of revoked certificates", err, "")
 		}
 	}
 	err = cert.Verify(opts)
-	if host := c.String("host"); err == nil && host != "" {
-		err = cert.VerifyHost(host)
+	if err == nil && o.host != "" {
+		err = cert.VerifyHost(o.host)
 	}
 	if err == nil && addr.IsValid() {
 		err = cert.VerifyAddr(addr)
 	}
 	if err != nil {
-		return &Failure{exitFailed, "the certificate does not verify", plainRefusal(err), ""}
+		return exit.Fail(exit.Failed, "the certificate does not verify", plainRefusal(err), "")
 	}
-	fmt.Fprintln(c.App.Writer, "ok")
+	fmt.Println("ok")
 	return nil
 }
 

@@ -5,50 +5,52 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"time"
 
+	"culvert/internal/cli/flags"
 	"culvert/protocol"
 	"culvert/tunnel"
 	"culvert/tunnel/mux"
-
-	"github.com/urfave/cli/v2"
 )
 
 // checkTimeout bounds a whole check.
 const checkTimeout = time.Minute
 
-func checkCommand() *cli.Command {
-	return &cli.Command{
-		Name:      "check",
-		Usage:     "take each step to a working tunnel and tell how it went",
-		ArgsUsage: "REMOTE_URL",
-		Flags:     remoteFlags(),
-		Action:    runCheck,
+type checkOptions struct{ connect connectOptions }
+
+func checkCommand() *flags.Command {
+	o := &checkOptions{}
+	return &flags.Command{
+		Name:   "check",
+		Usage:  "test and time each step to a working tunnel",
+		Define: o.connect.define,
+		Run:    o.run,
 	}
 }
 
-func runCheck(c *cli.Context) error {
-	opts, err := loadLocalOptions(c)
+func (o *checkOptions) run(ctx context.Context) error {
+	c, err := o.connect.load()
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(c.Context, checkTimeout)
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	steps := &checkPrinter{w: c.App.Writer, trust: opts.trust}
-	opts.node.OnProgress = steps.progress
-	_, roundTrip, err := tunnel.Connect(ctx, opts.node)
+	steps := &checkPrinter{w: os.Stdout, trust: c.trust}
+	c.config.OnProgress = steps.progress
+	_, roundTrip, err := tunnel.Connect(ctx, c.config)
 	switch {
 	case err == nil:
 		steps.line("round trip", roundTrip, "")
-		fmt.Fprintln(c.App.Writer, "the tunnel works")
+		fmt.Println("the tunnel works")
 		return nil
 	case errors.Is(err, mux.ErrNotCulvert):
 		// The handshake is the part that is specified, and it was completed.
-		fmt.Fprintln(c.App.Writer, "the handshake works, but this is no culvert remote: it serves no tunnel")
+		fmt.Println("the handshake works, but this is not a culvert remote: it serves no tunnel")
 		return nil
 	}
-	return connectFailure(err, opts)
+	return connectFailure(err, c)
 }
 
 // checkPrinter prints a line a step.
@@ -63,13 +65,13 @@ func (p *checkPrinter) progress(step tunnel.Progress) {
 	case step.Err == nil:
 		p.line(string(step.Step), step.Took, step.Detail)
 		if step.Step == tunnel.StepHandshake {
-			p.line("identity", 0, p.trust.says())
+			p.line("identity", 0, p.trust.basis())
 		}
 	case errors.As(step.Err, &identity):
 		p.line(string(step.Step), step.Took, "key "+identity.Key.String())
 		p.line("identity", 0, "failed")
 	case errors.Is(step.Err, mux.ErrNotCulvert):
-		p.line(string(step.Step), step.Took, "no answer that culvert would give")
+		p.line(string(step.Step), step.Took, "not an answer of culvert")
 	default:
 		p.line(string(step.Step), step.Took, "failed")
 	}

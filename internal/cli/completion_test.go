@@ -9,77 +9,32 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/urfave/cli/v2"
+	"culvert/internal/cli/flags"
+
 	"golang.org/x/sys/unix"
 )
 
-func TestCandidates(t *testing.T) {
-	app := newApp("test")
-	for _, test := range []struct{ line, want string }{
-		{"lo", "local"},
-		{"c", "check cert completion"},
-		{"help ke", "keygen"},
-		{"cert ", "ca issue show verify"},
-		{"cert i", "issue"},
-		{"bogus ", ""},
-		{"local --so", "--socks --socks-auth"},
-		{"local ws://example.org/ --socks-a", "--socks-auth"},
-		{"local --socks none --print", "--print-ready"},
-		{"local -", "*"},
-		{"local --key ", ""}, // files
-		{"local --log-level ", "debug info warn error disabled"},
-		{"local --log-level=w", "--log-level=warn"},
-		{"local --fast-open ", "auto always never"},
-		{"run --fast-open=a", "--fast-open=auto --fast-open=always"},
-		{"local --accept-new w", ""},
-		{"cert issue --ca-k", "--ca-key"},
-		{"run ws://example.org/ -- curl --pro", ""},
-		{"completion ", "bash zsh fish"},
-	} {
-		words := strings.Split(test.line, " ")
-		var got []string
-		for _, c := range candidates(app, words[:len(words)-1], words[len(words)-1]) {
-			got = append(got, c.word)
-		}
-		want := strings.Fields(test.want)
-		if test.want == "*" {
-			want = []string{"--help"}
-			for _, f := range app.Command("local").Flags {
-				for _, name := range f.Names() {
-					want = append(want, spellFlag(name))
-				}
-			}
-		}
-		if !slices.Equal(got, want) {
-			t.Errorf("%q: %q, want %q", test.line, got, want)
-		}
-	}
-}
-
 // TestCandidatesOfAll completes each flag of each command by its whole name.
 func TestCandidatesOfAll(t *testing.T) {
-	app := newApp("test")
-	eachCommand(app, func(name string, command *cli.Command) {
-		for _, f := range command.Flags {
-			flag := spellFlag(f.Names()[0])
-			list := candidates(app, strings.Fields(name)[1:], flag)
-			if !slices.ContainsFunc(list, func(c candidate) bool { return c.word == flag && c.meaning != "" }) {
-				t.Errorf("%s: %s is not offered, or says nothing", name, flag)
+	eachCommand(newApp("test"), func(name string, command *flags.Command) {
+		for _, f := range command.Flags() {
+			flag := spell(f.Names()[0])
+			app := newApp("test")
+			var printed strings.Builder
+			app.Stdout = &printed
+			args := append(append([]string{"culvert", "__complete"}, command.Path()...), flag)
+			if err := app.Run(t.Context(), args); err != nil {
+				t.Fatal(err)
+			}
+			offered := slices.ContainsFunc(strings.Split(printed.String(), "\n"), func(s string) bool {
+				word, meaning, _ := strings.Cut(s, "\t")
+				return word == flag && meaning != ""
+			})
+			if !offered {
+				t.Errorf("%s: %s is not offered, or lacks a meaning", name, flag)
 			}
 		}
 	})
-}
-
-func TestNearest(t *testing.T) {
-	known := []string{"remote-key", "socks", "socks-auth", "L", "W", "keepalive", "require-forward-secrecy"}
-	for word, want := range map[string]string{
-		"remotekey": "remote-key", "remote_key": "remote-key", "sock": "socks", "SOCKS": "socks", "scoks": "socks",
-		"l": "L", "X": "", "": "", "bogus": "", "require": "require-forward-secrecy", "keep-alive": "keepalive",
-	} {
-		if got := nearest(word, known); got != want {
-			t.Errorf("%s: %q, want %q", word, got, want)
-		}
-	}
 }
 
 // shellSetups are the files that have a shell complete culvert's command lines and prompt with "ready> ".

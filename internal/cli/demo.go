@@ -11,47 +11,57 @@ import (
 	"time"
 
 	"culvert/certs"
-	"culvert/protocol"
+	"culvert/internal/cli/flags"
 	"culvert/tunnel"
 
-	"github.com/urfave/cli/v2"
+	"github.com/rs/zerolog"
 )
 
-func demoCommand() *cli.Command {
-	return &cli.Command{
-		Name:  "demo",
-		Usage: "run a remote and a local in one process on loopback, nothing to set up",
-		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "socks", Aliases: []string{"D"}, EnvVars: env("socks"), Value: defaultSocks, Category: "listening",
-				Usage: "be a SOCKS5, SOCKS4a and HTTP proxy on `ADDR`; a free port is taken when the default is in use"},
-			&cli.BoolFlag{Name: "print-ready", EnvVars: env("print-ready"), Category: "output", Usage: "print a line of JSON once everything is up, and nothing else"},
-			logLevelFlag(),
-		},
-		Action: runDemo,
+type demoOptions struct {
+	socks      string
+	socksGiven bool
+	printReady bool
+	log        logOptions
+}
+
+func demoCommand() *flags.Command {
+	o := &demoOptions{}
+	return &flags.Command{
+		Name:   "demo",
+		Usage:  "run a remote and a local in one process on loopback, nothing to set up",
+		Define: o.define,
+		Run:    o.run,
 	}
 }
 
-func runDemo(c *cli.Context) (err error) {
-	if err := noArguments(c); err != nil {
-		return err
-	}
-	log, err := newLogger(c)
+func (o *demoOptions) define(s *flags.Set) {
+	s.Group("listening")
+	s.String(&o.socks, "socks,D", defaultSocks, "listen on `ADDR` as a SOCKS5, SOCKS4a and HTTP "+
+		"proxy; if the default is in use, on a free port").
+		Values(defaultSocks + "\tthe default").Given(&o.socksGiven)
+	s.Group("output")
+	s.Bool(&o.printReady, "print-ready", readyUsage+", and nothing else")
+	o.log.define(s)
+}
+
+func (o *demoOptions) run(ctx context.Context) error {
+	log, err := o.log.logger()
 	if err != nil {
 		return err
 	}
-	doors := &doors{}
-	err = doors.openSocks(c.String("socks"), "", log)
-	if err != nil && !c.IsSet("socks") {
-		err = doors.openSocks("127.0.0.1:0", "", log)
+	l := &listeners{}
+	defer l.close()
+	err = l.openSocks(o.socks, "", log)
+	if err != nil && !o.socksGiven {
+		err = l.openSocks("127.0.0.1:0", "", log)
 	}
 	if err != nil {
-		return cannotListen(c.String("socks"), "--socks", "give another address with --socks", err)
+		return cannotListen(o.socks, "--socks", "give another address with --socks", err)
 	}
-	defer doors.close()
-	signals := catchInterrupts(c.Context, log)
+	signals := catchInterrupts(ctx, log)
 	defer signals.stop()
 
-	// The local is stopped before the remote, so that both end without losing each other.
+	// The local stops before the remote, so that neither loses its connection to the other.
 	background, stopBackground := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -61,64 +71,64 @@ func runDemo(c *cli.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	remoteKey, localKey, err := twoKeys()
+	c, err := startRemote(background, &running, log)
 	if err != nil {
 		return err
 	}
-	address, err := startRemote(background, &running, remoteKey, localKey.Public())
-	if err != nil {
-		return err
+	if !o.printReady {
+		fmt.Printf("remote  %s\nsocks   %s\n\n"+
+			"try     curl --proxy socks5h://%s %s\nstop    Ctrl-C\n\n",
+			c.address, l.socksAddress(), l.socksAddress(), page)
 	}
-	pin := remoteKey.Public()
-	opts := &localOptions{address: address, key: localKey, trust: &remoteTrust{pin: &pin}}
-	opts.node = tunnel.LocalConfig{
-		Address: address,
-		Key:     localKey,
-		Log:     log,
-
-		RequireForwardSecrecy: true,
-
-		VerifyRemote: func(peer protocol.Peer) error {
-			return opts.trust.verify(peer)
-		},
-	}
-	if !c.Bool("print-ready") {
-		fmt.Fprintf(c.App.Writer, "remote  %s\nsocks   %s\n\ntry     curl --proxy socks5h://%s %s\nstop    Ctrl-C\n\n",
-			address, doors.socksAddress(), doors.socksAddress(), page)
-	}
-	return serveLocal(signals, opts, doors, "", c.Bool("print-ready"))
+	return runLocal(signals, c, l, "", o.printReady)
 }
 
-func twoKeys() (a, b *certs.KeyPair, err error) {
-	if a, err = certs.GenerateKeyPair(rand.Reader); err != nil {
-		return nil, nil, err
-	}
-	b, err = certs.GenerateKeyPair(rand.Reader)
-	return a, b, err
-}
-
-// startRemote serves a remote that admits one client.
-func startRemote(ctx context.Context, running *sync.WaitGroup, key *certs.KeyPair, client certs.PublicKey) (tunnel.Address, error) {
-	authorized, err := certs.ParseAuthorizedKeys(strings.NewReader(client.String()))
+// startRemote serves a remote that admits one client, and returns the client's connection to it.
+func startRemote(
+	ctx context.Context, running *sync.WaitGroup, log zerolog.Logger,
+) (*connection, error) {
+	remoteKey, err := certs.GenerateKeyPair(rand.Reader)
 	if err != nil {
-		return tunnel.Address{}, err
+		return nil, err
+	}
+	localKey, err := certs.GenerateKeyPair(rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	authorized, err := certs.ParseAuthorizedKeys(strings.NewReader(localKey.Public().String()))
+	if err != nil {
+		return nil, err
 	}
 	node, err := tunnel.NewRemote(tunnel.RemoteConfig{
-		Identity: tunnel.RemoteIdentity{Key: key},
+		Identity: tunnel.RemoteIdentity{Key: remoteKey},
 		Trust:    tunnel.RemoteTrust{Authorized: authorized},
 	})
 	if err != nil {
-		return tunnel.Address{}, err
+		return nil, err
 	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return tunnel.Address{}, cannotListen("127.0.0.1:0", "", "", err)
+		return nil, cannotListen("127.0.0.1:0", "", "", err)
 	}
 	running.Go(func() { node.Serve(ctx, ln) })
-	return tunnel.ParseAddress("ws://" + ln.Addr().String() + "/")
+	address, err := tunnel.ParseAddress("ws://" + ln.Addr().String() + "/")
+	if err != nil {
+		return nil, err
+	}
+	pin := remoteKey.Public()
+	trust := &remoteTrust{pin: &pin}
+	return &connection{address: address, key: localKey, trust: trust, config: tunnel.LocalConfig{
+		Address:      address,
+		Key:          localKey,
+		VerifyRemote: trust.verify,
+		Log:          log,
+
+		RequireForwardSecrecy: true,
+	}}, nil
 }
 
-// startPage serves a page to look at through the tunnel, on a machine without a network too. It returns the page's URL.
+// startPage serves a page to get through the tunnel, so that a machine without a network has one
+// too. It returns the page's URL.
 func startPage(ctx context.Context, running *sync.WaitGroup) (string, error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -9,7 +9,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/urfave/cli/v2"
+	"culvert/internal/cli/exit"
+	"culvert/internal/cli/flags"
 )
 
 // documentedFlag is a row of a table of flags.
@@ -42,41 +43,54 @@ func readFlagTables(t *testing.T) map[string][]documentedFlag {
 	return tables
 }
 
-// spell writes a flag as the tables do: all its names, with the placeholder of its value, and its default, which is empty
-// when the command works it out.
-func spell(f cli.Flag) (flag, standard string) {
-	documented := f.(cli.DocGenerationFlag)
-	placeholder := ""
-	if documented.TakesValue() {
-		placeholder = " " + strings.Split(documented.GetUsage(), "`")[1]
-		standard = strings.Trim(documented.GetDefaultText(), `"`)
+// spell returns a flag's name with its dashes.
+func spell(name string) string {
+	if len(name) == 1 {
+		return "-" + name
+	}
+	return "--" + name
+}
+
+// document returns a flag as the tables have it: all its names with the placeholder of its value,
+// its default, which is empty if the command works it out, and its meaning without quotes.
+func document(f *flags.Flag) documentedFlag {
+	placeholder := f.Placeholder()
+	if placeholder != "" {
+		placeholder = " " + placeholder
 	}
 	var names []string
 	for _, name := range f.Names() {
-		dashes := "--"
-		if len(name) == 1 {
-			dashes = "-"
-		}
-		names = append(names, dashes+name+placeholder)
+		names = append(names, spell(name)+placeholder)
 	}
-	return strings.Join(names, ", "), standard
+	meaning := workedOut.ReplaceAllString(strings.ReplaceAll(f.Usage(), "`", ""), "")
+	return documentedFlag{strings.Join(names, ", "), strings.Trim(f.Default(), `"`), meaning}
 }
+
+// workedOut is a default that a command works out: the tables have it in their second column.
+var workedOut = regexp.MustCompile(` \(default: .*\)`)
 
 // TestFlagTables compares docs/cli.md with the flags that there are, in their order.
 func TestFlagTables(t *testing.T) {
 	tables := readFlagTables(t)
-	eachCommand(newApp("test"), func(name string, command *cli.Command) {
+	eachCommand(newApp("test"), func(name string, command *flags.Command) {
 		table, ok := tables[name]
 		if !ok {
 			t.Errorf("docs/cli.md has no part on %s", name)
 		}
 		delete(tables, name)
 		var want []string
-		for i, f := range command.Flags {
-			flag, standard := spell(f)
-			want = append(want, flag)
-			if i < len(table) && table[i].flag == flag && standard != "" && table[i].standard != standard {
-				t.Errorf("%s %s: the default is %q, not %q", name, flag, standard, table[i].standard)
+		for i, f := range command.Flags() {
+			d := document(f)
+			want = append(want, d.flag)
+			if i >= len(table) || table[i].flag != d.flag {
+				continue
+			}
+			if d.standard != "" && table[i].standard != d.standard {
+				t.Errorf("%s %s: the default is %q, not %q",
+					name, d.flag, d.standard, table[i].standard)
+			}
+			if got := strings.ReplaceAll(table[i].meaning, "`", ""); got != d.meaning {
+				t.Errorf("%s %s: the help has\n%s\nand docs/cli.md\n%s", name, d.flag, d.meaning, got)
 			}
 		}
 		var got []string
@@ -87,11 +101,12 @@ func TestFlagTables(t *testing.T) {
 			}
 		}
 		if !slices.Equal(got, want) {
-			t.Errorf("%s: docs/cli.md has the flags\n%s\nand there are\n%s", name, strings.Join(got, "\n"), strings.Join(want, "\n"))
+			t.Errorf("%s: docs/cli.md has the flags\n%s\nand there are\n%s",
+				name, strings.Join(got, "\n"), strings.Join(want, "\n"))
 		}
 	})
 	for name := range maps.Keys(tables) {
-		t.Errorf("docs/cli.md has a part on %s, which is no command", name)
+		t.Errorf("docs/cli.md has a part on %s, which is not a command", name)
 	}
 }
 
@@ -102,9 +117,13 @@ func TestExitStatusTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	for status, meaning := range map[int]string{
-		exitOK: "done, or stopped by a signal after a clean shutdown", exitFailed: "failed while running", exitUsage: "wrong usage",
-		exitUnreachable: "the remote can't be reached", exitIdentity: "the remote isn't who it should be (key, certificate)",
-		exitNotAdmitted: "the remote doesn't admit us", exitCannotListen: "a local address can't be bound",
+		exit.OK:           "done, or stopped by a signal after a clean shutdown",
+		exit.Failed:       "failed while running",
+		exit.Usage:        "wrong usage",
+		exit.Unreachable:  "the remote can't be reached",
+		exit.WrongRemote:  "the remote isn't who it should be (key, certificate)",
+		exit.NotAdmitted:  "the remote doesn't admit us",
+		exit.CannotListen: "a local address can't be bound",
 	} {
 		if row := fmt.Sprintf("| %d | %s |\n", status, meaning); !strings.Contains(string(text), row) {
 			t.Errorf("docs/cli.md lacks %s", row)

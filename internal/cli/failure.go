@@ -4,86 +4,33 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"syscall"
 
 	"culvert/certs"
+	"culvert/internal/cli/exit"
 	"culvert/protocol"
 	"culvert/tunnel"
 	"culvert/tunnel/mux"
 )
 
-// The exit statuses that scripts rely on.
-const (
-	exitOK           = 0
-	exitFailed       = 1 // failed while running
-	exitUsage        = 2 // wrong usage
-	exitUnreachable  = 3 // the remote can't be reached
-	exitIdentity     = 4 // the remote isn't who it should be
-	exitNotAdmitted  = 5 // the remote does not admit us
-	exitCannotListen = 6 // a local address can't be bound
-)
-
-// exitStatus is the error of a command that only has a status to tell: whatever there was to say has been said.
-type exitStatus int
-
-func (s exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
-
-// Failure is an error for people: one line that says what failed and why, and a second that says what to do.
-type Failure struct {
-	Code int    // exit status
-	What string // what failed
-	Why  error  // may be nil
-	Hint string // what to do, may be empty
-}
-
-func (f *Failure) Error() string {
-	if f.Why == nil {
-		return f.What
-	}
-	return f.What + ": " + f.Why.Error()
-}
-
-// Unwrap returns the cause.
-func (f *Failure) Unwrap() error { return f.Why }
-
-// report prints a failure and returns its exit status.
-func report(w io.Writer, err error) int {
-	var status exitStatus
-	if errors.As(err, &status) {
-		return int(status)
-	}
-	var f *Failure
-	if !errors.As(err, &f) {
-		f = &Failure{Code: exitFailed, What: err.Error()}
-	}
-	fmt.Fprintf(w, "culvert: %s\n", f.Error())
-	if f.Hint != "" {
-		fmt.Fprintln(w, f.Hint)
-	}
-	return f.Code
-}
-
-func usage(hint, format string, args ...any) error {
-	return &Failure{Code: exitUsage, What: fmt.Sprintf(format, args...), Hint: hint}
-}
-
-// cannotListen explains why the address of a flag is not bound.
+// cannotListen explains why the address of a flag can't be bound.
 func cannotListen(address, flag, hint string, err error) error {
-	var failure *Failure
+	var failure *exit.Failure
 	var malformed *net.AddrError
 	switch {
 	case errors.As(err, &failure):
 		return err
 	case errors.As(err, &malformed):
-		return usage("it is HOST:PORT, :PORT or unix:/path", "bad %s %q: %s", flag, address, malformed.Err)
+		return exit.Usagef("it is HOST:PORT, :PORT or unix:/path",
+			"bad %s %q: %s", flag, address, malformed.Err)
 	}
-	return &Failure{exitCannotListen, "can't listen on " + address, plainCause(err), hint}
+	return exit.Fail(exit.CannotListen, "can't listen on "+address, plainCause(err), hint)
 }
 
-// plainCause drops the layers of the standard library from an error, which repeat what a person has just been told.
+// plainCause drops the layers of the standard library from an error, which repeat what the message
+// already tells.
 func plainCause(err error) error {
 	var dns *net.DNSError
 	var errno syscall.Errno
@@ -97,100 +44,136 @@ func plainCause(err error) error {
 }
 
 // connectFailure explains why there is no session with the remote.
-func connectFailure(err error, opts *localOptions) error {
-	remote := opts.address.String()
+func connectFailure(err error, c *connection) error {
+	if f := identityFailure(err, c); f != nil {
+		return f
+	}
+	switch {
+	case errors.Is(err, protocol.ErrCertificateRequired):
+		return exit.Fail(exit.NotAdmitted, "not admitted",
+			errors.New("the remote requires a client certificate"),
+			"give one with --cert FILE, for the key that --key names")
+	case tunnel.IsAdmissionError(err):
+		return admissionFailure(err, c)
+	case errors.Is(err, mux.ErrNotCulvert):
+		return exit.Fail(exit.Unreachable, "not a culvert remote",
+			fmt.Errorf("%s completes the handshake but serves no tunnel", c.address),
+			"check the address")
+	}
+	if f := unreachableFailure(err, c); f != nil {
+		return f
+	}
+	return exit.Fail(exit.Failed, "the session ended", err, "")
+}
+
+const possibleMITM = "possible man-in-the-middle"
+
+// identityFailure explains an error that means that the remote isn't who it should be. It returns
+// nil for other errors.
+func identityFailure(err error, c *connection) error {
 	var changed *certs.ChangedKeyError
 	var identity *protocol.IdentityError
+	var verification *tls.CertificateVerificationError
+	fail := func(what string, why error, hint string) error {
+		return exit.Fail(exit.WrongRemote, what, why, hint)
+	}
+	switch {
+	case errors.As(err, &changed):
+		return fail("the remote's key has changed",
+			fmt.Errorf("%s shows the key %s, but %s is remembered", c.address, changed.Got, changed.Known),
+			fmt.Sprintf("%s; if the change is legitimate, remove line %d of %s and connect again",
+				possibleMITM, changed.Line, changed.Path))
+	case errors.Is(err, certs.ErrUnknownRemote) && errors.As(err, &identity):
+		return fail("unknown remote", fmt.Errorf("%s shows the key %s", c.address, identity.Key),
+			fmt.Sprintf("compare it with the key that the remote prints, "+
+				"then give --remote-key %s, or --accept-new to remember it", identity.Key))
+	case errors.Is(err, errWrongPin) && errors.As(err, &identity):
+		return fail("wrong remote",
+			fmt.Errorf("%s shows the key %s, not the one in --remote-key", c.address, identity.Key),
+			"compare the keys with the operator of the remote; "+possibleMITM)
+	case tunnel.IsDowngradeError(err):
+		return fail("the handshake was altered in transit",
+			errors.New("the remote received a different offer than was sent"),
+			possibleMITM+"; try another network, or wss://")
+	case errors.Is(err, protocol.ErrNoForwardSecrecy):
+		return fail("no forward secrecy", fmt.Errorf("%s does not offer it", c.address),
+			"upgrade the remote, or leave --require-forward-secrecy out")
+	case errors.As(err, &verification):
+		return fail(notWhoItShouldBe, fmt.Errorf("%s: %w", c.address, verification.Err),
+			"check the URL; --tls-ca names the CA of a certificate that no public one signed, "+
+				"--tls-server-name the name in the certificate")
+	case tunnel.IsIdentityError(err):
+		return fail(notWhoItShouldBe, innermost(err),
+			"check --remote-key, --ca and the certificates with the operator of the remote")
+	}
+	return nil
+}
+
+const notWhoItShouldBe = "the remote isn't who it should be"
+
+// unreachableFailure explains an error on the way to the remote. It returns nil for other errors.
+func unreachableFailure(err error, c *connection) error {
 	var status *tunnel.StatusError
 	var connect *tunnel.ConnectError
 	var plaintext tls.RecordHeaderError
-	var verification *tls.CertificateVerificationError
-	switch {
-	case errors.As(err, &changed):
-		return &Failure{exitIdentity, "the remote's key has changed",
-			fmt.Errorf("%s shows %s, but %s is remembered", remote, changed.Got, changed.Known),
-			fmt.Sprintf("somebody may be in between; if the change is right, remove line %d of %s and connect again", changed.Line, changed.Path)}
-	case errors.Is(err, certs.ErrUnknownRemote) && errors.As(err, &identity):
-		return &Failure{exitIdentity, "unknown remote", fmt.Errorf("%s shows the key %s", remote, identity.Key),
-			fmt.Sprintf("compare it with the key that the remote prints, then give --remote-key %s, or --accept-new to remember it", identity.Key)}
-	case errors.Is(err, errWrongPin) && errors.As(err, &identity):
-		return &Failure{exitIdentity, "wrong remote", fmt.Errorf("%s shows the key %s, not the one in --remote-key", remote, identity.Key),
-			"compare the keys with who runs the remote; somebody may be in between"}
-	case tunnel.IsDowngradeError(err):
-		return &Failure{exitIdentity, "the handshake was altered on the way", errors.New("what we offered is not what the remote received"),
-			"somebody may be in between; try another network, or wss://"}
-	case errors.Is(err, protocol.ErrNoForwardSecrecy):
-		return &Failure{exitIdentity, "no forward secrecy", fmt.Errorf("%s does not offer it", remote),
-			"upgrade the remote, or leave --require-forward-secrecy out"}
-	case errors.As(err, &verification):
-		return &Failure{exitIdentity, "the remote isn't who it should be", fmt.Errorf("%s: %w", remote, verification.Err),
-			"check the URL; --tls-ca names the CA of a certificate that no public one has signed, --tls-server-name the name that it is for"}
-	case tunnel.IsIdentityError(err):
-		return &Failure{exitIdentity, "the remote isn't who it should be", innermost(err),
-			"check --remote-key, --ca and the certificates with who runs the remote"}
-	case errors.Is(err, protocol.ErrCertificateRequired):
-		return &Failure{exitNotAdmitted, "not admitted", errors.New("the remote requires a client certificate"),
-			"give one with --cert FILE, for the key that --key names"}
-	case tunnel.IsAdmissionError(err):
-		return admissionFailure(err, opts)
-	case errors.Is(err, mux.ErrNotCulvert):
-		return &Failure{exitUnreachable, "no culvert remote", fmt.Errorf("%s completes the handshake but serves no tunnel", remote),
-			"check the address"}
-	case errors.As(err, &status) && status.Code == http.StatusServiceUnavailable:
-		return &Failure{exitUnreachable, "the remote can't be reached", fmt.Errorf("%s: %w", remote, status),
-			"the remote is stopping or has too many clients: try again later"}
-	case errors.As(err, &status):
-		return &Failure{exitUnreachable, "the remote can't be reached", fmt.Errorf("%s: %w", remote, status),
-			"check the address, its path above all, and what stands between"}
-	case errors.As(err, &plaintext):
-		return &Failure{exitUnreachable, "the remote can't be reached", fmt.Errorf("%s: the server does not speak TLS", remote),
-			"check the address; without TLS it begins with ws://"}
-	case errors.As(err, &connect) && opts.node.Via != nil && connect.Step.BeforeRemote():
-		return viaFailure(connect, opts)
-	case errors.As(err, &connect):
-		return &Failure{exitUnreachable, "the remote can't be reached", fmt.Errorf("%s: %s: %w", remote, connect.Step, plainCause(connect.Err)),
-			"check the address, and that `culvert remote` runs there"}
+	fail := func(why error, hint string) error {
+		return exit.Fail(exit.Unreachable, "the remote can't be reached", why, hint)
 	}
-	return &Failure{exitFailed, "the session ended", err, ""}
+	switch {
+	case errors.As(err, &status) && status.Code == http.StatusServiceUnavailable:
+		return fail(fmt.Errorf("%s: %w", c.address, status),
+			"the remote is stopping or has too many clients: try again later")
+	case errors.As(err, &status):
+		return fail(fmt.Errorf("%s: %w", c.address, status),
+			"check the address, its path above all, and any proxy in front of the remote")
+	case errors.As(err, &plaintext):
+		return fail(fmt.Errorf("%s: the server does not speak TLS", c.address),
+			"check the address; without TLS it begins with ws://")
+	case errors.As(err, &connect) && c.config.Via != nil && connect.Step.BeforeRemote():
+		return viaFailure(connect, c)
+	case errors.As(err, &connect):
+		return fail(fmt.Errorf("%s: %s: %w", c.address, connect.Step, plainCause(connect.Err)),
+			"check the address, and that `culvert remote` runs there")
+	}
+	return nil
 }
 
-// viaFailure explains why the proxy on the way does not lead to the remote.
-func viaFailure(err *tunnel.ConnectError, opts *localOptions) error {
-	f := &Failure{exitUnreachable, "the remote can't be reached",
-		fmt.Errorf("%s by way of %s: %s: %w", opts.address, opts.node.Via, err.Step, plainCause(err.Err)),
-		"check --via, and that the proxy may connect to the remote"}
+// viaFailure explains why the proxy does not connect to the remote.
+func viaFailure(err *tunnel.ConnectError, c *connection) error {
+	hint := "check --via, and that the proxy may connect to the remote"
 	var refused *tunnel.ProxyError
 	if errors.As(err, &refused) &&
-		(refused.Code == http.StatusProxyAuthRequired || refused.Code == http.StatusUnauthorized) { // tinyproxy has the latter
-		f.Hint = "give its user and password: http://USER:PASS@HOST:PORT, best by the variable CULVERT_VIA"
+		(refused.Code == http.StatusProxyAuthRequired ||
+			refused.Code == http.StatusUnauthorized) { // tinyproxy sends the latter
+		hint = "give its user and password: http://USER:PASS@HOST:PORT, " +
+			"best with the variable CULVERT_VIA"
 	}
-	return f
+	return exit.Fail(exit.Unreachable, "the remote can't be reached",
+		fmt.Errorf("%s via %s: %s: %w", c.address, c.config.Via, err.Step, plainCause(err.Err)), hint)
 }
 
 // admissionFailure explains a refusal by the remote.
-func admissionFailure(err error, opts *localOptions) error {
+func admissionFailure(err error, c *connection) error {
 	var refused *protocol.RefusedError
 	errors.As(err, &refused)
-	key := opts.key.Public()
-	f := &Failure{exitNotAdmitted, "not admitted", nil, ""}
+	key := c.key.Public()
+	why := fmt.Errorf("the remote does not admit the key %s", key)
+	hint := "ask for this line in its authorized-keys file: " + key.String()
 	switch refused.Code {
 	case protocol.CloseVersion:
-		f.Why = errors.New("the remote refuses this version of the handshake")
-		f.Hint = "without --ca version 1 is spoken, with it version 2; ask who runs the remote"
+		why = errors.New("the remote refuses this version of the handshake")
+		hint = "--ca selects version 2, leaving it out version 1; ask the operator of the remote"
 	case protocol.CloseNoSecrecy:
-		f.Why = errors.New("the remote requires forward secrecy")
-		f.Hint = "upgrade this side"
+		why = errors.New("the remote requires forward secrecy")
+		hint = "upgrade this side"
 	case protocol.CloseCertificate:
-		f.Why = errors.New("the remote refuses our certificate")
-		f.Hint = "ask who runs the remote for a certificate for the key " + key.String()
-	default:
-		f.Why = fmt.Errorf("the remote does not admit the key %s", key)
-		f.Hint = "have this line added to its authorized-keys file: " + key.String()
+		why = errors.New("the remote refuses our certificate")
+		hint = "ask the operator of the remote for a certificate for the key " + key.String()
 	}
-	return f
+	return exit.Fail(exit.NotAdmitted, "not admitted", why, hint)
 }
 
-// innermost drops the layers of an identity error that say where it happened: the failure's own words do.
+// innermost drops the layers of an identity error that repeat what the message already tells.
 func innermost(err error) error {
 	var identity *protocol.IdentityError
 	if errors.As(err, &identity) {
@@ -203,7 +186,7 @@ func innermost(err error) error {
 	return err
 }
 
-// plainRefusal says only why a certificate does not verify, after words that say that it does not.
+// plainRefusal reduces an error to why a certificate does not verify.
 func plainRefusal(err error) error {
 	var outer, inner *certs.VerifyError
 	switch {

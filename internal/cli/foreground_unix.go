@@ -8,7 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ownsTerminal says that what is typed on the terminal signals our process group, to which a command of ours belongs too.
+// ownsTerminal reports whether what is typed on the terminal signals our process group, which a
+// command of ours belongs to.
 func ownsTerminal() bool {
 	tty, err := os.OpenFile("/dev/tty", os.O_RDONLY, 0)
 	if err != nil {
@@ -20,7 +21,10 @@ func ownsTerminal() bool {
 		return false
 	}
 	foreground := 0
-	if raw.Control(func(fd uintptr) { foreground, err = unix.IoctlGetInt(int(fd), unix.TIOCGPGRP) }) != nil || err != nil {
+	controlErr := raw.Control(func(fd uintptr) {
+		foreground, err = unix.IoctlGetInt(int(fd), unix.TIOCGPGRP)
+	})
+	if controlErr != nil || err != nil {
 		return false
 	}
 	return foreground == unix.Getpgrp()

@@ -1,4 +1,4 @@
 package cli
 
-// ownsTerminal is true, since a console sends its interrupts to every process that is attached to it.
+// ownsTerminal reports true: a console sends its interrupts to every process attached to it.
 func ownsTerminal() bool { return true }

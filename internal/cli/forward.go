@@ -7,8 +7,25 @@ import (
 	"strconv"
 	"strings"
 
+	"culvert/internal/cli/exit"
+	"culvert/internal/cli/flags"
 	"culvert/tunnel"
 )
+
+// forwardOptions are the ports that local and run forward.
+type forwardOptions struct {
+	forwards []string
+	reverses []string
+}
+
+func (o *forwardOptions) define(s *flags.Set) {
+	s.Group("listening")
+	s.Strings(&o.forwards, "L", nil, "forward a port to a target as the remote sees it: `FORWARD` "+
+		"is [BIND:]PORT:HOST:HOSTPORT[/udp], or has unix:/PATH on either side; repeatable")
+	s.Strings(&o.reverses, "R", nil, "forward a port of the remote, where its rules allow that, "+
+		"to a target as this side sees it: `REVERSE` is [BIND:]PORT:HOST:HOSTPORT[/udp] or "+
+		"[BIND:]PORT:socks, or has unix:/PATH on either side; repeatable")
+}
 
 // forwardSpec is a parsed -L.
 type forwardSpec struct {
@@ -17,7 +34,7 @@ type forwardSpec struct {
 	udp    bool   // datagrams instead of connections
 }
 
-// portName returns an address that is listened on as it is told to people and scripts.
+// portName returns a listening address as people and scripts get to see it.
 func portName(address string, udp bool) string {
 	if udp {
 		return address + "/udp"
@@ -25,14 +42,16 @@ func portName(address string, udp bool) string {
 	return address
 }
 
-const forwardHint = "it is [BIND:]PORT:HOST:HOSTPORT, such as 8022:localhost:22 or 5353:192.0.2.1:53/udp; unix:/PATH may stand for either end"
+const forwardHint = "it is [BIND:]PORT:HOST:HOSTPORT, such as 8022:localhost:22 or " +
+	"5353:192.0.2.1:53/udp; either end may be unix:/PATH instead"
 
-// parseForward reads [BIND:]PORT:HOST:HOSTPORT as ssh does: IPv6 addresses stand in brackets, an empty BIND or * means
-// all addresses, and none means loopback. On either side unix:PATH may stand instead, whose path has no colon; the remote's
-// is absolute. A HOSTPORT that ends with /udp makes it a forward of datagrams.
+// parseForward parses [BIND:]PORT:HOST:HOSTPORT as ssh does: IPv6 addresses need brackets, an empty
+// BIND or * means all addresses, and none means loopback. Either side may be unix:PATH instead,
+// whose path has no colon; the remote's is absolute. A HOSTPORT that ends in /udp makes it a forward
+// of datagrams.
 func parseForward(text string) (forwardSpec, error) {
 	fail := func(why string) (forwardSpec, error) {
-		return forwardSpec{}, usage(forwardHint, "bad -L %q: %s", text, why)
+		return forwardSpec{}, exit.Usagef(forwardHint, "bad -L %q: %s", text, why)
 	}
 	fields, err := splitColons(text)
 	if err != nil {
@@ -62,14 +81,15 @@ func parseForward(text string) (forwardSpec, error) {
 		}
 	}
 	if _, err := strconv.ParseUint(fields[n-1], 10, 16); err != nil {
-		return fail("the local port is no number up to 65535")
+		return fail("the local port must be 0 to 65535")
 	}
 	return forwardSpec{net.JoinHostPort(bind, fields[n-1]), target, udp}, nil
 }
 
 const socketForUDP = "UDP has ports, not sockets with a path"
 
-// joinTarget makes a target of its two fields: a host and a port, which ends with /udp for datagrams, or unix and a path.
+// joinTarget joins the two fields of a target: a host and a port, which ends in /udp for datagrams,
+// or unix and a path.
 func joinTarget(host, port string) (target string, udp bool, err error) {
 	if host == "unix" && strings.HasPrefix(port, "/") {
 		return "unix:" + port, false, nil
@@ -79,11 +99,11 @@ func joinTarget(host, port string) (target string, udp bool, err error) {
 	return target, udp, checkTarget(target)
 }
 
-// forward is a -L, with one of the two.
+// forward is an open -L.
 type forward struct {
 	spec     forwardSpec
-	listener net.Listener
-	packets  *net.UDPConn
+	listener net.Listener // nil for datagrams
+	packets  *net.UDPConn // nil for connections
 }
 
 // openForward binds the address of a -L.
@@ -122,7 +142,7 @@ func (f forward) close() {
 	}
 }
 
-// parseForwards reads all -L.
+// parseForwards parses all -L.
 func parseForwards(texts []string) ([]forwardSpec, error) {
 	var specs []forwardSpec
 	for _, text := range texts {
@@ -135,7 +155,8 @@ func parseForwards(texts []string) ([]forwardSpec, error) {
 	return specs, nil
 }
 
-// checkTarget accepts HOST:PORT and unix:/PATH. Whether there is such a host or socket, the remote finds out.
+// checkTarget accepts HOST:PORT and unix:/PATH. Whether the host or socket exists is for the remote
+// to find out.
 func checkTarget(target string) error {
 	if strings.HasPrefix(target, "unix:/") {
 		return nil
@@ -151,12 +172,12 @@ func checkTarget(target string) error {
 		return errors.New("the host is empty")
 	}
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-		return errors.New("the host's port is no number from 1 to 65535")
+		return errors.New("the host's port must be 1 to 65535")
 	}
 	return nil
 }
 
-// splitColons splits at colons outside of brackets, and drops the brackets.
+// splitColons splits at colons outside brackets, and drops the brackets.
 func splitColons(text string) ([]string, error) {
 	var fields []string
 	for {

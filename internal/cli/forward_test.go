@@ -4,6 +4,8 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"culvert/internal/cli/exit"
 )
 
 func TestParseForward(t *testing.T) {
@@ -44,28 +46,28 @@ func TestParseForward(t *testing.T) {
 		{"8022:[2001:db8::1:22", "brackets don't match"},
 		{"8022:[2001:db8::1]x:22", "brackets don't match"},
 		{"unix::localhost:22", "the socket's path is empty"},
-		{"unix:a.sock:localhost", "the host's port is no number from 1 to 65535"},
-		{"8022:unix:a.sock", "the host's port is no number from 1 to 65535"},
+		{"unix:a.sock:localhost", "the host's port must be 1 to 65535"},
+		{"8022:unix:a.sock", "the host's port must be 1 to 65535"},
 		{"unix:/a:b:localhost:22", "wrong number of colons"},
-		{"port:localhost:22", "the local port is no number up to 65535"},
-		{"-1:localhost:22", "the local port is no number up to 65535"},
-		{"+1:localhost:22", "the local port is no number up to 65535"},
-		{"65536:localhost:22", "the local port is no number up to 65535"},
-		{":localhost:22", "the local port is no number up to 65535"},
+		{"port:localhost:22", "the local port must be 0 to 65535"},
+		{"-1:localhost:22", "the local port must be 0 to 65535"},
+		{"+1:localhost:22", "the local port must be 0 to 65535"},
+		{"65536:localhost:22", "the local port must be 0 to 65535"},
+		{":localhost:22", "the local port must be 0 to 65535"},
 		{"8022::22", "the host is empty"},
-		{"8022:localhost:", "the host's port is no number from 1 to 65535"},
-		{"8022:localhost:0", "the host's port is no number from 1 to 65535"},
-		{"8022:localhost:65536", "the host's port is no number from 1 to 65535"},
-		{"8022:localhost:22/tcp", "the host's port is no number from 1 to 65535"},
-		{"8022:localhost:22/udp/udp", "the host's port is no number from 1 to 65535"},
-		{"8022:localhost:/udp", "the host's port is no number from 1 to 65535"},
-		{"8022/udp:localhost:22", "the local port is no number up to 65535"},
+		{"8022:localhost:", "the host's port must be 1 to 65535"},
+		{"8022:localhost:0", "the host's port must be 1 to 65535"},
+		{"8022:localhost:65536", "the host's port must be 1 to 65535"},
+		{"8022:localhost:22/tcp", "the host's port must be 1 to 65535"},
+		{"8022:localhost:22/udp/udp", "the host's port must be 1 to 65535"},
+		{"8022:localhost:/udp", "the host's port must be 1 to 65535"},
+		{"8022/udp:localhost:22", "the local port must be 0 to 65535"},
 		{"unix:a.sock:localhost:22/udp", "UDP has ports, not sockets with a path"},
 	} {
 		_, err := parseForward(test.text)
-		var failure *Failure
-		if !errors.As(err, &failure) || failure.Code != exitUsage || !strings.HasSuffix(failure.What, test.why) {
-			t.Errorf("%q: got %v, want a usage error that says: %s", test.text, err, test.why)
+		var failure *exit.Failure
+		if !errors.As(err, &failure) || failure.Code != exit.Usage || !strings.HasSuffix(failure.What, test.why) {
+			t.Errorf("%q: got %v, want a usage error that ends in: %s", test.text, err, test.why)
 		}
 	}
 }

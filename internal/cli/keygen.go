@@ -1,33 +1,36 @@
 package cli
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
 
 	"culvert/certs"
-
-	"github.com/urfave/cli/v2"
+	"culvert/internal/cli/exit"
+	"culvert/internal/cli/flags"
 )
 
-func keygenCommand() *cli.Command {
-	return &cli.Command{
-		Name:  "keygen",
-		Usage: "make a key pair and print its public key",
-		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "out", Aliases: []string{"o"}, EnvVars: env("out"),
-				Usage: "write to `FILE` (default: identity.json in culvert's configuration folder); a file that exists is kept"},
-		},
-		Action: runKeygen,
+type keygenOptions struct{ out string }
+
+func keygenCommand() *flags.Command {
+	o := &keygenOptions{}
+	return &flags.Command{
+		Name:   "keygen",
+		Usage:  "create a key pair and print its public key",
+		Define: o.define,
+		Run:    o.run,
 	}
 }
 
-func runKeygen(c *cli.Context) error {
-	if err := noArguments(c); err != nil {
-		return err
-	}
-	path := c.String("out")
+func (o *keygenOptions) define(s *flags.Set) {
+	s.String(&o.out, "out,o", "", "write to `FILE`, which must not exist "+
+		"(default: identity.json in culvert's configuration folder)")
+}
+
+func (o *keygenOptions) run(context.Context) error {
+	path := o.out
 	if path == "" {
 		var err error
 		if path, err = configFile("identity.json"); err != nil {
@@ -36,18 +39,20 @@ func runKeygen(c *cli.Context) error {
 	}
 	key, err := certs.GenerateKeyPair(rand.Reader)
 	if err != nil {
-		return &Failure{exitFailed, "can't make a key pair", err, ""}
+		return exit.Fail(exit.Failed, "can't create a key pair", err, "")
 	}
 	if err := key.WriteFile(path); err != nil {
 		return writeFailure("key pair", path, err)
 	}
-	fmt.Fprintln(c.App.Writer, key.Public())
+	fmt.Println(key.Public())
 	return nil
 }
 
+// writeFailure explains why a file, which is to be created, can't be written.
 func writeFailure(what, path string, err error) error {
+	hint := ""
 	if errors.Is(err, fs.ErrExist) {
-		return &Failure{exitFailed, "can't write the " + what, fmt.Errorf("%s exists", path), "name another file, or move that one away"}
+		err, hint = fmt.Errorf("%s exists", path), "name another file, or move that one away"
 	}
-	return &Failure{exitFailed, "can't write the " + what, err, ""}
+	return exit.Fail(exit.Failed, "can't write the "+what, err, hint)
 }

@@ -31,7 +31,7 @@ func listen(address string) (net.Listener, error) {
 	}
 	var cfg net.ListenConfig
 	if bind, err := netip.ParseAddrPort(address); err == nil && bind.Addr().IsLoopback() {
-		cfg.KeepAlive = -1 // a peer on this machine does not vanish without a word
+		cfg.KeepAlive = -1 // a peer on this machine does not vanish silently
 	}
 	return cfg.Listen(context.Background(), "tcp", address)
 }

@@ -2,177 +2,190 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"os"
-	"sync"
+	"slices"
 
-	"culvert/certs"
-	"culvert/protocol"
+	"culvert/internal/cli/exit"
+	"culvert/internal/cli/flags"
 	"culvert/tunnel"
 
 	"github.com/rs/zerolog"
-	"github.com/urfave/cli/v2"
 )
 
-const defaultSocks = "127.0.0.1:1080"
+type localOptions struct {
+	connect    connectOptions
+	proxy      proxyOptions
+	forward    forwardOptions
+	fastOpen   fastOpenOption
+	stdio      string // target of -W, or ""
+	printReady bool
+}
 
-func localCommand() *cli.Command {
-	return &cli.Command{
-		Name:      "local",
-		Usage:     "open the tunnel's near end: a SOCKS and HTTP proxy and port forwards, until interrupted",
-		ArgsUsage: "REMOTE_URL",
-		Flags: append(remoteFlags(),
-			&cli.StringFlag{Name: "socks", Aliases: []string{"D"}, EnvVars: env("socks"), Value: defaultSocks, Category: "listening",
-				Usage: "be a SOCKS5, SOCKS4a and HTTP proxy on `ADDR`; none turns it off"},
-			&cli.StringFlag{Name: "socks-auth", EnvVars: env("socks-auth"), Category: "listening",
-				Usage: "ask the proxy's clients for `USER:PASS`, which keeps SOCKS4 out; better given by its variable, which other users can't see"},
-			&cli.StringFlag{Name: "pac", EnvVars: env("pac"), Category: "listening",
-				Usage: "serve /proxy.pac on `ADDR`, a file that browsers configure themselves with"},
-			&cli.StringSliceFlag{Name: "pac-direct", EnvVars: env("pac-direct"), Category: "listening",
-				Usage: "have them reach the hosts of `PATTERN` without the tunnel: *.example.org, or 10.0.0.0/8; repeatable"},
-			forwardFlag(),
-			reverseFlag(),
-			fastOpenFlag(),
-			&cli.StringFlag{Name: "W", EnvVars: env("W"), Category: "listening",
-				Usage: "join standard input and output to `HOST:PORT` or unix:/PATH, for ssh's ProxyCommand; turns --socks off unless it is given"},
-			&cli.BoolFlag{Name: "print-ready", EnvVars: env("print-ready"), Category: "output",
-				Usage: "print a line of JSON once everything is up"},
-		),
-		Action: runLocal,
+func localCommand() *flags.Command {
+	o := &localOptions{}
+	return &flags.Command{
+		Name: "local",
+		Usage: "open the near end of the tunnel: a SOCKS and HTTP proxy and port forwards, " +
+			"until interrupted",
+		Define: o.define,
+		Run:    o.run,
 	}
 }
 
-func forwardFlag() cli.Flag {
-	return &cli.StringSliceFlag{
-		Name: "L", EnvVars: env("L"), Category: "listening",
-		Usage: "`FORWARD` a port: [BIND:]PORT:HOST:HOSTPORT[/udp], the host as the remote sees it, or unix:/PATH on either side; repeatable",
-	}
+func (o *localOptions) define(s *flags.Set) {
+	o.connect.define(s)
+	o.proxy.define(s)
+	o.forward.define(s)
+	o.fastOpen.define(s)
+	s.Group("listening")
+	s.String(&o.stdio, "W", "", "connect standard input and output to `HOST:PORT` or unix:/PATH, "+
+		"for ssh's ProxyCommand; disables --socks unless that is given")
+	s.Group("output")
+	s.Bool(&o.printReady, "print-ready", readyUsage)
 }
 
-func runLocal(c *cli.Context) error {
+// fastOpenOption chooses the clients that are told that their target is reached before it is.
+type fastOpenOption struct{ mode string }
+
+// fastOpenModes are the values of --fast-open, each at its mode's number.
+var fastOpenModes = [...]string{
+	tunnel.FastOpenAuto:   "auto",
+	tunnel.FastOpenAlways: "always",
+	tunnel.FastOpenNever:  "never",
+}
+
+func (o *fastOpenOption) define(s *flags.Set) {
+	s.Group("session")
+	s.String(&o.mode, "fast-open", "auto", "report success to clients before the target is reached: "+
+		"`MODE` auto for targets reached within the last 5 minutes, or always, or never").
+		Values(fastOpenModes[:]...)
+}
+
+// load returns the mode.
+func (o *fastOpenOption) load() (tunnel.FastOpen, error) {
+	mode := slices.Index(fastOpenModes[:], o.mode)
+	if mode < 0 {
+		return 0, exit.Usagef("it is auto, always or never", "bad --fast-open %q", o.mode)
+	}
+	return tunnel.FastOpen(mode), nil
+}
+
+func (o *localOptions) run(ctx context.Context) error {
 	shareProcessors()
-	stdio := c.String("W")
-	if stdio != "" && c.Bool("print-ready") {
-		return usage("leave one of them out", "-W and --print-ready both want standard output")
+	if err := o.checkStdio(); err != nil {
+		return err
 	}
-	if err := checkTarget(stdio); stdio != "" && err != nil {
-		return usage("it is HOST:PORT, such as localhost:22, or unix:/PATH", "bad -W %q: %v", stdio, err)
-	}
-	forwards, err := parseForwards(c.StringSlice("L"))
+	c, l, err := o.load()
 	if err != nil {
 		return err
 	}
-	opts, err := loadLocalOptions(c)
-	if err != nil {
-		return err
-	}
-	if err := loadFastOpen(c, &opts.node); err != nil {
-		return err
-	}
-	if opts.node.Log, err = newLogger(c); err != nil {
-		return err
-	}
-	if stdio != "" && !c.IsSet("log-level") {
-		opts.node.Log = opts.node.Log.Level(zerolog.WarnLevel) // ssh shows what a ProxyCommand logs
-	}
-	reverse, err := parseReverses(c, opts.node.Log)
-	if err != nil {
-		return err
-	}
-	opts.node.Reverse = len(reverse.specs) > 0
-	doors, err := openDoors(c, forwards, opts.node.Log)
-	if err != nil {
-		return err
-	}
-	doors.reverse = *reverse
-	defer doors.close()
-	signals := catchInterrupts(c.Context, opts.node.Log)
+	defer l.close()
+	signals := catchInterrupts(ctx, c.config.Log)
 	defer signals.stop()
-	return serveLocal(signals, opts, doors, stdio, c.Bool("print-ready"))
+	return runLocal(signals, c, l, o.stdio, o.printReady)
 }
 
-// serveLocal connects, serves the doors, and stops when ctx is done, the remote turns out to be a wrong one, or standard
-// input and output have been served.
-func serveLocal(signals *interrupts, opts *localOptions, doors *doors, stdio string, printReady bool) error {
+// checkStdio checks -W, and lets it disable --socks.
+func (o *localOptions) checkStdio() error {
+	if o.stdio == "" {
+		return nil
+	}
+	if o.printReady {
+		return exit.Usagef("leave one of them out",
+			"-W and --print-ready both want standard output")
+	}
+	if err := checkTarget(o.stdio); err != nil {
+		return exit.Usagef("it is HOST:PORT, such as localhost:22, or unix:/PATH",
+			"bad -W %q: %v", o.stdio, err)
+	}
+	if !o.proxy.socksGiven {
+		o.proxy.socks = "none"
+	}
+	return nil
+}
+
+// load reads the files that the options name and binds the listeners, before anything else is done:
+// a port that is in use is an error at once.
+func (o *localOptions) load() (*connection, *listeners, error) {
+	makeLog := o.connect.log.logger
+	if o.stdio != "" {
+		makeLog = o.connect.log.quietLogger // ssh shows what a ProxyCommand logs
+	}
+	c, l, specs, err := loadForwarding(&o.connect, &o.forward, &o.fastOpen, o.proxy.socksAuth, makeLog)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err = l.openProxy(&o.proxy, c.config.Log); err == nil {
+		err = l.openForwards(specs)
+	}
+	if err != nil {
+		l.close()
+		return nil, nil, err
+	}
+	return c, l, nil
+}
+
+// loadForwarding loads what local and run have in common: the connection, and the listeners, of
+// which none is open yet. The parsed -L are returned apart.
+func loadForwarding(
+	connect *connectOptions, forward *forwardOptions, fastOpen *fastOpenOption, socksAuth string,
+	makeLog func() (zerolog.Logger, error),
+) (*connection, *listeners, []forwardSpec, error) {
+	specs, err := parseForwards(forward.forwards)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	c, err := connect.load()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if c.config.FastOpen, err = fastOpen.load(); err != nil {
+		return nil, nil, nil, err
+	}
+	if c.config.Log, err = makeLog(); err != nil {
+		return nil, nil, nil, err
+	}
+	l := &listeners{}
+	if l.reverse, err = parseReverses(forward.reverses, socksAuth, c.config.Log); err != nil {
+		return nil, nil, nil, err
+	}
+	c.config.Reverse = len(l.reverse.specs) > 0
+	return c, l, specs, nil
+}
+
+// runLocal connects and serves the listeners, until a signal comes, the remote turns out to be a
+// wrong one, a listener breaks, or standard input and output, if they are for a target, are done.
+func runLocal(
+	signals *interrupts, c *connection, l *listeners, stdio string, printReady bool,
+) error {
 	ctx := signals.soft
-	node, ended, stop, err := startLocal(ctx, opts)
-	if err != nil || node == nil {
+	s, err := start(ctx, c, l)
+	if err != nil || s == nil {
 		return signals.result(err)
 	}
-	defer context.AfterFunc(signals.hard, node.Abort)()
-	defer onHangup(ctx, node.Retry)()
-	if err := doors.reverse.listen(ctx, node, opts); err != nil {
-		stop()
-		<-ended
+	defer context.AfterFunc(signals.hard, s.node.Abort)()
+	defer onHangup(ctx, s.node.Retry)()
+	if err := s.serve(ctx); err != nil {
+		s.stop()
 		if ctx.Err() != nil {
 			err = nil
 		}
 		return signals.result(err)
 	}
-	serving, stopServing := context.WithCancel(ctx)
-	var servers sync.WaitGroup
-	failed := doors.serve(serving, node, &servers)
 	if printReady {
-		printReadyLine(readyLine{
-			Socks:     doors.socksAddress(),
-			PAC:       doors.pacURL(),
-			Forwards:  doors.forwardAddresses(),
-			Reverse:   doors.reverse.addresses(),
-			PublicKey: opts.key.Public().String(),
-		})
+		printReadyLine(s.ready())
 	}
-	stdioDone := make(chan error, 1)
+	done := make(chan error, 1)
 	if stdio != "" {
-		go func() { stdioDone <- node.Stdio(ctx, stdio, os.Stdin, os.Stdout) }()
+		go func() {
+			err := s.node.Stdio(ctx, stdio, os.Stdin, os.Stdout)
+			if err != nil && ctx.Err() == nil {
+				err = exit.Fail(exit.Failed, stdio, err, "")
+			}
+			done <- err
+		}()
 	}
-	select {
-	case err = <-ended: // by the remote, or by ctx
-		ended <- nil
-		if err != nil {
-			err = connectFailure(err, opts)
-		}
-	case err = <-failed:
-		err = &Failure{exitFailed, "a listener broke", err, ""}
-	case err = <-stdioDone:
-		if err != nil && ctx.Err() == nil {
-			err = &Failure{exitFailed, stdio, err, ""}
-		}
-	case <-ctx.Done():
-	}
-	stopServing()
-	doors.shutdown(&servers)
-	stop()
-	<-ended
-	servers.Wait()
+	err = s.wait(ctx, done)
+	s.stop()
 	return signals.result(err)
-}
-
-// startLocal runs the node until its first session is up. A remote that is not known is asked about. The node ends when
-// stop is called; then ended gets a value. The node is nil when ctx was done first.
-func startLocal(ctx context.Context, opts *localOptions) (node *tunnel.Local, ended chan error, stop context.CancelFunc, err error) {
-	for asked := false; ; asked = true {
-		node = tunnel.NewLocal(opts.node)
-		running, stop := context.WithCancel(ctx)
-		ended = make(chan error, 1)
-		go func() { ended <- node.Run(running) }()
-		if _, err = node.WaitSession(ctx); err == nil {
-			return node, ended, stop, nil
-		}
-		stop()
-		<-ended // err says why; Run itself may see that it was stopped, and returns nil then
-		var identity *protocol.IdentityError
-		if !asked && errors.Is(err, certs.ErrUnknownRemote) && errors.As(err, &identity) {
-			yes, err := opts.trust.ask(ctx, opts.address.String(), identity.Key)
-			if err != nil {
-				return nil, nil, nil, &Failure{exitFailed, "can't remember the remote", err, ""}
-			}
-			if yes {
-				continue
-			}
-		}
-		if ctx.Err() != nil {
-			return nil, nil, nil, nil
-		}
-		return nil, nil, nil, connectFailure(err, opts)
-	}
 }

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"culvert/internal/cli/exit"
+
 	"github.com/rs/zerolog"
 )
 
@@ -91,8 +93,8 @@ func TestParseDirectRefuses(t *testing.T) {
 	for _, bad := range []string{"", ".", "10.0.0.0/33", "2001:db8::/32", "name/8", "a b", "a\"b", "a'b", "a\\b", "a\nb", "é.test",
 		"http://example.org", "example.org:80", "a);alert(1", "<b>", "\u2028"} {
 		condition, err := parseDirect(bad)
-		var failure *Failure
-		if !errors.As(err, &failure) || failure.Code != exitUsage {
+		var failure *exit.Failure
+		if !errors.As(err, &failure) || failure.Code != exit.Usage {
 			t.Errorf("%q: %q, %v", bad, condition, err)
 		}
 	}

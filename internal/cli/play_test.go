@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"culvert/internal/cli/exit"
 )
 
 // documents are what users read, beside the repository's root.
@@ -304,7 +306,7 @@ func (p *player) stop() error {
 		if err := running.cmd.Process.Signal(syscall.SIGINT); err != nil {
 			return fmt.Errorf("%w; it has printed\n%s", err, running.stdout)
 		}
-		if status, err := running.wait(); err != nil || status != exitOK {
+		if status, err := running.wait(); err != nil || status != exit.OK {
 			return fmt.Errorf("status %d, %w; it has printed\n%s", status, err, running.stdout)
 		}
 	}

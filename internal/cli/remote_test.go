@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"culvert/internal/cli/exit"
+
 	"culvert/tunnel/policy"
 )
 
@@ -25,8 +27,8 @@ func TestListenerAddress(t *testing.T) {
 func TestListenAllOrNone(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "socket")
 	_, err := listenAll([]string{"unix:" + path, "127.0.0.1:0", "unix:" + path})
-	var failure *Failure
-	if !errors.As(err, &failure) || failure.Code != exitCannotListen {
+	var failure *exit.Failure
+	if !errors.As(err, &failure) || failure.Code != exit.CannotListen {
 		t.Fatalf("got %v", err)
 	}
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {

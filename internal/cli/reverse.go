@@ -8,23 +8,14 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
-	"sync"
-	"time"
 
+	"culvert/internal/cli/exit"
 	"culvert/socks"
 	"culvert/tunnel"
 	"culvert/tunnel/mux"
 
 	"github.com/rs/zerolog"
-	"github.com/urfave/cli/v2"
 )
-
-func reverseFlag() cli.Flag {
-	return &cli.StringSliceFlag{
-		Name: "R", EnvVars: env("R"), Category: "listening",
-		Usage: "have the remote listen and forward to here, as it allows: `REVERSE` is [BIND:]PORT:HOST:HOSTPORT[/udp], the host as this side sees it, or [BIND:]PORT:socks, or unix:/PATH on either side; repeatable",
-	}
-}
 
 // reverseSpec is a parsed -R.
 type reverseSpec struct {
@@ -33,13 +24,14 @@ type reverseSpec struct {
 	udp    bool   // datagrams instead of connections
 }
 
-const reverseHint = "it is [BIND:]PORT:HOST:HOSTPORT, such as 8022:localhost:22 or 5353:192.0.2.1:53/udp, or [BIND:]PORT:socks; unix:/PATH may stand for either end"
+const reverseHint = "it is [BIND:]PORT:HOST:HOSTPORT, such as 8022:localhost:22 or " +
+	"5353:192.0.2.1:53/udp, or [BIND:]PORT:socks; either end may be unix:/PATH instead"
 
-// parseReverse reads what parseForward does, the other way round, and [BIND:]PORT:socks. A BIND is an address, localhost, or *
-// or nothing for all.
+// parseReverse parses what parseForward does, with the sides swapped, and [BIND:]PORT:socks. A BIND
+// is an address, localhost, or * or nothing for all addresses.
 func parseReverse(text string) (reverseSpec, error) {
 	fail := func(why string) (reverseSpec, error) {
-		return reverseSpec{}, usage(reverseHint, "bad -R %q: %s", text, why)
+		return reverseSpec{}, exit.Usagef(reverseHint, "bad -R %q: %s", text, why)
 	}
 	fields, err := splitColons(text)
 	if err != nil {
@@ -72,10 +64,10 @@ func parseReverse(text string) (reverseSpec, error) {
 		bind = fields[0]
 	}
 	if _, err := netip.ParseAddr(bind); err != nil && bind != "" && bind != "*" && bind != "localhost" {
-		return fail("what to bind is no address, and neither localhost nor *")
+		return fail("BIND must be an address, localhost or *")
 	}
 	if _, err := strconv.ParseUint(fields[n-1], 10, 16); err != nil {
-		return fail("the remote's port is no number up to 65535")
+		return fail("the remote's port must be 0 to 65535")
 	}
 	if bind == "" {
 		bind = "*"
@@ -84,14 +76,14 @@ func parseReverse(text string) (reverseSpec, error) {
 	return spec, nil
 }
 
-// reversePort is what the remote has bound for a -R, with one of the two.
+// reversePort is an open -R.
 type reversePort struct {
 	spec     reverseSpec
-	listener *tunnel.ReverseListener
-	packets  *tunnel.ReverseUDP
+	listener *tunnel.ReverseListener // nil for datagrams
+	packets  *tunnel.ReverseUDP      // nil for connections
 }
 
-// openReverse has the remote bind the address of a -R.
+// openReverse makes the remote bind the address of a -R.
 func openReverse(ctx context.Context, node *tunnel.Local, spec reverseSpec) (p reversePort, err error) {
 	p.spec = spec
 	if spec.udp {
@@ -109,7 +101,7 @@ func (p reversePort) address() string {
 	return p.listener.Addr().String()
 }
 
-// serve serves the port, which is no proxy's, until ctx is done.
+// serve forwards what arrives at the port until ctx is done. The port is not a proxy's.
 func (p reversePort) serve(ctx context.Context, node *tunnel.Local) {
 	if p.spec.udp {
 		node.ServeReverseUDP(ctx, p.packets, p.spec.target)
@@ -126,72 +118,83 @@ func (p reversePort) close() {
 	}
 }
 
-// reverseDoors are the ports at the remote.
-type reverseDoors struct {
+// reverseListeners are the ports at the remote.
+type reverseListeners struct {
 	specs    []reverseSpec
 	ports    []reversePort // in the order of specs
 	socksCfg socks.Config
 	server   *socks.Server // nil when no spec needs one
 }
 
-// parseReverses reads all -R. A proxy among them asks its clients for what --socks-auth says.
-func parseReverses(c *cli.Context, log zerolog.Logger) (*reverseDoors, error) {
-	d := &reverseDoors{}
-	for _, text := range c.StringSlice("R") {
+// parseReverses parses all -R. The proxies among them ask their clients for socksAuth, USER:PASS,
+// unless it is empty.
+func parseReverses(texts []string, socksAuth string, log zerolog.Logger) (reverseListeners, error) {
+	l := reverseListeners{}
+	for _, text := range texts {
 		spec, err := parseReverse(text)
 		if err != nil {
-			return nil, err
+			return l, err
 		}
-		d.specs = append(d.specs, spec)
+		l.specs = append(l.specs, spec)
 	}
-	user, pass, err := parseSocksAuth(c.String("socks-auth"))
+	user, pass, err := parseSocksAuth(socksAuth)
 	if err != nil {
-		return nil, err
+		return l, err
 	}
 	var here net.Dialer
-	d.socksCfg = socks.Config{Username: user, Password: pass, Log: &log, Dial: here.DialContext, Relay: tunnel.Join}
-	return d, nil
+	l.socksCfg = socks.Config{
+		Username: user, Password: pass,
+		Log:  &log,
+		Dial: here.DialContext, Relay: tunnel.Join,
+	}
+	return l, nil
 }
 
-// listen has the remote bind all addresses, or none.
-func (d *reverseDoors) listen(ctx context.Context, node *tunnel.Local, opts *localOptions) error {
-	for _, spec := range d.specs {
+// listen makes the remote bind all addresses, or none.
+func (l *reverseListeners) listen(ctx context.Context, node *tunnel.Local, c *connection) error {
+	for _, spec := range l.specs {
 		port, err := openReverse(ctx, node, spec)
 		if err != nil {
-			d.close()
-			return reverseFailure(spec, err, opts)
+			l.close()
+			return reverseFailure(spec, err, c)
 		}
-		d.ports = append(d.ports, port)
+		l.ports = append(l.ports, port)
 	}
 	return nil
 }
 
 // reverseFailure explains why the remote does not listen.
-func reverseFailure(spec reverseSpec, err error, opts *localOptions) error {
-	f := &Failure{exitFailed, fmt.Sprintf("can't listen on %s at the remote", portName(spec.listen, spec.udp)), err, ""}
+func reverseFailure(spec reverseSpec, err error, c *connection) error {
+	f := &exit.Failure{
+		Code: exit.Failed, Why: err,
+		What: fmt.Sprintf("can't listen on %s at the remote", portName(spec.listen, spec.udp)),
+	}
 	var refused *mux.OpenError
 	if !errors.As(err, &refused) {
 		return f
 	}
 	switch refused.Code {
 	case mux.CodeNotAllowed:
-		f.Code = exitNotAdmitted
-		rule := strings.TrimSuffix(spec.listen, ":0") // any port needs a rule without
-		f.Hint = fmt.Sprintf("ask who runs the remote for --reverse '%s', or for reverse=%s in its authorized-keys line of %s",
-			rule, rule, opts.key.Public())
+		f.Code = exit.NotAdmitted
+		rule := strings.TrimSuffix(spec.listen, ":0") // a rule for any port has none
+		f.Hint = fmt.Sprintf("ask the operator of the remote for --reverse '%s', "+
+			"or for reverse=%s in its authorized-keys line of %s", rule, rule, c.key.Public())
 	case mux.CodeAddressInUse:
-		f.Code, f.Hint = exitCannotListen, "another program or client has it: give another port with -R"
+		f.Code = exit.CannotListen
+		f.Hint = "another program or client uses it: give another port with -R"
 	case mux.CodeCannotListen, mux.CodeBadTarget:
-		f.Code, f.Hint = exitCannotListen, "give another address with -R"
+		f.Code, f.Hint = exit.CannotListen, "give another address with -R"
 	case mux.CodeTooManyStreams:
-		f.Code, f.Hint = exitCannotListen, "give fewer -R"
+		f.Code, f.Hint = exit.CannotListen, "give fewer -R"
 	}
 	return f
 }
 
-// serve starts serving what the remote accepts.
-func (d *reverseDoors) serve(ctx context.Context, node *tunnel.Local, start func(func() error)) error {
-	for _, port := range d.ports {
+// serve starts serving what the remote accepts. It runs its functions with start.
+func (l *reverseListeners) serve(
+	ctx context.Context, node *tunnel.Local, start func(func() error),
+) error {
+	for _, port := range l.ports {
 		if port.spec.target != "" {
 			start(func() error {
 				port.serve(ctx, node)
@@ -199,39 +202,29 @@ func (d *reverseDoors) serve(ctx context.Context, node *tunnel.Local, start func
 			})
 			continue
 		}
-		if d.server == nil {
-			server, err := socks.New(d.socksCfg)
+		if l.server == nil {
+			server, err := socks.New(l.socksCfg)
 			if err != nil {
 				return err
 			}
-			d.server = server
+			l.server = server
 		}
-		start(func() error { return d.server.Serve(context.WithoutCancel(ctx), port.listener) })
+		start(func() error {
+			return l.server.Serve(context.WithoutCancel(ctx), port.listener)
+		})
 	}
 	return nil
 }
 
-// shutdownSocks stops accepting and lets what is relayed end with the session, which drains meanwhile.
-func shutdownSocks(server *socks.Server, servers *sync.WaitGroup) {
-	if server == nil {
-		return
-	}
-	servers.Go(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), tunnel.DrainTimeout+time.Second)
-		defer cancel()
-		server.Shutdown(ctx) // its error only says that relays were cut, which the session's end has logged
-	})
-}
-
-func (d *reverseDoors) close() {
-	for _, port := range d.ports {
+func (l *reverseListeners) close() {
+	for _, port := range l.ports {
 		port.close()
 	}
 }
 
-func (d *reverseDoors) addresses() []string {
+func (l *reverseListeners) addresses() []string {
 	var addresses []string
-	for _, port := range d.ports {
+	for _, port := range l.ports {
 		addresses = append(addresses, port.address())
 	}
 	return addresses

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"culvert/internal/cli/exit"
 )
 
 func TestParseReverse(t *testing.T) {
@@ -36,23 +38,23 @@ func TestParseReverse(t *testing.T) {
 		{"socks", "wrong number of colons"},
 		{"8022:localhost", "wrong number of colons"},
 		{"a:b:1080:socks", "wrong number of colons"},
-		{"a:8022:localhost:22:b", "the host's port is no number from 1 to 65535"},
+		{"a:8022:localhost:22:b", "the host's port must be 1 to 65535"},
 		{"8022:[::1:22", "brackets don't match"},
 		{"unix:a.sock:localhost:22", "the path of the remote's socket is not absolute"},
 		{"unix:a.sock:socks", "the path of the remote's socket is not absolute"},
-		{"example.org:8022:localhost:22", "what to bind is no address, and neither localhost nor *"},
-		{"port:localhost:22", "the remote's port is no number up to 65535"},
-		{"65536:socks", "the remote's port is no number up to 65535"},
-		{"8022:localhost:22/tcp", "the host's port is no number from 1 to 65535"},
-		{"8022:localhost:/udp", "the host's port is no number from 1 to 65535"},
-		{"8022/udp:localhost:22", "the remote's port is no number up to 65535"},
+		{"example.org:8022:localhost:22", "BIND must be an address, localhost or *"},
+		{"port:localhost:22", "the remote's port must be 0 to 65535"},
+		{"65536:socks", "the remote's port must be 0 to 65535"},
+		{"8022:localhost:22/tcp", "the host's port must be 1 to 65535"},
+		{"8022:localhost:/udp", "the host's port must be 1 to 65535"},
+		{"8022/udp:localhost:22", "the remote's port must be 0 to 65535"},
 		{"1080:socks/udp", "wrong number of colons"},
 		{"unix:/run/a.sock:localhost:53/udp", "UDP has ports, not sockets with a path"},
 	} {
 		_, err := parseReverse(test.text)
-		var failure *Failure
-		if !errors.As(err, &failure) || failure.Code != exitUsage || !strings.HasSuffix(failure.What, test.why) {
-			t.Errorf("%q: got %v, want a usage error that says: %s", test.text, err, test.why)
+		var failure *exit.Failure
+		if !errors.As(err, &failure) || failure.Code != exit.Usage || !strings.HasSuffix(failure.What, test.why) {
+			t.Errorf("%q: got %v, want a usage error that ends in: %s", test.text, err, test.why)
 		}
 	}
 }

@@ -2,106 +2,150 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
+	"crypto/rand"
+	"errors"
+	"net/url"
 	"os"
-	"os/signal"
+	"os/exec"
+	"slices"
+	"strings"
 	"sync"
-	"syscall"
-	"time"
 
-	"github.com/rs/zerolog"
+	"culvert/internal/cli/exit"
+	"culvert/internal/cli/flags"
 )
 
-// abortTimeout bounds how long the second signal waits for connections to be reset. It is not seen by a user.
-const abortTimeout = time.Second
+// The exit statuses that a shell has for a command that can't be started, and what it adds to the
+// number of the signal that killed a command (POSIX.1-2024, XCU 2.8.2).
+const (
+	exitNotExecutable = 126
+	exitNotFound      = 127
+	exitSignal        = 128
+)
 
-// interrupts turns signals into contexts.
-type interrupts struct {
-	soft context.Context // ends at the first SIGINT or SIGTERM: drain and stop
-	hard context.Context // ends at the second: stop at once, cutting short what is left
-	stop func()          // gives the signals up
+type runOptions struct {
+	connect   connectOptions
+	forward   forwardOptions
+	fastOpen  fastOpenOption
+	socksAuth string   // of -R proxies: USER:PASS or ""
+	argv      []string // the command
 }
 
-// catchInterrupts begins to catch signals. When the second does not end the program within a second, it is ended, so that
-// nothing can hold it.
-func catchInterrupts(parent context.Context, log zerolog.Logger) *interrupts {
-	soft, cancelSoft := context.WithCancel(parent)
-	hard, cancelHard := context.WithCancel(parent)
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
-	done := make(chan struct{})
-	var catching sync.WaitGroup
-	catching.Go(func() {
-		var giveUp <-chan time.Time
-		for {
-			select {
-			case s := <-signals:
-				if soft.Err() == nil {
-					log.Info().Stringer("signal", s).Msg("stopping")
-					cancelSoft()
-				} else if giveUp == nil {
-					cancelHard()
-					giveUp = time.After(abortTimeout)
-				}
-			case <-giveUp:
-				os.Exit(exitFailed)
-			case <-done:
-				return
-			}
-		}
-	})
-	return &interrupts{soft, hard, func() {
-		signal.Stop(signals)
-		close(done)
-		catching.Wait()
-		cancelSoft()
-		cancelHard()
-	}}
-}
-
-// result turns err into what the command returns: after a second signal, that.
-func (i *interrupts) result(err error) error {
-	if i.hard.Err() != nil {
-		return &Failure{exitFailed, "interrupted twice: connections were cut short", nil, ""}
+func runCommand() *flags.Command {
+	o := &runOptions{}
+	return &flags.Command{
+		Name:   "run",
+		Usage:  "run a command with its traffic through a tunnel of its own",
+		Define: o.define,
+		Run:    o.run,
 	}
-	return err
 }
 
-// onHangup calls act at each SIGHUP, until ctx is done or stop is called.
-func onHangup(ctx context.Context, act func()) (stop func()) {
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
-	ctx, cancel := context.WithCancel(ctx)
+func (o *runOptions) define(s *flags.Set) {
+	o.connect.define(s)
+	o.forward.define(s)
+	o.fastOpen.define(s)
+	s.Group("listening")
+	s.String(&o.socksAuth, "socks-auth", "", "require `USER:PASS` from the clients of an -R proxy; "+
+		preferVariable).Secret()
+	s.Command(&o.argv)
+}
+
+func (o *runOptions) run(ctx context.Context) error {
+	shareProcessors()
+	program, err := exec.LookPath(o.argv[0])
+	if err != nil {
+		return startFailure(o.argv[0], err)
+	}
+	// The log shares standard error with the command.
+	makeLog := o.connect.log.quietLogger
+	c, l, specs, err := loadForwarding(&o.connect, &o.forward, &o.fastOpen, o.socksAuth, makeLog)
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	secret := rand.Text() // 26 characters, 130 bits: other users of the machine can't guess it
+	if err := l.openSocks("127.0.0.1:0", proxyUser+":"+secret, c.config.Log); err != nil {
+		return cannotListen("127.0.0.1:0", "the proxy's port", "", err)
+	}
+	if err := l.openForwards(specs); err != nil {
+		return err
+	}
+	return runThrough(ctx, c, l, &exec.Cmd{
+		Path: program, Args: o.argv,
+		Env:   proxyEnv(os.Environ(), l.socksAddress(), secret),
+		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
+	})
+}
+
+// startFailure explains why a command can't be started, with the exit status that a shell has for
+// that.
+func startFailure(name string, err error) error {
+	status := exitNotExecutable
+	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, os.ErrNotExist) {
+		status, err = exitNotFound, errors.New("not found")
+	}
+	return exit.Fail(status, "can't run "+name, plainCause(err), "")
+}
+
+// proxyUser is the user name of the proxy's credential. The secret is the password.
+const proxyUser = "culvert"
+
+// direct lists the hosts that a command reaches without the proxy: its own machine.
+const direct = "localhost,127.0.0.1,::1"
+
+// proxyEnv returns environ with the variables that make programs use the proxy at address. They
+// have no common form: some programs read those in capitals, some the others. The port is a SOCKS
+// and an HTTP proxy: more programs support the latter, and anything but HTTP needs the former, as
+// socks5h, which leaves names to the remote to resolve.
+func proxyEnv(environ []string, address, secret string) []string {
+	proxy := func(scheme string) string {
+		user := url.UserPassword(proxyUser, secret)
+		return (&url.URL{Scheme: scheme, User: user, Host: address}).String()
+	}
+	env := slices.Clone(environ)
+	for _, v := range []struct{ name, value string }{
+		{"ALL_PROXY", proxy("socks5h")},
+		{"HTTP_PROXY", proxy("http")},
+		{"HTTPS_PROXY", proxy("http")},
+		{"NO_PROXY", direct},
+	} {
+		// The last value of a name wins.
+		env = append(env, v.name+"="+v.value, strings.ToLower(v.name)+"="+v.value)
+	}
+	return env
+}
+
+// runThrough connects, serves the listeners while cmd runs, and returns cmd's status as an
+// exit.Status. If the tunnel fails, cmd goes on without it and sees what that means for itself.
+func runThrough(ctx context.Context, c *connection, l *listeners, cmd *exec.Cmd) error {
+	signals := catchSignals(ctx)
+	defer signals.stop()
+	s, err := start(signals.idle, c, l)
+	if err != nil {
+		return err
+	}
+	if s == nil {
+		return signals.interrupted()
+	}
+	if err := s.serve(signals.idle); err != nil {
+		s.stop()
+		if signals.idle.Err() != nil {
+			return signals.interrupted()
+		}
+		return err
+	}
+	watched, stopWatching := context.WithCancel(ctx)
 	var watching sync.WaitGroup
 	watching.Go(func() {
-		for {
-			select {
-			case <-hangups:
-				act()
-			case <-ctx.Done():
-				return
-			}
+		if err := s.wait(watched, nil); err != nil {
+			c.config.Log.Error().Err(err).Msg("the tunnel failed")
 		}
 	})
-	return func() {
-		signal.Stop(hangups)
-		cancel()
-		watching.Wait()
-	}
-}
-
-// readyLine is what --print-ready prints: the addresses that were really bound, in the order of their flags.
-type readyLine struct {
-	Event     string   `json:"event"` // "ready"
-	Listen    []string `json:"listen,omitempty"`
-	Socks     string   `json:"socks,omitempty"`
-	PAC       string   `json:"pac,omitempty"`
-	Forwards  []string `json:"forwards,omitempty"`
-	Reverse   []string `json:"reverse,omitempty"` // at the remote
-	PublicKey string   `json:"public_key"`
-}
-
-func printReadyLine(line readyLine) {
-	line.Event = "ready"
-	json.NewEncoder(os.Stdout).Encode(line)
+	err = signals.wait(cmd)
+	defer context.AfterFunc(signals.idle, s.node.Abort)()
+	stopWatching()
+	watching.Wait()
+	s.stop()
+	return err
 }

@@ -4,18 +4,66 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"net/url"
 
 	"culvert/certs"
+	"culvert/internal/cli/exit"
+	"culvert/internal/cli/flags"
 	"culvert/tunnel"
 	"culvert/tunnel/policy"
-
-	"github.com/urfave/cli/v2"
 )
 
-const admitHint = "give --authorized-keys FILE, or --ca FILE with --require-client-cert, or --allow-anyone"
+// admissionOptions decide which clients a remote admits.
+type admissionOptions struct {
+	authorizedKeys    string // file
+	allowAnyone       bool
+	ca                string // file
+	requireClientCert bool
+	revoked           string // file
 
-// remoteSettings are what SIGHUP has a remote read again.
+	requireForwardSecrecy bool
+}
+
+func (o *admissionOptions) define(s *flags.Set) {
+	s.Group("admission")
+	s.String(&o.authorizedKeys, "authorized-keys", "",
+		"admit the clients whose public keys are listed in `FILE`, one per line")
+	s.Bool(&o.allowAnyone, "allow-anyone",
+		"admit every client: an open proxy for anybody who can reach it")
+	s.String(&o.ca, "ca", "", "verify clients' certificates with the CA in `FILE`")
+	s.Bool(&o.requireClientCert, "require-client-cert",
+		"admit only clients with a certificate of --ca")
+	s.String(&o.revoked, "revoked", "",
+		"refuse the certificates whose gids are listed in `FILE`, one per line")
+	s.Bool(&o.requireForwardSecrecy, "require-forward-secrecy",
+		"refuse clients that only support the specified handshake, "+
+			"with which a stolen key decrypts recorded traffic")
+}
+
+// ruleOptions decide what clients may reach, and what the remote binds for them.
+type ruleOptions struct {
+	allow, deny, reverse []string
+}
+
+func (o *ruleOptions) define(s *flags.Set) {
+	s.Group("targets")
+	s.Strings(&o.allow, "allow", nil, "allow clients to reach only targets that match `RULE`: "+
+		"a host with optional ports, such as *.example.org:443; repeatable").Reloadable()
+	s.Strings(&o.deny, "deny", nil, "deny clients targets that match `RULE`, such as "+
+		"10.0.0.0/8 or *:25; overrides --allow; repeatable").Reloadable()
+	s.Strings(&o.reverse, "reverse", nil, "allow clients' -R to bind addresses that match `RULE`, "+
+		"such as localhost:8022, *:8000-8999 or unix:/path; repeatable").Reloadable()
+}
+
+const (
+	admitHint = "give --authorized-keys FILE, or --ca FILE with --require-client-cert, " +
+		"or --allow-anyone"
+	ruleHint = "a rule is HOST or HOST:PORTS, such as *.example.org:443, 10.0.0.0/8:22,80-90 " +
+		"or [2001:db8::/32], or unix:/path; ports are of TCP and UDP alike"
+	reverseRuleHint = "a rule is ADDRESS, localhost or *, each with optional :PORTS, such as " +
+		"localhost:8022 or *:8000-8999, or unix:/path; ports are of TCP and UDP alike"
+)
+
+// remoteSettings are what a reload replaces.
 type remoteSettings struct {
 	identity tunnel.RemoteIdentity
 	trust    tunnel.RemoteTrust
@@ -24,37 +72,44 @@ type remoteSettings struct {
 	tls      *tls.Certificate // nil without TLS
 }
 
-func loadSettings(c *cli.Context) (s remoteSettings, err error) {
-	if s.trust, err = loadTrust(c); err != nil {
+// loadSettings reads the files that the options name, and parses the rules.
+func (o *remoteOptions) loadSettings() (s remoteSettings, err error) {
+	if s.trust, err = o.loadTrust(); err != nil {
 		return s, err
 	}
-	if s.identity, err = loadIdentity(c); err != nil {
+	if s.identity.Key, s.identity.Cert, err = o.identity.load(); err != nil {
 		return s, err
 	}
-	if s.rules, err = loadRules(c); err != nil {
-		return s, err
+	if s.rules, err = policy.ParseRules(o.rules.allow, o.rules.deny); err != nil {
+		return s, exit.Usagef(ruleHint, "%v", err)
 	}
-	if s.reverse, err = loadReverseRules(c); err != nil {
-		return s, err
+	if s.reverse, err = policy.ParseReverseRules(o.rules.reverse); err != nil {
+		return s, exit.Usagef(reverseRuleHint, "%v", err)
 	}
-	s.tls, err = loadServerCertificate(c)
+	s.tls, err = loadServerCertificate(o.listen.tlsCert, o.listen.tlsKey)
 	return s, err
 }
 
-// parseFallback reads --fallback, nil when it is not given.
-func parseFallback(text string) (*url.URL, error) {
-	if text == "" {
-		return nil, nil
+// reload replaces the settings of a running remote, all of them or none. Files are read again;
+// of the flags only the reloadable ones change.
+func (o *remoteOptions) reload(node *tunnel.Remote, shown *remoteTLS) error {
+	now := &remoteOptions{}
+	if err := o.source.Decode(now.define); err != nil {
+		return err
 	}
-	site, err := tunnel.ParseFallback(text)
+	s, err := now.loadSettings()
 	if err != nil {
-		return nil, usage("such as http://127.0.0.1:8000/", "bad --fallback: %v", err)
+		return err
 	}
-	return site, nil
+	if err := node.Reload(s.identity, s.trust, s.rules, s.reverse); err != nil {
+		return o.settingsFailure(err)
+	}
+	shown.current.Store(s.tls)
+	return nil
 }
 
-// remoteFailure explains why a remote's settings are not taken.
-func remoteFailure(c *cli.Context, err error) error {
+// settingsFailure explains why a remote refuses its settings.
+func (o *remoteOptions) settingsFailure(err error) error {
 	var line *policy.KeyLineError
 	switch {
 	case errors.As(err, &line):
@@ -62,104 +117,59 @@ func remoteFailure(c *cli.Context, err error) error {
 		if line.Option == "reverse" {
 			hint = reverseRuleHint
 		}
-		return &Failure{exitFailed, "can't use the authorized keys", fmt.Errorf("%s: %w", c.String("authorized-keys"), err), hint}
+		return exit.Fail(exit.Failed, "can't use the authorized keys",
+			fmt.Errorf("%s: %w", o.admission.authorizedKeys, err), hint)
 	case errors.Is(err, tunnel.ErrNobodyAdmitted):
-		return usage(admitHint, "%v", err)
+		return exit.Usagef(admitHint, "%v", err)
 	}
-	return usage("", "%v", err)
+	return exit.Usagef("", "%v", err)
 }
 
-const ruleHint = "a rule is HOST or HOST:PORTS, such as *.example.org:443, 10.0.0.0/8:22,80-90 or [2001:db8::/32], or unix:/path; ports are of TCP and UDP alike"
-
-// loadRules reads which targets clients may reach.
-func loadRules(c *cli.Context) (*policy.Rules, error) {
-	allow, err := currentList(c, "allow")
-	if err != nil {
-		return nil, err
+// check refuses contradictions. The remote has a certificate of its own if certified is true.
+func (o *admissionOptions) check(certified bool) error {
+	switch {
+	case o.allowAnyone && (o.authorizedKeys != "" || o.requireClientCert):
+		return exit.Usagef("leave one of them out",
+			"--allow-anyone contradicts --authorized-keys and --require-client-cert")
+	case o.requireClientCert && o.ca == "":
+		return exit.Usagef("give the CA's certificate with --ca FILE",
+			"--require-client-cert needs --ca")
+	case !o.requireClientCert && (o.ca != "" || o.revoked != ""):
+		return exit.Usagef("add --require-client-cert, or leave them out",
+			"--ca and --revoked do nothing without --require-client-cert")
+	case o.requireClientCert && !certified:
+		return exit.Usagef("give the remote's own certificate with --cert FILE",
+			"--require-client-cert needs --cert: only version 2 of the handshake asks for "+
+				"certificates, and the remote presents one too")
 	}
-	deny, err := currentList(c, "deny")
-	if err != nil {
-		return nil, err
-	}
-	rules, err := policy.ParseRules(allow, deny)
-	if err != nil {
-		return nil, usage(ruleHint, "%v", err)
-	}
-	return rules, nil
-}
-
-const reverseRuleHint = "a rule is ADDRESS, localhost or *, each with :PORTS if you like, such as localhost:8022 or *:8000-8999, or unix:/path; ports are of TCP and UDP alike"
-
-// loadReverseRules reads what clients may have the remote listen on.
-func loadReverseRules(c *cli.Context) (*policy.ReverseRules, error) {
-	texts, err := currentList(c, "reverse")
-	if err != nil {
-		return nil, err
-	}
-	rules, err := policy.ParseReverseRules(texts)
-	if err != nil {
-		return nil, usage(reverseRuleHint, "%v", err)
-	}
-	return rules, nil
-}
-
-// loadIdentity reads what the remote shows.
-func loadIdentity(c *cli.Context) (tunnel.RemoteIdentity, error) {
-	cert, err := loadCertificate(c, "cert")
-	if err != nil {
-		return tunnel.RemoteIdentity{}, err
-	}
-	key, err := loadKey(c)
-	if err != nil {
-		return tunnel.RemoteIdentity{}, err
-	}
-	return tunnel.RemoteIdentity{Key: key, Cert: cert}, checkCertified(cert, key)
+	return nil
 }
 
 // loadTrust reads who is admitted.
-func loadTrust(c *cli.Context) (tunnel.RemoteTrust, error) {
-	trust := tunnel.RemoteTrust{RequireCert: c.Bool("require-client-cert"), Anyone: c.Bool("allow-anyone")}
-	switch {
-	case trust.Anyone && (c.String("authorized-keys") != "" || trust.RequireCert):
-		return trust, usage("leave one of them out", "--allow-anyone contradicts --authorized-keys and --require-client-cert")
-	case trust.RequireCert && c.String("ca") == "":
-		return trust, usage("give the CA's certificate with --ca FILE", "--require-client-cert needs --ca")
-	case !trust.RequireCert && (c.String("ca") != "" || c.String("revoked") != ""):
-		return trust, usage("add --require-client-cert, or leave them out", "--ca and --revoked do nothing without --require-client-cert")
-	case trust.RequireCert && c.String("cert") == "":
-		return trust, usage("give the remote's own certificate with --cert FILE", "--require-client-cert needs --cert: only version 2 asks for certificates, and it shows one")
-	}
-	var err error
-	if trust.CA, err = loadCertificate(c, "ca"); err != nil {
+func (o *remoteOptions) loadTrust() (trust tunnel.RemoteTrust, err error) {
+	a := &o.admission
+	if err := a.check(o.identity.cert != ""); err != nil {
 		return trust, err
 	}
-	if path := c.String("authorized-keys"); path != "" {
-		trust.Authorized, err = readList(path, certs.ParseAuthorizedKeys)
+	trust.RequireCert, trust.Anyone = a.requireClientCert, a.allowAnyone
+	if trust.CA, err = loadCertificate("ca", a.ca); err != nil {
+		return trust, err
+	}
+	if a.authorizedKeys != "" {
+		trust.Authorized, err = readList(a.authorizedKeys, certs.ParseAuthorizedKeys)
 		if err != nil {
-			return trust, &Failure{exitFailed, "can't use the authorized keys", err, ""}
+			return trust, exit.Fail(exit.Failed, "can't use the authorized keys", err, "")
 		}
 	}
-	if path := c.String("revoked"); path != "" {
-		trust.Revoked, err = readList(path, certs.ParseRevocations)
+	if a.revoked != "" {
+		trust.Revoked, err = readList(a.revoked, certs.ParseRevocations)
 		if err != nil {
-			return trust, &Failure{exitFailed, "can't use the list of revoked certificates", err, ""}
+			return trust, exit.Fail(exit.Failed,
+				"can't use the list of revoked certificates", err, "")
 		}
 	}
 	if trust.Authorized == nil && !trust.RequireCert && !trust.Anyone {
-		return trust, usage(admitHint, "%v", tunnel.ErrNobodyAdmitted)
+		return trust, exit.Usagef(admitHint, "%v", tunnel.ErrNobodyAdmitted)
 	}
 	return trust, nil
-}
-
-// reload gives a remote its settings anew, all of them or none.
-func reload(c *cli.Context, node *tunnel.Remote, shown *remoteTLS) error {
-	settings, err := loadSettings(c)
-	if err != nil {
-		return err
-	}
-	if err := node.Reload(settings.identity, settings.trust, settings.rules, settings.reverse); err != nil {
-		return remoteFailure(c, err)
-	}
-	shown.current.Store(settings.tls)
-	return nil
 }

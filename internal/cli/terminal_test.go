@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 
+	"culvert/internal/cli/exit"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -69,7 +71,7 @@ func TestQuestionInterrupted(t *testing.T) {
 	if err := local.cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
-	if status, err := local.wait(); status != exitOK || err != nil {
+	if status, err := local.wait(); status != exit.OK || err != nil {
 		t.Errorf("status %d, %v; standard error\n%s", status, err, local.stderr)
 	}
 	<-copied

@@ -12,47 +12,48 @@ import (
 	"sync/atomic"
 
 	"culvert/certs"
+	"culvert/internal/cli/exit"
 	"culvert/tunnel"
-
-	"github.com/urfave/cli/v2"
 )
 
-// maxPEMSize bounds a file of certificates or a key in bytes, against one that is something else. A bundle of all the
-// roots of the web has some 250 KB.
+// maxPEMSize bounds a file of certificates or a key in bytes, in case it is another kind of file. A
+// bundle of all the roots of the web has some 250 KB.
 const maxPEMSize = 1 << 20
 
-// remoteTLS is the certificate that a remote's listeners show, which SIGHUP replaces.
+// remoteTLS is the certificate of a remote's listeners, which a reload replaces.
 type remoteTLS struct {
 	current atomic.Pointer[tls.Certificate]
 }
 
-// loadServerCertificate reads what --tls-cert and --tls-key name, nil when neither is given.
-func loadServerCertificate(c *cli.Context) (*tls.Certificate, error) {
-	certFile, keyFile := c.String("tls-cert"), c.String("tls-key")
+// loadServerCertificate reads a certificate and its key, nil if neither is named.
+func loadServerCertificate(certFile, keyFile string) (*tls.Certificate, error) {
 	if certFile == "" && keyFile == "" {
 		return nil, nil
 	}
 	if certFile == "" || keyFile == "" {
-		return nil, usage("give both, in PEM files", "--tls-cert and --tls-key go together")
+		return nil, exit.Usagef("give both, in PEM files", "--tls-cert and --tls-key go together")
 	}
 	cert, err := readPEM(certFile)
 	if err != nil {
-		return nil, &Failure{exitFailed, "can't use the certificate of --tls-cert", err, ""}
+		return nil, exit.Fail(exit.Failed, "can't use the certificate of --tls-cert", err, "")
 	}
 	key, err := readPrivatePEM(keyFile)
-	if errors.Is(err, certs.ErrKeyFileMode) {
-		return nil, &Failure{exitFailed, "can't use the key of --tls-key", err, "only its owner may read it: chmod 600 " + keyFile}
-	} else if err != nil {
-		return nil, &Failure{exitFailed, "can't use the key of --tls-key", err, ""}
+	if err != nil {
+		hint := ""
+		if errors.Is(err, certs.ErrKeyFileMode) {
+			hint = privateHint + keyFile
+		}
+		return nil, exit.Fail(exit.Failed, "can't use the key of --tls-key", err, hint)
 	}
 	pair, err := tls.X509KeyPair(cert, key) // its errors quote nothing of the key
 	if err != nil {
-		return nil, &Failure{exitFailed, "can't use --tls-cert and --tls-key", err, "they are a certificate, followed by those between it and its CA, and its key, in PEM"}
+		return nil, exit.Fail(exit.Failed, "can't use --tls-cert and --tls-key", err,
+			"they are a certificate, followed by the intermediate ones, and its key, in PEM")
 	}
 	return &pair, nil
 }
 
-// wrap makes the listeners speak TLS with the present certificate.
+// wrap returns listeners that speak TLS with the current certificate.
 func (t *remoteTLS) wrap(listeners []net.Listener) []net.Listener {
 	cfg := &tls.Config{
 		MinVersion: tls.VersionTLS12,
@@ -68,26 +69,28 @@ func (t *remoteTLS) wrap(listeners []net.Listener) []net.Listener {
 	return secured
 }
 
-// loadClientTLS reads --tls-ca and --tls-server-name, nil when neither is given.
-func loadClientTLS(c *cli.Context, address tunnel.Address) (*tls.Config, error) {
-	file, name := c.String("tls-ca"), c.String("tls-server-name")
-	if file == "" && name == "" {
+// loadTLS returns the settings for wss://, nil for the defaults.
+func (o *routeOptions) loadTLS(address tunnel.Address) (*tls.Config, error) {
+	if o.tlsCA == "" && o.tlsServerName == "" {
 		return nil, nil
 	}
 	if !address.Secure() {
-		return nil, usage("TLS is what wss:// URLs have", "--tls-ca and --tls-server-name do nothing for %s", address)
+		return nil, exit.Usagef("only wss:// URLs use TLS",
+			"--tls-ca and --tls-server-name do nothing for %s", address)
 	}
-	cfg := &tls.Config{ServerName: name, MinVersion: tls.VersionTLS12}
-	if file == "" {
+	cfg := &tls.Config{ServerName: o.tlsServerName, MinVersion: tls.VersionTLS12}
+	if o.tlsCA == "" {
 		return cfg, nil
 	}
-	text, err := readPEM(file)
+	text, err := readPEM(o.tlsCA)
 	if err != nil {
-		return nil, &Failure{exitFailed, "can't use the CA of --tls-ca", err, ""}
+		return nil, exit.Fail(exit.Failed, "can't use the CA of --tls-ca", err, "")
 	}
 	cfg.RootCAs = x509.NewCertPool()
 	if !cfg.RootCAs.AppendCertsFromPEM(text) {
-		return nil, &Failure{exitFailed, "can't use the CA of --tls-ca", fmt.Errorf("%s holds no certificate", file), "it is in PEM: -----BEGIN CERTIFICATE-----"}
+		return nil, exit.Fail(exit.Failed, "can't use the CA of --tls-ca",
+			fmt.Errorf("%s holds no certificate", o.tlsCA),
+			"it is in PEM: -----BEGIN CERTIFICATE-----")
 	}
 	return cfg, nil
 }

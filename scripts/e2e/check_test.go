@@ -34,7 +34,7 @@ func TestCheckRemote(t *testing.T) {
 	checked(t, r, "the tunnel works", "tcp", "upgrade", "handshake", "identity", "session", "round trip")
 }
 
-const noRemote = "the handshake works, but this is no culvert remote: it serves no tunnel"
+const noRemote = "the handshake works, but this is not a culvert remote: it serves no tunnel"
 
 // A server of the reference completes the handshake, and check tells that it is one: a server that answers with
 // something else, in version 1, and one that does not answer, in version 2.

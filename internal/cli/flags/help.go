@@ -1,6 +1,6 @@
-package cli
+package flags
 
-// helpFlag makes `culvert help COMMAND…` what it is short for: `culvert COMMAND… --help`.
+// helpFlag turns `culvert help COMMAND…` into what it is short for: `culvert COMMAND… --help`.
 func helpFlag(args []string) []string {
 	if len(args) < 2 || args[1] != "help" {
 		return args
@@ -12,7 +12,13 @@ func helpFlag(args []string) []string {
 	return words
 }
 
-// appHelp and commandHelp are templates for the library's help printer, which lines up what stands after tabs.
+// helpHint refers to the list of a command's flags, or of its commands.
+func helpHint(command, listed string) string {
+	return "`" + command + " --help` lists the " + listed
+}
+
+// appHelp and commandHelp are templates for the library's help printer, which aligns the text after
+// tabs.
 const (
 	appHelp = `culvert: {{.Usage}}
 
@@ -29,7 +35,8 @@ flags:
 
 	commandHelp = `{{.HelpName}}: {{.Usage}}
 
-usage: {{.HelpName}}{{if .VisibleCommands}} COMMAND{{end}}{{if .ArgsUsage}} {{.ArgsUsage}}{{end}} [FLAG]...
+usage: {{.HelpName}}{{if .VisibleCommands}} COMMAND{{end}}` +
+		`{{if .ArgsUsage}} {{.ArgsUsage}}{{end}} [FLAG]...
 {{if .VisibleCommands}}
 commands:{{range .VisibleCommands}}
    {{.Name}}{{"\t"}}{{.Usage}}{{end}}

@@ -164,7 +164,7 @@ func TestRunOutlivesTunnel(t *testing.T) {
 		t.Fatal(err)
 	}
 	remote.send(t, syscall.SIGHUP)
-	const says = "the tunnel is gone error=\"not admitted: the remote does not admit the key "
+	const says = "the tunnel failed error=\"not admitted: the remote does not admit the key "
 	gone := func(text string) bool { return strings.Contains(text, says) }
 	if text := p.stderr.await(gone, p.ended); !gone(text) {
 		t.Fatalf("standard error\n%s", text)

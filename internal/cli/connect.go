@@ -1,0 +1,108 @@
+package cli
+
+import (
+	"time"
+
+	"culvert/certs"
+	"culvert/internal/cli/exit"
+	"culvert/internal/cli/flags"
+	"culvert/protocol"
+	"culvert/tunnel"
+	"culvert/tunnel/mux"
+)
+
+// connectOptions are the remote to connect to, and how: what local, run and check have in common.
+type connectOptions struct {
+	address  tunnel.Address
+	identity identityOptions
+	trust    trustOptions
+	session  sessionOptions
+	route    routeOptions
+	log      logOptions
+}
+
+func (o *connectOptions) define(s *flags.Set) {
+	s.Argument("REMOTE_URL", func(text string) (err error) {
+		o.address, err = tunnel.ParseAddress(text)
+		return err
+	})
+	o.identity.defineKey(s)
+	o.trust.defineKeys(s)
+	s.String(&o.identity.cert, "cert", "",
+		"present the certificate in `FILE` to a remote that requires one")
+	o.trust.defineSecrecy(s)
+	o.session.define(s)
+	o.route.define(s)
+	o.log.define(s)
+}
+
+// sessionOptions are timeouts.
+type sessionOptions struct {
+	keepalive        time.Duration
+	handshakeTimeout time.Duration
+}
+
+func (o *sessionOptions) define(s *flags.Set) {
+	s.Group("session")
+	s.Duration(&o.keepalive, "keepalive", mux.DefaultKeepalive,
+		"ping after `TIME` without traffic, so that proxies keep the connection open; 0 disables pings")
+	s.Duration(&o.handshakeTimeout, "handshake-timeout", protocol.DefaultHandshakeTimeout,
+		"limit the handshake to `TIME`")
+}
+
+func (o *sessionOptions) check() error {
+	if o.keepalive < 0 || o.handshakeTimeout <= 0 {
+		return exit.Usagef("durations look like 20s or 1m",
+			"--keepalive or --handshake-timeout is out of range")
+	}
+	return nil
+}
+
+// connection is what a connection to a remote takes.
+type connection struct {
+	address tunnel.Address
+	key     *certs.KeyPair
+	trust   *remoteTrust
+	config  tunnel.LocalConfig
+}
+
+// load reads the files that the options name.
+func (o *connectOptions) load() (*connection, error) {
+	if err := o.session.check(); err != nil {
+		return nil, err
+	}
+	if o.identity.cert != "" && o.trust.ca == "" {
+		return nil, exit.Usagef("give the CA's certificate with --ca FILE",
+			"--cert needs --ca: only version 2 of the handshake uses certificates")
+	}
+	ca, err := loadCertificate("ca", o.trust.ca)
+	if err != nil {
+		return nil, err
+	}
+	trust, err := o.trust.load(o.address.Name(), ca)
+	if err != nil {
+		return nil, err
+	}
+	key, cert, err := o.identity.load()
+	if err != nil {
+		return nil, err
+	}
+	config := tunnel.LocalConfig{
+		Address:          o.address,
+		Key:              key,
+		VerifyRemote:     trust.verify,
+		CA:               ca,
+		Cert:             cert,
+		HandshakeTimeout: o.session.handshakeTimeout,
+
+		RequireForwardSecrecy: o.trust.requireForwardSecrecy,
+		Keepalive:             o.session.keepalive,
+	}
+	if config.Keepalive == 0 {
+		config.Keepalive = -1
+	}
+	if err := o.route.load(o.address, &config); err != nil {
+		return nil, err
+	}
+	return &connection{address: o.address, key: key, trust: trust, config: config}, nil
+}

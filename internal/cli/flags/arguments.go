@@ -1,0 +1,105 @@
+package flags
+
+import (
+	"errors"
+	"slices"
+	"strings"
+
+	"culvert/internal/cli/exit"
+)
+
+// Argument is a required argument of a command.
+type Argument struct {
+	name   string
+	take   func(text string) error
+	values []string // nil if any text will do
+}
+
+// Argument defines the next argument. An error of take, which gets its text, is one of usage.
+func (s *Set) Argument(name string, take func(text string) error) *Argument {
+	a := &Argument{name: name, take: take}
+	s.arguments = append(s.arguments, a)
+	return a
+}
+
+// Values lists the words that the argument may be.
+func (a *Argument) Values(words ...string) { a.values = words }
+
+// Command takes a command and its arguments, which follow the arguments after "--".
+func (s *Set) Command(p *[]string) { s.command = p }
+
+// argumentsUsage shows the required flags and the arguments as they are typed.
+func (s *Set) argumentsUsage() string {
+	var words []string
+	for _, f := range s.flags {
+		if f.required {
+			words = append(words, f.spelled()+" "+f.Placeholder())
+		}
+	}
+	for _, a := range s.arguments {
+		if a.values != nil {
+			words = append(words, strings.Join(a.values, "|"))
+		} else {
+			words = append(words, a.name)
+		}
+	}
+	if s.command != nil {
+		words = append(words, "-- COMMAND [ARGUMENT]...")
+	}
+	return strings.Join(words, " ")
+}
+
+// takeArguments hands the arguments to the functions that want them. The hint of its errors is hint.
+func (s *Set) takeArguments(args []string, hint string) error {
+	if s.command != nil {
+		var err error
+		if args, err = s.takeCommand(args, hint); err != nil {
+			return err
+		}
+	}
+	for i, a := range s.arguments {
+		if i == len(args) {
+			return exit.Usagef(hint, "%s is missing", a.name)
+		}
+	}
+	if len(args) > len(s.arguments) {
+		return exit.Usagef(hint, "unexpected argument %q", args[len(s.arguments)])
+	}
+	for i, a := range s.arguments {
+		err := a.take(args[i])
+		if _, complete := errors.AsType[*exit.Failure](err); complete {
+			return err
+		}
+		if err != nil {
+			return exit.Usagef(didYouMean(nearest(args[i], a.values), hint), "%v", err)
+		}
+	}
+	return nil
+}
+
+// takeCommand takes what follows "--" and returns what precedes it.
+func (s *Set) takeCommand(args []string, hint string) ([]string, error) {
+	at := slices.Index(args, "--")
+	switch {
+	case len(args) == 0 || at == 0:
+		return nil, nil
+	case at < 0 || at == len(args)-1:
+		var names []string
+		for _, a := range s.arguments {
+			names = append(names, a.name)
+		}
+		return nil, exit.Usagef(hint, "no command after %s and --", strings.Join(names, " "))
+	}
+	*s.command = args[at+1:]
+	return args[:at], nil
+}
+
+// checkRequired refuses flags that were left out.
+func (s *Set) checkRequired(hint string) error {
+	for _, f := range s.flags {
+		if f.required && f.Value() == "" {
+			return exit.Usagef(hint, "%s is missing", f.spelled())
+		}
+	}
+	return nil
+}

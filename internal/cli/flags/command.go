@@ -1,0 +1,177 @@
+package flags
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"strings"
+
+	"culvert/internal/cli/exit"
+
+	"github.com/urfave/cli/v2"
+)
+
+// App is a program with commands.
+type App struct {
+	Name, Usage, Version string
+	Commands             []*Command
+	Stdout               io.Writer // for help, the version and completions
+}
+
+// Command is a command of an App. It has either a function to run, or commands of its own.
+type Command struct {
+	Name, Usage string
+	Define      func(s *Set) // may be nil
+	Run         func(ctx context.Context) error
+	Commands    []*Command
+
+	path []string // the command's words after the program's name
+	full string   // the program's name and path
+	set  *Set
+}
+
+// NewApp returns the program. Each command's Define is called, and so sets the defaults.
+func NewApp(name, usage, version string, commands ...*Command) *App {
+	a := &App{Name: name, Usage: usage, Version: version, Commands: commands, Stdout: os.Stdout}
+	for _, c := range commands {
+		c.prepare(name, nil)
+	}
+	return a
+}
+
+func (c *Command) prepare(program string, parents []string) {
+	c.path = append(parents[:len(parents):len(parents)], c.Name)
+	c.full = program + " " + strings.Join(c.path, " ")
+	c.set = &Set{}
+	if c.Define != nil {
+		c.Define(c.set)
+	}
+	if len(c.set.flags) > 0 {
+		c.set.defineConfig(new(string))
+	}
+	for _, sub := range c.Commands {
+		sub.prepare(program, c.path)
+	}
+}
+
+// Flags returns the command's flags in the order of their definition, --config last.
+func (c *Command) Flags() []*Flag { return c.set.flags }
+
+// Path returns the words that call the command, without the program's name.
+func (c *Command) Path() []string { return c.path }
+
+// find returns the command that is called name, or nil.
+func find(commands []*Command, name string) *Command {
+	for _, c := range commands {
+		if c.Name == name {
+			return c
+		}
+	}
+	return nil
+}
+
+// usageHint shows how the command is called.
+func (c *Command) usageHint() string {
+	return strings.TrimSpace("usage: " + c.full + " " + c.set.argumentsUsage())
+}
+
+// Run runs the command line args, args[0] being the program's name.
+func (a *App) Run(ctx context.Context, args []string) error {
+	if len(args) > 1 && args[1] == completeWord {
+		a.printCandidates(args[2:])
+		return nil
+	}
+	args, err := a.flagsFirst(helpFlag(args))
+	if err != nil {
+		return err
+	}
+	return a.library().RunContext(ctx, args)
+}
+
+// library returns the program as the library has it, which parses the command line and prints help.
+func (a *App) library() *cli.App {
+	app := &cli.App{
+		Name:      a.Name,
+		HelpName:  a.Name,
+		Usage:     a.Usage,
+		Version:   a.Version,
+		Writer:    a.Stdout,
+		ErrWriter: os.Stderr,
+
+		HideHelpCommand:           true, // helpFlag serves `help`
+		CustomAppHelpTemplate:     appHelp,
+		DisableSliceFlagSeparator: true,
+		OnUsageError:              a.usageError(a.Name, "commands"),
+		ExitErrHandler:            func(*cli.Context, error) {}, // Run returns the error
+		Action: func(c *cli.Context) error {
+			if word := c.Args().First(); word != "" {
+				return unknownCommand(a.Name, word, a.Commands)
+			}
+			return cli.ShowAppHelp(c)
+		},
+	}
+	for _, c := range a.Commands {
+		app.Commands = append(app.Commands, a.command(c))
+	}
+	return app
+}
+
+// command returns a command as the library has it.
+func (a *App) command(c *Command) *cli.Command {
+	command := &cli.Command{
+		Name:               c.Name,
+		Usage:              c.Usage,
+		ArgsUsage:          c.set.argumentsUsage(),
+		HideHelpCommand:    true,
+		CustomHelpTemplate: commandHelp,
+		OnUsageError:       a.usageError(c.full, "flags"),
+	}
+	for _, f := range c.set.flags {
+		command.Flags = append(command.Flags, f.library)
+	}
+	if c.Run == nil {
+		command.Action = func(parsed *cli.Context) error {
+			if word := parsed.Args().First(); word != "" {
+				return unknownCommand(c.full, word, c.Commands)
+			}
+			return cli.ShowSubcommandHelp(parsed)
+		}
+		for _, sub := range c.Commands {
+			command.Subcommands = append(command.Subcommands, a.command(sub))
+		}
+		return command
+	}
+	command.Action = func(parsed *cli.Context) error {
+		source := &Source{commands: a.Commands, path: c.path, given: map[string]any{}}
+		for _, f := range c.set.flags {
+			if parsed.IsSet(f.names[0]) {
+				source.given[f.names[0]] = plainValue(parsed.Value(f.names[0]))
+			}
+		}
+		if err := source.decodeFirst(c, parsed.Args().Slice()); err != nil {
+			return err
+		}
+		return c.Run(parsed.Context)
+	}
+	return command
+}
+
+// plainValue turns a value of the library's into one for a flag's variable.
+func plainValue(value any) any {
+	if list, ok := value.(cli.StringSlice); ok {
+		return list.Value()
+	}
+	return value
+}
+
+// usageError turns what the library finds wrong with a flag's value into an error of ours. Unknown
+// flags and missing values have been found by flagsFirst.
+func (a *App) usageError(command, listed string) cli.OnUsageErrorFunc {
+	return func(_ *cli.Context, err error, _ bool) error {
+		if _, complete := errors.AsType[*exit.Failure](err); complete {
+			return err
+		}
+		return exit.Usagef(helpHint(command, listed), "%v", err)
+	}
+}

@@ -1,0 +1,159 @@
+package flags
+
+import (
+	"context"
+	"embed"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+)
+
+// completeWord is the first argument that the completion scripts give culvert. The words of the
+// command line follow, the last of them being the one to complete. The library's own completion is
+// not used: it offers a flag's name where its value belongs, and no flags after a command's other
+// arguments.
+const completeWord = "__complete"
+
+//go:embed completion
+var completionScripts embed.FS
+
+// Completion returns the command that prints completion scripts.
+func Completion() *Command {
+	shells := []string{"bash", "zsh", "fish"}
+	var script []byte
+	return &Command{
+		Name:  "completion",
+		Usage: "print a script that completes culvert's command lines",
+		Define: func(s *Set) {
+			s.Argument("the shell's name", func(shell string) (err error) {
+				if !slices.Contains(shells, shell) {
+					return fmt.Errorf("no completion for %q", shell)
+				}
+				script, err = completionScripts.ReadFile("completion/culvert." + shell)
+				return err
+			}).Values(shells...)
+		},
+		Run: func(context.Context) error {
+			_, err := os.Stdout.Write(script)
+			return err
+		},
+	}
+}
+
+// printCandidates prints what the last word may become: on each line a word, a tab and the word's
+// meaning. It prints nothing where the shell's completion of file names serves best.
+func (a *App) printCandidates(words []string) {
+	if len(words) == 0 {
+		return
+	}
+	for _, c := range a.candidates(words[:len(words)-1], words[len(words)-1]) {
+		fmt.Fprintf(a.Stdout, "%s\t%s\n", c.word, c.meaning)
+	}
+}
+
+type candidate struct{ word, meaning string }
+
+// candidates returns what the word after others may become.
+func (a *App) candidates(before []string, word string) []candidate {
+	if len(before) == 0 {
+		return beginning(append(commandCandidates(a.Commands),
+			candidate{"help", "show help"},
+			candidate{"--help", "show help"},
+			candidate{"--version", "print the version"}), word)
+	}
+	if before[0] == "help" && len(before) == 1 {
+		return beginning(commandCandidates(a.Commands), word)
+	}
+	command := find(a.Commands, before[0])
+	if command == nil {
+		return nil
+	}
+	rest := before[1:]
+	if len(rest) == 0 && len(command.Commands) > 0 {
+		flags := flagCandidates(command.set.flags, word)
+		return beginning(append(commandCandidates(command.Commands), flags...), word)
+	}
+	if len(rest) > 0 {
+		if sub := find(command.Commands, rest[0]); sub != nil {
+			command, rest = sub, rest[1:]
+		}
+	}
+	if slices.Contains(rest, "--") {
+		return nil
+	}
+	return command.set.candidates(rest, word)
+}
+
+// candidates returns what the word after a command and others may become.
+func (s *Set) candidates(before []string, word string) []candidate {
+	if len(before) > 0 {
+		if f := valueFlag(s.flags, before[len(before)-1]); f != nil {
+			return beginning(described(f.values), word)
+		}
+	}
+	if name, value, ok := strings.Cut(word, "="); ok {
+		var all []candidate
+		if f := valueFlag(s.flags, name); f != nil {
+			for _, c := range beginning(described(f.values), value) {
+				all = append(all, candidate{name + "=" + c.word, c.meaning})
+			}
+		}
+		return all
+	}
+	if len(before) == 0 && len(s.arguments) > 0 && s.arguments[0].values != nil {
+		return beginning(described(s.arguments[0].values), word)
+	}
+	return beginning(flagCandidates(s.flags, word), word)
+}
+
+// valueFlag returns the flag that a word names, if its value belongs after the word.
+func valueFlag(flags []*Flag, word string) *Flag {
+	if !strings.HasPrefix(word, "-") || strings.Contains(word, "=") {
+		return nil
+	}
+	f := lookup(flags, strings.TrimLeft(word, "-"))
+	if f == nil || f.kind.isSwitch() {
+		return nil
+	}
+	return f
+}
+
+// described splits words from their meanings, which follow a tab.
+func described(words []string) []candidate {
+	var list []candidate
+	for _, text := range words {
+		word, meaning, _ := strings.Cut(text, "\t")
+		list = append(list, candidate{word, meaning})
+	}
+	return list
+}
+
+func commandCandidates(commands []*Command) []candidate {
+	var list []candidate
+	for _, c := range commands {
+		list = append(list, candidate{c.Name, c.Usage})
+	}
+	return list
+}
+
+// flagCandidates are a command's flags, if the word begins as they do.
+func flagCandidates(flags []*Flag, word string) []candidate {
+	if !strings.HasPrefix(word, "-") {
+		return nil
+	}
+	list := []candidate{{"--help", "show help"}}
+	for _, f := range flags {
+		for _, name := range f.names {
+			list = append(list, candidate{spellFlag(name), strings.ReplaceAll(f.usage, "`", "")})
+		}
+	}
+	return list
+}
+
+// beginning keeps the candidates that begin with a prefix.
+func beginning(list []candidate, prefix string) []candidate {
+	return slices.DeleteFunc(list, func(c candidate) bool {
+		return !strings.HasPrefix(c.word, prefix)
+	})
+}

@@ -1,0 +1,122 @@
+package flags
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"culvert/internal/cli/exit"
+)
+
+// Source is where the options of a running command came from.
+type Source struct {
+	commands []*Command
+	path     []string       // of the command
+	given    map[string]any // what the command line and variables give, by a flag's main name
+	file     string         // the configuration file, or ""
+	config   *config        // as it was at the start; nil without a file
+}
+
+// Decode sets the variables of the flags that define defines, as they were set when the command
+// started, but for reloadable flags, which take the configuration file's values as the file is now.
+// The whole file has to be right, or Decode fails.
+func (s *Source) Decode(define func(*Set)) error {
+	set := &Set{}
+	define(set)
+	now, err := s.readConfig()
+	if err != nil {
+		return err
+	}
+	return s.decode(set, now)
+}
+
+// decodeFirst sets all variables of a command that is about to run.
+func (s *Source) decodeFirst(c *Command, args []string) (err error) {
+	if f := lookup(c.set.flags, configName); f != nil {
+		s.file, _ = f.Value().(string)
+		if given, ok := s.given[configName].(string); ok {
+			s.file = given
+		}
+	}
+	if s.config, err = s.readConfig(); err != nil {
+		return err
+	}
+	if err := s.decode(c.set, s.config); err != nil {
+		return err
+	}
+	if err := c.set.checkRequired(c.usageHint()); err != nil {
+		return err
+	}
+	return c.set.takeArguments(args, c.usageHint())
+}
+
+// decode sets the variables of a set. Reloadable flags take the file's values from now.
+func (s *Source) decode(set *Set, now *config) error {
+	for _, f := range set.flags {
+		name := f.names[0]
+		if value, ok := s.given[name]; ok {
+			f.take(value)
+			continue
+		}
+		config := s.config
+		if f.reloadable {
+			config = now
+		}
+		setting, ok := config.lookup(s.path, name)
+		if !ok || name == configName {
+			continue
+		}
+		value, want := f.kind.convert(setting.value)
+		if want != "" {
+			return exit.Usagef("", "bad configuration: %s: line %d: %s: want %s",
+				s.file, setting.line, name, want)
+		}
+		f.take(value)
+	}
+	for _, p := range set.sources {
+		*p = s
+	}
+	return nil
+}
+
+// readConfig reads and checks the configuration file. It returns nil if there is none.
+func (s *Source) readConfig() (*config, error) {
+	if s.file == "" {
+		return nil, nil
+	}
+	const unusable = "can't use the configuration file"
+	text, err := readConfigFile(s.file)
+	if err != nil {
+		return nil, exit.Fail(exit.Failed, unusable, err, "")
+	}
+	config, err := parseConfig(text.content, s.commands)
+	bad, wrong := errors.AsType[*configError](err)
+	switch {
+	case wrong:
+		return nil, exit.Usagef(bad.hint, "bad configuration: %s: line %d: %s",
+			s.file, bad.line, bad.what)
+	case err != nil:
+		return nil, exit.Usagef("", "bad configuration: %s: %v", s.file, err)
+	case config.secret != "" && text.exposed:
+		return nil, exit.Fail(exit.Failed, unusable,
+			fmt.Errorf("%s holds %s and is accessible by others than its owner (mode %04o)",
+				s.file, config.secret, text.mode),
+			"only its owner may read it: chmod 600 "+s.file)
+	}
+	return config, nil
+}
+
+// lookup returns the setting of a command's flag: the one in the command's table, or else the one
+// for all commands.
+func (c *config) lookup(path []string, key string) (setting, bool) {
+	if c == nil {
+		return setting{}, false
+	}
+	for _, table := range slices.Compact([]string{strings.Join(path, "."), ""}) {
+		if s, ok := c.tables[table][key]; ok {
+			return s, true
+		}
+	}
+	return setting{}, false
+}

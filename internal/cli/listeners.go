@@ -1,0 +1,220 @@
+package cli
+
+import (
+	"context"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"culvert/internal/cli/exit"
+	"culvert/internal/cli/flags"
+	"culvert/socks"
+	"culvert/tunnel"
+
+	"github.com/rs/zerolog"
+)
+
+const defaultSocks = "127.0.0.1:1080"
+
+// preferVariable is in the help of flags whose value may hold a password.
+const preferVariable = "prefer the variable for a password, since other users can see arguments"
+
+// proxyOptions are the proxy port of local and the file that makes browsers use it.
+type proxyOptions struct {
+	socks      string // address, or "none"
+	socksGiven bool
+	socksAuth  string // USER:PASS or ""
+	pac        string // address or ""
+	pacDirect  []string
+}
+
+func (o *proxyOptions) define(s *flags.Set) {
+	s.Group("listening")
+	s.String(&o.socks, "socks,D", defaultSocks,
+		"listen on `ADDR` as a SOCKS5, SOCKS4a and HTTP proxy; none disables it").
+		Values(defaultSocks+"\tthe default", "none\tno SOCKS port").Given(&o.socksGiven)
+	s.String(&o.socksAuth, "socks-auth", "",
+		"require `USER:PASS` from the proxy's clients, which excludes SOCKS4; "+preferVariable).
+		Secret()
+	s.String(&o.pac, "pac", "", "serve /proxy.pac, which configures browsers, on `ADDR`")
+	s.Strings(&o.pacDirect, "pac-direct", nil, "let these browsers connect directly to hosts that "+
+		"match `PATTERN`, such as *.example.org or 10.0.0.0/8; repeatable")
+}
+
+// listeners are the listeners of a local.
+type listeners struct {
+	socks    net.Listener // nil if disabled
+	server   *socks.Server
+	socksCfg socks.Config
+	pac      *pac // nil if not served
+	forwards []forward
+	reverse  reverseListeners
+}
+
+// openProxy binds the ports of the options.
+func (l *listeners) openProxy(o *proxyOptions, log zerolog.Logger) error {
+	if o.socks != "none" {
+		if err := l.openSocks(o.socks, o.socksAuth, log); err != nil {
+			return cannotListen(o.socks, "--socks",
+				"give another address with --socks, or turn it off with --socks none", err)
+		}
+	}
+	if o.pac == "" {
+		if len(o.pacDirect) > 0 {
+			return exit.Usagef("give --pac ADDR", "--pac-direct needs --pac")
+		}
+		return nil
+	}
+	var err error
+	l.pac, err = openPAC(o.pac, o.pacDirect, l.socks, o.socksAuth != "", log)
+	return err
+}
+
+func (l *listeners) openForwards(specs []forwardSpec) error {
+	for _, spec := range specs {
+		f, err := openForward(spec)
+		if err != nil {
+			return cannotListen(portName(spec.listen, spec.udp), "-L",
+				"give another port with -L", err)
+		}
+		l.forwards = append(l.forwards, f)
+	}
+	return nil
+}
+
+// parseSocksAuth parses USER:PASS, or nothing.
+func parseSocksAuth(auth string) (user, pass string, err error) {
+	user, pass, ok := strings.Cut(auth, ":")
+	if auth != "" && (!ok || user == "" || pass == "" || len(user) > 255 || len(pass) > 255) {
+		return "", "", exit.Usagef("it is USER:PASS, each of 1 to 255 bytes", "bad --socks-auth")
+	}
+	return user, pass, nil
+}
+
+// openSocks binds the port of the proxy. Clients need auth, which is USER:PASS, unless it is empty.
+// An error is a *exit.Failure for a bad auth, or the system's.
+func (l *listeners) openSocks(address, auth string, log zerolog.Logger) error {
+	user, pass, err := parseSocksAuth(auth)
+	if err != nil {
+		return err
+	}
+	ln, err := listen(address)
+	if err != nil {
+		return err
+	}
+	l.socks = ln
+	if tcp, ok := ln.Addr().(*net.TCPAddr); ok && !tcp.IP.IsLoopback() && user == "" {
+		log.Warn().Stringer("socks", tcp).
+			Msg("anybody who reaches this port can use the tunnel: consider --socks-auth")
+	}
+	l.socksCfg = socks.Config{Username: user, Password: pass, Classify: socksReply, Log: &log}
+	return nil
+}
+
+// serve starts serving through the node, with goroutines of servers. It sends the errors of
+// listeners that break to failed, which has room for them all.
+func (l *listeners) serve(
+	ctx context.Context, node *tunnel.Local, servers *sync.WaitGroup,
+) (failed <-chan error) {
+	errs := make(chan error, 3+len(l.forwards)+len(l.reverse.ports))
+	start := func(serve func() error) {
+		servers.Go(func() {
+			if err := serve(); err != nil {
+				errs <- err
+			}
+		})
+	}
+	if l.socks != nil {
+		if err := l.serveSocks(ctx, node, start); err != nil {
+			errs <- err
+			return errs
+		}
+	}
+	if l.pac != nil {
+		start(func() error { return l.pac.serve(ctx) })
+	}
+	for _, f := range l.forwards {
+		start(func() error { return f.serve(ctx, node) })
+	}
+	if err := l.reverse.serve(ctx, node, start); err != nil {
+		errs <- err
+	}
+	return errs
+}
+
+func (l *listeners) serveSocks(
+	ctx context.Context, node *tunnel.Local, start func(func() error),
+) error {
+	cfg := l.socksCfg
+	cfg.Dial, cfg.Relay, cfg.Unreached = node.DialContext, node.Relay, unreached
+	cfg.Associate = func(ctx context.Context) (socks.Association, error) {
+		association, err := node.Associate(ctx)
+		if err != nil {
+			return nil, err // not a typed nil
+		}
+		return association, nil
+	}
+	server, err := socks.New(cfg)
+	if err != nil {
+		return err
+	}
+	l.server = server
+	start(func() error { return server.Serve(context.WithoutCancel(ctx), l.socks) })
+	return nil
+}
+
+// shutdown stops the proxies, with goroutines of servers. The forwards stop with the context that
+// they are served with.
+func (l *listeners) shutdown(servers *sync.WaitGroup) {
+	shutdownSocks(l.server, servers)
+	shutdownSocks(l.reverse.server, servers)
+}
+
+// shutdownSocks stops accepting, and lets connections end with the session, which drains meanwhile.
+func shutdownSocks(server *socks.Server, servers *sync.WaitGroup) {
+	if server == nil {
+		return
+	}
+	servers.Go(func() {
+		timeout := tunnel.DrainTimeout + time.Second
+		ctx, cancel := context.WithTimeout(context.Background(), timeout)
+		defer cancel()
+		server.Shutdown(ctx) // an error means that relays were cut, which the session's end has logged
+	})
+}
+
+func (l *listeners) close() {
+	if l.socks != nil {
+		l.socks.Close()
+	}
+	if l.pac != nil {
+		l.pac.listener.Close()
+	}
+	for _, f := range l.forwards {
+		f.close()
+	}
+	l.reverse.close()
+}
+
+func (l *listeners) socksAddress() string {
+	if l.socks == nil {
+		return ""
+	}
+	return listenerAddress(l.socks)
+}
+
+func (l *listeners) pacURL() string {
+	if l.pac == nil {
+		return ""
+	}
+	return l.pac.url()
+}
+
+func (l *listeners) forwardAddresses() []string {
+	var addresses []string
+	for _, f := range l.forwards {
+		addresses = append(addresses, f.address())
+	}
+	return addresses
+}

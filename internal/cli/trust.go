@@ -1,0 +1,141 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"culvert/certs"
+	"culvert/internal/cli/exit"
+	"culvert/internal/cli/flags"
+	"culvert/protocol"
+)
+
+// trustOptions decide which remotes are accepted.
+type trustOptions struct {
+	remoteKey    string
+	acceptNew    bool
+	knownRemotes string // file; "" for the default one
+	ca           string // file; "" to speak version 1 of the handshake
+
+	requireForwardSecrecy bool
+}
+
+func (o *trustOptions) defineKeys(s *flags.Set) {
+	s.Group("identity")
+	s.String(&o.remoteKey, "remote-key", "",
+		"accept only the remote with the public `KEY`")
+	s.Bool(&o.acceptNew, "accept-new",
+		"remember the key of an unknown remote without asking")
+	s.String(&o.knownRemotes, "known-remotes", "", "keep known remotes in `FILE` "+
+		"(default: known_remotes in culvert's configuration folder)")
+	s.String(&o.ca, "ca", "", "use version 2 of the handshake, "+
+		"and require a certificate of the CA in `FILE` from the remote")
+}
+
+func (o *trustOptions) defineSecrecy(s *flags.Set) {
+	s.Group("identity")
+	s.Bool(&o.requireForwardSecrecy, "require-forward-secrecy",
+		"refuse a remote that only supports the specified handshake, "+
+			"with which a stolen key decrypts recorded traffic")
+}
+
+var errWrongPin = errors.New("not the pinned key")
+
+// remoteTrust decides whether a remote is who it should be: the key of --remote-key; without it, a
+// certificate of --ca is enough; without both, the file of known remotes decides.
+type remoteTrust struct {
+	pin       *certs.PublicKey
+	ca        *certs.Certificate
+	known     *certs.KnownRemotes // nil if a pin or a CA decides
+	name      string              // of the remote in that file
+	acceptNew bool
+}
+
+// load returns the trust in the remote that is called name in the file of known remotes. The
+// certificate of --ca may be nil.
+func (o *trustOptions) load(name string, ca *certs.Certificate) (*remoteTrust, error) {
+	t := &remoteTrust{name: name, ca: ca, acceptNew: o.acceptNew}
+	if o.remoteKey != "" {
+		key, err := certs.ParsePublicKey(o.remoteKey)
+		if err != nil {
+			return nil, exit.Usagef(
+				"it is 43 characters, as `culvert keygen` and `culvert remote` print it",
+				"bad --remote-key: %v", err)
+		}
+		t.pin = &key
+		return t, nil
+	}
+	if ca != nil {
+		return t, nil
+	}
+	path := o.knownRemotes
+	if path == "" {
+		var err error
+		if path, err = configFile("known_remotes"); err != nil {
+			return nil, err
+		}
+	}
+	known, err := certs.OpenKnownRemotes(path)
+	if err != nil {
+		return nil, exit.Fail(exit.Failed, "can't use the file of known remotes", err, "")
+	}
+	t.known = known
+	return t, nil
+}
+
+// verify is called in each handshake.
+func (t *remoteTrust) verify(peer protocol.Peer) error {
+	switch {
+	case t.pin != nil:
+		if !t.pin.Equal(peer.Key) {
+			return errWrongPin
+		}
+		return nil
+	case t.ca != nil:
+		return nil // the handshake has verified the certificate
+	}
+	err := t.known.Check(t.name, peer.Key)
+	if errors.Is(err, certs.ErrUnknownRemote) && t.acceptNew {
+		return t.known.Add(t.name, peer.Key)
+	}
+	return err
+}
+
+// basis describes what vouches for the remote.
+func (t *remoteTrust) basis() string {
+	switch {
+	case t.pin != nil:
+		return "the pinned key"
+	case t.ca != nil:
+		return fmt.Sprintf("certificate of %q", t.ca.CA())
+	}
+	return "key known as " + t.name
+}
+
+// ask lets the user decide on an unknown remote. It reports whether the user accepted the key, which
+// is then remembered. It asks on the terminal itself, since standard input may be a stream's data;
+// without a terminal, and when ctx is done, the answer is no.
+func (t *remoteTrust) ask(ctx context.Context, remote string, key certs.PublicKey) (bool, error) {
+	if t.known == nil {
+		return false, nil
+	}
+	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	if err != nil {
+		return false, nil
+	}
+	defer tty.Close()
+	stop := context.AfterFunc(ctx, func() { tty.SetReadDeadline(time.Now()) })
+	defer stop()
+	fmt.Fprintf(tty, "%s is not known. It shows the key\n  %s\n"+
+		"Is this the key that the remote prints? Connect and remember it (yes/no)? ", remote, key)
+	answer, err := bufio.NewReader(tty).ReadString('\n')
+	if err != nil || strings.TrimSpace(strings.ToLower(answer)) != "yes" {
+		return false, nil
+	}
+	return true, t.known.Add(t.name, key)
+}
