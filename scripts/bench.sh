@@ -16,7 +16,7 @@ cd "$(dirname "$0")/.."
 xray_version=v1.260327.0
 
 mkdir -p build/bench
-go build -o build/bench/bench ./scripts/bench
+go -C scripts/bench build -o ../../build/bench/bench .
 if [ -n "${RENDER:-}" ]; then
   exec build/bench/bench -render build/bench.json "$@"
 fi

@@ -22,6 +22,15 @@ check() {
   "$@" || failed+=("$name")
 }
 
+# each COMMAND... runs a command in the folder of every module.
+each() {
+  local module status=0
+  while read -r module; do
+    (cd "$module" && "$@") || status=1
+  done < <(scripts/modules.sh)
+  return $status
+}
+
 # tool PACKAGE@VERSION builds a tool; quick once it is built.
 tool() {
   GOBIN=$tools go install "$1"
@@ -39,12 +48,12 @@ formatted() {
 # doc comments in Go's form; the quick fixes (QF) are matters of taste.
 staticcheck() {
   tool "honnef.co/go/tools/cmd/staticcheck@$staticcheck_version" &&
-    "$tools/staticcheck" -checks 'all,-QF*' ./...
+    each "$tools/staticcheck" -checks 'all,-QF*' ./...
 }
 
 tidy() {
   go mod tidy -diff || {
-    echo 'go.mod or go.sum is not what the imports need, run go mod tidy'
+    echo "go.mod or go.sum of ${PWD##*/} is not what the imports need: run go mod tidy there"
     return 1
   }
 }
@@ -81,13 +90,13 @@ govulncheck() {
     [ "${GOVULNCHECK_REQUIRED:-}" != 1 ]
     return
   fi
-  "$tools/govulncheck" "${db[@]}" ./...
+  each "$tools/govulncheck" "${db[@]}" ./...
 }
 
 check gofmt formatted
-check 'go vet' go vet ./...
+check 'go vet' each go vet ./...
 check "staticcheck $staticcheck_version" staticcheck
-check 'go mod tidy' tidy
+check 'go mod tidy' each tidy
 check 'test rules' test_rules
 check "govulncheck $govulncheck_version" govulncheck
 

@@ -1,21 +1,138 @@
 #!/usr/bin/env bash
-# Runs go test with the race detector: scripts/test.sh [flags] [packages],
-# by default all packages. Fails when a test fails or is skipped.
+# Runs go test with the race detector: scripts/test.sh [flags] [./packages],
+# by default all packages of all modules. Fails when a test fails or is
+# skipped, when a package fails or does not end, and when no test ran. The
+# last line of the output is
+#
+#   N passed, N failed, N skipped
+#
+# in which tests, subtests, examples and fuzz seeds count one each, and so does
+# a package that fails without a failed test: it does not build, its TestMain
+# fails.
 #
 #   TEST_TIMEOUT  limit for one package's tests, 15m by default
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-if [ $# -eq 0 ]; then
-  set -- ./...
+gotestsum_version=v1.13.0
+
+# The packages that also run on a 32-bit system, with CGO off.
+packages_386=(./protocol ./certs ./socks ./tunnel/...)
+
+# With the race detector, pools drop part of what is put into them, so the
+# tests of what is allocated run without it.
+packages_allocations=(./protocol ./tunnel/mux)
+
+# go_test LABEL MODULE ARGUMENT... runs go test -json in the folder of a
+# module; the label goes before the names of the packages.
+# -count=1: results depend on programs that Go's test cache does not know of
+# (Node, sshd, a browser), so a cached result proves nothing.
+go_test() {
+  local label=$1 module=$2
+  shift 2
+  (cd "$module" && go test -json -count=1 -timeout "${TEST_TIMEOUT:-15m}" "$@") |
+    sed -u -E "s/^(\{(\"Time\":\"[^\"]*\",)?\"Action\":\"[a-z-]+\",\"Package\":\")/\1$label/"
+}
+
+# modules_of PACKAGE... prints, for each pair of a module and a pattern in it
+# that the packages come to, a line with both.
+modules_of() {
+  local package folder module
+  for package; do
+    [ "${package#culvert/}" = "$package" ] || package=./${package#culvert/}
+    folder=${package%/...}
+    if [ ! -d "$folder" ]; then
+      echo "test: no such folder: $folder" >&2
+      return 1
+    fi
+    module=$folder
+    while [ ! -e "$module/go.mod" ]; do module=$(dirname "$module"); done
+    if [ "$folder" = "$package" ]; then
+      echo "$module .${package#"$module"}"
+      continue
+    fi
+    # Above other modules there may be no package of this one.
+    if [ -n "$(cd "$module" && go list ".${package#"$module"}" 2>/dev/null)" ]; then
+      echo "$module .${package#"$module"}"
+    fi
+    while read -r module; do
+      [[ $module != "$folder"/* ]] || echo "$module ./..."
+    done < <(scripts/modules.sh)
+  done
+}
+
+# all runs everything, also after a failure.
+all() {
+  local flags=() packages=() patterns status=0 argument module
+  for argument; do
+    case $argument in
+      ./* | culvert/*) packages+=("$argument") ;;
+      *) flags+=("$argument") ;;
+    esac
+  done
+  [ ${#packages[@]} -gt 0 ] || packages=(./...)
+  patterns=$(modules_of "${packages[@]}")
+  for module in $(cut -d' ' -f1 <<<"$patterns" | uniq); do
+    # shellcheck disable=SC2046 # one word for each pattern
+    go_test '' "$module" -race "${flags[@]}" \
+      $(awk -v module="$module" '$1 == module { print $2 }' <<<"$patterns") || status=1
+  done
+  if [ "$* ${packages[*]}" = './... ./...' ]; then
+    go_test '[no race detector] ' . -run Allocations "${packages_allocations[@]}" || status=1
+    CGO_ENABLED=0 GOARCH=386 go_test '[386] ' . "${packages_386[@]}" || status=1
+  fi
+  return $status
+}
+
+# totals STATUS prints the last line from the events of go test -json on its
+# standard input ("go doc cmd/test2json"), and fails unless every test passed.
+totals() {
+  awk -v status="$1" '
+    function value(key) {
+      if (!match($0, "\"" key "\":\"[^\"]*\"")) return ""
+      return substr($0, RSTART + length(key) + 4, RLENGTH - length(key) - 5)
+    }
+    { sub(/,"(Output|Elapsed)":.*/, "") }
+    { action = value("Action"); package = value("Package"); test = value("Test") }
+    package == "" || action == "output" { next }
+    test != "" && action == "run" { running[package, test] = package }
+    test != "" && action ~ /^(pass|fail|skip)$/ {
+      delete running[package, test]
+      count[action]++
+      if (action == "fail") failures[package]++
+    }
+    test == "" && action == "start" { open[package] = 1 }
+    test == "" && action ~ /^(pass|fail|skip)$/ { end(package, action) }
+    # Tests without a result failed: a crash or the time limit ended them.
+    function end(package, action,   t) {
+      delete open[package]
+      for (t in running) if (running[t] == package) {
+        delete running[t]
+        count["fail"]++
+        failures[package]++
+      }
+      if (action == "fail" && !failures[package]) count["fail"]++
+      failures[package] = 0
+    }
+    END {
+      for (package in open) end(package, "fail")
+      if (status != 0 && !count["fail"]) count["fail"] = 1
+      if (!count["pass"] && !count["fail"] && !count["skip"]) print "FAIL: no test ran"
+      printf "%d passed, %d failed, %d skipped\n", count["pass"], count["fail"], count["skip"]
+      exit !(count["pass"] && !count["fail"] && !count["skip"])
+    }'
+}
+
+if [ "${1:-}" = --all ]; then
+  shift
+  all "$@"
+  exit
 fi
-if [ "$*" = ./... ]; then
-  # With the race detector, pools drop a part of what they get. So what is
-  # allocated is tested without it.
-  go test -count=1 -run Allocations ./protocol ./tunnel/mux
-fi
-mkdir -p build/tools
-go build -o build/tools/testsum ./scripts/testsum
-# -count=1: results hang on programs that Go's test cache does not know of
-# (Node, sshd, a browser), so an old result shows nothing.
-exec build/tools/testsum -- -race -count=1 -timeout "${TEST_TIMEOUT:-15m}" "$@"
+tools=$PWD/build/tools
+events=$PWD/build/test.json
+mkdir -p build
+GOBIN=$tools go install "gotest.tools/gotestsum@$gotestsum_version"
+status=0
+"$tools/gotestsum" --format pkgname-and-test-fails --format-hide-empty-pkg --jsonfile "$events" \
+  --raw-command -- scripts/test.sh --all "$@" || status=$?
+totals $status <"$events"

@@ -8,9 +8,9 @@ import (
 	"strings"
 	"time"
 
+	"culvert/internal/testnet/link"
 	"culvert/scripts/bench/load"
 	"culvert/scripts/bench/peer"
-	"culvert/scripts/linkem/link"
 )
 
 // benchCase is what is measured in turns.

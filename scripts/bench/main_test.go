@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	program = filepath.Join(folder, "culvert")
-	if output, err := exec.Command("go", "build", "-o", program, "culvert").CombinedOutput(); err != nil {
+	if output, err := exec.Command("go", "-C", "../..", "build", "-o", program, ".").CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, output)
 		os.Exit(1)
 	}

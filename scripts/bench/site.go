@@ -11,10 +11,10 @@ import (
 	"strconv"
 	"time"
 
+	"culvert/internal/testnet/link"
 	"culvert/scripts/bench/load"
 	"culvert/scripts/bench/peer"
 	"culvert/scripts/bench/proc"
-	"culvert/scripts/linkem/link"
 )
 
 const (

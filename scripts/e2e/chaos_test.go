@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"culvert/scripts/linkem/link"
+	"culvert/internal/testnet/link"
 )
 
 // The run over a bad link: its transfers, and how often their carrier is cut.

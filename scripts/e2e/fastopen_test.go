@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"culvert/scripts/linkem/link"
+	"culvert/internal/testnet/link"
 )
 
 const (

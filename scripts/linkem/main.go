@@ -22,7 +22,7 @@ import (
 	"syscall"
 	"time"
 
-	"culvert/scripts/linkem/link"
+	"culvert/internal/testnet/link"
 )
 
 func main() {

@@ -14,7 +14,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"culvert/scripts/linkem/link"
+	"culvert/internal/testnet/link"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

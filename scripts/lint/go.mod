@@ -1,0 +1,3 @@
+module culvert/scripts/lint
+
+go 1.26.0
