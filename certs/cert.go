@@ -158,12 +158,12 @@ func (c *Certificate) JSON() []byte {
 	b = append(b, `{"desc":`...)
 	b = append(b, c.desc...)
 	b = append(b, `,"sign":{"signature":`...)
-	b = appendByteArray(b, c.signature[:])
+	b = AppendByteArray(b, c.signature[:])
 	return append(b, `}}`...)
 }
 
-// appendByteArray appends bytes as the array of numbers that the reference writes.
-func appendByteArray(dst, bytes []byte) []byte {
+// AppendByteArray appends bytes as the JSON array of numbers in which keys, signatures and boxes are written.
+func AppendByteArray(dst, bytes []byte) []byte {
 	dst = append(dst, '[')
 	for i, c := range bytes {
 		if i > 0 {

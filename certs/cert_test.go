@@ -198,7 +198,7 @@ func TestIssueShape(t *testing.T) {
 		t.Fatal(err)
 	}
 	key := ca.Certificate().PublicKey()
-	keyText := string(appendByteArray(nil, key[:]))
+	keyText := string(AppendByteArray(nil, key[:]))
 	want := "{\"version\":\"1.0\",\"type\":\"self\",\"ca\":\"é\\\"<\",\"tte\":1700003600000,\"publickey\":" + keyText +
 		",\"signtime\":1700000000000,\"gid\":\"07070707-0707-4707-8707-070707070707\"}"
 	if got := string(ca.Certificate().desc); got != want {

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+
+	"culvert/internal/secretfile"
 )
 
 var (
@@ -15,7 +17,7 @@ var (
 	ErrMalformedKey = errors.New("malformed key file")
 
 	// ErrKeyFileMode is wrapped when others than the owner may read or write a key file. The cure is chmod 600.
-	ErrKeyFileMode = errors.New("key file is accessible by others than its owner")
+	ErrKeyFileMode = secretfile.ErrMode
 
 	// ErrMalformedCertificate is wrapped when bytes are no certificate at all, as opposed to one that does not verify.
 	ErrMalformedCertificate = errors.New("malformed certificate")

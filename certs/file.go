@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"syscall"
+
+	"culvert/internal/secretfile"
 )
 
 const (
@@ -47,9 +49,9 @@ func ReadKeyPair(path string) (*KeyPair, error) {
 // one. The file is private to its owner, as are folders that had to be made, and appears complete or not at all.
 func (k *KeyPair) WriteFile(path string) error {
 	b := append([]byte{}, `{"secretkey":`...)
-	b = appendByteArray(b, k.Secret()[:])
+	b = AppendByteArray(b, k.Secret()[:])
 	b = append(b, `,"publickey":`...)
-	b = appendByteArray(b, k.public[:])
+	b = AppendByteArray(b, k.public[:])
 	return writeNew(path, append(b, '}'), secretFileMode)
 }
 
@@ -104,7 +106,7 @@ func (ca *CA) WriteFile(path string) error {
 	b := append([]byte{}, `{"cert":`...)
 	b = append(b, ca.cert.JSON()...)
 	b = append(b, `,"secretkey":`...)
-	b = appendByteArray(b, ca.secret())
+	b = AppendByteArray(b, ca.secret())
 	return writeNew(path, append(b, '}'), secretFileMode)
 }
 
@@ -131,21 +133,13 @@ func (c *Certificate) WriteFile(path string) error {
 	return writeNew(path, c.JSON(), publicFileMode)
 }
 
-// readSecretFile parses the object in a file that only its owner may access. Its errors tell nothing of the content.
+// readSecretFile parses the object in a private file. Its errors quote nothing of the content.
 func readSecretFile(path string) (*object, error) {
-	f, err := os.Open(path)
+	f, err := secretfile.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	// Windows has no such bits; os invents them.
-	if runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("read %s: %w (mode %04o)", path, ErrKeyFileMode, info.Mode().Perm())
-	}
 	b, err := io.ReadAll(io.LimitReader(f, maxKeyFileSize+1))
 	if err != nil {
 		return nil, err

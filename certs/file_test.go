@@ -22,7 +22,7 @@ func TestKeyPairFile(t *testing.T) {
 	}
 	wantModes(t, path, 0o600)
 	secret, public := kp.Secret(), kp.Public()
-	want := `{"secretkey":` + string(appendByteArray(nil, secret[:])) + `,"publickey":` + string(appendByteArray(nil, public[:])) + `}`
+	want := `{"secretkey":` + string(AppendByteArray(nil, secret[:])) + `,"publickey":` + string(AppendByteArray(nil, public[:])) + `}`
 	if got := string(readFile(t, path)); got != want {
 		t.Error("the file's text is not the reference's")
 	}
@@ -124,10 +124,10 @@ func TestKeyFileModes(t *testing.T) {
 func TestMalformedKeyFiles(t *testing.T) {
 	kp, ca := newKeyPair(t), newCA(t, "secret name")
 	secret, public := kp.Secret()[:], kp.Public()
-	numbers := string(appendByteArray(nil, secret))
-	good := `{"secretkey":` + numbers + `,"publickey":` + string(appendByteArray(nil, public[:])) + `}`
+	numbers := string(AppendByteArray(nil, secret))
+	good := `{"secretkey":` + numbers + `,"publickey":` + string(AppendByteArray(nil, public[:])) + `}`
 	key := ca.Certificate().PublicKey()
-	caSecret := string(appendByteArray(nil, ca.secret()))
+	caSecret := string(AppendByteArray(nil, ca.secret()))
 	goodCA := `{"cert":` + string(ca.Certificate().JSON()) + `,"secretkey":` + caSecret + `}`
 	other := newCA(t, "other")
 	for name, content := range map[string]string{
@@ -142,13 +142,13 @@ func TestMalformedKeyFiles(t *testing.T) {
 		"31 bytes":          strings.Replace(good, numbers, numbers[:strings.LastIndex(numbers, ",")]+"]", 1),
 		"text for a byte":   strings.Replace(good, "[", `["x`+keyText.EncodeToString(secret)+`",`, 1),
 		"no public key":     `{"secretkey":` + numbers + `}`,
-		"wrong public key":  strings.Replace(good, "publickey\":[", "publickey\":"+string(appendByteArray(nil, key[:]))+",\"x\":[", 1),
+		"wrong public key":  strings.Replace(good, "publickey\":[", "publickey\":"+string(AppendByteArray(nil, key[:]))+",\"x\":[", 1),
 		"zero key":          `{"secretkey":[0` + strings.Repeat(",0", 31) + `],"publickey":[0` + strings.Repeat(",0", 31) + `]}`,
 		"bad member name":   `{"` + keyText.EncodeToString(secret) + `"}`,
-		"CA of another key": strings.Replace(goodCA, caSecret, string(appendByteArray(nil, other.secret())), 1),
+		"CA of another key": strings.Replace(goodCA, caSecret, string(AppendByteArray(nil, other.secret())), 1),
 		"CA without cert":   `{"secretkey":` + caSecret + `}`,
 		"CA of wrong type":  strings.Replace(goodCA, `"self"`, `"ca"`, 1),
-		"CA halves differ":  strings.Replace(goodCA, caSecret, string(appendByteArray(nil, append(bytes.Clone(other.secret()[:32]), key[:]...))), 1),
+		"CA halves differ":  strings.Replace(goodCA, caSecret, string(AppendByteArray(nil, append(bytes.Clone(other.secret()[:32]), key[:]...))), 1),
 		"too large":         good + strings.Repeat(" ", maxKeyFileSize),
 	} {
 		path := filepath.Join(t.TempDir(), "key.json")
@@ -201,44 +201,6 @@ func TestMissingFiles(t *testing.T) {
 	if err := newKeyPair(t).WriteFile(below); !errors.Is(err, syscall.ENOTDIR) {
 		t.Errorf("writing below what is no folder: %v", err)
 	}
-}
-
-// TestWriteLeavesNothingBehind has a process write with a limit on the size of files: the write comes to its end half-way.
-func TestWriteLeavesNothingBehind(t *testing.T) {
-	folder := t.TempDir()
-	for _, what := range []string{"key", "ca", "direct"} {
-		if out, err := child(t, "write short", what, filepath.Join(folder, what)).CombinedOutput(); err != nil {
-			t.Errorf("%s: %v: %s", what, err, out)
-		}
-	}
-	wantFiles(t, folder)
-}
-
-func childWriteShort(args []string) (string, error) {
-	if err := limitFileSize(100); err != nil {
-		return "", err
-	}
-	var err error
-	switch what, path := args[0], args[1]; what {
-	case "key":
-		_, _, err = LoadOrCreateKeyPair(path)
-	case "ca":
-		var ca *CA
-		if ca, err = NewCA(ones{}, "x", testNow, testNow.Add(1e9)); err == nil {
-			err = ca.WriteFile(path)
-		}
-	case "direct": // as where there are no hard links
-		err = writeExclusive(path, make([]byte, 200), secretFileMode)
-	}
-	if !errors.Is(err, syscall.EFBIG) {
-		return "", fmt.Errorf("got %v, want EFBIG", err)
-	}
-	return "", nil
-}
-
-// limitFileSize makes this process's writes past a size fail with EFBIG.
-func limitFileSize(bytes uint64) error {
-	return syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: bytes, Max: bytes})
 }
 
 // ones is a source of bytes 1.

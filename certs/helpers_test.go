@@ -25,10 +25,8 @@ const childTask = "CULVERT_CERTS_TEST_CHILD"
 
 // childTasks are what tests have other processes do. What a task returns is printed.
 var childTasks = map[string]func(args []string) (string, error){
-	"load":        childLoad,
-	"add":         childAdd,
-	"write short": childWriteShort,
-	"add short":   childAddShort,
+	"load": childLoad,
+	"add":  childAdd,
 }
 
 func runChild(task string, args []string) int {

@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -275,38 +274,6 @@ func TestKnownRemotesLocked(t *testing.T) {
 			}
 		})
 	}
-}
-
-// TestKnownRemotesCutShort has a process add with a limit on the size of files: the line that does not fit leaves no part.
-func TestKnownRemotesCutShort(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "known")
-	if err := openKnown(t, path).Add("a:1", PublicKey{9}); err != nil {
-		t.Fatal(err)
-	}
-	before := string(readFile(t, path))
-	if out, err := child(t, "add short", path).CombinedOutput(); err != nil {
-		t.Errorf("%v: %s", err, out)
-	}
-	if got := string(readFile(t, path)); got != before {
-		t.Errorf("the file is %q, want %q", got, before)
-	}
-}
-
-func childAddShort(args []string) (string, error) {
-	known, err := OpenKnownRemotes(args[0])
-	if err != nil {
-		return "", err
-	}
-	if err := limitFileSize(60); err != nil {
-		return "", err
-	}
-	if err := known.Add("b:2", PublicKey{9, 2}); !errors.Is(err, syscall.EFBIG) {
-		return "", fmt.Errorf("got %v, want EFBIG", err)
-	}
-	if _, ok := known.Lookup("b:2"); ok {
-		return "", errors.New("remembered what is not in the file")
-	}
-	return "", nil
 }
 
 // FuzzKnownRemotes checks that a file that can be read still can after Add, and knows all that it knew and the new one.

@@ -19,7 +19,7 @@ func signed(t testing.TB, ca *CA, desc string) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	signature := appendByteArray(nil, ed25519.Sign(ca.secret(), canon))
+	signature := AppendByteArray(nil, ed25519.Sign(ca.secret(), canon))
 	return fmt.Appendf(nil, `{"desc":%s,"sign":{"signature":%s}}`, desc, signature)
 }
 

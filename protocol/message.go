@@ -47,8 +47,8 @@ type clientReady struct {
 
 func (m clientHello) marshal() []byte {
 	b := appendHead(nil, m.version, opcClientHello)
-	b = appendByteArray(append(b, `,"client_public_key":`...), m.publicKey[:])
-	b = appendByteArray(append(b, `,"nonce":`...), m.nonce[:])
+	b = certs.AppendByteArray(append(b, `,"client_public_key":`...), m.publicKey[:])
+	b = certs.AppendByteArray(append(b, `,"nonce":`...), m.nonce[:])
 	if m.offer != nil {
 		b = m.offer.append(append(b, `,"ext":`...))
 	}
@@ -57,31 +57,20 @@ func (m clientHello) marshal() []byte {
 
 func (m serverHello) marshal() []byte {
 	b := appendHead(make([]byte, 0, maxClearPart+jsonByte*len(m.box)), m.version, opcServerHello)
-	b = appendByteArray(append(b, `,"server_public_key":`...), m.publicKey[:])
-	b = appendByteArray(append(b, `,"s_blackbox_a":`...), m.box)
+	b = certs.AppendByteArray(append(b, `,"server_public_key":`...), m.publicKey[:])
+	b = certs.AppendByteArray(append(b, `,"s_blackbox_a":`...), m.box)
 	return append(b, '}')
 }
 
 func (m clientReady) marshal() []byte {
 	b := appendHead(make([]byte, 0, maxClearPart+jsonByte*len(m.box)), m.version, opcClientReady)
-	b = appendByteArray(append(b, `,"s_blackbox_a":`...), m.box)
+	b = certs.AppendByteArray(append(b, `,"s_blackbox_a":`...), m.box)
 	return append(b, '}')
 }
 
 func appendHead(b []byte, version, opc int) []byte {
 	b = strconv.AppendInt(append(b, `{"version":`...), int64(version), 10)
 	return strconv.AppendInt(append(b, `,"opc":`...), int64(opc), 10)
-}
-
-func appendByteArray(b, data []byte) []byte {
-	b = append(b, '[')
-	for i, v := range data {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = strconv.AppendUint(b, uint64(v), 10)
-	}
-	return append(b, ']')
 }
 
 func parseClientHello(b []byte) (m clientHello, err error) {

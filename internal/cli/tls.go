@@ -8,11 +8,11 @@ import (
 	"io"
 	"net"
 	"os"
-	"runtime"
 	"sync/atomic"
 
 	"culvert/certs"
 	"culvert/internal/cli/exit"
+	"culvert/internal/secretfile"
 	"culvert/tunnel"
 )
 
@@ -104,21 +104,13 @@ func readPEM(path string) ([]byte, error) {
 	return readBounded(f)
 }
 
-// readPrivatePEM refuses a file that others than its owner may read.
+// readPrivatePEM refuses a file that others than its owner may access.
 func readPrivatePEM(path string) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := secretfile.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	// Windows has no such bits; os invents them.
-	if runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("read %s: %w (mode %04o)", path, certs.ErrKeyFileMode, info.Mode().Perm())
-	}
 	return readBounded(f)
 }
 

@@ -38,7 +38,7 @@ func (b *blockReader) readSocket(fd uintptr) bool {
 		if many == 1 {
 			n, err = unix.Read(int(fd), vector[0])
 		} else {
-			n, err = unix.Readv(int(fd), vector[:many])
+			n, err = readVector(int(fd), vector[:many])
 		}
 		if err != unix.EINTR {
 			break
@@ -61,4 +61,20 @@ func (b *blockReader) readSocket(fd uintptr) bool {
 		b.many = max(b.many-1, 1)
 	}
 	return true
+}
+
+// readEach is readVector with a call for each buffer, where a buffer that is not filled is the last.
+func readEach(fd int, vector [][]byte) (n int, err error) {
+	for _, b := range vector {
+		var got int
+		got, err = unix.Read(fd, b)
+		n += max(got, 0)
+		if got < len(b) {
+			break
+		}
+	}
+	if n > 0 {
+		return n, nil // the next call returns the error, or the end of file
+	}
+	return 0, err
 }

@@ -4,7 +4,8 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime"
+
+	"culvert/internal/secretfile"
 )
 
 // maxConfigSize bounds a configuration file in bytes, in case the name is another file's.
@@ -41,9 +42,7 @@ func readConfigFile(path string) (configText, error) {
 	if err == nil && len(b) > maxConfigSize {
 		err = fmt.Errorf("%s is larger than %d bytes", path, maxConfigSize)
 	}
-	mode := info.Mode().Perm()
-	// Windows has no such modes: who may read a file there follows from its folder.
-	return configText{string(b), mode, mode&0o077 != 0 && runtime.GOOS != "windows"}, err
+	return configText{string(b), info.Mode().Perm(), !secretfile.IsPrivate(info)}, err
 }
 
 // config is the content of a configuration file, by table and key. Keys before all tables are in

@@ -1,0 +1,95 @@
+//go:build unix
+
+package certs
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"syscall"
+	"testing"
+)
+
+// These tests have a process write with a limit on the size of files, which only Unix has: the write fails half-way.
+
+func init() {
+	childTasks["write short"] = childWriteShort
+	childTasks["add short"] = childAddShort
+}
+
+// limitFileSize makes this process's writes past a size, in bytes, fail with EFBIG.
+func limitFileSize(size int) error {
+	var limit syscall.Rlimit
+	setLimit(&limit.Cur, size)
+	setLimit(&limit.Max, size)
+	return syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limit)
+}
+
+// setLimit sets a field of Rlimit, which is signed on some systems.
+func setLimit[T int64 | uint64](field *T, value int) { *field = T(value) }
+
+// TestWriteLeavesNothingBehind has a process write with a limit on the size of files. Nothing is left of
+// what could not be written whole.
+func TestWriteLeavesNothingBehind(t *testing.T) {
+	folder := t.TempDir()
+	for _, what := range []string{"key", "ca", "direct"} {
+		if out, err := child(t, "write short", what, filepath.Join(folder, what)).CombinedOutput(); err != nil {
+			t.Errorf("%s: %v: %s", what, err, out)
+		}
+	}
+	wantFiles(t, folder)
+}
+
+func childWriteShort(args []string) (string, error) {
+	if err := limitFileSize(100); err != nil {
+		return "", err
+	}
+	var err error
+	switch what, path := args[0], args[1]; what {
+	case "key":
+		_, _, err = LoadOrCreateKeyPair(path)
+	case "ca":
+		var ca *CA
+		if ca, err = NewCA(ones{}, "x", testNow, testNow.Add(1e9)); err == nil {
+			err = ca.WriteFile(path)
+		}
+	case "direct": // as where there are no hard links
+		err = writeExclusive(path, make([]byte, 200), secretFileMode)
+	}
+	if !errors.Is(err, syscall.EFBIG) {
+		return "", fmt.Errorf("got %v, want EFBIG", err)
+	}
+	return "", nil
+}
+
+// TestKnownRemotesCutShort has a process add with a limit on the size of files: the line that does not fit leaves no part.
+func TestKnownRemotesCutShort(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "known")
+	if err := openKnown(t, path).Add("a:1", PublicKey{9}); err != nil {
+		t.Fatal(err)
+	}
+	before := string(readFile(t, path))
+	if out, err := child(t, "add short", path).CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+	if got := string(readFile(t, path)); got != before {
+		t.Errorf("the file is %q, want %q", got, before)
+	}
+}
+
+func childAddShort(args []string) (string, error) {
+	known, err := OpenKnownRemotes(args[0])
+	if err != nil {
+		return "", err
+	}
+	if err := limitFileSize(60); err != nil {
+		return "", err
+	}
+	if err := known.Add("b:2", PublicKey{9, 2}); !errors.Is(err, syscall.EFBIG) {
+		return "", fmt.Errorf("got %v, want EFBIG", err)
+	}
+	if _, ok := known.Lookup("b:2"); ok {
+		return "", errors.New("remembered what is not in the file")
+	}
+	return "", nil
+}
