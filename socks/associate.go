@@ -10,8 +10,9 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
+
+	"culvert/internal/netfault"
 )
 
 // Association carries datagrams between one client of UDP ASSOCIATE and anybody.
@@ -228,7 +229,7 @@ func (a *association) outward() error {
 				return errAssociationIdle
 			}
 			a.near.SetReadDeadline(a.expires())
-		case !isDatagramError(err):
+		case !netfault.Temporary(err):
 			return err
 		}
 	}
@@ -269,13 +270,6 @@ func (a *association) inward() error {
 		appendSource(append(buf[start:start], 0, 0, 0), from)
 		a.near.WriteToUDPAddrPort(buf[start:room+n], netip.AddrPortFrom(a.client, uint16(port)))
 	}
-}
-
-// isDatagramError tells an error about one datagram from that of a socket which is
-// of no more use.
-func isDatagramError(err error) bool {
-	errno, ok := errors.AsType[syscall.Errno](err)
-	return ok && errno != syscall.EBADF && errno != syscall.EINVAL && errno != syscall.ENOTSOCK
 }
 
 // beginAssociation counts an association, false when there are too many.

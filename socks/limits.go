@@ -45,11 +45,6 @@ const (
 	lingerTimeout = 2 * time.Second
 	lingerBytes   = 64 << 10
 
-	// acceptBackoffMin and acceptBackoffMax bound the pause after an accept that
-	// failed for want of a resource, such as file descriptors.
-	acceptBackoffMin = 5 * time.Millisecond
-	acceptBackoffMax = time.Second
-
 	// maxName bounds a target's name, in bytes: the DNS has none that are longer,
 	// and SOCKS5 can't carry any.
 	maxName = 255

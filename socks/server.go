@@ -7,8 +7,9 @@ import (
 	"net"
 	"net/netip"
 	"sync"
-	"syscall"
 	"time"
+
+	"culvert/internal/netfault"
 )
 
 // protocol is one of the versions of SOCKS: one request, whose target is all that
@@ -96,6 +97,9 @@ func (s *Server) socksFor(first byte) protocol {
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	ln = netfault.NewListener(ln, func(err error, pause time.Duration) {
+		s.cfg.Log.Warn().Err(err).Dur("pause", pause).Msg("socks: accept")
+	})
 	defer ln.Close()
 	if !s.addListener(ln) {
 		return nil
@@ -156,25 +160,16 @@ func (s *Server) Shutdown(ctx context.Context) error {
 // acceptLoop starts a goroutine, counted in conns, for each connection of ln. It
 // returns nil when ctx ended or Shutdown began.
 func (s *Server) acceptLoop(ctx context.Context, ln net.Listener, conns *sync.WaitGroup) error {
-	backoff := acceptBackoffMin
 	for {
 		conn, err := ln.Accept()
-		if err == nil {
-			backoff = acceptBackoffMin
+		switch {
+		case err == nil:
 			s.start(ctx, conn, conns)
-			continue
-		}
-		if s.stopping(ctx) {
+		case s.stopping(ctx):
 			return nil
-		}
-		if !isTransientAcceptError(err) {
+		default:
 			return fmt.Errorf("socks: accept: %w", err)
 		}
-		s.cfg.Log.Warn().Err(err).Dur("pause", backoff).Msg("socks: accept")
-		if !s.pause(ctx, backoff) {
-			return nil
-		}
-		backoff = min(2*backoff, acceptBackoffMax)
 	}
 }
 
@@ -195,14 +190,6 @@ func (s *Server) start(ctx context.Context, conn net.Conn, conns *sync.WaitGroup
 	})
 }
 
-// isTransientAcceptError reports whether a later accept on the same listener can
-// succeed. Everything the kernel reports is (want of descriptors or memory, the
-// pending network errors of accept(2)), unless the socket itself is unusable.
-func isTransientAcceptError(err error) bool {
-	errno, ok := errors.AsType[syscall.Errno](err)
-	return ok && errno != syscall.EBADF && errno != syscall.EINVAL && errno != syscall.ENOTSOCK
-}
-
 // stopping reports whether the server was told to stop.
 func (s *Server) stopping(ctx context.Context) bool {
 	select {
@@ -211,21 +198,6 @@ func (s *Server) stopping(ctx context.Context) bool {
 	case <-ctx.Done():
 		return true
 	default:
-		return false
-	}
-}
-
-// pause waits for d and returns true, or false as soon as the server is told to
-// stop.
-func (s *Server) pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-s.closing:
-		return false
-	case <-ctx.Done():
 		return false
 	}
 }

@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"syscall"
 
 	"culvert/certs"
 	"culvert/internal/cli/exit"
+	"culvert/internal/netfault"
 	"culvert/protocol"
 	"culvert/tunnel"
 	"culvert/tunnel/mux"
@@ -26,21 +26,7 @@ func cannotListen(address, flag, hint string, err error) error {
 		return exit.Usagef("it is HOST:PORT, :PORT or unix:/path",
 			"bad %s %q: %s", flag, address, malformed.Err)
 	}
-	return exit.Fail(exit.CannotListen, "can't listen on "+address, plainCause(err), hint)
-}
-
-// plainCause drops the layers of the standard library from an error, which repeat what the message
-// already tells.
-func plainCause(err error) error {
-	var dns *net.DNSError
-	var errno syscall.Errno
-	switch {
-	case errors.As(err, &dns):
-		return errors.New(dns.Err)
-	case errors.As(err, &errno):
-		return errno
-	}
-	return err
+	return exit.Fail(exit.CannotListen, "can't listen on "+address, netfault.Cause(err), hint)
 }
 
 // connectFailure explains why there is no session with the remote.
@@ -132,7 +118,7 @@ func unreachableFailure(err error, c *connection) error {
 	case errors.As(err, &connect) && c.config.Via != nil && connect.Step.BeforeRemote():
 		return viaFailure(connect, c)
 	case errors.As(err, &connect):
-		return fail(fmt.Errorf("%s: %s: %w", c.address, connect.Step, plainCause(connect.Err)),
+		return fail(fmt.Errorf("%s: %s: %w", c.address, connect.Step, netfault.Cause(connect.Err)),
 			"check the address, and that `culvert remote` runs there")
 	}
 	return nil
@@ -149,7 +135,7 @@ func viaFailure(err *tunnel.ConnectError, c *connection) error {
 			"best with the variable CULVERT_VIA"
 	}
 	return exit.Fail(exit.Unreachable, "the remote can't be reached",
-		fmt.Errorf("%s via %s: %s: %w", c.address, c.config.Via, err.Step, plainCause(err.Err)), hint)
+		fmt.Errorf("%s via %s: %s: %w", c.address, c.config.Via, err.Step, netfault.Cause(err.Err)), hint)
 }
 
 // admissionFailure explains a refusal by the remote.

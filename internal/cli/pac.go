@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"culvert/internal/cli/exit"
+	"culvert/internal/netfault"
 
 	"github.com/rs/zerolog"
 )
@@ -135,10 +136,14 @@ func (p *pac) serve(ctx context.Context) error {
 	}
 	stop := context.AfterFunc(ctx, func() { server.Close() })
 	defer stop()
-	if err := server.Serve(p.listener); !errors.Is(err, http.ErrServerClosed) {
+	if err := server.Serve(netfault.NewListener(p.listener, p.acceptFailed)); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return nil
+}
+
+func (p *pac) acceptFailed(err error, pause time.Duration) {
+	p.log.Warn().Err(err).Dur("pause", pause).Msg("pac: accept")
 }
 
 // ServeHTTP answers with the file.

@@ -13,6 +13,7 @@ import (
 
 	"culvert/internal/cli/exit"
 	"culvert/internal/cli/flags"
+	"culvert/internal/netfault"
 )
 
 // The exit statuses that a shell has for a command that can't be started, and what it adds to the
@@ -85,7 +86,7 @@ func startFailure(name string, err error) error {
 	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, os.ErrNotExist) {
 		status, err = exitNotFound, errors.New("not found")
 	}
-	return exit.Fail(status, "can't run "+name, plainCause(err), "")
+	return exit.Fail(status, "can't run "+name, netfault.Cause(err), "")
 }
 
 // proxyUser is the user name of the proxy's credential. The secret is the password.

@@ -1,0 +1,8 @@
+//go:build !windows
+
+package netfault
+
+import "syscall"
+
+// unusable are the errors of a socket on which no later call can succeed.
+var unusable = [...]syscall.Errno{syscall.EBADF, syscall.EINVAL, syscall.ENOTSOCK}

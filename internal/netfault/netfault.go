@@ -1,0 +1,60 @@
+// Package netfault decides what errors of sockets mean: whether a loop goes on after one, and what
+// to tell a person.
+package netfault
+
+import (
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"slices"
+	"syscall"
+)
+
+// Temporary reports whether the call that failed may succeed later on the same socket. That holds
+// for what the kernel reports about one datagram or one connection, such as the answer to a
+// datagram sent before or a connection aborted before it was accepted, and for a lack of
+// descriptors or memory. It does not hold when the socket is closed or is not fit for the call.
+func Temporary(err error) bool {
+	errno, ok := errors.AsType[syscall.Errno](err)
+	return ok && !slices.Contains(unusable[:], errno)
+}
+
+// Cause returns an error that wraps err and whose text is only the cause: it leaves out what the
+// standard library adds, such as the operation and the addresses, which a person has just been
+// told.
+func Cause(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &cause{causeText(err), err}
+}
+
+type cause struct {
+	text string
+	err  error
+}
+
+func (c *cause) Error() string { return c.text }
+
+// Unwrap returns the whole error.
+func (c *cause) Unwrap() error { return c.err }
+
+func causeText(err error) string {
+	if unknown, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+		return unknown.Error()
+	}
+	if dns, ok := errors.AsType[*net.DNSError](err); ok {
+		return dns.Err
+	}
+	if errno, ok := errors.AsType[syscall.Errno](err); ok {
+		return errno.Error()
+	}
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Err != nil {
+		return op.Err.Error()
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return "the connection was closed"
+	}
+	return err.Error()
+}
