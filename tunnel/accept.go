@@ -2,52 +2,45 @@ package tunnel
 
 import (
 	"context"
-	"errors"
 	"net"
 	"sync"
 	"time"
 
+	"culvert/internal/netfault"
+
 	"github.com/rs/zerolog"
 )
 
-// serveConns handles each connection that ln accepts on a goroutine of its own, most at a time. When ctx is done it closes
-// ln, and returns once every handler has. A listener that breaks by itself is an error.
-func serveConns(ctx context.Context, ln net.Listener, most int, log zerolog.Logger, handle func(net.Conn)) error {
+// retrying returns a listener that accepts from ln and logs what it retries after.
+func retrying(ln net.Listener, log zerolog.Logger) *netfault.Listener {
+	return netfault.NewListener(ln, func(err error, pause time.Duration) {
+		log.Warn().Err(err).Dur("pause", pause).Msg("accept")
+	})
+}
+
+// serveConns calls handle on a new goroutine for each connection that ln accepts, limiting
+// concurrent ones to most. When ctx is done it closes ln, and returns once every handler has. It
+// returns an error only when ln fails.
+func serveConns(ctx context.Context, ln *netfault.Listener, most int, handle func(net.Conn)) error {
 	stop := context.AfterFunc(ctx, func() { ln.Close() })
 	defer stop()
 	var conns sync.WaitGroup
 	defer conns.Wait()
 	defer ln.Close()
-	places := make(chan struct{}, most)
-	pause := acceptPauseMin
-	for {
-		select {
-		case places <- struct{}{}:
-		case <-ctx.Done():
-			return nil
-		}
+	handlers := newPlaces(most)
+	for handlers.await(ctx) {
 		conn, err := ln.Accept()
-		if err == nil {
-			pause = acceptPauseMin
-			conns.Go(func() {
-				handle(conn)
-				<-places
-			})
-			continue
-		}
-		<-places
 		switch {
+		case err == nil:
+			conns.Go(func() {
+				defer handlers.leave()
+				handle(conn)
+			})
 		case ctx.Err() != nil:
 			return nil
-		case errors.Is(err, net.ErrClosed):
+		default:
 			return err
-		default: // out of descriptors, say: it may pass
-			log.Warn().Err(err).Msg("accept")
-			select {
-			case <-time.After(pause):
-			case <-ctx.Done():
-			}
-			pause = min(2*pause, acceptPauseMax)
 		}
 	}
+	return nil
 }

@@ -18,7 +18,8 @@ import (
 	"culvert/tunnel/mux"
 )
 
-// cutter is a TCP relay between the two nodes, of a limited rate, that can cut or silence what goes through it.
+// cutter is a TCP relay between the two nodes, of a limited rate, that can cut or silence what goes
+// through it.
 type cutter struct {
 	address string
 	target  string
@@ -142,7 +143,8 @@ func (p *cutPair) close() bool {
 	return first
 }
 
-// cut resets what goes through now, and returns how many connections that has befallen; what comes later goes through.
+// cut resets what goes through now, and returns how many connections that has befallen; what comes
+// later goes through.
 func (c *cutter) cut() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -168,8 +170,8 @@ func (c *cutter) silence() int {
 	return n
 }
 
-// startChaos starts a remote and a local with a cutter between them. The patience is that of both ends' sessions; 0 means
-// the default.
+// startChaos starts a remote and a local with a cutter between them. The patience is that of both
+// ends' sessions; 0 means the default.
 func startChaos(t testing.TB, rate int, delay, patience time.Duration) (*Local, *testRemote, *cutter) {
 	t.Helper()
 	key := newKey(t)
@@ -192,7 +194,8 @@ func startChaos(t testing.TB, rate int, delay, patience time.Duration) (*Local, 
 	return local, remote, c
 }
 
-// content is a stream of bytes that depends on a seed only, so that both ends know it without holding it.
+// content is a stream of bytes that depends on a seed only, so that both ends know it without
+// holding it.
 func content(seed uint64, size int64) io.Reader {
 	var key [32]byte
 	binary.LittleEndian.PutUint64(key[:], seed)
@@ -206,8 +209,8 @@ func sum(t testing.TB, r io.Reader) (hash [sha256.Size]byte, n int64, err error)
 	return [sha256.Size]byte(h.Sum(nil)), n, err
 }
 
-// transferServer serves downloads and takes uploads: the first byte says which, the next eight are the content's seed, the
-// next eight its size. It answers an upload with its hash.
+// transferServer serves downloads and takes uploads: the first byte says which, the next eight are
+// the content's seed, the next eight its size. It answers an upload with its hash.
 func transferServer(t testing.TB) string {
 	return serveTCP(t, func(conn *net.TCPConn) {
 		var head [17]byte
@@ -260,9 +263,10 @@ func transfer(t testing.TB, local *Local, server string, kind byte, seed uint64,
 // chaosRate lets what chaos moves take 58 s; its pauses between 100 disturbances come to 53 s.
 const chaosRate = 5632 << 10
 
-// chaos runs 20 downloads and 20 uploads of 16 MiB while disturb takes the carrier away so many times, 0.05 to 2 seconds apart.
-// The pauses are spread over that range evenly in the logarithm, in a random order, so that their sum is known. disturb
-// returns the number of connections that it has hit: one that came when there was none does not count.
+// chaos runs 20 downloads and 20 uploads of 16 MiB while disturb takes the carrier away so many
+// times, 0.05 to 2 seconds apart. The pauses are spread over that range evenly in the logarithm, in
+// a random order, so that their sum is known. disturb returns the number of connections that it has
+// hit: one that came when there was none does not count.
 func chaos(t *testing.T, local *Local, times int, disturb func() int) {
 	t.Helper()
 	session := local.current.session
@@ -309,8 +313,8 @@ func TestChaosCut(t *testing.T) {
 	chaos(t, local, 100, c.cut)
 }
 
-// TestChaosSilence: the relay stops passing anything on, also the end of a connection, 100 times. The patience is short
-// for the sake of the test's duration.
+// TestChaosSilence: the relay stops passing anything on, also the end of a connection, 100 times.
+// The patience is short for the sake of the test's duration.
 func TestChaosSilence(t *testing.T) {
 	t.Parallel()
 	local, _, c := startChaos(t, chaosRate, 0, 200*time.Millisecond)
@@ -320,7 +324,8 @@ func TestChaosSilence(t *testing.T) {
 	}
 }
 
-// TestResumeTime: at a round trip of 100 ms, from the cut to data that flows again takes five round trips and 200 ms at most.
+// TestResumeTime: at a round trip of 100 ms, from the cut to data that flows again takes five round
+// trips and 200 ms at most.
 func TestResumeTime(t *testing.T) {
 	const roundTrip = 100 * time.Millisecond
 	local, _, c := startChaos(t, 1<<30, roundTrip/2, 0)

@@ -7,9 +7,10 @@ import (
 	"culvert/tunnel/policy"
 )
 
-// A stream of datagrams is for one target, which its open frame names, or for any: then its target is empty, and each
-// datagram begins with an address as RFC 1928, section 5, writes it, followed by the payload. On the way out it is the
-// target's, on the way back the source's, which is never a name:
+// A stream of datagrams is for one target, which its open frame names, or for any. In the second
+// case its target is empty, and each datagram begins with an address in the form of RFC 1928,
+// section 5, followed by the payload. The address is the target's on the way to the remote, and the
+// source's, which is never a name, on the way back:
 //
 //	type 1 · IPv4 address 4, length 1 and name 1–255, or IPv6 address 16 · port 2, big-endian
 const (
@@ -17,17 +18,17 @@ const (
 	addressName = 3
 	addressIPv6 = 4
 
-	sourceSize = 1 + 16 + 2 // of the longest address of a source
+	sourceSize = 1 + 16 + 2 // of the longest source address
 )
 
-// endpoint is the address of a datagram: a name or, when that is empty, an address.
+// endpoint is the address of a datagram: a name or, when that is empty, an IP address.
 type endpoint struct {
 	name string
 	addr netip.Addr // never IPv4-mapped
 	port uint16
 }
 
-// newEndpoint reads a host, which is a name or an address.
+// newEndpoint returns the endpoint for a host, which is a name or an address.
 func newEndpoint(host string, port uint16) (endpoint, error) {
 	if addr, err := netip.ParseAddr(host); err == nil {
 		return endpoint{addr: addr.Unmap().WithZone(""), port: port}, nil
@@ -38,7 +39,7 @@ func newEndpoint(host string, port uint16) (endpoint, error) {
 	return endpoint{name: host, port: port}, nil
 }
 
-// size is the number of the endpoint's bytes.
+// size returns the length of the encoded endpoint.
 func (e endpoint) size() int {
 	switch {
 	case e.name != "":
@@ -49,7 +50,7 @@ func (e endpoint) size() int {
 	return 1 + 16 + 2
 }
 
-// append appends the endpoint's bytes.
+// append appends the encoded endpoint.
 func (e endpoint) append(b []byte) []byte {
 	switch {
 	case e.name != "":
@@ -64,7 +65,8 @@ func (e endpoint) append(b []byte) []byte {
 	return binary.BigEndian.AppendUint16(b, e.port)
 }
 
-// parseEndpoint splits a datagram into its address and its payload, which aliases it. It is total.
+// parseEndpoint splits a datagram into its address and its payload, which aliases it. Any bytes
+// give an endpoint or an error.
 func parseEndpoint(p []byte) (e endpoint, payload []byte, err error) {
 	if len(p) < 2 {
 		return endpoint{}, nil, policy.ErrBadTarget

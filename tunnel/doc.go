@@ -1,16 +1,55 @@
-// Package tunnel is culvert's two nodes. [Remote] is where the traffic comes out: an HTTP handler that upgrades requests
-// to WebSockets, admits their clients, and dials what the streams ask for. [Local] is the near end: it keeps one session
-// to a remote up and gives out connections through it, to a front door such as SOCKS5, to port forwards, or to standard
-// input and output.
+// Package tunnel carries connections from one machine to another through a single secured
+// WebSocket.
 //
-//	Local:  client → forward or front door → DialContext → mux.Stream → session → protocol.Conn → WebSocket
-//	Remote: WebSocket → protocol.Conn → session → mux.Stream → remote_stream.go dials → relay.go copies
+// A tunnel has two ends. A [Remote] is where the traffic comes out: an HTTP handler that admits
+// clients and connects to the targets they ask for. A [Local] is the near end: it keeps one session
+// with a remote, reconnects when the network fails, and opens connections through it:
 //
-// UDP takes the same way, as datagrams of a stream whose bytes datagram.go describes, one stream for each client of a
-// forward (udp_forward.go) or association (local_associate.go), to a socket of its own at the remote (remote_exit.go).
+//	remote, err := tunnel.NewRemote(tunnel.RemoteConfig{Identity: ..., Trust: ...})
+//	...
+//	go remote.Serve(ctx, listener)
 //
-// The other way round the remote binds an address for a local (remote_listen.go) that keeps it bound (local_reverse_bind.go), and opens a
-// stream for each connection (local_reverse.go), or each client of a UDP port (local_reverse_udp.go).
+//	local := tunnel.NewLocal(tunnel.LocalConfig{Address: ..., Key: ..., VerifyRemote: ...})
+//	go local.Run(ctx)
+//	conn, err := local.DialContext(ctx, "tcp", "example.org:443")
 //
-// The package knows nothing of flags or of the handshake's bytes. What a failure means is in its type: see local_errors.go.
+// The example of the package is a complete program. Keys, certificates and the lists of authorized
+// keys come from package certs; what clients may reach and bind is decided by package
+// [culvert/tunnel/policy]. By default a remote reaches everything except special addresses, and
+// binds nothing.
+//
+// # What a Local offers
+//
+//   - [Local.DialContext] opens a connection, as net.Dialer does; [Local.Relay] joins it to another.
+//   - [Local.ServeForward] and [Local.ServeForwardUDP] forward a local port to a target of the remote.
+//   - [Local.Associate] carries datagrams to any targets.
+//   - [Local.Stdio] joins standard input and output to a target.
+//   - [Local.ListenReverse] and [Local.ListenReverseUDP] accept connections and datagrams at the
+//     remote; [Local.ServeReverse] and [Local.ServeReverseUDP] forward them to a target of this side.
+//
+// # Errors
+//
+// [Local.Run] and [Connect] fail with a [*ConnectError], which names the step that failed;
+// [IsIdentityError] and [IsAdmissionError] tell a remote that can't be trusted and a client that is
+// not admitted from trouble with the network. A target that the remote could not or would not reach
+// is a *mux.OpenError, whose code tells why.
+//
+// # Using the package in a program
+//
+// The path of the module is culvert, which is not fetched from a server: a program takes the
+// package in with a copy of the repository and a replace directive in its go.mod:
+//
+//	require culvert v0.0.0
+//
+//	replace culvert => ../culvert
+//
+// # Files
+//
+// Files that begin with local_ or remote_ belong to that end; the others serve both. A stream takes
+// this path through them:
+//
+//	local_forward.go or DialContext → mux.Stream → session → protocol.Conn → WebSocket
+//	WebSocket → protocol.Conn → session → mux.Stream → remote_stream.go dials, relay.go copies
+//
+// The package knows nothing of flags, nor of the bytes of the handshake.
 package tunnel

@@ -2,9 +2,7 @@ package tunnel
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
-	"io"
 	"net"
 	"os"
 	"syscall"
@@ -37,23 +35,4 @@ func dialCode(err error) mux.Code {
 		return mux.CodeBadTarget
 	}
 	return mux.CodeDialFailed
-}
-
-// plainCause drops the layers of package net from an error, which repeat addresses that a person has just been told.
-func plainCause(err error) error {
-	var op *net.OpError
-	var unknown x509.UnknownAuthorityError
-	switch {
-	case errors.As(err, &unknown):
-		return unknown
-	case errors.As(err, &op) && op.Err != nil:
-		var sys *os.SyscallError
-		if errors.As(op.Err, &sys) {
-			return sys.Err
-		}
-		return op.Err
-	case errors.Is(err, io.ErrUnexpectedEOF):
-		return errors.New("the connection was closed")
-	}
-	return err
 }

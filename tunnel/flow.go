@@ -8,38 +8,24 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
+	"culvert/internal/netfault"
 	"culvert/tunnel/mux"
 )
 
-// packetConn is the part of *net.UDPConn that is used.
+// packetConn is the part of *net.UDPConn that forwards use.
 type packetConn interface {
 	ReadFromUDPAddrPort(p []byte) (n int, from netip.AddrPort, err error)
 	WriteToUDPAddrPort(p []byte, to netip.AddrPort) (int, error)
 	Close() error
 }
 
-// isDatagramError tells an error about one datagram, such as the answer to an earlier one that nobody took, from that of a
-// socket that is of no more use.
-func isDatagramError(err error) bool {
-	for _, errno := range []syscall.Errno{
-		syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.EMSGSIZE,
-		syscall.EPERM, syscall.ENOBUFS,
-	} {
-		if errors.Is(err, errno) {
-			return true
-		}
-	}
-	return false
-}
-
-// flow is a stream of datagrams that ends when nothing went through it for a while, in either direction.
+// flow is a stream of datagrams that ends after udpIdle without traffic in either direction.
 type flow struct {
 	stream *mux.Stream
 	began  time.Time
-	last   atomic.Int64 // when something last went through, in nanoseconds after began
+	last   atomic.Int64 // time of the last datagram, in nanoseconds after began
 }
 
 func newFlow(stream *mux.Stream) *flow {
@@ -58,8 +44,9 @@ func (f *flow) send(p []byte) {
 	f.stream.SendDatagram(p)
 }
 
-// receive hands each datagram to handle, which may keep no part of it, until the stream ends. It fails with
-// os.ErrDeadlineExceeded when the flow was idle for too long. One goroutine calls it.
+// receive calls handle with each datagram until the stream ends. handle must not retain it. The
+// error is os.ErrDeadlineExceeded when the flow was idle for too long. Only one goroutine may call
+// receive.
 func (f *flow) receive(handle func(p []byte)) error {
 	for {
 		err := f.stream.AwaitDatagram()
@@ -78,7 +65,7 @@ func (f *flow) receive(handle func(p []byte)) error {
 	}
 }
 
-// buffers holds buffers of mux.MaxDatagram bytes, so that a flow that is idle has none.
+// buffers holds buffers of mux.MaxDatagram bytes, so that an idle flow holds none.
 var buffers = sync.Pool{New: func() any { return new([mux.MaxDatagram]byte) }}
 
 func (f *flow) receiveOne(handle func(p []byte)) error {
@@ -91,11 +78,11 @@ func (f *flow) receiveOne(handle func(p []byte)) error {
 	return err
 }
 
-// relayDatagrams carries datagrams between a stream and a socket that is connected to its target until the stream ends, was
-// idle for too long, or ctx is done.
+// relayDatagrams carries datagrams between a stream and a connected socket until the stream ends,
+// is idle for too long, or ctx is done.
 func relayDatagrams(ctx context.Context, stream *mux.Stream, conn *net.UDPConn) error {
 	outward := func(p []byte) {
-		conn.Write(p) // an error is about the target, as it was a moment ago
+		conn.Write(p) // an error may be about an earlier datagram
 	}
 	inward := func(p []byte) ([]byte, bool, error) {
 		n, err := conn.Read(p)
@@ -104,9 +91,13 @@ func relayDatagrams(ctx context.Context, stream *mux.Stream, conn *net.UDPConn) 
 	return newFlow(stream).join(ctx, conn, outward, inward)
 }
 
-// join hands the flow's datagrams to outward, and sends what inward reads into a buffer and approves of, until the flow
-// ends, inward fails or ctx is done. Then the stream and conn are closed.
-func (f *flow) join(ctx context.Context, conn *net.UDPConn, outward func(p []byte), inward func(p []byte) ([]byte, bool, error)) error {
+// join calls outward with the datagrams of the flow and sends those that inward reads into a
+// buffer, unless its second result is false. When the flow ends, inward fails or ctx is done, join
+// closes the stream and conn and returns.
+func (f *flow) join(
+	ctx context.Context, conn *net.UDPConn,
+	outward func(p []byte), inward func(p []byte) ([]byte, bool, error),
+) error {
 	closeBoth := func() {
 		f.stream.Close()
 		conn.Close()
@@ -124,7 +115,7 @@ func (f *flow) join(ctx context.Context, conn *net.UDPConn, outward func(p []byt
 			switch {
 			case err == nil && ok:
 				f.send(p)
-			case err != nil && !isDatagramError(err):
+			case err != nil && !netfault.Temporary(err):
 				return
 			}
 		}

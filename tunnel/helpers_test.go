@@ -145,7 +145,8 @@ func echoes(t testing.TB, conn net.Conn) {
 	}
 }
 
-// isReset checks that connections to an address are reset. That may be before the call that connects has returned.
+// isReset checks that connections to an address are reset. That may be before the call that
+// connects has returned.
 func isReset(t testing.TB, address string) {
 	t.Helper()
 	conn, err := net.Dial("tcp", address)
@@ -180,8 +181,8 @@ func until(t testing.TB, what string, holds func() bool) {
 	}
 }
 
-// replaceRemote shuts a remote down, and starts and returns another with its configuration at its address. Between the two it
-// calls down.
+// replaceRemote shuts a remote down, and starts and returns another with its configuration at its
+// address. Between the two it calls down.
 func replaceRemote(t *testing.T, remote *testRemote, down func()) *Remote {
 	t.Helper()
 	second, err := NewRemote(remote.cfg)
@@ -375,7 +376,8 @@ func reached(t testing.TB, local *Local, targets ...string) {
 	}
 }
 
-// refused checks that the remote's rules forbid targets, also where a stream to one was opened at once.
+// refused checks that the remote's rules forbid targets, also where a stream to one was opened at
+// once.
 func refused(t testing.TB, local *Local, targets ...string) {
 	t.Helper()
 	for _, target := range targets {

@@ -90,8 +90,8 @@ func askConn(t testing.TB, conn *net.UDPConn, p []byte) []byte {
 
 var udpSizes = []int{0, 1, 512, 1472, 9000, 32 << 10, 65507}
 
-// startUDPTunnel starts a tunnel whose remote resolves known.test to loopback, after a name whose answer never comes, and
-// whose rules deny 127.0.0.66 and everything at port 7.
+// startUDPTunnel starts a tunnel whose remote resolves known.test to loopback, after a name whose
+// answer never comes, and whose rules deny 127.0.0.66 and everything at port 7.
 func startUDPTunnel(t testing.TB) (*Local, *testRemote) {
 	t.Helper()
 	rules, err := policy.ParseRules(nil, []string{"127.0.0.66,*:7,denied.test"})

@@ -2,114 +2,131 @@ package tunnel
 
 import "time"
 
+// Limits of both sides.
 const (
-	// connectTimeout bounds one attempt to reach the remote, from the name's lookup to the session's hello.
+	// DrainTimeout is how long a node that was told to stop waits for its streams to end.
+	DrainTimeout = 5 * time.Second
+
+	// dialTimeout bounds an attempt to reach a target. It is below the time that browsers wait.
+	dialTimeout = 20 * time.Second
+
+	// maxHeaderBytes bounds the header of an HTTP request to the remote, and that of the answer of
+	// a proxy on the way to it.
+	maxHeaderBytes = 16 << 10
+
+	// udpIdle is how long a stream of datagrams may be idle in both directions before it ends: what
+	// RFC 4787, REQ-5, recommends for the mappings of address translators.
+	udpIdle = 5 * time.Minute
+
+	// maxUDPClients bounds the clients of a UDP port forward in either direction. Each holds a
+	// stream, and a socket at the other end. One more replaces the one that was idle for the
+	// longest time.
+	maxUDPClients = 256
+
+	// udpRefusalPause is how long a client of a UDP port forward waits for another stream after the
+	// other end has refused one.
+	udpRefusalPause = time.Second
+)
+
+// Limits of the local.
+const (
+	// connectTimeout bounds an attempt to reach the remote, from the lookup of its name to the
+	// hello of the session.
 	connectTimeout = 30 * time.Second
 
-	// openWait bounds how long a new connection waits while the remote can't be reached, so that a short reconnect is not
-	// seen by the user.
+	// openWait bounds how long a new connection waits while there is no session, so that users
+	// don't notice a short reconnect.
 	openWait = 10 * time.Second
 
-	// backoffMin and backoffMax bound the pause before a further attempt to reconnect. The first attempt after a connection
-	// that stood for steadyAfter comes at once, that after one which did not, after backoffBroken.
+	// backoffMin and backoffMax bound the pause before another attempt to reconnect. The first
+	// attempt starts at once if the connection lasted for steadyAfter, and otherwise after
+	// backoffBroken.
 	backoffMin    = 500 * time.Millisecond
 	backoffMax    = 30 * time.Second
 	backoffBroken = 50 * time.Millisecond
 	steadyAfter   = time.Second
 
-	// reachedLife is for how long a target that was reached is taken for one that can be: about as long as a browser stays
-	// with a site. maxReached bounds the targets that are remembered for it, some hundred bytes each; the oldest goes first.
+	// reachedLife is how long a target that was reached is assumed to be reachable: about as long
+	// as a browser stays with a site. maxReached bounds the targets that are remembered for that,
+	// some hundred bytes each; the oldest is dropped first.
 	reachedLife = 5 * time.Minute
 	maxReached  = 4096
 
-	// DrainTimeout is how long a node that was told to stop waits for its streams to end.
-	DrainTimeout = 5 * time.Second
-
-	// dialTimeout bounds how long the remote tries to reach a target. It is below the time that browsers wait.
-	dialTimeout = 20 * time.Second
-
-	// DefaultMaxSessions bounds the sessions of a remote.
-	DefaultMaxSessions = 1024
-
-	// maxRetention bounds what all sessions of a remote hold of data that was sent and not acknowledged, in bytes.
-	maxRetention = 512 << 20
-
-	// maxHandshakes bounds the clients of a remote that have not been admitted yet; one more gets status 503. Each holds
-	// some 30 KiB of buffers for the handshake's timeout at most, one that sends the largest messages of version 2 up to a MiB.
-	maxHandshakes = 256
-
-	// maxForwardConns bounds the connections of a port forward; one more waits in the listener's queue.
+	// maxForwardConns bounds the connections of a port forward. One more waits in the listener's
+	// queue.
 	maxForwardConns = 16 << 10
 
-	// maxSessionListeners bounds the listeners of a remote for one client, and maxListenerConns the connections of each: they
-	// are descriptors of the remote. One more connection waits in the listener's queue.
-	maxSessionListeners = 64
-	maxListenerConns    = 4 << 10
-
-	// maxWaitingReverse bounds the connections of a reverse forward that wait to be taken up at the local; one more is
-	// refused.
+	// maxWaitingReverse bounds the connections of a reverse forward that wait to be accepted at the
+	// local. One more is refused.
 	maxWaitingReverse = 256
+
+	// maxReverseFlows bounds the clients of one UDP port of the remote at the local, where each
+	// holds a socket. One more is refused. It is twice maxUDPClients because a client that the
+	// remote has replaced takes a moment to end here.
+	maxReverseFlows = 2 * maxUDPClients
 
 	// listenTimeout bounds how long a local waits for the remote to listen.
 	listenTimeout = 15 * time.Second
 
-	// maxBoundAddress bounds the line in which the remote tells what it has bound, in bytes: a path or a host and port.
+	// maxBoundAddress bounds the line in which the remote reports what it has bound, a path or a
+	// host and port, in bytes.
 	maxBoundAddress = 512
+)
 
-	// acceptPauseMin and acceptPauseMax bound the pause after accepting has failed, for want of descriptors for example.
-	acceptPauseMin = 5 * time.Millisecond
-	acceptPauseMax = time.Second
+// Limits of the remote.
+const (
+	// DefaultMaxSessions limits the sessions of a remote.
+	DefaultMaxSessions = 1024
 
-	// udpIdle is how long a stream of datagrams may be idle in both directions before it ends: what RFC 4787, REQ-5,
-	// recommends for the mappings of address translators.
-	udpIdle = 5 * time.Minute
+	// maxRetention bounds the unacknowledged data that all sessions of a remote retain, in bytes.
+	maxRetention = 512 << 20
 
-	// maxUDPClients bounds the clients of a UDP port forward, either way. Each holds a stream, and a socket at the other
-	// end; one more takes the place of the one that was idle for the longest time.
-	maxUDPClients = 256
+	// maxHandshakes bounds the clients of a remote that have not been admitted yet. One more gets
+	// status 503. Each holds about 30 KiB of buffers until the handshake times out, or up to a MiB
+	// if it sends the largest messages of version 2.
+	maxHandshakes = 256
 
-	// maxReverseFlows bounds the clients of one UDP port of the remote at the local, where each holds a socket; one more is
-	// refused. It is twice maxUDPClients, since one whose place the remote has given to another takes a moment to end here.
-	maxReverseFlows = 2 * maxUDPClients
+	// maxSessionListeners bounds the listeners of a remote for one client, and maxListenerConns the
+	// connections of each: they are descriptors of the remote. One more connection waits in the
+	// listener's queue.
+	maxSessionListeners = 64
+	maxListenerConns    = 4 << 10
 
-	// udpRefusalPause is how long a client of a UDP port forward, whose stream the other end has refused, waits for another.
-	udpRefusalPause = time.Second
-
-	// maxExits and maxSessionExits bound the UDP sockets of a remote, and those for one client: each is a descriptor and a
-	// buffer of 64 KiB. One more is refused.
+	// maxExits and maxSessionExits bound the UDP sockets of a remote, and those for one client:
+	// each is a descriptor and a buffer of 64 KiB. One more is refused.
 	maxExits        = 4 << 10
 	maxSessionExits = 1 << 10
 
-	// maxTargets bounds the targets that an association remembers the addresses of, targetLife for how long: as long as many
-	// names in the DNS live. A name that was not found is asked for again after noTargetLife.
+	// maxTargets bounds the targets whose addresses an association remembers, and targetLife for
+	// how long: as long as many names live in the DNS. A name that was not found is looked up again
+	// after noTargetLife.
 	maxTargets   = 1 << 10
 	targetLife   = time.Minute
 	noTargetLife = 5 * time.Second
 
-	// maxLookups bounds the names that are looked up for one association at a time, and maxWaitingDatagrams the datagrams
-	// that wait for one of them. More are dropped.
+	// maxLookups bounds the concurrent lookups of one association, and maxWaitingDatagrams the
+	// datagrams that wait for each. More are dropped.
 	maxLookups          = 16
 	maxWaitingDatagrams = 4
 
-	// maxContacts bounds the hosts that may answer an association. A client of a distributed hash table talks to some
-	// hundreds at a time.
+	// maxContacts bounds the hosts that may answer an association. A client of a distributed hash
+	// table talks to some hundreds at a time.
 	maxContacts = 4 << 10
 
-	// headerTimeout bounds how long an HTTP client of the remote may take for its request.
+	// headerTimeout bounds how long an HTTP client of the remote may take to send its request.
 	headerTimeout = 10 * time.Second
 
-	// maxHeaderBytes bounds an HTTP request's header at the remote, and the answer of a proxy before it.
-	maxHeaderBytes = 16 << 10
-
-	// maxFallback bounds the requests that are passed on to the fallback site at a time; one more gets status 503.
+	// maxFallback bounds the concurrent requests to the fallback site. One more gets status 503.
 	maxFallback = 512
 
-	// fallbackHeaderTimeout bounds how long that site may take to be reached, and then to begin its answer. A whole
-	// request may take fallbackTimeout, which lets long downloads pass but no request hold its place for ever.
+	// fallbackHeaderTimeout bounds how long the fallback site may take to be reached, and then to
+	// begin its answer. A whole request may take fallbackTimeout, which is enough for long
+	// downloads but lets no request hold its place forever.
 	fallbackHeaderTimeout = 30 * time.Second
 	fallbackTimeout       = 15 * time.Minute
 
-	// fallbackIdle and fallbackIdleConns bound how long, and how many, connections to that site are kept for more.
+	// fallbackIdle and fallbackIdleConns bound how long, and how many, idle connections to the
+	// fallback site are kept.
 	fallbackIdle      = 30 * time.Second
 	fallbackIdleConns = 16
 )

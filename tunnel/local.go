@@ -11,8 +11,8 @@ import (
 	"culvert/tunnel/mux"
 )
 
-// Local is the near end of a tunnel. It keeps one session to its remote up while Run runs (local_run.go). All methods may be called
-// concurrently.
+// Local is the near end of a tunnel. It keeps one session to its remote up while Run runs. All
+// methods may be called concurrently.
 type Local struct {
 	cfg       LocalConfig
 	connector *localConnector
@@ -20,26 +20,26 @@ type Local struct {
 
 	aborted context.Context // ends when Abort is called
 	abort   context.CancelFunc
-	retry   chan struct{} // a token makes a waiting attempt to reconnect come at once
+	retry   chan struct{} // a token makes a pending attempt to reconnect start at once
 
 	mu      sync.Mutex
 	current *localConnection
 	changed chan struct{} // closed and replaced when current or err changes
-	err     error         // why there will be no session any more
+	err     error         // why there will be no more sessions
 	reverse map[reverseID]*reverseBind
 }
 
-// NewLocal makes a Local. It connects when Run is called.
+// NewLocal returns a Local. It connects when Run is called.
 func NewLocal(cfg LocalConfig) *Local {
 	aborted, abort := context.WithCancel(context.Background())
 	return &Local{cfg: cfg, connector: cfg.connector(), aborted: aborted, abort: abort, retry: make(chan struct{}, 1), changed: make(chan struct{}),
 		reverse: make(map[reverseID]*reverseBind)}
 }
 
-// Abort makes a Run whose context is done stop waiting for its streams. They are cut short.
+// Abort makes a Run whose context is done stop waiting for its streams, which are cut short.
 func (l *Local) Abort() { l.abort() }
 
-// shutdown gives the streams a while to end.
+// shutdown gives the streams time to end.
 func (l *Local) shutdown(session *mux.Session) {
 	if n := session.Stats().Streams; n > 0 {
 		l.cfg.Log.Info().Int("streams", n).Dur("at_most", DrainTimeout).Msg("draining")
@@ -60,7 +60,8 @@ func (l *Local) set(conn *localConnection, err error) {
 	l.changed = make(chan struct{})
 }
 
-// WaitSession waits until there is a session. The error is Run's when Run has ended.
+// WaitSession waits until there is a session. Once Run has ended, the error is the one that Run
+// returned.
 func (l *Local) WaitSession(ctx context.Context) (protocol.State, error) {
 	conn, err := l.wait(ctx)
 	if err != nil {
@@ -85,10 +86,12 @@ func (l *Local) wait(ctx context.Context) (*localConnection, error) {
 	}
 }
 
-// DialContext opens a connection through the tunnel. The network must be "tcp"; the address is host:port, and a name is
-// resolved at the remote. While there is no session it waits for one, for 10 s at most. An error is a *mux.OpenError when
-// the remote has refused. The connection may not have been made when it returns, as LocalConfig.FastOpen says; a refusal is
-// then an error of its reads and writes, which wraps the *mux.OpenError.
+// DialContext opens a connection through the tunnel. The network must be "tcp"; the address is
+// host:port, and the remote resolves a name. While there is no session, DialContext waits for one,
+// for at most 10 s. The error is a *mux.OpenError when the remote has refused.
+//
+// The connection may not be established yet when DialContext returns: see LocalConfig.FastOpen. A
+// refusal is then an error of its reads and writes, which wraps the *mux.OpenError.
 func (l *Local) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	if network != "tcp" {
 		return nil, net.UnknownNetworkError(network)
@@ -112,11 +115,12 @@ func (l *Local) open(ctx context.Context, target mux.Target) (*mux.Stream, error
 		if !errors.As(err, &lost) {
 			return stream, err
 		}
-		// The session was lost before the answer came. Nothing was sent to the target, so asking again does no harm.
+		// The session was lost before the answer came. Nothing was sent to the target, so another
+		// attempt does no harm.
 	}
 }
 
-// carried returns a session that has a carrier. If there is none it waits for one, until the deadline at most.
+// carried returns a session that has a carrier. It waits for one until the deadline.
 func (l *Local) carried(ctx context.Context, deadline time.Time) (*mux.Session, error) {
 	l.mu.Lock()
 	conn := l.current

@@ -8,12 +8,13 @@ import (
 	"strings"
 )
 
-// Address is a parsed URL of a remote.
+// Address is the parsed URL of a remote.
 type Address struct {
 	url *url.URL
 }
 
-// ParseAddress reads a remote's URL: ws:// or wss://, or http:// or https:// for the same. Without a scheme it is ws://.
+// ParseAddress parses the URL of a remote: ws:// or wss://, or http:// or https:// for the same.
+// Without a scheme it is ws://.
 func ParseAddress(text string) (Address, error) {
 	if !strings.Contains(text, "://") {
 		text = "ws://" + text
@@ -32,7 +33,7 @@ func ParseAddress(text string) (Address, error) {
 		return Address{}, fmt.Errorf("%q is not a ws:// or wss:// URL", hideUser(text))
 	}
 	if u.User != nil {
-		return Address{}, errors.New("a remote's URL has no user and no password")
+		return Address{}, errors.New("a remote's URL can't hold a user or a password")
 	}
 	if u.Hostname() == "" || u.Fragment != "" {
 		return Address{}, fmt.Errorf("%q is not a URL of a remote, such as ws://example.org:8080/", hideUser(text))
@@ -43,7 +44,7 @@ func ParseAddress(text string) (Address, error) {
 	return Address{u}, nil
 }
 
-// hideUser cuts what may be a user and a password out of a text that should have been a URL.
+// hideUser removes what may be a user and a password from a text that should have been a URL.
 func hideUser(text string) string {
 	at := strings.LastIndexByte(text, '@')
 	if at < 0 {
@@ -58,14 +59,15 @@ func hideUser(text string) string {
 	return scheme + "…" + text[at:]
 }
 
-// Secure says that the remote is reached by TLS.
+// Secure reports whether the remote is reached over TLS.
 func (a Address) Secure() bool { return a.url.Scheme == "wss" }
 
 // String returns the URL.
 func (a Address) String() string { return a.url.String() }
 
-// Name is what the remote is remembered by: host:port, and the path where it isn't "/". The scheme is no part of it, so
-// that a remote keeps its identity when TLS comes before it.
+// Name returns the name under which the remote is remembered: host:port, followed by the path
+// unless that is "/". The scheme is not part of it, so that a remote keeps its identity when TLS is
+// put in front of it.
 func (a Address) Name() string {
 	port := a.url.Port()
 	if port == "" {

@@ -8,8 +8,9 @@ import (
 	"culvert/tunnel/mux"
 )
 
-// Association carries datagrams to any targets and back, through one stream and one socket at the remote. It ends with its
-// session, and when it was idle for 5 minutes. All methods may be called concurrently.
+// Association carries datagrams to any targets and back, through one stream and one socket at the
+// remote. It ends with its session, and after 5 idle minutes. All methods may be called
+// concurrently.
 type Association struct {
 	stream *mux.Stream
 
@@ -17,8 +18,8 @@ type Association struct {
 	buf []byte     // a datagram with its address
 }
 
-// Associate opens an association. While there is no session it waits for one, for 10 s at most. An error is a
-// *mux.OpenError when the remote has refused.
+// Associate opens an association. While there is no session it waits for one, for at most 10 s. The
+// error is a *mux.OpenError when the remote has refused.
 func (l *Local) Associate(ctx context.Context) (*Association, error) {
 	stream, err := l.open(ctx, mux.Target{Kind: mux.StreamUDP})
 	if err != nil {
@@ -27,9 +28,9 @@ func (l *Local) Associate(ctx context.Context) (*Association, error) {
 	return &Association{stream: stream}, nil
 }
 
-// Send sends a datagram to a host, which is an address or a name for the remote to resolve. It never waits: what there is
-// no room for is dropped without an error. An error says that the datagram can't be sent, or that the association has
-// ended.
+// Send sends a datagram to a host, an address or a name that the remote resolves. It never waits:
+// it drops a datagram for which there is no room, without an error. It returns an error when the
+// datagram can't be sent at all, or the association has ended.
 func (a *Association) Send(host string, port uint16, p []byte) error {
 	target, err := newEndpoint(host, port)
 	if err != nil {
@@ -41,7 +42,8 @@ func (a *Association) Send(host string, port uint16, p []byte) error {
 	return a.stream.SendDatagram(a.buf)
 }
 
-// Receive waits for the next datagram and copies its payload to p, for which mux.MaxDatagram bytes are always enough.
+// Receive waits for the next datagram and copies its payload to p, for which mux.MaxDatagram bytes
+// are always enough.
 func (a *Association) Receive(p []byte) (n int, from netip.AddrPort, err error) {
 	for {
 		n, err := a.stream.ReceiveDatagram(p)
@@ -50,7 +52,7 @@ func (a *Association) Receive(p []byte) (n int, from netip.AddrPort, err error) 
 		}
 		source, payload, err := parseEndpoint(p[:n])
 		if err != nil || source.name != "" {
-			continue // the remote is wrong, and there is nobody to tell
+			continue // the remote's mistake, which nobody could act on
 		}
 		return copy(p, payload), netip.AddrPortFrom(source.addr, source.port), nil
 	}

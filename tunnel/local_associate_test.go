@@ -74,7 +74,8 @@ func TestAssociation(t *testing.T) {
 	}
 }
 
-// TestAssociationStrangers has somebody send to the remote's socket whom the association has not sent to.
+// TestAssociationStrangers has somebody send to the remote's socket whom the association has not
+// sent to.
 func TestAssociationStrangers(t *testing.T) {
 	local, _ := startTunnel(t)
 	stranger := listenUDP(t, "127.0.0.2:0")
@@ -108,7 +109,7 @@ func TestAssociationStrangers(t *testing.T) {
 func TestAssociationEnds(t *testing.T) {
 	local, remote := startTunnel(t)
 	a := associate(t, local)
-	if n := len(remote.exits); n != 1 {
+	if n := remote.exits.taken(); n != 1 {
 		t.Errorf("%d sockets, want 1", n)
 	}
 	a.Close()

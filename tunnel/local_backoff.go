@@ -5,12 +5,13 @@ import (
 	"time"
 )
 
-// backoff is the pause before an attempt to reconnect. The first attempt comes at once; the pause grows with every one that
-// fails.
+// backoff is the pause before an attempt to reconnect. The first attempt starts at once; the pause
+// grows with each failure.
 type backoff time.Duration
 
-// after begins anew when a carrier that stood for some time was lost. A path that keeps breaking is tried again soon. A
-// remote that keeps ending the session is not: there the pause goes on growing.
+// after adjusts the pause to how long the lost carrier lasted. It resets the pause after one that
+// was steady, and shortens it when only the path keeps breaking. When the remote keeps ending the
+// session, the pause continues to grow.
 func (b *backoff) after(lasted time.Duration, sessionDead bool) {
 	switch {
 	case lasted >= steadyAfter:
@@ -20,7 +21,8 @@ func (b *backoff) after(lasted time.Duration, sessionDead bool) {
 	}
 }
 
-// next returns the pause, with jitter so that the clients of a remote that restarts don't all come at once, and doubles it.
+// next returns the pause and doubles it. Jitter keeps the clients of a restarted remote from
+// reconnecting all at once.
 func (b *backoff) next() time.Duration {
 	pause := time.Duration(*b)
 	*b = backoff(min(max(2*pause, backoffMin), backoffMax))

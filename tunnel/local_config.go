@@ -13,43 +13,46 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// LocalConfig says how a Local reaches its remote. Address, Key and VerifyRemote or CA are required.
+// LocalConfig configures a Local. Required are Address, Key, and VerifyRemote or CA.
 type LocalConfig struct {
 	Address Address
 	Key     *certs.KeyPair
 
-	// VerifyRemote says whether the remote is who it should be: a pin or the file of known remotes. It is called in
-	// every handshake, also of version 2, after the certificate has been verified. Its error is final.
+	// VerifyRemote decides whether the remote is the right one, by a pin or a file of known
+	// remotes. It is called in every handshake, in version 2 after the certificate has been
+	// verified. Its error is final.
 	VerifyRemote func(protocol.Peer) error
 
-	// CA makes the handshake one of version 2: the remote must show a certificate of this CA. Cert is what this side
-	// shows when the remote requires one.
+	// CA selects version 2 of the handshake: the remote must present a certificate of this CA. Cert
+	// is what this side presents when the remote requires one.
 	CA   *certs.Certificate
 	Cert *certs.Certificate
 
 	TLS    *tls.Config // for wss://; nil for the system's roots
-	Header http.Header // sent with the WebSocket upgrade; "Host" is the Host header in place of the address's
-	Via    *Proxy      // on the way to the remote, whose name it resolves; nil for none
+	Header http.Header // sent with the WebSocket upgrade; "Host" replaces the address's host
+	Via    *Proxy      // on the way to the remote; resolves its name; nil for none
 
 	// RequireForwardSecrecy refuses a remote without the handshake's extension.
 	RequireForwardSecrecy bool
 
-	// Reverse lets ListenReverse and ListenReverseUDP be used. Without it the remote can open no streams.
+	// Reverse permits ListenReverse and ListenReverseUDP. Without it the remote can't open streams.
 	Reverse bool
 
-	// FastOpen says which targets are taken for reached before the remote has said so. The zero value is FastOpenAuto.
+	// FastOpen selects the targets that are assumed to be reachable before the remote has answered.
+	// The zero value is FastOpenAuto.
 	FastOpen FastOpen
 
 	// HandshakeTimeout bounds the handshake; 0 means protocol.DefaultHandshakeTimeout.
 	HandshakeTimeout time.Duration
 
-	// Keepalive is how long the carrier may be idle before a ping; 0 means mux.DefaultKeepalive, negative never.
+	// Keepalive is how long the carrier may be idle before it is pinged; 0 means
+	// mux.DefaultKeepalive, negative never.
 	Keepalive time.Duration
 
-	// Log gets what happens to the session. The zero value is silent.
+	// Log receives the events of the session. The zero value is silent.
 	Log zerolog.Logger
 
-	// OnProgress, when set, is told of each step of each attempt to connect.
+	// OnProgress, when set, is called after each step of each attempt to connect.
 	OnProgress func(Progress)
 }
 

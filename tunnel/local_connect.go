@@ -11,32 +11,33 @@ import (
 	"net/netip"
 	"time"
 
+	"culvert/internal/netfault"
 	"culvert/protocol"
 	"culvert/tunnel/mux"
 
 	"github.com/gorilla/websocket"
 )
 
-// connector makes sessions to one remote.
+// localConnector makes sessions to one remote.
 type localConnector struct {
 	address    Address
 	client     protocol.ClientConfig
 	tls        *tls.Config    // nil for the defaults
 	header     http.Header    // sent with the upgrade
-	cookies    http.CookieJar // what a load balancer sets brings the next carrier to the same node
+	cookies    http.CookieJar // a load balancer's cookie leads the next carrier to the same node
 	via        *Proxy         // nil for none
 	session    mux.Config
 	onProgress func(Progress) // may be nil
 }
 
-// connection is a session and what its handshake found.
+// localConnection is a session and the result of its handshake.
 type localConnection struct {
 	session *mux.Session
 	state   protocol.State
 }
 
-// connect takes all steps: to a new session, or to a new carrier for one that lost its own. Every failure is a
-// *ConnectError.
+// connect takes all steps to a new session or, when resume is not nil, to a new carrier for that
+// session. Every failure is a *ConnectError.
 func (c *localConnector) connect(ctx context.Context, resume *mux.Session) (*localConnection, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
@@ -52,7 +53,8 @@ func (c *localConnector) connect(ctx context.Context, resume *mux.Session) (*loc
 	cfg.ServerName = c.address.url.Hostname()
 	if addr, err := netip.ParseAddr(cfg.ServerName); err == nil {
 		cfg.ServerAddr = addr.Unmap()
-	} else if tcp, ok := ws.NetConn().RemoteAddr().(*net.TCPAddr); ok && c.via == nil { // the proxy's address is no proof
+	} else if tcp, ok := ws.NetConn().RemoteAddr().(*net.TCPAddr); ok && c.via == nil {
+		// With a proxy, this would be the proxy's address, which proves nothing.
 		cfg.ServerAddr = tcp.AddrPort().Addr().Unmap()
 	}
 	conn, err := protocol.Client(ctx, ws, cfg)
@@ -76,7 +78,7 @@ func (c *localConnector) connect(ctx context.Context, resume *mux.Session) (*loc
 	return &localConnection{session, state}, nil
 }
 
-// describe tells people what a handshake has agreed on.
+// describe describes the result of a handshake to people.
 func describe(state protocol.State) string {
 	secrecy := "no forward secrecy"
 	if state.ForwardSecrecy {
@@ -85,7 +87,7 @@ func describe(state protocol.State) string {
 	return fmt.Sprintf("version %d, %s, %s, key %s", state.Version, state.Suite, secrecy, state.Peer.Key)
 }
 
-// dial opens the WebSocket. The steps' clock is told by the goroutine that dials.
+// dial opens the WebSocket. The goroutine that dials uses the steps.
 func (c *localConnector) dial(ctx context.Context, steps *stepClock) (*websocket.Conn, error) {
 	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := c.reach(ctx, steps, network, address)
@@ -117,7 +119,7 @@ func (c *localConnector) dial(ctx context.Context, steps *stepClock) (*websocket
 	return ws, err
 }
 
-// reach connects to the remote's address, through the proxy if there is one.
+// reach connects to the address of the remote, through the proxy if there is one.
 func (c *localConnector) reach(ctx context.Context, steps *stepClock, network, address string) (net.Conn, error) {
 	if c.via == nil {
 		return dialTCP(ctx, steps, network, address)
@@ -148,7 +150,7 @@ func dialTCP(ctx context.Context, steps *stepClock, network, address string) (ne
 	var dialer net.Dialer
 	conn, err := dialer.DialContext(ctx, network, address)
 	if err != nil {
-		return nil, &ConnectError{steps.step, plainCause(err)}
+		return nil, &ConnectError{steps.step, netfault.Cause(err)}
 	}
 	steps.end(conn.RemoteAddr().String())
 	return conn, nil
@@ -176,8 +178,8 @@ func (c *localConnector) secure(ctx context.Context, steps *stepClock, conn net.
 	return secured, nil
 }
 
-// Connect makes one session, only to see whether it can be had, and closes it. The round trip is 0 when the remote could
-// not be asked.
+// Connect makes one session, to find out whether that is possible, and closes it. The round trip is
+// 0 when it could not be measured.
 func Connect(ctx context.Context, cfg LocalConfig) (state protocol.State, roundTrip time.Duration, err error) {
 	conn, err := cfg.connector().connect(ctx, nil)
 	if err != nil {

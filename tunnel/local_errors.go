@@ -8,7 +8,7 @@ import (
 	"culvert/protocol"
 )
 
-// ConnectError says at which step a session to the remote could not be had.
+// ConnectError is the failure of a step on the way to a session.
 type ConnectError struct {
 	Step Step
 	Err  error
@@ -19,7 +19,7 @@ func (e *ConnectError) Error() string { return fmt.Sprintf("%s: %v", e.Step, e.E
 // Unwrap returns the cause.
 func (e *ConnectError) Unwrap() error { return e.Err }
 
-// StatusError says that the server answered the WebSocket upgrade with another HTTP status.
+// StatusError is the error when the server answers the WebSocket upgrade with another HTTP status.
 type StatusError struct {
 	Code   int
 	Status string // as http.Response.Status
@@ -27,11 +27,12 @@ type StatusError struct {
 
 func (e *StatusError) Error() string { return fmt.Sprintf("the server answered %q", e.Status) }
 
-// ErrNoSession is returned for a new connection while the remote can't be reached.
+// ErrNoSession is the error for a new connection while there is no session with the remote.
 var ErrNoSession = errors.New("no session with the remote")
 
-// IsIdentityError says that the remote isn't who it should be: its key or certificate, or that of its TLS; or that
-// somebody in between has altered the handshake, or that it lacks a forward secrecy that was required.
+// IsIdentityError reports whether the remote is not the right one by its key, its certificate or
+// that of its TLS, whether the handshake was altered in transit, or whether the remote lacks a
+// forward secrecy that was required.
 func IsIdentityError(err error) bool {
 	var identity *protocol.IdentityError
 	var verification *tls.CertificateVerificationError
@@ -39,14 +40,14 @@ func IsIdentityError(err error) bool {
 		errors.Is(err, protocol.ErrNoForwardSecrecy)
 }
 
-// IsDowngradeError says that either end has found the handshake's offer altered.
+// IsDowngradeError reports whether either end found that the offer of the handshake was altered.
 func IsDowngradeError(err error) bool {
 	var refused *protocol.RefusedError
 	return errors.Is(err, protocol.ErrDowngrade) ||
 		(errors.As(err, &refused) && refused.Code == protocol.CloseDowngrade)
 }
 
-// IsAdmissionError says that the remote does not admit this client.
+// IsAdmissionError reports whether the remote does not admit this client.
 func IsAdmissionError(err error) bool {
 	if errors.Is(err, protocol.ErrCertificateRequired) {
 		return true
@@ -62,5 +63,5 @@ func IsAdmissionError(err error) bool {
 	return false
 }
 
-// isFinal says that trying again can't help.
+// isFinal reports whether another attempt can't help.
 func isFinal(err error) bool { return IsIdentityError(err) || IsAdmissionError(err) }

@@ -9,19 +9,21 @@ import (
 	"culvert/tunnel/mux"
 )
 
-// FastOpen says which targets of a Local are taken for reached before the remote has said so, which saves a client the round
-// trip. When such a target then can't be reached, its connection is reset.
+// FastOpen selects the targets that a Local assumes to be reachable before the remote has answered,
+// which saves the client a round trip. When such a target turns out to be unreachable, its
+// connection is reset.
 type FastOpen uint8
 
-// The modes. FastOpenAuto opens at once to a target that its session has reached within the last 5 minutes, unless that
-// has failed since.
+// The modes. With FastOpenAuto, a stream opens at once to a target that its session has reached
+// within the last 5 minutes, unless an attempt has failed since.
 const (
 	FastOpenAuto FastOpen = iota
 	FastOpenAlways
 	FastOpenNever
 )
 
-// openIn opens a stream in a session: at once where the mode says so. One of datagrams has no client whose first bytes wait.
+// openIn opens a stream in a session, at once if the mode allows. Streams of datagrams always wait:
+// no client of theirs holds first bytes back.
 func (l *Local) openIn(ctx context.Context, session *mux.Session, target mux.Target) (*mux.Stream, error) {
 	switch {
 	case target.Kind == mux.StreamUDP || l.cfg.FastOpen == FastOpenNever:
@@ -37,10 +39,11 @@ func (l *Local) openIn(ctx context.Context, session *mux.Session, target mux.Tar
 	return stream, err
 }
 
-// reachedTargets are those that a session has reached lately. What another session has reached says nothing: its remote may
-// have been another process, with other rules. All methods may be called concurrently.
+// reachedTargets are the targets that a session has reached recently. Those of an earlier session
+// are ignored: its remote may have been another process, with other rules. All methods may be
+// called concurrently.
 type reachedTargets struct {
-	mu      sync.Mutex // guards all below; taken with a session's lock held, so nothing is called under it
+	mu      sync.Mutex // guards all below; acquired under a session's lock, so call nothing under it
 	session *mux.Session
 	known   map[mux.Target]*list.Element
 	order   list.List // of reachedTarget, the latest first
@@ -51,7 +54,7 @@ type reachedTarget struct {
 	at     time.Time
 }
 
-// knows says that the session has reached the target lately.
+// knows reports whether the session has reached the target recently.
 func (r *reachedTargets) knows(session *mux.Session, target mux.Target) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -59,7 +62,8 @@ func (r *reachedTargets) knows(session *mux.Session, target mux.Target) bool {
 	return known != nil && r.session == session && time.Since(known.Value.(reachedTarget).at) < reachedLife
 }
 
-// note files how an attempt to reach a target went. One that was given up counts as a failure: it may not have answered.
+// note records the result of an attempt to reach a target. A cancelled attempt counts as failed:
+// the target may not have answered.
 func (r *reachedTargets) note(session *mux.Session, target mux.Target, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -79,7 +83,7 @@ func (r *reachedTargets) note(session *mux.Session, target mux.Target, err error
 	}
 }
 
-// forget drops an entry; nil is none.
+// forget drops an entry, which may be nil.
 func (r *reachedTargets) forget(entry *list.Element) {
 	if entry != nil {
 		delete(r.known, r.order.Remove(entry).(reachedTarget).target)

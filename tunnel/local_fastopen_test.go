@@ -54,7 +54,8 @@ func passing(t *testing.T) (address string, end func()) {
 	return ln.Addr().String(), end
 }
 
-// outcome says whether a dial has returned before the remote's answer, for a target that refuses connections.
+// outcome says whether a dial has returned before the remote's answer, for a target that refuses
+// connections.
 func outcome(t *testing.T, local *Local, target string) (atOnce bool) {
 	t.Helper()
 	conn, err := local.DialContext(within(t, 10*time.Second), "tcp", target)
@@ -75,7 +76,8 @@ func outcome(t *testing.T, local *Local, target string) (atOnce bool) {
 	return atOnce
 }
 
-// TestFastOpenModes goes to a target three times: twice while it is there, then when it is gone, and once more.
+// TestFastOpenModes goes to a target three times: twice while it is there, then when it is gone,
+// and once more.
 func TestFastOpenModes(t *testing.T) {
 	for name, test := range map[string]struct {
 		mode          FastOpen
@@ -106,7 +108,8 @@ func TestFastOpenModes(t *testing.T) {
 	}
 }
 
-// A confirmation that comes after a stream was opened at once is remembered as one that was waited for is.
+// A confirmation that comes after a stream was opened at once is remembered as one that was waited
+// for is.
 func TestFastOpenRemembers(t *testing.T) {
 	local := startFastOpen(t, FastOpenAuto)
 	target := mux.Target{Kind: mux.StreamTCP, Address: serveTCP(t, echo)}
@@ -183,7 +186,8 @@ func TestReachedTargets(t *testing.T) {
 	})
 }
 
-// The client of a forward that was opened at once sees a reset when the target is gone, whatever it has sent.
+// The client of a forward that was opened at once sees a reset when the target is gone, whatever it
+// has sent.
 func TestFastOpenForwardResets(t *testing.T) {
 	local := startFastOpen(t, FastOpenAlways)
 	absent, end := passing(t)
@@ -219,7 +223,8 @@ func TestFastOpenForwardResets(t *testing.T) {
 	}
 }
 
-// Standard input and output: what is written ahead of the answer arrives, and a refusal is an error.
+// Standard input and output: what is written ahead of the answer arrives, and a refusal is an
+// error.
 func TestFastOpenStdio(t *testing.T) {
 	local := startFastOpen(t, FastOpenAlways)
 	content := randomBytes(t, 1<<20)

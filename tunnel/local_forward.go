@@ -11,15 +11,15 @@ import (
 	"culvert/tunnel/policy"
 )
 
-// ServeForward joins each connection that ln accepts to target, a host:port or unix:/path as the remote sees it. When ctx is done it
-// closes ln, and returns once its connections have ended, which they do with the session at the latest. A listener that
-// breaks by itself is an error.
+// ServeForward joins each connection that ln accepts to target, a host:port or unix:/path as the
+// remote sees it. When ctx is done it closes ln, and returns once its connections have ended, which
+// happens at the latest when the session ends. It returns an error only when ln fails.
 func (l *Local) ServeForward(ctx context.Context, ln net.Listener, target string) error {
-	return serveConns(ctx, ln, maxForwardConns, l.cfg.Log, func(conn net.Conn) { l.forward(ctx, conn, target) })
+	return serveConns(ctx, retrying(ln, l.cfg.Log), maxForwardConns, func(conn net.Conn) { l.forward(ctx, conn, target) })
 }
 
-// forward joins one connection to target. A target that can't be reached is a reset of the connection, since there is no
-// other way to say so.
+// forward joins one connection to target. When the target is unreachable it resets the connection:
+// there is no other way to report that.
 func (l *Local) forward(ctx context.Context, conn net.Conn, target string) {
 	log := l.cfg.Log.With().Str("target", target).Logger()
 	stream, err := l.open(ctx, streamTarget(target))
@@ -29,21 +29,23 @@ func (l *Local) forward(ctx context.Context, conn net.Conn, target string) {
 		return
 	}
 	err = relay(context.Background(), stream, conn)
-	if _, refused := errors.AsType[*mux.OpenError](err); refused { // after it was opened at once
+	if _, refused := errors.AsType[*mux.OpenError](err); refused { // it was opened at once
 		log.Warn().Err(err).Msg("forward refused")
 		return
 	}
 	log.Debug().Err(err).Msg("forward ended")
 }
 
-// Relay joins a client's connection to one that DialContext has opened, until both directions have ended, and closes
-// both; see the front door's documentation. It fails when either was cut short.
+// Relay joins the connection of a client to one that DialContext has returned. It returns when both
+// directions have ended, and closes both connections. It returns an error when either was cut
+// short.
 func (l *Local) Relay(ctx context.Context, client, target net.Conn) error {
 	return relay(ctx, target.(*mux.Stream), client)
 }
 
-// Stdio joins in and out to target, which is as for ServeForward. It returns when both directions have ended, or when the stream is cut short, which is
-// an error. A read of in that is still blocked then is left behind; closing in ends it.
+// Stdio joins in and out to target, which is as for ServeForward. It returns when both directions
+// have ended, or with an error when the stream is cut short. A read from in that is blocked then is
+// left behind; closing in ends it.
 func (l *Local) Stdio(ctx context.Context, target string, in io.Reader, out io.WriteCloser) error {
 	stream, err := l.open(ctx, streamTarget(target))
 	if err != nil {
@@ -75,8 +77,8 @@ func (l *Local) Stdio(ctx context.Context, target string, in io.Reader, out io.W
 	}
 }
 
-// streamTarget is the target that the user of a Local has written as host:port, or as unix: and an
-// absolute path. A host may be named unix too.
+// streamTarget parses the target that a user of a Local gives, host:port or unix: and an absolute
+// path. A host may be named unix, too.
 func streamTarget(text string) mux.Target {
 	if socket, ok := strings.CutPrefix(text, policy.UnixPrefix); ok && strings.HasPrefix(socket, "/") {
 		return mux.Target{Kind: mux.StreamUnix, Address: socket}

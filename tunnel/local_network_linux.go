@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// watchNetwork calls Retry when an address or a route of this machine changes (rtnetlink(7)), until ctx is done or stop is
-// called. Where the kernel gives no notices, there are none.
+// watchNetwork calls Retry when an address or a route of this machine changes (rtnetlink(7)), until
+// ctx is done or stop is called. It does nothing where the kernel sends no notices.
 func (l *Local) watchNetwork(ctx context.Context) (stop func()) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
 	if err != nil {
@@ -24,7 +24,7 @@ func (l *Local) watchNetwork(ctx context.Context) (stop func()) {
 	stopAfter := context.AfterFunc(ctx, func() { socket.Close() })
 	var watching sync.WaitGroup
 	watching.Go(func() {
-		notice := make([]byte, 4096) // what it says does not matter
+		notice := make([]byte, 4096) // its content does not matter
 		for {
 			if _, err := socket.Read(notice); err != nil {
 				return

@@ -4,5 +4,5 @@ package tunnel
 
 import "context"
 
-// watchNetwork is for Linux only: elsewhere a Local relies on its timers.
+// watchNetwork is implemented for Linux only: elsewhere a Local relies on its timers.
 func (l *Local) watchNetwork(context.Context) (stop func()) { return func() {} }

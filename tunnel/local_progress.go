@@ -1,15 +1,16 @@
 package tunnel
 
 import (
+	"culvert/internal/netfault"
 	"errors"
 	"time"
 )
 
-// Step is one step on the way to a session.
+// Step is a step on the way to a session.
 type Step string
 
-// The steps, in their order. StepDNS is left out for an address, StepProxy without a proxy, StepTLS for ws://. With a proxy
-// the first two are about reaching that.
+// The steps in their order. StepDNS is missing for an address, StepProxy without a proxy, StepTLS
+// for ws://. With a proxy, the first two are about the proxy.
 const (
 	StepDNS       Step = "dns"
 	StepTCP       Step = "tcp"
@@ -20,23 +21,24 @@ const (
 	StepSession   Step = "session"
 )
 
-// BeforeRemote says that the step is taken before the remote is asked for anything: with a proxy, it is about that.
+// BeforeRemote reports whether the step comes before anything is sent to the remote. With a proxy,
+// such a step is about the proxy.
 func (s Step) BeforeRemote() bool { return s == StepDNS || s == StepTCP || s == StepProxy }
 
 // Progress reports a step that has ended.
 type Progress struct {
 	Step   Step
 	Took   time.Duration
-	Detail string // what was found, for people
+	Detail string // the result, for people
 	Err    error
 }
 
-// stepClock times the steps of one attempt and reports them. One goroutine uses it.
+// stepClock times and reports the steps of one attempt. It is for a single goroutine.
 type stepClock struct {
 	report func(Progress) // may be nil
 	began  time.Time
 	step   Step
-	kept   error // of a hook of the WebSocket dialer, which may wrap it beyond recognition
+	kept   error // of a dial function, since the WebSocket dialer may hide it
 }
 
 func (s *stepClock) begin(step Step) { s.step, s.began = step, time.Now() }
@@ -52,11 +54,11 @@ func (s *stepClock) keep(err error) error {
 	return err
 }
 
-// fail reports the present step as failed and returns err as a *ConnectError.
+// fail reports the current step as failed and returns err as a *ConnectError.
 func (s *stepClock) fail(err error) error {
 	var known *ConnectError
 	if !errors.As(err, &known) {
-		err = &ConnectError{s.step, plainCause(err)}
+		err = &ConnectError{s.step, netfault.Cause(err)}
 	}
 	if s.report != nil {
 		s.report(Progress{Step: s.step, Took: time.Since(s.began), Err: err})

@@ -3,6 +3,7 @@ package tunnel
 import (
 	"bufio"
 	"context"
+	"culvert/internal/netfault"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -16,7 +17,7 @@ import (
 	"golang.org/x/net/proxy"
 )
 
-// Proxy is a proxy on the way to the remote. What it prints as has no user and no password.
+// Proxy is a proxy on the way to the remote. It prints without its user and password.
 type Proxy struct {
 	scheme   string // "http" (CONNECT, RFC 9110, section 9.3.6) or "socks5" (RFC 1928)
 	address  string // host:port
@@ -24,11 +25,12 @@ type Proxy struct {
 	password string
 }
 
-// ParseProxy reads the URL of an HTTP or a SOCKS5 proxy, with a user and a password if it asks for them. Errors quote
-// nothing of the text, which may hold a password.
+// ParseProxy parses the URL of an HTTP or SOCKS5 proxy, with the user and password it requires, if
+// any. Errors quote nothing of the text, which may hold a password.
 func ParseProxy(text string) (*Proxy, error) {
 	u, err := url.Parse(text)
-	if err != nil || u.Hostname() == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
+	if err != nil || u.Hostname() == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" ||
+		u.Fragment != "" {
 		return nil, errors.New("not a proxy's URL")
 	}
 	p := &Proxy{scheme: u.Scheme}
@@ -50,8 +52,10 @@ func ParseProxy(text string) (*Proxy, error) {
 	if u.User != nil {
 		p.user = u.User.Username()
 		p.password, _ = u.User.Password()
-		// RFC 1929 counts both in a byte. RFC 7617, section 2, ends the user at the first colon.
-		if p.user == "" || len(p.user) > 255 || len(p.password) > 255 || (p.scheme == "http" && strings.Contains(p.user, ":")) {
+		// RFC 1929 has a byte for the length of each. RFC 7617, section 2, ends the user at the
+		// first colon.
+		if p.user == "" || len(p.user) > 255 || len(p.password) > 255 ||
+			(p.scheme == "http" && strings.Contains(p.user, ":")) {
 			return nil, errors.New("the user or the password can't be sent")
 		}
 	}
@@ -64,7 +68,7 @@ func (p *Proxy) String() string { return p.scheme + "://" + p.address }
 // GoString keeps the password out of %#v.
 func (p *Proxy) GoString() string { return p.String() }
 
-// ProxyError says that an HTTP proxy refuses to connect to the remote.
+// ProxyError is the error when an HTTP proxy refuses to connect to the remote.
 type ProxyError struct {
 	Code   int
 	Status string // as http.Response.Status
@@ -72,8 +76,8 @@ type ProxyError struct {
 
 func (e *ProxyError) Error() string { return fmt.Sprintf("the proxy answered %q", e.Status) }
 
-// connect has the proxy at the other end of conn connect to target, a host:port that the proxy resolves. It closes conn
-// when it fails. ctx must have a deadline.
+// connect asks the proxy at the other end of conn to connect to target, a host:port that the proxy
+// resolves. It closes conn when it fails. ctx must have a deadline.
 func (p *Proxy) connect(ctx context.Context, conn net.Conn, target string) error {
 	var err error
 	if p.scheme == "socks5" {
@@ -87,8 +91,9 @@ func (p *Proxy) connect(ctx context.Context, conn net.Conn, target string) error
 	return err
 }
 
-// dialed gives out a connection that exists already. It has DialContext too: without it, package proxy dials on a goroutine
-// that closes the connection when it finds the context done, however late, and so also one that is in use by then.
+// dialed is a dialer that returns an existing connection. It implements DialContext because package
+// proxy otherwise dials on a goroutine that closes the connection when it finds the context done,
+// however late, even when the connection is in use by then.
 type dialed struct{ net.Conn }
 
 var _ proxy.ContextDialer = dialed{}
@@ -106,15 +111,15 @@ func (p *Proxy) connectSOCKS(ctx context.Context, conn net.Conn, target string) 
 	if err != nil {
 		return err
 	}
-	// The connection that this returns is a wrapper of conn, which does no more.
+	// The connection that this returns only wraps conn.
 	_, err = dialer.(proxy.ContextDialer).DialContext(ctx, "tcp", target)
 	var op *net.OpError
 	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return errors.New("the proxy closed the connection")
 	case errors.As(err, &op) && op.Err != nil:
-		// The package has "unknown error" before what a reply means.
-		err = errors.New("the proxy says: " + strings.TrimPrefix(plainCause(op.Err).Error(), "unknown error "))
+		// The package puts "unknown error" before the meaning of a reply.
+		err = errors.New("the proxy says: " + strings.TrimPrefix(netfault.Cause(op.Err).Error(), "unknown error "))
 	}
 	return err
 }
@@ -143,14 +148,14 @@ func (p *Proxy) connectHTTP(ctx context.Context, conn net.Conn, target string) e
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return errors.New("the proxy closed the connection")
 	case err != nil:
-		return fmt.Errorf("not an HTTP proxy: %w", plainCause(err))
+		return fmt.Errorf("not an HTTP proxy: %w", netfault.Cause(err))
 	}
 	response.Body.Close()
 	if response.StatusCode/100 != 2 {
 		return &ProxyError{response.StatusCode, response.Status}
 	}
 	if r.Buffered() > 0 {
-		// Both TLS and a WebSocket wait for the client first.
+		// With TLS and with WebSockets, the client speaks first.
 		return errors.New("the proxy sends data of its own")
 	}
 	if !stop() {

@@ -58,7 +58,8 @@ func TestProxyHidesPassword(t *testing.T) {
 	}
 }
 
-// httpProxy is a proxy that serves one CONNECT after the other by handle, which gets the request and its connection.
+// httpProxy is a proxy that serves one CONNECT after the other by handle, which gets the request
+// and its connection.
 func httpProxy(t *testing.T, handle func(*http.Request, *net.TCPConn)) *Proxy {
 	address := serveTCP(t, func(conn *net.TCPConn) {
 		request, err := http.ReadRequest(bufio.NewReader(conn))

@@ -12,13 +12,15 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// ReverseListener is a listener at the remote. It outlives a lost WebSocket together with the session, and when the session is
-// replaced it is established anew. It is a net.Listener.
+// ReverseListener is a net.Listener whose address is bound by the remote. It outlives a lost
+// WebSocket together with the session; when the session is replaced, it is bound again.
 type ReverseListener struct{ *reverseBind }
 
-// ListenReverse has the remote listen on an address as the remote sees it: host:port, where the host is an address, localhost,
-// or empty for all and port 0 takes a free one, or unix:/path. LocalConfig.Reverse must be set. The error is a *mux.OpenError
-// when the remote has refused. Once it listens, it is re-established by itself; trouble with that is logged.
+// ListenReverse listens at the remote, on an address as the remote sees it: host:port or
+// unix:/path. The host may be an address, localhost, or empty for all addresses; port 0 selects a
+// free port. LocalConfig.Reverse must be set. The error is a *mux.OpenError when the remote has
+// refused. Once the remote listens, later trouble with the listener is logged and it is bound
+// again.
 func (l *Local) ListenReverse(ctx context.Context, address string) (*ReverseListener, error) {
 	bind := address
 	if !strings.HasPrefix(address, policy.UnixPrefix) {
@@ -38,14 +40,15 @@ func (rl *ReverseListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := stream.Confirm(); err == nil { // else the peer has gone already
+		if err := stream.Confirm(); err == nil { // otherwise the peer is gone already
 			return &reverseConn{Stream: stream}, nil
 		}
 	}
 }
 
-// ServeReverse joins each connection that the remote accepts to target, a host:port as this side sees it or unix:/path. When
-// ctx is done it closes ln, and returns once the connections have ended, which they do with the session at the latest.
+// ServeReverse joins each connection that the remote accepts to target, a host:port as this side
+// sees it or unix:/path. When ctx is done it closes ln, and returns once the connections have
+// ended, which happens at the latest when the session ends.
 func (l *Local) ServeReverse(ctx context.Context, ln *ReverseListener, target string) {
 	stop := context.AfterFunc(ctx, func() { ln.Close() })
 	defer stop()
@@ -61,10 +64,12 @@ func (l *Local) ServeReverse(ctx context.Context, ln *ReverseListener, target st
 	}
 }
 
-// serveReverse reaches the target and joins the two.
+// serveReverse connects to the target and joins the two.
 func serveReverse(ctx context.Context, stream *mux.Stream, target string, log zerolog.Logger) {
 	log = log.With().Str("target", target).Logger()
-	conn, err := dialWhileWanted(ctx, stream, func(ctx context.Context) (net.Conn, error) { return dialHere(ctx, "tcp", target) })
+	conn, err := dialWhileWanted(ctx, stream, func(ctx context.Context) (net.Conn, error) {
+		return dialHere(ctx, "tcp", target)
+	})
 	if err != nil {
 		log.Warn().Err(err).Msg("reverse forward: target not reached")
 		stream.Refuse(dialCode(err), "")
@@ -78,7 +83,8 @@ func serveReverse(ctx context.Context, stream *mux.Stream, target string, log ze
 	log.Debug().Err(err).Msg("reverse forward: connection ended")
 }
 
-// dialHere reaches a target from this side. The network is that of a target that is a host and port.
+// dialHere connects to a target from this side. The network is for a target that is a host and
+// port.
 func dialHere(ctx context.Context, network, target string) (net.Conn, error) {
 	var dialer net.Dialer
 	if to := streamTarget(target); to.Kind == mux.StreamUnix {
@@ -87,14 +93,15 @@ func dialHere(ctx context.Context, network, target string) (net.Conn, error) {
 	return dialer.DialContext(ctx, network, target)
 }
 
-// reverseConn is a connection that the remote has accepted, as one of package net: its Close is a reset after SetLinger(0).
+// reverseConn is a connection that the remote has accepted. As with package net, its Close resets
+// it after SetLinger(0).
 type reverseConn struct {
 	*mux.Stream
 	mu    sync.Mutex
 	abort bool
 }
 
-// SetLinger is that of a *net.TCPConn, as far as 0 goes.
+// SetLinger is as for *net.TCPConn, but only 0 has an effect.
 func (c *reverseConn) SetLinger(seconds int) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -102,7 +109,7 @@ func (c *reverseConn) SetLinger(seconds int) error {
 	return nil
 }
 
-// Close ends the stream, cut short after SetLinger(0).
+// Close ends the stream; after SetLinger(0) it cuts the stream short.
 func (c *reverseConn) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -113,7 +120,7 @@ func (c *reverseConn) Close() error {
 	return c.Stream.Close()
 }
 
-// RemoteAddr returns the address of the connection's peer, as the remote has told it.
+// RemoteAddr returns the address of the peer that connected to the remote.
 func (c *reverseConn) RemoteAddr() net.Addr {
 	_, peer, _ := strings.Cut(c.Target().Address, " ")
 	return mux.Addr{ID: c.ID(), Name: peer}

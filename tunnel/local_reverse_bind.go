@@ -17,12 +17,12 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// reverseBind is an address that the remote has bound for this local. It outlives a lost WebSocket together with the session,
-// and when the session is replaced it is established anew. Its streams, one for a connection or for a client's datagrams,
-// are opened by the remote.
+// reverseBind is an address that the remote has bound for this local. It outlives a lost WebSocket
+// together with the session; when the session is replaced, it is bound again. The remote opens its
+// streams, one for each connection or client of a UDP port.
 type reverseBind struct {
 	local    *Local
-	bind     string         // as policy.ParseBind has it
+	bind     string         // as for policy.ParseBind
 	kind     mux.StreamKind // of its streams
 	log      zerolog.Logger
 	ctx      context.Context // ends when it is closed
@@ -31,18 +31,19 @@ type reverseBind struct {
 	incoming chan *mux.Stream // streams that wait for next
 
 	mu     sync.Mutex // guards all below
-	bound  string     // what the remote has bound
+	bound  string     // the address that the remote has bound
 	closed bool
 }
 
-// reverseID names the control stream of a reverseBind among those of all sessions of a local.
+// reverseID identifies the control stream of a reverseBind among those of all sessions of a local.
 type reverseID struct {
 	session *mux.Session
 	stream  uint32
 }
 
-// bindReverse has the remote bind an address. The error is a *mux.OpenError when the remote has refused. Once that is done, it
-// is re-established by itself; trouble with that is logged.
+// bindReverse binds an address at the remote. The error is a *mux.OpenError when the remote has
+// refused. Once bound, the address is bound again whenever that ends, and trouble with it is
+// logged.
 func (l *Local) bindReverse(ctx context.Context, bind string, kind mux.StreamKind) (*reverseBind, error) {
 	rb := &reverseBind{
 		local:    l,
@@ -62,7 +63,7 @@ func (l *Local) bindReverse(ctx context.Context, bind string, kind mux.StreamKin
 	return rb, nil
 }
 
-// name returns one of its addresses as it is told to people.
+// name returns one of its addresses, for people.
 func (rb *reverseBind) name(address string) string {
 	if rb.kind == mux.StreamUDP {
 		return address + "/udp"
@@ -70,14 +71,14 @@ func (rb *reverseBind) name(address string) string {
 	return address
 }
 
-// control is the stream whose life is the listener's at the remote.
+// reverseControl is the stream whose end ends the listener at the remote.
 type reverseControl struct {
 	*mux.Stream
 	in *bufio.Reader
 	id reverseID
 }
 
-// listen waits for a session and asks for the listener in it.
+// listen waits for a session and requests the listener in it.
 func (rb *reverseBind) listen(ctx context.Context, bind string) (*reverseControl, error) {
 	for {
 		conn, err := rb.local.wait(ctx)
@@ -95,7 +96,8 @@ func (rb *reverseBind) listen(ctx context.Context, bind string) (*reverseControl
 	}
 }
 
-// listenIn asks for the listener in a session, and tells the remote once it is known here which connections are its.
+// listenIn requests the listener in a session. It tells the remote to begin once this side knows to
+// which listener the new streams belong.
 func (rb *reverseBind) listenIn(ctx context.Context, session *mux.Session, bind string) (*reverseControl, error) {
 	ctx, cancel := context.WithTimeout(ctx, listenTimeout)
 	defer cancel()
@@ -127,13 +129,14 @@ func (rb *reverseBind) listenIn(ctx context.Context, session *mux.Session, bind 
 	return c, nil
 }
 
-// keep has the listener established anew whenever it has ended, until it is closed or the local has ended.
+// keep binds the address again whenever its control stream has ended, until the bind is closed or
+// the local has ended.
 func (rb *reverseBind) keep(c *reverseControl) {
 	var pause backoff
 	for c != nil {
 		began := time.Now()
 		stop := context.AfterFunc(rb.ctx, func() { c.Close() })
-		io.Copy(io.Discard, c.in) // its error only says how the stream ended
+		io.Copy(io.Discard, c.in) // its error is how the stream ended
 		stop()
 		c.Close()
 		rb.local.setReverse(c.id, nil)
@@ -145,7 +148,8 @@ func (rb *reverseBind) keep(c *reverseControl) {
 	}
 }
 
-// relisten tries until the listener is established anew; it returns nil when it is closed or the local has ended.
+// relisten tries until the address is bound again. It returns nil when the bind is closed or the
+// local has ended.
 func (rb *reverseBind) relisten(pause *backoff) *reverseControl {
 	for {
 		timer := time.NewTimer(pause.next())
@@ -169,7 +173,8 @@ func (rb *reverseBind) relisten(pause *backoff) *reverseControl {
 	}
 }
 
-// same is the address to ask for once more: where any port was good enough, the one that it became.
+// same returns the address to request again: when any port was requested, with the port that was
+// bound.
 func (rb *reverseBind) same() string {
 	rb.mu.Lock()
 	defer rb.mu.Unlock()
@@ -181,12 +186,13 @@ func (rb *reverseBind) same() string {
 	return rb.bind
 }
 
+// isAddressInUse reports whether the remote has refused because the address is in use.
 func isAddressInUse(err error) bool {
 	var refused *mux.OpenError
 	return errors.As(err, &refused) && refused.Code == mux.CodeAddressInUse
 }
 
-// next waits for the next connection, which is still to be answered.
+// next waits for the next stream, which the caller confirms or refuses.
 func (rb *reverseBind) next() (*mux.Stream, error) {
 	select {
 	case stream := <-rb.incoming:
@@ -196,7 +202,7 @@ func (rb *reverseBind) next() (*mux.Stream, error) {
 	}
 }
 
-// offer hands a new connection to Accept, or refuses it.
+// offer hands a new stream to next, or refuses it.
 func (rb *reverseBind) offer(stream *mux.Stream) {
 	rb.mu.Lock()
 	defer rb.mu.Unlock()
@@ -211,7 +217,8 @@ func (rb *reverseBind) offer(stream *mux.Stream) {
 	}
 }
 
-// Close has the remote close the listener, and refuses what was not accepted. Connections that were are left alone.
+// Close ends the listener at the remote and refuses what was not accepted. Accepted connections
+// continue.
 func (rb *reverseBind) Close() error {
 	rb.cancel()
 	rb.mu.Lock()
@@ -228,14 +235,14 @@ func (rb *reverseBind) Close() error {
 	}
 }
 
-// Addr returns what the remote has bound, host:port or unix:/path.
+// Addr returns the address that the remote has bound, host:port or unix:/path.
 func (rb *reverseBind) Addr() net.Addr {
 	rb.mu.Lock()
 	defer rb.mu.Unlock()
 	return mux.Addr{Name: rb.bound}
 }
 
-// setReverse makes a session's stream that of a listener, or of none.
+// setReverse records to which bind a control stream belongs; nil forgets the stream.
 func (l *Local) setReverse(id reverseID, rb *reverseBind) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -246,14 +253,15 @@ func (l *Local) setReverse(id reverseID, rb *reverseBind) {
 	l.reverse[id] = rb
 }
 
-// hasEnded says that there will be no session any more.
+// hasEnded reports whether there will be no more sessions.
 func (l *Local) hasEnded() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.err != nil
 }
 
-// acceptReverse takes up the streams that the remote opens, until the session ends. Those of no listener are refused.
+// acceptReverse accepts the streams that the remote opens until the session ends. It refuses those
+// that belong to no bind.
 func (l *Local) acceptReverse(session *mux.Session) {
 	for {
 		stream, err := session.Accept(context.Background())

@@ -11,12 +11,12 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// ReverseUDP is a UDP port at the remote. It outlives a lost WebSocket together with the session, and when the session is
-// replaced it is established anew.
+// ReverseUDP is a UDP port that the remote has bound. It outlives a lost WebSocket together with
+// the session; when the session is replaced, it is bound again.
 type ReverseUDP struct{ *reverseBind }
 
-// ListenReverseUDP has the remote bind a UDP port. The address, and all else, is as for ListenReverse, but there are no sockets
-// with a path. ServeReverseUDP serves it; until then, datagrams are dropped.
+// ListenReverseUDP binds a UDP port at the remote. It is as ListenReverse, except that the address
+// can't be a path. Datagrams are dropped until ServeReverseUDP serves the port.
 func (l *Local) ListenReverseUDP(ctx context.Context, address string) (*ReverseUDP, error) {
 	rb, err := l.bindReverse(ctx, policy.UDPPrefix+address, mux.StreamUDP)
 	if err != nil {
@@ -25,10 +25,11 @@ func (l *Local) ListenReverseUDP(ctx context.Context, address string) (*ReverseU
 	return &ReverseUDP{rb}, nil
 }
 
-// ServeReverseUDP carries the datagrams that the remote gets at port to target, a host:port as this side sees it, and the
-// answers back. Each client, which is a source address at the remote, has a stream and a socket here of its own, until it was
-// idle for 5 minutes or another one needs its place. When ctx is done it closes the port, and returns once the streams have
-// ended, which they do at once.
+// ServeReverseUDP carries the datagrams that the remote receives at port to target, a host:port as
+// this side sees it, and the answers back. Each client, that is each source address at the remote,
+// has its own stream and its own socket here, until it is idle for 5 minutes or another client
+// needs its place. When ctx is done, ServeReverseUDP closes the port, and returns once the streams
+// have ended, which is at once.
 func (l *Local) ServeReverseUDP(ctx context.Context, port *ReverseUDP, target string) {
 	stop := context.AfterFunc(ctx, func() { port.Close() })
 	defer stop()
@@ -37,7 +38,7 @@ func (l *Local) ServeReverseUDP(ctx context.Context, port *ReverseUDP, target st
 	defer flows.Wait()
 	defer cancel()
 	defer port.Close()
-	room := make(places, maxReverseFlows)
+	room := newPlaces(maxReverseFlows)
 	for {
 		stream, err := port.next()
 		if err != nil {
@@ -54,10 +55,12 @@ func (l *Local) ServeReverseUDP(ctx context.Context, port *ReverseUDP, target st
 	}
 }
 
-// serveReverseFlow joins a client's stream to a socket of its own, which is connected to the target.
+// serveReverseFlow joins the stream of a client to a socket that is connected to the target.
 func serveReverseFlow(ctx context.Context, stream *mux.Stream, target string, log zerolog.Logger) {
 	log = log.With().Str("target", target).Logger()
-	conn, err := dialWhileWanted(ctx, stream, func(ctx context.Context) (net.Conn, error) { return dialHere(ctx, "udp", target) })
+	conn, err := dialWhileWanted(ctx, stream, func(ctx context.Context) (net.Conn, error) {
+		return dialHere(ctx, "udp", target)
+	})
 	if err != nil {
 		log.Warn().Err(err).Msg("reverse forward: target not reached")
 		stream.Refuse(dialCode(err), "")

@@ -10,10 +10,11 @@ import (
 	"culvert/tunnel/mux"
 )
 
-// Run connects and stays connected until ctx is done; then it drains and closes the session and returns nil. When a carrier
-// is lost, the session is given another, and no stream notices; only a session that the remote no longer has is replaced.
-// When the first attempt fails, or a later one because the remote isn't who it should be or does not admit this client, Run
-// returns that *ConnectError.
+// Run connects and stays connected until ctx is done; then it drains and closes the session and
+// returns nil. When a carrier is lost, the session gets another and no stream notices; a session is
+// replaced only when the remote no longer has it. When the first attempt fails, or when a later one
+// fails because the remote is not the right one or does not admit this client, Run returns that
+// *ConnectError.
 func (l *Local) Run(ctx context.Context) error {
 	stopWatching := l.watchNetwork(ctx)
 	defer stopWatching()
@@ -68,7 +69,7 @@ func (l *Local) finish(ctx context.Context, err error) error {
 	return err
 }
 
-// Retry has a Local that waits before it tries to reconnect do so at once.
+// Retry makes a Local that pauses before an attempt to reconnect start it at once.
 func (l *Local) Retry() {
 	select {
 	case l.retry <- struct{}{}:
@@ -76,14 +77,14 @@ func (l *Local) Retry() {
 	}
 }
 
-// reconnect tries until there is a carrier, a final error, or ctx is done.
+// reconnect tries until there is a carrier, until an error is final, or until ctx is done.
 func (l *Local) reconnect(ctx context.Context, last *localConnection, pause *backoff) (*localConnection, error) {
 	lostAt := time.Now()
 	for {
 		timer := time.NewTimer(pause.next())
 		select {
 		case <-timer.C:
-		case <-l.retry: // the path may be another now
+		case <-l.retry: // the network path may have changed
 			timer.Stop()
 			*pause = 0
 		case <-ctx.Done():
@@ -112,7 +113,7 @@ func (l *Local) logConnected(conn *localConnection) {
 		Msg("session up")
 }
 
-// logLoss tells that a carrier was lost, or the session with it.
+// logLoss logs the loss of a carrier, or of the session with it.
 func (l *Local) logLoss(conn *localConnection, err error, after time.Duration) {
 	var dead *mux.SessionError
 	if errors.As(err, &dead) {

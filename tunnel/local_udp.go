@@ -8,10 +8,11 @@ import (
 	"culvert/tunnel/mux"
 )
 
-// ServeForwardUDP carries the datagrams that conn gets to target, a host:port as the remote sees it, and the answers back.
-// Each client, which is a source address, has a stream and a socket at the remote of its own, until it was idle for 5
-// minutes or another one needs its place. While there is no session, datagrams are dropped. When ctx is done, it closes
-// conn and ends the streams. A conn that breaks by itself is an error.
+// ServeForwardUDP carries the datagrams that conn receives to target, a host:port as the remote
+// sees it, and the answers back. Each client, that is each source address, has its own stream and
+// its own socket at the remote, until it is idle for 5 minutes or another client needs its place.
+// While there is no session, datagrams are dropped. When ctx is done, ServeForwardUDP closes conn
+// and ends the streams. It returns an error only when conn fails.
 func (l *Local) ServeForwardUDP(ctx context.Context, conn *net.UDPConn, target string) error {
 	return l.serveForwardUDP(ctx, conn, target)
 }
@@ -22,7 +23,7 @@ func (l *Local) serveForwardUDP(ctx context.Context, conn packetConn, target str
 	return f.serve(ctx)
 }
 
-// openDatagrams opens a stream of datagrams to a target if there is a session, and waits for nothing.
+// openDatagrams opens a stream of datagrams to a target if there is a session. It never waits.
 func (l *Local) openDatagrams(target string) (*mux.Stream, error) {
 	l.mu.Lock()
 	conn, err := l.current, l.err

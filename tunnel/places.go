@@ -1,8 +1,13 @@
 package tunnel
 
-// places bounds how many of something there are at once.
+import "context"
+
+// places bounds how many of something there are at once. All methods may be called concurrently.
 type places chan struct{}
 
+func newPlaces(n int) places { return make(places, n) }
+
+// take takes a place, and reports whether there was one.
 func (p places) take() bool {
 	select {
 	case p <- struct{}{}:
@@ -12,4 +17,18 @@ func (p places) take() bool {
 	}
 }
 
+// await takes a place as soon as there is one, and reports whether that was before ctx was done.
+func (p places) await(ctx context.Context) bool {
+	select {
+	case p <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// leave gives a place back.
 func (p places) leave() { <-p }
+
+// taken returns the number of places that are taken.
+func (p places) taken() int { return len(p) }

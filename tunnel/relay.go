@@ -11,10 +11,10 @@ import (
 	"culvert/tunnel/mux"
 )
 
-// relay copies between a stream and a connection until both directions have ended, and closes both. An end of file is
-// passed on as a half-close, so that the other direction lives on. A side that is cut short cuts the other short too: a
-// download that breaks off must be seen to break off. When ctx ends, both are cut. It returns nil when both directions
-// ended with an end of file.
+// relay copies between a stream and a connection until both directions have ended, and closes both.
+// It passes an end of file on as a half-close, so that the other direction continues. When one side
+// is cut short it cuts the other short too: a truncated download must be seen as truncated. When
+// ctx ends, both are cut short. It returns nil when both directions ended with an end of file.
 func relay(ctx context.Context, stream *mux.Stream, conn net.Conn) error {
 	stop := context.AfterFunc(ctx, func() {
 		stream.Reset(mux.CodeAborted)
@@ -22,9 +22,9 @@ func relay(ctx context.Context, stream *mux.Stream, conn net.Conn) error {
 	})
 	defer stop()
 	delivered := make(chan error, 1)
-	var sent atomic.Bool // conn has ended, and all of it went into the stream
+	var sent atomic.Bool // all of conn, to its end, has gone into the stream
 	stream.Deliver(conn, func(err error) {
-		if err != nil || !sent.Load() { // else conn is closed at once
+		if err != nil || !sent.Load() { // otherwise relay closes conn at once
 			if end := endOfStream(conn, err); err == nil {
 				err = end
 			}
@@ -47,9 +47,9 @@ func relay(ctx context.Context, stream *mux.Stream, conn net.Conn) error {
 	return inward
 }
 
-// endOfStream passes on to conn that nothing comes any more. When the stream was cut short, conn is too, at once: its own
-// reader may wait for ever. When conn takes no more, its other direction ends soon by itself and may still bring data, so it
-// is left alone.
+// endOfStream passes the end of a stream on to conn. When the stream was cut short it cuts conn
+// short at once, since a reader of conn could wait forever. When conn accepts no more data,
+// endOfStream leaves it alone: its other direction ends soon by itself and may still bring data.
 func endOfStream(conn net.Conn, err error) error {
 	if err == nil {
 		return closeWrite(conn)
@@ -60,7 +60,7 @@ func endOfStream(conn net.Conn, err error) error {
 	return nil
 }
 
-// copyToStream copies from conn, and treats its ends as endOfStream does.
+// copyToStream copies from conn to the stream, and treats their ends as endOfStream does.
 func copyToStream(stream *mux.Stream, conn net.Conn) error {
 	_, err := stream.ReadFrom(conn)
 	if err == nil {
@@ -72,7 +72,8 @@ func copyToStream(stream *mux.Stream, conn net.Conn) error {
 	return err
 }
 
-// Join copies between two connections of package net, or such as ReverseListener accepts, as Relay does.
+// Join copies between two connections as Local.Relay does. They come from package net or from
+// ReverseListener.Accept.
 func Join(ctx context.Context, a, b net.Conn) error {
 	stop := context.AfterFunc(ctx, func() {
 		abort(a)
@@ -99,7 +100,7 @@ func Join(ctx context.Context, a, b net.Conn) error {
 
 // pipe copies from one connection to another, and treats their ends as endOfStream does.
 func pipe(to, from net.Conn) error {
-	w := &watchedWriter{w: to}
+	w := &writeErrors{w: to}
 	_, err := io.Copy(w, from)
 	switch {
 	case err == nil:
@@ -110,13 +111,13 @@ func pipe(to, from net.Conn) error {
 	return err
 }
 
-// watchedWriter tells which side of a copy has failed.
-type watchedWriter struct {
+// writeErrors keeps the last error of a writer, to tell which side of a copy has failed.
+type writeErrors struct {
 	w   io.Writer
 	err error
 }
 
-func (w *watchedWriter) Write(p []byte) (int, error) {
+func (w *writeErrors) Write(p []byte) (int, error) {
 	n, err := w.w.Write(p)
 	if err != nil {
 		w.err = err
@@ -124,8 +125,8 @@ func (w *watchedWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// closeWrite half-closes a connection that can be half-closed, and closes any other: its peer could not learn of the end
-// in any other way.
+// closeWrite half-closes a connection. It closes one that can't be half-closed: its peer could not
+// see the end otherwise.
 func closeWrite(conn net.Conn) error {
 	if c, ok := conn.(interface{ CloseWrite() error }); ok {
 		return c.CloseWrite()
@@ -133,7 +134,7 @@ func closeWrite(conn net.Conn) error {
 	return conn.Close()
 }
 
-// abort closes a connection so that its peer sees it cut short: with a TCP reset where it is TCP.
+// abort closes a connection so that its peer sees it cut short: TCP sends a reset.
 func abort(conn net.Conn) {
 	if c, ok := conn.(interface{ SetLinger(int) error }); ok {
 		c.SetLinger(0)

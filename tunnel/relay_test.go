@@ -99,8 +99,8 @@ func TestCutShortIsSeenAsCutShort(t *testing.T) {
 	})
 }
 
-// TestAnswerBeforeTheQuestionEnds: a server that answers and closes without reading all of what is sent is usual for an
-// HTTP error. What it said must arrive.
+// TestAnswerBeforeTheQuestionEnds: a server that answers and closes without reading all of what is
+// sent is usual for an HTTP error. What it said must arrive.
 func TestAnswerBeforeTheQuestionEnds(t *testing.T) {
 	local, _ := startTunnel(t)
 	target := serveTCP(t, func(conn *net.TCPConn) {

@@ -6,7 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"culvert/certs"
 	"culvert/protocol"
 	"culvert/tunnel/mux"
 	"culvert/tunnel/policy"
@@ -14,37 +13,44 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// RemoteConfig says who a Remote is and how much it takes. An Identity with a key is required, and a Trust that admits
+// RemoteConfig configures a Remote. Required are an Identity with a key, and a Trust that admits
 // somebody.
 type RemoteConfig struct {
 	Identity RemoteIdentity
 	Trust    RemoteTrust
-	Rules    *policy.Rules        // for the targets of all clients; nil forbids only what is special
-	Reverse  *policy.ReverseRules // what the remote may bind for clients whose key's line does not say it; nil for nothing
-	Path     string               // of the WebSocket, "/" when empty
 
-	// Fallback is a site that answers every request but the WebSocket upgrades on Path, so that a visitor sees no more
-	// than that site. Without one, other paths are not found.
+	// Rules are about the targets of all clients; nil forbids only special addresses.
+	Rules *policy.Rules
+
+	// Reverse is what clients may bind unless the line of their key decides that; nil for nothing.
+	Reverse *policy.ReverseRules
+
+	Path string // of the WebSocket; "/" when empty
+
+	// Fallback is a site that answers every request except WebSocket upgrades on Path, so that a
+	// visitor sees only that site. Without one, other paths are not found.
 	Fallback *url.URL
 
 	// RequireForwardSecrecy refuses clients without the handshake's extension.
 	RequireForwardSecrecy bool
 
-	// ResumeWindow is how long a session without a connection waits for its client; 0 means mux.DefaultResumeWindow.
+	// ResumeWindow is how long a session without a connection waits for its client; 0 means
+	// mux.DefaultResumeWindow.
 	ResumeWindow time.Duration
 
 	MaxSessions int // 0 means DefaultMaxSessions
-	MaxStreams  int // of one session; 0 means mux.DefaultMaxStreams
+	MaxStreams  int // per session; 0 means mux.DefaultMaxStreams
 
 	Log zerolog.Logger // the zero value is silent
 }
 
-// Remote is the node where the traffic comes out. It is an http.Handler; Serve serves it on listeners.
+// Remote is the end of a tunnel where the traffic comes out. It is an http.Handler; Serve serves it
+// on listeners. All methods may be called concurrently.
 type Remote struct {
 	cfg        RemoteConfig
 	fallback   *remoteFallback // nil when there is none
 	replay     *protocol.ReplayCache
-	handshakes chan struct{} // a token for each client that is not admitted yet
+	handshakes places // for clients that are not admitted yet
 	host       *mux.Host
 	session    mux.Config
 	exits      places // for UDP sockets
@@ -53,28 +59,16 @@ type Remote struct {
 	stop    context.CancelFunc
 	serving sync.WaitGroup // calls of ServeHTTP
 
-	mu         sync.Mutex // guards all below
-	identity   RemoteIdentity
-	trust      RemoteTrust
-	rules      *policy.Rules
-	keyRules   map[certs.PublicKey]*policy.Rules // of the keys whose lines restrict their targets, in place of rules
-	reverse    *policy.ReverseRules
-	keyReverse map[certs.PublicKey]*policy.ReverseRules // of the keys whose lines say what they may bind, in place of reverse
-	binds      map[*remoteBind]struct{}                 // the listeners for clients
-	draining   bool
-	sessions   map[*mux.Session]protocol.Peer
+	mu       sync.Mutex // guards all below
+	access   *remoteAccess
+	binds    map[*remoteBind]struct{}
+	draining bool
+	sessions map[*mux.Session]protocol.Peer
 }
 
-// NewRemote makes a Remote. Close ends it.
+// NewRemote returns a Remote. The caller ends it with Shutdown or through Serve.
 func NewRemote(cfg RemoteConfig) (*Remote, error) {
-	if err := cfg.Trust.check(); err != nil {
-		return nil, err
-	}
-	keyRules, err := cfg.Rules.ForKeys(cfg.Trust.Authorized)
-	if err != nil {
-		return nil, err
-	}
-	keyReverse, err := policy.ReverseRulesForKeys(cfg.Trust.Authorized)
+	access, err := newRemoteAccess(cfg.Identity, cfg.Trust, cfg.Rules, cfg.Reverse)
 	if err != nil {
 		return nil, err
 	}
@@ -88,18 +82,13 @@ func NewRemote(cfg RemoteConfig) (*Remote, error) {
 	r := &Remote{
 		cfg:        cfg,
 		replay:     protocol.NewReplayCache(protocol.DefaultReplayCapacity),
-		handshakes: make(chan struct{}, maxHandshakes),
+		handshakes: newPlaces(maxHandshakes),
 		host:       mux.NewHost(mux.HostConfig{ResumeWindow: cfg.ResumeWindow}),
 		session:    mux.Config{MaxStreams: cfg.MaxStreams, Retention: mux.NewBudget(maxRetention)},
-		exits:      make(places, maxExits),
+		exits:      newPlaces(maxExits),
 		ctx:        ctx,
 		stop:       stop,
-		identity:   cfg.Identity,
-		trust:      cfg.Trust,
-		rules:      cfg.Rules,
-		keyRules:   keyRules,
-		reverse:    cfg.Reverse,
-		keyReverse: keyReverse,
+		access:     access,
 		binds:      make(map[*remoteBind]struct{}),
 		sessions:   make(map[*mux.Session]protocol.Peer),
 	}
@@ -116,8 +105,8 @@ func (r *Remote) Sessions() int {
 	return len(r.sessions)
 }
 
-// Shutdown takes no new clients, tells the sessions to drain, waits until they have no streams or ctx is done, and ends
-// the rest. All the Remote's goroutines have ended when it returns.
+// Shutdown takes no new clients, drains the sessions until they have no streams or ctx is done, and
+// ends the rest. When it returns, all goroutines of the Remote have ended.
 func (r *Remote) Shutdown(ctx context.Context) {
 	r.mu.Lock()
 	r.draining = true
@@ -138,5 +127,6 @@ func (r *Remote) Shutdown(ctx context.Context) {
 	}
 }
 
-// Abort makes a Shutdown that is under way, or Serve when it stops, wait for no streams. They are cut short.
+// Abort makes a Shutdown that is under way, or Serve when it stops, wait for no streams. They are
+// cut short.
 func (r *Remote) Abort() { r.stop() }

@@ -8,22 +8,34 @@ import (
 	"culvert/tunnel/mux"
 )
 
-// shakeHands makes a session of a request, or answers it with an error.
-func (r *Remote) shakeHands(w http.ResponseWriter, request *http.Request) (s *mux.Session, state protocol.State, resumed bool, err error) {
+// admit makes a session of a request, or answers it with an error. The session may be one that was
+// resumed.
+func (r *Remote) admit(w http.ResponseWriter, request *http.Request) (
+	session *mux.Session, state protocol.State, resumed bool, err error,
+) {
 	ws, err := protocol.Upgrade(w, request)
 	if err != nil {
 		return nil, protocol.State{}, false, err
 	}
-	r.mu.Lock()
-	identity, trust := r.identity, r.trust
-	r.mu.Unlock()
+	conn, err := protocol.Server(r.ctx, ws, r.handshake(request))
+	if err != nil {
+		return nil, protocol.State{}, false, err
+	}
+	state = conn.State()
+	session, resumed, err = r.host.Accept(r.ctx, conn, r.session, state.Peer.Key.String())
+	return session, state, resumed, err
+}
+
+// handshake configures the handshake for a request.
+func (r *Remote) handshake(request *http.Request) protocol.ServerConfig {
+	access := r.currentAccess()
 	cfg := protocol.ServerConfig{
-		Key:         identity.Key,
-		Cert:        identity.Cert,
-		CA:          trust.CA,
-		RequireCert: trust.RequireCert,
-		Revoked:     trust.Revoked,
-		Admit:       trust.admit,
+		Key:         access.identity.Key,
+		Cert:        access.identity.Cert,
+		CA:          access.trust.CA,
+		RequireCert: access.trust.RequireCert,
+		Revoked:     access.trust.Revoked,
+		Admit:       access.trust.admit,
 		Replay:      r.replay,
 		MaxMessage:  mux.MaxRecordSize,
 	}
@@ -33,18 +45,12 @@ func (r *Remote) shakeHands(w http.ResponseWriter, request *http.Request) (s *mu
 	if addr, err := netip.ParseAddrPort(request.RemoteAddr); err == nil {
 		cfg.PeerAddr = addr.Addr().Unmap()
 	}
-	conn, err := protocol.Server(r.ctx, ws, cfg)
-	if err != nil {
-		return nil, protocol.State{}, false, err
-	}
-	state = conn.State()
-	s, resumed, err = r.host.Accept(r.ctx, conn, r.session, state.Peer.Key.String())
-	return s, state, resumed, err
+	return cfg
 }
 
-// full says that there is no room for another session, also not for one that would take the place of its own. Called with
-// the mutex held.
-func (r *Remote) full() bool {
+// isFull reports whether there is no room for a session. A session that has lost its connection
+// makes room, since the new connection may resume it. Called with the mutex held.
+func (r *Remote) isFull() bool {
 	if len(r.sessions) < r.cfg.MaxSessions {
 		return false
 	}
@@ -56,7 +62,8 @@ func (r *Remote) full() bool {
 	return true
 }
 
-// addSession fails once the remote drains, or when there are too many.
+// addSession registers a session, unless the remote drains or has too many. It reports whether it
+// did.
 func (r *Remote) addSession(session *mux.Session, peer protocol.Peer) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

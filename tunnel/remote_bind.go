@@ -2,33 +2,36 @@ package tunnel
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"sync"
 
 	"culvert/certs"
+	"culvert/internal/netfault"
 	"culvert/tunnel/mux"
 	"culvert/tunnel/policy"
 
 	"github.com/rs/zerolog"
 )
 
-// onceListener is a listener for several who close it: the address is free when any call of Close returns. That of package
-// net waits for the descriptor to be closed in the first call only.
-type onceListener struct {
-	net.Listener
-	once sync.Once
-	err  error
+// remoteBind is a listener, or a UDP port, of the remote for one of its clients. It lives as long
+// as the stream that asked for it, and so outlives a lost WebSocket with its session.
+type remoteBind struct {
+	client  certs.PublicKey
+	session *mux.Session
+	control *mux.Stream
+	log     zerolog.Logger
+	bind    policy.Bind        // with the port that was bound
+	ln      *netfault.Listener // nil for a UDP port
+	packets *oncePackets       // of a UDP port, else nil
+	end     context.CancelFunc // closes the listener or port
+	freed   chan struct{}      // closed once it is closed
 }
 
-// Close closes the listener.
-func (l *onceListener) Close() error {
-	l.once.Do(func() { l.err = l.Listener.Close() })
-	return l.err
-}
-
-// oncePackets is a UDP socket for several who close it, as onceListener is a listener.
+// oncePackets is a UDP socket that several goroutines may close: its port is free when any call of
+// Close returns. For *net.UDPConn that holds for the first call only.
 type oncePackets struct {
 	*net.UDPConn
 	once sync.Once
@@ -41,86 +44,90 @@ func (c *oncePackets) Close() error {
 	return c.err
 }
 
-// remoteBind is a listener, or a UDP port, of the remote for one of its clients. It lives as long as the stream that asked for
-// it, and so outlives a lost WebSocket with its session.
-type remoteBind struct {
-	client  certs.PublicKey
-	session *mux.Session
-	control *mux.Stream
-	bind    policy.Bind        // with the port that was bound
-	ln      net.Listener       // nil for a UDP port
-	packets *oncePackets       // of a UDP port, else nil
-	end     context.CancelFunc // has it closed
-	freed   chan struct{}      // closed when it is
-}
-
-// address is the address that was really bound, for people.
-func (e *remoteBind) address() string {
-	switch {
-	case e.bind.Socket != "":
-		return policy.UnixPrefix + e.bind.Socket
-	case e.packets != nil:
-		return e.packets.LocalAddr().String()
-	}
-	return e.ln.Addr().String()
-}
-
-// streamAddress is the target of a stream for a connection, or for datagrams, from an address.
-func (e *remoteBind) streamAddress(from fmt.Stringer) string {
-	return fmt.Sprintf("%d %s", e.control.ID(), from)
-}
-
 // listen binds an address.
-func (e *remoteBind) listen(bind policy.Bind) error {
-	e.bind = bind
+func (b *remoteBind) listen(bind policy.Bind) error {
+	b.bind = bind
 	if bind.UDP {
 		conn, err := bind.ListenUDP()
 		if err != nil {
 			return err
 		}
-		e.packets = &oncePackets{UDPConn: conn}
-		e.bind.Addr = conn.LocalAddr().(*net.UDPAddr).AddrPort()
+		b.packets = &oncePackets{UDPConn: conn}
+		b.bind.Addr = conn.LocalAddr().(*net.UDPAddr).AddrPort()
 		return nil
 	}
 	ln, err := bind.Listen()
 	if err != nil {
 		return err
 	}
-	e.ln = &onceListener{Listener: ln}
+	b.ln = retrying(ln, b.log)
 	if tcp, ok := ln.Addr().(*net.TCPAddr); ok {
-		e.bind.Addr = tcp.AddrPort()
+		b.bind.Addr = tcp.AddrPort()
 	}
 	return nil
 }
 
-func (e *remoteBind) close() {
-	if e.packets != nil {
-		e.packets.Close()
+func (b *remoteBind) close() {
+	if b.packets != nil {
+		b.packets.Close()
 	} else {
-		e.ln.Close()
+		b.ln.Close()
 	}
 }
 
+// address is the address that was bound, for people.
+func (b *remoteBind) address() string {
+	switch {
+	case b.bind.Socket != "":
+		return policy.UnixPrefix + b.bind.Socket
+	case b.packets != nil:
+		return b.packets.LocalAddr().String()
+	}
+	return b.ln.Addr().String()
+}
+
+// streamAddress is the target of a stream for a connection, or for datagrams, from an address.
+func (b *remoteBind) streamAddress(from fmt.Stringer) string {
+	return fmt.Sprintf("%d %s", b.control.ID(), from)
+}
+
+// serve opens streams for connections or datagrams until listening is done or the listener fails.
+// Connections outlive the listener: they end with the session's context. Datagrams end with
+// listening.
+func (b *remoteBind) serve(session, listening context.Context) {
+	defer b.end()
+	var err error
+	if b.packets != nil {
+		err = b.servePackets(listening)
+	} else {
+		err = serveConns(listening, b.ln, maxListenerConns, func(conn net.Conn) { b.forward(session, conn) })
+	}
+	if err != nil && !errors.Is(err, net.ErrClosed) {
+		b.log.Warn().Err(err).Msg("a reverse forward broke")
+	}
+}
+
+// servePackets carries the datagrams that the socket receives to the local, with a stream for each
+// client, and the answers back, until ctx is done, which ends the streams too.
+func (b *remoteBind) servePackets(ctx context.Context) error {
+	f := newUDPForward(b.packets, b.log, func(client netip.AddrPort) (*mux.Stream, error) {
+		return openDatagrams(b.session, b.streamAddress(client))
+	})
+	f.refusal = zerolog.DebugLevel // the local logs why
+	return f.serve(ctx)
+}
+
 // forward joins a connection to a stream to the local. One that the local doesn't take is reset.
-func (e *remoteBind) forward(ctx context.Context, conn net.Conn, log zerolog.Logger) {
+func (b *remoteBind) forward(ctx context.Context, conn net.Conn) {
 	opening, cancel := context.WithTimeout(ctx, dialTimeout+openWait)
-	stream, err := e.session.Open(opening, mux.Target{Kind: mux.StreamReverse, Address: e.streamAddress(conn.RemoteAddr())})
+	target := mux.Target{Kind: mux.StreamReverse, Address: b.streamAddress(conn.RemoteAddr())}
+	stream, err := b.session.Open(opening, target)
 	cancel()
 	if err != nil {
-		log.Debug().Err(err).Msg("connection not taken")
+		b.log.Debug().Err(err).Msg("connection not taken")
 		abort(conn)
 		return
 	}
 	err = relay(ctx, stream, conn)
-	log.Debug().Err(err).Msg("stream ended")
-}
-
-// servePackets carries the datagrams that the remoteBind's socket gets to the local, a stream for each client, and the answers
-// back, until ctx is done, which ends the streams too.
-func (e *remoteBind) servePackets(ctx context.Context, log zerolog.Logger) error {
-	f := newUDPForward(e.packets, log, func(client netip.AddrPort) (*mux.Stream, error) {
-		return openDatagrams(e.session, e.streamAddress(client))
-	})
-	f.refusal = zerolog.DebugLevel // the local tells why
-	return f.serve(ctx)
+	b.log.Debug().Err(err).Msg("stream ended")
 }

@@ -11,8 +11,9 @@ import (
 	"culvert/tunnel/mux"
 )
 
-// exit is where the datagrams of one association come out: a socket, where its targets are, and whom it has sent to. Only
-// they may answer: the socket is no way in for anybody else.
+// remoteExit is where the datagrams of an association leave the tunnel: a socket, the addresses of
+// its targets, and the hosts it has sent to. Only those may answer; the socket accepts nothing from
+// anybody else.
 type remoteExit struct {
 	*flow
 	conn  *net.UDPConn
@@ -22,16 +23,16 @@ type remoteExit struct {
 
 	mu       sync.Mutex // guards all below
 	targets  map[endpoint]*resolution
-	pending  int // lookups that are under way
+	pending  int // lookups in progress
 	contacts map[netip.Addr]struct{}
 }
 
-// resolution is what is known of a target.
+// resolution is what is known about the addresses of a target.
 type resolution struct {
-	addrs   []netip.AddrPort // none when there are none that the rules allow, or none yet
-	rules   remoteRules      // which have decided
-	expires time.Time        // zero while the lookup is under way
-	waiting [][]byte         // datagrams for the target meanwhile
+	addrs   []netip.AddrPort // that the rules allow; none during the lookup
+	rules   remoteRules      // that were applied
+	expires time.Time        // zero during the lookup
+	waiting [][]byte         // datagrams for the target during the lookup
 }
 
 func newRemoteExit(stream *mux.Stream, conn *net.UDPConn, rules func() remoteRules) *remoteExit {
@@ -55,7 +56,8 @@ func (e *remoteExit) run(ctx context.Context) error {
 	}, e.read)
 }
 
-// read reads the next datagram from the socket and puts its source before it. It disapproves of those from strangers.
+// read reads the next datagram from the socket and puts its source before it. ok is false for one
+// from a stranger.
 func (e *remoteExit) read(buf []byte) (p []byte, ok bool, err error) {
 	n, from, err := e.conn.ReadFromUDPAddrPort(buf[sourceSize:])
 	if err != nil {
@@ -70,15 +72,16 @@ func (e *remoteExit) read(buf []byte) (p []byte, ok bool, err error) {
 	return buf[start : sourceSize+n], ok, nil
 }
 
-// route returns where a datagram to a target goes: nowhere when the rules forbid it. It does not wait for a name: what is
-// sent to that meanwhile is kept, within bounds, and goes nowhere now.
+// route returns where to send a datagram for a target, nothing when the rules forbid it. It never
+// waits for a lookup: meanwhile it keeps datagrams, up to a limit, and returns nothing.
 func (e *remoteExit) route(ctx context.Context, target endpoint, p []byte) []netip.AddrPort {
 	rules := e.rules()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	known := e.targets[target]
 	switch {
-	case known == nil, !known.expires.IsZero() && (known.rules != rules || !time.Now().Before(known.expires)):
+	case known == nil,
+		!known.expires.IsZero() && (known.rules != rules || !time.Now().Before(known.expires)):
 		if known = e.resolve(ctx, rules, target, p); known == nil {
 			return nil
 		}
@@ -88,8 +91,8 @@ func (e *remoteExit) route(ctx context.Context, target endpoint, p []byte) []net
 	return known.addrs
 }
 
-// resolve learns where a target is. For a name, that is under way when resolve returns, and p waits for it. The result is
-// nil when too many are. Called with the mutex held.
+// resolve determines the addresses of a target. For a name, it starts a lookup, which sends p when
+// it is done. It returns nil when there are too many lookups. Called with the mutex held.
 func (e *remoteExit) resolve(ctx context.Context, rules remoteRules, target endpoint, p []byte) *resolution {
 	if target.name != "" && e.pending >= maxLookups {
 		return nil
@@ -119,8 +122,11 @@ func (e *remoteExit) resolve(ctx context.Context, rules remoteRules, target endp
 	return result
 }
 
-// resolveDatagram asks the rules where a target is, and says how long that holds. Every target of every datagram comes here.
-func resolveDatagram(ctx context.Context, rules remoteRules, target endpoint) (addrs []netip.AddrPort, expires time.Time) {
+// resolveDatagram returns the addresses of a target that the rules allow, and when to ask again.
+// Every target of every datagram passes through here.
+func resolveDatagram(
+	ctx context.Context, rules remoteRules, target endpoint,
+) (addrs []netip.AddrPort, expires time.Time) {
 	host := target.name
 	if host == "" {
 		host = target.addr.String()
@@ -134,7 +140,8 @@ func resolveDatagram(ctx context.Context, rules remoteRules, target endpoint) (a
 	return addrs, time.Now().Add(targetLife)
 }
 
-// forgetTarget makes room for a target. There are more of them than lookups under way.
+// forgetTarget makes room for a target. Since maxTargets exceeds maxLookups, some target is not
+// being looked up.
 func (e *remoteExit) forgetTarget() {
 	for target, known := range e.targets {
 		if !known.expires.IsZero() {
@@ -144,7 +151,7 @@ func (e *remoteExit) forgetTarget() {
 	}
 }
 
-// write sends a datagram to the first of the addresses that the system has a way to.
+// write sends a datagram to the first of the addresses to which the system has a route.
 func (e *remoteExit) write(addrs []netip.AddrPort, p []byte) {
 	for _, addr := range addrs {
 		e.remember(addr.Addr())
@@ -154,7 +161,8 @@ func (e *remoteExit) write(addrs []netip.AddrPort, p []byte) {
 	}
 }
 
-// remember lets a host answer. When there are too many, any other is forgotten until it is sent to again.
+// remember permits a host to answer. When there are too many, it forgets another one until that is
+// sent to again.
 func (e *remoteExit) remember(host netip.Addr) {
 	host = host.WithZone("")
 	e.mu.Lock()

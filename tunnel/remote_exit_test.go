@@ -28,8 +28,8 @@ func (u *unansweredNames) Resolve(ctx context.Context, network, host string, por
 	return nil, ctx.Err()
 }
 
-// TestExitTargets has an association send to very many targets, names and addresses: what is remembered, looked up at a
-// time and kept meanwhile is bounded.
+// TestExitTargets has an association send to very many targets, names and addresses: what is
+// remembered, looked up at a time and kept meanwhile is bounded.
 func TestExitTargets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, _ := muxPair(t)
@@ -76,8 +76,8 @@ func TestExitTargets(t *testing.T) {
 	})
 }
 
-// TestAssociationRules sends to targets that the rules forbid, by address and by name: nothing arrives, and allowed ones
-// are not disturbed. After a reload the new rules hold.
+// TestAssociationRules sends to targets that the rules forbid, by address and by name: nothing
+// arrives, and allowed ones are not disturbed. After a reload the new rules hold.
 func TestAssociationRules(t *testing.T) {
 	local, remote := startUDPTunnel(t)
 	var got atomic.Int64

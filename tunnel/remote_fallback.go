@@ -14,7 +14,7 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// ParseFallback reads the URL of a web site for RemoteConfig.Fallback.
+// ParseFallback parses the URL of a web site for RemoteConfig.Fallback.
 func ParseFallback(text string) (*url.URL, error) {
 	u, err := url.Parse(text)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" || u.User != nil ||
@@ -24,11 +24,11 @@ func ParseFallback(text string) (*url.URL, error) {
 	return u, nil
 }
 
-// fallback passes requests that are not for the tunnel on to another site.
+// remoteFallback passes requests that are not for the tunnel on to another site.
 type remoteFallback struct {
 	proxy     httputil.ReverseProxy
 	transport *http.Transport
-	places    chan struct{} // a token for each request that is under way
+	places    places // for requests that are under way
 }
 
 func newRemoteFallback(site *url.URL, log zerolog.Logger) *remoteFallback {
@@ -38,11 +38,11 @@ func newRemoteFallback(site *url.URL, log zerolog.Logger) *remoteFallback {
 		TLSHandshakeTimeout:   fallbackHeaderTimeout,
 		IdleConnTimeout:       fallbackIdle,
 		MaxIdleConnsPerHost:   fallbackIdleConns,
-		DisableCompression:    true, // a visitor gets what the site sends
+		DisableCompression:    true, // pass on what the site sends
 	}
 	return &remoteFallback{
 		transport: transport,
-		places:    make(chan struct{}, maxFallback),
+		places:    newPlaces(maxFallback),
 		proxy: httputil.ReverseProxy{
 			Transport: transport,
 			ErrorLog:  stdlog.New(log, "", 0),
@@ -60,23 +60,21 @@ func newRemoteFallback(site *url.URL, log zerolog.Logger) *remoteFallback {
 	}
 }
 
-// serve answers a request with what the site answers. It returns when ctx is done at the latest.
+// serve answers a request with the answer of the site. It returns when ctx is done at the latest.
 func (f *remoteFallback) serve(ctx context.Context, w http.ResponseWriter, request *http.Request) {
-	select {
-	case f.places <- struct{}{}:
-		defer func() { <-f.places }()
-	default:
+	if !f.places.take() {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return
 	}
+	defer f.places.leave()
 	bounded, cancel := context.WithTimeout(request.Context(), fallbackTimeout)
 	defer cancel()
 	defer context.AfterFunc(ctx, cancel)()
 	f.proxy.ServeHTTP(w, request.WithContext(bounded))
 }
 
-// isUpgrade says that package protocol would upgrade the request (RFC 6455, section 4.2.1). Any other would be answered
-// with an error that no ordinary site has.
+// isUpgrade reports whether package protocol would upgrade the request (RFC 6455, section 4.2.1).
+// It would answer any other with an error that an ordinary site doesn't have.
 func isUpgrade(request *http.Request) bool {
 	key, err := base64.StdEncoding.DecodeString(request.Header.Get("Sec-Websocket-Key"))
 	return request.Method == http.MethodGet && websocket.IsWebSocketUpgrade(request) &&

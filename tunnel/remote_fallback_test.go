@@ -82,7 +82,8 @@ func visit(t *testing.T, url, method string, header http.Header, body string) st
 	return fmt.Sprint(response.StatusCode, " ", response.Header.Get("X-Site"), " ", string(text))
 }
 
-// All but proper upgrades on the path is the site's, also what a WebSocket server would refuse in its own words.
+// All but proper upgrades on the path is the site's, also what a WebSocket server would refuse in
+// its own words.
 func TestFallback(t *testing.T) {
 	remote := startWithFallback(t, site(t).URL+"/base", nil)
 	upgrade := func(change func(http.Header)) http.Header {
@@ -112,7 +113,8 @@ func TestFallback(t *testing.T) {
 			t.Errorf("%s: %q, want %q", test.name, got, want)
 		}
 	}
-	// A proper upgrade is answered by us, whoever asks: who is not admitted learns it in the handshake.
+	// A proper upgrade is answered by us, whoever asks: who is not admitted learns it in the
+	// handshake.
 	ws, _, err := websocket.DefaultDialer.DialContext(within(t, 10*time.Second), "ws"+remote.server.URL[4:]+"/tunnel", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -134,7 +136,8 @@ func TestFallback(t *testing.T) {
 	}
 }
 
-// A remote that has no place left looks like the site too. Its clients are told that it is no remote.
+// A remote that has no place left looks like the site too. Its clients are told that it is no
+// remote.
 func TestFallbackWhenFull(t *testing.T) {
 	key := newKey(t)
 	target, err := ParseFallback(site(t).URL)
@@ -176,7 +179,7 @@ func TestFallbackBounds(t *testing.T) {
 		t.Fatal(err)
 	}
 	remote := startRemote(t, trustKeys(t, newKey(t)), func(cfg *RemoteConfig) { cfg.Path, cfg.Fallback = "/tunnel", target })
-	remote.fallback.places = make(chan struct{}, 1) // before there is any request
+	remote.fallback.places = newPlaces(1) // before there is any request
 	first := make(chan string, 1)
 	go func() { first <- visit(t, remote.server.URL+"/", "GET", nil, "") }()
 	<-arrived

@@ -8,8 +8,8 @@ import (
 	"sync"
 )
 
-// ServeHTTP upgrades a request to a WebSocket and serves its session until that ends. Other requests are for the fallback
-// site.
+// ServeHTTP upgrades a request to a WebSocket and serves its session until that ends. Other
+// requests go to the fallback site.
 func (r *Remote) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	ours := request.URL.Path == r.cfg.Path && (r.fallback == nil || isUpgrade(request))
 	r.mu.Lock()
@@ -18,43 +18,43 @@ func (r *Remote) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 		r.serving.Add(1)
 		defer r.serving.Done()
 	}
-	refuse := draining || (ours && r.full())
+	refuse := draining || (ours && r.isFull())
 	r.mu.Unlock()
-	if ours && !refuse {
-		select {
-		case r.handshakes <- struct{}{}:
-		default:
-			refuse = true
-		}
+	if ours && !refuse && !r.handshakes.take() {
+		refuse = true
 	}
 	switch {
 	case r.fallback != nil && !draining && (!ours || refuse):
 		r.fallback.serve(r.ctx, w, request)
-		return
 	case !ours:
 		http.NotFound(w, request)
-		return
 	case refuse:
 		http.Error(w, "busy", http.StatusServiceUnavailable)
-		return
+	default:
+		r.serveClient(w, request)
 	}
-	session, state, resumed, err := r.shakeHands(w, request)
-	<-r.handshakes
+}
+
+// serveClient serves a client that holds a place among the handshakes.
+func (r *Remote) serveClient(w http.ResponseWriter, request *http.Request) {
+	session, state, resumed, err := r.admit(w, request)
+	r.handshakes.leave()
 	log := r.cfg.Log.With().Str("from", request.RemoteAddr).Logger()
 	if err != nil {
 		log.Info().Err(err).Msg("client refused")
 		return
 	}
-	if resumed { // the call that began the session serves it on
+	if resumed { // the call that began the session continues to serve it
 		stats := session.Stats()
-		log.Info().Stringer("client", state.Peer.Key).Int("streams", stats.Streams).Uint64("resent_bytes", stats.Resent).
-			Msg("session resumed")
+		log.Info().Stringer("client", state.Peer.Key).Int("streams", stats.Streams).
+			Uint64("resent_bytes", stats.Resent).Msg("session resumed")
 		return
 	}
 	r.serveSession(session, state, log)
 }
 
-// Serve serves HTTP on the listeners until ctx is done or one fails, then shuts down within DrainTimeout.
+// Serve serves HTTP on the listeners until ctx is done or one of them fails. Then it shuts down
+// within DrainTimeout.
 func (r *Remote) Serve(ctx context.Context, listeners ...net.Listener) error {
 	server := &http.Server{
 		Handler:           r,
@@ -66,7 +66,7 @@ func (r *Remote) Serve(ctx context.Context, listeners ...net.Listener) error {
 	failed := make(chan error, len(listeners))
 	var serving sync.WaitGroup
 	for _, ln := range listeners {
-		serving.Go(func() { failed <- server.Serve(ln) })
+		serving.Go(func() { failed <- server.Serve(retrying(ln, r.cfg.Log)) })
 	}
 	var err error
 	select {

@@ -5,91 +5,79 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"sync"
 	"syscall"
 
-	"culvert/certs"
+	"culvert/internal/netfault"
 	"culvert/tunnel/mux"
 	"culvert/tunnel/policy"
-
-	"github.com/rs/zerolog"
 )
 
-// serveListen listens as the stream asks for, if the client may, until the stream ends. It returns when the connections
-// that were accepted have ended too. The context ends with the session, whose places are mine.
-func (r *Remote) serveListen(ctx context.Context, session *mux.Session, control *mux.Stream, client certs.PublicKey, mine places, log zerolog.Logger) {
-	log = log.With().Str("bind", control.Target().Address).Logger()
-	if !mine.take() {
-		control.Refuse(mux.CodeTooManyStreams, fmt.Sprintf("%d listeners are the most", maxSessionListeners))
+// serveListen listens as the control stream asks for, if the client may, until the stream ends. It
+// returns once the connections that were accepted have ended too.
+func (s *remoteSession) serveListen(control *mux.Stream) {
+	log := s.log.With().Str("bind", control.Target().Address).Logger()
+	if !s.listeners.take() {
+		control.Refuse(mux.CodeTooManyStreams, fmt.Sprintf("limit of %d listeners", maxSessionListeners))
 		return
 	}
-	listening, end := context.WithCancel(ctx)
+	listening, end := context.WithCancel(s.ctx)
 	defer end()
-	e := &remoteBind{client: client, session: session, control: control, end: end, freed: make(chan struct{})}
-	if err := r.bindFor(ctx, e); err != nil {
-		mine.leave()
+	b := &remoteBind{
+		client: s.client, session: s.Session, control: control, log: log, end: end, freed: make(chan struct{}),
+	}
+	if err := s.remote.addBind(s.ctx, b); err != nil {
+		s.listeners.leave()
 		code, text := listenCode(err)
 		log.Info().Err(err).Msg("reverse forward refused")
 		control.Refuse(code, text)
 		return
 	}
-	log = log.With().Str("listen", e.address()).Logger()
-	log.Info().Msg("reverse forward up")
+	b.log = log.With().Str("listen", b.address()).Logger()
+	b.log.Info().Msg("reverse forward up")
 	var serving sync.WaitGroup
 	serving.Go(func() {
 		defer end()
-		r.serveBind(ctx, listening, e, &serving, log)
+		if b.announce() {
+			serving.Go(func() { b.serve(s.ctx, listening) })
+			io.Copy(io.Discard, control) // its error is how the stream ended
+		}
 	})
 	<-listening.Done()
-	r.unbind(e)
-	mine.leave()
+	s.remote.removeBind(b)
+	s.listeners.leave()
 	control.Close()
-	log.Info().Msg("reverse forward ended")
+	b.log.Info().Msg("reverse forward ended")
 	serving.Wait()
 }
 
-// serveBind answers the control stream, accepts connections once the local is ready for them, and returns when the
-// stream has ended. Connections outlive the listener: they end with the session's context at the latest. Datagrams have no way
-// then.
-func (r *Remote) serveBind(session, listening context.Context, e *remoteBind, serving *sync.WaitGroup, log zerolog.Logger) {
-	if err := e.control.Confirm(); err != nil {
-		return
+// announce answers the control stream with the address that was bound, and reports whether the
+// local is ready for connections.
+func (b *remoteBind) announce() bool {
+	if err := b.control.Confirm(); err != nil {
+		return false
 	}
-	if _, err := io.WriteString(e.control, e.address()+"\n"); err != nil {
-		return
+	if _, err := io.WriteString(b.control, b.address()+"\n"); err != nil {
+		return false
 	}
-	if _, err := io.ReadFull(e.control, make([]byte, 1)); err != nil {
-		return
-	}
-	serving.Go(func() {
-		defer e.end()
-		var err error
-		if e.packets != nil {
-			err = e.servePackets(listening, log)
-		} else {
-			err = serveConns(listening, e.ln, maxListenerConns, log, func(conn net.Conn) { e.forward(session, conn, log) })
-		}
-		if err != nil && !errors.Is(err, net.ErrClosed) {
-			log.Warn().Err(err).Msg("a reverse forward broke")
-		}
-	})
-	io.Copy(io.Discard, e.control) // its error only says how the stream ended
+	_, err := io.ReadFull(b.control, make([]byte, 1))
+	return err == nil
 }
 
-// bindFor binds what the remoteBind's stream asks for, and registers it. When the address is taken by a session of the same
-// client that has lost its connection, it is taken over: that client has come back in another session.
-func (r *Remote) bindFor(ctx context.Context, e *remoteBind) error {
-	bind, err := policy.ParseBind(e.control.Target().Address)
+// addBind binds what the control stream asks for, and registers it. When the address is in use by a
+// session of the same client that has lost its connection, it is taken over: the client has come
+// back with another session.
+func (r *Remote) addBind(ctx context.Context, b *remoteBind) error {
+	bind, err := policy.ParseBind(b.control.Target().Address)
 	if err != nil {
 		return err
 	}
-	if !r.reverseFor(e.client).Grant(bind) {
+	if !r.currentAccess().reverseFor(b.client).Grant(bind) {
 		return policy.ErrNotAllowed
 	}
-	err = e.listen(bind)
-	if errors.Is(err, syscall.EADDRINUSE) && r.evict(ctx, e, bind) {
-		err = e.listen(bind)
+	err = b.listen(bind)
+	if errors.Is(err, syscall.EADDRINUSE) && r.evict(ctx, b, bind) {
+		err = b.listen(bind)
 	}
 	if err != nil {
 		return err
@@ -97,20 +85,22 @@ func (r *Remote) bindFor(ctx context.Context, e *remoteBind) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.draining {
-		e.close()
+		b.close()
 		return errDraining
 	}
-	r.binds[e] = struct{}{}
+	r.binds[b] = struct{}{}
 	return nil
 }
 
-// evict frees an address that an abandoned session of the same client holds.
+// evict frees an address that an abandoned session of the same client holds, and reports whether it
+// did.
 func (r *Remote) evict(ctx context.Context, by *remoteBind, bind policy.Bind) bool {
 	var found *remoteBind
 	r.mu.Lock()
-	for e := range r.binds {
-		if e.client.Equal(by.client) && e.bind.Conflicts(bind) && e.session != by.session && e.session.Stats().Away {
-			found = e
+	for b := range r.binds {
+		if b.client.Equal(by.client) && b.bind.Conflicts(bind) && b.session != by.session &&
+			b.session.Stats().Away {
+			found = b
 		}
 	}
 	r.mu.Unlock()
@@ -126,27 +116,28 @@ func (r *Remote) evict(ctx context.Context, by *remoteBind, bind policy.Bind) bo
 	}
 }
 
-// unbind closes the listener and forgets it.
-func (r *Remote) unbind(e *remoteBind) {
-	e.close()
+// removeBind closes the listener or port and forgets it.
+func (r *Remote) removeBind(b *remoteBind) {
+	b.close()
 	r.mu.Lock()
-	delete(r.binds, e)
+	delete(r.binds, b)
 	r.mu.Unlock()
-	close(e.freed)
+	close(b.freed)
 }
 
-// endBinds ends those that are granted no more, or all. Called with the mutex held.
+// endBinds ends the binds that are no longer granted, or all. Called with the mutex held.
 func (r *Remote) endBinds(all bool) {
-	for e := range r.binds {
-		if all || !r.reverseRules(e.client).GrantBound(e.bind, e.control.Target().Address) {
-			e.end()
+	for b := range r.binds {
+		if all || !r.access.reverseFor(b.client).GrantBound(b.bind, b.control.Target().Address) {
+			b.end()
 		}
 	}
 }
 
 var errDraining = errors.New("shutting down")
 
-// listenCode translates why an address was not bound into the session's code, and words for those that no code says.
+// listenCode translates why an address was not bound into the session's code, and into words where
+// no code fits.
 func listenCode(err error) (mux.Code, string) {
 	switch {
 	case errors.Is(err, policy.ErrNotAllowed):
@@ -158,5 +149,5 @@ func listenCode(err error) (mux.Code, string) {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return mux.CodeAddressInUse, ""
 	}
-	return mux.CodeCannotListen, plainCause(err).Error()
+	return mux.CodeCannotListen, netfault.Cause(err).Error()
 }

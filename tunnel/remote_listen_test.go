@@ -107,8 +107,8 @@ func TestReverseOfKeys(t *testing.T) {
 	}
 }
 
-// One port is one client's. A client that was lost and comes back takes its port over from its old session, and nobody
-// else can.
+// One port is one client's. A client that was lost and comes back takes its port over from its old
+// session, and nobody else can.
 func TestReverseClaims(t *testing.T) {
 	_, remote := reverseTunnel(t, "localhost")
 	key := newKey(t)
@@ -252,7 +252,8 @@ func TestReverseOfOneVersion(t *testing.T) {
 	}
 }
 
-// One port is one client's, until its session waits for a connection and the same client asks in another.
+// One port is one client's, until its session waits for a connection and the same client asks in
+// another.
 func TestReverseUDPClaims(t *testing.T) {
 	_, remote := reverseTunnel(t, "localhost")
 	c := newCutter(t, remote.server.Listener.Addr().String(), 100<<20, 0)

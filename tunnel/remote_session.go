@@ -6,13 +6,40 @@ import (
 	"io"
 	"sync"
 
+	"culvert/certs"
 	"culvert/protocol"
 	"culvert/tunnel/mux"
 
 	"github.com/rs/zerolog"
 )
 
-// serveSession answers the session's streams until it ends.
+// remoteSession serves the streams of one session.
+type remoteSession struct {
+	*mux.Session
+	remote    *Remote
+	client    certs.PublicKey
+	log       zerolog.Logger
+	ctx       context.Context // ends with the session
+	streams   sync.WaitGroup
+	exits     places // for UDP sockets
+	listeners places
+}
+
+func newRemoteSession(
+	ctx context.Context, r *Remote, session *mux.Session, client certs.PublicKey, log zerolog.Logger,
+) *remoteSession {
+	return &remoteSession{
+		Session:   session,
+		remote:    r,
+		client:    client,
+		log:       log,
+		ctx:       ctx,
+		exits:     newPlaces(maxSessionExits),
+		listeners: newPlaces(maxSessionListeners),
+	}
+}
+
+// serveSession serves a session until it ends.
 func (r *Remote) serveSession(session *mux.Session, state protocol.State, log zerolog.Logger) {
 	log = log.With().Stringer("client", state.Peer.Key).Logger()
 	if !r.addSession(session, state.Peer) {
@@ -22,36 +49,39 @@ func (r *Remote) serveSession(session *mux.Session, state protocol.State, log ze
 	log.Info().Int("version", state.Version).Str("suite", state.Suite).
 		Bool("forward_secrecy", state.ForwardSecrecy).Msg("session up")
 	ctx, cancel := context.WithCancel(r.ctx)
-	var streams sync.WaitGroup
-	exits, listeners := make(places, maxSessionExits), make(places, maxSessionListeners)
-	for {
-		stream, err := session.Accept(ctx)
-		if err != nil {
-			break
-		}
-		switch stream.Target().Kind {
-		case mux.StreamUDP:
-			rules := func() remoteRules { return r.rulesFor(state.Peer.Key) }
-			streams.Go(func() { r.serveDatagrams(ctx, stream, rules, exits, log) })
-		case mux.StreamListen:
-			streams.Go(func() { r.serveListen(ctx, session, stream, state.Peer.Key, listeners, log) })
-		default:
-			streams.Go(func() { r.serveStream(ctx, stream, r.rulesFor(state.Peer.Key), &streams, &log) })
-		}
-	}
+	s := newRemoteSession(ctx, r, session, state.Peer.Key, log)
+	s.acceptStreams()
 	cancel() // dials that are under way
 	session.Close()
-	streams.Wait()
+	s.streams.Wait()
 	r.removeSession(session)
 	log.Info().Err(endOf(session)).Msg("session ended")
 }
 
-// endOf returns why a session ended, nil when it was meant to.
+// acceptStreams serves each stream on a new goroutine until the session or its context ends.
+func (s *remoteSession) acceptStreams() {
+	for {
+		stream, err := s.Accept(s.ctx)
+		if err != nil {
+			return
+		}
+		switch stream.Target().Kind {
+		case mux.StreamUDP:
+			s.streams.Go(func() { s.serveDatagrams(stream) })
+		case mux.StreamListen:
+			s.streams.Go(func() { s.serveListen(stream) })
+		default:
+			s.streams.Go(func() { s.serveStream(stream) })
+		}
+	}
+}
+
+// endOf returns why a session ended, nil when that was intended.
 func endOf(session *mux.Session) error {
 	err := session.Err()
 	var closed *mux.CloseError
 	if errors.Is(err, mux.ErrSessionClosed) || (errors.As(err, &closed) && closed.Code == mux.CodeDone) ||
-		errors.Is(err, io.EOF) { // the WebSocket was closed as planned
+		errors.Is(err, io.EOF) { // the peer closed the WebSocket
 		return nil
 	}
 	return err

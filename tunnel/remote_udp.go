@@ -6,33 +6,30 @@ import (
 	"net/netip"
 
 	"culvert/tunnel/mux"
-
-	"github.com/rs/zerolog"
 )
 
-// remoteRules is what serving datagrams needs of the rules for targets, *policy.Rules. Values are
-// comparable.
+// remoteRules is what serving datagrams needs of the rules for targets, which are *policy.Rules.
+// Values are compared.
 type remoteRules interface {
 	Resolve(ctx context.Context, network, host string, port uint16) ([]netip.AddrPort, error)
 	Dial(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// serveDatagrams joins a stream of datagrams to a socket of its own, as the rules that hold at the time allow. The context
-// ends with the session, whose places are mine.
-func (r *Remote) serveDatagrams(ctx context.Context, stream *mux.Stream, rules func() remoteRules, mine places, log zerolog.Logger) {
+// rules returns the rules that hold now for the targets of the session's client.
+func (s *remoteSession) rules() remoteRules { return s.remote.currentAccess().rulesFor(s.client) }
+
+// serveDatagrams joins a stream of datagrams to a socket of its own, as far as the rules allow.
+func (s *remoteSession) serveDatagrams(stream *mux.Stream) {
 	target := stream.Target().Address
-	log = log.With().Str("target", target).Str("kind", "udp").Logger()
-	if !mine.take() {
-		stream.Refuse(mux.CodeTooManyStreams, "")
-		return
+	log := s.log.With().Str("target", target).Str("kind", "udp").Logger()
+	for _, exits := range []places{s.exits, s.remote.exits} {
+		if !exits.take() {
+			stream.Refuse(mux.CodeTooManyStreams, "")
+			return
+		}
+		defer exits.leave()
 	}
-	defer mine.leave()
-	if !r.exits.take() {
-		stream.Refuse(mux.CodeTooManyStreams, "")
-		return
-	}
-	defer r.exits.leave()
-	conn, err := openExit(ctx, rules(), target)
+	conn, err := openExit(s.ctx, s.rules(), target)
 	if err != nil {
 		code := dialCode(err)
 		log.Debug().Err(err).Stringer("code", code).Msg("target not reached")
@@ -44,15 +41,15 @@ func (r *Remote) serveDatagrams(ctx context.Context, stream *mux.Stream, rules f
 		return
 	}
 	if target == "" {
-		err = newRemoteExit(stream, conn, rules).run(ctx)
+		err = newRemoteExit(stream, conn, s.rules).run(s.ctx)
 	} else {
-		err = relayDatagrams(ctx, stream, conn)
+		err = relayDatagrams(s.ctx, stream, conn)
 	}
 	log.Debug().Err(err).Msg("stream ended")
 }
 
-// openExit opens the socket for a stream: one that is connected to the stream's target, or, when that is empty, one that
-// can send anywhere.
+// openExit opens the socket for a stream: one that is connected to the stream's target or, when
+// that is empty, one that can send anywhere.
 func openExit(ctx context.Context, rules remoteRules, target string) (*net.UDPConn, error) {
 	if target == "" {
 		return net.ListenUDP("udp", nil)

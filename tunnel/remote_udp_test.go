@@ -6,17 +6,17 @@ import (
 	"testing"
 	"time"
 
+	"culvert/certs"
 	"culvert/tunnel/mux"
-	"culvert/tunnel/policy"
 
 	"github.com/rs/zerolog"
 )
 
 func waitExits(t testing.TB, remote *Remote, want int) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); len(remote.exits) != want; <-time.After(time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Second); remote.exits.taken() != want; <-time.After(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("%d sockets, want %d", len(remote.exits), want)
+			t.Fatalf("%d sockets, want %d", remote.exits.taken(), want)
 		}
 	}
 }
@@ -49,9 +49,9 @@ func TestExitsAreBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mine := make(places, 1)
-	mine.take()
-	remote.serveDatagrams(context.Background(), accepted, func() remoteRules { return (*policy.Rules)(nil) }, mine, zerolog.Nop())
+	full := newRemoteSession(context.Background(), remote.Remote, far, certs.PublicKey{}, zerolog.Nop())
+	full.exits = newPlaces(0)
+	full.serveDatagrams(accepted)
 	if _, err := stream.ReceiveDatagram(nil); !errors.As(err, &refused) || refused.Code != mux.CodeTooManyStreams {
 		t.Errorf("one more of a session: %v", err)
 	}

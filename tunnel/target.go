@@ -7,8 +7,11 @@ import (
 	"culvert/tunnel/mux"
 )
 
-// dialWhileWanted calls dial for the stream, with a context that ends after dialTimeout, and when the opener gives up.
-func dialWhileWanted(ctx context.Context, stream *mux.Stream, dial func(context.Context) (net.Conn, error)) (net.Conn, error) {
+// dialWhileWanted calls dial with a context that ends after dialTimeout, and when the opener of the
+// stream gives up.
+func dialWhileWanted(
+	ctx context.Context, stream *mux.Stream, dial func(context.Context) (net.Conn, error),
+) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	stream.NotifyEnd(cancel)

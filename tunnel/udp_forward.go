@@ -7,34 +7,43 @@ import (
 	"sync"
 	"time"
 
+	"culvert/internal/netfault"
 	"culvert/tunnel/mux"
 
 	"github.com/rs/zerolog"
 )
 
-// udpForward is a socket each of whose clients has a stream of its own: that of a UDP port forward, at the local, or of a
-// reverse one, at the remote.
+// udpForward is a socket each of whose clients has its own stream: that of a UDP port forward at
+// the local, or of a reverse one at the remote.
 type udpForward struct {
 	conn      packetConn
-	open      func(client netip.AddrPort) (*mux.Stream, error) // waits for nothing
+	open      func(client netip.AddrPort) (*mux.Stream, error) // never waits
 	log       zerolog.Logger
-	refusal   zerolog.Level // at which a refusal of the peer is logged
+	refusal   zerolog.Level // of the log entry when the peer refuses
 	receivers sync.WaitGroup
 
 	mu      sync.Mutex // guards clients
 	clients map[netip.AddrPort]*udpClient
 }
 
-func newUDPForward(conn packetConn, log zerolog.Logger, open func(client netip.AddrPort) (*mux.Stream, error)) *udpForward {
-	return &udpForward{conn: conn, open: open, log: log, refusal: zerolog.WarnLevel, clients: make(map[netip.AddrPort]*udpClient)}
+func newUDPForward(
+	conn packetConn, log zerolog.Logger, open func(client netip.AddrPort) (*mux.Stream, error),
+) *udpForward {
+	return &udpForward{
+		conn:    conn,
+		open:    open,
+		log:     log,
+		refusal: zerolog.WarnLevel,
+		clients: make(map[netip.AddrPort]*udpClient),
+	}
 }
 
-// serve returns when ctx is done. Then it has closed the socket and ended the streams. A socket that breaks by itself is an
-// error.
+// serve returns when ctx is done, after it has closed the socket and ended the streams, or with an
+// error when the socket fails.
 func (f *udpForward) serve(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { f.conn.Close() })
 	defer stop()
-	receiving, cancel := context.WithCancel(ctx) // which may end later than the socket is closed
+	receiving, cancel := context.WithCancel(ctx)
 	defer f.receivers.Wait()
 	defer f.closeAll()
 	defer cancel()
@@ -49,7 +58,7 @@ func (f *udpForward) serve(ctx context.Context) error {
 			}
 		case ctx.Err() != nil:
 			return nil
-		case !isDatagramError(err):
+		case !netfault.Temporary(err):
 			return err
 		}
 	}
@@ -61,7 +70,8 @@ type udpClient struct {
 	addr netip.AddrPort
 }
 
-// client returns the client with an address, a new one if need be, or nil when there can't be one now.
+// client returns the client with an address, a new one if necessary, or nil when there can be none
+// now.
 func (f *udpForward) client(ctx context.Context, addr netip.AddrPort) *udpClient {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -94,11 +104,11 @@ func (f *udpForward) evict() {
 	oldest.stream.Close()
 }
 
-// receive passes the answers on to a client until its stream ends.
+// receive passes answers on to a client until its stream ends.
 func (f *udpForward) receive(ctx context.Context, c *udpClient) {
 	defer f.remove(c)
 	err := c.flow.receive(func(p []byte) {
-		f.conn.WriteToUDPAddrPort(p, c.addr) // a client that is gone is no reason to stop
+		f.conn.WriteToUDPAddrPort(p, c.addr) // an error is about this client alone
 	})
 	var refused *mux.OpenError
 	if !errors.As(err, &refused) {
@@ -106,7 +116,7 @@ func (f *udpForward) receive(ctx context.Context, c *udpClient) {
 		return
 	}
 	f.log.WithLevel(f.refusal).Err(err).Msg("forward refused")
-	select { // else each datagram would ask again
+	select { // otherwise each datagram would ask again
 	case <-time.After(udpRefusalPause):
 	case <-ctx.Done():
 	}
@@ -129,7 +139,8 @@ func (f *udpForward) closeAll() {
 	}
 }
 
-// openDatagrams opens a stream of datagrams in a session unless that has lost its connection, and waits for nothing.
+// openDatagrams opens a stream of datagrams in a session, unless that has lost its connection. It
+// never waits.
 func openDatagrams(session *mux.Session, target string) (*mux.Stream, error) {
 	if session.Stats().Away {
 		return nil, ErrNoSession

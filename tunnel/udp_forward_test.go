@@ -193,7 +193,7 @@ func TestForwardUDP(t *testing.T) {
 			}
 		}
 	}
-	if n := len(remote.exits); n != 6 {
+	if n := remote.exits.taken(); n != 6 {
 		t.Errorf("%d sockets for 6 clients", n)
 	}
 }
@@ -223,7 +223,8 @@ func TestForwardUDPNoTarget(t *testing.T) {
 	waitExits(t, remote.Remote, 1)
 }
 
-// TestForwardUDPAgain loses the session: datagrams are dropped meanwhile, and pass again when there is another.
+// TestForwardUDPAgain loses the session: datagrams are dropped meanwhile, and pass again when there
+// is another.
 func TestForwardUDPAgain(t *testing.T) {
 	local, remote := startTunnel(t)
 	echo := echoUDP(t, "127.0.0.1:0")

@@ -81,7 +81,8 @@ func (b Bind) version() string {
 	return ""
 }
 
-// Conflicts reports whether b and other may not be bindable at once, judging by ports and paths alone.
+// Conflicts reports whether b and other may not be bindable at once, judging by ports and paths
+// alone.
 func (b Bind) Conflicts(other Bind) bool {
 	return b.Socket == other.Socket && b.UDP == other.UDP && b.Addr.Port() == other.Addr.Port()
 }
@@ -97,8 +98,8 @@ func ListenUnix(path string) (net.Listener, error) {
 			os.Remove(path)
 		}
 	}
-	// The socket gets its mode in a private folder, before it gets its name: nobody else can connect
-	// in between.
+	// The socket gets its mode in a private folder, before it gets its name: nobody else can
+	// connect in between.
 	private, err := os.MkdirTemp(filepath.Dir(path), ".culvert-")
 	if err != nil {
 		return nil, err

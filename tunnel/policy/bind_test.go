@@ -28,7 +28,8 @@ func TestParseBind(t *testing.T) {
 	}
 }
 
-// FuzzParseBind checks that what is bound is what the rules have seen: the address reads back as itself.
+// FuzzParseBind checks that what is bound is what the rules have seen: the address reads back as
+// itself.
 func FuzzParseBind(f *testing.F) {
 	for _, seed := range []string{"tcp:localhost:8022", "tcp:*:0", "tcp::1", "tcp:[fe80::1%eth0]:80", "unix:/run/a", "tcp:[::ffff:1.2.3.4]:5", "udp:localhost:53"} {
 		f.Add(seed)
@@ -187,7 +188,8 @@ func TestBindListens(t *testing.T) {
 	}
 }
 
-// What any port was asked for stays bound at the port that it became, as long as the rules grant either.
+// What any port was asked for stays bound at the port that it became, as long as the rules grant
+// either.
 func TestGrantBound(t *testing.T) {
 	bound, err := ParseBind("tcp:127.0.0.1:8022")
 	if err != nil {

@@ -13,7 +13,8 @@ import (
 // ErrBadTarget is the error for a target or an address to bind that is malformed.
 var ErrBadTarget = errors.New("malformed target")
 
-// Dial connects to a target, whose address is host:port, at one of the addresses that Resolve returns.
+// Dial connects to a target, whose address is host:port, at one of the addresses that Resolve
+// returns.
 func (r *Rules) Dial(ctx context.Context, network, address string) (net.Conn, error) {
 	host, port, err := splitTarget(address)
 	if err != nil {
@@ -112,8 +113,8 @@ func splitVersions(addrs []netip.AddrPort) (first, second []netip.AddrPort) {
 	return first, second
 }
 
-// dialEach tries one address after the other, each for its share of the time that is left. The error
-// is the first one.
+// dialEach tries one address after the other, each for its share of the time that is left. The
+// error is the first one.
 func dialEach(ctx context.Context, network string, addrs []netip.AddrPort) (net.Conn, error) {
 	var firstErr error
 	for i, addr := range addrs {

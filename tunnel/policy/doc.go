@@ -1,4 +1,5 @@
-// Package policy decides what a remote may reach and bind for its clients, and dials and listens accordingly.
+// Package policy decides what a remote may reach and bind for its clients, and dials and listens
+// accordingly.
 //
 // [Rules] are about targets. A program parses them once and dials through them:
 //

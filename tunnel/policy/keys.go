@@ -36,8 +36,8 @@ func (r *Rules) ForKeys(keys *certs.AuthorizedKeys) (map[certs.PublicKey]*Rules,
 	return narrowed, nil
 }
 
-// ReverseRulesForKeys returns the rules of the keys whose lines list what they may bind. Nil keys are
-// none. An error is a *KeyLineError.
+// ReverseRulesForKeys returns the rules of the keys whose lines list what they may bind. Nil keys
+// are none. An error is a *KeyLineError.
 func ReverseRulesForKeys(keys *certs.AuthorizedKeys) (map[certs.PublicKey]*ReverseRules, error) {
 	rules := make(map[certs.PublicKey]*ReverseRules)
 	for entry := range keys.All() {

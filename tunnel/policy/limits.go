@@ -7,18 +7,20 @@ const (
 	// too (RFC 8305, section 5, suggests 250 ms; package net uses 300).
 	fallbackDelay = 250 * time.Millisecond
 
-	// minAttempt is the least time that one of several addresses of a target gets, as in package net.
+	// minAttempt is the least time that one of several addresses of a target gets, as in package
+	// net.
 	minAttempt = 2 * time.Second
 
-	// maxTargetAddresses bounds the addresses of a name that are tried. There would be no time for more.
+	// maxTargetAddresses bounds the addresses of a name that are tried. There would be no time for
+	// more.
 	maxTargetAddresses = 32
 
-	// maxRules bounds the rules of a remote, and those of one key: each new stream is checked against
-	// all of them.
+	// maxRules bounds the rules of a remote, and those of one key: each new stream is checked
+	// against all of them.
 	maxRules = 4096
 
-	// maxNameLength and maxLabelLength bound a host name and each of its labels, in bytes (RFC 1035,
-	// section 2.3.4).
+	// maxNameLength and maxLabelLength bound a host name and each of its labels, in bytes (RFC
+	// 1035, section 2.3.4).
 	maxNameLength  = 253
 	maxLabelLength = 63
 )

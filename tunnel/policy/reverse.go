@@ -5,13 +5,13 @@ import (
 	"slices"
 )
 
-// ReverseRules decide which addresses a remote may listen on for its clients. Nil and empty ones grant
-// nothing. They are immutable, so goroutines may share them.
+// ReverseRules decide which addresses a remote may listen on for its clients. Nil and empty ones
+// grant nothing. They are immutable, so goroutines may share them.
 type ReverseRules struct{ grants []rule }
 
-// ParseReverseRules parses rules in the grammar of ParseRules, each of which grants the addresses it
-// covers. Their hosts are addresses to bind, localhost or *: with other names, the DNS would decide
-// what is granted. An error about a rule is a *RuleError.
+// ParseReverseRules parses rules in the grammar of ParseRules, each of which grants the addresses
+// it covers. Their hosts are addresses to bind, localhost or *: with other names, the DNS would
+// decide what is granted. An error about a rule is a *RuleError.
 func ParseReverseRules(texts []string) (*ReverseRules, error) {
 	grants, err := parseRules(texts)
 	if err != nil {
@@ -26,9 +26,9 @@ func ParseReverseRules(texts []string) (*ReverseRules, error) {
 	return &ReverseRules{grants}, nil
 }
 
-// Grant reports whether an address may be bound. A rule about a port grants it for TCP and UDP alike,
-// as the rules for targets do. Port 0, which is any, needs a rule for all ports. All addresses of the
-// machine, of both IP versions, need * or [::] itself.
+// Grant reports whether an address may be bound. A rule about a port grants it for TCP and UDP
+// alike, as the rules for targets do. Port 0, which is any, needs a rule for all ports. All
+// addresses of the machine, of both IP versions, need * or [::] itself.
 func (r *ReverseRules) Grant(bind Bind) bool {
 	return r != nil && slices.ContainsFunc(r.grants, func(g rule) bool {
 		if bind.Socket != "" || g.socket != "" {

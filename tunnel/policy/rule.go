@@ -34,8 +34,9 @@ type rule struct {
 
 type portRange struct{ first, last uint16 }
 
-// parseRules reads lists of rules, separated by commas. What follows a comma and is a port or a range of ports goes on with
-// the ports of the rule before it: no host's name is made of digits alone.
+// parseRules reads lists of rules, separated by commas. What follows a comma and is a port or a
+// range of ports goes on with the ports of the rule before it: no host's name is made of digits
+// alone.
 func parseRules(lists []string) ([]rule, error) {
 	var rules []rule
 	for _, list := range lists {
@@ -171,7 +172,8 @@ func parsePrefix(text string) (netip.Prefix, error) {
 	return prefix, nil
 }
 
-// isSocketPath says that a path is absolute and the plainest for what it names, but for links: so rules can compare it.
+// isSocketPath says that a path is absolute and the plainest for what it names, but for links: so
+// rules can compare it.
 func isSocketPath(s string) bool {
 	return path.IsAbs(s) && path.Clean(s) == s && !strings.Contains(s, "\x00")
 }
@@ -195,7 +197,8 @@ func parsePattern(text string) (string, error) {
 // plainName is a name as rules compare it.
 func plainName(host string) string { return strings.ToLower(strings.TrimSuffix(host, ".")) }
 
-// isName says that a plain name could be a host's (RFC 1123, section 2.1, and _, which is used too).
+// isName says that a plain name could be a host's (RFC 1123, section 2.1, and _, which is used
+// too).
 func isName(name string) bool {
 	if name == "" || len(name) > maxNameLength {
 		return false
@@ -227,7 +230,8 @@ func (r *rule) hasName(name string) bool {
 	if !r.glob {
 		return r.any || r.name == name
 	}
-	// Neither has a character that is special to Match, beside the rule's stars: the pattern is well formed.
+	// Neither has a character that is special to Match, beside the rule's stars: the pattern is
+	// well formed.
 	matched, _ := path.Match(r.name, name)
 	return matched
 }

@@ -12,15 +12,17 @@ import (
 // ErrNotAllowed says that the rules forbid a target.
 var ErrNotAllowed = errors.New("not allowed by the rules")
 
-// Rules say which targets a remote may reach for its clients. Every stream of every kind goes through Resolve, Dial or
-// DialUnix.
+// Rules say which targets a remote may reach for its clients. Every stream of every kind goes
+// through Resolve, Dial or DialUnix.
 //
-// A target is forbidden when a rule to deny is about its name or its address, and, as soon as there is a rule to allow,
-// unless one of those is about either. A name is checked before it is looked up, then each of its addresses is, and only
-// addresses that passed are returned and dialed: what the name resolves to a moment later changes nothing. Addresses that
-// are special, see specials, are forbidden unless a rule to allow names them explicitly.
+// A target is forbidden when a rule to deny is about its name or its address, and, as soon as there
+// is a rule to allow, unless one of those is about either. A name is checked before it is looked
+// up, then each of its addresses is, and only addresses that passed are returned and dialed: what
+// the name resolves to a moment later changes nothing. Addresses that are special, see specials,
+// are forbidden unless a rule to allow names them explicitly.
 //
-// Rules never change, so that goroutines may share them. Nil ones forbid what is special and nothing else.
+// Rules never change, so that goroutines may share them. Nil ones forbid what is special and
+// nothing else.
 type Rules struct {
 	deny  []rule
 	allow [][]rule // each list must allow the target; none is empty
@@ -29,8 +31,8 @@ type Rules struct {
 	lookup func(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
 
-// ParseRules reads the rules to allow and to deny, each text holding one or several, separated by commas. An error about
-// a rule is a *RuleError. docs/rules.md describes the grammar for users.
+// ParseRules reads the rules to allow and to deny, each text holding one or several, separated by
+// commas. An error about a rule is a *RuleError. docs/rules.md describes the grammar for users.
 func ParseRules(allow, deny []string) (*Rules, error) {
 	denied, err := parseRules(deny)
 	if err != nil {
@@ -55,9 +57,10 @@ func (r *Rules) narrow(allow []rule) *Rules {
 	return &Rules{deny: r.deny, allow: append(slices.Clip(r.allow), allow), lookup: r.lookup}
 }
 
-// Resolve returns the addresses at which a target may be reached, the best first: the host's own when it is an address,
-// or those of its name that the rules allow. The network is "tcp" or "udp", or one of these for IPv4 or IPv6 alone, such
-// as "tcp4". When the rules forbid the target, the error is ErrNotAllowed; a name without addresses is a *net.DNSError.
+// Resolve returns the addresses at which a target may be reached, the best first: the host's own
+// when it is an address, or those of its name that the rules allow. The network is "tcp" or "udp",
+// or one of these for IPv4 or IPv6 alone, such as "tcp4". When the rules forbid the target, the
+// error is ErrNotAllowed; a name without addresses is a *net.DNSError.
 func (r *Rules) Resolve(ctx context.Context, network, host string, port uint16) ([]netip.AddrPort, error) {
 	family, ok := map[string]string{
 		"tcp": "ip", "tcp4": "ip4", "tcp6": "ip6",
@@ -89,8 +92,8 @@ func (r *Rules) Resolve(ctx context.Context, network, host string, port uint16) 
 	return r.filter(name, addrs, port)
 }
 
-// allowsSocket reports whether a unix socket may be reached: unlike hosts, only when a rule to allow
-// is that path.
+// allowsSocket reports whether a unix socket may be reached: unlike hosts, only when a rule to
+// allow is that path.
 func (r *Rules) allowsSocket(socket string) bool {
 	names := func(a rule) bool { return a.socket == socket }
 	return r != nil && len(r.allow) > 0 && !slices.ContainsFunc(r.deny, names) &&
@@ -128,8 +131,9 @@ func notFound(host string) error {
 	return &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
 }
 
-// mayAllowName says that a name is not forbidden as such, and that some address of it could be allowed. A name that is
-// forbidden is not looked up: the question alone would tell somebody something.
+// mayAllowName says that a name is not forbidden as such, and that some address of it could be
+// allowed. A name that is forbidden is not looked up: the question alone would tell somebody
+// something.
 func (r *Rules) mayAllowName(name string, port uint16) bool {
 	if isMetadataName(name) && !r.allowsMetadataName(name, port) {
 		return false
@@ -152,8 +156,8 @@ func (r *Rules) mayAllowName(name string, port uint16) bool {
 	return true
 }
 
-// allowsAddr decides on an address, which is not IPv4-mapped. The name is the one that was looked up for it, which
-// mayAllowName has passed, or empty.
+// allowsAddr decides on an address, which is not IPv4-mapped. The name is the one that was looked
+// up for it, which mayAllowName has passed, or empty.
 func (r *Rules) allowsAddr(name string, addr netip.Addr, port uint16) bool {
 	addr = addr.WithZone("") // which no prefix contains
 	for _, a := range append(embedded(addr), addr) {
@@ -177,8 +181,8 @@ func (r *Rules) allowsAddr(name string, addr netip.Addr, port uint16) bool {
 	return true
 }
 
-// allowsSpecial says that a rule to allow names a special address: that address or a range that is special as a whole, or,
-// for cloud metadata, the name that it was found by.
+// allowsSpecial says that a rule to allow names a special address: that address or a range that is
+// special as a whole, or, for cloud metadata, the name that it was found by.
 func (r *Rules) allowsSpecial(name string, addr netip.Addr, of []special, port uint16) bool {
 	if of[len(of)-1].metadata && isMetadataName(name) && r.allowsMetadataName(name, port) {
 		return true

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// oracle decides on one address of a name, or on an address by itself, as the text in docs/rules.md says, with none of the
-// code that is tested.
+// oracle decides on one address of a name, or on an address by itself, as the text in docs/rules.md
+// says, with none of the code that is tested.
 func oracle(allow, deny []string, name string, addr netip.Addr, port uint16) bool {
 	addr = addr.Unmap()
 	hit := func(text string, explicit bool) bool {
@@ -41,7 +41,8 @@ func oracle(allow, deny []string, name string, addr netip.Addr, port uint16) boo
 	return len(allow) == 0 || slices.ContainsFunc(allow, func(a string) bool { return hit(a, false) })
 }
 
-// TestRulesAgainstOracle draws rules and targets at random, and compares each address of the answer.
+// TestRulesAgainstOracle draws rules and targets at random, and compares each address of the
+// answer.
 func TestRulesAgainstOracle(t *testing.T) {
 	hosts := []string{"*", "*.example.org", "www.example.org", "other.test", "10.0.0.0/8", "10.1.0.0/16", "10.1.2.3/32",
 		"169.254.0.0/16", "0.0.0.0/0", "2001:db8::/32", "fe80::/10"}
@@ -103,8 +104,8 @@ func TestRulesAgainstOracle(t *testing.T) {
 	}
 }
 
-// FuzzRules: no text makes the parser or a decision panic, nothing special gets through unless it is named, and one more
-// rule to deny, or a narrower list, never lets more through.
+// FuzzRules: no text makes the parser or a decision panic, nothing special gets through unless it
+// is named, and one more rule to deny, or a narrower list, never lets more through.
 func FuzzRules(f *testing.F) {
 	for _, seed := range [][3]string{
 		{"*.example.org:443", "10.0.0.0/8", "www.example.org"},

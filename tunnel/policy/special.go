@@ -8,8 +8,9 @@ type special struct {
 	metadata bool // a cloud's own service, which hands its machine's credentials to whoever asks
 }
 
-// specials are the special ranges, wider ones before those inside them. The single addresses of cloud metadata are told
-// apart from the link-local range that some lie in, so that a rule for the range doesn't open them.
+// specials are the special ranges, wider ones before those inside them. The single addresses of
+// cloud metadata are told apart from the link-local range that some lie in, so that a rule for the
+// range doesn't open them.
 var specials = []special{
 	{netip.MustParsePrefix("0.0.0.0/8"), false},          // "this host" (RFC 6890); connecting to 0.0.0.0 reaches loopback
 	{netip.MustParsePrefix("::/128"), false},             // the same
@@ -57,8 +58,8 @@ var (
 	sixToIV = netip.MustParsePrefix("2002::/16")    // RFC 3056, section 2: the IPv4 address is bytes 2 to 5
 )
 
-// embedded returns the IPv4 address that an IPv6 address leads to through a translator or a relay, if it is of that kind.
-// What is forbidden by IPv4 must not be reached by that detour.
+// embedded returns the IPv4 address that an IPv6 address leads to through a translator or a relay,
+// if it is of that kind. What is forbidden by IPv4 must not be reached by that detour.
 func embedded(addr netip.Addr) []netip.Addr {
 	b := addr.As16()
 	switch {

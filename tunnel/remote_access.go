@@ -1,0 +1,106 @@
+package tunnel
+
+import (
+	"errors"
+
+	"culvert/certs"
+	"culvert/protocol"
+	"culvert/tunnel/policy"
+)
+
+// RemoteIdentity is what a Remote presents to its clients.
+type RemoteIdentity struct {
+	Key  *certs.KeyPair
+	Cert *certs.Certificate // enables version 2 of the handshake; must be for Key
+}
+
+// RemoteTrust decides which clients a Remote admits. Each condition that is set must hold.
+type RemoteTrust struct {
+	// Authorized, when set, must list the client's key.
+	Authorized *certs.AuthorizedKeys
+
+	// RequireCert demands a certificate issued by CA, which only version 2 of the handshake
+	// carries.
+	RequireCert bool
+	CA          *certs.Certificate
+	Revoked     *certs.Revocations
+
+	// Anyone admits every client that meets the conditions above, even when none is set.
+	Anyone bool
+}
+
+// ErrNobodyAdmitted is the error for a RemoteTrust that would admit nobody.
+var ErrNobodyAdmitted = errors.New("no client could be admitted")
+
+// check refuses a RemoteTrust that admits nobody, or that demands certificates of no CA.
+func (t *RemoteTrust) check() error {
+	if t.RequireCert && t.CA == nil {
+		return errors.New("a client certificate is required, but no CA is given")
+	}
+	if t.Authorized == nil && !t.RequireCert && !t.Anyone {
+		return ErrNobodyAdmitted
+	}
+	return nil
+}
+
+var (
+	errKeyNotListed = errors.New("key not listed")
+	errNoCert       = errors.New("no certificate")
+)
+
+// admit decides on a client whose certificate, if it presented one, has been verified.
+func (t *RemoteTrust) admit(peer protocol.Peer) error {
+	if t.RequireCert && peer.Cert == nil {
+		return errNoCert
+	}
+	if t.Authorized != nil {
+		if _, ok := t.Authorized.Lookup(peer.Key); !ok {
+			return errKeyNotListed
+		}
+	}
+	return nil
+}
+
+// remoteAccess is everything that Reload replaces: who is admitted, and what clients may reach and
+// bind. It is immutable.
+type remoteAccess struct {
+	identity   RemoteIdentity
+	trust      RemoteTrust
+	rules      *policy.Rules
+	keyRules   map[certs.PublicKey]*policy.Rules // replace rules for the keys that have restrictions
+	reverse    *policy.ReverseRules
+	keyReverse map[certs.PublicKey]*policy.ReverseRules // replace reverse, likewise
+}
+
+func newRemoteAccess(
+	identity RemoteIdentity, trust RemoteTrust, rules *policy.Rules, reverse *policy.ReverseRules,
+) (*remoteAccess, error) {
+	if err := trust.check(); err != nil {
+		return nil, err
+	}
+	keyRules, err := rules.ForKeys(trust.Authorized)
+	if err != nil {
+		return nil, err
+	}
+	keyReverse, err := policy.ReverseRulesForKeys(trust.Authorized)
+	if err != nil {
+		return nil, err
+	}
+	return &remoteAccess{identity, trust, rules, keyRules, reverse, keyReverse}, nil
+}
+
+// rulesFor returns the rules for the targets of a client.
+func (a *remoteAccess) rulesFor(client certs.PublicKey) *policy.Rules {
+	if rules, ok := a.keyRules[client]; ok {
+		return rules
+	}
+	return a.rules
+}
+
+// reverseFor returns the rules for what a client may bind.
+func (a *remoteAccess) reverseFor(client certs.PublicKey) *policy.ReverseRules {
+	if rules, ok := a.keyReverse[client]; ok {
+		return rules
+	}
+	return a.reverse
+}
