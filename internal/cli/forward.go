@@ -47,8 +47,8 @@ const forwardHint = "it is [BIND:]PORT:HOST:HOSTPORT, such as 8022:localhost:22 
 
 // parseForward parses [BIND:]PORT:HOST:HOSTPORT as ssh does: IPv6 addresses need brackets, an empty
 // BIND or * means all addresses, and none means loopback. Either side may be unix:PATH instead,
-// whose path has no colon; the remote's is absolute. A HOSTPORT that ends in /udp makes it a forward
-// of datagrams.
+// whose path has no colon; the remote's is absolute. With /udp at the end, datagrams are forwarded
+// instead of connections.
 func parseForward(text string) (forwardSpec, error) {
 	fail := func(why string) (forwardSpec, error) {
 		return forwardSpec{}, exit.Usagef(forwardHint, "bad -L %q: %s", text, why)

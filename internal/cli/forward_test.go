@@ -33,7 +33,8 @@ func TestParseForward(t *testing.T) {
 		{"8022:unix:22", "127.0.0.1:8022", "unix:22"}, // a host of that name
 	} {
 		got, err := parseForward(test.text)
-		if err != nil || got != (forwardSpec{test.listen, test.target, strings.HasSuffix(test.text, "53/udp")}) {
+		udp := strings.HasSuffix(test.text, "53/udp")
+		if err != nil || got != (forwardSpec{test.listen, test.target, udp}) {
 			t.Errorf("%s: got %+v, %v", test.text, got, err)
 		}
 	}
@@ -66,19 +67,25 @@ func TestParseForward(t *testing.T) {
 	} {
 		_, err := parseForward(test.text)
 		var failure *exit.Failure
-		if !errors.As(err, &failure) || failure.Code != exit.Usage || !strings.HasSuffix(failure.What, test.why) {
+		if !errors.As(err, &failure) || failure.Code != exit.Usage ||
+			!strings.HasSuffix(failure.What, test.why) {
 			t.Errorf("%q: got %v, want a usage error that ends in: %s", test.text, err, test.why)
 		}
 	}
 }
 
 func TestCheckTarget(t *testing.T) {
-	for _, good := range []string{"localhost:22", "192.0.2.1:1", "[2001:db8::1]:65535", "unix:/run/a.sock"} {
+	for _, good := range []string{
+		"localhost:22", "192.0.2.1:1", "[2001:db8::1]:65535", "unix:/run/a.sock",
+	} {
 		if err := checkTarget(good); err != nil {
 			t.Errorf("%q: %v", good, err)
 		}
 	}
-	for _, bad := range []string{"", "localhost", ":22", "localhost:", "localhost:0", "localhost:65536", "localhost:ssh", "::1:22", "[::1]", "unix:a.sock", "unix:"} {
+	for _, bad := range []string{
+		"", "localhost", ":22", "localhost:", "localhost:0", "localhost:65536", "localhost:ssh",
+		"::1:22", "[::1]", "unix:a.sock", "unix:",
+	} {
 		if checkTarget(bad) == nil {
 			t.Errorf("%q is accepted", bad)
 		}

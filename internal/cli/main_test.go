@@ -10,18 +10,15 @@ import (
 	"go.uber.org/goleak"
 )
 
-// leakStatus is the exit status of a culvert of the tests that leaves a goroutine behind. No command has it.
+// leakStatus is the exit status of a culvert that leaves a goroutine behind. No command has it.
 const leakStatus = 99
 
-// TestMain makes the test binary, under other names, the programs that the tests run as processes of their own.
-func TestMain(m *testing.M) {
-	testscript.Main(leakChecked{m}, map[string]func(){
-		"culvert": culvertMain,
-		"play":    playMain,
-	})
-}
+// programs are what the test binary is under other names: the tests run them as processes.
+var programs = map[string]func(){"culvert": culvertMain}
 
-// culvertMain is culvert, and fails when it ends with goroutines left.
+func TestMain(m *testing.M) { testscript.Main(leakChecked{m}, programs) }
+
+// culvertMain is culvert, and fails if it ends with goroutines left.
 func culvertMain() {
 	status := Main(context.Background(), os.Args, "v0.0.0-test")
 	if err := goleak.Find(); err != nil {
@@ -31,7 +28,8 @@ func culvertMain() {
 	os.Exit(status)
 }
 
-// leakChecked does for the tests' own goroutines what goleak.VerifyTestMain does, which exits by itself.
+// leakChecked does for the tests' own goroutines what goleak.VerifyTestMain does, which exits the
+// process.
 type leakChecked struct{ m *testing.M }
 
 func (l leakChecked) Run() int {

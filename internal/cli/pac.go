@@ -38,8 +38,8 @@ type pac struct {
 	log      zerolog.Logger
 }
 
-// parseDirect turns a pattern for hosts into a condition in JavaScript. A pattern is a name with the
-// wildcards * and ?, an address, or a range of IPv4 addresses. A name is never resolved to see
+// parseDirect turns a pattern for hosts into a condition in JavaScript. A pattern is a name with
+// the wildcards * and ?, an address, or a range of IPv4 addresses. A name is never resolved to see
 // whether its address is in such a range: that would leak the names that the browser visits, and
 // the near end may not know them.
 func parseDirect(pattern string) (string, error) {

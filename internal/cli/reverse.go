@@ -63,7 +63,8 @@ func parseReverse(text string) (reverseSpec, error) {
 	if n == 2 {
 		bind = fields[0]
 	}
-	if _, err := netip.ParseAddr(bind); err != nil && bind != "" && bind != "*" && bind != "localhost" {
+	_, err = netip.ParseAddr(bind)
+	if err != nil && bind != "" && bind != "*" && bind != "localhost" {
 		return fail("BIND must be an address, localhost or *")
 	}
 	if _, err := strconv.ParseUint(fields[n-1], 10, 16); err != nil {
@@ -84,7 +85,9 @@ type reversePort struct {
 }
 
 // openReverse makes the remote bind the address of a -R.
-func openReverse(ctx context.Context, node *tunnel.Local, spec reverseSpec) (p reversePort, err error) {
+func openReverse(
+	ctx context.Context, node *tunnel.Local, spec reverseSpec,
+) (p reversePort, err error) {
 	p.spec = spec
 	if spec.udp {
 		p.packets, err = node.ListenReverseUDP(ctx, spec.listen)

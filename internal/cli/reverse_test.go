@@ -28,7 +28,8 @@ func TestParseReverse(t *testing.T) {
 		{"unix:/run/a.sock:socks", "unix:/run/a.sock", ""},
 	} {
 		got, err := parseReverse(test.text)
-		if err != nil || got != (reverseSpec{test.listen, test.target, strings.HasSuffix(test.text, "53/udp")}) {
+		udp := strings.HasSuffix(test.text, "53/udp")
+		if err != nil || got != (reverseSpec{test.listen, test.target, udp}) {
 			t.Errorf("%s: got %+v, %v", test.text, got, err)
 		}
 	}
@@ -53,7 +54,8 @@ func TestParseReverse(t *testing.T) {
 	} {
 		_, err := parseReverse(test.text)
 		var failure *exit.Failure
-		if !errors.As(err, &failure) || failure.Code != exit.Usage || !strings.HasSuffix(failure.What, test.why) {
+		if !errors.As(err, &failure) || failure.Code != exit.Usage ||
+			!strings.HasSuffix(failure.What, test.why) {
 			t.Errorf("%q: got %v, want a usage error that ends in: %s", test.text, err, test.why)
 		}
 	}

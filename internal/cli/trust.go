@@ -117,9 +117,9 @@ func (t *remoteTrust) basis() string {
 	return "key known as " + t.name
 }
 
-// ask lets the user decide on an unknown remote. It reports whether the user accepted the key, which
-// is then remembered. It asks on the terminal itself, since standard input may be a stream's data;
-// without a terminal, and when ctx is done, the answer is no.
+// ask lets the user decide on an unknown remote. It reports whether the user accepted the key,
+// which is then remembered. It asks on the terminal itself, since standard input may be a stream's
+// data; without a terminal, and when ctx is done, the answer is no.
 func (t *remoteTrust) ask(ctx context.Context, remote string, key certs.PublicKey) (bool, error) {
 	if t.known == nil {
 		return false, nil

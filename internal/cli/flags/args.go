@@ -36,20 +36,14 @@ func (a *App) flagsFirst(args []string) ([]string, error) {
 			continue
 		}
 		front = append(front, arg)
-		word, _, hasValue := strings.Cut(arg, "=")
-		name := strings.TrimLeft(word, "-")
-		if isHelp(name) {
+		if isHelp(arg) {
 			return append(slices.Clone(args[:at]), "--help"), nil
 		}
-		hint := helpHint(command.full, "flags")
-		switch f := lookup(command.set.flags, name); {
-		case f == nil:
-			hint = didYouMean(nearestFlag(command.set.flags, word), hint)
-			return nil, exit.Usagef(hint, "unknown flag %s", word)
-		case f.kind.isSwitch() || hasValue:
-		case i+1 == len(args):
-			return nil, exit.Usagef(hint, "%s needs a value", word)
-		default:
+		takesNext, err := command.checkFlag(arg, args[i+1:])
+		if err != nil {
+			return nil, err
+		}
+		if takesNext {
 			i++
 			front = append(front, args[i])
 		}
@@ -57,13 +51,39 @@ func (a *App) flagsFirst(args []string) ([]string, error) {
 	return slices.Concat(args[:at], front, rest), nil
 }
 
-// isHelp reports whether a flag, which every command has, asks for help.
-func isHelp(name string) bool { return name == "help" || name == "h" }
+// checkFlag refuses an argument that is no flag of the command, or has no value or a wrong one. It
+// reports whether the value is the next of the arguments that follow.
+func (c *Command) checkFlag(arg string, following []string) (takesNext bool, err error) {
+	word, value, hasValue := strings.Cut(arg, "=")
+	hint := helpHint(c.full, "flags")
+	f := lookup(c.set.flags, strings.TrimLeft(word, "-"))
+	switch {
+	case f == nil:
+		hint = didYouMean(nearestFlag(c.set.flags, word), hint)
+		return false, exit.Usagef(hint, "unknown flag %s", word)
+	case f.kind.isSwitch() && !hasValue:
+		return false, nil
+	case !hasValue && len(following) == 0:
+		return false, exit.Usagef(hint, "%s needs a value", word)
+	case !hasValue:
+		value = following[0]
+	}
+	if want := f.kind.check(value); want != "" {
+		return false, exit.Usagef(hint, "bad %s %q: want %s", word, value, want)
+	}
+	return !hasValue, nil
+}
+
+// isHelp reports whether an argument is a flag that asks for help, as every command has it.
+func isHelp(arg string) bool {
+	name, _, _ := strings.Cut(strings.TrimLeft(arg, "-"), "=")
+	return arg[0] == '-' && (name == "help" || name == "h")
+}
 
 // checkOwnFlag refuses flags before the command, other than the program's own.
 func (a *App) checkOwnFlag(arg string) error {
-	name := strings.TrimLeft(arg, "-")
-	if isHelp(name) || name == "version" || name == "v" || name == "" {
+	switch strings.TrimLeft(arg, "-") {
+	case "help", "h", "version", "v", "":
 		return nil
 	}
 	if arg[0] != '-' {

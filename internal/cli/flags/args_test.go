@@ -52,6 +52,10 @@ func TestFlagsFirst(t *testing.T) {
 		{"culvert cert --ca ca", "unknown flag --ca"},
 		{"culvert local URL --key", "--key needs a value"},
 		{"culvert local URL -L", "-L needs a value"},
+		{"culvert local --keepalive soon", `bad --keepalive "soon": want a duration as in "20s"`},
+		{"culvert local --keepalive=soon", `bad --keepalive "soon": want a duration as in "20s"`},
+		{"culvert remote --max-streams 1.5", `bad --max-streams "1.5": want a number`},
+		{"culvert local --accept-new=maybe", `bad --accept-new "maybe": want true or false`},
 	} {
 		_, err := app.flagsFirst(strings.Fields(test.args))
 		var failure *exit.Failure

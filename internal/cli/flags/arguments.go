@@ -49,7 +49,7 @@ func (s *Set) argumentsUsage() string {
 	return strings.Join(words, " ")
 }
 
-// takeArguments hands the arguments to the functions that want them. The hint of its errors is hint.
+// takeArguments hands the arguments to the functions that want them. Its errors have the hint.
 func (s *Set) takeArguments(args []string, hint string) error {
 	if s.command != nil {
 		var err error

@@ -1,6 +1,7 @@
 package flags
 
 import (
+	"strconv"
 	"strings"
 	"time"
 
@@ -39,6 +40,9 @@ type kind interface {
 	// convert returns a value of the configuration file as one of the variable's type. If it can't,
 	// it returns in want what the file should hold.
 	convert(decoded any) (value any, want string)
+
+	// check returns "" if text is right as a value on the command line, or else what should be there.
+	check(text string) (want string)
 }
 
 // variable is a kind for variables of type T.
@@ -62,6 +66,22 @@ func (v *variable[T]) convert(decoded any) (value any, want string) {
 		return value, ""
 	}
 	return nil, v.want
+}
+
+func (v *variable[T]) check(text string) (want string) {
+	var err error
+	switch v.value().(type) {
+	case bool:
+		_, err = strconv.ParseBool(text)
+	case int:
+		_, err = strconv.ParseInt(text, 0, strconv.IntSize) // as the library does
+	case time.Duration:
+		_, err = time.ParseDuration(text)
+	}
+	if err != nil {
+		return v.want
+	}
+	return ""
 }
 
 // Group names the part of the help that lists the flags defined after it.

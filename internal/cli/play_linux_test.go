@@ -85,6 +85,8 @@ func TestMakeRun(t *testing.T) {
 	}
 }
 
+func init() { programs["play"] = playMain }
+
 // playMain plays the document that its first argument names, in the empty folder that its second names. It needs
 // namespaces of its own for the network, mounts and processes, in which it sets up what the documents suppose:
 //
@@ -312,4 +314,46 @@ func (p *player) stop() error {
 	}
 	p.running = nil
 	return nil
+}
+
+// TestFindBlocks shows which blocks are played, and that commands can't hide in others.
+func TestFindBlocks(t *testing.T) {
+	text := "```text\n$ not run\n```\n## One\n```console\n$ a\nb\nlaptop$ c\n```\n## Two\n<!-- office$ d -->\n<!-- e -->\n"
+	blocks, err := findBlocks(text)
+	want := []block{{"$ a\nb\n$ machine=laptop; c\n", 5, 1}, {"$ machine=office; d\n", 11, 2}}
+	if err != nil || !slices.Equal(blocks, want) {
+		t.Errorf("got %+v, %v", blocks, err)
+	}
+	for _, bad := range []string{"```sh\nls\n```\n", "```bash\n$ ls\n```\n"} {
+		if _, err := findBlocks(bad); err == nil {
+			t.Errorf("%q is accepted", bad)
+		}
+	}
+}
+
+// TestPlayerCompares shows that playing a document can fail.
+func TestPlayerCompares(t *testing.T) {
+	p := &player{bound: map[string]string{}}
+	one, other, third := strings.Repeat("1", 43), strings.Repeat("2", 43), strings.Repeat("3", 43)
+	for _, test := range []struct {
+		got, want string
+		equal     bool
+	}{
+		{"key " + one + "\n", "key " + other + "\n", true},
+		{"key " + one + " took 1.5 ms\n", "key " + other + "  took    20.0 ms\n", false},
+		{one + " 1.5 ms\n", other + "     20.0 ms\n", true},
+		{third + "\n", other + "\n", false}, // other stands for one
+		{"text\n", "text\n", true},
+		{"text\nmore\n", "text\n", false},
+		{"text\n", "text\n[exit 1]\n", false},
+		{one + "\n", "a key\n", false},
+		{"key=-" + one[1:] + "\n", "key=" + third + "\n", true},
+		{"http://127.0.0.1:40000/\n", "http://127.0.0.1:50000/\n", true},
+		{"http://127.0.0.1:40001/\n", "http://127.0.0.1:50000/\n", false},
+		{"http://127.0.0.1:1081/\n", "http://127.0.0.1:1080/\n", false},
+	} {
+		if err := p.compare(test.got, test.want); (err == nil) != test.equal {
+			t.Errorf("%q for %q: %v", test.got, test.want, err)
+		}
+	}
 }
