@@ -21,16 +21,16 @@ type packetConn interface {
 	Close() error
 }
 
-// flow is a stream of datagrams that ends after udpIdle without traffic in either direction.
+// flow is a flow of the session that ends after udpIdle without traffic in either direction.
 type flow struct {
-	stream *mux.Stream
-	began  time.Time
-	last   atomic.Int64 // time of the last datagram, in nanoseconds after began
+	datagrams *mux.Flow
+	began     time.Time
+	last      atomic.Int64 // time of the last datagram, in nanoseconds after began
 }
 
-func newFlow(stream *mux.Stream) *flow {
-	f := &flow{stream: stream, began: time.Now()}
-	stream.SetReadDeadline(f.expires())
+func newFlow(datagrams *mux.Flow) *flow {
+	f := &flow{datagrams: datagrams, began: time.Now()}
+	datagrams.SetReadDeadline(f.expires())
 	return f
 }
 
@@ -41,15 +41,15 @@ func (f *flow) touch() { f.last.Store(int64(time.Since(f.began))) }
 // send sends a datagram, or drops it.
 func (f *flow) send(p []byte) {
 	f.touch()
-	f.stream.SendDatagram(p)
+	f.datagrams.Send(p)
 }
 
-// receive calls handle with each datagram until the stream ends. handle must not retain it. The
+// receive calls handle with each datagram until the flow ends. handle must not retain it. The
 // error is os.ErrDeadlineExceeded when the flow was idle for too long. Only one goroutine may call
 // receive.
 func (f *flow) receive(handle func(p []byte)) error {
 	for {
-		err := f.stream.AwaitDatagram()
+		err := f.datagrams.Await()
 		if err == nil {
 			err = f.receiveOne(handle)
 		}
@@ -61,7 +61,7 @@ func (f *flow) receive(handle func(p []byte)) error {
 		if !errors.Is(err, os.ErrDeadlineExceeded) || !time.Now().Before(expires) {
 			return err
 		}
-		f.stream.SetReadDeadline(expires)
+		f.datagrams.SetReadDeadline(expires)
 	}
 }
 
@@ -71,16 +71,16 @@ var buffers = sync.Pool{New: func() any { return new([mux.MaxDatagram]byte) }}
 func (f *flow) receiveOne(handle func(p []byte)) error {
 	buf := buffers.Get().(*[mux.MaxDatagram]byte)
 	defer buffers.Put(buf)
-	n, err := f.stream.ReceiveDatagram(buf[:])
+	n, err := f.datagrams.Receive(buf[:])
 	if err == nil {
 		handle(buf[:n])
 	}
 	return err
 }
 
-// relayDatagrams carries datagrams between a stream and a connected socket until the stream ends,
-// is idle for too long, or ctx is done.
-func relayDatagrams(ctx context.Context, stream *mux.Stream, conn *net.UDPConn) error {
+// relayDatagrams carries datagrams between a flow and a connected socket until the flow ends, is
+// idle for too long, or ctx is done.
+func relayDatagrams(ctx context.Context, datagrams *mux.Flow, conn *net.UDPConn) error {
 	outward := func(p []byte) {
 		conn.Write(p) // an error may be about an earlier datagram
 	}
@@ -88,18 +88,18 @@ func relayDatagrams(ctx context.Context, stream *mux.Stream, conn *net.UDPConn) 
 		n, err := conn.Read(p)
 		return p[:n], true, err
 	}
-	return newFlow(stream).join(ctx, conn, outward, inward)
+	return newFlow(datagrams).join(ctx, conn, outward, inward)
 }
 
 // join calls outward with the datagrams of the flow and sends those that inward reads into a
 // buffer, unless its second result is false. When the flow ends, inward fails or ctx is done, join
-// closes the stream and conn and returns.
+// closes the flow and conn and returns.
 func (f *flow) join(
 	ctx context.Context, conn *net.UDPConn,
 	outward func(p []byte), inward func(p []byte) ([]byte, bool, error),
 ) error {
 	closeBoth := func() {
-		f.stream.Close()
+		f.datagrams.Close()
 		conn.Close()
 	}
 	stop := context.AfterFunc(ctx, closeBoth)

@@ -104,16 +104,26 @@ func (l *Local) DialContext(ctx context.Context, network, address string) (net.C
 }
 
 func (l *Local) open(ctx context.Context, target mux.Target) (*mux.Stream, error) {
+	return openInSession(ctx, l, func(session *mux.Session) (*mux.Stream, error) {
+		return l.openIn(ctx, session, target)
+	})
+}
+
+// openInSession opens a stream or a flow in the local's session. While there is no session it waits
+// for one, for openWait at most. When the session is lost before the answer comes, it tries again.
+func openInSession[T any](
+	ctx context.Context, l *Local, open func(*mux.Session) (*T, error),
+) (*T, error) {
 	deadline := time.Now().Add(openWait)
 	for {
 		session, err := l.carried(ctx, deadline)
 		if err != nil {
 			return nil, err
 		}
-		stream, err := l.openIn(ctx, session, target)
+		opened, err := open(session)
 		var lost *mux.SessionError
 		if !errors.As(err, &lost) {
-			return stream, err
+			return opened, err
 		}
 		// The session was lost before the answer came. Nothing was sent to the target, so another
 		// attempt does no harm.

@@ -12,7 +12,7 @@ import (
 // remote. It ends with its session, and after 5 idle minutes. All methods may be called
 // concurrently.
 type Association struct {
-	stream *mux.Stream
+	flow *mux.Flow
 
 	mu  sync.Mutex // guards buf
 	buf []byte     // a datagram with its address
@@ -21,11 +21,13 @@ type Association struct {
 // Associate opens an association. While there is no session it waits for one, for at most 10 s. The
 // error is a *mux.OpenError when the remote has refused.
 func (l *Local) Associate(ctx context.Context) (*Association, error) {
-	stream, err := l.open(ctx, mux.Target{Kind: mux.StreamUDP})
+	flow, err := openInSession(ctx, l, func(session *mux.Session) (*mux.Flow, error) {
+		return session.OpenFlow(ctx, "")
+	})
 	if err != nil {
 		return nil, err
 	}
-	return &Association{stream: stream}, nil
+	return &Association{flow: flow}, nil
 }
 
 // Send sends a datagram to a host, an address or a name that the remote resolves. It never waits:
@@ -39,14 +41,14 @@ func (a *Association) Send(host string, port uint16, p []byte) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.buf = append(target.append(a.buf[:0]), p...)
-	return a.stream.SendDatagram(a.buf)
+	return a.flow.Send(a.buf)
 }
 
 // Receive waits for the next datagram and copies its payload to p, for which mux.MaxDatagram bytes
 // are always enough.
 func (a *Association) Receive(p []byte) (n int, from netip.AddrPort, err error) {
 	for {
-		n, err := a.stream.ReceiveDatagram(p)
+		n, err := a.flow.Receive(p)
 		if err != nil {
 			return 0, netip.AddrPort{}, err
 		}
@@ -59,4 +61,4 @@ func (a *Association) Receive(p []byte) (n int, from netip.AddrPort, err error) 
 }
 
 // Close ends the association. It does not wait.
-func (a *Association) Close() error { return a.stream.Close() }
+func (a *Association) Close() error { return a.flow.Close() }

@@ -29,7 +29,7 @@ func askAssociation(t testing.TB, a *Association, host string, port uint16, p []
 	t.Helper()
 	return ask(t, p, func(p []byte) error { return a.Send(host, port, p) }, func(timeout time.Duration) ([]byte, error) {
 		buf := make([]byte, mux.MaxDatagram)
-		a.stream.SetReadDeadline(time.Now().Add(timeout))
+		a.flow.SetReadDeadline(time.Now().Add(timeout))
 		n, from, err := a.Receive(buf)
 		if err == nil && from != source {
 			t.Errorf("the answer comes from %v, want %v", from, source)

@@ -22,13 +22,14 @@ const (
 	FastOpenNever
 )
 
-// openIn opens a stream in a session, at once if the mode allows. Streams of datagrams always wait:
-// no client of theirs holds first bytes back.
-func (l *Local) openIn(ctx context.Context, session *mux.Session, target mux.Target) (*mux.Stream, error) {
-	switch {
-	case target.Kind == mux.StreamUDP || l.cfg.FastOpen == FastOpenNever:
+// openIn opens a stream in a session, at once if the mode allows.
+func (l *Local) openIn(
+	ctx context.Context, session *mux.Session, target mux.Target,
+) (*mux.Stream, error) {
+	switch l.cfg.FastOpen {
+	case FastOpenNever:
 		return session.Open(ctx, target)
-	case l.cfg.FastOpen == FastOpenAlways:
+	case FastOpenAlways:
 		return session.OpenAtOnce(target, nil)
 	}
 	if l.reached.knows(session, target) {

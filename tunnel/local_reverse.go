@@ -36,11 +36,12 @@ func (l *Local) ListenReverse(ctx context.Context, address string) (*ReverseList
 // Accept waits for the next connection.
 func (rl *ReverseListener) Accept() (net.Conn, error) {
 	for {
-		stream, err := rl.next()
+		in, err := rl.next() // of the bind's kind
 		if err != nil {
 			return nil, err
 		}
-		if err := stream.Confirm(); err == nil { // otherwise the peer is gone already
+		stream, err := in.(*mux.IncomingStream).Confirm()
+		if err == nil { // otherwise the peer is gone already
 			return &reverseConn{Stream: stream}, nil
 		}
 	}
@@ -56,26 +57,31 @@ func (l *Local) ServeReverse(ctx context.Context, ln *ReverseListener, target st
 	defer conns.Wait()
 	defer ln.Close()
 	for {
-		stream, err := ln.next()
+		in, err := ln.next() // of the bind's kind
 		if err != nil {
 			return
 		}
-		conns.Go(func() { serveReverse(ctx, stream, target, ln.log) }) // the session bounds its streams
+		conns.Go(func() { // the session bounds its streams
+			serveReverse(ctx, in.(*mux.IncomingStream), target, ln.log)
+		})
 	}
 }
 
 // serveReverse connects to the target and joins the two.
-func serveReverse(ctx context.Context, stream *mux.Stream, target string, log zerolog.Logger) {
+func serveReverse(
+	ctx context.Context, in *mux.IncomingStream, target string, log zerolog.Logger,
+) {
 	log = log.With().Str("target", target).Logger()
-	conn, err := dialWhileWanted(ctx, stream, func(ctx context.Context) (net.Conn, error) {
+	conn, err := dialWhileWanted(ctx, in, func(ctx context.Context) (net.Conn, error) {
 		return dialHere(ctx, "tcp", target)
 	})
 	if err != nil {
 		log.Warn().Err(err).Msg("reverse forward: target not reached")
-		stream.Refuse(dialCode(err), "")
+		in.Refuse(dialCode(err), "")
 		return
 	}
-	if err := stream.Confirm(); err != nil {
+	stream, err := in.Confirm()
+	if err != nil {
 		abort(conn)
 		return
 	}

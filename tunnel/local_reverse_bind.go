@@ -28,7 +28,7 @@ type reverseBind struct {
 	ctx      context.Context // ends when it is closed
 	cancel   context.CancelFunc
 	keeping  sync.WaitGroup
-	incoming chan *mux.Stream // streams that wait for next
+	incoming chan mux.Incoming // streams that wait for next
 
 	mu     sync.Mutex // guards all below
 	bound  string     // the address that the remote has bound
@@ -49,7 +49,7 @@ func (l *Local) bindReverse(ctx context.Context, bind string, kind mux.StreamKin
 		local:    l,
 		bind:     bind,
 		kind:     kind,
-		incoming: make(chan *mux.Stream, maxWaitingReverse),
+		incoming: make(chan mux.Incoming, maxWaitingReverse),
 	}
 	address := strings.TrimPrefix(strings.TrimPrefix(bind, policy.TCPPrefix), policy.UDPPrefix)
 	rb.log = l.cfg.Log.With().Str("bind", rb.name(address)).Logger()
@@ -193,27 +193,27 @@ func isAddressInUse(err error) bool {
 }
 
 // next waits for the next stream, which the caller confirms or refuses.
-func (rb *reverseBind) next() (*mux.Stream, error) {
+func (rb *reverseBind) next() (mux.Incoming, error) {
 	select {
-	case stream := <-rb.incoming:
-		return stream, nil
+	case in := <-rb.incoming:
+		return in, nil
 	case <-rb.ctx.Done():
 		return nil, net.ErrClosed
 	}
 }
 
 // offer hands a new stream to next, or refuses it.
-func (rb *reverseBind) offer(stream *mux.Stream) {
+func (rb *reverseBind) offer(in mux.Incoming) {
 	rb.mu.Lock()
 	defer rb.mu.Unlock()
 	if rb.closed {
-		stream.Refuse(mux.CodeRefused, "")
+		in.Refuse(mux.CodeRefused, "")
 		return
 	}
 	select {
-	case rb.incoming <- stream:
+	case rb.incoming <- in:
 	default:
-		stream.Refuse(mux.CodeTooManyStreams, "")
+		in.Refuse(mux.CodeTooManyStreams, "")
 	}
 }
 
@@ -227,8 +227,8 @@ func (rb *reverseBind) Close() error {
 	rb.keeping.Wait()
 	for {
 		select {
-		case stream := <-rb.incoming:
-			stream.Refuse(mux.CodeRefused, "")
+		case in := <-rb.incoming:
+			in.Refuse(mux.CodeRefused, "")
 		default:
 			return nil
 		}
@@ -264,20 +264,20 @@ func (l *Local) hasEnded() bool {
 // that belong to no bind.
 func (l *Local) acceptReverse(session *mux.Session) {
 	for {
-		stream, err := session.Accept(context.Background())
+		in, err := session.Accept(context.Background())
 		if err != nil {
 			return
 		}
-		target := stream.Target()
+		target := in.Target()
 		id, _, _ := strings.Cut(target.Address, " ")
 		n, err := strconv.ParseUint(id, 10, 32)
 		l.mu.Lock()
 		rb := l.reverse[reverseID{session, uint32(n)}]
 		l.mu.Unlock()
 		if err != nil || rb == nil || target.Kind != rb.kind {
-			stream.Refuse(mux.CodeNotAllowed, "")
+			in.Refuse(mux.CodeNotAllowed, "")
 			continue
 		}
-		rb.offer(stream)
+		rb.offer(in)
 	}
 }

@@ -40,36 +40,39 @@ func (l *Local) ServeReverseUDP(ctx context.Context, port *ReverseUDP, target st
 	defer port.Close()
 	room := newPlaces(maxReverseFlows)
 	for {
-		stream, err := port.next()
+		in, err := port.next() // of the bind's kind
 		if err != nil {
 			return
 		}
 		if !room.take() {
-			stream.Refuse(mux.CodeTooManyStreams, "")
+			in.Refuse(mux.CodeTooManyStreams, "")
 			continue
 		}
 		flows.Go(func() {
 			defer room.leave()
-			serveReverseFlow(ctx, stream, target, port.log)
+			serveReverseFlow(ctx, in.(*mux.IncomingFlow), target, port.log)
 		})
 	}
 }
 
-// serveReverseFlow joins the stream of a client to a socket that is connected to the target.
-func serveReverseFlow(ctx context.Context, stream *mux.Stream, target string, log zerolog.Logger) {
+// serveReverseFlow joins the flow of a client to a socket that is connected to the target.
+func serveReverseFlow(
+	ctx context.Context, in *mux.IncomingFlow, target string, log zerolog.Logger,
+) {
 	log = log.With().Str("target", target).Logger()
-	conn, err := dialWhileWanted(ctx, stream, func(ctx context.Context) (net.Conn, error) {
+	conn, err := dialWhileWanted(ctx, in, func(ctx context.Context) (net.Conn, error) {
 		return dialHere(ctx, "udp", target)
 	})
 	if err != nil {
 		log.Warn().Err(err).Msg("reverse forward: target not reached")
-		stream.Refuse(dialCode(err), "")
+		in.Refuse(dialCode(err), "")
 		return
 	}
-	if err := stream.Confirm(); err != nil {
+	datagrams, err := in.Confirm()
+	if err != nil {
 		conn.Close()
 		return
 	}
-	err = relayDatagrams(ctx, stream, conn.(*net.UDPConn))
+	err = relayDatagrams(ctx, datagrams, conn.(*net.UDPConn))
 	log.Debug().Err(err).Msg("reverse forward: client ended")
 }

@@ -131,17 +131,17 @@ func TestReverseUDPEvicts(t *testing.T) {
 // A remote that opens more streams than the local has sockets for is refused.
 func TestReverseUDPFlowsAreBounded(t *testing.T) {
 	near, far := muxPair(t)
-	rb := &reverseBind{kind: mux.StreamUDP, log: zerolog.Nop(), incoming: make(chan *mux.Stream, 1)}
+	rb := &reverseBind{kind: mux.StreamUDP, log: zerolog.Nop(), incoming: make(chan mux.Incoming, 1)}
 	rb.ctx, rb.cancel = context.WithCancel(context.Background())
 	ctx, cancel := context.WithCancel(context.Background())
 	var serving sync.WaitGroup
 	defer serving.Wait()
 	defer cancel()
 	serving.Go(func() { (&Local{}).ServeReverseUDP(ctx, &ReverseUDP{rb}, echoUDP(t, "127.0.0.1:0").String()) })
-	var last *mux.Stream
+	var last *mux.Flow
 	for range maxReverseFlows + 1 {
 		var err error
-		if last, err = far.OpenDatagrams("1 127.0.0.1:1"); err != nil {
+		if last, err = far.OpenFlowAtOnce("1 127.0.0.1:1"); err != nil {
 			t.Fatal(err)
 		}
 		accepted, err := near.Accept(ctx)
@@ -150,7 +150,7 @@ func TestReverseUDPFlowsAreBounded(t *testing.T) {
 		}
 		rb.incoming <- accepted
 	}
-	if _, err := last.ReceiveDatagram(nil); openCode(err) != mux.CodeTooManyStreams {
+	if _, err := last.Receive(nil); openCode(err) != mux.CodeTooManyStreams {
 		t.Errorf("one more: %v", err)
 	}
 }
@@ -209,7 +209,7 @@ func TestReverseUDPAfterRestart(t *testing.T) {
 func TestReverseUDPIdle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := muxPair(t)
-		control, err := near.OpenDatagrams("") // whose id is the port's
+		control, err := near.OpenFlowAtOnce("") // whose id is the port's
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -218,11 +218,11 @@ func TestReverseUDPIdle(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer asked.Close()
+		defer asked.Refuse(mux.CodeNotAllowed, "")
 		e := &remoteBind{session: far, control: asked}
 		socket := newFakePackets()
-		f := newUDPForward(socket, zerolog.Nop(), func(client netip.AddrPort) (*mux.Stream, error) {
-			return openDatagrams(far, e.streamAddress(client))
+		f := newUDPForward(socket, zerolog.Nop(), func(client netip.AddrPort) (*mux.Flow, error) {
+			return openFlow(far, e.streamAddress(client))
 		})
 		ctx, cancel := context.WithCancel(context.Background())
 		var serving sync.WaitGroup
@@ -235,19 +235,20 @@ func TestReverseUDPIdle(t *testing.T) {
 		})
 		began := time.Now()
 		socket.in <- packet{"only", netip.MustParseAddrPort("192.0.2.1:7")}
-		stream, err := near.Accept(ctx)
+		in, err := near.Accept(ctx)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer stream.Close()
 		want := mux.Target{Kind: mux.StreamUDP, Address: fmt.Sprint(control.ID(), " 192.0.2.1:7")}
-		if got := stream.Target(); got != want {
+		if got := in.Target(); got != want {
 			t.Errorf("a stream for %+v, want %+v", got, want)
 		}
-		if err := stream.Confirm(); err != nil {
+		flow, err := in.(*mux.IncomingFlow).Confirm()
+		if err != nil {
 			t.Fatal(err)
 		}
-		<-stream.Done()
+		defer flow.Close()
+		<-endOfFlow(flow)
 		if took := time.Since(began); took != udpIdle {
 			t.Errorf("ended after %v", took)
 		}

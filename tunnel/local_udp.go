@@ -19,12 +19,14 @@ func (l *Local) ServeForwardUDP(ctx context.Context, conn *net.UDPConn, target s
 
 func (l *Local) serveForwardUDP(ctx context.Context, conn packetConn, target string) error {
 	log := l.cfg.Log.With().Str("target", target).Logger()
-	f := newUDPForward(conn, log, func(netip.AddrPort) (*mux.Stream, error) { return l.openDatagrams(target) })
+	f := newUDPForward(conn, log, func(netip.AddrPort) (*mux.Flow, error) {
+		return l.openFlow(target)
+	})
 	return f.serve(ctx)
 }
 
-// openDatagrams opens a stream of datagrams to a target if there is a session. It never waits.
-func (l *Local) openDatagrams(target string) (*mux.Stream, error) {
+// openFlow opens a flow to a target if there is a session. It never waits.
+func (l *Local) openFlow(target string) (*mux.Flow, error) {
 	l.mu.Lock()
 	conn, err := l.current, l.err
 	l.mu.Unlock()
@@ -34,5 +36,5 @@ func (l *Local) openDatagrams(target string) (*mux.Stream, error) {
 	case conn == nil:
 		return nil, ErrNoSession
 	}
-	return openDatagrams(conn.session, target)
+	return openFlow(conn.session, target)
 }

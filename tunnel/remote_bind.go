@@ -21,7 +21,7 @@ import (
 type remoteBind struct {
 	client  certs.PublicKey
 	session *mux.Session
-	control *mux.Stream
+	control mux.Incoming // the stream that asked for it
 	log     zerolog.Logger
 	bind    policy.Bind        // with the port that was bound
 	ln      *netfault.Listener // nil for a UDP port
@@ -110,8 +110,8 @@ func (b *remoteBind) serve(session, listening context.Context) {
 // servePackets carries the datagrams that the socket receives to the local, with a stream for each
 // client, and the answers back, until ctx is done, which ends the streams too.
 func (b *remoteBind) servePackets(ctx context.Context) error {
-	f := newUDPForward(b.packets, b.log, func(client netip.AddrPort) (*mux.Stream, error) {
-		return openDatagrams(b.session, b.streamAddress(client))
+	f := newUDPForward(b.packets, b.log, func(client netip.AddrPort) (*mux.Flow, error) {
+		return openFlow(b.session, b.streamAddress(client))
 	})
 	f.refusal = zerolog.DebugLevel // the local logs why
 	return f.serve(ctx)

@@ -35,9 +35,11 @@ type resolution struct {
 	waiting [][]byte         // datagrams for the target during the lookup
 }
 
-func newRemoteExit(stream *mux.Stream, conn *net.UDPConn, rules func() remoteRules) *remoteExit {
+func newRemoteExit(
+	datagrams *mux.Flow, conn *net.UDPConn, rules func() remoteRules,
+) *remoteExit {
 	return &remoteExit{
-		flow:     newFlow(stream),
+		flow:     newFlow(datagrams),
 		conn:     conn,
 		rules:    rules,
 		targets:  make(map[endpoint]*resolution),

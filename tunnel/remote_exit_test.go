@@ -33,7 +33,7 @@ func (u *unansweredNames) Resolve(ctx context.Context, network, host string, por
 func TestExitTargets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, _ := muxPair(t)
-		stream, err := near.OpenDatagrams("")
+		stream, err := near.OpenFlowAtOnce("")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -13,32 +13,36 @@ import (
 	"culvert/tunnel/policy"
 )
 
-// serveListen listens as the control stream asks for, if the client may, until the stream ends. It
+// serveListen listens as a control stream asks for, if the client may, until the stream ends. It
 // returns once the connections that were accepted have ended too.
-func (s *remoteSession) serveListen(control *mux.Stream) {
-	log := s.log.With().Str("bind", control.Target().Address).Logger()
+func (s *remoteSession) serveListen(in *mux.IncomingStream) {
+	log := s.log.With().Str("bind", in.Target().Address).Logger()
 	if !s.listeners.take() {
-		control.Refuse(mux.CodeTooManyStreams, fmt.Sprintf("limit of %d listeners", maxSessionListeners))
+		in.Refuse(mux.CodeTooManyStreams, fmt.Sprintf("limit of %d listeners", maxSessionListeners))
 		return
 	}
 	listening, end := context.WithCancel(s.ctx)
 	defer end()
 	b := &remoteBind{
-		client: s.client, session: s.Session, control: control, log: log, end: end, freed: make(chan struct{}),
+		client: s.client, session: s.Session, control: in, log: log, end: end, freed: make(chan struct{}),
 	}
 	if err := s.remote.addBind(s.ctx, b); err != nil {
 		s.listeners.leave()
 		code, text := listenCode(err)
 		log.Info().Err(err).Msg("reverse forward refused")
-		control.Refuse(code, text)
+		in.Refuse(code, text)
 		return
 	}
 	b.log = log.With().Str("listen", b.address()).Logger()
 	b.log.Info().Msg("reverse forward up")
 	var serving sync.WaitGroup
+	control, err := in.Confirm()
+	if err != nil { // the local has given up
+		end()
+	}
 	serving.Go(func() {
 		defer end()
-		if b.announce() {
+		if err == nil && b.announce(control) {
 			serving.Go(func() { b.serve(s.ctx, listening) })
 			io.Copy(io.Discard, control) // its error is how the stream ended
 		}
@@ -46,21 +50,20 @@ func (s *remoteSession) serveListen(control *mux.Stream) {
 	<-listening.Done()
 	s.remote.removeBind(b)
 	s.listeners.leave()
-	control.Close()
+	if err == nil {
+		control.Close()
+	}
 	b.log.Info().Msg("reverse forward ended")
 	serving.Wait()
 }
 
-// announce answers the control stream with the address that was bound, and reports whether the
-// local is ready for connections.
-func (b *remoteBind) announce() bool {
-	if err := b.control.Confirm(); err != nil {
+// announce writes the address that was bound to the control stream, and reports whether the local is
+// ready for connections.
+func (b *remoteBind) announce(control *mux.Stream) bool {
+	if _, err := io.WriteString(control, b.address()+"\n"); err != nil {
 		return false
 	}
-	if _, err := io.WriteString(b.control, b.address()+"\n"); err != nil {
-		return false
-	}
-	_, err := io.ReadFull(b.control, make([]byte, 1))
+	_, err := io.ReadFull(control, make([]byte, 1))
 	return err == nil
 }
 

@@ -221,11 +221,11 @@ func TestReverseUDPUnasked(t *testing.T) {
 			if !peer.Key.Equal(cfg.Key.Public()) {
 				continue
 			}
-			stream, err := session.OpenDatagrams("1 127.0.0.1:1")
+			stream, err := session.OpenFlowAtOnce("1 127.0.0.1:1")
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := stream.ReceiveDatagram(nil); openCode(err) != mux.CodeNotAllowed {
+			if _, err := stream.Receive(nil); openCode(err) != mux.CodeNotAllowed {
 				t.Errorf("Reverse %v: %v", reverse, err)
 			}
 		}

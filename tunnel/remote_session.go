@@ -61,17 +61,19 @@ func (r *Remote) serveSession(session *mux.Session, state protocol.State, log ze
 // acceptStreams serves each stream on a new goroutine until the session or its context ends.
 func (s *remoteSession) acceptStreams() {
 	for {
-		stream, err := s.Accept(s.ctx)
+		incoming, err := s.Accept(s.ctx)
 		if err != nil {
 			return
 		}
-		switch stream.Target().Kind {
-		case mux.StreamUDP:
-			s.streams.Go(func() { s.serveDatagrams(stream) })
-		case mux.StreamListen:
-			s.streams.Go(func() { s.serveListen(stream) })
-		default:
-			s.streams.Go(func() { s.serveStream(stream) })
+		switch in := incoming.(type) {
+		case *mux.IncomingFlow:
+			s.streams.Go(func() { s.serveFlow(in) })
+		case *mux.IncomingStream:
+			if in.Target().Kind == mux.StreamListen {
+				s.streams.Go(func() { s.serveListen(in) })
+			} else {
+				s.streams.Go(func() { s.serveStream(in) })
+			}
 		}
 	}
 }

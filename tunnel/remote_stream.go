@@ -10,19 +10,20 @@ import (
 
 // serveStream connects to the stream's target and leaves the relaying to another goroutine, so that
 // the stack that dialing needed is not held for as long as the stream lasts.
-func (s *remoteSession) serveStream(stream *mux.Stream) {
+func (s *remoteSession) serveStream(in *mux.IncomingStream) {
 	rules := s.remote.currentAccess().rulesFor(s.client)
-	conn, err := dialWhileWanted(s.ctx, stream, func(ctx context.Context) (net.Conn, error) {
-		return dialTarget(ctx, rules, stream.Target())
+	conn, err := dialWhileWanted(s.ctx, in, func(ctx context.Context) (net.Conn, error) {
+		return dialTarget(ctx, rules, in.Target())
 	})
 	if err != nil {
 		code := dialCode(err)
-		s.log.Debug().Err(err).Str("target", stream.Target().Address).Stringer("code", code).
+		s.log.Debug().Err(err).Str("target", in.Target().Address).Stringer("code", code).
 			Msg("target not reached")
-		stream.Refuse(code, "")
+		in.Refuse(code, "")
 		return
 	}
-	if err := stream.Confirm(); err != nil {
+	stream, err := in.Confirm()
+	if err != nil {
 		abort(conn)
 		return
 	}

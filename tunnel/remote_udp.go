@@ -18,13 +18,13 @@ type remoteRules interface {
 // rules returns the rules that hold now for the targets of the session's client.
 func (s *remoteSession) rules() remoteRules { return s.remote.currentAccess().rulesFor(s.client) }
 
-// serveDatagrams joins a stream of datagrams to a socket of its own, as far as the rules allow.
-func (s *remoteSession) serveDatagrams(stream *mux.Stream) {
-	target := stream.Target().Address
+// serveFlow joins a flow of datagrams to a socket of its own, as far as the rules allow.
+func (s *remoteSession) serveFlow(in *mux.IncomingFlow) {
+	target := in.Target().Address
 	log := s.log.With().Str("target", target).Str("kind", "udp").Logger()
 	for _, exits := range []places{s.exits, s.remote.exits} {
 		if !exits.take() {
-			stream.Refuse(mux.CodeTooManyStreams, "")
+			in.Refuse(mux.CodeTooManyStreams, "")
 			return
 		}
 		defer exits.leave()
@@ -33,17 +33,18 @@ func (s *remoteSession) serveDatagrams(stream *mux.Stream) {
 	if err != nil {
 		code := dialCode(err)
 		log.Debug().Err(err).Stringer("code", code).Msg("target not reached")
-		stream.Refuse(code, "")
+		in.Refuse(code, "")
 		return
 	}
-	if err := stream.Confirm(); err != nil {
+	datagrams, err := in.Confirm()
+	if err != nil {
 		conn.Close()
 		return
 	}
 	if target == "" {
-		err = newRemoteExit(stream, conn, s.rules).run(s.ctx)
+		err = newRemoteExit(datagrams, conn, s.rules).run(s.ctx)
 	} else {
-		err = relayDatagrams(s.ctx, stream, conn)
+		err = relayDatagrams(s.ctx, datagrams, conn)
 	}
 	log.Debug().Err(err).Msg("stream ended")
 }

@@ -41,7 +41,7 @@ func TestExitsAreBounded(t *testing.T) {
 	}
 
 	near, far := muxPair(t)
-	stream, err := near.OpenDatagrams("")
+	stream, err := near.OpenFlowAtOnce("")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,8 +51,8 @@ func TestExitsAreBounded(t *testing.T) {
 	}
 	full := newRemoteSession(context.Background(), remote.Remote, far, certs.PublicKey{}, zerolog.Nop())
 	full.exits = newPlaces(0)
-	full.serveDatagrams(accepted)
-	if _, err := stream.ReceiveDatagram(nil); !errors.As(err, &refused) || refused.Code != mux.CodeTooManyStreams {
+	full.serveFlow(accepted.(*mux.IncomingFlow))
+	if _, err := stream.Receive(nil); !errors.As(err, &refused) || refused.Code != mux.CodeTooManyStreams {
 		t.Errorf("one more of a session: %v", err)
 	}
 }
@@ -71,12 +71,12 @@ func TestForwardUDPRules(t *testing.T) {
 		"unknown.test:53": mux.CodeNameNotFound,
 		"127.0.0.1":       mux.CodeBadTarget,
 	} {
-		stream, err := conn.session.OpenDatagrams(target)
+		stream, err := conn.session.OpenFlowAtOnce(target)
 		if err != nil {
 			t.Fatal(err)
 		}
 		var refused *mux.OpenError
-		if _, err := stream.ReceiveDatagram(nil); !errors.As(err, &refused) || refused.Code != want {
+		if _, err := stream.Receive(nil); !errors.As(err, &refused) || refused.Code != want {
 			t.Errorf("%s: %v, want %v", target, err, want)
 		}
 		stream.Close()

@@ -17,7 +17,7 @@ import (
 // the local, or of a reverse one at the remote.
 type udpForward struct {
 	conn      packetConn
-	open      func(client netip.AddrPort) (*mux.Stream, error) // never waits
+	open      func(client netip.AddrPort) (*mux.Flow, error) // never waits
 	log       zerolog.Logger
 	refusal   zerolog.Level // of the log entry when the peer refuses
 	receivers sync.WaitGroup
@@ -27,7 +27,7 @@ type udpForward struct {
 }
 
 func newUDPForward(
-	conn packetConn, log zerolog.Logger, open func(client netip.AddrPort) (*mux.Stream, error),
+	conn packetConn, log zerolog.Logger, open func(client netip.AddrPort) (*mux.Flow, error),
 ) *udpForward {
 	return &udpForward{
 		conn:    conn,
@@ -78,7 +78,7 @@ func (f *udpForward) client(ctx context.Context, addr netip.AddrPort) *udpClient
 	if c := f.clients[addr]; c != nil {
 		return c
 	}
-	stream, err := f.open(addr)
+	datagrams, err := f.open(addr)
 	if err != nil {
 		f.log.Debug().Err(err).Msg("datagram dropped")
 		return nil
@@ -86,7 +86,7 @@ func (f *udpForward) client(ctx context.Context, addr netip.AddrPort) *udpClient
 	if len(f.clients) >= maxUDPClients {
 		f.evict()
 	}
-	c := &udpClient{newFlow(stream), addr}
+	c := &udpClient{newFlow(datagrams), addr}
 	f.clients[addr] = c
 	f.receivers.Go(func() { f.receive(ctx, c) })
 	return c
@@ -101,7 +101,7 @@ func (f *udpForward) evict() {
 		}
 	}
 	delete(f.clients, oldest.addr)
-	oldest.stream.Close()
+	oldest.datagrams.Close()
 }
 
 // receive passes answers on to a client until its stream ends.
@@ -123,7 +123,7 @@ func (f *udpForward) receive(ctx context.Context, c *udpClient) {
 }
 
 func (f *udpForward) remove(c *udpClient) {
-	c.stream.Close()
+	c.datagrams.Close()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.clients[c.addr] == c {
@@ -135,15 +135,14 @@ func (f *udpForward) closeAll() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, c := range f.clients {
-		c.stream.Close()
+		c.datagrams.Close()
 	}
 }
 
-// openDatagrams opens a stream of datagrams in a session, unless that has lost its connection. It
-// never waits.
-func openDatagrams(session *mux.Session, target string) (*mux.Stream, error) {
+// openFlow opens a flow in a session, unless that has lost its connection. It never waits.
+func openFlow(session *mux.Session, target string) (*mux.Flow, error) {
 	if session.Stats().Away {
 		return nil, ErrNoSession
 	}
-	return session.OpenDatagrams(target)
+	return session.OpenFlowAtOnce(target)
 }

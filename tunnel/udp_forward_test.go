@@ -53,12 +53,19 @@ func (f *fakePackets) Close() error {
 }
 
 // drainDatagrams takes the datagrams that are there, and returns why there are no more.
-func drainDatagrams(stream *mux.Stream) (err error) {
-	stream.SetReadDeadline(time.Now())
+func drainDatagrams(flow *mux.Flow) (err error) {
+	flow.SetReadDeadline(time.Now())
 	for err == nil {
-		_, err = stream.ReceiveDatagram(make([]byte, 10))
+		_, err = flow.Receive(make([]byte, 10))
 	}
 	return err
+}
+
+// endOfFlow returns a channel that is closed when the flow is cut short.
+func endOfFlow(flow *mux.Flow) <-chan struct{} {
+	ended := make(chan struct{})
+	flow.NotifyEnd(func() { close(ended) })
+	return ended
 }
 
 // TestForwardUDPIdle lets clients be idle for long and for too long, by the clock of a bubble.
@@ -79,45 +86,46 @@ func TestForwardUDPIdle(t *testing.T) {
 			}
 		})
 		busy, quiet := netip.MustParseAddrPort("127.0.0.1:1"), netip.MustParseAddrPort("127.0.0.1:2")
-		accept := func(from netip.AddrPort) *mux.Stream {
+		accept := func(from netip.AddrPort) *mux.Flow {
 			socket.in <- packet{"first", from}
-			stream, err := far.Accept(ctx)
-			if err == nil {
-				err = stream.Confirm()
-			}
+			in, err := far.Accept(ctx)
 			if err != nil {
 				t.Fatal(err)
 			}
-			t.Cleanup(func() { stream.Close() })
-			return stream
+			flow, err := in.(*mux.IncomingFlow).Confirm()
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { flow.Close() })
+			return flow
 		}
-		busyStream, quietStream := accept(busy), accept(quiet)
+		busyFlow, quietFlow := accept(busy), accept(quiet)
 		began := time.Now()
 		for range 10 { // in both directions, in turns
 			time.Sleep(udpIdle - time.Second)
 			socket.in <- packet{"more", busy}
 			time.Sleep(udpIdle - time.Second)
-			busyStream.SendDatagram([]byte("answer"))
+			busyFlow.Send([]byte("answer"))
 			if got := <-socket.out; got != (packet{"answer", busy}) {
 				t.Errorf("after %v: %v", time.Since(began), got)
 			}
-			if err := drainDatagrams(busyStream); !errors.Is(err, os.ErrDeadlineExceeded) {
-				t.Fatalf("the busy one's stream after %v: %v", time.Since(began), err)
+			if err := drainDatagrams(busyFlow); !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Fatalf("the busy one's flow after %v: %v", time.Since(began), err)
 			}
 		}
 		if n := near.Stats().Streams; n != 1 {
 			t.Errorf("%d streams", n)
 		}
 		select {
-		case <-quietStream.Done(): // cut by the close, since this side could still send
+		case <-endOfFlow(quietFlow): // cut by the close, since this side could still send
 		default:
-			t.Error("the quiet one's stream is still there")
+			t.Error("the quiet one's flow is still there")
 		}
 		last := time.Now()
 		synctest.Wait()
-		<-busyStream.Done()
+		<-endOfFlow(busyFlow)
 		if took := time.Since(last); took != udpIdle {
-			t.Errorf("the busy one's stream ended after %v", took)
+			t.Errorf("the busy one's flow ended after %v", took)
 		}
 	})
 }
@@ -138,11 +146,11 @@ func TestForwardUDPRefused(t *testing.T) {
 		refusals := 0
 		serving.Go(func() {
 			for {
-				stream, err := far.Accept(ctx)
+				in, err := far.Accept(ctx)
 				if err != nil {
 					return
 				}
-				stream.Refuse(mux.CodeNotAllowed, "")
+				in.Refuse(mux.CodeNotAllowed, "")
 				refusals++
 			}
 		})

@@ -438,7 +438,7 @@ func TestAdopt(t *testing.T) {
 			array := data.buf[:cap(data.buf)]
 			st.send.queue.push(data)
 			st.send.fin = true
-			d.s.wakeSenderLocked(st)
+			d.s.wakeSenderLocked(&st.stream)
 
 			p := newPacker(d.s.room())
 			before := randomBytes(t, c.before)

@@ -137,3 +137,24 @@ func (q *queue) release() {
 		c.free()
 	}
 }
+
+// peek copies the queue's first bytes to p, which must not be longer than the queue.
+func (q *queue) peek(p []byte) {
+	for c := q.head; len(p) > 0; c = c.next {
+		p = p[copy(p, c.buf[c.r:c.w]):]
+	}
+}
+
+// discard drops the queue's first n bytes, which it must have.
+func (q *queue) discard(n int) {
+	for n > 0 {
+		c := q.head
+		taken := min(n, c.w-c.r)
+		c.r += taken
+		q.len -= taken
+		n -= taken
+		if c.r == c.w {
+			q.pop().free()
+		}
+	}
+}

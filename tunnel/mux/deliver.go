@@ -23,7 +23,7 @@ func (st *Stream) Deliver(w io.Writer, end func(error)) {
 }
 
 // wakeReader wakes whoever waits for something to read, an end or an error.
-func (st *Stream) wakeReaderLocked() {
+func (st *stream) wakeReaderLocked() {
 	st.recv.wake.Broadcast()
 	if d := st.recv.delivery; d != nil && !d.running && st.readableLocked() != errNotYet {
 		d.running = true
@@ -32,7 +32,7 @@ func (st *Stream) wakeReaderLocked() {
 }
 
 // deliver writes until there is no more to write.
-func (st *Stream) deliver(d *delivery) {
+func (st *stream) deliver(d *delivery) {
 	s := st.session
 	out := newBlockWriter(d.w)
 	defer out.free()

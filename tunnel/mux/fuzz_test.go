@@ -146,23 +146,25 @@ func joinRecords(records ...[]byte) []byte {
 }
 
 // useStream is what the user of an accepted stream does; it depends on the id, so that inputs reach all of it.
-func useStream(st *Stream) {
-	defer st.Close()
-	if st.Target().Kind == StreamUDP {
-		useDatagrams(st)
+func useStream(in Incoming) {
+	defer in.unanswered().Close()
+	if flow, ok := in.(*IncomingFlow); ok {
+		useFlow(flow)
 		return
 	}
-	switch st.ID() / 2 % 5 {
+	incoming := in.(*IncomingStream)
+	st := incoming.stream
+	switch in.ID() / 2 % 5 {
 	case 0:
-		st.Confirm()
+		incoming.Confirm()
 		io.Copy(st, st)
 	case 1:
-		st.Confirm()
+		incoming.Confirm()
 		st.Write(make([]byte, 1000))
 		st.CloseWrite()
 		st.Read(make([]byte, 10))
 	case 2:
-		st.Refuse(CodeNotAllowed, "")
+		in.Refuse(CodeNotAllowed, "")
 	case 3:
 		st.Read(make([]byte, 10))
 		st.Reset(CodeAborted)
@@ -172,19 +174,19 @@ func useStream(st *Stream) {
 	}
 }
 
-// useDatagrams is the same for one of datagrams.
-func useDatagrams(st *Stream) {
+// useFlow is the same for a flow.
+func useFlow(in *IncomingFlow) {
 	p := make([]byte, MaxDatagram)
-	st.SendDatagram([]byte("early"))
-	if st.ID()/2%2 == 0 {
-		st.Confirm()
+	in.flow.Send([]byte("early"))
+	if in.ID()/2%2 == 0 {
+		in.Confirm()
 	}
 	for {
-		n, err := st.ReceiveDatagram(p)
+		n, err := in.flow.Receive(p)
 		if err != nil {
 			return
 		}
-		st.SendDatagram(p[:n])
+		in.flow.Send(p[:n])
 	}
 }
 
@@ -234,15 +236,15 @@ func fuzzSession(t *testing.T, records [][]byte) {
 	var users sync.WaitGroup
 	users.Go(func() {
 		for {
-			st, err := s.Accept(context.Background())
+			in, err := s.Accept(context.Background())
 			if err != nil {
 				return
 			}
-			users.Go(func() { useStream(st) })
+			users.Go(func() { useStream(in) })
 		}
 	})
 	s.mu.Lock()
-	own, err := s.openLocked(Target{StreamTCP, "h:1"})
+	own, err := s.openStreamLocked(Target{StreamTCP, "h:1"})
 	if err != nil {
 		t.Error(err)
 	}

@@ -93,10 +93,7 @@ func openPair(t testing.TB, client, server *Session) (opened, accepted *Stream) 
 	defer cancel()
 	got := make(chan *Stream, 1)
 	go func() {
-		st, err := server.Accept(ctx)
-		if err == nil {
-			err = st.Confirm()
-		}
+		st, err := acceptStream(ctx, server)
 		if err != nil {
 			t.Error(err)
 		}
@@ -107,6 +104,25 @@ func openPair(t testing.TB, client, server *Session) (opened, accepted *Stream) 
 		t.Fatal(err)
 	}
 	return opened, <-got
+}
+
+// acceptStream accepts the next stream of a session, and confirms it.
+func acceptStream(ctx context.Context, s *Session) (*Stream, error) {
+	in, err := s.Accept(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return in.(*IncomingStream).Confirm()
+}
+
+// acceptFlow accepts the next flow of a session, and does not answer.
+func acceptFlow(t testing.TB, s *Session) *Flow {
+	t.Helper()
+	in, err := s.Accept(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return in.(*IncomingFlow).flow
 }
 
 func randomBytes(t testing.TB, n int) []byte {
@@ -274,10 +290,7 @@ func u16(v Code) []byte { return binary.BigEndian.AppendUint16(nil, uint16(v)) }
 func (p *rawPeer) accept(s *Session, id uint32) *Stream {
 	p.t.Helper()
 	p.send(wireOpen(id))
-	st, err := s.Accept(context.Background())
-	if err == nil {
-		err = st.Confirm()
-	}
+	st, err := acceptStream(context.Background(), s)
 	if err != nil {
 		p.t.Fatal(err)
 	}

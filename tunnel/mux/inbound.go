@@ -107,7 +107,7 @@ func (l *link) handleSessionFrameLocked(f frame) error {
 }
 
 // handleOpenLocked takes a new stream in, or refuses it.
-func (s *Session) handleOpenLocked(f frame, in *recordInput) error {
+func (s *Session) handleOpenLocked(f frame, record *recordInput) error {
 	target, first, err := parseOpen(f.payload)
 	if err != nil {
 		return err
@@ -125,12 +125,20 @@ func (s *Session) handleOpenLocked(f frame, in *recordInput) error {
 	case t.theirs >= s.cfg.MaxStreams:
 		return s.refuseLocked(f.stream, CodeTooManyStreams)
 	}
-	st := newStream(s, f.stream, target, false)
+	var st *stream
+	var in Incoming
+	if target.Kind == StreamUDP {
+		flow := newFlow(s, f.stream, target.Address, false)
+		st, in = &flow.stream, &IncomingFlow{incoming{&flow.stream}, flow}
+	} else {
+		opened := newStream(s, f.stream, target, false)
+		st, in = &opened.stream, &IncomingStream{incoming{&opened.stream}, opened}
+	}
 	t.byID[st.id] = st
 	t.theirs++
-	t.incoming = append(t.incoming, st)
+	t.incoming = append(t.incoming, in)
 	s.changed.Broadcast()
-	return st.handleDataLocked(first, in)
+	return st.handleDataLocked(first, record)
 }
 
 func (s *Session) refuseLocked(id uint32, code Code) error {
@@ -181,7 +189,7 @@ func (s *Session) wasOpenedLocked(id uint32) bool {
 }
 
 // handleAnswerLocked takes the peer's answer to an open.
-func (st *Stream) handleAnswerLocked(f frame) error {
+func (st *stream) handleAnswerLocked(f frame) error {
 	if !st.ours || st.state != opening {
 		return protocolErrorf("answer to stream %d, which waits for none", st.id)
 	}
@@ -199,8 +207,8 @@ func (st *Stream) handleAnswerLocked(f frame) error {
 // session may.
 func (s *Session) boundMemoryLocked() {
 	for s.memory.buffered > s.cfg.MaxBuffered {
-		var largest *Stream
-		choose := func(st *Stream) {
+		var largest *stream
+		choose := func(st *stream) {
 			if largest == nil || st.recv.mem() > largest.recv.mem() {
 				largest = st
 			}

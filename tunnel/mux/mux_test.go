@@ -111,9 +111,9 @@ func TestCloseSendsWhatWasWritten(t *testing.T) {
 func TestRefusedOpen(t *testing.T) {
 	client, server := newPair(t, Config{}, Config{})
 	go func() {
-		st, err := server.Accept(context.Background())
+		in, err := server.Accept(context.Background())
 		if err == nil {
-			st.Refuse(CodeNotAllowed, "no\nsuch luck")
+			in.Refuse(CodeNotAllowed, "no\nsuch luck")
 		}
 	}()
 	_, err := client.Open(context.Background(), Target{StreamTCP, "example.test:1"})
@@ -180,12 +180,11 @@ func TestUnreadStreamsStallAlone(t *testing.T) {
 	var senders sync.WaitGroup
 	senders.Go(func() {
 		for range n {
-			st, err := server.Accept(context.Background())
+			st, err := acceptStream(context.Background(), server)
 			if err != nil {
 				t.Error(err)
 				return
 			}
-			st.Confirm()
 			senders.Go(func() {
 				defer st.Close()
 				st.Write(content)

@@ -7,9 +7,9 @@ import (
 
 // streamTable is a session's streams, guarded by its mutex.
 type streamTable struct {
-	byID      map[uint32]*Stream
-	leftovers map[*Stream]struct{} // streams that have ended with data which may still be read
-	incoming  []*Stream            // streams that Accept has yet to return
+	byID      map[uint32]*stream
+	leftovers map[*stream]struct{} // streams that have ended with data which may still be read
+	incoming  []Incoming           // that Accept has yet to return
 	ours      int                  // streams in byID that this side opened
 	theirs    int                  // streams that the peer opened: in byID, or not yet released
 	nextID    uint32               // id of the next stream that this side opens
@@ -20,8 +20,8 @@ type streamTable struct {
 
 func newStreamTable(client bool) streamTable {
 	t := streamTable{
-		byID:      make(map[uint32]*Stream),
-		leftovers: make(map[*Stream]struct{}),
+		byID:      make(map[uint32]*stream),
+		leftovers: make(map[*stream]struct{}),
 		nextID:    2,
 	}
 	if client {
@@ -35,42 +35,16 @@ func (s *Session) isOwn(id uint32) bool { return (id%2 == 1) == s.client }
 
 // Open opens a stream and waits for the peer's answer. A refusal is an *OpenError.
 func (s *Session) Open(ctx context.Context, target Target) (*Stream, error) {
-	if len(target.Address) > maxTarget {
-		return nil, &OpenError{Code: CodeBadTarget}
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st, err := s.openLocked(target)
+	st, err := s.openStreamLocked(target)
 	if err != nil {
 		return nil, err
 	}
-	stop := context.AfterFunc(ctx, func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		st.recv.wake.Broadcast()
-	})
-	defer stop()
-	for st.state == opening && st.send.err == nil {
-		if ctx.Err() != nil {
-			st.releaseLocked()
-			st.resetLocked(CodeCancelled)
-			return nil, context.Cause(ctx)
-		}
-		st.recv.wake.Wait()
+	if err := st.awaitAnswerLocked(ctx); err != nil {
+		return nil, err
 	}
-	if st.state == openConfirmed {
-		return st, nil
-	}
-	st.releaseLocked()
-	st.dropReceivedLocked()
-	if st.openResult != nil {
-		return nil, st.openResult
-	}
-	var reset *ResetError
-	if errors.As(st.send.err, &reset) {
-		return nil, &OpenError{Code: reset.Code}
-	}
-	return nil, st.send.err
+	return st, nil
 }
 
 // OpenAtOnce opens a stream and does not wait for the peer's answer: what is written meanwhile
@@ -82,12 +56,9 @@ func (s *Session) Open(ctx context.Context, target Target) (*Stream, error) {
 // when the stream ends before that, with the cause. It is called with the session locked: it must
 // not wait, and must not call methods of the session and its streams.
 func (s *Session) OpenAtOnce(target Target, answered func(error)) (*Stream, error) {
-	if len(target.Address) > maxTarget {
-		return nil, &OpenError{Code: CodeBadTarget}
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st, err := s.openLocked(target)
+	st, err := s.openStreamLocked(target)
 	if err != nil {
 		return nil, err
 	}
@@ -95,29 +66,115 @@ func (s *Session) OpenAtOnce(target Target, answered func(error)) (*Stream, erro
 	return st, nil
 }
 
-// openLocked makes a stream and queues its open frame.
-func (s *Session) openLocked(target Target) (*Stream, error) {
-	t := &s.streams
-	switch {
-	case s.err != nil:
-		return nil, &SessionError{s.err}
-	case t.draining, t.peerDrain:
-		return nil, &OpenError{Code: CodeDraining}
-	case uint64(t.ours) >= uint64(s.peer.maxStreams):
-		return nil, &OpenError{Code: CodeTooManyStreams}
-	case t.nextID > 1<<32-3:
-		return nil, ErrNoMoreStreams
+// OpenFlow opens a flow of datagrams and waits for the peer's answer. A refusal is an *OpenError.
+func (s *Session) OpenFlow(ctx context.Context, address string) (*Flow, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f, err := s.openFlowLocked(address)
+	if err != nil {
+		return nil, err
 	}
-	st := newStream(s, t.nextID, target, true)
-	t.nextID += 2
-	t.ours++
-	t.byID[st.id] = st
-	s.queueControlLocked(kindOpen, st.id, openPayload(target, nil))
+	if err := f.awaitAnswerLocked(ctx); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// OpenFlowAtOnce opens a flow and does not wait for the peer's answer: what is sent meanwhile
+// follows the open frame. A refusal is an *OpenError of Receive and later calls.
+func (s *Session) OpenFlowAtOnce(address string) (*Flow, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.openFlowLocked(address)
+}
+
+// openStreamLocked makes a stream and queues its open frame.
+func (s *Session) openStreamLocked(target Target) (*Stream, error) {
+	if target.Kind == StreamUDP { // which is for flows
+		return nil, &OpenError{Code: CodeBadTarget}
+	}
+	id, err := s.nextIDLocked(target)
+	if err != nil {
+		return nil, err
+	}
+	st := newStream(s, id, target, true)
+	s.addOwnLocked(&st.stream)
 	return st, nil
 }
 
+// openFlowLocked makes a flow and queues its open frame.
+func (s *Session) openFlowLocked(address string) (*Flow, error) {
+	id, err := s.nextIDLocked(Target{StreamUDP, address})
+	if err != nil {
+		return nil, err
+	}
+	f := newFlow(s, id, address, true)
+	s.addOwnLocked(&f.stream)
+	return f, nil
+}
+
+// nextIDLocked returns the id of the stream that this side opens next, or why it must not.
+func (s *Session) nextIDLocked(target Target) (uint32, error) {
+	t := &s.streams
+	switch {
+	case len(target.Address) > maxTarget:
+		return 0, &OpenError{Code: CodeBadTarget}
+	case s.err != nil:
+		return 0, &SessionError{s.err}
+	case t.draining, t.peerDrain:
+		return 0, &OpenError{Code: CodeDraining}
+	case uint64(t.ours) >= uint64(s.peer.maxStreams):
+		return 0, &OpenError{Code: CodeTooManyStreams}
+	case t.nextID > 1<<32-3:
+		return 0, ErrNoMoreStreams
+	}
+	return t.nextID, nil
+}
+
+// addOwnLocked puts a stream of this side with the next id into the table, and queues its open
+// frame.
+func (s *Session) addOwnLocked(st *stream) {
+	s.streams.nextID += 2
+	s.streams.ours++
+	s.streams.byID[st.id] = st
+	s.queueControlLocked(kindOpen, st.id, openPayload(st.target, nil))
+}
+
+// awaitAnswerLocked waits until the peer has confirmed the stream. When it returns an error, the
+// stream has ended.
+func (st *stream) awaitAnswerLocked(ctx context.Context) error {
+	s := st.session
+	stop := context.AfterFunc(ctx, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		st.recv.wake.Broadcast()
+	})
+	defer stop()
+	for st.state == opening && st.send.err == nil {
+		if ctx.Err() != nil {
+			st.releaseLocked()
+			st.resetLocked(CodeCancelled)
+			return context.Cause(ctx)
+		}
+		st.recv.wake.Wait()
+	}
+	if st.state == openConfirmed {
+		return nil
+	}
+	st.releaseLocked()
+	st.dropReceivedLocked()
+	if st.openResult != nil {
+		return st.openResult
+	}
+	var reset *ResetError
+	if errors.As(st.send.err, &reset) {
+		return &OpenError{Code: reset.Code}
+	}
+	return st.send.err
+}
+
 // reportOpenLocked reports the result of opening to the callback of OpenAtOnce, once.
-func (st *Stream) reportOpenLocked(err error) {
+func (st *stream) reportOpenLocked(err error) {
 	if answered := st.answered; answered != nil {
 		st.answered = nil
 		answered(err)
@@ -126,31 +183,15 @@ func (st *Stream) reportOpenLocked(err error) {
 
 // refuseOwnLocked ends a stream whose target the peer has not reached. No end of the peer's half,
 // and nothing that came before, makes that look like a clean one.
-func (st *Stream) refuseOwnLocked(code Code, text string) {
+func (st *stream) refuseOwnLocked(code Code, text string) {
 	refusal := &OpenError{Code: code, Text: text}
 	st.state = openRefused
 	st.openResult = refusal
 	st.cutLocked(&ResetError{Code: code, Remote: true, refusal: refusal})
 }
 
-// Accept waits for the next stream that the peer opens. The caller answers it with Confirm or
-// Refuse. After the session has died, Accept returns a *SessionError.
-func (s *Session) Accept(ctx context.Context) (*Stream, error) {
-	var st *Stream
-	err := s.await(ctx, func() bool {
-		waiting := s.streams.incoming
-		if len(waiting) > 0 {
-			st = waiting[0]
-			waiting[0] = nil
-			s.streams.incoming = waiting[1:]
-		}
-		return st != nil
-	})
-	return st, err
-}
-
 // forgetLocked takes a stream out of the table.
-func (s *Session) forgetLocked(st *Stream) {
+func (s *Session) forgetLocked(st *stream) {
 	if st.removed {
 		return
 	}

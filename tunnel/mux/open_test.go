@@ -116,10 +116,10 @@ func TestRefusedAfterOpenAtOnce(t *testing.T) {
 				if len(*told) == 1 && (!errors.As((*told)[0], &refusal) || refusal.Code != c.code) {
 					t.Errorf("told %v", (*told)[0])
 				}
-				select {
-				case <-st.Done():
-				default:
-					t.Error("Done is still open")
+				ended := false
+				st.NotifyEnd(func() { ended = true })
+				if !ended {
+					t.Error("the stream is not told to have ended")
 				}
 				st.Close()
 				if stats := client.Stats(); stats.Streams != 0 || stats.Buffered != 0 {
@@ -222,10 +222,7 @@ func TestOpenAtOnceWhileAway(t *testing.T) {
 		}
 		io.WriteString(opened, "early")
 		r.resume()
-		accepted, err := r.server.Accept(context.Background())
-		if err == nil {
-			err = accepted.Confirm()
-		}
+		accepted, err := acceptStream(context.Background(), r.server)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -10,7 +10,7 @@ type outbox struct {
 	wake     sync.Cond // something to send, or the session or its link ended
 	control  []controlFrame
 	answers  int       // frames in control that answer for streams which the peer opened
-	credit   []*Stream // streams that owe the peer credit
+	credit   []*stream // streams that owe the peer credit
 	position uint64    // sequenced bytes put into records
 	acked    uint64    // sequenced bytes that the peer has acknowledged
 	resent   uint64    // bytes sent again so far
@@ -56,7 +56,7 @@ func (s *Session) sendCloseLocked(cause error, code Code, text string) {
 }
 
 // queueCreditLocked queues an announcement of the stream's credit.
-func (s *Session) queueCreditLocked(st *Stream) {
+func (s *Session) queueCreditLocked(st *stream) {
 	if !st.creditDue {
 		st.creditDue = true
 		s.out.credit = append(s.out.credit, st)
@@ -65,7 +65,7 @@ func (s *Session) queueCreditLocked(st *Stream) {
 }
 
 // wakeSenderLocked wakes the writer if the stream has something to send.
-func (s *Session) wakeSenderLocked(st *Stream) {
+func (s *Session) wakeSenderLocked(st *stream) {
 	if st.canSendLocked() {
 		s.sched.wake(st, s.quantumLocked())
 		s.out.wake.Broadcast()
@@ -271,7 +271,7 @@ func (l *link) packStreamsLocked(p *packer) {
 	s := l.session
 	for p.left() >= headerSize+minFill {
 		st := s.sched.next(l.pace.FrameSize())
-		if st == nil || st.datagrams.due() {
+		if st == nil || st.flow.due() {
 			break
 		}
 		inflight := s.out.position - s.out.acked + uint64(len(p.b))

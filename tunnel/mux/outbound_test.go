@@ -311,16 +311,19 @@ func TestRecordSizes(t *testing.T) {
 			s, p := newRawClient(t, Config{}, mine)
 			for i := range 40 {
 				p.send(wireOpen(uint32(2*i+1), make([]byte, 1000)...))
-				st, err := s.Accept(context.Background())
+				in, err := s.Accept(context.Background())
 				if err != nil {
 					t.Fatal(err)
 				}
 				go func() {
 					if i%3 == 0 {
-						st.Refuse(CodeNotAllowed, string(make([]byte, maxText)))
+						in.Refuse(CodeNotAllowed, string(make([]byte, maxText)))
 						return
 					}
-					st.Confirm()
+					st, err := in.(*IncomingStream).Confirm()
+					if err != nil {
+						return
+					}
 					st.Write(make([]byte, 50_000+i))
 					st.Close()
 				}()

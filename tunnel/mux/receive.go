@@ -49,7 +49,7 @@ func (st *Stream) WriteTo(w io.Writer) (int64, error) {
 
 // writeSome writes what is queued, some of it at least, and returns how much out's writer took. It gives up the mutex while
 // it writes.
-func (st *Stream) writeSomeLocked(out *blockWriter) (int64, error) {
+func (st *stream) writeSomeLocked(out *blockWriter) (int64, error) {
 	st.lendLocked(out)
 	st.session.mu.Unlock()
 	n, err := out.write()
@@ -67,7 +67,7 @@ func (st *Stream) writeSomeLocked(out *blockWriter) (int64, error) {
 
 // lend moves blocks from the receiving queue to out. They count as held until they are taken back: the peer gets credit
 // for them when they have gone where they should.
-func (st *Stream) lendLocked(out *blockWriter) {
+func (st *stream) lendLocked(out *blockWriter) {
 	q := &st.recv.queue
 	for n := range out.blocks {
 		c := q.pop()
@@ -81,7 +81,7 @@ func (st *Stream) lendLocked(out *blockWriter) {
 }
 
 // takeBack frees the blocks that were lent.
-func (st *Stream) takeBackLocked(out *blockWriter) {
+func (st *stream) takeBackLocked(out *blockWriter) {
 	mem := st.recv.mem()
 	st.recv.lent, st.recv.lentTo = 0, nil
 	st.accountLocked(mem)
@@ -95,7 +95,7 @@ func (st *Stream) takeBackLocked(out *blockWriter) {
 }
 
 // awaitReadable waits until data is queued; else it returns why there will be none.
-func (st *Stream) awaitReadableLocked() error {
+func (st *stream) awaitReadableLocked() error {
 	for {
 		if err := st.readableLocked(); err != errNotYet {
 			return err
@@ -108,11 +108,9 @@ func (st *Stream) awaitReadableLocked() error {
 var errNotYet = errors.New("nothing to read")
 
 // readable returns nil when data is queued, else errNotYet, or why there will be none.
-func (st *Stream) readableLocked() error {
+func (st *stream) readableLocked() error {
 	r := &st.recv
 	switch {
-	case st.datagrams != nil:
-		return errDatagrams
 	case r.deadline.expired:
 		return os.ErrDeadlineExceeded
 	case r.queue.len > 0:
@@ -126,7 +124,7 @@ func (st *Stream) readableLocked() error {
 }
 
 // consume counts n bytes as taken by the user.
-func (st *Stream) consumeLocked(n int) {
+func (st *stream) consumeLocked(n int) {
 	if !st.closed { // else all is discarded
 		st.recv.consumed += uint64(n)
 		st.announceCreditLocked()
@@ -135,14 +133,14 @@ func (st *Stream) consumeLocked(n int) {
 
 // discard counts all that was received as taken. A closed stream that has still to send goes on so: a peer that writes
 // before it reads what is left would wait for ever without credit.
-func (st *Stream) discardLocked() {
+func (st *stream) discardLocked() {
 	st.recv.consumed = st.recv.received
 	st.announceCreditLocked()
 }
 
 // announceCredit announces credit when a quarter of the window has become free. Less often, the peer would stall at rates
 // that the window covers; more often, credit frames would cost.
-func (st *Stream) announceCreditLocked() {
+func (st *stream) announceCreditLocked() {
 	r := &st.recv
 	if r.fin || st.removed {
 		return
@@ -157,7 +155,7 @@ func (st *Stream) announceCreditLocked() {
 // growWindow doubles the window of a stream that is held back by it: when a quarter of it is taken in less than a round
 // trip, the peer may run out of credit before more can reach it. The threshold scales with the window, so that growth goes on until
 // the window covers the bandwidth-delay product. Called when credit is due.
-func (st *Stream) growWindowLocked() {
+func (st *stream) growWindowLocked() {
 	s, r := st.session, &st.recv
 	now := time.Now()
 	took := now.Sub(r.announced)
@@ -175,10 +173,10 @@ func (st *Stream) growWindowLocked() {
 func (r *recvHalf) mem() int { return r.queue.mem + r.lent }
 
 // dropReceived forgets what was received and not read.
-func (st *Stream) dropReceivedLocked() {
+func (st *stream) dropReceivedLocked() {
 	mem := st.recv.mem()
 	st.recv.queue.release()
-	st.datagrams.dropReceived()
+	st.flow.receivedDroppedLocked()
 	if out := st.recv.lentTo; out != nil {
 		st.recv.lent, st.recv.lentTo = 0, nil
 		out.interrupt() // and it frees them
@@ -187,7 +185,7 @@ func (st *Stream) dropReceivedLocked() {
 }
 
 // account updates the session's count of memory after the receive queue has changed; before is what it held.
-func (st *Stream) accountLocked(before int) {
+func (st *stream) accountLocked(before int) {
 	s := st.session
 	s.memory.buffered += st.recv.mem() - before
 	if st.removed && st.recv.mem() == 0 {
@@ -197,9 +195,9 @@ func (st *Stream) accountLocked(before int) {
 
 // handleData files bytes from the peer, which a frame of the present record ends with. Called by the session's reader with
 // the mutex held.
-func (st *Stream) handleDataLocked(p []byte, in *recordInput) error {
+func (st *stream) handleDataLocked(p []byte, in *recordInput) error {
 	r := &st.recv
-	if st.datagrams != nil && len(p) > 0 {
+	if st.flow != nil && len(p) > 0 {
 		return protocolErrorf("data on stream %d, which carries datagrams", st.id)
 	}
 	if r.fin {
@@ -229,7 +227,7 @@ func (st *Stream) handleDataLocked(p []byte, in *recordInput) error {
 }
 
 // handleFin ends the receiving half cleanly.
-func (st *Stream) handleFinLocked() error {
+func (st *stream) handleFinLocked() error {
 	if st.recv.fin {
 		return protocolErrorf("second fin on stream %d", st.id)
 	}
@@ -240,7 +238,7 @@ func (st *Stream) handleFinLocked() error {
 }
 
 // forgetIfDone removes a stream whose halves have both ended cleanly.
-func (st *Stream) forgetIfDoneLocked() {
+func (st *stream) forgetIfDoneLocked() {
 	if st.recv.fin && st.send.finSent {
 		st.session.forgetLocked(st)
 	}

@@ -223,11 +223,11 @@ func TestUnreadDataIsGivenBack(t *testing.T) {
 			t.Errorf("%d bytes buffered", n)
 		}
 		for _, end := range ends {
-			st, err := s.Accept(context.Background())
+			in, err := s.Accept(context.Background())
 			if err != nil {
 				t.Fatal(err)
 			}
-			end.user(st)
+			end.user(in.(*IncomingStream).stream)
 		}
 		s.mu.Lock()
 		if s.memory.buffered != 0 || len(s.streams.leftovers) != 0 {

@@ -467,11 +467,12 @@ func TestOpenWhileAway(t *testing.T) {
 		synctest.Wait()
 		r.resume()
 		for { // the first was cancelled
-			st, err := r.server.Accept(context.Background())
+			in, err := r.server.Accept(context.Background())
 			if err != nil {
 				t.Fatal(err)
 			}
-			if st.Confirm() == nil && st.Target().Address == "example.test:2" {
+			st, err := in.(*IncomingStream).Confirm()
+			if err == nil && st.Target().Address == "example.test:2" {
 				st.Close()
 				break
 			}

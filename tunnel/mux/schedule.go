@@ -12,13 +12,13 @@ type scheduler struct {
 // turn is a stream's place in the scheduler.
 type turn struct {
 	list       *streamList // nil while not scheduled
-	prev, next *Stream
+	prev, next *stream
 	deficit    int // bytes the stream may still send in this round
 }
 
 // wake schedules a stream that has something to send, with quantum bytes for its first turn. It is
 // a no-op for one that is scheduled already.
-func (d *scheduler) wake(st *Stream, quantum int) {
+func (d *scheduler) wake(st *stream, quantum int) {
 	if st.turn.list != nil {
 		return
 	}
@@ -28,7 +28,7 @@ func (d *scheduler) wake(st *Stream, quantum int) {
 
 // next returns the stream whose turn it is, or nil when none can send. A stream may send quantum
 // bytes in a round.
-func (d *scheduler) next(quantum int) *Stream {
+func (d *scheduler) next(quantum int) *stream {
 	for {
 		st := d.fresh.head
 		if st == nil {
@@ -51,7 +51,7 @@ func (d *scheduler) next(quantum int) *Stream {
 }
 
 // yield takes away the turn of a stream that has nothing to send now.
-func (d *scheduler) yield(st *Stream) {
+func (d *scheduler) yield(st *stream) {
 	if st.turn.list == &d.fresh {
 		d.backlog.pushBack(st)
 		return
@@ -60,7 +60,7 @@ func (d *scheduler) yield(st *Stream) {
 }
 
 // remove takes a stream out of the scheduler.
-func (d *scheduler) remove(st *Stream) {
+func (d *scheduler) remove(st *stream) {
 	if st.turn.list != nil {
 		st.turn.list.remove(st)
 	}
@@ -70,9 +70,9 @@ func (d *scheduler) remove(st *Stream) {
 func (d *scheduler) empty() bool { return d.fresh.head == nil && d.backlog.head == nil }
 
 // streamList is a doubly linked list through the streams' turns. A stream is in one list at most.
-type streamList struct{ head, tail *Stream }
+type streamList struct{ head, tail *stream }
 
-func (l *streamList) pushBack(st *Stream) {
+func (l *streamList) pushBack(st *stream) {
 	if st.turn.list != nil {
 		st.turn.list.remove(st)
 	}
@@ -85,7 +85,7 @@ func (l *streamList) pushBack(st *Stream) {
 	l.tail = st
 }
 
-func (l *streamList) remove(st *Stream) {
+func (l *streamList) remove(st *stream) {
 	if st.turn.prev == nil {
 		l.head = st.turn.next
 	} else {

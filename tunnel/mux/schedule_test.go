@@ -24,7 +24,7 @@ func (d *desk) stream(n int) *Stream {
 	st := newStream(d.s, d.s.streams.nextID, Target{}, true)
 	d.s.streams.nextID += 2
 	d.s.streams.ours++
-	d.s.streams.byID[st.id] = st
+	d.s.streams.byID[st.id] = &st.stream
 	d.write(st, n)
 	return st
 }
@@ -33,7 +33,7 @@ func (d *desk) stream(n int) *Stream {
 func (d *desk) write(st *Stream, n int) {
 	if n > 0 {
 		st.send.queue.write(make([]byte, n))
-		d.s.wakeSenderLocked(st)
+		d.s.wakeSenderLocked(&st.stream)
 	}
 }
 
@@ -58,7 +58,7 @@ func (d *desk) scheduled() int {
 	d.t.Helper()
 	n := 0
 	for _, l := range []*streamList{&d.s.sched.fresh, &d.s.sched.backlog} {
-		var prev *Stream
+		var prev *stream
 		for st := l.head; st != nil; st = st.turn.next {
 			if st.turn.list != l || st.turn.prev != prev {
 				d.t.Fatalf("stream %d is badly linked", st.id)
@@ -212,7 +212,7 @@ func TestControlGoesFirst(t *testing.T) {
 	d := newDesk(t)
 	st := d.stream(quantum)
 	d.s.received = 5
-	d.s.queueCreditLocked(st)
+	d.s.queueCreditLocked(&st.stream)
 	d.s.queueControlLocked(kindDraining, 0, nil)
 	d.s.link.pong = pongState{due: true, token: 7}
 	var kinds []kind
@@ -231,7 +231,7 @@ func BenchmarkScheduler(b *testing.B) {
 	for i := range 1000 {
 		st := newStream(s, uint32(2*i+2), Target{}, true)
 		st.send.queue.write([]byte{1})
-		s.wakeSenderLocked(st)
+		s.wakeSenderLocked(&st.stream)
 	}
 	b.ReportAllocs()
 	for b.Loop() {

@@ -22,7 +22,7 @@ func (st *Stream) Write(p []byte) (int, error) {
 		}
 		n := min(len(p), s.cfg.SendBuffer-st.send.queue.len)
 		st.send.queue.write(p[:n])
-		s.wakeSenderLocked(st)
+		s.wakeSenderLocked(&st.stream)
 		total += n
 		p = p[n:]
 		if len(p) == 0 {
@@ -79,7 +79,7 @@ func (st *Stream) enqueue(in *blockReader) error {
 		return net.ErrClosed
 	}
 	in.moveTo(&st.send.queue)
-	s.wakeSenderLocked(st)
+	s.wakeSenderLocked(&st.stream)
 	return nil
 }
 
@@ -104,8 +104,6 @@ func (st *Stream) awaitRoomLocked() error {
 			return h.err
 		case h.fin:
 			return net.ErrClosed
-		case st.datagrams != nil:
-			return errDatagrams
 		case h.deadline.expired:
 			return os.ErrDeadlineExceeded
 		case h.queue.len <= enough:
@@ -117,7 +115,7 @@ func (st *Stream) awaitRoomLocked() error {
 }
 
 // halfFull is the length of a half-full send buffer, in bytes.
-func (st *Stream) halfFull() int { return st.session.cfg.SendBuffer / 2 }
+func (st *stream) halfFull() int { return st.session.cfg.SendBuffer / 2 }
 
 // CloseWrite ends the sending half after what was written. The peer then reads io.EOF.
 func (st *Stream) CloseWrite() error {
@@ -132,17 +130,17 @@ func (st *Stream) CloseWrite() error {
 	}
 	st.send.fin = true
 	st.send.wake.Broadcast()
-	s.wakeSenderLocked(st)
+	s.wakeSenderLocked(&st.stream)
 	return nil
 }
 
 // canSend says that the stream has a frame for the writer now: data with credit, or its end.
-func (st *Stream) canSendLocked() bool {
+func (st *stream) canSendLocked() bool {
 	h := &st.send
 	if h.err != nil {
 		return false
 	}
-	if st.datagrams.due() {
+	if st.flow.due() {
 		return true
 	}
 	if h.queue.len > 0 {
@@ -154,7 +152,7 @@ func (st *Stream) canSendLocked() bool {
 // appendFrames appends the stream's next data frame, and its end when that is due, to a record with room for at least a
 // header and minFill bytes. It keeps to the stream's deficit, so that streams share within two quanta. Called by the writer
 // with the session's mutex held, when the scheduler has given the stream its turn.
-func (st *Stream) appendFramesLocked(p *packer, largest int) {
+func (st *stream) appendFramesLocked(p *packer, largest int) {
 	h := &st.send
 	most := int(min(h.limit-h.sent, uint64(min(p.left()-headerSize, largest))))
 	if n := min(h.queue.len, most); n > 0 {
@@ -177,7 +175,7 @@ func (st *Stream) appendFramesLocked(p *packer, largest int) {
 
 // adoptBlock sends the queue's first block as it is, where that is worth it: it holds much, and at most as much as may be
 // sent. The stream may get into debt with the scheduler by that, which it pays before its next turn.
-func (st *Stream) adoptBlockLocked(p *packer, most int) bool {
+func (st *stream) adoptBlockLocked(p *packer, most int) bool {
 	q := &st.send.queue
 	c := q.head
 	n := c.w - c.r
@@ -192,7 +190,7 @@ func (st *Stream) adoptBlockLocked(p *packer, most int) bool {
 }
 
 // sentData counts n bytes that were put into a record.
-func (st *Stream) countDataLocked(n int) {
+func (st *stream) countDataLocked(n int) {
 	st.send.sent += uint64(n)
 	st.turn.deficit -= n
 }
@@ -200,7 +198,7 @@ func (st *Stream) countDataLocked(n int) {
 // endSize is the room for a fin and a reset.
 const endSize = 2*headerSize + 2
 
-func (st *Stream) appendEndLocked(b []byte) []byte {
+func (st *stream) appendEndLocked(b []byte) []byte {
 	h := &st.send
 	h.finSent = true
 	b = appendHeader(b, kindFin, st.id, 0)
@@ -214,7 +212,7 @@ func (st *Stream) appendEndLocked(b []byte) []byte {
 }
 
 // handleCredit raises what may be sent. A limit below the present one is old news, not an error.
-func (st *Stream) handleCreditLocked(limit uint64) {
+func (st *stream) handleCreditLocked(limit uint64) {
 	if limit > st.send.limit {
 		st.send.limit = limit
 		if st.canSendLocked() {

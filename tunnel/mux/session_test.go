@@ -301,11 +301,11 @@ func TestResetsDoNotRaiseTheLimit(t *testing.T) {
 			t.Errorf("%d of %d opens were refused", len(refused), flood)
 		}
 		for range limit {
-			st, err := server.Accept(context.Background())
+			in, err := server.Accept(context.Background())
 			if err != nil {
 				t.Fatal(err)
 			}
-			st.Close()
+			in.unanswered().Close()
 		}
 		server.mu.Lock()
 		if len(server.streams.incoming) != 0 || server.streams.theirs != 0 || server.memory.buffered != 0 {

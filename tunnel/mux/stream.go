@@ -6,15 +6,18 @@ import (
 	"time"
 )
 
-// Stream is one reliable, ordered, bidirectional byte stream of a session. It implements net.Conn; all methods may be
-// called concurrently.
-//
-// A stream that was accepted must be answered with Confirm or Refuse. Every stream must be ended with Close or Reset.
-type Stream struct {
+// Stream is one reliable, ordered, bidirectional byte stream of a session. It implements net.Conn;
+// all methods may be called concurrently. It must be ended with Close or Reset.
+type Stream struct{ stream }
+
+// stream is what a Stream and a Flow have in common: an entry in the session's table, how it was
+// opened, what it holds in each direction, and how it ends.
+type stream struct {
 	session *Session
 	id      uint32
 	target  Target
-	ours    bool // opened by this side
+	ours    bool  // opened by this side
+	flow    *Flow // which the stream is part of; nil when it is part of a Stream
 
 	// All below is guarded by session.mu.
 
@@ -23,14 +26,12 @@ type Stream struct {
 	answered   func(error) // of OpenAtOnce; nil once it was called
 	recv       recvHalf
 	send       sendHalf
-	datagrams  *datagrams // of a StreamUDP, else nil
 	turn       turn
-	creditDue  bool          // in the session's list of streams that owe the peer credit
-	closed     bool          // the user is done with it: it was closed, reset or refused, or never handed out
-	removed    bool          // no longer in the session's table
-	done       chan struct{} // made by Done, closed by end
-	ended      bool          // end was called
-	onEnd      func()        // of NotifyEnd
+	creditDue  bool   // in the session's list of streams that owe the peer credit
+	closed     bool   // released by its user: closed, reset, refused, or never handed out
+	removed    bool   // no longer in the session's table
+	ended      bool   // cut short: endLocked was called
+	onEnd      func() // of NotifyEnd
 }
 
 // openState is how far the opening of a stream has come.
@@ -74,38 +75,31 @@ type sendHalf struct {
 }
 
 func newStream(s *Session, id uint32, target Target, ours bool) *Stream {
-	st := &Stream{session: s, id: id, target: target, ours: ours}
+	st := new(Stream)
+	st.init(s, id, target, ours)
+	return st
+}
+
+func (st *stream) init(s *Session, id uint32, target Target, ours bool) {
+	st.session, st.id, st.target, st.ours = s, id, target, ours
 	st.recv.wake.L = &s.mu
 	st.send.wake.L = &s.mu
 	st.recv.window = uint64(s.cfg.Window)
 	st.recv.limit = st.recv.window
 	st.send.limit = uint64(s.peer.firstCredit)
-	if target.Kind == StreamUDP {
-		st.datagrams = &datagrams{began: time.Now()}
-	}
-	return st
 }
 
-// Target says where the stream leads.
-func (st *Stream) Target() Target { return st.target }
+// Target returns where the stream leads.
+func (st *stream) Target() Target { return st.target }
 
-// Done is closed when the stream is cut short: reset by either side, refused, or lost with its session. A stream that ends
-// cleanly does not close it.
-func (st *Stream) Done() <-chan struct{} {
-	st.session.mu.Lock()
-	defer st.session.mu.Unlock()
-	if st.done == nil {
-		st.done = make(chan struct{})
-		if st.ended {
-			close(st.done)
-		}
-	}
-	return st.done
-}
+// ID returns the stream's id, which is unique in its session.
+func (st *stream) ID() uint32 { return st.id }
 
-// NotifyEnd has f called when the stream is cut short, as Done tells, or now if it was; nil takes that back. f must neither
-// wait nor call a method of the stream or its session. There is one such f at a time. It costs less than to wait for Done.
-func (st *Stream) NotifyEnd(f func()) {
+// NotifyEnd registers f to be called once the stream is cut short: reset by either side, refused,
+// or lost with its session. If it already was, f is called at once. A clean end does not count. f
+// must neither wait nor call a method of the stream or its session. There is one such f at a time;
+// nil removes it.
+func (st *stream) NotifyEnd(f func()) {
 	st.session.mu.Lock()
 	defer st.session.mu.Unlock()
 	st.onEnd = f
@@ -114,47 +108,9 @@ func (st *Stream) NotifyEnd(f func()) {
 	}
 }
 
-// ID returns the stream's id, which is unique in its session.
-func (st *Stream) ID() uint32 { return st.id }
-
-// Confirm tells the opener that the target was reached. When it fails, the stream has ended already and needs no Close.
-func (st *Stream) Confirm() error {
-	s := st.session
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if st.send.err != nil {
-		st.releaseLocked()
-		st.dropReceivedLocked()
-		return st.send.err
-	}
-	if !st.ours && st.state == opening {
-		st.state = openConfirmed
-		s.queueControlLocked(kindOpened, st.id, nil)
-	}
-	return nil
-}
-
-// Refuse tells the opener that the target was not reached, and ends the stream; one that was answered is reset. The text
-// is for the opener's log; it is cut to 256 bytes.
-func (st *Stream) Refuse(code Code, text string) {
-	s := st.session
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	st.releaseLocked()
-	if st.ours || st.state != opening {
-		st.resetLocked(code)
-		return
-	}
-	if !st.removed && s.err == nil {
-		st.state = openRefused
-		s.queueControlLocked(kindRefused, st.id, codePayload(code, text))
-	}
-	st.cutLocked(&ResetError{Code: code})
-}
-
 // Close ends the stream: what was written is still sent, what was not read is dropped. A peer that goes on sending
 // sees a reset. Close does not wait.
-func (st *Stream) Close() error {
+func (st *stream) Close() error {
 	s := st.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -189,7 +145,7 @@ func (st *Stream) Close() error {
 
 // release ends the user's hold on the stream. A stream that the peer opened counts against MaxStreams until then, else a
 // peer could have this side work on any number of streams by resetting each at once.
-func (st *Stream) releaseLocked() {
+func (st *stream) releaseLocked() {
 	if st.closed {
 		return
 	}
@@ -202,7 +158,7 @@ func (st *Stream) releaseLocked() {
 }
 
 // Reset cuts the stream short: the peer's reads and writes fail, what is queued is dropped.
-func (st *Stream) Reset(code Code) {
+func (st *stream) Reset(code Code) {
 	s := st.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -211,7 +167,7 @@ func (st *Stream) Reset(code Code) {
 }
 
 // reset cuts the stream short and tells the peer.
-func (st *Stream) resetLocked(code Code) {
+func (st *stream) resetLocked(code Code) {
 	if !st.removed && st.session.err == nil {
 		st.session.queueControlLocked(kindReset, st.id, codePayload(code, ""))
 	}
@@ -220,7 +176,7 @@ func (st *Stream) resetLocked(code Code) {
 
 // cut makes both halves dead of err and drops what was received: what is left is not whole, so it does not end with a
 // clean end of file, even if the peer's fin had come.
-func (st *Stream) cutLocked(err error) {
+func (st *stream) cutLocked(err error) {
 	st.dropReceivedLocked()
 	if st.recv.err == nil {
 		st.recv.err = err
@@ -230,12 +186,9 @@ func (st *Stream) cutLocked(err error) {
 
 // end makes both halves dead of err and forgets the stream. What was received before stays readable, and a half that had
 // ended cleanly stays clean: what it brought is whole.
-func (st *Stream) endLocked(err error) {
+func (st *stream) endLocked(err error) {
 	if !st.ended {
 		st.ended = true
-		if st.done != nil {
-			close(st.done)
-		}
 		if st.onEnd != nil {
 			st.onEnd()
 		}
@@ -250,12 +203,12 @@ func (st *Stream) endLocked(err error) {
 }
 
 // failSend drops what is queued to be sent and makes every later Write fail with err.
-func (st *Stream) failSendLocked(err error) {
+func (st *stream) failSendLocked(err error) {
 	if st.send.err == nil {
 		st.send.err = err
 	}
 	st.send.queue.release()
-	st.datagrams.dropQueued()
+	st.flow.dropQueuedLocked()
 	st.session.sched.remove(st)
 	st.send.wake.Broadcast()
 }
@@ -286,7 +239,7 @@ func (st *Stream) SetDeadline(t time.Time) error {
 }
 
 // SetReadDeadline makes pending and later reads fail with os.ErrDeadlineExceeded at t; zero means never.
-func (st *Stream) SetReadDeadline(t time.Time) error {
+func (st *stream) SetReadDeadline(t time.Time) error {
 	return st.setDeadline(&st.recv.deadline, &st.recv.wake, t)
 }
 
@@ -295,7 +248,7 @@ func (st *Stream) SetWriteDeadline(t time.Time) error {
 	return st.setDeadline(&st.send.deadline, &st.send.wake, t)
 }
 
-func (st *Stream) setDeadline(d *deadline, wake *sync.Cond, t time.Time) error {
+func (st *stream) setDeadline(d *deadline, wake *sync.Cond, t time.Time) error {
 	st.session.mu.Lock()
 	defer st.session.mu.Unlock()
 	if st.closed {

@@ -66,7 +66,7 @@ func TestCloseGivesCreditUntilSent(t *testing.T) {
 func TestRefuseAfterConfirmResets(t *testing.T) {
 	client, server := newPair(t, Config{}, Config{})
 	a, b := openPair(t, client, server)
-	b.Refuse(CodeTimeout, "too late to refuse")
+	b.refuse(CodeTimeout, "too late to refuse")
 	a.SetReadDeadline(time.Now().Add(10 * time.Second))
 	_, err := a.Read(make([]byte, 1))
 	var reset *ResetError
@@ -81,12 +81,12 @@ func TestConfirmOfEndedStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server, p := newRawClient(t, Config{MaxStreams: 1}, rawHello)
 		p.send(wireOpen(1, 'x', 'y'), wire(kindReset, 1, u16(CodeCancelled)))
-		st, err := server.Accept(context.Background())
+		in, err := server.Accept(context.Background())
 		if err != nil {
 			t.Fatal(err)
 		}
 		synctest.Wait()
-		if err := st.Confirm(); !errors.Is(err, syscall.ECONNRESET) {
+		if _, err := in.(*IncomingStream).Confirm(); !errors.Is(err, syscall.ECONNRESET) {
 			t.Fatalf("confirm: %v", err)
 		}
 		if n := server.Stats().Buffered; n != 0 {
@@ -255,7 +255,7 @@ func TestNoTimersLeft(t *testing.T) {
 	for name, end := range map[string]func(*Stream){
 		"close":  func(st *Stream) { st.Close() },
 		"reset":  func(st *Stream) { st.Reset(CodeAborted) },
-		"refuse": func(st *Stream) { st.Refuse(CodeTimeout, "") },
+		"refuse": func(st *Stream) { st.refuse(CodeTimeout, "") },
 	} {
 		a, b := openPair(t, client, server)
 		b.SetDeadline(time.Now().Add(time.Hour))

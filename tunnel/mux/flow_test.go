@@ -16,16 +16,16 @@ import (
 	"time"
 )
 
-// openDatagramPair opens a stream of datagrams and returns both ends.
-func openDatagramPair(t testing.TB, client, server *Session) (opened, accepted *Stream) {
+// openFlowPair opens a flow and returns both ends.
+func openFlowPair(t testing.TB, client, server *Session) (opened, accepted *Flow) {
 	t.Helper()
-	opened, err := client.OpenDatagrams("example.test:53")
+	opened, err := client.OpenFlowAtOnce("example.test:53")
 	if err != nil {
 		t.Fatal(err)
 	}
-	accepted, err = server.Accept(context.Background())
+	in, err := server.Accept(context.Background())
 	if err == nil {
-		err = accepted.Confirm()
+		accepted, err = in.(*IncomingFlow).Confirm()
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -36,21 +36,21 @@ func openDatagramPair(t testing.TB, client, server *Session) (opened, accepted *
 	return opened, accepted
 }
 
-// mustReceive returns the stream's next datagram.
-func mustReceive(t testing.TB, st *Stream) []byte {
+// mustReceive returns the flow's next datagram.
+func mustReceive(t testing.TB, f *Flow) []byte {
 	t.Helper()
 	p := make([]byte, MaxDatagram)
-	st.SetReadDeadline(time.Now().Add(10 * time.Second))
-	n, err := st.ReceiveDatagram(p)
+	f.SetReadDeadline(time.Now().Add(10 * time.Second))
+	n, err := f.Receive(p)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return p[:n]
 }
 
-func mustSend(t testing.TB, st *Stream, p []byte) {
+func mustSend(t testing.TB, f *Flow, p []byte) {
 	t.Helper()
-	if err := st.SendDatagram(p); err != nil {
+	if err := f.Send(p); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -60,8 +60,8 @@ var datagramSizes = []int{0, 1, 512, 1472, 9000, maxPiece - 1, maxPiece, maxPiec
 // TestDatagramBoundaries sends datagrams of many sizes both ways: each arrives whole and alone.
 func TestDatagramBoundaries(t *testing.T) {
 	client, server := newPair(t, Config{}, Config{})
-	opened, accepted := openDatagramPair(t, client, server)
-	for _, ends := range [][2]*Stream{{opened, accepted}, {accepted, opened}} {
+	opened, accepted := openFlowPair(t, client, server)
+	for _, ends := range [][2]*Flow{{opened, accepted}, {accepted, opened}} {
 		for _, size := range datagramSizes {
 			want := randomBytes(t, size)
 			mustSend(t, ends[0], want)
@@ -95,7 +95,7 @@ func TestDatagramWire(t *testing.T) {
 		mine := rawHello
 		mine.maxRecord = minRecordSize
 		s, p := newRawServer(t, Config{}, mine)
-		st, err := s.OpenDatagrams("h:1")
+		st, err := s.OpenFlowAtOnce("h:1")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -127,30 +127,40 @@ func TestDatagramWire(t *testing.T) {
 	})
 }
 
+// implements reports whether v has the methods of the interface T.
+func implements[T any](v any) bool {
+	_, ok := v.(T)
+	return ok
+}
+
+// TestDatagramErrors calls for what can't be. A flow and a stream can't be mistaken for each other.
 func TestDatagramErrors(t *testing.T) {
 	client, server := newPair(t, Config{}, Config{})
 	stream, _ := openPair(t, client, server)
-	if err := stream.SendDatagram(nil); !errors.Is(err, errors.ErrUnsupported) {
-		t.Errorf("sending on a stream of bytes: %v", err)
-	}
-	if _, err := stream.ReceiveDatagram(nil); !errors.Is(err, errors.ErrUnsupported) {
-		t.Errorf("receiving on a stream of bytes: %v", err)
-	}
-	if err := stream.AwaitDatagram(); !errors.Is(err, errors.ErrUnsupported) {
-		t.Errorf("waiting on a stream of bytes: %v", err)
-	}
-	opened, accepted := openDatagramPair(t, client, server)
-	for name, call := range map[string]func() error{
-		"Read":     func() error { _, err := opened.Read(make([]byte, 1)); return err },
-		"Write":    func() error { _, err := opened.Write([]byte{1}); return err },
-		"WriteTo":  func() error { _, err := opened.WriteTo(io.Discard); return err },
-		"ReadFrom": func() error { _, err := opened.ReadFrom(bytes.NewReader([]byte{1})); return err },
+	opened, accepted := openFlowPair(t, client, server)
+	for name, mistaken := range map[string]bool{
+		"a stream is a Flow": implements[interface{ Send(p []byte) error }](stream) ||
+			implements[interface{ Receive(p []byte) (int, error) }](stream),
+		"a flow is a Reader":     implements[io.Reader](opened),
+		"a flow is a Writer":     implements[io.Writer](opened),
+		"a flow is a WriterTo":   implements[io.WriterTo](opened),
+		"a flow is a ReaderFrom": implements[io.ReaderFrom](opened),
 	} {
-		if err := call(); !errors.Is(err, errors.ErrUnsupported) {
-			t.Errorf("%s on a stream of datagrams: %v", name, err)
+		if mistaken {
+			t.Error(name)
 		}
 	}
-	if err := opened.SendDatagram(make([]byte, MaxDatagram+1)); !errors.Is(err, ErrDatagramSize) {
+	var refused *OpenError
+	asStream := Target{StreamUDP, "h:1"}
+	_, err := client.Open(context.Background(), asStream)
+	if !errors.As(err, &refused) || refused.Code != CodeBadTarget {
+		t.Errorf("a flow opened as a stream: %v", err)
+	}
+	_, err = client.OpenAtOnce(asStream, nil)
+	if !errors.As(err, &refused) || refused.Code != CodeBadTarget {
+		t.Errorf("a flow opened at once as a stream: %v", err)
+	}
+	if err := opened.Send(make([]byte, MaxDatagram+1)); !errors.Is(err, ErrDatagramSize) {
 		t.Errorf("too large: %v", err)
 	}
 	if n := client.Stats().Datagrams.Dropped; n != 1 {
@@ -160,20 +170,20 @@ func TestDatagramErrors(t *testing.T) {
 	mustSend(t, accepted, []byte("longer"))
 	mustSend(t, accepted, []byte("next"))
 	short := make([]byte, 4)
-	if n, err := opened.ReceiveDatagram(short); n != 4 || err != io.ErrShortBuffer || string(short) != "long" {
+	if n, err := opened.Receive(short); n != 4 || err != io.ErrShortBuffer || string(short) != "long" {
 		t.Errorf("into a short buffer: %d, %v, %q", n, err, short)
 	}
-	if err := opened.AwaitDatagram(); err != nil {
+	if err := opened.Await(); err != nil {
 		t.Errorf("waiting: %v", err)
 	}
 	if got := mustReceive(t, opened); string(got) != "next" {
 		t.Errorf("after it: %q", got)
 	}
 	opened.SetReadDeadline(time.Now().Add(-1))
-	if _, err := opened.ReceiveDatagram(short); !errors.Is(err, os.ErrDeadlineExceeded) {
+	if _, err := opened.Receive(short); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("after the deadline: %v", err)
 	}
-	if err := opened.AwaitDatagram(); !errors.Is(err, os.ErrDeadlineExceeded) {
+	if err := opened.Await(); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("waiting after the deadline: %v", err)
 	}
 }
@@ -181,18 +191,18 @@ func TestDatagramErrors(t *testing.T) {
 // TestDatagramEnds ends streams in each way.
 func TestDatagramEnds(t *testing.T) {
 	client, server := newPair(t, Config{}, Config{})
-	receive := func(st *Stream) error {
-		st.SetReadDeadline(time.Now().Add(10 * time.Second))
-		_, err := st.ReceiveDatagram(make([]byte, 10))
+	receive := func(f *Flow) error {
+		f.SetReadDeadline(time.Now().Add(10 * time.Second))
+		_, err := f.Receive(make([]byte, 10))
 		return err
 	}
 
-	opened, accepted := openDatagramPair(t, client, server)
+	opened, accepted := openFlowPair(t, client, server)
 	mustSend(t, accepted, []byte("the answer to open has come before this"))
 	mustReceive(t, opened)
 	mustSend(t, opened, []byte("last"))
 	opened.Close()
-	if err := opened.SendDatagram(nil); !errors.Is(err, net.ErrClosed) {
+	if err := opened.Send(nil); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("sending after Close: %v", err)
 	}
 	if got := mustReceive(t, accepted); string(got) != "last" {
@@ -203,48 +213,49 @@ func TestDatagramEnds(t *testing.T) {
 	}
 	accepted.Close()
 
-	opened, accepted = openDatagramPair(t, client, server)
+	opened, accepted = openFlowPair(t, client, server)
 	accepted.Reset(CodeOverload)
 	var reset *ResetError
 	if err := receive(opened); !errors.As(err, &reset) || reset.Code != CodeOverload {
 		t.Errorf("after a reset: %v", err)
 	}
-	if err := opened.SendDatagram(nil); !errors.As(err, &reset) {
+	if err := opened.Send(nil); !errors.As(err, &reset) {
 		t.Errorf("sending after a reset: %v", err)
 	}
 	opened.Close()
 
-	refused, err := client.OpenDatagrams("h:1")
+	refused, err := client.OpenFlowAtOnce("h:1")
 	if err != nil {
 		t.Fatal(err)
 	}
 	mustSend(t, refused, []byte("early"))
-	if accepted, err = server.Accept(context.Background()); err != nil {
+	in, err := server.Accept(context.Background())
+	if err != nil {
 		t.Fatal(err)
 	}
-	accepted.Refuse(CodeNameNotFound, "")
+	in.Refuse(CodeNameNotFound, "")
 	var refusal *OpenError
 	if err := receive(refused); !errors.As(err, &refusal) || refusal.Code != CodeNameNotFound {
 		t.Errorf("after a refusal: %v", err)
 	}
-	if err := refused.SendDatagram(nil); !errors.As(err, &refusal) {
+	if err := refused.Send(nil); !errors.As(err, &refusal) {
 		t.Errorf("sending after a refusal: %v", err)
 	}
 	refused.Close()
 
-	if _, err := client.OpenDatagrams(string(make([]byte, maxTarget+1))); !errors.As(err, &refusal) || refusal.Code != CodeBadTarget {
+	if _, err := client.OpenFlowAtOnce(string(make([]byte, maxTarget+1))); !errors.As(err, &refusal) || refusal.Code != CodeBadTarget {
 		t.Errorf("a long address: %v", err)
 	}
 	waitStreams(t, client, 0)
 	waitStreams(t, server, 0)
 
-	opened, _ = openDatagramPair(t, client, server)
+	opened, _ = openFlowPair(t, client, server)
 	server.Close()
 	var lost *SessionError
 	if err := receive(opened); !errors.As(err, &lost) {
 		t.Errorf("after the session: %v", err)
 	}
-	if err := opened.SendDatagram(nil); !errors.As(err, &lost) {
+	if err := opened.Send(nil); !errors.As(err, &lost) {
 		t.Errorf("sending after the session: %v", err)
 	}
 }
@@ -252,15 +263,12 @@ func TestDatagramEnds(t *testing.T) {
 // TestEarlyDatagrams sends before the stream was accepted: nothing is lost, and no round trip is waited for.
 func TestEarlyDatagrams(t *testing.T) {
 	client, server := newPair(t, Config{}, Config{})
-	opened, err := client.OpenDatagrams("h:1")
+	opened, err := client.OpenFlowAtOnce("h:1")
 	if err != nil {
 		t.Fatal(err)
 	}
 	mustSend(t, opened, []byte("question"))
-	accepted, err := server.Accept(context.Background())
-	if err != nil {
-		t.Fatal(err)
-	}
+	accepted := acceptFlow(t, server)
 	if got := mustReceive(t, accepted); string(got) != "question" {
 		t.Errorf("received %q", got)
 	}
@@ -278,7 +286,7 @@ func TestDatagramSendQueue(t *testing.T) {
 	for _, size := range []int{4, 1000, 40000} {
 		synctest.Test(t, func(t *testing.T) {
 			s, p := newRawServer(t, Config{}, rawHello)
-			st, err := s.OpenDatagrams("h:1")
+			st, err := s.OpenFlowAtOnce("h:1")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -290,7 +298,7 @@ func TestDatagramSendQueue(t *testing.T) {
 				}
 			}
 			s.mu.Lock()
-			if q := &st.datagrams.queue; q.len > maxDatagramQueue || q.mem > maxDatagramQueue+2*largeBlock {
+			if q := &st.queue; q.len > maxDatagramQueue || q.mem > maxDatagramQueue+2*largeBlock {
 				t.Errorf("%d bytes in %d of memory", q.len, q.mem)
 			}
 			s.mu.Unlock()
@@ -323,7 +331,7 @@ func TestDatagramSendQueue(t *testing.T) {
 func TestDatagramWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, p := newRawServer(t, Config{Keepalive: -1}, rawHello)
-		st, err := s.OpenDatagrams("h:1")
+		st, err := s.OpenFlowAtOnce("h:1")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -359,19 +367,15 @@ func TestDatagramReceiveQueue(t *testing.T) {
 		const limit = 1 << 20
 		s, p := newRawClient(t, Config{MaxBuffered: limit}, rawHello)
 		data := p.accept(s, 1)
-		var streams []*Stream
+		var flows []*Flow
 		for i := range 10 {
 			p.send(wire(kindOpen, uint32(3+2*i), openPayload(Target{StreamUDP, ""}, nil)))
-			st, err := s.Accept(context.Background())
-			if err != nil {
-				t.Fatal(err)
-			}
-			streams = append(streams, st)
+			flows = append(flows, acceptFlow(t, s))
 		}
 		const sent = 500
 		for i := range sent {
-			for _, st := range streams {
-				p.send(wire(kindDatagram, st.id, []byte{0}, numbered(i, 1000)))
+			for _, f := range flows {
+				p.send(wire(kindDatagram, f.id, []byte{0}, numbered(i, 1000)))
 			}
 			p.send(wire(kindData, 1, []byte("x")))
 		}
@@ -387,13 +391,13 @@ func TestDatagramReceiveQueue(t *testing.T) {
 			t.Errorf("the stream of data gave %d bytes, %v", n, err)
 		}
 		for i := range 40 {
-			if got := mustReceive(t, streams[0]); !bytes.Equal(got, numbered(i, 1000)) {
+			if got := mustReceive(t, flows[0]); !bytes.Equal(got, numbered(i, 1000)) {
 				t.Fatalf("datagram %d is %d", i, binary.BigEndian.Uint32(got))
 			}
 		}
-		p.send(wire(kindDatagram, streams[0].id, []byte("\x00room again")))
-		for _, st := range streams {
-			st.Close()
+		p.send(wire(kindDatagram, flows[0].id, []byte("\x00room again")))
+		for _, f := range flows {
+			f.Close()
 		}
 		synctest.Wait()
 		if n := s.Stats().Buffered; n != 0 {
@@ -407,7 +411,7 @@ func TestDatagramReceiveQueue(t *testing.T) {
 func TestDatagramsAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, HostConfig{}, Config{})
-		opened, accepted := openDatagramPair(t, r.client, r.server)
+		opened, accepted := openFlowPair(t, r.client, r.server)
 		sent := uint64(0)
 		for round := range 20 {
 			for range 10 {
@@ -418,7 +422,7 @@ func TestDatagramsAway(t *testing.T) {
 			r.cut()
 			synctest.Wait()
 			r.client.mu.Lock()
-			if n := opened.datagrams.queue.len; n != 0 {
+			if n := opened.queue.len; n != 0 {
 				t.Errorf("%d bytes are still queued", n)
 			}
 			r.client.mu.Unlock()
@@ -462,20 +466,17 @@ func TestBrokenDatagrams(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			s, p := newRawClient(t, Config{}, rawHello)
 			p.send(wire(kindOpen, 1, openPayload(Target{StreamUDP, "h:1"}, nil)))
-			st, err := s.Accept(context.Background())
-			if err != nil {
-				t.Fatal(err)
-			}
+			f := acceptFlow(t, s)
 			for _, piece := range test.pieces {
 				p.send(wire(kindDatagram, 1, []byte{piece.flags}, []byte(piece.text)))
 			}
 			for _, want := range test.want {
-				if got := mustReceive(t, st); string(got) != want {
+				if got := mustReceive(t, f); string(got) != want {
 					t.Errorf("%v: received %q, want %q", test.pieces, got, want)
 				}
 			}
-			st.SetReadDeadline(time.Now().Add(time.Second))
-			if n, err := st.ReceiveDatagram(nil); !errors.Is(err, os.ErrDeadlineExceeded) {
+			f.SetReadDeadline(time.Now().Add(time.Second))
+			if n, err := f.Receive(nil); !errors.Is(err, os.ErrDeadlineExceeded) {
 				t.Errorf("%v: one more of %d bytes, %v", test.pieces, n, err)
 			}
 		})
@@ -522,14 +523,14 @@ func TestDatagramFairness(t *testing.T) {
 	for _, size := range []int{100, 1472, MaxDatagram} {
 		d := newDesk(t)
 		data := d.stream(20 * quantum)
-		st := newStream(d.s, d.s.streams.nextID, Target{Kind: StreamUDP}, true)
+		st := newFlow(d.s, d.s.streams.nextID, "", true)
 		fill := func() {
-			for st.datagrams.queue.len < maxDatagramQueue/2 {
-				st.datagrams.queue.write(make([]byte, 8))
-				st.datagrams.queue.write(binary.BigEndian.AppendUint16(nil, uint16(size)))
-				st.datagrams.queue.write(make([]byte, size))
+			for st.queue.len < maxDatagramQueue/2 {
+				st.queue.write(make([]byte, 8))
+				st.queue.write(binary.BigEndian.AppendUint16(nil, uint16(size)))
+				st.queue.write(make([]byte, size))
 			}
-			d.s.wakeSenderLocked(st)
+			d.s.wakeSenderLocked(&st.stream)
 		}
 		sent := 0
 		for range 10 {
@@ -553,8 +554,8 @@ func FuzzDatagramQueue(f *testing.F) {
 	f.Fuzz(func(t *testing.T, ops []byte) {
 		s := makeSession(Config{MaxBuffered: 512 << 10}, false)
 		s.peer = hello{maxRecord: MaxRecordSize}
-		st := newStream(s, 1, Target{StreamUDP, ""}, false)
-		s.streams.byID[1], s.streams.theirs = st, 1
+		st := newFlow(s, 1, "", false)
+		s.streams.byID[1], s.streams.theirs = &st.stream, 1
 		var queued [][]byte
 		var row []byte
 		random := rand.New(rand.NewPCG(1, 2))
@@ -564,7 +565,7 @@ func FuzzDatagramQueue(f *testing.F) {
 					continue
 				}
 				got := make([]byte, MaxDatagram)
-				n, err := st.ReceiveDatagram(got)
+				n, err := st.Receive(got)
 				if err != nil || !bytes.Equal(got[:n], queued[0]) {
 					t.Fatalf("received %d bytes, %v, want %d", n, err, len(queued[0]))
 				}
@@ -597,9 +598,9 @@ func FuzzDatagramQueue(f *testing.F) {
 			case row != nil && flags&pieceMore == 0:
 				queued, row = append(queued, row), nil
 			}
-			if st.recv.queue.len > maxDatagramQueue || st.recv.mem() != s.memory.buffered || st.datagrams.whole != len(queued) {
+			if st.recv.queue.len > maxDatagramQueue || st.recv.mem() != s.memory.buffered || st.whole != len(queued) {
 				t.Fatalf("%d bytes, %d held, %d counted; %d whole, want %d",
-					st.recv.queue.len, st.recv.mem(), s.memory.buffered, st.datagrams.whole, len(queued))
+					st.recv.queue.len, st.recv.mem(), s.memory.buffered, st.whole, len(queued))
 			}
 		}
 	})
@@ -609,11 +610,11 @@ func BenchmarkDatagrams(b *testing.B) {
 	for _, size := range []int{64, 1472} {
 		b.Run(fmt.Sprint(size), func(b *testing.B) {
 			client, server := newPair(b, Config{}, Config{})
-			opened, accepted := openDatagramPair(b, client, server)
+			opened, accepted := openFlowPair(b, client, server)
 			go func() {
 				p := make([]byte, MaxDatagram)
 				for {
-					if _, err := accepted.ReceiveDatagram(p); err != nil {
+					if _, err := accepted.Receive(p); err != nil {
 						return
 					}
 				}
