@@ -11,16 +11,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// shellSetups are the files that have a shell complete culvert's command lines and prompt with "ready> ".
+// shellSetups make shells complete culvert's command lines, and prompt with "ready> ".
 var shellSetups = map[string]struct {
 	args []string
 	file string
 	text string
 }{
-	"bash": {[]string{"--noprofile", "--rcfile", "rc", "-i"}, "rc", "PS1='ready> '; source <(culvert completion bash)\n"},
+	"bash": {[]string{"--noprofile", "--rcfile", "rc", "-i"}, "rc",
+		"PS1='ready> '; source <(culvert completion bash)\n"},
 	"zsh": {[]string{"-d", "-i"}, ".zshrc",
 		"autoload -Uz compinit; compinit -u -D; source <(culvert completion zsh); PS1='ready> '\n"},
-	"fish": {[]string{"-i"}, "fish/config.fish", "culvert completion fish | source\nfunction fish_prompt; echo -n 'ready> '; end\n"},
+	"fish": {[]string{"-i"}, "fish/config.fish",
+		"culvert completion fish | source\nfunction fish_prompt; echo -n 'ready> '; end\n"},
 }
 
 // TestCompletionInShells types command lines with tabs in interactive shells, each on a terminal.
@@ -44,9 +46,10 @@ func TestCompletionInShells(t *testing.T) {
 			copied := make(chan struct{})
 			go func() {
 				defer close(copied)
-				io.Copy(screen, controller) // ends with an error when the terminal's last user has gone
+				io.Copy(screen, controller) // fails when the terminal's last user has gone
 			}()
-			env := append(os.Environ(), "HOME="+dir, "XDG_CONFIG_HOME="+dir, "XDG_DATA_HOME="+dir, "ZDOTDIR="+dir,
+			env := append(os.Environ(), "HOME="+dir, "XDG_CONFIG_HOME="+dir,
+				"XDG_DATA_HOME="+dir, "ZDOTDIR="+dir,
 				"TERM=vt100", "HISTFILE=", "GORACE=atexit_sleep_ms=0")
 			p, err := startShell(dir, env, append([]string{name}, setup.args...), terminal)
 			if err != nil {
@@ -65,7 +68,8 @@ func TestCompletionInShells(t *testing.T) {
 			// The command, a flag, and a file's name as the value of a flag.
 			typeKeys(t, controller, "culvert keyg\t--ou\tmade.json > key; echo finish''ed\r")
 			awaitFile(t, screen, p, filepath.Join(dir, "made.json"), "finished")
-			typeKeys(t, controller, "culvert run --key ma\t--log-l\tdis\tws://127.0.0.1:1/ -- cul\tkeyg\t 2> err; echo stop''ped\r")
+			typeKeys(t, controller, "culvert run --key ma\t--log-l\tdis\tws://127.0.0.1:1/ "+
+				"-- cul\tkeyg\t 2> err; echo stop''ped\r")
 			awaitFile(t, screen, p, filepath.Join(dir, "err"), "stopped")
 			typeKeys(t, controller, "exit\r")
 			if _, err := p.wait(); err != nil {
@@ -73,14 +77,16 @@ func TestCompletionInShells(t *testing.T) {
 			}
 			<-copied
 			text, err := os.ReadFile(filepath.Join(dir, "err"))
-			if err != nil || !strings.HasPrefix(string(text), "culvert: the remote can't be reached: ws://127.0.0.1:1/: ") {
-				t.Errorf("the second line was not completed: it gives %q, %v; the terminal shows %q", text, err, screen)
+			const want = "culvert: the remote can't be reached: ws://127.0.0.1:1/: "
+			if err != nil || !strings.HasPrefix(string(text), want) {
+				t.Errorf("the second line was not completed: it prints %q, %v; the terminal shows %q",
+					text, err, screen)
 			}
 		})
 	}
 }
 
-// startShell starts a shell that has the terminal for all three of its standard files.
+// startShell starts a shell whose three standard files are the terminal.
 func startShell(dir string, env, args []string, terminal *os.File) (*process, error) {
 	p := &process{stdout: newRecord(), stderr: newRecord(), ended: make(chan struct{})}
 	p.cmd = exec.Command(args[0], args[1:]...)
@@ -104,10 +110,11 @@ func typeKeys(t *testing.T, controller *os.File, keys string) {
 	}
 }
 
-// awaitFile waits until the terminal shows that a command has ended, which prints says then, and wants a file.
-func awaitFile(t *testing.T, screen *record, p *process, path, says string) {
+// awaitFile waits until the terminal shows last, which a command prints at its end, and requires
+// that the file exists then.
+func awaitFile(t *testing.T, screen *record, p *process, path, last string) {
 	t.Helper()
-	ended := func(text string) bool { return strings.Contains(text, says) }
+	ended := func(text string) bool { return strings.Contains(text, last) }
 	text := screen.await(ended, p.ended)
 	if _, err := os.Stat(path); err != nil || !ended(text) {
 		t.Fatalf("%v; the terminal shows %q", err, text)

@@ -7,11 +7,10 @@
 //
 // # From a flag to what it does
 //
-// A command has an options struct, made of groups such as limitOptions. A group defines its flags in
-// its method define, each bound to a field. Before the command runs, package flags has set the
-// fields: from the command line, the flag's variable, the configuration file or the default. The
-// command then checks its options and loads what they name into the configuration of package
-// tunnel.
+// A command has an options struct, made of groups such as limitOptions. A group's method define
+// defines its flags, each bound to a field. Before the command runs, package flags sets the fields:
+// from the command line, the flag's variable, the configuration file or the default. The command
+// then checks its options and loads what they name into the configuration of package tunnel.
 //
 // So a new flag takes a field in its group, a line in the group's define, and the use of the field:
 //
@@ -32,8 +31,8 @@
 //			MaxSessions: o.limits.maxSessions,
 //			…
 //
-// Its variable CULVERT_MAX_SESSIONS, its key in the configuration file, its help, its completion and
-// the suggestions for misspellings follow from the definition; a row in docs/cli.md is checked
-// against it. A flag that a reload takes from the configuration file again is marked Reloadable, and
-// applied in (*remoteOptions).reload.
+// Its variable CULVERT_MAX_SESSIONS, its key in the configuration file, its help, its completion
+// and the suggestions for misspellings follow from the definition; a test compares its row in
+// docs/cli.md. A flag that a reload takes from the configuration file again is marked Reloadable,
+// and applied in (*remoteOptions).reload.
 package cli

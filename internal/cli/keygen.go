@@ -48,7 +48,7 @@ func (o *keygenOptions) run(context.Context) error {
 	return nil
 }
 
-// writeFailure explains why a file, which is to be created, can't be written.
+// writeFailure explains why a new file can't be written.
 func writeFailure(what, path string, err error) error {
 	hint := ""
 	if errors.Is(err, fs.ErrExist) {

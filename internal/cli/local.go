@@ -44,7 +44,7 @@ func (o *localOptions) define(s *flags.Set) {
 	s.Bool(&o.printReady, "print-ready", readyUsage)
 }
 
-// fastOpenOption chooses the clients that are told that their target is reached before it is.
+// fastOpenOption chooses when clients get the reply that their target is reached before it is.
 type fastOpenOption struct{ mode string }
 
 // fastOpenModes are the values of --fast-open, each at its mode's number.

@@ -136,7 +136,8 @@ func (p *pac) serve(ctx context.Context) error {
 	}
 	stop := context.AfterFunc(ctx, func() { server.Close() })
 	defer stop()
-	if err := server.Serve(netfault.NewListener(p.listener, p.acceptFailed)); !errors.Is(err, http.ErrServerClosed) {
+	err := server.Serve(netfault.NewListener(p.listener, p.acceptFailed))
+	if !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return nil

@@ -16,20 +16,25 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// pacHarness evaluates the PAC file on standard input for each host in its argument, with the helpers that browsers have.
+// pacHarness evaluates the PAC file on standard input for each host in its argument, with the
+// helper functions of browsers.
 const pacHarness = `
 const file = require('fs').readFileSync(0, 'utf8');
 function shExpMatch(text, pattern) {
   pattern = pattern.replace(/[.+^$(){}|[\]\\]/g, '\\$&').replace(/\*/g, '.*').replace(/\?/g, '.');
   return new RegExp('^' + pattern + '$').test(text);
 }
-function number(address) { return address.split('.').reduce((n, part) => n * 256 + Number(part), 0); }
+function number(address) {
+  return address.split('.').reduce((n, part) => n * 256 + Number(part), 0);
+}
 function isInNet(host, net, mask) {
   if (!/^[0-9.]+$/.test(host)) throw new Error('isInNet resolves ' + host);
   return ((number(host) & number(mask)) >>> 0) === ((number(net) & number(mask)) >>> 0);
 }
-const find = new Function('shExpMatch', 'isInNet', file + '; return FindProxyForURL;')(shExpMatch, isInNet);
-console.log(JSON.stringify(JSON.parse(process.argv[1]).map((host) => find('http://' + host + '/', host))));
+const evaluate = new Function('shExpMatch', 'isInNet', file + '; return FindProxyForURL;');
+const find = evaluate(shExpMatch, isInNet);
+const hosts = JSON.parse(process.argv[1]);
+console.log(JSON.stringify(hosts.map((host) => find('http://' + host + '/', host))));
 `
 
 // decide runs a PAC file.
@@ -56,11 +61,14 @@ func decide(t *testing.T, file string, hosts []string) []string {
 	return decisions
 }
 
-// TestPACDecides has JavaScript run the file that all patterns make.
+// TestPACDecides runs the file for all kinds of patterns.
 func TestPACDecides(t *testing.T) {
 	t.Parallel()
 	var direct []string
-	for _, pattern := range []string{"*.Example.org", "printer", "10.0.0.0/8", "192.0.2.7/32", "198.51.100.1", "2001:DB8::1", "cam?.test.", "a.b", "[2001:db8::2]"} {
+	for _, pattern := range []string{
+		"*.Example.org", "printer", "10.0.0.0/8", "192.0.2.7/32", "198.51.100.1", "2001:DB8::1",
+		"cam?.test.", "a.b", "[2001:db8::2]",
+	} {
 		condition, err := parseDirect(pattern)
 		if err != nil {
 			t.Fatal(err)
@@ -70,12 +78,16 @@ func TestPACDecides(t *testing.T) {
 	const through = "SOCKS5 127.0.0.1:1080"
 	hosts, want := []string{}, []string{}
 	for host, decision := range map[string]string{
-		"www.example.org": "DIRECT", "WWW.EXAMPLE.ORG": "DIRECT", "a.b.example.org": "DIRECT", "www.example.org.": "DIRECT",
-		"example.org": through, "wwwexample.org": through, "www.example.org.evil.test": through, "www.example.orgx": through,
+		"www.example.org": "DIRECT", "WWW.EXAMPLE.ORG": "DIRECT", "a.b.example.org": "DIRECT",
+		"www.example.org.": "DIRECT", "example.org": through, "wwwexample.org": through,
+		"www.example.org.evil.test": through, "www.example.orgx": through,
 		"printer": "DIRECT", "printer.test": through, "my-printer": through,
-		"10.255.0.1": "DIRECT", "11.0.0.1": through, "10.example.net": through, "192.0.2.7": "DIRECT", "192.0.2.8": through,
-		"198.51.100.1": "DIRECT", "198.51.100.11": through, "2001:db8::1": "DIRECT", "[2001:db8::1]": "DIRECT", "2001:db8::2": "DIRECT",
-		"cam1.test": "DIRECT", "cam12.test": through, "a.b": "DIRECT", "axb": through, "localhost": through,
+		"10.255.0.1": "DIRECT", "11.0.0.1": through, "10.example.net": through,
+		"192.0.2.7": "DIRECT", "192.0.2.8": through,
+		"198.51.100.1": "DIRECT", "198.51.100.11": through,
+		"2001:db8::1": "DIRECT", "[2001:db8::1]": "DIRECT", "2001:db8::2": "DIRECT",
+		"cam1.test": "DIRECT", "cam12.test": through,
+		"a.b": "DIRECT", "axb": through, "localhost": through,
 	} {
 		hosts, want = append(hosts, host), append(want, decision)
 	}
@@ -90,8 +102,11 @@ func TestPACDecides(t *testing.T) {
 }
 
 func TestParseDirectRefuses(t *testing.T) {
-	for _, bad := range []string{"", ".", "10.0.0.0/33", "2001:db8::/32", "name/8", "a b", "a\"b", "a'b", "a\\b", "a\nb", "é.test",
-		"http://example.org", "example.org:80", "a);alert(1", "<b>", "\u2028"} {
+	for _, bad := range []string{
+		"", ".", "10.0.0.0/33", "2001:db8::/32", "name/8",
+		"a b", "a\"b", "a'b", "a\\b", "a\nb", "é.test",
+		"http://example.org", "example.org:80", "a);alert(1", "<b>", "\u2028",
+	} {
 		condition, err := parseDirect(bad)
 		var failure *exit.Failure
 		if !errors.As(err, &failure) || failure.Code != exit.Usage {
@@ -100,11 +115,14 @@ func TestParseDirectRefuses(t *testing.T) {
 	}
 }
 
-// TestQuoteJS shows that a string that got past the checks could still not end its literal.
+// TestQuoteJS shows that even a string that passed the checks by mistake can't end its literal.
 func TestQuoteJS(t *testing.T) {
 	t.Parallel()
-	for _, s := range []string{`"`, `\`, "\n\r\x00", "\u2028\u2029", "</script>", "`${1}`", "é\U0001F600"} {
-		if got := decide(t, "function FindProxyForURL() { return "+quoteJS(s)+"; }", []string{""}); got[0] != s {
+	for _, s := range []string{
+		`"`, `\`, "\n\r\x00", "\u2028\u2029", "</script>", "`${1}`", "é\U0001F600",
+	} {
+		file := "function FindProxyForURL() { return " + quoteJS(s) + "; }"
+		if got := decide(t, file, []string{""}); got[0] != s {
 			t.Errorf("%q became %q as %s", s, got[0], quoteJS(s))
 		}
 	}
@@ -152,24 +170,31 @@ func get(t *testing.T, method, url string) (*http.Response, string) {
 func TestPACServed(t *testing.T) {
 	url := servePAC(t, &net.TCPAddr{IP: net.IPv6loopback, Port: 1080})
 	response, body := get(t, http.MethodGet, url)
-	if kind := response.Header.Get("Content-Type"); response.StatusCode != http.StatusOK || kind != "application/x-ns-proxy-autoconfig" {
+	kind := response.Header.Get("Content-Type")
+	if response.StatusCode != http.StatusOK || kind != "application/x-ns-proxy-autoconfig" {
 		t.Errorf("status %d, type %q", response.StatusCode, kind)
 	}
-	if want := "function FindProxyForURL(url, host) {\n  return \"SOCKS5 [::1]:1080; PROXY [::1]:1080\";\n}\n"; body != want {
+	const want = "function FindProxyForURL(url, host) {\n" +
+		"  return \"SOCKS5 [::1]:1080; PROXY [::1]:1080\";\n}\n"
+	if body != want {
 		t.Errorf("got %s", body)
 	}
-	if response, body := get(t, http.MethodHead, url); response.StatusCode != http.StatusOK || body != "" {
+	response, body = get(t, http.MethodHead, url)
+	if response.StatusCode != http.StatusOK || body != "" {
 		t.Errorf("HEAD: status %d, %q", response.StatusCode, body)
 	}
-	if response, _ := get(t, http.MethodPost, url); response.StatusCode != http.StatusMethodNotAllowed {
+	response, _ = get(t, http.MethodPost, url)
+	if response.StatusCode != http.StatusMethodNotAllowed {
 		t.Errorf("POST: status %d", response.StatusCode)
 	}
-	if response, _ := get(t, http.MethodGet, strings.TrimSuffix(url, pacPath)+"/"); response.StatusCode != http.StatusNotFound {
+	response, _ = get(t, http.MethodGet, strings.TrimSuffix(url, pacPath)+"/")
+	if response.StatusCode != http.StatusNotFound {
 		t.Errorf("another path: status %d", response.StatusCode)
 	}
 }
 
-// TestPACOfAllAddresses names the address that the browser has reached, of a SOCKS port on all of them.
+// TestPACOfAllAddresses serves the file for a SOCKS port on all addresses: it names the one that
+// the browser connected to.
 func TestPACOfAllAddresses(t *testing.T) {
 	_, body := get(t, http.MethodGet, servePAC(t, &net.TCPAddr{IP: net.IPv6unspecified, Port: 1080}))
 	if !strings.Contains(body, `"SOCKS5 127.0.0.1:1080; PROXY 127.0.0.1:1080"`) {

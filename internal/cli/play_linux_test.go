@@ -20,7 +20,7 @@ import (
 	"culvert/internal/cli/exit"
 )
 
-// documents are what users read, beside the repository's root.
+// documents are the files that users read, relative to the repository's root.
 var documents = []string{
 	"README.md",
 	"docs/benchmarks.md",
@@ -39,10 +39,13 @@ var documents = []string{
 // playTimeout bounds the commands of one document.
 const playTimeout = 2 * time.Minute
 
-// TestDocuments runs the commands in the documents' ```console blocks, in their order, and compares what they print. Each
-// document is played by a process in namespaces of its own, where the ports and names that it uses are free: see playMain.
+// TestDocuments runs the commands in the documents' ```console blocks, in their order, and compares
+// what they print. A process in its own namespaces plays each document, so that the ports and names
+// in it are free: see playMain.
 func TestDocuments(t *testing.T) {
-	for _, program := range []string{"unshare", "ip", "mount", "curl", "dig", "/usr/sbin/dnsmasq", "ssh", "/usr/sbin/sshd"} {
+	for _, program := range []string{
+		"unshare", "ip", "mount", "curl", "dig", "/usr/sbin/dnsmasq", "ssh", "/usr/sbin/sshd",
+	} {
 		if _, err := exec.LookPath(program); err != nil {
 			t.Fatalf("%v: `make test-deps` installs it", err)
 		}
@@ -56,17 +59,18 @@ func TestDocuments(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(found) != len(documents)-1 {
-		t.Errorf("docs/ holds %d documents, and %d are played", len(found), len(documents)-1)
+		t.Errorf("docs/ holds %d documents, but %d are played", len(found), len(documents)-1)
 	}
 	for _, name := range documents {
 		t.Run(filepath.Base(name), func(t *testing.T) {
 			t.Parallel()
 			ctx, cancel := context.WithTimeout(t.Context(), playTimeout)
 			defer cancel()
-			cmd := exec.CommandContext(ctx, "unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
+			cmd := exec.CommandContext(ctx, "unshare",
+				"--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
 				"play", filepath.Join(root, name), t.TempDir())
-			cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "CULVERT_") }),
-				"GORACE=atexit_sleep_ms=0")
+			ours := func(v string) bool { return strings.HasPrefix(v, "CULVERT_") }
+			cmd.Env = append(slices.DeleteFunc(os.Environ(), ours), "GORACE=atexit_sleep_ms=0")
 			if output, err := cmd.CombinedOutput(); err != nil {
 				t.Errorf("%v\n%s", err, output)
 			}
@@ -74,7 +78,7 @@ func TestDocuments(t *testing.T) {
 	}
 }
 
-// TestMakeRun checks that what setStage puts in place of `make run` is what the Makefile does once culvert is built.
+// TestMakeRun checks that `make run` is what setStage replaces it with, once culvert is built.
 func TestMakeRun(t *testing.T) {
 	makefile, err := os.ReadFile("../../Makefile")
 	if err != nil {
@@ -87,15 +91,16 @@ func TestMakeRun(t *testing.T) {
 
 func init() { programs["play"] = playMain }
 
-// playMain plays the document that its first argument names, in the empty folder that its second names. It needs
-// namespaces of its own for the network, mounts and processes, in which it sets up what the documents suppose:
+// playMain plays the document that its first argument names, in the empty folder that its second
+// names. It needs its own network, mount and process namespaces, in which it sets up what the
+// documents assume:
 //
-//   - the names of hosts, all of which are loopback
+//   - names of hosts, all on loopback
 //   - a web page on port 80, an sshd on port 22, and a DNS server on port 53 that knows these names
-//   - a home for each machine that a prompt names, as in "laptop$ culvert keygen"
+//   - a home folder for each machine that a prompt names, as in "laptop$ culvert keygen"
 //
-// A command that doesn't end, culvert remote say, is left running until the next heading of the second level, and has to
-// stop cleanly then.
+// A command that doesn't end, such as culvert remote, is left running until the next heading of the
+// second level, and has to stop cleanly then.
 func playMain() {
 	if err := play(os.Args[1], os.Args[2]); err != nil {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", os.Args[1], err)
@@ -141,18 +146,18 @@ func play(document, dir string) error {
 // block is a fenced block with commands.
 type block struct {
 	text    string // with all prompts as "$ ", and "machine=NAME; " before the commands of a machine
-	line    int    // where it begins
-	section int    // how many headings of the second level stand before it
+	line    int    // the first
+	section int    // the number of second-level headings before it
 }
 
 var (
-	hiddenStep = regexp.MustCompile(`^<!-- ([a-z]+\$ .*) -->\n$`) // what the prose has the reader do
+	hiddenStep = regexp.MustCompile(`^<!-- ([a-z]+\$ .*) -->\n$`) // a step that the prose describes
 	prompt     = regexp.MustCompile(`(?m)^([a-z]+)\$ `)
 	shellFence = regexp.MustCompile("^```(sh|bash|shell)")
 )
 
-// findBlocks returns the ```console blocks. Commands in other blocks would never be run, so that fences for shells are
-// errors.
+// findBlocks returns the ```console blocks. Fences for shells are errors, since commands in other
+// blocks would never be run.
 func findBlocks(text string) ([]block, error) {
 	var blocks []block
 	inside, section, number := "", 0, 0
@@ -161,7 +166,8 @@ func findBlocks(text string) ([]block, error) {
 		hidden := hiddenStep.FindStringSubmatch(line)
 		switch fence := strings.HasPrefix(line, "```"); {
 		case hidden != nil && inside == "":
-			blocks = append(blocks, block{prompt.ReplaceAllString(hidden[1]+"\n", "$$ machine=$1; "), number, section})
+			text := prompt.ReplaceAllString(hidden[1]+"\n", "$$ machine=$1; ")
+			blocks = append(blocks, block{text, number, section})
 		case !fence && inside == "console":
 			blocks[len(blocks)-1].text += prompt.ReplaceAllString(line, "$$ machine=$1; ")
 		case !fence && inside == "" && strings.HasPrefix(line, "## "):
@@ -170,7 +176,7 @@ func findBlocks(text string) ([]block, error) {
 		case inside != "":
 			inside = ""
 		case shellFence.MatchString(line):
-			return nil, fmt.Errorf("line %d: commands stand in console blocks, where they are run", number)
+			return nil, fmt.Errorf("line %d: commands belong in console blocks, where they are run", number)
 		default:
 			if inside = strings.TrimSpace(line[3:]); inside == "" {
 				inside = "text"
@@ -196,12 +202,16 @@ func setStage(dir string) error {
 		"hosts":    hosts,
 		".curlrc":  "silent\nshow-error\n", // no progress meter, as when curl prints to a terminal
 		"bin/make": "#!/bin/sh\n[ \"$*\" = run ] && echo ./build/culvert demo && exec culvert demo\n",
-		"sshd_config": "ListenAddress 127.0.0.1\nHostKey " + dir + "/host_key\nPidFile none\nStrictModes no\n" +
-			"AuthorizedKeysFile " + dir + "/login_key.pub\nPasswordAuthentication no\nUsePAM no\n",
+		"sshd_config": "ListenAddress 127.0.0.1\nHostKey " + dir + "/host_key\n" +
+			"PidFile none\nStrictModes no\nAuthorizedKeysFile " + dir + "/login_key.pub\n" +
+			"PasswordAuthentication no\nUsePAM no\n",
 	}
 	for name, text := range files {
 		path := filepath.Join(dir, name)
-		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(text), 0o700)); err != nil {
+		err := errors.Join(
+			os.MkdirAll(filepath.Dir(path), 0o700),
+			os.WriteFile(path, []byte(text), 0o700))
+		if err != nil {
 			return err
 		}
 	}
@@ -218,7 +228,8 @@ func setStage(dir string) error {
 		ssh-keygen -q -t ed25519 -N '' -f login_key
 		cp login_key "$SSH_HOME/id_ed25519"
 		echo "intranet.example $(cat host_key.pub)" >"$SSH_HOME/known_hosts"
-		/usr/sbin/dnsmasq --conf-file=/dev/null --pid-file --user=root --no-resolv --listen-address=127.0.0.1 --bind-interfaces
+		/usr/sbin/dnsmasq --conf-file=/dev/null --pid-file --user=root --no-resolv \
+			--listen-address=127.0.0.1 --bind-interfaces
 		/usr/sbin/sshd -f $PWD/sshd_config -E sshd.log >/dev/null 2>&1 # or the shell's pipe stays open`)
 	if err != nil || output != "" {
 		return fmt.Errorf("setting the stage: %w\n%s", err, output)
@@ -234,16 +245,18 @@ func setStage(dir string) error {
 	return nil
 }
 
-// player runs steps. A token in the document, such as a key that keygen printed when it was written, stands for what it
-// was printed in place of when it was played.
+// player runs steps. A token in the document, such as a key that keygen printed when the document
+// was written, stands for the one printed in its place when the document is played.
 type player struct {
 	dir     string
 	bound   map[string]string // by the document's token
 	running []*process
 }
 
-// token is a public key, which may begin and end with -, a port of the system's choice, or a certificate's gid.
-var token = regexp.MustCompile(`[A-Za-z0-9_-]{43}|127\.0\.0\.1:[0-9]{5}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
+// token matches a public key, which may begin and end with -, a port that the system chose, or a
+// certificate's gid.
+var token = regexp.MustCompile(`[A-Za-z0-9_-]{43}|127\.0\.0\.1:[0-9]{5}` +
+	`|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
 
 var (
 	machine = regexp.MustCompile(`^machine=([a-z]+); `)
@@ -265,21 +278,25 @@ func (p *player) play(s step) error {
 		}
 		return t
 	})
-	sh := &shell{dir: home, env: append(os.Environ(), "HOME="+home, "XDG_CONFIG_HOME=", "CURL_HOME="+p.dir)}
-	if !endless.MatchString(command) || strings.Contains(command, " -W ") || strings.Contains(s.want, "[exit ") {
+	env := append(os.Environ(), "HOME="+home, "XDG_CONFIG_HOME=", "CURL_HOME="+p.dir)
+	sh := &shell{dir: home, env: env}
+	if !endless.MatchString(command) || strings.Contains(command, " -W ") ||
+		strings.Contains(s.want, "[exit ") {
 		got, err := sh.run(command)
 		if err != nil {
 			return err
 		}
 		return p.compare(got, s.want)
 	}
-	running, err := startProcess(sh.dir, sh.env, []string{"bash", "-c", "exec 2>&1; exec " + command}, nil)
+	args := []string{"bash", "-c", "exec 2>&1; exec " + command}
+	running, err := startProcess(sh.dir, sh.env, args, nil)
 	if err != nil {
 		return err
 	}
 	p.running = append(p.running, running)
 	lines := strings.Count(s.want, "\n")
-	got := running.stdout.await(func(text string) bool { return strings.Count(text, "\n") >= lines }, running.ended)
+	enough := func(text string) bool { return strings.Count(text, "\n") >= lines }
+	got := running.stdout.await(enough, running.ended)
 	if all := strings.SplitAfter(got, "\n"); len(all) > lines {
 		got = strings.Join(all[:lines], "")
 	}
@@ -295,14 +312,14 @@ func (p *player) compare(got, want string) error {
 	}
 	for i, t := range documented {
 		if bound, ok := p.bound[t]; ok && bound != actual[i] {
-			return fmt.Errorf("%s should be %s here, as before, and is %s", t, bound, actual[i])
+			return fmt.Errorf("%s should be %s as before, but is %s", t, bound, actual[i])
 		}
 		p.bound[t] = actual[i]
 	}
 	return nil
 }
 
-// stop interrupts what is running, the youngest first.
+// stop interrupts what is running, the newest first.
 func (p *player) stop() error {
 	for _, running := range slices.Backward(p.running) {
 		if err := running.cmd.Process.Signal(syscall.SIGINT); err != nil {
@@ -318,7 +335,8 @@ func (p *player) stop() error {
 
 // TestFindBlocks shows which blocks are played, and that commands can't hide in others.
 func TestFindBlocks(t *testing.T) {
-	text := "```text\n$ not run\n```\n## One\n```console\n$ a\nb\nlaptop$ c\n```\n## Two\n<!-- office$ d -->\n<!-- e -->\n"
+	text := "```text\n$ not run\n```\n## One\n```console\n$ a\nb\nlaptop$ c\n```\n" +
+		"## Two\n<!-- office$ d -->\n<!-- e -->\n"
 	blocks, err := findBlocks(text)
 	want := []block{{"$ a\nb\n$ machine=laptop; c\n", 5, 1}, {"$ machine=office; d\n", 11, 2}}
 	if err != nil || !slices.Equal(blocks, want) {

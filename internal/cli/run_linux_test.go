@@ -8,17 +8,31 @@ import (
 	"testing"
 )
 
-// trapping is a command that tells which signals it gets, and ends with status 9 at SIGTERM.
-const trapping = `trap 'echo INT' INT; trap 'echo HUP' HUP; trap 'echo TERM; exit 9' TERM; echo up; while :; do sleep 0.05; done`
+// trapping is a command that prints the signals it gets, and exits with status 9 on SIGTERM.
+const trapping = `
+trap 'echo INT' INT
+trap 'echo HUP' HUP
+trap 'echo TERM; exit 9' TERM
+echo up
+while :; do sleep 0.05; done`
+
+// serveAnyone starts a remote that admits every client.
+func serveAnyone(t *testing.T, dir string, env []string) readyLine {
+	t.Helper()
+	return startReady(t, dir, env,
+		"remote", "--listen", "127.0.0.1:0", "--allow-anyone", "--print-ready")
+}
 
 // startTrapping runs that command in culvert run until it is up.
 func startTrapping(t *testing.T, terminal *os.File) *process {
 	t.Helper()
 	dir := t.TempDir()
 	env := append(os.Environ(), "HOME="+dir, "XDG_CONFIG_HOME=", "GORACE=atexit_sleep_ms=0")
-	remote := startReady(t, dir, env, "remote", "--listen", "127.0.0.1:0", "--allow-anyone", "--print-ready")
-	args := []string{"culvert", "run", "--remote-key", remote.PublicKey, "--key", dir + "/client.json", "ws://" + remote.Listen[0] + "/", "--", "sh", "-c", trapping}
-	startedKey(t, dir, env)
+	remote := serveAnyone(t, dir, env)
+	args := []string{"culvert", "run", "--remote-key", remote.PublicKey,
+		"--key", dir + "/client.json", "ws://" + remote.Listen[0] + "/",
+		"--", "sh", "-c", trapping}
+	createKey(t, dir, env)
 	p, err := startProcess(dir, env, args, terminal)
 	if err != nil {
 		t.Fatal(err)
@@ -28,8 +42,8 @@ func startTrapping(t *testing.T, terminal *os.File) *process {
 	return p
 }
 
-// startedKey makes client.json.
-func startedKey(t *testing.T, dir string, env []string) {
+// createKey creates client.json, and the file key with its public key.
+func createKey(t *testing.T, dir string, env []string) {
 	t.Helper()
 	sh := &shell{dir: dir, env: env}
 	if output, err := sh.run("culvert keygen -o client.json >key"); err != nil || output != "" {
@@ -37,10 +51,11 @@ func startedKey(t *testing.T, dir string, env []string) {
 	}
 }
 
-// awaitOutput waits until all that a process has written to standard output is text.
+// awaitOutput waits until a process has written text to standard output, and nothing else.
 func awaitOutput(t *testing.T, p *process, text string) {
 	t.Helper()
-	if got := p.stdout.await(func(got string) bool { return len(got) >= len(text) }, p.ended); got != text {
+	enough := func(got string) bool { return len(got) >= len(text) }
+	if got := p.stdout.await(enough, p.ended); got != text {
 		t.Fatalf("standard output %q, want %q; standard error\n%s", got, text, p.stderr)
 	}
 }
@@ -70,21 +85,22 @@ func TestRunPassesSignalsOn(t *testing.T) {
 	p.send(t, syscall.SIGTERM)
 	checkStatus(t, p, 9)
 	if got := p.stdout.String(); got != "up\nINT\nHUP\nTERM\n" {
-		t.Errorf("the command has written %q", got)
+		t.Errorf("the command wrote %q", got)
 	}
 	p = startTrapping(t, nil)
-	p.send(t, syscall.SIGQUIT) // which the command does not catch
+	p.send(t, syscall.SIGQUIT) // the command does not catch it
 	checkStatus(t, p, exitSignal+int(syscall.SIGQUIT))
 }
 
-// TestRunOnTerminal types Ctrl-C, which the terminal sends to both: culvert lives on and sends no second one.
+// TestRunOnTerminal types Ctrl-C, which the terminal sends to both: culvert keeps running and sends
+// no second signal.
 func TestRunOnTerminal(t *testing.T) {
 	t.Parallel()
 	controller, terminal := openTerminal(t)
 	copied := make(chan struct{})
 	go func() {
 		defer close(copied)
-		io.Copy(io.Discard, controller) // ends with an error when the terminal's last user has gone
+		io.Copy(io.Discard, controller) // fails when the terminal's last user has gone
 	}()
 	p := startTrapping(t, terminal)
 	terminal.Close()
@@ -92,7 +108,7 @@ func TestRunOnTerminal(t *testing.T) {
 		t.Fatal(err)
 	}
 	awaitOutput(t, p, "up\nINT\n")
-	p.send(t, syscall.SIGINT) // what the terminal would have sent, and has not
+	p.send(t, syscall.SIGINT) // as from the terminal, which has not sent it
 	p.send(t, syscall.SIGHUP)
 	awaitOutput(t, p, "up\nINT\nHUP\n")
 	p.send(t, syscall.SIGTERM)
@@ -100,12 +116,12 @@ func TestRunOnTerminal(t *testing.T) {
 	<-copied
 }
 
-// TestRunInterruptedBefore interrupts culvert run at its question, before the command is started.
+// TestRunInterruptedBefore interrupts culvert run while it asks, before the command is started.
 func TestRunInterruptedBefore(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	env := append(os.Environ(), "HOME="+dir, "XDG_CONFIG_HOME=", "GORACE=atexit_sleep_ms=0")
-	remote := startReady(t, dir, env, "remote", "--listen", "127.0.0.1:0", "--allow-anyone", "--print-ready")
+	remote := serveAnyone(t, dir, env)
 	controller, terminal := openTerminal(t)
 	screen := newRecord()
 	copied := make(chan struct{})
@@ -113,7 +129,8 @@ func TestRunInterruptedBefore(t *testing.T) {
 		defer close(copied)
 		io.Copy(screen, controller) // as above
 	}()
-	p, err := startProcess(dir, env, []string{"culvert", "run", "ws://" + remote.Listen[0] + "/", "--", "echo", "started"}, terminal)
+	args := []string{"culvert", "run", "ws://" + remote.Listen[0] + "/", "--", "echo", "started"}
+	p, err := startProcess(dir, env, args, terminal)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,23 +145,26 @@ func TestRunInterruptedBefore(t *testing.T) {
 	if got := p.stdout.String(); got != "" {
 		t.Errorf("standard output %q", got)
 	}
-	if want := "culvert: the command was not started: interrupt came first\n"; !strings.HasSuffix(p.stderr.String(), want) {
+	const want = "culvert: the command was not started: interrupt came first\n"
+	if !strings.HasSuffix(p.stderr.String(), want) {
 		t.Errorf("standard error %q", p.stderr)
 	}
 	<-copied
 }
 
-// TestRunOutlivesTunnel ends the session for good, by no longer admitting the client: the command goes on.
+// TestRunOutlivesTunnel ends the session for good, by no longer admitting the client: the command
+// keeps running.
 func TestRunOutlivesTunnel(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	env := append(os.Environ(), "HOME="+dir, "XDG_CONFIG_HOME=", "GORACE=atexit_sleep_ms=0")
-	startedKey(t, dir, env)
+	createKey(t, dir, env)
 	sh := &shell{dir: dir, env: env}
 	if output, err := sh.run("cp key authorized"); err != nil || output != "" {
 		t.Fatalf("%v\n%s", err, output)
 	}
-	remote, err := startProcess(dir, env, []string{"culvert", "remote", "--listen", "127.0.0.1:0", "--authorized-keys", "authorized", "--print-ready"}, nil)
+	remote, err := startProcess(dir, env, []string{"culvert", "remote", "--listen", "127.0.0.1:0",
+		"--authorized-keys", "authorized", "--print-ready"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,8 +173,8 @@ func TestRunOutlivesTunnel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := startProcess(dir, env, []string{"culvert", "run", "--remote-key", ready.PublicKey, "--key", "client.json",
-		"ws://" + ready.Listen[0] + "/", "--", "sh", "-c", trapping}, nil)
+	p, err := startProcess(dir, env, []string{"culvert", "run", "--remote-key", ready.PublicKey,
+		"--key", "client.json", "ws://" + ready.Listen[0] + "/", "--", "sh", "-c", trapping}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,8 +184,8 @@ func TestRunOutlivesTunnel(t *testing.T) {
 		t.Fatal(err)
 	}
 	remote.send(t, syscall.SIGHUP)
-	const says = "the tunnel failed error=\"not admitted: the remote does not admit the key "
-	gone := func(text string) bool { return strings.Contains(text, says) }
+	const logged = "the tunnel failed error=\"not admitted: the remote does not admit the key "
+	gone := func(text string) bool { return strings.Contains(text, logged) }
 	if text := p.stderr.await(gone, p.ended); !gone(text) {
 		t.Fatalf("standard error\n%s", text)
 	}

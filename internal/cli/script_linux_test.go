@@ -22,19 +22,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestScripts runs testdata/*.txtar. Beside testscript's own commands they have
+// TestScripts runs testdata/*.txtar. In addition to testscript's own commands they have
 //
-//	start NAME ARG…        run culvert ARG… in the background until its ready line, and set $NAME_URL, $NAME_LISTEN,
-//	                       $NAME_SOCKS, $NAME_PAC, $NAME_FORWARD, $NAME_REVERSE and $NAME_KEY from it
+//	start NAME ARG…        run culvert ARG… in the background until its ready line, and set
+//	                       $NAME_URL, $NAME_LISTEN, $NAME_SOCKS, $NAME_PAC, $NAME_FORWARD,
+//	                       $NAME_REVERSE and $NAME_KEY from it
 //	signal NAME SIGNAL     send it a signal: HUP, INT or TERM
-//	await NAME REGEXP      wait until what it has written to standard error matches
-//	exited NAME STATUS     wait until it exits, with this status; then stdout and stderr are what it has written
+//	await NAME REGEXP      wait until its standard error matches
+//	exited NAME STATUS     wait until it exits, with this status; stdout and stderr are then its
+//	                       output
 //	setenv VAR VALUE       set a variable for what start, capture and transcript run; env is for exec
 //	capture VAR ARG…       run culvert ARG…, which must succeed, and set $VAR to what it prints
 //	transcript FILE        run the commands in FILE and compare what they print and their exit status
-//	hold ADDR              open a connection to the page by way of ADDR and keep it open
+//	hold ADDR              open a connection to the page through ADDR and keep it open
 //
-// and the variables $PAGE, the URL of a page, and $NOBODY, an address of loopback that refuses connections.
+// and the variables $PAGE, the URL of a page, and $NOBODY, a loopback address that refuses
+// connections.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
@@ -74,7 +77,7 @@ func setUpScript(env *testscript.Env) error {
 	set("PATH", env.Getenv("PATH"))
 	set("HOME", filepath.Join(env.WorkDir, "home"))
 	set("XDG_CONFIG_HOME", "")
-	set("GORACE", "atexit_sleep_ms=0") // by default each process ends a second late
+	set("GORACE", "atexit_sleep_ms=0") // the default delays each exit by a second
 	page := httptest.NewServer(http.HandlerFunc(servePage))
 	env.Defer(func() {
 		page.CloseClientConnections()
@@ -93,7 +96,8 @@ func setUpScript(env *testscript.Env) error {
 	return nil
 }
 
-// servePage is a web site with one page, and /held, whose answer begins and doesn't end before the client goes.
+// servePage is a web site with one page, and /held, whose response begins and doesn't end before
+// the client goes.
 func servePage(w http.ResponseWriter, r *http.Request) {
 	switch r.URL.Path {
 	case "/":
@@ -106,7 +110,8 @@ func servePage(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// reservePort binds a port and never listens on it, so that connections are refused until free is called.
+// reservePort binds a port and never listens on it, so that it refuses connections until free is
+// called.
 func reservePort() (address string, free func(), err error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -121,8 +126,10 @@ func reservePort() (address string, free func(), err error) {
 	return fmt.Sprint("127.0.0.1:", name.(*unix.SockaddrInet4).Port), func() { unix.Close(fd) }, nil
 }
 
-// withScript makes a method of script a command with at least that many arguments.
-func withScript(arguments int, command func(*script, *testscript.TestScript, []string)) func(*testscript.TestScript, bool, []string) {
+// withScript turns a method of script into a command with at least that many arguments.
+func withScript(
+	arguments int, command func(*script, *testscript.TestScript, []string),
+) func(*testscript.TestScript, bool, []string) {
 	return func(ts *testscript.TestScript, neg bool, args []string) {
 		if neg || len(args) < arguments {
 			ts.Fatalf("want %d arguments, and no !", arguments)
@@ -181,7 +188,9 @@ func (s *script) process(ts *testscript.TestScript, name string) *process {
 }
 
 func (s *script) signal(ts *testscript.TestScript, args []string) {
-	signal, ok := map[string]syscall.Signal{"HUP": syscall.SIGHUP, "INT": syscall.SIGINT, "TERM": syscall.SIGTERM}[args[1]]
+	signal, ok := map[string]syscall.Signal{
+		"HUP": syscall.SIGHUP, "INT": syscall.SIGINT, "TERM": syscall.SIGTERM,
+	}[args[1]]
 	if !ok {
 		ts.Fatalf("unknown signal %s", args[1])
 	}
@@ -191,7 +200,7 @@ func (s *script) signal(ts *testscript.TestScript, args []string) {
 func (s *script) await(ts *testscript.TestScript, args []string) {
 	p, pattern := s.process(ts, args[0]), regexp.MustCompile(args[1])
 	if text := p.stderr.await(pattern.MatchString, p.ended); !pattern.MatchString(text) {
-		ts.Fatalf("%s has written:\n%s", args[0], text)
+		ts.Fatalf("%s wrote:\n%s", args[0], text)
 	}
 }
 
@@ -232,7 +241,7 @@ func (s *script) transcript(ts *testscript.TestScript, args []string) {
 	}
 }
 
-// expand returns a variable's value, and leaves the name of one that the script has not set.
+// expand returns a variable's value, or the reference itself if the script has not set it.
 func (s *script) expand(name string) string {
 	if value, ok := s.vars[name]; ok {
 		return value
@@ -243,7 +252,7 @@ func (s *script) expand(name string) string {
 	return "$" + name
 }
 
-// hold returns once the page has begun to answer, so that there is a stream through the tunnel.
+// hold returns once the response has begun, so that there is a stream through the tunnel.
 func (s *script) hold(ts *testscript.TestScript, args []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), stepTimeout)
 	defer cancel()
@@ -266,7 +275,8 @@ type process struct {
 	err            error         // of cmd.Wait; set when ended is closed
 }
 
-// startProcess runs a command, with a controlling terminal that is its standard input too, or without any.
+// startProcess runs a command with a controlling terminal, which is also its standard input, or
+// without one if terminal is nil.
 func startProcess(dir string, env, args []string, terminal *os.File) (*process, error) {
 	p := &process{stdout: newRecord(), stderr: newRecord(), ended: make(chan struct{})}
 	p.cmd = exec.Command(args[0], args[1:]...)
@@ -292,7 +302,8 @@ func (p *process) awaitReady() (readyLine, error) {
 	line := p.stdout.await(func(text string) bool { return strings.HasSuffix(text, "\n") }, p.ended)
 	var ready readyLine
 	if err := json.Unmarshal([]byte(line), &ready); err != nil {
-		return ready, fmt.Errorf("not ready: %w; standard output %q, standard error\n%s", err, line, p.stderr)
+		return ready, fmt.Errorf("not ready: %w; standard output %q, standard error\n%s",
+			err, line, p.stderr)
 	}
 	return ready, nil
 }
@@ -312,7 +323,7 @@ func startReady(t *testing.T, dir string, env []string, args ...string) readyLin
 	return ready
 }
 
-// wait returns the exit status, -1 after a signal's death.
+// wait waits for the process to end and returns its exit status, -1 if a signal killed it.
 func (p *process) wait() (int, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), stepTimeout)
 	defer cancel()
@@ -333,7 +344,7 @@ func (p *process) kill() {
 	<-p.ended
 }
 
-// record keeps what a process writes and tells who waits for it.
+// record keeps what a process writes, and wakes whoever waits for it.
 type record struct {
 	mu      sync.Mutex // guards all below
 	text    strings.Builder
@@ -361,7 +372,8 @@ func (r *record) get() (string, <-chan struct{}) {
 	return r.text.String(), r.changed
 }
 
-// await waits until the text is as wanted, the process has ended, or stepTimeout is over, and returns the text.
+// await waits until the text is enough, the process has ended, or stepTimeout has passed, and
+// returns the text.
 func (r *record) await(enough func(string) bool, ended <-chan struct{}) string {
 	ctx, cancel := context.WithTimeout(context.Background(), stepTimeout)
 	defer cancel()

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openTerminal makes a pseudo-terminal (pty(7)).
+// openTerminal opens a pseudo-terminal (pty(7)).
 func openTerminal(t *testing.T) (controller, terminal *os.File) {
 	t.Helper()
 	controller, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
@@ -44,18 +44,18 @@ func openTerminal(t *testing.T) (controller, terminal *os.File) {
 	return controller, terminal
 }
 
-// TestQuestionInterrupted leaves the question for an unknown remote by one interrupt, which is a clean stop.
+// TestQuestionInterrupted interrupts local while it asks about an unknown remote: a clean stop.
 func TestQuestionInterrupted(t *testing.T) {
 	dir := t.TempDir()
 	env := append(os.Environ(), "HOME="+dir, "XDG_CONFIG_HOME=", "GORACE=atexit_sleep_ms=0")
-	remote := startReady(t, dir, env, "remote", "--listen", "127.0.0.1:0", "--allow-anyone", "--print-ready")
+	remote := serveAnyone(t, dir, env)
 
 	controller, terminal := openTerminal(t)
 	screen := newRecord()
 	copied := make(chan struct{})
 	go func() {
 		defer close(copied)
-		io.Copy(screen, controller) // ends with an error when the terminal's last user has gone
+		io.Copy(screen, controller) // fails when the terminal's last user has gone
 	}()
 	args := []string{"culvert", "local", "--socks", "none", "ws://" + remote.Listen[0] + "/"}
 	local, err := startProcess(dir, env, args, terminal)
@@ -75,7 +75,8 @@ func TestQuestionInterrupted(t *testing.T) {
 		t.Errorf("status %d, %v; standard error\n%s", status, err, local.stderr)
 	}
 	<-copied
-	if _, err := os.Stat(filepath.Join(dir, ".config", "culvert", "known_remotes")); !errors.Is(err, os.ErrNotExist) {
+	known := filepath.Join(dir, ".config", "culvert", "known_remotes")
+	if _, err := os.Stat(known); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the remote is remembered: %v", err)
 	}
 }

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -17,15 +16,16 @@ import (
 // stepTimeout bounds one command of a transcript, and each wait for something to happen.
 const stepTimeout = 20 * time.Second
 
-// step is one command of a transcript and what it prints, standard output and standard error as they come. A status other
-// than 0 follows as "[exit N]".
+// step is one command of a transcript and its output, standard output and standard error as they
+// come. A status other than 0 follows as "[exit N]".
 type step struct {
 	command string
 	want    string
 }
 
-// parseTranscript reads lines that begin with "$ ", commands that go on after a backslash at the end of a line, and the
-// output between them. Text before the first command is an error, since nothing would check it.
+// parseTranscript parses commands, which begin with "$ " and continue after a backslash at the end
+// of a line, and their output. Text before the first command is an error, since nothing would check
+// it.
 func parseTranscript(text string) ([]step, error) {
 	var steps []step
 	goesOn := false
@@ -37,7 +37,7 @@ func parseTranscript(text string) ([]step, error) {
 		case begins:
 			steps = append(steps, step{command: command})
 		case len(steps) == 0:
-			return nil, fmt.Errorf("%q stands before the first command", line)
+			return nil, fmt.Errorf("%q precedes the first command", line)
 		default:
 			steps[len(steps)-1].want += line
 			continue
@@ -56,8 +56,8 @@ type shell struct {
 	env []string
 }
 
-// command prepares a command for bash. It has no terminal, not even a controlling one, and is killed with all that it
-// started when ctx is done.
+// command prepares a command for bash. It has no terminal, not even a controlling one. When ctx is
+// done, it is killed, with all processes that it started.
 func (s *shell) command(ctx context.Context, text string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "bash", "-c", text)
 	cmd.Dir, cmd.Env = s.dir, s.env
@@ -67,7 +67,7 @@ func (s *shell) command(ctx context.Context, text string) *exec.Cmd {
 	return cmd
 }
 
-// run returns what a command prints, with its status as a transcript has it.
+// run returns the output of a command, with its status as in a transcript.
 func (s *shell) run(text string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), stepTimeout)
 	defer cancel()
@@ -75,21 +75,22 @@ func (s *shell) run(text string) (string, error) {
 	var exit *exec.ExitError
 	switch {
 	case ctx.Err() != nil:
-		return string(output), fmt.Errorf("%s: still running after %v", strings.TrimSpace(text), stepTimeout)
+		return string(output), fmt.Errorf("%s: still running after %v",
+			strings.TrimSpace(text), stepTimeout)
 	case errors.As(err, &exit):
 		return fmt.Sprintf("%s[exit %d]\n", output, exit.ExitCode()), nil
 	}
 	return string(output), err
 }
 
-// masks hide what differs from run to run.
+// masks hide what varies from run to run.
 var masks = []struct {
 	pattern *regexp.Regexp
 	with    string
 }{
 	{regexp.MustCompile(` +[0-9]+\.[0-9] ms`), " # ms"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3}|Z)`), "<time>"},
-	{regexp.MustCompile(`aes-256-gcm|chacha20-poly1305`), "<suite>"}, // what the processor does faster
+	{regexp.MustCompile(`aes-256-gcm|chacha20-poly1305`), "<suite>"}, // the faster one here
 	{regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`), "<gid>"},
 }
 
@@ -100,7 +101,7 @@ func mask(text string) string {
 	return text
 }
 
-// differ returns nil when two texts are equal, and otherwise says how they differ.
+// differ returns an error with both texts, or nil if they are equal.
 func differ(got, want string) error {
 	if got == want {
 		return nil
@@ -124,7 +125,8 @@ func TestParseTranscript(t *testing.T) {
 	}
 }
 
-// TestShell shows that a transcript can fail: a wrong status or text is seen, and what doesn't end is killed.
+// TestShell shows that a transcript can fail on a wrong status or text, and that its commands have
+// no terminal.
 func TestShell(t *testing.T) {
 	s := &shell{dir: t.TempDir(), env: os.Environ()}
 	got, err := s.run("echo out; echo err >&2; exit 7")
@@ -134,7 +136,8 @@ func TestShell(t *testing.T) {
 	if differ(got, "out\nerr\n[exit 6]\n") == nil {
 		t.Error("another status is no difference")
 	}
-	if got, _ := s.run("tty -s < /dev/tty && echo terminal"); bytes.Contains([]byte(got), []byte("terminal\n")) {
+	got, _ = s.run("tty -s < /dev/tty && echo terminal")
+	if strings.Contains(got, "terminal\n") {
 		t.Error("the shell has a terminal")
 	}
 }

@@ -165,8 +165,8 @@ func plainValue(value any) any {
 	return value
 }
 
-// usageError turns what the library finds wrong with a variable's value into an error of ours. Wrong
-// flags have been found by flagsFirst.
+// usageError turns what the library finds wrong with a variable's value into an error of ours.
+// Wrong flags have been found by flagsFirst.
 func (a *App) usageError(command, listed string) cli.OnUsageErrorFunc {
 	return func(_ *cli.Context, err error, _ bool) error {
 		if _, complete := errors.AsType[*exit.Failure](err); complete {

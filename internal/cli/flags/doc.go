@@ -3,8 +3,8 @@
 // what a misspelled word may have meant. It knows nothing of what the options are for.
 //
 // A command is a Command: a function that defines its flags and arguments, each bound to a field of
-// the command's options, and a function that runs it. All there is to know about a flag is in its
-// definition:
+// the command's options, and a function that runs it. A flag's definition is all that
+// there is to it:
 //
 //	func (o *limitOptions) define(s *flags.Set) {
 //		s.Group("limits")

@@ -31,7 +31,7 @@ type Flag struct {
 	kind    kind
 }
 
-// kind is a flag's variable and what its type has to do with its value.
+// kind is a flag's variable, with the operations that depend on its type.
 type kind interface {
 	assign(value any) // a value of the variable's type
 	value() any       // the variable's
@@ -41,7 +41,7 @@ type kind interface {
 	// it returns in want what the file should hold.
 	convert(decoded any) (value any, want string)
 
-	// check returns "" if text is right as a value on the command line, or else what should be there.
+	// check returns "" if text is a valid value on the command line, or else what is wanted.
 	check(text string) (want string)
 }
 
@@ -192,7 +192,7 @@ func (f *Flag) Names() []string { return f.names }
 // Usage returns the description of the flag, with the placeholder of its value in backquotes.
 func (f *Flag) Usage() string { return f.usage }
 
-// Placeholder returns what stands for the value in the help; it is empty for a switch.
+// Placeholder returns the word for the value in the help; it is empty for a switch.
 func (f *Flag) Placeholder() string {
 	if f.kind.isSwitch() {
 		return ""

@@ -4,7 +4,7 @@
 _culvert() {
   local line word cur=${COMP_LINE:0:COMP_POINT}
   COMPREPLY=()
-  # COMP_WORDS is split at : and = too, which addresses and --flag=value hold.
+  # COMP_WORDS is also split at : and =, which occur in addresses and --flag=value.
   local -a words
   read -ra words <<<"$cur"
   [[ $cur == *[[:space:]] ]] && words+=('')
@@ -13,7 +13,7 @@ _culvert() {
   local i
   for ((i = 0; i < ${#rest[@]} - 1; i++)); do
     if [[ ${rest[i]} == -- && ${rest[0]} == run ]]; then
-      # The command that culvert runs, then its arguments.
+      # The command that culvert runs, and its arguments.
       if ((i == ${#rest[@]} - 2)); then
         mapfile -t COMPREPLY < <(compgen -c -- "$word")
       fi
@@ -23,7 +23,7 @@ _culvert() {
   while IFS= read -r line; do
     COMPREPLY+=("${line%%$'\t'*}")
   done < <("${words[0]}" __complete "${rest[@]}" 2>/dev/null)
-  # What readline replaces begins after the last = or :.
+  # Readline only replaces what follows the last = or :.
   local prefix=${word%"${word##*[=:]}"}
   if [[ -n $prefix ]]; then
     COMPREPLY=("${COMPREPLY[@]#"$prefix"}")

@@ -6,7 +6,7 @@ function __culvert_candidates
     set -l words (commandline -opc)
     set -l word (commandline -ct)
     if test "$words[2]" = run; and contains -- -- $words[3..-1]
-        # The command that culvert runs, with a completion of its own.
+        # The command that culvert runs has its own completion.
         set -l at (contains -i -- -- $words)
         set -l inner $words[(math $at + 1)..-1] $word
         test (count $words) -eq $at; and set inner $word

@@ -8,7 +8,7 @@ _culvert() {
   local -a described
   local at=${words[(i)--]}
   if [[ ${words[2]} == run ]] && ((at < CURRENT)); then
-    # The command that culvert runs, with a completion of its own.
+    # The command that culvert runs has its own completion.
     words=("${(@)words[at + 1, -1]}")
     ((CURRENT -= at))
     _normal
