@@ -57,6 +57,9 @@ func newConn(w *wire, o outcome, maxMessage int, isClient bool) *Conn {
 		overhead:   o.overhead,
 	}
 	c.mayWrite.Store(isClient)
+	if isClient {
+		w.exporter = o.exporter
+	}
 	w.limitMessages(maxMessage + o.overhead)
 	w.frames.parts = nil // the handshake's messages may have been larger than any record
 	return c

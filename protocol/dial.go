@@ -6,6 +6,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
 
 	"github.com/gorilla/websocket"
 )
@@ -17,6 +21,9 @@ type DialFunc func(ctx context.Context, network, address string) (net.Conn, erro
 // connection has done its TLS handshake. A nil function stands for net.Dialer or tls.Dialer. Client needs what
 // NewDialer puts around their connections, so these functions can't be replaced later, and TLSClientConfig and Proxy are not
 // for use; the dialer's other fields may be set. Each call returns a new dialer.
+//
+// Nothing but the context's deadline and the dialer's HandshakeTimeout, which is 0, bounds a call. Interim responses (RFC 9110,
+// section 15.2) that come before the response are skipped.
 //
 // It uses no compression, which would betray lengths and cannot shrink ciphertext, and no proxy from the environment: how
 // to reach the network is the caller's to decide.
@@ -30,7 +37,6 @@ func NewDialer(dial, dialTLS DialFunc) *websocket.Dialer {
 	return &websocket.Dialer{
 		NetDialContext:    dial.stopAtHead,
 		NetDialTLSContext: dialTLS.stopAtHead,
-		HandshakeTimeout:  DefaultHandshakeTimeout,
 		ReadBufferSize:    headBufferSize,
 		WriteBufferSize:   upgradeBufferSize,
 	}
@@ -49,12 +55,15 @@ func (dial DialFunc) stopAtHead(ctx context.Context, network, address string) (n
 // gorilla reads through a buffer that is out of reach, and a frame that arrived together with the head would be lost in
 // there. What has arrived behind the head is given to the next read, which is gorilla's when the server refuses (the
 // response's body), and else newWire's.
+//
+// gorilla takes the first response for the final one, so the heads of interim responses are withheld from it.
 type dialedConn struct {
 	net.Conn
-	head      int    // bytes of the head that were read
+	headEnded bool   // head is complete, and the final response's
+	head      []byte // what has arrived of the head and was not read
 	emptyLine bool   // the present line of the head has nothing so far, or a carriage return
-	headEnded bool   // its last line was read
-	behind    []byte // what has arrived after it
+	dropped   int    // bytes of interim heads
+	behind    []byte // what has arrived after the head
 }
 
 // errForeignDialer is for another dialer's WebSocket, which may have lost frames already.
@@ -63,21 +72,69 @@ var errForeignDialer = errors.New("protocol: the WebSocket was not opened with a
 var errResponseHead = errors.New("protocol: the head of the HTTP response is too large")
 
 func (c *dialedConn) Read(p []byte) (int, error) {
-	if len(c.behind) > 0 {
+	var err error
+	for !c.headEnded && err == nil {
+		err = c.receiveHead()
+	}
+	switch {
+	case len(c.head) > 0:
+		n := copy(p, c.head)
+		c.head = c.head[n:]
+		return n, nil
+	case err != nil:
+		return 0, err
+	case len(c.behind) > 0:
 		n := copy(p, c.behind)
 		c.behind = c.behind[n:]
 		return n, nil
 	}
-	n, err := c.Conn.Read(p)
-	if c.headEnded {
-		return n, err
+	return c.Conn.Read(p)
+}
+
+// receiveHead reads more of the head. It skips an interim response once that is complete.
+func (c *dialedConn) receiveHead() error {
+	if len(c.behind) == 0 {
+		buffer := make([]byte, headBufferSize)
+		n, err := c.Conn.Read(buffer)
+		c.behind = buffer[:n]
+		if n == 0 {
+			return err
+		}
 	}
-	end := c.readHead(p[:n])
-	c.behind = bytes.Clone(p[end:n])
-	if c.head += end; c.head > maxResponseHead {
-		return 0, errResponseHead
+	end := c.readHead(c.behind)
+	c.head = append(c.head, c.behind[:end]...)
+	c.behind = c.behind[end:]
+	if c.dropped+len(c.head) > maxResponseHead {
+		c.head = nil
+		return errResponseHead
 	}
-	return end, err
+	switch code, known := statusCode(c.head); {
+	case !c.headEnded:
+		c.headEnded = known && code == 0 // no HTTP: the parser has to say so, not a timeout
+	case code/100 == 1 && code != http.StatusSwitchingProtocols:
+		c.dropped += len(c.head)
+		c.headEnded, c.emptyLine, c.head = false, false, nil
+	case code != http.StatusSwitchingProtocols:
+		// gorilla reads some of the body, which may never end.
+		_ = c.Conn.SetReadDeadline(time.Now().Add(refusalTimeout))
+	}
+	return nil
+}
+
+// statusCode returns the code of a head, 0 when the first line is not that of an HTTP response. It
+// is known when that line is complete.
+func statusCode(head []byte) (code int, known bool) {
+	line, _, known := bytes.Cut(head, []byte{'\n'})
+	version, rest, _ := strings.Cut(string(line), " ")
+	if !strings.HasPrefix(version, "HTTP/") {
+		return 0, known
+	}
+	digits, _, _ := strings.Cut(strings.TrimSpace(rest), " ")
+	code, err := strconv.Atoi(digits)
+	if err != nil || code < 100 {
+		return 0, known
+	}
+	return code, known
 }
 
 // readHead looks for the end of the head, an empty line, and returns how much of b belongs to it. Lines may lack the

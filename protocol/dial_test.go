@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -202,5 +203,100 @@ func TestForeignDialer(t *testing.T) {
 	}
 	if err := ws.SetReadDeadline(time.Time{}); err == nil {
 		t.Error("the WebSocket is left open")
+	}
+}
+
+// TestInterimResponses has responses of the class 1xx before the one that counts, in pieces and at once.
+func TestInterimResponses(t *testing.T) {
+	const early = "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
+	for _, interim := range []string{
+		"HTTP/1.1 100 Continue\r\n\r\n", early, strings.Repeat(early, 20), "HTTP/1.1 199 \n\n",
+	} {
+		for _, final := range []string{"", "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"} {
+			for _, size := range []int{1, 7, 4096} {
+				answer := func(r *http.Request) []byte {
+					if final != "" {
+						return []byte(interim + final)
+					}
+					return []byte(interim + accept(r) + "\x81\x02hi")
+				}
+				slow := func(c net.Conn) net.Conn { return pieces{c, size} }
+				dialer := NewDialer(answering(t, slow, answer), nil)
+				ws, resp, err := dialer.Dial("ws://remote.example", nil)
+				switch {
+				case final != "":
+					if !errors.Is(err, websocket.ErrBadHandshake) || resp.StatusCode != http.StatusForbidden {
+						t.Errorf("%.40q, writes of %d: got %v, %v", interim, size, resp, err)
+					}
+				case err != nil:
+					t.Errorf("%.40q, writes of %d: %v", interim, size, err)
+				default:
+					_, message, err := frameReaderOf(ws).next()
+					if string(message) != "hi" || err != nil {
+						t.Errorf("%.40q, writes of %d: then %q, %v", interim, size, message, err)
+					}
+				}
+			}
+		}
+	}
+}
+
+// frameReaderOf reads what follows a WebSocket's upgrade, as Client would.
+func frameReaderOf(ws *websocket.Conn) *frameReader {
+	w := newWire(ws, true)
+	w.limitMessages(100)
+	return w.frames
+}
+
+// pieces is a connection with writes of at most size bytes.
+type pieces struct {
+	net.Conn
+	size int
+}
+
+func (c pieces) Write(p []byte) (n int, err error) {
+	for n < len(p) && err == nil {
+		var some int
+		some, err = c.Conn.Write(p[n:min(n+c.size, len(p))])
+		n += some
+	}
+	return n, err
+}
+
+// TestEndlessInterimResponses has a server that never comes to the point.
+func TestEndlessInterimResponses(t *testing.T) {
+	heads := bytes.Repeat([]byte("HTTP/1.1 102 Processing\r\n\r\n"), maxResponseHead/20)
+	dial := answering(t, func(c net.Conn) net.Conn { return c }, func(*http.Request) []byte { return heads })
+	dialer := NewDialer(dial, nil)
+	dialer.HandshakeTimeout = testTimeout
+	if _, _, err := dialer.Dial("ws://remote.example", nil); !errors.Is(err, errResponseHead) {
+		t.Fatalf("got %v, want %v", err, errResponseHead)
+	}
+}
+
+// TestNotHTTP has a server that speaks something else, and goes on waiting: the client doesn't.
+func TestNotHTTP(t *testing.T) {
+	answer := func(*http.Request) []byte { return []byte("220 mail.example ESMTP\r\n") }
+	dialer := NewDialer(answering(t, func(c net.Conn) net.Conn { return c }, answer), nil)
+	dialer.HandshakeTimeout = testTimeout
+	var timeout net.Error
+	if _, _, err := dialer.Dial("ws://remote.example", nil); err == nil ||
+		errors.As(err, &timeout) && timeout.Timeout() {
+		t.Fatalf("got %v, want an error about what came", err)
+	}
+}
+
+// TestRefusedUpgradeWithoutEnd has a server that refuses, and never ends the response.
+func TestRefusedUpgradeWithoutEnd(t *testing.T) {
+	answer := func(*http.Request) []byte { return []byte("HTTP/1.1 503 Busy\r\nRetry-After: 7\r\n\r\nwait") }
+	dialer := NewDialer(answering(t, func(c net.Conn) net.Conn { return c }, answer), nil)
+	dialer.HandshakeTimeout = testTimeout
+	began := time.Now()
+	_, resp, err := dialer.Dial("ws://remote.example", nil)
+	if !errors.Is(err, websocket.ErrBadHandshake) || resp.Header.Get("Retry-After") != "7" {
+		t.Fatalf("got %v, %v", resp, err)
+	}
+	if took := time.Since(began); took > testTimeout/2 {
+		t.Errorf("it took %v", took)
 	}
 }

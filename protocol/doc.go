@@ -76,8 +76,10 @@
 //
 //   - Version 1 authenticates the server by its key alone, which nobody vouches for: VerifyServer must compare it with
 //     a pin or a remembered key. The client is authenticated by its key in both versions, and Admit decides.
-//   - Nothing arrives between 4a and the server's verdict. A client learns of a refusal (5b) from its first reads or
-//     writes, as a [RefusedError].
+//   - Nothing arrives between 4a and the server's verdict. A client learns of a refusal (5b) from
+//     its first reads or writes, as a [RefusedError]. Close frames are not sealed, so anybody on the
+//     way can refuse; with the extension, the server's frame has a proof that the client checks
+//     (RefusedError.Authenticated).
 //   - The client chooses the nonce of the server's box. A replayed ClientHello would have the server seal two
 //     plaintexts under one key and nonce, so a server answers each (client key, nonce) once; [ReplayCache] says what
 //     its bound leaves open.

@@ -117,6 +117,10 @@ var (
 type RefusedError struct {
 	Code   CloseCode
 	Reason string // the peer's text; as untrusted as everything that arrives
+
+	// Authenticated reports that the refusal is proved to be the server's, and not that of somebody
+	// on the way. A client knows it of a refusal in step 5b by a server with the extension.
+	Authenticated bool
 }
 
 func (e *RefusedError) Error() string {
@@ -166,6 +170,16 @@ type HandshakeError struct {
 	Step string    // "2" to "5", with "a" or "b" where the specification has branches
 	Code CloseCode // what the peer was told; 0 when it could not be told, or closed first
 	Err  error
+
+	proof string // shows the client that the refusal is the server's; may be empty
+}
+
+// reason returns the text of the close frame.
+func (e *HandshakeError) reason() string {
+	if e.proof == "" {
+		return e.Code.String()
+	}
+	return e.Code.String() + " " + e.proof
 }
 
 func (e *HandshakeError) Error() string {

@@ -37,7 +37,7 @@ func shake(ctx context.Context, w *wire, timeout time.Duration, h handshake) (ou
 	}
 	var he *HandshakeError
 	if errors.As(err, &he) && he.Code != 0 {
-		w.close(int(he.Code), he.Code.String(), err)
+		w.close(int(he.Code), he.reason(), err)
 		return outcome{}, w.err()
 	}
 	return outcome{}, w.end(err)

@@ -17,6 +17,7 @@ const (
 	labelExporter     = "culvert extension 1 exporter"
 	labelExport       = "culvert extension 1 export" // followed by the user's label and a hash
 	labelRatchet      = "culvert extension 1 ratchet"
+	labelRefusal      = "culvert extension 1 refusal" // followed by the close code
 )
 
 const hashSize = sha256.Size

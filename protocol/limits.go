@@ -7,10 +7,11 @@ import (
 )
 
 const (
-	// DefaultHandshakeTimeout bounds the whole handshake, from the first message to the last. The reference allows 2 s,
-	// which a slow link with a certificate of some size can miss; 10 s misses nobody who is there, and an attacker who
-	// holds connections open without shaking hands holds each for no longer.
-	DefaultHandshakeTimeout = 10 * time.Second
+	// DefaultHandshakeTimeout bounds the whole handshake, from the first message to the last. The
+	// reference allows 2 s, which a slow link misses: by satellite a round trip takes up to 1.5 s,
+	// and a packet that is lost twice costs TCP over 10 s. Whoever holds connections open without
+	// shaking hands holds each for no longer.
+	DefaultHandshakeTimeout = 30 * time.Second
 
 	// DefaultMaxMessage is the largest payload of a record, in bytes, that a connection takes when its configuration
 	// says nothing. It is the least that interoperates with programs that send whole messages of 1 MiB.
@@ -97,6 +98,9 @@ const (
 	// headBufferSize is gorilla's read buffer in bytes. A client reads the head of the HTTP response through it, a server
 	// nothing.
 	headBufferSize = 512
+
+	// refusalTimeout bounds how long a client reads the body of a response that refuses the upgrade.
+	refusalTimeout = time.Second
 
 	// maxResponseHead bounds the head of the HTTP response that a client reads, in bytes. It is what net/http gives requests
 	// and more than load balancers with many cookies send; nobody has shown anything yet who sends it.

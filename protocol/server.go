@@ -210,14 +210,14 @@ func (h *serverHandshake) step5VerifyClientReady(message []byte) (outcome, error
 	}
 	if h.cfg.RequireCert {
 		if h.who.Cert, err = h.verifyCertificate(tail); err != nil {
-			return outcome{}, h.reject5b(CloseCertificate, err)
+			return outcome{}, h.refuse5b(CloseCertificate, err)
 		}
 	}
 	if h.cfg.Admit == nil {
-		return outcome{}, h.reject5b(CloseNotAdmitted, ErrNotAdmitted)
+		return outcome{}, h.refuse5b(CloseNotAdmitted, ErrNotAdmitted)
 	}
 	if err := h.cfg.Admit(h.who); err != nil {
-		return outcome{}, h.reject5b(CloseNotAdmitted, fmt.Errorf("%w: %w", ErrNotAdmitted, err))
+		return outcome{}, h.refuse5b(CloseNotAdmitted, fmt.Errorf("%w: %w", ErrNotAdmitted, err))
 	}
 	return h.grant5a()
 }
@@ -268,8 +268,7 @@ func (h *serverHandshake) grant5a() (outcome, error) {
 	if h.suite == "" {
 		return specifiedOutcome(h.own, h.client, h.who), nil
 	}
-	k, err := deriveKeys(h.suite, h.kemSecret, h.own.shareKey[:], h.client.shareKey[:], h.transcript.hash())
-	clear(h.kemSecret)
+	k, err := h.deriveKeys()
 	if err != nil {
 		return outcome{}, h.reject5b(CloseInternal, err)
 	}
@@ -283,4 +282,23 @@ func (h *serverHandshake) grant5a() (outcome, error) {
 // reject5b ends the handshake: the caller closes the WebSocket with code.
 func (h *serverHandshake) reject5b(code CloseCode, err error) error {
 	return &HandshakeError{Step: "5b", Code: code, Err: err}
+}
+
+// deriveKeys makes the extension's keys, once, when the client has confirmed the suite.
+func (h *serverHandshake) deriveKeys() (trafficKeys, error) {
+	defer clear(h.kemSecret)
+	return deriveKeys(h.suite, h.kemSecret, h.own.shareKey[:], h.client.shareKey[:],
+		h.transcript.hash())
+}
+
+// refuse5b is reject5b once the client has shown its keys, which it may get a proof with.
+func (h *serverHandshake) refuse5b(code CloseCode, err error) error {
+	refusal := &HandshakeError{Step: "5b", Code: code, Err: err}
+	if h.suite == "" {
+		return refusal
+	}
+	if k, err := h.deriveKeys(); err == nil {
+		refusal.proof, _ = refusalProof(k.exporter, code)
+	}
+	return refusal
 }

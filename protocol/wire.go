@@ -31,6 +31,10 @@ type wire struct {
 	ending   bool       // deadlines are set by whoever ends the connection only
 	closing  bool       // close is at work, and closes the socket when it is done
 
+	// exporter is the client's, to authenticate a refusal with; nil during the handshake, and without
+	// forward secrecy. It is set before there is a second user of w.
+	exporter *[keySize]byte
+
 	// lastRead is when bytes of a message last came, in nanoseconds of Unix time; 0 before the first.
 	lastRead   atomic.Int64
 	readBefore int64 // the same without the latest read; the reader's
@@ -170,7 +174,7 @@ func (w *wire) end(cause error) error {
 
 // readFailed ends the connection after a read returned err, and returns the reason.
 func (w *wire) readFailed(err error) error {
-	cause := transportError("read", err)
+	cause := w.transportError("read", err)
 	w.mu.Lock()
 	if w.writeErr != nil && !peerSaidWhy(cause) {
 		cause = w.writeErr
@@ -201,7 +205,7 @@ func (w *wire) writeFailed(err error) error {
 // no reason of the peer's to look for: time ran out, or the connection has ended already. Otherwise reads end within
 // closeTimeout.
 func (w *wire) noteWriteFailure(err error) (cause error, final bool) {
-	cause = transportError("write", err)
+	cause = w.transportError("write", err)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch {
@@ -295,6 +299,15 @@ func (w *wire) limitTo(ctx context.Context, timeout time.Duration) (stop func() 
 		_ = w.setWriteDeadline(time.Time{})
 		return nil
 	}
+}
+
+// transportError is the function of the same name, and authenticates a refusal.
+func (w *wire) transportError(verb string, err error) error {
+	err = transportError(verb, err)
+	if refused, ok := errors.AsType[*RefusedError](err); ok && w.exporter != nil {
+		refused.authenticate(*w.exporter)
+	}
+	return err
 }
 
 // peerSaidWhy reports whether cause comes from a close frame.

@@ -1,0 +1,35 @@
+package protocol
+
+import (
+	"crypto/hkdf"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"strconv"
+	"strings"
+)
+
+// refusalProofSize is the size of a proof in bytes: a forger has one try a connection.
+const refusalProofSize = 16
+
+// refusalProof returns what only the two ends of a handshake can append to the reason of a close
+// frame. Close frames are not sealed, so anybody on the way can send one; the proof lets the client
+// tell the refusal of the server that it has verified from that of somebody in between.
+func refusalProof(exporter [keySize]byte, code CloseCode) (string, error) {
+	info := labelRefusal + "\x00" + strconv.Itoa(int(code))
+	b, err := hkdf.Expand(sha256.New, exporter[:], info, refusalProofSize)
+	return base64.RawURLEncoding.EncodeToString(b), err
+}
+
+// authenticate takes the proof off the reason, and notes whether it is right.
+func (e *RefusedError) authenticate(exporter [keySize]byte) {
+	want, err := refusalProof(exporter, e.Code)
+	at := strings.LastIndexByte(e.Reason, ' ')
+	if err != nil || at < 0 || len(e.Reason)-at-1 != len(want) {
+		return
+	}
+	if subtle.ConstantTimeCompare([]byte(e.Reason[at+1:]), []byte(want)) == 1 {
+		e.Authenticated = true
+		e.Reason = e.Reason[:at]
+	}
+}
