@@ -86,9 +86,12 @@
 // What is retained is bounded a session and a process ([Config.MaxRetained], [Budget]), and so is the number of sessions
 // without a carrier ([HostConfig]). Frames that are not sequenced (pings, acks, datagrams) are lost with their carrier.
 //
-// A carrier is given up when the peer owes a sign of life (it has not acknowledged what was sent, or not answered a ping)
-// and gives none for [Config.Patience] or four round trips. Any byte that arrives is one, so a slow link that is merely full
-// raises no alarm.
+// A carrier is given up when the peer owes a sign of life (it has not acknowledged what was sent,
+// or not answered a ping) and gives none for [Config.Patience] or four round trips. Any byte that
+// arrives is one, so a slow link that is merely full raises no alarm. A side that only receives
+// waits for nothing of the kind, so it pings a second after data has ceased to come. When the path
+// has probably changed, [Session.Probe] asks for the sign of life at once and waits for half a
+// second or four round trips; [Session.DropCarrier] is for a path that is known to be gone.
 //
 // # Streams
 //

@@ -44,6 +44,9 @@ func (l *link) handleRecord(record []byte, c *block) (*block, error) {
 	}
 	s.boundMemoryLocked()
 	l.scheduleAckLocked()
+	if l.receiving && l.check.at.Sub(l.lastRead) > quietTime {
+		l.scheduleCheckLocked()
+	}
 	return c, nil
 }
 
@@ -69,6 +72,7 @@ func (l *link) handleFramesLocked(record []byte) error {
 }
 
 func (l *link) handleFrameLocked(f frame) error {
+	l.receiving = l.receiving || f.kind == kindData || f.kind == kindDatagram
 	switch f.kind {
 	case kindPing, kindPong, kindAck, kindClose, kindDraining:
 		return l.handleSessionFrameLocked(f)

@@ -69,6 +69,13 @@ const (
 	// minRetained is what a session may retain whatever the budgets say, so that none comes to a stop.
 	minRetained = 256 << 10
 
+	// probePatience is how long the peer may be silent when the path has probably changed; four round
+	// trips, if that is longer. It is the least that a mobile network's usual hiccups stay below.
+	probePatience = 500 * time.Millisecond
+
+	// quietTime is how long after data has ceased to come a ping shows whether the carrier is dead.
+	quietTime = time.Second
+
 	// closeTimeout bounds how long Close waits for the farewell to be written.
 	closeTimeout = time.Second
 )

@@ -33,6 +33,12 @@ type link struct {
 	// retained bytes have to be sent again.
 	resend uint64
 
+	// probedAt is since when the answer to a probe is due; zero when it is not.
+	probedAt time.Time
+
+	// receiving reports that data has come since this side last pinged because none did.
+	receiving bool
+
 	// owedSince is since when not all that was sent is acknowledged; zero when it is.
 	owedSince time.Time
 }

@@ -64,6 +64,7 @@ func (l *link) handlePongLocked(token uint64) error {
 		return nil
 	}
 	l.ping.answered = true
+	l.probedAt = time.Time{}
 	s.rtt.answered = token
 	s.rtt.lastPing = max(time.Since(l.ping.queuedAt), 1)
 	l.onRTTSampleLocked(s.rtt.lastPing)
@@ -122,10 +123,84 @@ func (s *Session) patienceLocked() time.Duration {
 	return max(s.cfg.Patience, 4*s.rtt.smoothed)
 }
 
+// probePatienceLocked is patienceLocked for the answer to a probe. It is shorter, since the path
+// has probably changed, and a session that can be resumed loses little with its carrier.
+func (s *Session) probePatienceLocked() time.Duration {
+	if s.resumption == nil || s.rtt.smoothed == 0 {
+		return s.patienceLocked()
+	}
+	return max(probePatience, 4*s.rtt.smoothed)
+}
+
+// Probe asks the peer for a sign of life, because the path to it may have changed. Unless there is
+// one within half a second or four round trips, the carrier is ended with ErrPeerSilent. It does
+// nothing while there is no carrier.
+func (s *Session) Probe() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.link
+	if l == nil || s.err != nil {
+		return
+	}
+	if l.probedAt.IsZero() { // further probes don't extend the peer's time
+		l.probedAt = time.Now()
+	}
+	l.queuePingLocked()
+	l.scheduleCheckLocked()
+}
+
+// DropCarrier ends the present carrier because of err, as if its connection had failed. It does
+// nothing while there is no carrier.
+func (s *Session) DropCarrier(err error) {
+	s.mu.Lock()
+	l := s.link
+	s.mu.Unlock()
+	if l != nil {
+		l.end(err)
+	}
+}
+
+// silentAtLocked returns when the peer's time for a sign of life is over, the zero time when it
+// owes none. A probe is answered by its pong and nothing else, since bytes that were on the way
+// when the path changed still arrive; but while they arrive the peer is not silent.
+func (l *link) silentAtLocked(lastLife time.Time) time.Time {
+	var at time.Time
+	if since := l.waitingSinceLocked(lastLife); !since.IsZero() {
+		at = since.Add(l.session.patienceLocked())
+	}
+	if since := l.probedAt; !since.IsZero() {
+		if lastLife.After(since) {
+			since = lastLife
+		}
+		if probed := since.Add(l.session.probePatienceLocked()); at.IsZero() || probed.Before(at) {
+			at = probed
+		}
+	}
+	return at
+}
+
+// pingAtLocked returns when a ping is due if the peer owes no sign of life: when the carrier was
+// idle in a direction for the keepalive, or soon after data has ceased to come, as this side would
+// notice by nothing else that the carrier is dead.
+func (l *link) pingAtLocked(lastLife time.Time) time.Time {
+	s := l.session
+	idleSince := lastLife
+	if l.lastSent.Before(idleSince) {
+		idleSince = l.lastSent
+	}
+	at := idleSince.Add(s.keepalive())
+	if l.receiving && s.cfg.Keepalive >= 0 && len(s.streams.byID) > 0 {
+		if quiet := lastLife.Add(quietTime); quiet.Before(at) {
+			return quiet
+		}
+	}
+	return at
+}
+
 // keepalive returns how long the carrier may be idle.
 func (s *Session) keepalive() time.Duration {
 	if s.cfg.Keepalive < 0 {
-		return 1 << 62 // never, in practice
+		return 1 << 55 // a year: never, in practice
 	}
 	return s.cfg.Keepalive
 }
@@ -143,28 +218,30 @@ func (c *checkTimer) stop() {
 }
 
 // scheduleCheckLocked sets the timer of checkLiveness to when that may have something to do: when
-// the peer's time for a sign of life is over, or when a keepalive is due. It only ever brings the
-// check forward; a check that comes early does nothing.
+// the peer's time for a sign of life is over, or when a ping is due. It only ever brings the check
+// forward; a check that comes early does nothing.
 func (l *link) scheduleCheckLocked() {
-	s := l.session
-	due := s.keepalive()
-	if !l.waitingSinceLocked(l.lastRead).IsZero() {
-		due = min(due, s.patienceLocked())
+	at := l.silentAtLocked(l.lastRead)
+	if ping := l.pingAtLocked(l.lastRead); at.IsZero() || ping.Before(at) {
+		at = ping
 	}
-	at := time.Now().Add(due)
-	switch {
-	case l.check.timer == nil:
-		l.check.timer = time.AfterFunc(due, l.checkLiveness)
-	case l.check.at.IsZero() || at.Before(l.check.at):
-		l.check.timer.Reset(due)
-	default:
-		return
+	if l.check.timer == nil || l.check.at.IsZero() || at.Before(l.check.at) {
+		l.setCheckLocked(at)
+	}
+}
+
+// setCheckLocked sets the timer of checkLiveness.
+func (l *link) setCheckLocked(at time.Time) {
+	if l.check.timer == nil {
+		l.check.timer = time.AfterFunc(time.Until(at), l.checkLiveness)
+	} else {
+		l.check.timer.Reset(time.Until(at))
 	}
 	l.check.at = at
 }
 
-// checkLiveness pings a carrier that was idle in a direction for too long, and ends one that has
-// gone silent.
+// checkLiveness pings a carrier that was idle in a direction for too long, or on which data has
+// ceased to come, and ends one that has gone silent.
 func (l *link) checkLiveness() {
 	s := l.session
 	s.mu.Lock()
@@ -175,25 +252,17 @@ func (l *link) checkLiveness() {
 	now := time.Now()
 	l.check.at = time.Time{}
 	last := l.lastLifeLocked()
-	idleSince := last
-	if l.lastSent.Before(idleSince) {
-		idleSince = l.lastSent
-	}
-	next := s.keepalive()
-	silent := false
-	if since := l.waitingSinceLocked(last); !since.IsZero() {
-		left := s.patienceLocked() - now.Sub(since)
-		silent = left <= 0
-		next = min(next, left)
-	} else if idle := now.Sub(idleSince); idle >= s.keepalive() {
+	if at := l.silentAtLocked(last); at.IsZero() && !now.Before(l.pingAtLocked(last)) {
+		l.receiving = false
 		l.queuePingLocked()
-		next = min(next, s.patienceLocked())
-	} else {
-		next = s.keepalive() - idle
 	}
+	at := l.silentAtLocked(last)
+	silent := !at.IsZero() && !now.Before(at)
 	if !silent {
-		l.check.timer.Reset(next)
-		l.check.at = now.Add(next)
+		if at.IsZero() {
+			at = l.pingAtLocked(last)
+		}
+		l.setCheckLocked(at)
 	}
 	s.mu.Unlock()
 	if silent {

@@ -222,7 +222,7 @@ func TestAcks(t *testing.T) {
 		p.send(wire(kindData, 1, make([]byte, ackSome)))
 		sent += headerSize + ackSome
 		ack(0, sent) // the last one was a while ago
-		time.Sleep(time.Second)
+		time.Sleep(quietTime - 1)
 		if frames := p.quiet(); len(frames) != 0 {
 			t.Errorf("frames %v", frames)
 		}
