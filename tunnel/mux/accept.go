@@ -42,7 +42,7 @@ var (
 	_ Incoming = (*IncomingFlow)(nil)
 )
 
-// Accept waits for the next stream or flow that the peer opens. After the session has died, Accept
+// Accept waits for the next stream or flow that the peer opens. Once the session has ended, Accept
 // returns a *SessionError.
 func (s *Session) Accept(ctx context.Context) (Incoming, error) {
 	var in Incoming

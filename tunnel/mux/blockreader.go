@@ -5,19 +5,19 @@ import (
 	"syscall"
 )
 
-// maxBlocks is the number of blocks that one system call reads into or writes from. A call for 128 KiB costs a quarter less
-// a byte than one for 32 KiB; more at a time saves little.
+// maxBlocks is the number of blocks that one system call reads into or writes from. Per byte, a
+// call for 128 KiB costs a quarter less than one for 32 KiB; larger ones save little.
 const maxBlocks = 4
 
-// blockReader reads into blocks. One that reads from a socket takes blocks from the pool only once there is something to
-// read.
+// blockReader reads into blocks. When it reads from a socket it takes blocks from the pool only
+// once there is something to read.
 type blockReader struct {
 	r      io.Reader
 	raw    syscall.RawConn // of a socket, else nil
 	blocks [maxBlocks]*block
-	many   int // blocks to read into next: it follows what came
+	many   int // blocks to read into next: it follows what was read
 
-	// What the callback of raw.Read works with, which must not be allocated each time.
+	// State of the callback of raw.Read, here so that it is not allocated each time.
 	room     int
 	n        int
 	err      error
@@ -31,7 +31,8 @@ func newBlockReader(r io.Reader) *blockReader {
 	return b
 }
 
-// read waits for data and reads some, at most room bytes and a block more. It returns its length.
+// read waits for data and reads some, at most room bytes and a block more. It returns the number of
+// bytes.
 func (b *blockReader) read(room int) (int, error) {
 	if b.raw == nil {
 		b.take(1)
@@ -47,7 +48,7 @@ func (b *blockReader) read(room int) (int, error) {
 	return b.n, b.err
 }
 
-// take has the first n places hold empty blocks.
+// take puts empty blocks into the first n places.
 func (b *blockReader) take(n int) {
 	for i := range n {
 		if b.blocks[i] == nil {
@@ -57,7 +58,7 @@ func (b *blockReader) take(n int) {
 	}
 }
 
-// fill says that n bytes were read, and gives back the blocks that got none.
+// fill notes that n bytes were read, and frees the blocks that got none.
 func (b *blockReader) fill(n int) {
 	for i, c := range b.blocks {
 		if c == nil {
@@ -73,7 +74,7 @@ func (b *blockReader) fill(n int) {
 	}
 }
 
-// moveTo appends what was read to a queue. Few bytes are copied, so that a queue of small pieces does not hold large
+// moveTo appends what was read to a queue. Small pieces are copied, so that they do not hold large
 // blocks.
 func (b *blockReader) moveTo(q *queue) {
 	for i, c := range b.blocks {
@@ -90,5 +91,5 @@ func (b *blockReader) moveTo(q *queue) {
 	}
 }
 
-// release gives back what was read and not moved.
+// release frees what was read and not moved.
 func (b *blockReader) release() { b.fill(0) }

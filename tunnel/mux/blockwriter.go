@@ -10,18 +10,18 @@ import (
 // writeDeadline is a writer that can be made to stop waiting.
 type writeDeadline interface{ SetWriteDeadline(time.Time) error }
 
-// blockWriter writes blocks with one system call where it can. The session's mutex guards blocks, except while they are
-// being written.
+// blockWriter writes blocks, with one system call where it can. The session's mutex guards blocks,
+// except while they are being written.
 type blockWriter struct {
 	w        io.Writer
 	deadline writeDeadline // w's, nil if it has none
 	blocks   [maxBlocks]*block
 
 	vector  [maxBlocks][]byte
-	buffers net.Buffers // what write passes on; here, so that it is not allocated each time
+	buffers net.Buffers // what write passes on, here so that it is not allocated each time
 }
 
-// blockWriters are those that write nothing now.
+// blockWriters holds idle writers.
 var blockWriters = sync.Pool{New: func() any { return new(blockWriter) }}
 
 func newBlockWriter(w io.Writer) *blockWriter {
@@ -31,7 +31,7 @@ func newBlockWriter(w io.Writer) *blockWriter {
 	return b
 }
 
-// free gives the writer back, which must hold no blocks.
+// free returns the writer to the pool. It must hold no blocks.
 func (b *blockWriter) free() {
 	*b = blockWriter{}
 	blockWriters.Put(b)
@@ -56,7 +56,7 @@ func (b *blockWriter) write() (int64, error) {
 	return b.buffers.WriteTo(b.w)
 }
 
-// interrupt makes a write that waits return, and all later ones fail.
+// interrupt makes a pending write return, and all later ones fail.
 func (b *blockWriter) interrupt() {
 	if b.deadline != nil {
 		b.deadline.SetWriteDeadline(time.Unix(1, 0))

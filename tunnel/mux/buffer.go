@@ -6,33 +6,36 @@ import "sync"
 const (
 	smallBlock = 2 << 10
 
-	// largeBlock holds a whole record that either side packs, so that what a record brings can stay where it was opened,
-	// and what is read from a socket can become a record where it stands. It is a multiple of what Go allocates in.
+	// largeBlock is the size of a block that holds any record either side packs, so that what a
+	// record brings can stay where it was decrypted, and what is read from a socket can become a
+	// record in place. It is a multiple of the sizes in which Go allocates.
 	largeBlock = 40 << 10
 
-	// adoptFrom is the number of bytes from which received data stays in the block that it came in. Less is copied, so that
-	// little data does not hold large blocks.
+	// adoptFrom is the number of bytes from which received data stays in the block in which it
+	// arrived. Less is copied, so that little data does not hold large blocks.
 	adoptFrom = maxData / 2
 
-	// headroom is what is left free before data that is read from a socket: for the frames of the session that go before
-	// it in a record, and the header of its own frame.
+	// headroom is what is left free before data that is read from a socket: for the frames of the
+	// session that precede it in a record, and the header of its own frame.
 	headroom = 1024
 )
 
-// A large block holds a record, and data of the largest frame behind its headroom, or this does not compile.
+// A large block holds a record, and the data of the largest frame after its headroom, or this does
+// not compile.
 var (
 	_ [largeBlock - maxRecord]struct{}
 	_ [largeBlock - headroom - maxData]struct{}
 )
 
-// The pools are shared by all sessions; a block holds nothing between two uses but old bytes, which are overwritten
-// before they are read.
+// The pools are shared by all sessions. Between two uses a block holds only old bytes, which are
+// overwritten before they are read.
 var (
 	smallBlocks = sync.Pool{New: func() any { return &block{buf: make([]byte, smallBlock)} }}
 	largeBlocks = sync.Pool{New: func() any { return &block{buf: make([]byte, largeBlock)} }}
 )
 
-// block is a pooled buffer. buf[r:w] is filled: with data of a stream, or with what is kept of a record.
+// block is a pooled buffer. buf[r:w] is filled, with data of a stream or with what is kept of a
+// record.
 type block struct {
 	buf  []byte
 	r, w int
@@ -41,10 +44,10 @@ type block struct {
 	record recordState
 }
 
-// recordState is what is known of a block that holds a record.
+// recordState is the state of a block that holds a record.
 type recordState struct {
 	position uint64 // of buf[r]
-	writers  int    // carriers to which a part of it is being written: the old one may hang while the new one is on
+	writers  int    // carriers to which it is being written: one that was replaced may still hang
 	kept     bool   // in the list of retained records
 }
 
@@ -65,7 +68,7 @@ func (c *block) free() {
 	}
 }
 
-// seal has nothing be written behind what the block holds.
+// seal prevents writes after what the block holds.
 func (c *block) seal() { c.buf = c.buf[:c.w] }
 
 // queue is a byte queue of pooled blocks. An empty queue holds no memory.
@@ -145,7 +148,7 @@ func (q *queue) peek(p []byte) {
 	}
 }
 
-// discard drops the queue's first n bytes, which it must have.
+// discard drops the queue's first n bytes. There must be as many.
 func (q *queue) discard(n int) {
 	for n > 0 {
 		c := q.head

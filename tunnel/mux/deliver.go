@@ -5,16 +5,17 @@ import (
 	"io"
 )
 
-// delivery writes what arrives for a stream, see Deliver. The session's mutex guards it.
+// delivery writes what arrives for a stream: see Deliver. The session's mutex guards it.
 type delivery struct {
 	w       io.Writer
 	end     func(error)
 	running bool // there is a goroutine that writes
 }
 
-// Deliver has what arrives written to w until the peer's fin or an error, and then has end called with what WriteTo would
-// return. Unlike WriteTo it does not wait, and it has a goroutine only while there is something to write: an idle stream
-// costs none. Whoever calls it waits for end. It takes the place of Read and WriteTo, and knows no read deadline.
+// Deliver writes what arrives to w until the peer's fin or an error, and then calls end with what
+// WriteTo would return. Unlike WriteTo it does not wait, and it has a goroutine only while there is
+// something to write: an idle stream needs none. The caller has to wait for end. Deliver replaces
+// Read and WriteTo, and ignores the read deadline.
 func (st *Stream) Deliver(w io.Writer, end func(error)) {
 	st.session.mu.Lock()
 	defer st.session.mu.Unlock()
@@ -22,7 +23,7 @@ func (st *Stream) Deliver(w io.Writer, end func(error)) {
 	st.wakeReaderLocked()
 }
 
-// wakeReader wakes whoever waits for something to read, an end or an error.
+// wakeReaderLocked wakes whoever waits for data, an end or an error.
 func (st *stream) wakeReaderLocked() {
 	st.recv.wake.Broadcast()
 	if d := st.recv.delivery; d != nil && !d.running && st.readableLocked() != errNotYet {
@@ -31,7 +32,7 @@ func (st *stream) wakeReaderLocked() {
 	}
 }
 
-// deliver writes until there is no more to write.
+// deliver writes until there is nothing more to write.
 func (st *stream) deliver(d *delivery) {
 	s := st.session
 	out := newBlockWriter(d.w)

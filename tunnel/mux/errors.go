@@ -8,11 +8,12 @@ import (
 	"time"
 )
 
-// Code says why a stream was refused or reset, or why a session ended. It is part of the format: values are never
-// reused.
+// Code is why a stream was refused or reset, or why a session ended. It is part of the format:
+// values are never reused.
 type Code uint16
 
-// The codes. Those up to CodeDialFailed come from reaching a target, the two after it from listening.
+// The codes. Those up to CodeDialFailed are about connecting to a target, the two after it about
+// listening.
 const (
 	CodeRefused        Code = 1  // the target refused the connection
 	CodeHostUnreach    Code = 2  // no route to the target's host
@@ -66,40 +67,41 @@ func (c Code) String() string {
 }
 
 var (
-	// ErrSessionClosed is the cause of death of a session that this side closed. It wraps net.ErrClosed.
+	// ErrSessionClosed is the error of a session that this side closed. It wraps net.ErrClosed.
 	ErrSessionClosed = fmt.Errorf("session closed: %w", net.ErrClosed)
 
-	// ErrPeerSilent is the cause of death of a session whose peer did not answer a ping.
+	// ErrPeerSilent is the error of a session whose peer gave no sign of life.
 	ErrPeerSilent = errors.New("the peer has gone silent")
 
-	// ErrNotCulvert says that the peer answered the first hello with something that is none, or not at all.
+	// ErrNotCulvert means that the peer answered the first hello with something else, or not at
+	// all.
 	ErrNotCulvert = errors.New("the peer does not speak culvert's session protocol")
 
-	// ErrNoMoreStreams says that the session has used up its stream ids.
+	// ErrNoMoreStreams means that the session has used all its stream ids.
 	ErrNoMoreStreams = errors.New("the session has no stream ids left")
 )
 
-// errReplaced is what the goroutines of a link meet after another replaced it.
+// errReplaced is what the goroutines of a link get once another has replaced it.
 var errReplaced = errors.New("the carrier was replaced")
 
-// ErrSessionUnknown is the cause of death of a session that its server does not have any more, or does not let this client
-// have.
+// ErrSessionUnknown is the error of a session that its server no longer has, or that belongs to
+// another client.
 var ErrSessionUnknown = errors.New("the remote no longer has the session")
 
-// AbandonedError is the cause of death of a session that was without a carrier for too long.
+// AbandonedError is the error of a session that was without a carrier for too long.
 type AbandonedError struct {
 	Window time.Duration
-	Err    error // what its last carrier ended of
+	Err    error // of its last carrier
 }
 
 func (e *AbandonedError) Error() string {
 	return fmt.Sprintf("no carrier for %v: %v", e.Window, e.Err)
 }
 
-// Unwrap returns what the last carrier ended of.
+// Unwrap returns the last carrier's error.
 func (e *AbandonedError) Unwrap() error { return e.Err }
 
-// OpenError says why a stream was not opened.
+// OpenError means that a stream was not opened.
 type OpenError struct {
 	Code Code
 	Text string // from the refusing side, may be empty; for logs, bounded
@@ -112,8 +114,8 @@ func (e *OpenError) Error() string {
 	return e.Code.String() + ": " + e.Text
 }
 
-// ResetError says that a stream was cut short. It wraps syscall.ECONNRESET, and the *OpenError of a stream that was refused
-// after OpenAtOnce had returned it.
+// ResetError means that a stream was cut short. It wraps syscall.ECONNRESET, and the *OpenError of
+// a stream that was refused after OpenAtOnce had returned it.
 type ResetError struct {
 	Code    Code
 	Remote  bool // reset by the peer
@@ -130,7 +132,7 @@ func (e *ResetError) Error() string {
 	return "stream reset: " + e.Code.String()
 }
 
-// Unwrap lets callers treat a reset as they would that of a TCP connection.
+// Unwrap lets callers treat a reset like that of a TCP connection.
 func (e *ResetError) Unwrap() []error {
 	if e.refusal != nil {
 		return []error{e.refusal, syscall.ECONNRESET}
@@ -138,7 +140,7 @@ func (e *ResetError) Unwrap() []error {
 	return []error{syscall.ECONNRESET}
 }
 
-// CloseError says that the peer ended the session.
+// CloseError means that the peer ended the session.
 type CloseError struct {
 	Code Code
 	Text string
@@ -151,15 +153,15 @@ func (e *CloseError) Error() string {
 	return "session ended by the peer: " + e.Code.String() + ": " + e.Text
 }
 
-// SessionError is what the calls of a stream return after its session has died of Err.
+// SessionError is what calls return once their session has ended with Err.
 type SessionError struct{ Err error }
 
 func (e *SessionError) Error() string { return "session lost: " + e.Err.Error() }
 
-// Unwrap returns the session's cause of death.
+// Unwrap returns the session's error.
 func (e *SessionError) Unwrap() error { return e.Err }
 
-// ProtocolError says that the peer's bytes break the rules of the format.
+// ProtocolError means that the peer violated the format.
 type ProtocolError struct{ What string }
 
 func (e *ProtocolError) Error() string { return "protocol error: " + e.What }

@@ -11,8 +11,8 @@ import (
 
 // The flags of a datagram frame.
 const (
-	pieceContinues = 0x01 // the frame goes on with the datagram of the flow's frame before
-	pieceMore      = 0x02 // the datagram goes on in the flow's next frame
+	pieceContinues = 0x01 // the frame continues the datagram of the flow's previous frame
+	pieceMore      = 0x02 // the flow's next frame continues the datagram
 )
 
 // Sizes of what precedes a datagram, or a piece of one, in a queue.

@@ -39,8 +39,8 @@ const (
 	codeSize      = 2
 )
 
-// role tells the two ends of a session apart in their hellos, so that a server that merely echoes is not taken for a
-// culvert remote.
+// role distinguishes the two ends of a session in their hellos, so that a server that merely echoes
+// is not mistaken for a culvert remote.
 type role uint8
 
 const (
@@ -55,10 +55,11 @@ type frame struct {
 	payload []byte
 }
 
-// size is the frame's length on the wire.
+// size returns the frame's length in a record.
 func (f frame) size() int { return headerSize + len(f.payload) }
 
-// parseFrame splits the first frame off a record. It is total: any bytes give a frame or a *ProtocolError.
+// parseFrame splits the first frame off a record. It is total: any bytes give a frame or a
+// *ProtocolError.
 func parseFrame(record []byte) (f frame, rest []byte, err error) {
 	if len(record) < headerSize {
 		return frame{}, nil, protocolErrorf("frame header of %d bytes", len(record))
@@ -66,14 +67,19 @@ func parseFrame(record []byte) (f frame, rest []byte, err error) {
 	word := binary.BigEndian.Uint32(record)
 	n := int(word & 0xffffff)
 	if n > len(record)-headerSize {
-		return frame{}, nil, protocolErrorf("frame of %d bytes in a record with %d left", n, len(record)-headerSize)
+		return frame{}, nil, protocolErrorf("frame of %d bytes in a record with %d left",
+			n, len(record)-headerSize)
 	}
 	end := headerSize + n
-	f = frame{kind: kind(word >> 24), stream: binary.BigEndian.Uint32(record[4:]), payload: record[headerSize:end:end]}
+	f = frame{
+		kind:    kind(word >> 24),
+		stream:  binary.BigEndian.Uint32(record[4:]),
+		payload: record[headerSize:end:end],
+	}
 	return f, record[end:], nil
 }
 
-// checkPayload refuses a frame whose kind does not go with the length of its payload.
+// checkPayload returns an error when the payload's length is wrong for the frame's kind.
 func (f frame) checkPayload() error {
 	n, ok := len(f.payload), true
 	switch f.kind {
@@ -107,7 +113,8 @@ func appendUint64Frame(b []byte, k kind, stream uint32, v uint64) []byte {
 	return binary.BigEndian.AppendUint64(appendHeader(b, k, stream, 8), v)
 }
 
-// codePayload is the payload of refused, reset and close: a code and, but for reset, a text for logs.
+// codePayload returns the payload of refused, reset and close: a code and, except for reset, a text
+// for logs.
 func codePayload(code Code, text string) []byte {
 	if len(text) > maxText {
 		text = text[:maxText]
@@ -115,16 +122,16 @@ func codePayload(code Code, text string) []byte {
 	return append(binary.BigEndian.AppendUint16(nil, uint16(code)), strings.ToValidUTF8(text, "?")...)
 }
 
-// code reads the payload of refused, reset and close, which checkPayload has passed.
+// code reads the payload of refused, reset and close, which must have passed checkPayload.
 func (f frame) code() (Code, string) {
 	return Code(binary.BigEndian.Uint16(f.payload)), printable(f.payload[codeSize:])
 }
 
-// uint64 reads the payload of ping, pong, ack and credit, which checkPayload has passed.
+// uint64 reads the payload of ping, pong, ack and credit, which must have passed checkPayload.
 func (f frame) uint64() uint64 { return binary.BigEndian.Uint64(f.payload) }
 
-// printable makes a peer's text safe for a log line and a terminal: no controls, nothing that turns the direction of
-// the text around.
+// printable makes a peer's text safe for a log line and a terminal: without control characters and
+// those that change the direction of the text.
 func printable(b []byte) string {
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
@@ -138,13 +145,13 @@ func printable(b []byte) string {
 type hello struct {
 	role            role
 	maxRecord       uint32 // largest record the sender accepts, bytes
-	firstCredit     uint32 // what each new stream may send to the sender before more credit, bytes
-	maxStreams      uint32 // most streams the sender lets the receiver have open
+	firstCredit     uint32 // what each new stream may send to the sender at first, bytes
+	maxStreams      uint32 // how many streams the receiver may have open
 	sendPosition    uint64 // how far the sender's sequence has come
-	receivePosition uint64 // how far the sender has received: there the receiver goes on
+	receivePosition uint64 // how much the sender has received: the receiver continues there
 	id              sessionID
-	proof           [proofSize]byte // that the sender is an end of the session, when it is resumed
-	window          time.Duration   // how long the server keeps the session without a carrier, whole seconds
+	proof           [proofSize]byte // shows that the sender is an end of the session, to resume it
+	window          time.Duration   // how long the server keeps a session without a carrier, seconds
 }
 
 // sessionID names a session that can be resumed. It is no secret. All zero means none.
@@ -166,8 +173,9 @@ func appendHello(b []byte, h hello) []byte {
 	return binary.BigEndian.AppendUint32(b, uint32(h.window/time.Second))
 }
 
-// parseHello reads a carrier's first record. What is no hello at all gives ErrNotCulvert; a hello that can't be worked
-// with, a *ProtocolError. Bytes after the known part of the payload are ignored, for later versions.
+// parseHello reads a carrier's first record. It returns ErrNotCulvert for what is not a hello, and
+// a *ProtocolError for an unusable one. It ignores bytes after the known part of the payload, for
+// later versions.
 func parseHello(record []byte, want role) (h hello, err error) {
 	f, rest, err := parseFrame(record)
 	if err != nil || f.kind != kindHello || f.stream != 0 || len(f.payload) < helloSize ||
@@ -194,40 +202,44 @@ func parseHello(record []byte, want role) (h hello, err error) {
 	h.window = time.Duration(binary.BigEndian.Uint32(p)) * time.Second
 	switch {
 	case h.maxRecord < minRecordSize:
-		return hello{}, protocolErrorf("largest record of %d bytes, at least %d needed", h.maxRecord, minRecordSize)
+		return hello{}, protocolErrorf("largest record of %d bytes, at least %d needed",
+			h.maxRecord, minRecordSize)
 	case len(rest) > 0:
 		return hello{}, protocolErrorf("%d bytes after the hello", len(rest))
 	}
 	return h, nil
 }
 
-// StreamKind says what a stream's target is.
+// StreamKind is what a stream's target is.
 type StreamKind uint8
 
 const (
-	// StreamTCP is a stream to be joined to a TCP connection; its target is host:port.
+	// StreamTCP is joined to a TCP connection. Its target is host:port.
 	StreamTCP StreamKind = 1
 
-	// StreamUDP is a stream of datagrams instead of bytes: see SendDatagram. Its target is the host:port of all of them,
-	// or empty when each carries an address of its own. One that the remote opens is of a client of a UDP port that it has
-	// bound; its target is as that of a StreamReverse.
+	// StreamUDP is a Flow. Its target is the host:port of all datagrams, or empty when each carries
+	// its own address. One that the remote opens belongs to a client of a UDP port that it has
+	// bound; its target is like that of a StreamReverse.
 	StreamUDP StreamKind = 2
 
-	// StreamUnix is a stream to be joined to a connection to a unix socket; its target is the socket's absolute path.
+	// StreamUnix is joined to a connection to a unix socket. Its target is the socket's absolute
+	// path.
 	StreamUnix StreamKind = 3
 
-	// StreamListen has the remote listen for its opener; its target is the address to bind: "tcp:" or "udp:" and
-	// host:port, or "unix:" and an absolute path. The remote writes the address that it has bound and a line feed; it
-	// accepts connections, or datagrams, once the opener has answered with a byte. It closes the listener when the stream
-	// ends.
+	// StreamListen makes the remote listen for the stream's opener. Its target is the address to
+	// bind: "tcp:" or "udp:" and host:port, or "unix:" and an absolute path. The remote writes the
+	// address that it has bound and a line feed. It accepts connections, or datagrams, once the
+	// opener has answered with a byte, and closes the listener when the stream ends.
 	StreamListen StreamKind = 4
 
-	// StreamReverse is a connection that a listener of the remote has accepted, opened by the remote; its target is the
-	// id of the listener's stream in decimal, a space, and the address of the connection's peer.
+	// StreamReverse is a connection that a listener of the remote has accepted; the remote opens
+	// it. Its target is the id of the listener's stream in decimal, a space, and the address of the
+	// connection's peer.
 	StreamReverse StreamKind = 5
 )
 
-// Target says where a stream leads. The session carries it without looking inside.
+// Target is where a stream leads. The session does not interpret it, except that StreamUDP is for
+// flows.
 type Target struct {
 	Kind    StreamKind
 	Address string // at most 512 bytes
@@ -241,7 +253,7 @@ func openPayload(t Target, first []byte) []byte {
 	return append(b, first...)
 }
 
-// parseOpen reads the payload of an open frame. The first bytes alias it.
+// parseOpen reads the payload of an open frame. first aliases it.
 func parseOpen(payload []byte) (t Target, first []byte, err error) {
 	if len(payload) < openFixedSize {
 		return Target{}, nil, protocolErrorf("open with a payload of %d bytes", len(payload))

@@ -8,65 +8,75 @@ import (
 
 // Limits of the format and of a session. Sizes are bytes.
 const (
-	// maxData is the most data in one frame. Larger frames save little and make everything behind them wait longer.
+	// maxData is the most data in one frame. Larger frames save little and delay everything behind
+	// them.
 	maxData = 32 << 10
 
-	// maxRecord is the largest record this side builds: one full data frame and some small frames beside it.
+	// maxRecord is the largest record this side builds: one full data frame and some small frames.
 	maxRecord = headerSize + maxData + 1024
 
-	// MaxRecordSize is the largest record this side accepts and announces in its hello. It is above maxRecord so that
-	// a later version may build larger records without asking.
+	// MaxRecordSize is the largest record this side accepts and announces in its hello. It exceeds
+	// maxRecord so that a later version may build larger records.
 	MaxRecordSize = 64 << 10
 
-	// minRecordSize is the least a peer may announce as its largest record: below it, headers dominate.
+	// minRecordSize is the smallest limit on records that a peer may announce: below it, headers
+	// dominate.
 	minRecordSize = 4 << 10
 
-	// maxTarget bounds the target of an open frame: a name of 255 bytes, a port, and room for unix socket paths.
+	// maxTarget bounds the target of an open frame: a name of 255 bytes and a port, or the path of
+	// a unix socket.
 	maxTarget = 512
 
 	// maxText bounds the text of refused and close frames, which is for logs only.
 	maxText = 256
 
-	// quantum is the most that a stream may send in each round of the scheduler: one full frame. On a slow path frames are
-	// smaller, and so are the quanta.
+	// quantum is the most that a stream may send in each round of the scheduler: one full frame. On
+	// a slow path frames are smaller, and so are the quanta.
 	quantum = maxData
 
-	// minFill is the room in a record below which no more stream data is put into it: a sliver of a frame costs the
-	// receiver as much as a whole one.
+	// minFill is the room in a record below which no more stream data is put into it: a small piece
+	// of a frame costs the receiver as much as a whole one.
 	minFill = 512
 
-	// ackInterval is how long ackSome bytes may wait for an ack to be sent even when nothing else is: the peer measures
-	// the path by the acks. ackMuch bytes wait for nothing: they are small against what a sender retains.
+	// ackInterval is how long ackSome bytes may wait for an ack even when nothing else is sent: the
+	// peer measures the path by the acks. ackMuch bytes are acknowledged at once: they are few
+	// compared with what a sender retains.
 	ackInterval = 2 * time.Millisecond
 	ackSome     = 4 << 10
 	ackMuch     = 256 << 10
 
-	// ackDelay is how long fewer bytes may wait for a record to ride in before an ack is sent for them alone.
+	// ackDelay is how long fewer bytes may wait for a record to carry their ack before one is sent
+	// for them alone.
 	ackDelay = 25 * time.Millisecond
 
-	// MaxDatagram is the largest datagram of a StreamUDP. UDP itself carries at most 65,507 bytes over IPv4 and 65,527 over
-	// IPv6 (RFC 768, RFC 8200), so there is room for a short address beside all but the largest.
+	// MaxDatagram is the largest datagram of a Flow. UDP itself carries at most 65,507 bytes over
+	// IPv4 and 65,527 over IPv6 (RFC 768, RFC 8200), so all but the largest leave room for an
+	// address.
 	MaxDatagram = 65535
 
-	// maxPiece is the most of a datagram that one frame carries: two fit into a record, so that one always fits beside the
-	// other frames of a busy session.
+	// maxPiece is the most of a datagram that one frame carries: two fit into a record, so that one
+	// always fits together with the other frames of a busy session.
 	maxPiece = maxData / 2
 
-	// maxDatagramQueue bounds the datagrams of one stream that wait to be sent, and those that wait to be read, with their
-	// prefixes: what a kernel's socket holds. More would only make them late.
+	// maxDatagramQueue bounds the datagrams of one flow that wait to be sent, and those that wait
+	// to be received, with their prefixes: what a kernel's socket holds. More would only make them
+	// late.
 	maxDatagramQueue = 256 << 10
 
-	// maxDatagramWait is how long a datagram may wait to be sent. Who sent it has given it up by then, or sent it again.
+	// maxDatagramWait is how long a datagram may wait to be sent. By then its sender has given up
+	// or sent it again.
 	maxDatagramWait = time.Second
 
-	// maxAnswers is the number of answers to what the peer opened that may wait for the writer. A peer that makes more
-	// of them than it reads is attacking, and the session ends.
+	// maxAnswers is the number of answers to what the peer opened that may wait for the writer. A
+	// peer that causes more than it reads is attacking, and the session ends.
 	maxAnswers = 64 << 10
 
-	// minWindow is the least time for which a client keeps a session without a carrier, whatever the server says.
+	// minWindow is the least time for which a client keeps a session without a carrier, whatever
+	// the server announces.
 	minWindow = time.Second
 
-	// minRetained is what a session may retain whatever the budgets say, so that none comes to a stop.
+	// minRetained is what a session may retain even when the budgets are exceeded, so that none
+	// stalls.
 	minRetained = 256 << 10
 
 	// probePatience is how long the peer may be silent when the path has probably changed; four round
@@ -76,12 +86,12 @@ const (
 	// quietTime is how long after data has ceased to come a ping shows whether the carrier is dead.
 	quietTime = time.Second
 
-	// closeTimeout bounds how long Close waits for the farewell to be written.
+	// closeTimeout bounds how long Close waits for the close frame to be written.
 	closeTimeout = time.Second
 )
 
-// paceConfig is what the controller of a session's inflight data has to know of it. The initial
-// bound is more than TCP sends in its first round trip.
+// paceConfig describes a session to the controller of its inflight data. The initial bound exceeds
+// what TCP sends in its first round trip.
 var paceConfig = pace.Config{
 	MaxFrame:        maxData,
 	MaxBurst:        maxBlocks * maxData,
@@ -107,38 +117,42 @@ const (
 // Config holds a session's limits. A zero field means its documented default.
 type Config struct {
 	// MaxStreams bounds the streams that the peer may have open at once; one more is refused with
-	// CodeTooManyStreams. A stream that the peer has reset counts until this side's user has closed it.
-	// Default DefaultMaxStreams (16,384).
+	// CodeTooManyStreams. A stream that the peer has reset counts until this side's user has closed
+	// it. Default DefaultMaxStreams (16,384).
 	MaxStreams int
 
-	// NoIncoming refuses every stream that the peer opens with CodeNotAllowed: for a side that calls no Accept.
+	// NoIncoming refuses every stream that the peer opens with CodeNotAllowed. It is for a side
+	// that does not call Accept.
 	NoIncoming bool
 
-	// Window is the first receive window of each stream in bytes: what the peer may send before this side's user reads.
-	// It grows with what is measured, to MaxWindow, as long as the growth of all streams together stays below half of
-	// MaxBuffered. Defaults DefaultWindow (256 KiB) and DefaultMaxWindow (16 MiB).
+	// Window is the first receive window of each stream in bytes: what the peer may send before
+	// this side's user reads. It grows with what is measured, to MaxWindow, as long as the growth
+	// of all streams together stays below half of MaxBuffered. Defaults DefaultWindow (256 KiB) and
+	// DefaultMaxWindow (16 MiB).
 	Window    int
 	MaxWindow int
 
-	// SendBuffer is how much of a stream's outgoing data waits for the scheduler before Write blocks, in bytes.
-	// Default DefaultSendBuffer (256 KiB).
+	// SendBuffer is how much of a stream's outgoing data waits for the scheduler before Write
+	// blocks, in bytes. Default DefaultSendBuffer (256 KiB).
 	SendBuffer int
 
-	// MaxBuffered bounds the memory that received and unread data may take, in bytes over all streams. When it is
-	// passed, the stream that holds most is reset with CodeOverload. Default DefaultMaxBuffered (256 MiB).
+	// MaxBuffered bounds the memory that received and unread data may occupy, in bytes over all
+	// streams. When it is exceeded, the stream that holds most is reset with CodeOverload. Default
+	// DefaultMaxBuffered (256 MiB).
 	MaxBuffered int
 
-	// Keepalive is how long a carrier may be idle in either direction before a ping is sent, so that proxies keep it open.
-	// Default DefaultKeepalive (20 s); negative means never.
+	// Keepalive is how long a carrier may be idle in either direction before a ping is sent, so
+	// that proxies keep it open. Default DefaultKeepalive (20 s); negative means never.
 	Keepalive time.Duration
 
-	// Patience is how long a peer that has something to acknowledge or to answer may show no sign of life before its
-	// carrier is given up; four round trips, if that is longer. Default DefaultPatience (3 s).
+	// Patience is how long a peer that has something to acknowledge or to answer may give no sign
+	// of life before its carrier is given up; four round trips, if that is longer. Default
+	// DefaultPatience (3 s).
 	Patience time.Duration
 
-	// MaxRetained bounds the memory for what was sent and not acknowledged, in bytes. It bounds the throughput too, to
-	// MaxRetained a round trip. Retention, when set, is a further bound for all sessions that share it. Default
-	// DefaultMaxRetained (16 MiB).
+	// MaxRetained bounds the memory for what was sent and not acknowledged, in bytes. It also
+	// bounds the throughput, to MaxRetained per round trip. Retention, when set, is a further bound
+	// for all sessions that share it. Default DefaultMaxRetained (16 MiB).
 	MaxRetained int
 	Retention   *Budget
 

@@ -112,7 +112,7 @@ func (s *Session) detachLocked() {
 }
 
 // end ends the link with err. A session that can be resumed waits for another carrier; any other
-// dies.
+// ends with it.
 func (l *link) end(err error) {
 	s := l.session
 	s.mu.Lock()
@@ -132,8 +132,8 @@ func (l *link) end(err error) {
 	}
 }
 
-// loseCarrierLocked detaches the carrier, because of err, and lets the session die when no other
-// comes in time.
+// loseCarrierLocked detaches the carrier, because of err, and ends the session when no other comes
+// in time.
 func (s *Session) loseCarrierLocked(err error) {
 	s.detachLocked()
 	s.lost.since, s.lost.cause = time.Now(), err
@@ -143,7 +143,7 @@ func (s *Session) loseCarrierLocked(err error) {
 	})
 }
 
-// stopAwayTimerLocked takes back that the session dies when no carrier comes.
+// stopAwayTimerLocked lets the session live though no carrier comes.
 func (s *Session) stopAwayTimerLocked() {
 	if s.lost.timer != nil {
 		s.lost.timer.Stop()
@@ -279,13 +279,13 @@ func (l *link) nextBatch(b *batch) bool {
 }
 
 // AwaitCarrier waits until the session has a carrier. It returns an error when ctx is done or, a
-// *SessionError, when the session is dead.
+// *SessionError, when the session has ended.
 func (s *Session) AwaitCarrier(ctx context.Context) error {
 	return s.await(ctx, func() bool { return s.link != nil })
 }
 
 // AwaitLoss waits until the session has no carrier; LossCause then returns why. It returns an
-// error when ctx is done or, a *SessionError, when the session is dead.
+// error when ctx is done or, a *SessionError, when the session has ended.
 func (s *Session) AwaitLoss(ctx context.Context) error {
 	return s.await(ctx, func() bool { return s.link == nil })
 }

@@ -1,17 +1,18 @@
 package mux
 
-// breakAfter is after how many bytes a loop takes a break: half a millisecond's work or less. recordCost is what a record
-// counts for beside its bytes.
+// breakAfter is the number of bytes after which a loop takes a break: at most half a millisecond of
+// work. recordCost is what a record costs in addition to its bytes.
 const (
 	breakAfter = 512 << 10
 	recordCost = 2 << 10
 )
 
-// pollBreak is for a loop that may go on for long without ever waiting. Go looks which sockets have become ready only when a
-// processor has nothing else to do, or after 10 ms: while two such loops keep each other going, all who wait for a socket
-// wait that long, and whoever uses a quiet stream beside a busy one notices. A break has the loop wait for something that
-// only that look finds, which is there at once: all that can go on goes on first, then the look is taken, and what it
-// finds has its turn beside the loop.
+// pollBreak is for a loop that may run for long without ever waiting. Go polls the network only
+// when a processor has nothing else to do, or after 10 ms. While two such loops keep each other
+// running, everybody who waits for a socket waits that long, which a user of a quiet stream
+// notices. A break makes the loop wait for an event that only polling finds, and that has already
+// occurred. So all other goroutines that can run do so first, then the network is polled, and those
+// that it wakes run together with the loop.
 //
 // The zero value is ready. One goroutine uses it. On systems other than Linux it does nothing.
 type pollBreak struct {
@@ -19,7 +20,7 @@ type pollBreak struct {
 	event pollEvent
 }
 
-// worked counts bytes of a record, and takes a break when it is time.
+// worked counts the bytes of a record, and takes a break when one is due.
 func (b *pollBreak) worked(bytes int) {
 	b.done += bytes + recordCost
 	if b.done >= breakAfter {

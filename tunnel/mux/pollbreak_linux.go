@@ -8,13 +8,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pollEvent is an event of its own making that Go's network poller has to find: an eventfd (eventfd(2)) that is written to
-// once the poller watches for it. Nobody reads it; the poller is told of each write (EPOLLET, epoll(7)), and the counter
-// has room for 2^64 of them.
+// pollEvent is an event that Go's network poller has to find: a write to an eventfd (eventfd(2))
+// that the poller already watches. Nobody reads it: the poller is notified of each write (EPOLLET,
+// epoll(7)), and the counter has room for 2^64 of them.
 type pollEvent struct {
 	file   *os.File // nil before the first wait
 	raw    syscall.RawConn
-	ready  func(fd uintptr) bool // is told of readiness, and asked before
+	ready  func(fd uintptr) bool // called when the eventfd is ready, and once before
 	raised bool
 	one    [8]byte // what is written: the number 1
 	broken bool    // the system gives no eventfd, or no longer takes it
@@ -44,14 +44,15 @@ func (e *pollEvent) open() bool {
 	return !e.broken
 }
 
-// raise makes the event when it is asked for the first time, and says that it is there the second time.
+// raise raises the event when it is called for the first time, and reports that it has occurred the
+// second time.
 func (e *pollEvent) raise(fd uintptr) bool {
 	if e.raised {
 		return true
 	}
 	e.raised = true
 	_, err := unix.Write(int(fd), e.one[:])
-	return err != nil // else the poller will tell
+	return err != nil // otherwise the poller calls again
 }
 
 func (e *pollEvent) close() {

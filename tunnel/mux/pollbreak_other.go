@@ -2,7 +2,7 @@
 
 package mux
 
-// pollEvent would be an event that only Go's network poller finds.
+// pollEvent is for systems on which nothing needs to be done, or nothing is known that helps.
 type pollEvent struct{}
 
 func (*pollEvent) wait()  {}

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Read reads into p. It returns io.EOF after the peer's fin, and an error that wraps syscall.ECONNRESET when the stream
-// was cut short, once what arrived before has been read.
+// Read reads into p. It returns io.EOF after the peer's fin. When the stream was cut short it
+// returns an error that wraps syscall.ECONNRESET, once what arrived before has been read.
 func (st *Stream) Read(p []byte) (int, error) {
 	s := st.session
 	s.mu.Lock()
@@ -23,9 +23,10 @@ func (st *Stream) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// WriteTo writes what arrives to w until the peer's fin (then the error is nil) or an error; w's is a *CopyError. It saves
-// the copy that Read makes. Data that w does not take is lost. When the stream is cut short, a w that has a write deadline
-// is given one that has passed, so that nothing is held for a w that takes no more.
+// WriteTo writes what arrives to w until the peer's fin (then the error is nil) or an error; that
+// of w is a *CopyError. It saves the copy that Read makes. Data that w does not take is lost. When
+// the stream is cut short and w has a write deadline, WriteTo sets one that has passed, so that
+// nothing is held for a w that takes no more.
 func (st *Stream) WriteTo(w io.Writer) (int64, error) {
 	out := newBlockWriter(w)
 	defer out.free()
@@ -47,8 +48,8 @@ func (st *Stream) WriteTo(w io.Writer) (int64, error) {
 	}
 }
 
-// writeSome writes what is queued, some of it at least, and returns how much out's writer took. It gives up the mutex while
-// it writes.
+// writeSomeLocked writes at least some of what is queued, and returns how many bytes were taken. It
+// unlocks the mutex while it writes.
 func (st *stream) writeSomeLocked(out *blockWriter) (int64, error) {
 	st.lendLocked(out)
 	st.session.mu.Unlock()
@@ -65,8 +66,8 @@ func (st *stream) writeSomeLocked(out *blockWriter) (int64, error) {
 	return n, &CopyError{err}
 }
 
-// lend moves blocks from the receiving queue to out. They count as held until they are taken back: the peer gets credit
-// for them when they have gone where they should.
+// lendLocked moves blocks from the receiving queue to out. They count as held until they are taken
+// back: the peer gets credit for them once they have been written.
 func (st *stream) lendLocked(out *blockWriter) {
 	q := &st.recv.queue
 	for n := range out.blocks {
@@ -80,7 +81,7 @@ func (st *stream) lendLocked(out *blockWriter) {
 	st.recv.lentTo = out
 }
 
-// takeBack frees the blocks that were lent.
+// takeBackLocked frees the blocks that were lent.
 func (st *stream) takeBackLocked(out *blockWriter) {
 	mem := st.recv.mem()
 	st.recv.lent, st.recv.lentTo = 0, nil
@@ -94,7 +95,7 @@ func (st *stream) takeBackLocked(out *blockWriter) {
 	}
 }
 
-// awaitReadable waits until data is queued; else it returns why there will be none.
+// awaitReadableLocked waits until data is queued. It returns an error when there will be none.
 func (st *stream) awaitReadableLocked() error {
 	for {
 		if err := st.readableLocked(); err != errNotYet {
@@ -104,10 +105,11 @@ func (st *stream) awaitReadableLocked() error {
 	}
 }
 
-// errNotYet says that there is nothing to read, and may be later.
+// errNotYet means that there is nothing to read yet.
 var errNotYet = errors.New("nothing to read")
 
-// readable returns nil when data is queued, else errNotYet, or why there will be none.
+// readableLocked returns nil when data is queued, errNotYet when there may be some later, and
+// otherwise why there will be none.
 func (st *stream) readableLocked() error {
 	r := &st.recv
 	switch {
@@ -123,7 +125,7 @@ func (st *stream) readableLocked() error {
 	return errNotYet
 }
 
-// consume counts n bytes as taken by the user.
+// consumeLocked counts n bytes as taken by the user.
 func (st *stream) consumeLocked(n int) {
 	if !st.closed { // else all is discarded
 		st.recv.consumed += uint64(n)
@@ -131,15 +133,16 @@ func (st *stream) consumeLocked(n int) {
 	}
 }
 
-// discard counts all that was received as taken. A closed stream that has still to send goes on so: a peer that writes
-// before it reads what is left would wait for ever without credit.
+// discardLocked counts all that was received as taken. A closed stream that has data to send does
+// so: without credit, a peer that writes before it reads would wait forever.
 func (st *stream) discardLocked() {
 	st.recv.consumed = st.recv.received
 	st.announceCreditLocked()
 }
 
-// announceCredit announces credit when a quarter of the window has become free. Less often, the peer would stall at rates
-// that the window covers; more often, credit frames would cost.
+// announceCreditLocked announces credit when a quarter of the window has become free. With less
+// frequent announcements the peer would stall at rates that the window covers; with more frequent
+// ones the frames would cost too much.
 func (st *stream) announceCreditLocked() {
 	r := &st.recv
 	if r.fin || st.removed {
@@ -152,9 +155,10 @@ func (st *stream) announceCreditLocked() {
 	}
 }
 
-// growWindow doubles the window of a stream that is held back by it: when a quarter of it is taken in less than a round
-// trip, the peer may run out of credit before more can reach it. The threshold scales with the window, so that growth goes on until
-// the window covers the bandwidth-delay product. Called when credit is due.
+// growWindowLocked doubles the window of a stream that is held back by it: when a quarter of it is
+// consumed in less than a round trip, the peer may run out of credit before more can reach it. The
+// threshold scales with the window, so that growth continues until the window covers the
+// bandwidth-delay product. Credit must be due.
 func (st *stream) growWindowLocked() {
 	s, r := st.session, &st.recv
 	now := time.Now()
@@ -169,10 +173,10 @@ func (st *stream) growWindowLocked() {
 	s.memory.grown += more
 }
 
-// mem is the memory that the half holds, in bytes.
+// mem returns the memory that the half holds, in bytes.
 func (r *recvHalf) mem() int { return r.queue.mem + r.lent }
 
-// dropReceived forgets what was received and not read.
+// dropReceivedLocked drops what was received and not read.
 func (st *stream) dropReceivedLocked() {
 	mem := st.recv.mem()
 	st.recv.queue.release()
@@ -184,7 +188,8 @@ func (st *stream) dropReceivedLocked() {
 	st.accountLocked(mem)
 }
 
-// account updates the session's count of memory after the receive queue has changed; before is what it held.
+// accountLocked updates the session's count of memory after the receive queue has changed. before
+// is what the queue held.
 func (st *stream) accountLocked(before int) {
 	s := st.session
 	s.memory.buffered += st.recv.mem() - before
@@ -193,8 +198,7 @@ func (st *stream) accountLocked(before int) {
 	}
 }
 
-// handleData files bytes from the peer, which a frame of the present record ends with. Called by the session's reader with
-// the mutex held.
+// handleDataLocked takes bytes from the peer, which end the present frame of the record in.
 func (st *stream) handleDataLocked(p []byte, in *recordInput) error {
 	r := &st.recv
 	if st.flow != nil && len(p) > 0 {
@@ -216,7 +220,7 @@ func (st *stream) handleDataLocked(p []byte, in *recordInput) error {
 		c := in.block
 		in.block = nil
 		c.r, c.w = in.end-len(p), in.end
-		c.seal() // behind it, the record goes on
+		c.seal() // the rest of the record follows
 		r.queue.push(c)
 	} else {
 		r.queue.write(p)
@@ -226,7 +230,7 @@ func (st *stream) handleDataLocked(p []byte, in *recordInput) error {
 	return nil
 }
 
-// handleFin ends the receiving half cleanly.
+// handleFinLocked ends the receiving half cleanly.
 func (st *stream) handleFinLocked() error {
 	if st.recv.fin {
 		return protocolErrorf("second fin on stream %d", st.id)
@@ -237,7 +241,7 @@ func (st *stream) handleFinLocked() error {
 	return nil
 }
 
-// forgetIfDone removes a stream whose halves have both ended cleanly.
+// forgetIfDoneLocked removes a stream whose halves have both ended cleanly.
 func (st *stream) forgetIfDoneLocked() {
 	if st.recv.fin && st.send.finSent {
 		st.session.forgetLocked(st)

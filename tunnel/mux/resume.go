@@ -11,19 +11,20 @@ import (
 	"time"
 )
 
-// Exporter is a carrier whose two ends can derive secrets that nobody else knows, as protocol.Conn's with forward secrecy
-// can. Sessions over such carriers can be resumed.
+// Exporter is a carrier whose two ends can derive secrets that nobody else knows, as those of
+// protocol.Conn with forward secrecy can. Sessions over such carriers can be resumed.
 type Exporter interface {
 	Export(label string, context []byte, n int) ([]byte, error)
 }
 
-// The labels of what is exported.
+// Labels of exported secrets.
 const (
-	labelResumption = "culvert session resumption" // of the first carrier, with the session's id
-	labelBinding    = "culvert session binding"    // of the carrier that the session is resumed on
+	labelResumption = "culvert session resumption" // of the first carrier, with the id
+	labelBinding    = "culvert session binding"    // of the carrier on which it is resumed
 )
 
-// resumption is what a session needs to be resumed: its name, and a key that only the two ends of its first carrier have.
+// resumption is what a session needs to be resumed: its name, and a key that only the two ends of
+// its first carrier have.
 type resumption struct {
 	id     sessionID
 	key    []byte
@@ -31,7 +32,8 @@ type resumption struct {
 	owner  string        // at a server: the identity of the client
 }
 
-// newResumption derives the key from the session's first carrier. It fails when that exports nothing.
+// newResumption derives the key from the session's first carrier. It fails when the carrier exports
+// nothing.
 func newResumption(carrier Carrier, id sessionID, window time.Duration) (*resumption, error) {
 	exporter, ok := carrier.(Exporter)
 	if !ok {
@@ -46,8 +48,8 @@ func newResumption(carrier Carrier, id sessionID, window time.Duration) (*resump
 
 var errNoExporter = errors.New("the carrier exports no secrets")
 
-// proof shows the peer on a new carrier that this side is an end of the session. It is bound to the carrier, so it is worth
-// nothing on another, and to the role, so it can't be sent back.
+// proof shows the peer on a new carrier that this side is an end of the session. It is bound to the
+// carrier, so it is worthless on another, and to the role, so it can't be sent back.
 func (r *resumption) proof(carrier Carrier, role role) (proof [proofSize]byte, err error) {
 	exporter, ok := carrier.(Exporter)
 	if !ok {
@@ -64,14 +66,14 @@ func (r *resumption) proof(carrier Carrier, role role) (proof [proofSize]byte, e
 	return proof, nil
 }
 
-// proves checks the peer's proof.
+// proves reports whether the peer's proof is right.
 func (r *resumption) proves(carrier Carrier, role role, proof [proofSize]byte) bool {
 	want, err := r.proof(carrier, role)
 	return err == nil && subtle.ConstantTimeCompare(want[:], proof[:]) == 1
 }
 
-// checkPositionLocked makes sure that what the peer says it has received can be: no less than it has acknowledged, no more than
-// was sent.
+// checkPositionLocked returns an error when the peer can't have received what it claims: less than
+// it has acknowledged, or more than was sent.
 func (s *Session) checkPositionLocked(theirs hello) error {
 	if p := theirs.receivePosition; p < s.out.acked || p > s.out.position {
 		return protocolErrorf("resumed at %d, between %d and %d possible", p, s.out.acked, s.out.position)
@@ -79,10 +81,10 @@ func (s *Session) checkPositionLocked(theirs hello) error {
 	return nil
 }
 
-// Resume gives a client's session another carrier, in place of the one that it has lost or still has. It returns the
-// session itself, all its streams unharmed; or, when the server does not have it any more, a new one on the same carrier,
-// the old being dead of ErrSessionUnknown. When it fails, the carrier is closed and the session as it was, so that the next
-// can be tried.
+// Resume gives a client's session another carrier, which replaces the one that it has lost or still
+// has. It returns the session itself, with all its streams; or, when the server no longer has it, a
+// new session on the same carrier, and the old one fails with ErrSessionUnknown. When Resume fails,
+// the carrier is closed and the session is as it was, so that another can be tried.
 func (s *Session) Resume(ctx context.Context, carrier Carrier) (*Session, error) {
 	s.resuming.Lock()
 	defer s.resuming.Unlock()
@@ -97,7 +99,7 @@ func (s *Session) Resume(ctx context.Context, carrier Carrier) (*Session, error)
 	return resumed, nil
 }
 
-// resume takes the steps of Resume.
+// resume is Resume without its time limit.
 func (s *Session) resume(carrier Carrier) (*Session, error) {
 	mine, err := s.offer(carrier)
 	if err != nil {
@@ -130,7 +132,8 @@ func (s *Session) resume(carrier Carrier) (*Session, error) {
 	return s, nil
 }
 
-// offer cuts off the session's carrier, so that what was received is settled, and returns the hello for another.
+// offer detaches the session's carrier, so that what was received is settled, and returns the hello
+// for another.
 func (s *Session) offer(carrier Carrier) (hello, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -155,19 +158,20 @@ func (s *Session) offer(carrier Carrier) (hello, error) {
 
 // HostConfig bounds the sessions of a Host. A zero field means its documented default.
 type HostConfig struct {
-	// ResumeWindow is how long a session waits for another carrier. Default DefaultResumeWindow (2 minutes).
+	// ResumeWindow is how long a session waits for another carrier. Default DefaultResumeWindow (2
+	// minutes).
 	ResumeWindow time.Duration
 
-	// MaxAway bounds the sessions without a carrier; the one that has waited longest makes way. Default DefaultMaxAway
-	// (256).
+	// MaxAway bounds the sessions without a carrier. When there is one more, the one that has
+	// waited longest ends. Default DefaultMaxAway (256).
 	MaxAway int
 }
 
-// Host is a server's sessions that can be resumed. Its methods may be called concurrently.
+// Host holds the sessions of a server that can be resumed. Its methods may be called concurrently.
 type Host struct {
 	cfg HostConfig
 
-	mu       sync.Mutex // never taken while a session's is held
+	mu       sync.Mutex // never locked while a session's is
 	sessions map[sessionID]*Session
 }
 
@@ -178,10 +182,13 @@ func NewHost(cfg HostConfig) *Host {
 	return &Host{cfg: cfg, sessions: make(map[sessionID]*Session)}
 }
 
-// Accept reads a client's hello from a carrier, and either gives the carrier to the session that the client proves to be an
-// end of, or starts a new session. The owner is the client's authenticated identity; nobody else can resume the session.
-// The session owns the carrier from here on, also when Accept fails.
-func (h *Host) Accept(ctx context.Context, carrier Carrier, cfg Config, owner string) (s *Session, resumed bool, err error) {
+// Accept reads a client's hello from a carrier. It gives the carrier to the session of which the
+// client proves to be an end, or else starts a new session. The owner is the client's authenticated
+// identity; nobody else can resume the session. The session owns the carrier from here on, even
+// when Accept fails.
+func (h *Host) Accept(
+	ctx context.Context, carrier Carrier, cfg Config, owner string,
+) (s *Session, resumed bool, err error) {
 	cfg = cfg.withDefaults()
 	err = exchange(ctx, carrier, cfg.HelloTimeout, func() error {
 		offer, err := readHello(carrier, roleClient)
@@ -203,13 +210,14 @@ func (h *Host) Accept(ctx context.Context, carrier Carrier, cfg Config, owner st
 	return s, resumed, nil
 }
 
-// find returns the session that a hello wants to resume and may, nil when there is none. A client that may not is told
-// nothing else than one whose session is gone.
+// find returns the session that a hello asks to resume, nil when there is none or the client must
+// not have it. The client can't tell the two apart.
 func (h *Host) find(carrier Carrier, offer hello, owner string) *Session {
 	h.mu.Lock()
 	s := h.sessions[offer.id]
 	h.mu.Unlock()
-	if s == nil || s.resumption.owner != owner || !s.resumption.proves(carrier, roleClient, offer.proof) {
+	if s == nil || s.resumption.owner != owner ||
+		!s.resumption.proves(carrier, roleClient, offer.proof) {
 		return nil
 	}
 	return s
@@ -234,14 +242,15 @@ func (h *Host) start(carrier Carrier, cfg Config, owner string, offer hello) (*S
 	return s, nil
 }
 
-// reattach gives a session of this server a new carrier. It is false when the session died meanwhile.
+// reattach gives a server's session a new carrier. It returns false when the session has ended
+// meanwhile.
 func (s *Session) reattach(carrier Carrier, offer hello) (bool, error) {
 	s.resuming.Lock()
 	defer s.resuming.Unlock()
 	mine, err := s.acceptOffer(carrier, offer)
 	if err != nil {
-		var dead *SessionError
-		if errors.As(err, &dead) {
+		var ended *SessionError
+		if errors.As(err, &ended) {
 			return false, nil
 		}
 		return false, err
@@ -258,7 +267,8 @@ func (s *Session) reattach(carrier Carrier, offer hello) (bool, error) {
 	return true, nil
 }
 
-// acceptOffer cuts off the session's carrier, since the newest wins, and returns the hello that answers.
+// acceptOffer detaches the session's carrier, since the newest wins, and returns the hello that
+// answers.
 func (s *Session) acceptOffer(carrier Carrier, offer hello) (hello, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -281,7 +291,7 @@ func (s *Session) acceptOffer(carrier Carrier, offer hello) (hello, error) {
 	return h, nil
 }
 
-// forget takes a dead session out.
+// forget removes a session that has ended.
 func (h *Host) forget(s *Session) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -290,7 +300,7 @@ func (h *Host) forget(s *Session) {
 	}
 }
 
-// boundAway ends the sessions that have waited longest for a carrier, while there are too many.
+// boundAway ends the session that has waited longest for a carrier when there are too many.
 func (h *Host) boundAway() {
 	h.mu.Lock()
 	all := make([]*Session, 0, len(h.sessions))

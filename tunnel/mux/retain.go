@@ -12,7 +12,8 @@ func (c *block) freeUnused() {
 // sequenced returns the number of bytes kept of a record.
 func (c *block) sequenced() int { return c.w - c.r }
 
-// Budget bounds what all sessions of a process retain together, in bytes. Its methods may be called concurrently.
+// Budget bounds what all sessions of a process retain together, in bytes. Its methods may be called
+// concurrently.
 type Budget struct {
 	limit int64
 	used  atomic.Int64
@@ -29,7 +30,8 @@ func (b *Budget) add(n int) {
 
 func (b *Budget) exceeded() bool { return b != nil && b.used.Load() >= b.limit }
 
-// retained is what was sent and not acknowledged, in order. It is guarded by the session's mutex.
+// retained is what was sent and not yet acknowledged, in order. It is guarded by the session's
+// mutex.
 type retained struct {
 	head, tail *block
 	bytes      int // sequenced bytes
@@ -37,12 +39,12 @@ type retained struct {
 	budget     *Budget
 }
 
-// mergeBelow is the number of bytes below which data is copied to where other data is, rather than kept in the block it
-// came in: a few bytes must not hold a whole block.
+// mergeBelow is the number of bytes below which data is copied to where other data is, rather than
+// kept in its own block: a few bytes must not hold a whole block.
 const mergeBelow = maxData / 4
 
-// keep takes the sequenced part of a record that was just packed. A record of some size is kept as it is; its buffer then
-// belongs to the list, also while the writer has it.
+// keep takes the sequenced part of a record that was just packed. A large record is kept in its
+// block, which then belongs to the list even while the writer uses it.
 func (r *retained) keep(g *block, room int) {
 	n := g.sequenced()
 	if n >= mergeBelow {
@@ -72,7 +74,7 @@ func (r *retained) push(g *block) {
 	r.budget.add(largeBlock)
 }
 
-// acknowledge drops what lies before position.
+// acknowledge drops what is before position.
 func (r *retained) acknowledge(position uint64) {
 	for g := r.head; g != nil; g = r.head {
 		if end := g.record.position + uint64(g.sequenced()); end > position {
@@ -101,10 +103,11 @@ func (r *retained) pop() {
 	g.freeUnused()
 }
 
-// at returns the block that holds position, and what it holds from there on. It is nil at the end.
+// at returns the block that holds position, and its bytes from there on. It returns nil at the end.
 func (r *retained) at(position uint64) (*block, []byte) {
 	for g := r.head; g != nil; g = g.next {
-		if offset := position - g.record.position; position >= g.record.position && offset < uint64(g.sequenced()) {
+		offset := position - g.record.position
+		if position >= g.record.position && offset < uint64(g.sequenced()) {
 			return g, g.buf[g.r+int(offset) : g.w]
 		}
 	}

@@ -1,8 +1,9 @@
 package mux
 
-// scheduler orders the streams that have something to send: deficit round-robin with a list of fresh streams served
-// before the backlog (RFC 8290, section 4.2). A stream that wakes with little to send is on its way at once; one that
-// keeps waking can't starve the backlog, because a fresh stream that empties stays in the backlog for one more round.
+// scheduler orders the streams that have something to send: deficit round-robin with a list of
+// fresh streams that is served before the backlog (RFC 8290, section 4.2). A stream that wakes with
+// little to send is served at once. One that keeps waking can't starve the backlog, because a fresh
+// stream that empties moves to the backlog for one more round.
 //
 // The scheduler is guarded by the session's mutex.
 type scheduler struct {
@@ -66,10 +67,10 @@ func (d *scheduler) remove(st *stream) {
 	}
 }
 
-// empty says that no stream is scheduled. One that is scheduled may still have nothing to send.
+// empty reports whether no stream is scheduled. One that is may still have nothing to send.
 func (d *scheduler) empty() bool { return d.fresh.head == nil && d.backlog.head == nil }
 
-// streamList is a doubly linked list through the streams' turns. A stream is in one list at most.
+// streamList is a doubly linked list through the streams' turns. A stream is in at most one list.
 type streamList struct{ head, tail *stream }
 
 func (l *streamList) pushBack(st *stream) {

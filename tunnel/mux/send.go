@@ -7,7 +7,8 @@ import (
 	"os"
 )
 
-// Write queues p for sending and returns when all of it is queued. It blocks while the stream's send buffer is full.
+// Write queues p for sending and returns once all of it is queued. It blocks while the stream's
+// send buffer is full.
 func (st *Stream) Write(p []byte) (int, error) {
 	s := st.session
 	s.mu.Lock()
@@ -31,7 +32,8 @@ func (st *Stream) Write(p []byte) (int, error) {
 	}
 }
 
-// CopyError is an error of what a stream was copied from or to, as opposed to one of the stream.
+// CopyError is an error of what a stream was copied from or to, as opposed to an error of the
+// stream.
 type CopyError struct{ Err error }
 
 func (e *CopyError) Error() string { return e.Err.Error() }
@@ -39,9 +41,9 @@ func (e *CopyError) Error() string { return e.Err.Error() }
 // Unwrap returns Err.
 func (e *CopyError) Unwrap() error { return e.Err }
 
-// ReadFrom sends what r gives until its end (then the error is nil) or an error of either: r's is a *CopyError. It saves
-// the copy that Write makes, and while it waits for r it holds no buffer where r is a socket of package net. It does not end
-// the stream's half: that is CloseWrite.
+// ReadFrom sends what it reads from r until its end (then the error is nil) or an error of either:
+// that of r is a *CopyError. It saves the copy that Write makes, and holds no buffer while it waits
+// for an r that is a socket of package net. It does not end the stream's half: that is CloseWrite.
 func (st *Stream) ReadFrom(r io.Reader) (int64, error) {
 	var total int64
 	in := newBlockReader(r)
@@ -67,7 +69,7 @@ func (st *Stream) ReadFrom(r io.Reader) (int64, error) {
 	}
 }
 
-// enqueue sends what was read. When nothing can be sent any more it returns why.
+// enqueue queues what was read. It returns an error when nothing can be sent any more.
 func (st *Stream) enqueue(in *blockReader) error {
 	s := st.session
 	s.mu.Lock()
@@ -83,7 +85,7 @@ func (st *Stream) enqueue(in *blockReader) error {
 	return nil
 }
 
-// waitRoom waits until the send buffer has room, and returns how much.
+// waitRoom waits until the send buffer has room, and returns how many bytes.
 func (st *Stream) waitRoom() (int, error) {
 	st.session.mu.Lock()
 	defer st.session.mu.Unlock()
@@ -93,8 +95,9 @@ func (st *Stream) waitRoom() (int, error) {
 	return st.session.cfg.SendBuffer - st.send.queue.len, nil
 }
 
-// awaitRoom waits until the send buffer has room; else it returns why nothing can be sent. Once it is full, half of it has
-// to be free: to go on a little at a time would cost much.
+// awaitRoomLocked waits until the send buffer has room. It returns an error when nothing can be
+// sent any more. A buffer that was full must have become half empty: continuing a little at a time
+// would be expensive.
 func (st *Stream) awaitRoomLocked() error {
 	h := &st.send
 	enough := st.session.cfg.SendBuffer - 1
@@ -114,7 +117,7 @@ func (st *Stream) awaitRoomLocked() error {
 	}
 }
 
-// halfFull is the length of a half-full send buffer, in bytes.
+// halfFull returns the length of a half-full send buffer, in bytes.
 func (st *stream) halfFull() int { return st.session.cfg.SendBuffer / 2 }
 
 // CloseWrite ends the sending half after what was written. The peer then reads io.EOF.
@@ -134,7 +137,8 @@ func (st *Stream) CloseWrite() error {
 	return nil
 }
 
-// canSend says that the stream has a frame for the writer now: data with credit, or its end.
+// canSendLocked reports whether the stream has a frame for the writer now: data with credit, its
+// end, or a datagram.
 func (st *stream) canSendLocked() bool {
 	h := &st.send
 	if h.err != nil {
@@ -149,9 +153,9 @@ func (st *stream) canSendLocked() bool {
 	return h.fin && !h.finSent
 }
 
-// appendFrames appends the stream's next data frame, and its end when that is due, to a record with room for at least a
-// header and minFill bytes. It keeps to the stream's deficit, so that streams share within two quanta. Called by the writer
-// with the session's mutex held, when the scheduler has given the stream its turn.
+// appendFramesLocked appends the stream's next data frame, of at most largest bytes, and its end
+// when that is due, to a record with room for at least a header and minFill bytes. It must be the
+// stream's turn. It respects the stream's deficit, so that streams share to within two quanta.
 func (st *stream) appendFramesLocked(p *packer, largest int) {
 	h := &st.send
 	most := int(min(h.limit-h.sent, uint64(min(p.left()-headerSize, largest))))
@@ -173,8 +177,9 @@ func (st *stream) appendFramesLocked(p *packer, largest int) {
 	}
 }
 
-// adoptBlock sends the queue's first block as it is, where that is worth it: it holds much, and at most as much as may be
-// sent. The stream may get into debt with the scheduler by that, which it pays before its next turn.
+// adoptBlockLocked sends the queue's first block as it is, if that is worthwhile: it holds much,
+// and no more than may be sent. That may put the stream into debt with the scheduler, which it pays
+// before its next turn.
 func (st *stream) adoptBlockLocked(p *packer, most int) bool {
 	q := &st.send.queue
 	c := q.head
@@ -189,13 +194,13 @@ func (st *stream) adoptBlockLocked(p *packer, most int) bool {
 	return true
 }
 
-// sentData counts n bytes that were put into a record.
+// countDataLocked counts n bytes that were put into a record.
 func (st *stream) countDataLocked(n int) {
 	st.send.sent += uint64(n)
 	st.turn.deficit -= n
 }
 
-// endSize is the room for a fin and a reset.
+// endSize is the length of a fin and a reset.
 const endSize = 2*headerSize + 2
 
 func (st *stream) appendEndLocked(b []byte) []byte {
@@ -211,7 +216,7 @@ func (st *stream) appendEndLocked(b []byte) []byte {
 	return b
 }
 
-// handleCredit raises what may be sent. A limit below the present one is old news, not an error.
+// handleCreditLocked raises what may be sent. A limit below the present one is ignored.
 func (st *stream) handleCreditLocked(limit uint64) {
 	if limit > st.send.limit {
 		st.send.limit = limit

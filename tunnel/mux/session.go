@@ -33,7 +33,7 @@ type Session struct {
 	peer   hello // the peer's limits; fixed once the session has begun
 	host   *Host // of a server's session that can be resumed
 
-	done     chan struct{} // closed when the session is dead
+	done     chan struct{} // closed when the session has ended
 	loops    sync.WaitGroup
 	resuming sync.Mutex // held while a carrier is exchanged
 
@@ -51,8 +51,8 @@ type Session struct {
 	rtt      rttEstimate
 
 	datagrams DatagramStats
-	changed   sync.Cond // an incoming stream, a pong, streams or link changed, or the session died
-	err       error     // cause of death, sticky
+	changed   sync.Cond // incoming, streams, pongs or the link changed, or the session ended
+	err       error     // why the session ended, sticky
 }
 
 // lostCarrier is what a session remembers of its last carrier.
@@ -214,8 +214,8 @@ func (s *Session) Drain(ctx context.Context) error {
 	}
 	s.mu.Unlock()
 	err := s.await(ctx, func() bool { return len(s.streams.byID) == 0 })
-	var dead *SessionError
-	if errors.As(err, &dead) {
+	var ended *SessionError
+	if errors.As(err, &ended) {
 		return nil
 	}
 	return err
@@ -243,19 +243,18 @@ func (s *Session) CloseWith(code Code, text string) error {
 	return nil
 }
 
-// Done is closed when the session is dead. Err then returns the cause.
+// Done is closed when the session has ended. Err then returns why.
 func (s *Session) Done() <-chan struct{} { return s.done }
 
-// Err returns the cause of death, nil while the session lives. ErrSessionClosed means that this
-// side closed it, a *CloseError that the peer did.
+// Err returns why the session ended, nil while it has not. ErrSessionClosed means that this side
+// closed it, a *CloseError that the peer did.
 func (s *Session) Err() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.err
 }
 
-// Wait waits until the session is dead and its goroutines have ended, and returns the cause of
-// death.
+// Wait waits until the session and its goroutines have ended, and returns why it ended.
 func (s *Session) Wait() error {
 	<-s.done
 	s.loops.Wait()
@@ -263,7 +262,7 @@ func (s *Session) Wait() error {
 }
 
 // await waits until the condition, which is checked with the mutex held, is true. It returns an
-// error when ctx is done or, a *SessionError, when the session is dead.
+// error when ctx is done or, a *SessionError, when the session has ended.
 func (s *Session) await(ctx context.Context, condition func() bool) error {
 	stop := context.AfterFunc(ctx, func() {
 		s.mu.Lock()
@@ -318,8 +317,8 @@ func (s *Session) Stats() Stats {
 	}
 }
 
-// fail ends the session with err, unless it is dead already. When a close frame is due, its cause
-// is the session's.
+// fail ends the session with err, unless it has ended already. When a close frame is due, the
+// session ends with the cause of that.
 func (s *Session) fail(err error) {
 	s.mu.Lock()
 	if s.err != nil {

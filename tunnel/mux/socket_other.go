@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// socketOf returns nil: reading without a buffer that waits is made for Unix.
+// socketOf returns nil: reading without holding a buffer is implemented for Unix.
 func socketOf(io.Reader) syscall.RawConn { return nil }
 
 func (b *blockReader) readSocket(uintptr) bool { panic("mux: no socket") }

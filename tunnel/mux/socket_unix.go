@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// socketOf returns r's socket, nil if it has none or is none.
+// socketOf returns r's socket, nil when r is none.
 func socketOf(r io.Reader) syscall.RawConn {
 	switch c := r.(type) {
 	case *net.TCPConn:
@@ -24,7 +24,8 @@ func socketOf(r io.Reader) syscall.RawConn {
 	return nil
 }
 
-// readSocket is called when the socket may be readable, and once before. It returns false to be called again.
+// readSocket is called when the socket may be readable, and once before. It returns false to be
+// called again.
 func (b *blockReader) readSocket(fd uintptr) bool {
 	many := min(b.many, max(1, b.room/maxData))
 	b.take(many)
@@ -63,7 +64,8 @@ func (b *blockReader) readSocket(fd uintptr) bool {
 	return true
 }
 
-// readEach is readVector with a call for each buffer, where a buffer that is not filled is the last.
+// readEach is readVector with a call for each buffer, where a buffer that is not filled is the
+// last.
 func readEach(fd int, vector [][]byte) (n int, err error) {
 	for _, b := range vector {
 		var got int

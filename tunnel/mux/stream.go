@@ -34,7 +34,7 @@ type stream struct {
 	onEnd      func() // of NotifyEnd
 }
 
-// openState is how far the opening of a stream has come.
+// openState is the progress of opening a stream.
 type openState uint8
 
 const (
@@ -58,7 +58,7 @@ type recvHalf struct {
 
 	announced time.Time // when credit was last announced
 	fin       bool      // the peer's fin was received
-	err       error     // sticky; why the half is cut short: Read returns it once the queue is empty
+	err       error     // sticky; why the half was cut short. Read returns it once the queue is empty
 }
 
 // sendHalf is what leaves: filled by Write, emptied by the session's writer.
@@ -70,7 +70,7 @@ type sendHalf struct {
 	limit         uint64 // the peer's credit: the offset that sent may reach
 	fin           bool   // end after the queue
 	finSent       bool
-	resetAfterFin bool  // closed while the peer still sends: tell it to stop once our half has ended
+	resetAfterFin bool  // closed while the peer sends: tell it to stop once this half has ended
 	err           error // sticky
 }
 
@@ -108,8 +108,8 @@ func (st *stream) NotifyEnd(f func()) {
 	}
 }
 
-// Close ends the stream: what was written is still sent, what was not read is dropped. A peer that goes on sending
-// sees a reset. Close does not wait.
+// Close ends the stream: what was written is still sent, what was not read is dropped. A peer that
+// continues to send sees a reset. Close does not wait.
 func (st *stream) Close() error {
 	s := st.session
 	s.mu.Lock()
@@ -143,8 +143,9 @@ func (st *stream) Close() error {
 	return nil
 }
 
-// release ends the user's hold on the stream. A stream that the peer opened counts against MaxStreams until then, else a
-// peer could have this side work on any number of streams by resetting each at once.
+// releaseLocked ends the user's hold on the stream. A stream that the peer opened counts against
+// MaxStreams until then: otherwise a peer could make this side work on any number of streams by
+// resetting each at once.
 func (st *stream) releaseLocked() {
 	if st.closed {
 		return
@@ -157,7 +158,7 @@ func (st *stream) releaseLocked() {
 	}
 }
 
-// Reset cuts the stream short: the peer's reads and writes fail, what is queued is dropped.
+// Reset cuts the stream short: the peer's reads and writes fail, and what is queued is dropped.
 func (st *stream) Reset(code Code) {
 	s := st.session
 	s.mu.Lock()
@@ -166,7 +167,7 @@ func (st *stream) Reset(code Code) {
 	st.resetLocked(code)
 }
 
-// reset cuts the stream short and tells the peer.
+// resetLocked cuts the stream short and tells the peer.
 func (st *stream) resetLocked(code Code) {
 	if !st.removed && st.session.err == nil {
 		st.session.queueControlLocked(kindReset, st.id, codePayload(code, ""))
@@ -174,8 +175,8 @@ func (st *stream) resetLocked(code Code) {
 	st.cutLocked(&ResetError{Code: code})
 }
 
-// cut makes both halves dead of err and drops what was received: what is left is not whole, so it does not end with a
-// clean end of file, even if the peer's fin had come.
+// cutLocked ends both halves with err and drops what was received: what is left is incomplete, so
+// it must not end with a clean end of file, even if the peer's fin has come.
 func (st *stream) cutLocked(err error) {
 	st.dropReceivedLocked()
 	if st.recv.err == nil {
@@ -184,8 +185,8 @@ func (st *stream) cutLocked(err error) {
 	st.endLocked(err)
 }
 
-// end makes both halves dead of err and forgets the stream. What was received before stays readable, and a half that had
-// ended cleanly stays clean: what it brought is whole.
+// endLocked ends both halves with err and removes the stream from the table. What was received
+// before stays readable, and a half that has ended cleanly stays clean: its data is complete.
 func (st *stream) endLocked(err error) {
 	if !st.ended {
 		st.ended = true
@@ -202,7 +203,7 @@ func (st *stream) endLocked(err error) {
 	st.session.forgetLocked(st)
 }
 
-// failSend drops what is queued to be sent and makes every later Write fail with err.
+// failSendLocked drops what is queued to be sent and makes every later Write fail with err.
 func (st *stream) failSendLocked(err error) {
 	if st.send.err == nil {
 		st.send.err = err
@@ -219,7 +220,7 @@ func (st *Stream) LocalAddr() net.Addr { return Addr{st.id, "local"} }
 // RemoteAddr returns the stream's target as an address.
 func (st *Stream) RemoteAddr() net.Addr { return Addr{st.id, st.target.Address} }
 
-// Addr is the address of a stream's end.
+// Addr is the address of an end of a stream.
 type Addr struct {
 	ID   uint32
 	Name string
@@ -238,12 +239,14 @@ func (st *Stream) SetDeadline(t time.Time) error {
 	return st.SetWriteDeadline(t)
 }
 
-// SetReadDeadline makes pending and later reads fail with os.ErrDeadlineExceeded at t; zero means never.
+// SetReadDeadline makes pending and later reads fail with os.ErrDeadlineExceeded at t. The zero
+// time means never.
 func (st *stream) SetReadDeadline(t time.Time) error {
 	return st.setDeadline(&st.recv.deadline, &st.recv.wake, t)
 }
 
-// SetWriteDeadline makes pending and later writes fail with os.ErrDeadlineExceeded at t; zero means never.
+// SetWriteDeadline makes pending and later writes fail with os.ErrDeadlineExceeded at t. The zero
+// time means never.
 func (st *Stream) SetWriteDeadline(t time.Time) error {
 	return st.setDeadline(&st.send.deadline, &st.send.wake, t)
 }
@@ -258,7 +261,7 @@ func (st *stream) setDeadline(d *deadline, wake *sync.Cond, t time.Time) error {
 	return nil
 }
 
-// deadline is one half's deadline, guarded by the lock of the condition it wakes.
+// deadline is the deadline of one half, guarded by the lock of the condition that it wakes.
 type deadline struct {
 	timer   *time.Timer
 	expired bool
@@ -279,7 +282,7 @@ func (d *deadline) set(t time.Time, wake *sync.Cond) {
 	timer = time.AfterFunc(left, func() {
 		wake.L.Lock()
 		defer wake.L.Unlock()
-		if d.timer == timer { // else it was set anew while this call was on its way
+		if d.timer == timer { // otherwise it was set again meanwhile
 			d.expired = true
 			wake.Broadcast()
 		}
