@@ -155,7 +155,7 @@ func TestConfigPrecedence(t *testing.T) {
 		{local, "keepalive", nil, "3s", "3s"},
 		{local, "keepalive", []string{"--keepalive", "4s"}, "3s", "4s"},
 		{local, "keepalive", []string{"--keepalive", "4s"}, "", "4s"},
-		{local, "handshake-timeout", nil, "", "10s"},
+		{local, "handshake-timeout", nil, "", "30s"},
 		{local, "L", nil, "", "[2:b:2]"},
 		{local, "L", nil, "3:c:3", "[3:c:3]"},
 		{local, "L", []string{"-L", "4:d:4"}, "3:c:3", "[4:d:4]"},

@@ -28,8 +28,9 @@ func (a *Argument) Values(words ...string) { a.values = words }
 // Command takes a command and its arguments, which follow the arguments after "--".
 func (s *Set) Command(p *[]string) { s.command = p }
 
-// argumentsUsage shows the required flags and the arguments as they are typed.
-func (s *Set) argumentsUsage() string {
+// argumentsUsage shows the required flags and the arguments as they are typed, with others, which
+// may be empty, as the place of all other flags.
+func (s *Set) argumentsUsage(others string) string {
 	var words []string
 	for _, f := range s.flags {
 		if f.required {
@@ -42,6 +43,9 @@ func (s *Set) argumentsUsage() string {
 		} else {
 			words = append(words, a.name)
 		}
+	}
+	if others != "" {
+		words = append(words, others)
 	}
 	if s.command != nil {
 		words = append(words, "-- COMMAND [ARGUMENT]...")

@@ -73,7 +73,7 @@ func find(commands []*Command, name string) *Command {
 
 // usageHint shows how the command is called.
 func (c *Command) usageHint() string {
-	return strings.TrimSpace("usage: " + c.full + " " + c.set.argumentsUsage())
+	return strings.TrimSpace("usage: " + c.full + " " + c.set.argumentsUsage(""))
 }
 
 // Run runs the command line args, args[0] being the program's name.
@@ -122,7 +122,7 @@ func (a *App) command(c *Command) *cli.Command {
 	command := &cli.Command{
 		Name:               c.Name,
 		Usage:              c.Usage,
-		ArgsUsage:          c.set.argumentsUsage(),
+		ArgsUsage:          c.set.argumentsUsage("[FLAG]..."),
 		HideHelpCommand:    true,
 		CustomHelpTemplate: commandHelp,
 		OnUsageError:       a.usageError(c.full, "flags"),

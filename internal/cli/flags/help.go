@@ -36,7 +36,7 @@ flags:
 	commandHelp = `{{.HelpName}}: {{.Usage}}
 
 usage: {{.HelpName}}{{if .VisibleCommands}} COMMAND{{end}}` +
-		`{{if .ArgsUsage}} {{.ArgsUsage}}{{end}} [FLAG]...
+		` {{.ArgsUsage}}
 {{if .VisibleCommands}}
 commands:{{range .VisibleCommands}}
    {{.Name}}{{"\t"}}{{.Usage}}{{end}}
