@@ -1,7 +1,6 @@
 package tunnel
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -21,6 +20,7 @@ import (
 // cutter is a TCP relay between the two nodes, of a limited rate, that can cut or silence what goes
 // through it.
 type cutter struct {
+	t       testing.TB
 	address string
 	target  string
 	rate    int           // bytes a second and direction, of all connections together
@@ -46,7 +46,14 @@ func newCutter(t testing.TB, target string, rate int, delay time.Duration) *cutt
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &cutter{address: ln.Addr().String(), target: target, rate: rate, delay: delay, pairs: make(map[*cutPair]struct{})}
+	c := &cutter{
+		t:       t,
+		address: ln.Addr().String(),
+		target:  target,
+		rate:    rate,
+		delay:   delay,
+		pairs:   make(map[*cutPair]struct{}),
+	}
 	var serving sync.WaitGroup
 	serving.Go(func() {
 		for {
@@ -60,13 +67,13 @@ func newCutter(t testing.TB, target string, rate int, delay time.Duration) *cutt
 	t.Cleanup(func() {
 		ln.Close()
 		c.cut()
-		serving.Wait()
+		await(t, patience, serving.Wait)
 	})
 	return c
 }
 
 func (c *cutter) relay(client *net.TCPConn) {
-	<-time.After(2 * c.delay) // TCP's own handshake
+	pause(c.t, 2*c.delay) // TCP's own handshake
 	server, err := net.Dial("tcp", c.target)
 	if err != nil {
 		client.Close()
@@ -97,7 +104,7 @@ func (c *cutter) copy(p *cutPair, from int) {
 	var writing sync.WaitGroup
 	writing.Go(func() {
 		for p2 := range way {
-			<-time.After(time.Until(p2.due))
+			pause(c.t, time.Until(p2.due))
 			if p.silent.Load() || c.down.Load() {
 				continue // what comes is lost, and nobody is told
 			}
@@ -130,7 +137,7 @@ func (c *cutter) pace(direction, n int) {
 	wait := c.allowed[direction].Sub(now)
 	c.allowed[direction] = c.allowed[direction].Add(time.Duration(n) * time.Second / time.Duration(c.rate))
 	c.mu.Unlock()
-	<-time.After(wait)
+	pause(c.t, wait)
 }
 
 // close resets both ends, and returns false when that was done before.
@@ -229,15 +236,18 @@ func transferServer(t testing.TB) string {
 	})
 }
 
+// transferTime bounds one transfer.
+const transferTime = 5 * time.Minute
+
 // transfer does one download or upload through the tunnel and compares.
 func transfer(t testing.TB, local *Local, server string, kind byte, seed uint64, size int64) {
-	conn, err := local.DialContext(context.Background(), "tcp", server)
+	conn, err := local.DialContext(within(t, patience), "tcp", server)
 	if err != nil {
 		t.Errorf("%c%d: %v", kind, seed, err)
 		return
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(5 * time.Minute))
+	conn.SetDeadline(time.Now().Add(transferTime))
 	var head [17]byte
 	head[0] = kind
 	binary.BigEndian.PutUint64(head[1:], seed)
@@ -283,7 +293,8 @@ func chaos(t *testing.T, local *Local, times int, disturb func() int) {
 		transfers.Wait()
 	}()
 	for n, place := range rand.Perm(times) {
-		pause := time.Duration(0.05 * math.Pow(40, (float64(place)+rand.Float64())/float64(times)) * float64(time.Second))
+		exponent := (float64(place) + rand.Float64()) / float64(times)
+		pause := time.Duration(0.05 * math.Pow(40, exponent) * float64(time.Second))
 		select {
 		case <-time.After(pause):
 		case <-done:
@@ -299,7 +310,7 @@ func chaos(t *testing.T, local *Local, times int, disturb func() int) {
 			t.Fatal(err)
 		}
 	}
-	<-done
+	await(t, transferTime, func() { <-done })
 	if local.current.session != session {
 		t.Error("the session was lost")
 	}
@@ -342,7 +353,7 @@ func TestResumeTime(t *testing.T) {
 	exchange()
 	var times []time.Duration
 	for range 5 {
-		<-time.After(steadyAfter)
+		pause(t, steadyAfter)
 		began := time.Now()
 		c.cut()
 		exchange()
@@ -366,11 +377,11 @@ func TestOutage(t *testing.T) {
 			transfers.Go(func() { transfer(t, local, server, kind, uint64(i), 8<<20) })
 		}
 	}
-	<-time.After(time.Second)
+	pause(t, time.Second)
 	c.down.Store(true)
-	<-time.After(time.Minute)
+	pause(t, time.Minute)
 	c.down.Store(false)
 	c.cut() // what hung meanwhile has lost some of its bytes
 	local.Retry()
-	transfers.Wait()
+	await(t, transferTime, transfers.Wait)
 }

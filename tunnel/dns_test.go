@@ -44,7 +44,7 @@ func useNames(t testing.TB, names map[string]string) {
 			conn.Close()
 		}
 		mu.Unlock()
-		serving.Wait()
+		await(t, patience, serving.Wait)
 	})
 }
 

@@ -91,7 +91,7 @@ func startForward(t testing.TB, local *Local, target string) string {
 	})
 	t.Cleanup(func() {
 		cancel()
-		serving.Wait()
+		await(t, patience, serving.Wait)
 	})
 	return ln.Addr().String()
 }
@@ -118,7 +118,7 @@ func tcpPair(t testing.TB) (near, far *net.TCPConn) {
 	})
 	t.Cleanup(func() { close(held) })
 	near = dialPlain(t, address)
-	far = <-accepted
+	far = receive(t, accepted)
 	far.SetDeadline(time.Now().Add(30 * time.Second))
 	return near, far
 }
@@ -178,6 +178,45 @@ func until(t testing.TB, what string, holds func() bool) {
 		case <-deadline:
 			t.Fatal("not so: " + what)
 		}
+	}
+}
+
+// patience bounds what tests wait for.
+const patience = 60 * time.Second
+
+// receive returns the next value of ch.
+func receive[T any](t testing.TB, ch <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-ch:
+		return v
+	case <-time.After(patience):
+		t.Fatal("nothing is received")
+		panic("unreachable")
+	}
+}
+
+// await calls wait, that of a sync.WaitGroup for example, and fails the test if it doesn't return
+// within most.
+func await(t testing.TB, most time.Duration, wait func()) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		wait()
+	}()
+	select {
+	case <-done:
+	case <-time.After(most):
+		t.Fatalf("goroutines still run after %v", most)
+	}
+}
+
+// pause returns after d, or when the test ends.
+func pause(t testing.TB, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-t.Context().Done():
 	}
 }
 
@@ -300,7 +339,7 @@ func runLocal(t testing.TB, local *Local) (ended <-chan error) {
 	running.Go(func() { done <- local.Run(ctx) })
 	t.Cleanup(func() {
 		cancel()
-		running.Wait()
+		await(t, patience, running.Wait)
 	})
 	return done
 }
@@ -345,7 +384,7 @@ func serveTCP(t testing.TB, handle func(*net.TCPConn)) (address string) {
 	})
 	t.Cleanup(func() {
 		ln.Close()
-		serving.Wait()
+		await(t, patience, serving.Wait)
 	})
 	return ln.Addr().String()
 }

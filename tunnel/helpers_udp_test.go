@@ -37,7 +37,7 @@ func serveUDP(t testing.TB, address string, handle func(conn *net.UDPConn, p []b
 	})
 	t.Cleanup(func() {
 		conn.Close()
-		serving.Wait()
+		await(t, patience, serving.Wait)
 	})
 	return addrOf(conn)
 }

@@ -152,12 +152,3 @@ func (l *Local) carried(ctx context.Context, deadline time.Time) (*mux.Session, 
 		}
 	}
 }
-
-// Ping measures the round trip to the remote.
-func (l *Local) Ping(ctx context.Context) (time.Duration, error) {
-	conn, err := l.wait(ctx)
-	if err != nil {
-		return 0, err
-	}
-	return conn.session.Ping(ctx)
-}

@@ -97,7 +97,7 @@ func TestAssociationStrangers(t *testing.T) {
 	}
 	p := make([]byte, 100)
 	stranger.SetReadDeadline(time.Now().Add(10 * time.Second))
-	if n, from, err := stranger.ReadFromUDPAddrPort(p); err != nil || string(p[:n]) != "hello" || from != <-exits {
+	if n, from, err := stranger.ReadFromUDPAddrPort(p); err != nil || string(p[:n]) != "hello" || from != receive(t, exits) {
 		t.Fatalf("the stranger got %q from %v, %v", p[:n], from, err)
 	}
 	if got := askAssociation(t, a, "127.0.0.1", echo.Port(), []byte("asked"), addrOf(stranger)); string(got) != "unasked" {

@@ -3,7 +3,6 @@ package tunnel
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -21,7 +20,7 @@ func TestSteps(t *testing.T) {
 	cfg := remote.localConfig(t, key)
 	var steps []Step
 	cfg.OnProgress = func(p Progress) { steps = append(steps, p.Step) }
-	state, roundTrip, err := Connect(context.Background(), cfg)
+	state, roundTrip, err := Connect(within(t, patience), cfg)
 	if err != nil || roundTrip <= 0 || !state.Peer.Key.Equal(remote.key.Public()) {
 		t.Fatalf("%v, %v", roundTrip, err)
 	}
@@ -49,19 +48,19 @@ func TestVersion2(t *testing.T) {
 	trust := RemoteTrust{RequireCert: true, CA: ca.Certificate()}
 	remote := startRemote(t, trust, func(cfg *RemoteConfig) { cfg.Identity.Cert = issue(cfg.Identity.Key) })
 	cfg := remote.localConfig(t, key)
-	if err := NewLocal(cfg).Run(context.Background()); !IsAdmissionError(err) {
+	if err := NewLocal(cfg).Run(within(t, patience)); !IsAdmissionError(err) {
 		t.Errorf("version 1 where a certificate is required: %v", err)
 	}
 	cfg.CA = ca.Certificate()
-	if err := NewLocal(cfg).Run(context.Background()); !IsAdmissionError(err) {
+	if err := NewLocal(cfg).Run(within(t, patience)); !IsAdmissionError(err) {
 		t.Errorf("no certificate where one is required: %v", err)
 	}
 	cfg.Cert = issue(newKey(t))
-	if err := NewLocal(cfg).Run(context.Background()); err == nil {
+	if err := NewLocal(cfg).Run(within(t, patience)); err == nil {
 		t.Error("a certificate of another key was admitted")
 	}
 	cfg.Cert = issue(key)
-	state, _, err := Connect(context.Background(), cfg)
+	state, _, err := Connect(within(t, patience), cfg)
 	if err != nil || state.Version != 2 {
 		t.Fatalf("version %d, %v", state.Version, err)
 	}
@@ -86,7 +85,7 @@ func TestHeader(t *testing.T) {
 	if _, _, err := Connect(within(t, 10*time.Second), cfg); !errors.As(err, &status) || status.Code != http.StatusForbidden {
 		t.Fatal(err)
 	}
-	request := <-got
+	request := receive(t, got)
 	if request.Host != "front.example" || fmt.Sprint(request.Header["X-Token"]) != "[1 2]" {
 		t.Errorf("Host %q, header %v", request.Host, request.Header)
 	}

@@ -49,7 +49,7 @@ func passing(t *testing.T) (address string, end func()) {
 	end = sync.OnceFunc(func() { ln.Close() })
 	t.Cleanup(func() {
 		end()
-		serving.Wait()
+		await(t, patience, serving.Wait)
 	})
 	return ln.Addr().String(), end
 }

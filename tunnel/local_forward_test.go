@@ -2,7 +2,6 @@ package tunnel
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"io"
 	"net"
@@ -47,7 +46,7 @@ func TestStdio(t *testing.T) {
 	local, _ := startTunnel(t)
 	content := randomBytes(t, 1<<20)
 	out := &closableBuffer{}
-	err := local.Stdio(context.Background(), serveTCP(t, echo), bytes.NewReader(content), out)
+	err := local.Stdio(within(t, patience), serveTCP(t, echo), bytes.NewReader(content), out)
 	if err != nil || !bytes.Equal(out.Bytes(), content) || !out.closed {
 		t.Fatalf("%d bytes, closed %v, %v", out.Len(), out.closed, err)
 	}
@@ -58,7 +57,7 @@ func TestStdio(t *testing.T) {
 	in, stop := io.Pipe()
 	defer stop.Close()
 	go stop.Write([]byte("x"))
-	if err := local.Stdio(context.Background(), cut, in, &closableBuffer{}); !errors.Is(err, syscall.ECONNRESET) {
+	if err := local.Stdio(within(t, patience), cut, in, &closableBuffer{}); !errors.Is(err, syscall.ECONNRESET) {
 		t.Fatalf("a target that resets: %v", err)
 	}
 }

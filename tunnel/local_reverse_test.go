@@ -43,7 +43,7 @@ func serveReverseTo(t testing.TB, local *Local, address, target string) (ln *Rev
 	serving.Go(func() { local.ServeReverse(ctx, ln, target) })
 	stop = func() {
 		cancel()
-		serving.Wait()
+		await(t, patience, serving.Wait)
 	}
 	t.Cleanup(stop)
 	return ln, stop
@@ -62,7 +62,7 @@ func TestReverse(t *testing.T) {
 		conn.CloseWrite()
 	})
 	got, err := io.ReadAll(conn)
-	writing.Wait()
+	await(t, patience, writing.Wait)
 	if err != nil || !bytes.Equal(got, sent) {
 		t.Errorf("%d bytes came back, %v", len(got), err)
 	}
@@ -112,7 +112,7 @@ func TestReverseUnixSocket(t *testing.T) {
 	})
 	echoes(t, conn)
 	conn.Close()
-	<-stopped
+	receive(t, stopped)
 }
 
 // A listener, and its connections, outlive the WebSocket.

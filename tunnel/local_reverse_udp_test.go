@@ -135,7 +135,7 @@ func TestReverseUDPFlowsAreBounded(t *testing.T) {
 	rb.ctx, rb.cancel = context.WithCancel(context.Background())
 	ctx, cancel := context.WithCancel(context.Background())
 	var serving sync.WaitGroup
-	defer serving.Wait()
+	defer await(t, patience, serving.Wait)
 	defer cancel()
 	serving.Go(func() { (&Local{}).ServeReverseUDP(ctx, &ReverseUDP{rb}, echoUDP(t, "127.0.0.1:0").String()) })
 	var last *mux.Flow
@@ -226,7 +226,7 @@ func TestReverseUDPIdle(t *testing.T) {
 		})
 		ctx, cancel := context.WithCancel(context.Background())
 		var serving sync.WaitGroup
-		defer serving.Wait()
+		defer await(t, patience, serving.Wait)
 		defer cancel()
 		serving.Go(func() {
 			if err := f.serve(ctx); err != nil {

@@ -52,7 +52,7 @@ func TestThousandStreams(t *testing.T) {
 			conn.Close()
 		})
 	}
-	readers.Wait()
+	await(t, patience, readers.Wait)
 	for _, conn := range unread {
 		conn.Close()
 	}

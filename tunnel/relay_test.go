@@ -30,7 +30,7 @@ func TestForwardHalfClose(t *testing.T) {
 	if err != nil || !bytes.Equal(got, answer) {
 		t.Fatalf("answer: %d bytes, %v", len(got), err)
 	}
-	if !bytes.Equal(<-asked, question) {
+	if !bytes.Equal(receive(t, asked), question) {
 		t.Fatal("the question was not the same")
 	}
 }
@@ -50,7 +50,7 @@ func TestForwardServerSpeaksAndClosesFirst(t *testing.T) {
 	}
 	conn.Write([]byte("still here")) // the other direction lives on
 	conn.Close()
-	if got := <-fromClient; string(got) != "still here" {
+	if got := receive(t, fromClient); string(got) != "still here" {
 		t.Fatalf("%q", got)
 	}
 }
@@ -80,7 +80,7 @@ func TestCutShortIsSeenAsCutShort(t *testing.T) {
 		conn.Write(make([]byte, 100<<10))
 		conn.SetLinger(0)
 		conn.Close()
-		if err := <-seen; !errors.Is(err, syscall.ECONNRESET) {
+		if err := receive(t, seen); !errors.Is(err, syscall.ECONNRESET) {
 			t.Fatalf("the target saw %v", err)
 		}
 	})
@@ -135,10 +135,10 @@ func joined(t testing.TB, ctx context.Context) (left, right *net.TCPConn, ended 
 
 // Join passes bytes whole and each direction's end by itself.
 func TestJoin(t *testing.T) {
-	left, right, ended := joined(t, context.Background())
+	left, right, ended := joined(t, within(t, patience))
 	question, answer := randomBytes(t, 2<<20), randomBytes(t, 3<<20)
 	var writing sync.WaitGroup
-	defer writing.Wait()
+	defer await(t, patience, writing.Wait)
 	writing.Go(func() {
 		left.Write(question)
 		left.CloseWrite()
@@ -153,7 +153,7 @@ func TestJoin(t *testing.T) {
 	if got, err := io.ReadAll(left); err != nil || !bytes.Equal(got, answer) {
 		t.Fatalf("the answer: %d bytes, %v", len(got), err)
 	}
-	if err := <-ended; err != nil {
+	if err := receive(t, ended); err != nil {
 		t.Errorf("ended: %v", err)
 	}
 }
@@ -178,7 +178,7 @@ func TestJoinCutShort(t *testing.T) {
 		if _, err := right.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
 			t.Errorf("%s: the other side sees %v", name, err)
 		}
-		if err := <-ended; err == nil {
+		if err := receive(t, ended); err == nil {
 			t.Errorf("%s: ended without an error", name)
 		}
 	}

@@ -98,13 +98,6 @@ func NewRemote(cfg RemoteConfig) (*Remote, error) {
 	return r, nil
 }
 
-// Sessions returns the number of sessions.
-func (r *Remote) Sessions() int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return len(r.sessions)
-}
-
 // Shutdown takes no new clients, drains the sessions until they have no streams or ctx is done, and
 // ends the rest. When it returns, all goroutines of the Remote have ended.
 func (r *Remote) Shutdown(ctx context.Context) {

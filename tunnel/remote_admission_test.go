@@ -1,7 +1,6 @@
 package tunnel
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"testing"
@@ -14,7 +13,7 @@ func TestSessionLimit(t *testing.T) {
 	local, _ := startLocal(t, cfg)
 	dial(t, local, serveTCP(t, echo)) // the session is counted by now
 	var status *StatusError
-	if err := NewLocal(cfg).Run(context.Background()); !errors.As(err, &status) || status.Code != http.StatusServiceUnavailable {
+	if err := NewLocal(cfg).Run(within(t, patience)); !errors.As(err, &status) || status.Code != http.StatusServiceUnavailable {
 		t.Fatalf("a session too many: %v", err)
 	}
 }

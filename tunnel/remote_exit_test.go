@@ -101,10 +101,11 @@ func TestAssociationRules(t *testing.T) {
 	if err := remote.Reload(remote.cfg.Identity, remote.cfg.Trust, nil, nil); err != nil {
 		t.Fatal(err)
 	}
-	for got.Load() == 0 {
+	until(t, "a datagram arrives that is allowed now", func() bool {
 		if err := a.Send("127.0.0.66", forbidden.Port(), []byte("allowed now")); err != nil {
 			t.Fatal(err)
 		}
 		askAssociation(t, a, "127.0.0.1", echo.Port(), nil, echo)
-	}
+		return got.Load() > 0
+	})
 }

@@ -182,12 +182,12 @@ func TestFallbackBounds(t *testing.T) {
 	remote.fallback.places = newPlaces(1) // before there is any request
 	first := make(chan string, 1)
 	go func() { first <- visit(t, remote.server.URL+"/", "GET", nil, "") }()
-	<-arrived
+	receive(t, arrived)
 	if got := visit(t, remote.server.URL+"/", "GET", nil, ""); got != "503  " {
 		t.Errorf("one too many: %q", got)
 	}
 	remote.Shutdown(within(t, 10*time.Second))
-	if got := <-first; got != "502  " {
+	if got := receive(t, first); got != "502  " {
 		t.Errorf("cut short: %q", got)
 	}
 	if got := visit(t, remote.server.URL+"/", "GET", nil, ""); got != "404  404 page not found\n" {

@@ -119,7 +119,7 @@ func TestReverseClaims(t *testing.T) {
 		running.Go(func() { local.Run(ctx) })
 		t.Cleanup(func() {
 			cancel()
-			running.Wait()
+			await(t, patience, running.Wait)
 		})
 		return local, cancel
 	}

@@ -18,7 +18,11 @@ func TestDrainLetsStreamsFinish(t *testing.T) {
 	release := make(chan struct{})
 	target := serveTCP(t, func(conn *net.TCPConn) {
 		conn.Write(content[:1<<20])
-		<-release
+		select {
+		case <-release:
+		case <-t.Context().Done():
+			return
+		}
 		conn.Write(content[1<<20:])
 	})
 	conn := dial(t, local, target)
@@ -27,21 +31,22 @@ func TestDrainLetsStreamsFinish(t *testing.T) {
 	}
 	var draining sync.WaitGroup
 	draining.Go(func() { remote.Shutdown(within(t, 30*time.Second)) })
-	for { // until the local has heard of it
+	until(t, "the local has heard of it", func() bool {
 		further, err := local.DialContext(within(t, 10*time.Second), "tcp", target)
 		var refused *mux.OpenError
 		if errors.As(err, &refused) && refused.Code == mux.CodeDraining {
-			break
+			return true
 		}
 		if err == nil {
 			further.Close()
 		}
-	}
+		return false
+	})
 	close(release)
 	rest, err := io.ReadAll(conn)
 	if err != nil || !bytes.Equal(rest, content[1<<20:]) {
 		t.Fatalf("%d bytes, %v", len(rest), err)
 	}
 	conn.Close()
-	draining.Wait()
+	await(t, patience, draining.Wait)
 }

@@ -3,6 +3,7 @@ package tunnel
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -14,11 +15,7 @@ import (
 
 func waitExits(t testing.TB, remote *Remote, want int) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); remote.exits.taken() != want; <-time.After(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%d sockets, want %d", remote.exits.taken(), want)
-		}
-	}
+	until(t, fmt.Sprint(want, " sockets are open"), func() bool { return remote.exits.taken() == want })
 }
 
 // TestExitsAreBounded opens more associations than a session may have.

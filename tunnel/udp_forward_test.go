@@ -159,7 +159,7 @@ func TestForwardUDPRefused(t *testing.T) {
 			time.Sleep(100 * time.Millisecond)
 		}
 		cancel()
-		serving.Wait()
+		await(t, patience, serving.Wait)
 		if refusals < 5 || refusals > 11 {
 			t.Errorf("asked %d times in 10 s", refusals)
 		}
@@ -179,7 +179,7 @@ func startUDPForward(t testing.TB, local *Local, target string) netip.AddrPort {
 	})
 	t.Cleanup(func() {
 		cancel()
-		serving.Wait()
+		await(t, patience, serving.Wait)
 	})
 	return addrOf(conn)
 }
@@ -187,10 +187,10 @@ func startUDPForward(t testing.TB, local *Local, target string) netip.AddrPort {
 func TestForwardUDP(t *testing.T) {
 	local, remote := startTunnel(t)
 	for _, target := range []string{echoUDP(t, "127.0.0.1:0").String(), echoUDP(t, "[::1]:0").String()} {
-		door := startUDPForward(t, local, target)
+		forward := startUDPForward(t, local, target)
 		var clients []*net.UDPConn
 		for range 3 {
-			clients = append(clients, dialUDP(t, door))
+			clients = append(clients, dialUDP(t, forward))
 		}
 		for _, size := range udpSizes {
 			for _, client := range clients {
@@ -245,21 +245,19 @@ func TestForwardUDPAgain(t *testing.T) {
 	conn.session.Close()
 	client.Write([]byte("dropped, or sent over the next session"))
 	remote.server.CloseClientConnections()
-	for {
-		if got := askConn(t, client, []byte("after")); string(got) == "after" {
-			break
-		}
-	}
+	until(t, "datagrams pass again", func() bool {
+		return string(askConn(t, client, []byte("after"))) == "after"
+	})
 }
 
 // TestForwardUDPEvicts has more clients than there are places.
 func TestForwardUDPEvicts(t *testing.T) {
 	local, remote := startTunnel(t)
 	echo := echoUDP(t, "127.0.0.1:0")
-	door := startUDPForward(t, local, echo.String())
-	first := dialUDP(t, door)
+	forward := startUDPForward(t, local, echo.String())
+	first := dialUDP(t, forward)
 	for i := range maxUDPClients {
-		askConn(t, dialUDP(t, door), fmt.Append(nil, i))
+		askConn(t, dialUDP(t, forward), fmt.Append(nil, i))
 	}
 	waitExits(t, remote.Remote, maxUDPClients)
 	if got := askConn(t, first, []byte("back")); string(got) != "back" {

@@ -55,7 +55,7 @@ func TestRulesForKeys(t *testing.T) {
 		t.Errorf("no keys: %v, %v", rules, err)
 	}
 	var line *KeyLineError
-	var rule *RuleError
+	var rule *ruleError
 	bad := parse("", "# a comment", names[0]+" allow=10.0.0.1/8", names[1]+" reverse=example.org")
 	if _, err := base.ForKeys(bad); !errors.As(err, &line) || line.Line != 3 || line.Option != "allow" || !errors.As(err, &rule) {
 		t.Errorf("a bad rule to allow: %v", err)

@@ -11,7 +11,7 @@ type ReverseRules struct{ grants []rule }
 
 // ParseReverseRules parses rules in the grammar of ParseRules, each of which grants the addresses
 // it covers. Their hosts are addresses to bind, localhost or *: with other names, the DNS would
-// decide what is granted. An error about a rule is a *RuleError.
+// decide what is granted. An error names the rule.
 func ParseReverseRules(texts []string) (*ReverseRules, error) {
 	grants, err := parseRules(texts)
 	if err != nil {
@@ -19,7 +19,7 @@ func ParseReverseRules(texts []string) (*ReverseRules, error) {
 	}
 	for _, g := range grants {
 		if g.name != "" && g.name != "localhost" {
-			return nil, &RuleError{g.name, "what -R may bind is an address, localhost or *, " +
+			return nil, &ruleError{g.name, "what -R may bind is an address, localhost or *, " +
 				"with ports if you like, or unix:/path"}
 		}
 	}

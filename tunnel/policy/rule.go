@@ -9,13 +9,13 @@ import (
 	"strings"
 )
 
-// RuleError says why a rule is none. It names the rule.
-type RuleError struct {
+// ruleError is the error for a malformed rule.
+type ruleError struct {
 	Rule string
 	Why  string
 }
 
-func (e *RuleError) Error() string { return fmt.Sprintf("bad rule %q: %s", e.Rule, e.Why) }
+func (e *ruleError) Error() string { return fmt.Sprintf("bad rule %q: %s", e.Rule, e.Why) }
 
 // rule is one target rule: hosts, and their ports.
 //
@@ -24,19 +24,18 @@ func (e *RuleError) Error() string { return fmt.Sprintf("bad rule %q: %s", e.Rul
 //	ports = port *("," port)
 //	port  = number ["-" number]
 type rule struct {
-	any    bool         // "*": every name and every address
+	any    bool         // "*": all names and addresses
 	name   string       // a name or a glob, lower case, without a trailing dot
-	glob   bool         // the name holds "*", which stands for any characters, dots too
-	prefix netip.Prefix // valid for addresses, without IPv4-mapped ones
+	glob   bool         // the name contains "*", which matches any characters, dots too
+	prefix netip.Prefix // of addresses, never IPv4-mapped; otherwise not valid
 	ports  []portRange  // empty for all
-	socket string       // the path of a unix socket; then all else is empty
+	socket string       // path of a unix socket; then all other fields are empty
 }
 
 type portRange struct{ first, last uint16 }
 
-// parseRules reads lists of rules, separated by commas. What follows a comma and is a port or a
-// range of ports goes on with the ports of the rule before it: no host's name is made of digits
-// alone.
+// parseRules parses lists of rules, separated by commas. A port or range of ports after a comma
+// belongs to the rule before it: no host name consists of digits alone.
 func parseRules(lists []string) ([]rule, error) {
 	var rules []rule
 	for _, list := range lists {
@@ -47,7 +46,7 @@ func parseRules(lists []string) ([]rule, error) {
 		for _, text := range texts {
 			r, why := parseRule(text)
 			if why != nil {
-				return nil, &RuleError{text, why.Error()}
+				return nil, &ruleError{text, why.Error()}
 			}
 			if rules = append(rules, r); len(rules) > maxRules {
 				return nil, fmt.Errorf("more than %d rules", maxRules)
@@ -66,7 +65,7 @@ func splitRules(list string) ([]string, error) {
 			continue
 		}
 		if len(texts) == 0 {
-			return nil, &RuleError{item, "ports without a host"}
+			return nil, &ruleError{item, "ports without a host"}
 		}
 		texts[len(texts)-1] += "," + item
 	}
@@ -117,7 +116,7 @@ func cutRule(text string) (host, ports string, bracketed bool, err error) {
 		return host, ports, true, nil
 	}
 	if strings.Count(text, ":") > 1 {
-		return "", "", false, errors.New("an IPv6 address stands in brackets")
+		return "", "", false, errors.New("an IPv6 address must be in brackets")
 	}
 	at := strings.IndexByte(text, ':')
 	if at < 0 {
@@ -139,14 +138,14 @@ func parsePorts(text string) ([]portRange, error) {
 		first, err1 := strconv.ParseUint(from, 10, 16)
 		last, err2 := strconv.ParseUint(to, 10, 16)
 		if err1 != nil || err2 != nil || first == 0 || last < first {
-			return nil, fmt.Errorf("%q is no port from 1 to 65535 and no range of them", item)
+			return nil, fmt.Errorf("%q is not a port from 1 to 65535 or a range of them", item)
 		}
 		ports = append(ports, portRange{uint16(first), uint16(last)})
 	}
 	return ports, nil
 }
 
-// parsePrefix reads an address, or one and a number of bits.
+// parsePrefix parses an address or a prefix.
 func parsePrefix(text string) (netip.Prefix, error) {
 	if !strings.Contains(text, "/") {
 		addr, err := netip.ParseAddr(text)
@@ -162,42 +161,44 @@ func parsePrefix(text string) (netip.Prefix, error) {
 	}
 	if prefix.Addr().Is4In6() {
 		if prefix.Bits() < mappedBits {
-			return netip.Prefix{}, errors.New("write IPv4 addresses as such")
+			return netip.Prefix{}, errors.New("write an IPv4 address in its own form")
 		}
 		prefix = netip.PrefixFrom(prefix.Addr().Unmap(), prefix.Bits()-mappedBits)
 	}
 	if prefix != prefix.Masked() {
-		return netip.Prefix{}, fmt.Errorf("bits are set beyond the prefix; %s is meant, or the address alone", prefix.Masked())
+		return netip.Prefix{}, fmt.Errorf("bits are set beyond the prefix; write %s, or the address alone",
+			prefix.Masked())
 	}
 	return prefix, nil
 }
 
-// isSocketPath says that a path is absolute and the plainest for what it names, but for links: so
+// isSocketPath reports whether a path is absolute and in its shortest form, links aside, so that
 // rules can compare it.
 func isSocketPath(s string) bool {
 	return path.IsAbs(s) && path.Clean(s) == s && !strings.Contains(s, "\x00")
 }
 
-// mappedBits is how long the prefix of IPv4-mapped IPv6 addresses is (RFC 4291, section 2.5.5.2).
+// mappedBits is the length of the prefix of IPv4-mapped IPv6 addresses (RFC 4291, section 2.5.5.2).
 const mappedBits = 96
 
-// parsePattern reads a name or a glob.
+// parsePattern parses a name or a glob.
 func parsePattern(text string) (string, error) {
 	name := plainName(text)
 	if !isName(strings.ReplaceAll(name, "*", "x")) {
-		return "", errors.New("not a host name: it has letters, digits, -, _ and dots (other scripts as xn--…), and * for any characters")
+		return "", errors.New("not a host name: use letters, digits, -, _ and dots " +
+			"(other scripts as xn--…), and * for any characters")
 	}
 	last := name[strings.LastIndexByte(name, '.')+1:]
 	if strings.Trim(last, "0123456789") == "" || strings.Trim(name, "0123456789.*") == "" {
-		return "", errors.New("neither an address nor a name; a range of addresses is written as 10.0.0.0/8")
+		return "", errors.New("neither an address nor a name; write a range of addresses as 10.0.0.0/8")
 	}
 	return name, nil
 }
 
-// plainName is a name as rules compare it.
+// plainName returns a name in the form in which rules compare it.
 func plainName(host string) string { return strings.ToLower(strings.TrimSuffix(host, ".")) }
 
-// isName says that a plain name could be a host's (RFC 1123, section 2.1, and _, which is used
+// isName reports whether a plain name can be that of a host (RFC 1123, section 2.1; _ is in use,
 // too).
 func isName(name string) bool {
 	if name == "" || len(name) > maxNameLength {
@@ -216,6 +217,7 @@ func isName(name string) bool {
 	return true
 }
 
+// hasPort reports whether the rule covers a port.
 func (r *rule) hasPort(port uint16) bool {
 	for _, p := range r.ports {
 		if p.first <= port && port <= p.last {
@@ -225,16 +227,15 @@ func (r *rule) hasPort(port uint16) bool {
 	return len(r.ports) == 0
 }
 
-// hasName says that the rule is about this plain name.
+// hasName reports whether the rule covers a plain name.
 func (r *rule) hasName(name string) bool {
 	if !r.glob {
 		return r.any || r.name == name
 	}
-	// Neither has a character that is special to Match, beside the rule's stars: the pattern is
-	// well formed.
+	// Apart from the rule's stars, neither contains a character that is special to Match.
 	matched, _ := path.Match(r.name, name)
 	return matched
 }
 
-// hasAddr says that the rule is about this address, which has no zone and is not IPv4-mapped.
+// hasAddr reports whether the rule covers an address, which has no zone and is not IPv4-mapped.
 func (r *rule) hasAddr(addr netip.Addr) bool { return r.any || r.prefix.Contains(addr) }

@@ -9,30 +9,30 @@ import (
 	"strings"
 )
 
-// ErrNotAllowed says that the rules forbid a target.
+// ErrNotAllowed is the error for a target that the rules forbid.
 var ErrNotAllowed = errors.New("not allowed by the rules")
 
-// Rules say which targets a remote may reach for its clients. Every stream of every kind goes
+// Rules decide which targets a remote may reach for its clients. Every stream of every kind goes
 // through Resolve, Dial or DialUnix.
 //
-// A target is forbidden when a rule to deny is about its name or its address, and, as soon as there
-// is a rule to allow, unless one of those is about either. A name is checked before it is looked
-// up, then each of its addresses is, and only addresses that passed are returned and dialed: what
-// the name resolves to a moment later changes nothing. Addresses that are special, see specials,
-// are forbidden unless a rule to allow names them explicitly.
+// A target is forbidden if a rule to deny covers its name or its address. If there are rules to
+// allow, it is also forbidden unless one of them covers either. A name is checked before it is
+// looked up, and each of its addresses afterwards; only addresses that passed are returned and
+// dialed, so a change in the DNS a moment later has no effect. Special addresses, see the variable
+// specials, are forbidden unless a rule to allow covers them explicitly.
 //
-// Rules never change, so that goroutines may share them. Nil ones forbid what is special and
-// nothing else.
+// Rules are immutable, so goroutines may share them. Nil Rules forbid special addresses and nothing
+// else.
 type Rules struct {
 	deny  []rule
 	allow [][]rule // each list must allow the target; none is empty
 
-	// lookup resolves names; nil means the system's resolver. Tests set it.
+	// lookup resolves names; nil means the system's resolver. Only tests set it.
 	lookup func(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
 
-// ParseRules reads the rules to allow and to deny, each text holding one or several, separated by
-// commas. An error about a rule is a *RuleError. docs/rules.md describes the grammar for users.
+// ParseRules parses the rules to allow and those to deny. Each text holds one or several rules,
+// separated by commas, in the grammar of docs/rules.md. An error names the rule.
 func ParseRules(allow, deny []string) (*Rules, error) {
 	denied, err := parseRules(deny)
 	if err != nil {
@@ -49,7 +49,7 @@ func ParseRules(allow, deny []string) (*Rules, error) {
 	return r, nil
 }
 
-// narrow returns rules that forbid what r forbids, and what none of allow is about.
+// narrow returns rules that also forbid what none of allow covers.
 func (r *Rules) narrow(allow []rule) *Rules {
 	if r == nil {
 		r = &Rules{}
@@ -57,11 +57,13 @@ func (r *Rules) narrow(allow []rule) *Rules {
 	return &Rules{deny: r.deny, allow: append(slices.Clip(r.allow), allow), lookup: r.lookup}
 }
 
-// Resolve returns the addresses at which a target may be reached, the best first: the host's own
-// when it is an address, or those of its name that the rules allow. The network is "tcp" or "udp",
-// or one of these for IPv4 or IPv6 alone, such as "tcp4". When the rules forbid the target, the
-// error is ErrNotAllowed; a name without addresses is a *net.DNSError.
-func (r *Rules) Resolve(ctx context.Context, network, host string, port uint16) ([]netip.AddrPort, error) {
+// Resolve returns the addresses at which a target may be reached, the best first: the host itself
+// if it is an address, or those addresses of its name that the rules allow. The network is "tcp" or
+// "udp", or one of these for a single IP version, such as "tcp4". The error is ErrNotAllowed when
+// the rules forbid the target, and a *net.DNSError for a name without addresses.
+func (r *Rules) Resolve(
+	ctx context.Context, network, host string, port uint16,
+) ([]netip.AddrPort, error) {
 	family, ok := map[string]string{
 		"tcp": "ip", "tcp4": "ip4", "tcp6": "ip6",
 		"udp": "ip", "udp4": "ip4", "udp6": "ip6",
@@ -107,7 +109,7 @@ func (r *Rules) lookUp(ctx context.Context, family, host string) ([]netip.Addr, 
 	return net.DefaultResolver.LookupNetIP(ctx, family, host)
 }
 
-// filter keeps the addresses of a name that are allowed, each once.
+// filter returns those addresses of a name that are allowed, without duplicates.
 func (r *Rules) filter(name string, addrs []netip.Addr, port uint16) ([]netip.AddrPort, error) {
 	if len(addrs) == 0 {
 		return nil, notFound(name)
@@ -131,9 +133,8 @@ func notFound(host string) error {
 	return &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
 }
 
-// mayAllowName says that a name is not forbidden as such, and that some address of it could be
-// allowed. A name that is forbidden is not looked up: the question alone would tell somebody
-// something.
+// mayAllowName reports whether a name is not itself forbidden and one of its addresses could be
+// allowed. A forbidden name is not looked up: the query alone would disclose something.
 func (r *Rules) mayAllowName(name string, port uint16) bool {
 	if isMetadataName(name) && !r.allowsMetadataName(name, port) {
 		return false
@@ -156,15 +157,17 @@ func (r *Rules) mayAllowName(name string, port uint16) bool {
 	return true
 }
 
-// allowsAddr decides on an address, which is not IPv4-mapped. The name is the one that was looked
-// up for it, which mayAllowName has passed, or empty.
+// allowsAddr reports whether an address is allowed, which is not IPv4-mapped. The name is the one
+// whose lookup gave the address, and which mayAllowName has passed, or empty.
 func (r *Rules) allowsAddr(name string, addr netip.Addr, port uint16) bool {
-	addr = addr.WithZone("") // which no prefix contains
+	addr = addr.WithZone("") // no prefix contains addresses with zones
 	for _, a := range append(embedded(addr), addr) {
 		if special := specialsOf(a); special != nil && !r.allowsSpecial(name, a, special, port) {
 			return false
 		}
-		if r != nil && slices.ContainsFunc(r.deny, func(d rule) bool { return d.hasPort(port) && d.hasAddr(a) }) {
+		if r != nil && slices.ContainsFunc(r.deny, func(d rule) bool {
+			return d.hasPort(port) && d.hasAddr(a)
+		}) {
 			return false
 		}
 	}
@@ -181,22 +184,26 @@ func (r *Rules) allowsAddr(name string, addr netip.Addr, port uint16) bool {
 	return true
 }
 
-// allowsSpecial says that a rule to allow names a special address: that address or a range that is
-// special as a whole, or, for cloud metadata, the name that it was found by.
+// allowsSpecial reports whether a rule to allow covers a special address explicitly: by a prefix
+// that is within each special range of the address or, for cloud metadata, by the name that was
+// looked up.
 func (r *Rules) allowsSpecial(name string, addr netip.Addr, of []special, port uint16) bool {
 	if of[len(of)-1].metadata && isMetadataName(name) && r.allowsMetadataName(name, port) {
 		return true
 	}
 	return r.anyAllow(port, func(a rule) bool {
-		return a.prefix.Contains(addr) && !slices.ContainsFunc(of, func(s special) bool { return !liesIn(a.prefix, s.prefix) })
+		return a.prefix.Contains(addr) && !slices.ContainsFunc(of, func(s special) bool {
+			return !liesIn(a.prefix, s.prefix)
+		})
 	})
 }
 
-// allowsMetadataName says that a rule to allow is that name, not a glob for it.
+// allowsMetadataName reports whether a rule to allow is exactly that name, not a glob.
 func (r *Rules) allowsMetadataName(name string, port uint16) bool {
 	return r.anyAllow(port, func(a rule) bool { return a.name == name })
 }
 
+// anyAllow reports whether a rule to allow for the port satisfies is.
 func (r *Rules) anyAllow(port uint16, is func(rule) bool) bool {
 	return r != nil && slices.ContainsFunc(r.allow, func(list []rule) bool {
 		return slices.ContainsFunc(list, func(a rule) bool { return a.hasPort(port) && is(a) })

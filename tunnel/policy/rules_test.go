@@ -343,13 +343,13 @@ func TestBadRules(t *testing.T) {
 		":80":                    "missing",
 		"80":                     "without a host",
 		"80,example.org":         "without a host",
-		"example.org:":           "no port",
-		"example.org:0":          "no port",
-		"example.org:65536":      "no port",
-		"example.org:90-80":      "no port",
-		"example.org:-80":        "no port",
-		"example.org:80-":        "no port",
-		"example.org:http":       "no port",
+		"example.org:":           "not a port",
+		"example.org:0":          "not a port",
+		"example.org:65536":      "not a port",
+		"example.org:90-80":      "not a port",
+		"example.org:-80":        "not a port",
+		"example.org:80-":        "not a port",
+		"example.org:http":       "not a port",
 		"example.org,80":         "not a host name",
 		"2001:db8::1":            "in brackets",
 		"2001:db8::/32":          "in brackets",
@@ -362,9 +362,9 @@ func TestBadRules(t *testing.T) {
 		"10.0.0.0/33":            "number of bits",
 		"10.0.0.0/":              "number of bits",
 		"example.org/24":         "number of bits",
-		"10.0.0.1/8":             "10.0.0.0/8 is meant",
-		"[2001:db8::1/32]":       "2001:db8::/32 is meant",
-		"[::ffff:0.0.0.0/90]":    "as such",
+		"10.0.0.1/8":             "write 10.0.0.0/8",
+		"[2001:db8::1/32]":       "write 2001:db8::/32",
+		"[::ffff:0.0.0.0/90]":    "in its own form",
 		"10.*":                   "neither an address nor a name",
 		"10.0.*.*":               "neither an address nor a name",
 		"10.0.0.256":             "neither an address nor a name",
@@ -377,12 +377,12 @@ func TestBadRules(t *testing.T) {
 		"example.or[gh]":         "not a host name",
 		"exampl?.org":            "not a host name",
 		strings.Repeat("a", 64):  "not a host name",
-		"https://example.org":    "no port",
+		"https://example.org":    "not a port",
 		"http://example.org:80":  "in brackets",
-		"*.example.org:80,22-21": "no port",
+		"*.example.org:80,22-21": "not a port",
 	} {
 		_, err := ParseRules([]string{text}, nil)
-		var bad *RuleError
+		var bad *ruleError
 		if !errors.As(err, &bad) || !strings.Contains(err.Error(), why) {
 			t.Errorf("%q: %v, want %q", text, err, why)
 		}
@@ -436,7 +436,7 @@ func TestSocketRules(t *testing.T) {
 		t.Errorf("a host: %s", got)
 	}
 	for _, bad := range []string{"unix:", "unix:run/a.sock", "unix:/run/../a.sock", "unix://run", "unix:/run/", "unix:/a,80", "unix:/a\x00b"} {
-		var malformed *RuleError
+		var malformed *ruleError
 		if _, err := ParseRules([]string{bad}, nil); !errors.As(err, &malformed) {
 			t.Errorf("%q: %v", bad, err)
 		}

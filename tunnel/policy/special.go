@@ -2,17 +2,17 @@ package policy
 
 import "net/netip"
 
-// special is a range of addresses that is forbidden unless a rule to allow names it.
+// special is a range of addresses that is forbidden unless a rule allows it explicitly.
 type special struct {
 	prefix   netip.Prefix
-	metadata bool // a cloud's own service, which hands its machine's credentials to whoever asks
+	metadata bool // a cloud's service that gives the credentials of its machine to any client
 }
 
-// specials are the special ranges, wider ones before those inside them. The single addresses of
-// cloud metadata are told apart from the link-local range that some lie in, so that a rule for the
-// range doesn't open them.
+// specials are the special ranges, wider ones before those within them. The addresses of cloud
+// metadata are listed apart from the link-local range that some are in, so that a rule for that
+// range doesn't allow them.
 var specials = []special{
-	{netip.MustParsePrefix("0.0.0.0/8"), false},          // "this host" (RFC 6890); connecting to 0.0.0.0 reaches loopback
+	{netip.MustParsePrefix("0.0.0.0/8"), false},          // "this host" (RFC 6890); 0.0.0.0 reaches loopback
 	{netip.MustParsePrefix("::/128"), false},             // the same
 	{netip.MustParsePrefix("224.0.0.0/4"), false},        // multicast (RFC 5771)
 	{netip.MustParsePrefix("ff00::/8"), false},           // multicast (RFC 4291)
@@ -27,7 +27,7 @@ var specials = []special{
 	{netip.MustParsePrefix("168.63.129.16/32"), true},    // the host of Azure's machines
 }
 
-// isMetadataName says that a plain name is by convention that of a cloud's metadata.
+// isMetadataName reports whether a plain name is by convention that of a cloud's metadata service.
 func isMetadataName(name string) bool {
 	switch name {
 	case "metadata.google.internal", "metadata.goog", "metadata.azure.internal", "metadata.tencentyun.com",
@@ -37,7 +37,7 @@ func isMetadataName(name string) bool {
 	return false
 }
 
-// specialsOf returns the special ranges that an address without a zone lies in.
+// specialsOf returns the special ranges that contain an address without a zone.
 func specialsOf(addr netip.Addr) []special {
 	var of []special
 	for _, s := range specials {
@@ -48,7 +48,7 @@ func specialsOf(addr netip.Addr) []special {
 	return of
 }
 
-// liesIn says that all of inner lies in outer.
+// liesIn reports whether outer contains all of inner.
 func liesIn(inner, outer netip.Prefix) bool {
 	return inner.Bits() >= outer.Bits() && outer.Contains(inner.Addr())
 }
@@ -58,8 +58,8 @@ var (
 	sixToIV = netip.MustParsePrefix("2002::/16")    // RFC 3056, section 2: the IPv4 address is bytes 2 to 5
 )
 
-// embedded returns the IPv4 address that an IPv6 address leads to through a translator or a relay,
-// if it is of that kind. What is forbidden by IPv4 must not be reached by that detour.
+// embedded returns the IPv4 address to which an IPv6 address leads through a translator or a relay,
+// if it is of that kind. What is forbidden over IPv4 must not be reachable that way.
 func embedded(addr netip.Addr) []netip.Addr {
 	b := addr.As16()
 	switch {
