@@ -135,7 +135,9 @@ func (c *cutter) pace(direction, n int) {
 		c.allowed[direction] = now
 	}
 	wait := c.allowed[direction].Sub(now)
-	c.allowed[direction] = c.allowed[direction].Add(time.Duration(n) * time.Second / time.Duration(c.rate))
+	c.allowed[direction] = c.allowed[direction].Add(
+		time.Duration(n) * time.Second / time.Duration(c.rate),
+	)
 	c.mu.Unlock()
 	pause(c.t, wait)
 }
@@ -179,7 +181,9 @@ func (c *cutter) silence() int {
 
 // startChaos starts a remote and a local with a cutter between them. The patience is that of both
 // ends' sessions; 0 means the default.
-func startChaos(t testing.TB, rate int, delay, patience time.Duration) (*Local, *testRemote, *cutter) {
+func startChaos(
+	t testing.TB, rate int, delay, patience time.Duration,
+) (*Local, *testRemote, *cutter) {
 	t.Helper()
 	key := newKey(t)
 	remote := startRemote(t, trustKeys(t, key), nil)
@@ -306,7 +310,8 @@ func chaos(t *testing.T, local *Local, times int, disturb func() int) {
 				t.Fatal(err)
 			}
 		}
-		if err := session.AwaitLoss(limit); err != nil { // the next disturbance is for the next carrier
+		// The next disturbance is for the next carrier.
+		if err := session.AwaitLoss(limit); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -37,7 +37,9 @@ func TestEndpoints(t *testing.T) {
 			}
 		}
 	}
-	for _, bad := range []string{"\x02\x00\x00\x00\x00\x00\x35", "\x03\x00\x00\x35", "\x01\xc0\x00\x02\x01\x00\x00"} {
+	for _, bad := range []string{
+		"\x02\x00\x00\x00\x00\x00\x35", "\x03\x00\x00\x35", "\x01\xc0\x00\x02\x01\x00\x00",
+	} {
 		if _, _, err := parseEndpoint([]byte(bad)); !errors.Is(err, policy.ErrBadTarget) {
 			t.Errorf("%q: %v", bad, err)
 		}
@@ -56,7 +58,8 @@ func FuzzEndpoint(f *testing.F) {
 			return
 		}
 		again, rest, err := parseEndpoint(append(e.append(nil), payload...))
-		if err != nil || again != e || !bytes.Equal(rest, payload) || e.size() > len(p)-len(payload) {
+		if err != nil || again != e || !bytes.Equal(rest, payload) ||
+			e.size() > len(p)-len(payload) {
 			t.Errorf("%q: %v, then %v, %q, %v", p, e, again, rest, err)
 		}
 	})

@@ -65,7 +65,9 @@ func serveNames(conn net.Conn, names map[string]string) {
 		if answer == nil {
 			continue
 		}
-		if _, err := conn.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(answer))), answer...)); err != nil {
+		if _, err := conn.Write(
+			append(binary.BigEndian.AppendUint16(nil, uint16(len(answer))), answer...),
+		); err != nil {
 			return
 		}
 	}

@@ -20,12 +20,14 @@
 //
 // # What a Local offers
 //
-//   - [Local.DialContext] opens a connection, as net.Dialer does; [Local.Relay] joins it to another.
-//   - [Local.ServeForward] and [Local.ServeForwardUDP] forward a local port to a target of the remote.
+//   - [Local.DialContext] opens a connection; [Local.Relay] joins it to another.
+//   - [Local.ServeForward] and [Local.ServeForwardUDP] forward a local port to a target that the
+//     remote reaches.
 //   - [Local.Associate] carries datagrams to any targets.
 //   - [Local.Stdio] joins standard input and output to a target.
 //   - [Local.ListenReverse] and [Local.ListenReverseUDP] accept connections and datagrams at the
-//     remote; [Local.ServeReverse] and [Local.ServeReverseUDP] forward them to a target of this side.
+//     remote; [Local.ServeReverse] and [Local.ServeReverseUDP] forward them to a target that the
+//     local reaches.
 //
 // # Errors
 //
@@ -49,7 +51,7 @@
 // this path through them:
 //
 //	local_forward.go or DialContext → mux.Stream → session → protocol.Conn → WebSocket
-//	WebSocket → protocol.Conn → session → mux.Stream → remote_stream.go dials, relay.go copies
+//	WebSocket → protocol.Conn → session → mux.Stream → remote_stream.go → relay.go
 //
 // The package knows nothing of flags, nor of the bytes of the handshake.
 package tunnel

@@ -12,15 +12,20 @@ import (
 	"culvert/tunnel/policy"
 )
 
+// dialError is the error of package net for a failed system call.
+func dialError(errno syscall.Errno) error {
+	return &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", errno)}
+}
+
 func TestDialCodes(t *testing.T) {
 	for _, test := range []struct {
 		err  error
 		want mux.Code
 	}{
-		{&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}, mux.CodeRefused},
-		{&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.EHOSTUNREACH)}, mux.CodeHostUnreach},
-		{&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ENETUNREACH)}, mux.CodeNetUnreach},
-		{&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ETIMEDOUT)}, mux.CodeTimeout},
+		{dialError(syscall.ECONNREFUSED), mux.CodeRefused},
+		{dialError(syscall.EHOSTUNREACH), mux.CodeHostUnreach},
+		{dialError(syscall.ENETUNREACH), mux.CodeNetUnreach},
+		{dialError(syscall.ETIMEDOUT), mux.CodeTimeout},
 		{&net.OpError{Op: "dial", Err: &net.DNSError{IsNotFound: true}}, mux.CodeNameNotFound},
 		{&net.OpError{Op: "dial", Err: &net.DNSError{IsTimeout: true}}, mux.CodeTimeout},
 		{context.DeadlineExceeded, mux.CodeTimeout},

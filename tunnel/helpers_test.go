@@ -62,7 +62,9 @@ func muxPair(t *testing.T) (near, far *mux.Session) {
 	var nearErr, farErr error
 	var starting sync.WaitGroup
 	cfg := mux.Config{Keepalive: -1}
-	starting.Go(func() { far, farErr = mux.NewServer(context.Background(), &pipeCarrier{y, x, closed, closeOnce}, cfg) })
+	starting.Go(func() {
+		far, farErr = mux.NewServer(context.Background(), &pipeCarrier{y, x, closed, closeOnce}, cfg)
+	})
 	near, nearErr = mux.NewClient(context.Background(), &pipeCarrier{x, y, closed, closeOnce}, cfg)
 	starting.Wait()
 	if err := errors.Join(nearErr, farErr); err != nil {

@@ -15,11 +15,17 @@ import (
 // echoUDP sends each datagram back until the test ends.
 func echoUDP(t testing.TB, address string) netip.AddrPort {
 	t.Helper()
-	return serveUDP(t, address, func(conn *net.UDPConn, p []byte, from netip.AddrPort) { conn.WriteToUDPAddrPort(p, from) })
+	return serveUDP(
+		t,
+		address,
+		func(conn *net.UDPConn, p []byte, from netip.AddrPort) { conn.WriteToUDPAddrPort(p, from) },
+	)
 }
 
 // serveUDP handles each datagram to the returned address until the test ends.
-func serveUDP(t testing.TB, address string, handle func(conn *net.UDPConn, p []byte, from netip.AddrPort)) netip.AddrPort {
+func serveUDP(
+	t testing.TB, address string, handle func(conn *net.UDPConn, p []byte, from netip.AddrPort),
+) netip.AddrPort {
 	t.Helper()
 	conn := listenUDP(t, address)
 	var serving sync.WaitGroup
@@ -56,7 +62,12 @@ func listenUDP(t testing.TB, address string) *net.UDPConn {
 func addrOf(conn *net.UDPConn) netip.AddrPort { return conn.LocalAddr().(*net.UDPAddr).AddrPort() }
 
 // ask sends a datagram until one comes back, as those who use UDP have to, and returns that.
-func ask(t testing.TB, p []byte, send func([]byte) error, receive func(timeout time.Duration) ([]byte, error)) []byte {
+func ask(
+	t testing.TB,
+	p []byte,
+	send func([]byte) error,
+	receive func(timeout time.Duration) ([]byte, error),
+) []byte {
 	t.Helper()
 	for range 20 {
 		if err := send(p); err != nil {
@@ -98,7 +109,10 @@ func startUDPTunnel(t testing.TB) (*Local, *testRemote) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	useNames(t, map[string]string{"known.test": "127.0.0.1", "rebound.test": "127.0.0.66", "slow.test": ""})
+	useNames(
+		t,
+		map[string]string{"known.test": "127.0.0.1", "rebound.test": "127.0.0.66", "slow.test": ""},
+	)
 	key := newKey(t)
 	remote := startRemote(t, trustKeys(t, key), func(cfg *RemoteConfig) { cfg.Rules = rules })
 	local, _ := startLocal(t, remote.localConfig(t, key))

@@ -32,8 +32,15 @@ type Local struct {
 // NewLocal returns a Local. It connects when Run is called.
 func NewLocal(cfg LocalConfig) *Local {
 	aborted, abort := context.WithCancel(context.Background())
-	return &Local{cfg: cfg, connector: cfg.connector(), aborted: aborted, abort: abort, retry: make(chan struct{}, 1), changed: make(chan struct{}),
-		reverse: make(map[reverseID]*reverseBind)}
+	return &Local{
+		cfg:       cfg,
+		connector: cfg.connector(),
+		aborted:   aborted,
+		abort:     abort,
+		retry:     make(chan struct{}, 1),
+		changed:   make(chan struct{}),
+		reverse:   make(map[reverseID]*reverseBind),
+	}
 }
 
 // Abort makes a Run whose context is done stop waiting for its streams, which are cut short.

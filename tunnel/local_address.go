@@ -36,7 +36,8 @@ func ParseAddress(text string) (Address, error) {
 		return Address{}, errors.New("a remote's URL can't hold a user or a password")
 	}
 	if u.Hostname() == "" || u.Fragment != "" {
-		return Address{}, fmt.Errorf("%q is not a URL of a remote, such as ws://example.org:8080/", hideUser(text))
+		return Address{}, fmt.Errorf("%q is not a URL of a remote, such as ws://example.org:8080/",
+			hideUser(text))
 	}
 	if u.Path == "" {
 		u.Path = "/"

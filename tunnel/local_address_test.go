@@ -20,7 +20,10 @@ func TestParseAddress(t *testing.T) {
 			t.Errorf("%s: %s, %s, %v", text, address, address.Name(), err)
 		}
 	}
-	for _, text := range []string{"", "ftp://example.org/", "ws://", "ws://user:secret@example.org/", "ws://example.org/#x", "ws://exa mple/"} {
+	for _, text := range []string{
+		"", "ftp://example.org/", "ws://", "ws://user:secret@example.org/",
+		"ws://example.org/#x", "ws://exa mple/",
+	} {
 		if address, err := ParseAddress(text); err == nil {
 			t.Errorf("%q was taken for %s", text, address)
 		}
@@ -29,8 +32,10 @@ func TestParseAddress(t *testing.T) {
 
 // No URL of a remote that is refused has its password in the error.
 func TestAddressErrorsHidePasswords(t *testing.T) {
-	for _, text := range []string{"ws://alice:secret@example.org/", "alice:secret@example.org", "ftp://alice:secret@example.org/",
-		"ws://alice:sec%ret@example.org/", "ws://alice:secret@example.org/#x", "ws://alice:secret@"} {
+	for _, text := range []string{
+		"ws://alice:secret@example.org/", "alice:secret@example.org", "ftp://alice:secret@example.org/",
+		"ws://alice:sec%ret@example.org/", "ws://alice:secret@example.org/#x", "ws://alice:secret@",
+	} {
 		if _, err := ParseAddress(text); err == nil || strings.Contains(err.Error(), "sec") {
 			t.Errorf("%q: %v", text, err)
 		}

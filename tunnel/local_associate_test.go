@@ -25,9 +25,12 @@ func associate(t testing.TB, local *Local) *Association {
 }
 
 // askAssociation is ask by way of an association; the answer has to come from source.
-func askAssociation(t testing.TB, a *Association, host string, port uint16, p []byte, source netip.AddrPort) []byte {
+func askAssociation(
+	t testing.TB, a *Association, host string, port uint16, p []byte, source netip.AddrPort,
+) []byte {
 	t.Helper()
-	return ask(t, p, func(p []byte) error { return a.Send(host, port, p) }, func(timeout time.Duration) ([]byte, error) {
+	send := func(p []byte) error { return a.Send(host, port, p) }
+	return ask(t, p, send, func(timeout time.Duration) ([]byte, error) {
 		buf := make([]byte, mux.MaxDatagram)
 		a.flow.SetReadDeadline(time.Now().Add(timeout))
 		n, from, err := a.Receive(buf)
@@ -51,7 +54,9 @@ func TestAssociation(t *testing.T) {
 			t.Errorf("%d bytes come back by IPv6 as %d others", size, len(got))
 		}
 	}
-	if got := askAssociation(t, a, "::ffff:127.0.0.1", v4.Port(), []byte("mapped"), v4); string(got) != "mapped" {
+	if got := askAssociation(
+		t, a, "::ffff:127.0.0.1", v4.Port(), []byte("mapped"), v4,
+	); string(got) != "mapped" {
 		t.Errorf("mapped address: %q", got)
 	}
 	for i := range 3 { // of which the first has to wait for the name
@@ -65,7 +70,9 @@ func TestAssociation(t *testing.T) {
 			t.Errorf("host of %d bytes: %v", len(host), err)
 		}
 	}
-	if err := a.Send("127.0.0.1", v4.Port(), make([]byte, mux.MaxDatagram)); !errors.Is(err, mux.ErrDatagramSize) {
+	if err := a.Send(
+		"127.0.0.1", v4.Port(), make([]byte, mux.MaxDatagram),
+	); !errors.Is(err, mux.ErrDatagramSize) {
 		t.Errorf("too large: %v", err)
 	}
 	a.Close()
@@ -87,7 +94,9 @@ func TestAssociationStrangers(t *testing.T) {
 	})
 	a := associate(t, local)
 	for range 10 {
-		if got := askAssociation(t, a, "127.0.0.1", echo.Port(), []byte("asked"), echo); string(got) != "asked" {
+		if got := askAssociation(
+			t, a, "127.0.0.1", echo.Port(), []byte("asked"), echo,
+		); string(got) != "asked" {
 			t.Fatalf("received %q", got)
 		}
 	}
@@ -97,10 +106,13 @@ func TestAssociationStrangers(t *testing.T) {
 	}
 	p := make([]byte, 100)
 	stranger.SetReadDeadline(time.Now().Add(10 * time.Second))
-	if n, from, err := stranger.ReadFromUDPAddrPort(p); err != nil || string(p[:n]) != "hello" || from != receive(t, exits) {
+	if n, from, err := stranger.ReadFromUDPAddrPort(p); err != nil || string(p[:n]) != "hello" ||
+		from != receive(t, exits) {
 		t.Fatalf("the stranger got %q from %v, %v", p[:n], from, err)
 	}
-	if got := askAssociation(t, a, "127.0.0.1", echo.Port(), []byte("asked"), addrOf(stranger)); string(got) != "unasked" {
+	if got := askAssociation(
+		t, a, "127.0.0.1", echo.Port(), []byte("asked"), addrOf(stranger),
+	); string(got) != "unasked" {
 		t.Errorf("received %q", got)
 	}
 }

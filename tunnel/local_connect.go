@@ -38,7 +38,9 @@ type localConnection struct {
 
 // connect takes all steps to a new session or, when resume is not nil, to a new carrier for that
 // session. Every failure is a *ConnectError.
-func (c *localConnector) connect(ctx context.Context, resume *mux.Session) (*localConnection, error) {
+func (c *localConnector) connect(
+	ctx context.Context, resume *mux.Session,
+) (*localConnection, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	steps := &stepClock{report: c.onProgress}
@@ -84,7 +86,8 @@ func describe(state protocol.State) string {
 	if state.ForwardSecrecy {
 		secrecy = "forward secrecy"
 	}
-	return fmt.Sprintf("version %d, %s, %s, key %s", state.Version, state.Suite, secrecy, state.Peer.Key)
+	return fmt.Sprintf("version %d, %s, %s, key %s",
+		state.Version, state.Suite, secrecy, state.Peer.Key)
 }
 
 // dial opens the WebSocket. The goroutine that dials uses the steps.
@@ -120,7 +123,9 @@ func (c *localConnector) dial(ctx context.Context, steps *stepClock) (*websocket
 }
 
 // reach connects to the address of the remote, through the proxy if there is one.
-func (c *localConnector) reach(ctx context.Context, steps *stepClock, network, address string) (net.Conn, error) {
+func (c *localConnector) reach(
+	ctx context.Context, steps *stepClock, network, address string,
+) (net.Conn, error) {
 	if c.via == nil {
 		return dialTCP(ctx, steps, network, address)
 	}
@@ -157,7 +162,9 @@ func dialTCP(ctx context.Context, steps *stepClock, network, address string) (ne
 }
 
 // secure runs the TLS handshake.
-func (c *localConnector) secure(ctx context.Context, steps *stepClock, conn net.Conn) (net.Conn, error) {
+func (c *localConnector) secure(
+	ctx context.Context, steps *stepClock, conn net.Conn,
+) (net.Conn, error) {
 	steps.begin(StepTLS)
 	cfg := c.tls.Clone()
 	if cfg == nil {
@@ -180,7 +187,9 @@ func (c *localConnector) secure(ctx context.Context, steps *stepClock, conn net.
 
 // Connect makes one session, to find out whether that is possible, and closes it. The round trip is
 // 0 when it could not be measured.
-func Connect(ctx context.Context, cfg LocalConfig) (state protocol.State, roundTrip time.Duration, err error) {
+func Connect(
+	ctx context.Context, cfg LocalConfig,
+) (state protocol.State, roundTrip time.Duration, err error) {
 	conn, err := cfg.connector().connect(ctx, nil)
 	if err != nil {
 		return protocol.State{}, 0, err

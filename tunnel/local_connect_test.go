@@ -31,13 +31,21 @@ func TestSteps(t *testing.T) {
 
 func TestVersion2(t *testing.T) {
 	now := time.Now()
-	ca, err := certs.NewCA(bytes.NewReader(randomBytes(t, 1024)), "test CA", now, now.Add(time.Hour))
+	ca, err := certs.NewCA(
+		bytes.NewReader(randomBytes(t, 1024)),
+		"test CA",
+		now,
+		now.Add(time.Hour),
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
 	issue := func(key *certs.KeyPair) *certs.Certificate {
 		cert, err := ca.Issue(bytes.NewReader(randomBytes(t, 1024)), now, certs.Request{
-			PublicKey: key.Public(), Names: []string{"localhost"}, IPs: []string{"127.0.0.1"}, Expires: now.Add(time.Minute),
+			PublicKey: key.Public(),
+			Names:     []string{"localhost"},
+			IPs:       []string{"127.0.0.1"},
+			Expires:   now.Add(time.Minute),
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -46,7 +54,11 @@ func TestVersion2(t *testing.T) {
 	}
 	key := newKey(t)
 	trust := RemoteTrust{RequireCert: true, CA: ca.Certificate()}
-	remote := startRemote(t, trust, func(cfg *RemoteConfig) { cfg.Identity.Cert = issue(cfg.Identity.Key) })
+	remote := startRemote(
+		t,
+		trust,
+		func(cfg *RemoteConfig) { cfg.Identity.Cert = issue(cfg.Identity.Key) },
+	)
 	cfg := remote.localConfig(t, key)
 	if err := NewLocal(cfg).Run(within(t, patience)); !IsAdmissionError(err) {
 		t.Errorf("version 1 where a certificate is required: %v", err)
@@ -80,9 +92,14 @@ func TestHeader(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := LocalConfig{Address: remote, Key: newKey(t), Header: http.Header{"Host": {"front.example"}, "X-Token": {"1", "2"}}}
+	cfg := LocalConfig{
+		Address: remote,
+		Key:     newKey(t),
+		Header:  http.Header{"Host": {"front.example"}, "X-Token": {"1", "2"}},
+	}
 	var status *StatusError
-	if _, _, err := Connect(within(t, 10*time.Second), cfg); !errors.As(err, &status) || status.Code != http.StatusForbidden {
+	if _, _, err := Connect(within(t, 10*time.Second), cfg); !errors.As(err, &status) ||
+		status.Code != http.StatusForbidden {
 		t.Fatal(err)
 	}
 	request := receive(t, got)

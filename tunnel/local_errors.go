@@ -57,7 +57,10 @@ func IsAdmissionError(err error) bool {
 		return false
 	}
 	switch refused.Code {
-	case protocol.CloseNotAdmitted, protocol.CloseCertificate, protocol.CloseVersion, protocol.CloseNoSecrecy:
+	case protocol.CloseNotAdmitted,
+		protocol.CloseCertificate,
+		protocol.CloseVersion,
+		protocol.CloseNoSecrecy:
 		return true
 	}
 	return false

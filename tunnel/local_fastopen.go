@@ -44,7 +44,7 @@ func (l *Local) openIn(
 // are ignored: its remote may have been another process, with other rules. All methods may be
 // called concurrently.
 type reachedTargets struct {
-	mu      sync.Mutex // guards all below; acquired under a session's lock, so call nothing under it
+	mu      sync.Mutex // guards all below; callers may hold a session's lock
 	session *mux.Session
 	known   map[mux.Target]*list.Element
 	order   list.List // of reachedTarget, the latest first
@@ -60,7 +60,8 @@ func (r *reachedTargets) knows(session *mux.Session, target mux.Target) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	known := r.known[target]
-	return known != nil && r.session == session && time.Since(known.Value.(reachedTarget).at) < reachedLife
+	return known != nil && r.session == session &&
+		time.Since(known.Value.(reachedTarget).at) < reachedLife
 }
 
 // note records the result of an attempt to reach a target. A cancelled attempt counts as failed:

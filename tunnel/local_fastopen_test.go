@@ -80,8 +80,9 @@ func outcome(t *testing.T, local *Local, target string) (atOnce bool) {
 // and once more.
 func TestFastOpenModes(t *testing.T) {
 	for name, test := range map[string]struct {
-		mode          FastOpen
-		unseen, after []bool // whether dials return before the answer: to a target not seen, to one that has gone away
+		mode FastOpen
+		// Whether dials return before the answer: to a target not seen, and to one that is gone.
+		unseen, after []bool
 	}{
 		"auto":   {FastOpenAuto, []bool{false, false}, []bool{true, false}},
 		"always": {FastOpenAlways, []bool{true, true}, []bool{true, true}},
@@ -137,7 +138,9 @@ func TestReachedTargets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var r reachedTargets
 		session, next := new(mux.Session), new(mux.Session)
-		nth := func(i int) mux.Target { return mux.Target{Kind: mux.StreamTCP, Address: fmt.Sprint(i)} }
+		nth := func(i int) mux.Target {
+			return mux.Target{Kind: mux.StreamTCP, Address: fmt.Sprint(i)}
+		}
 		check := func(when string, s *mux.Session, i int, want bool) {
 			t.Helper()
 			if r.knows(s, nth(i)) != want {
@@ -194,17 +197,25 @@ func TestFastOpenForwardResets(t *testing.T) {
 	end()
 	forward := startForward(t, local, absent)
 	// The system tells of the reset once, in whichever call comes first after it.
-	reset := func(err error) bool { return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) }
+	reset := func(err error) bool {
+		return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+	}
 	for name, act := range map[string]func(*net.TCPConn) error{
 		"silent": func(*net.TCPConn) error { return nil },
-		"data":   func(conn *net.TCPConn) error { _, err := conn.Write([]byte("early")); return err },
+		"data": func(conn *net.TCPConn) error {
+			_, err := conn.Write([]byte("early"))
+			return err
+		},
 		"half-closed": func(conn *net.TCPConn) error {
 			if _, err := conn.Write([]byte("early")); err != nil {
 				return err
 			}
 			return conn.CloseWrite()
 		},
-		"bulk": func(conn *net.TCPConn) error { _, err := conn.Write(make([]byte, 1<<20)); return err },
+		"bulk": func(conn *net.TCPConn) error {
+			_, err := conn.Write(make([]byte, 1<<20))
+			return err
+		},
 	} {
 		conn, err := net.Dial("tcp", forward)
 		if reset(err) {
@@ -239,7 +250,8 @@ func TestFastOpenStdio(t *testing.T) {
 	end()
 	var refusal *mux.OpenError
 	err := local.Stdio(within(t, 10*time.Second), absent, bytes.NewReader(content), &closeBuffer{})
-	if !errors.As(err, &refusal) || refusal.Code != mux.CodeRefused || err.Error() != "connection refused" {
+	if !errors.As(err, &refusal) || refusal.Code != mux.CodeRefused ||
+		err.Error() != "connection refused" {
 		t.Errorf("%v", err)
 	}
 }

@@ -15,7 +15,9 @@ import (
 // remote sees it. When ctx is done it closes ln, and returns once its connections have ended, which
 // happens at the latest when the session ends. It returns an error only when ln fails.
 func (l *Local) ServeForward(ctx context.Context, ln net.Listener, target string) error {
-	return serveConns(ctx, retrying(ln, l.cfg.Log), maxForwardConns, func(conn net.Conn) { l.forward(ctx, conn, target) })
+	return serveConns(ctx, retrying(ln, l.cfg.Log), maxForwardConns, func(conn net.Conn) {
+		l.forward(ctx, conn, target)
+	})
 }
 
 // forward joins one connection to target. When the target is unreachable it resets the connection:
@@ -80,7 +82,8 @@ func (l *Local) Stdio(ctx context.Context, target string, in io.Reader, out io.W
 // streamTarget parses the target that a user of a Local gives, host:port or unix: and an absolute
 // path. A host may be named unix, too.
 func streamTarget(text string) mux.Target {
-	if socket, ok := strings.CutPrefix(text, policy.UnixPrefix); ok && strings.HasPrefix(socket, "/") {
+	if socket, ok := strings.CutPrefix(text, policy.UnixPrefix); ok &&
+		strings.HasPrefix(socket, "/") {
 		return mux.Target{Kind: mux.StreamUnix, Address: socket}
 	}
 	return mux.Target{Kind: mux.StreamTCP, Address: text}

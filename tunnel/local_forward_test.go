@@ -57,7 +57,9 @@ func TestStdio(t *testing.T) {
 	in, stop := io.Pipe()
 	defer stop.Close()
 	go stop.Write([]byte("x"))
-	if err := local.Stdio(within(t, patience), cut, in, &closableBuffer{}); !errors.Is(err, syscall.ECONNRESET) {
+	if err := local.Stdio(
+		within(t, patience), cut, in, &closableBuffer{},
+	); !errors.Is(err, syscall.ECONNRESET) {
 		t.Fatalf("a target that resets: %v", err)
 	}
 }

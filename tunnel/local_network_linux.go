@@ -11,12 +11,18 @@ import (
 // watchNetwork calls Retry when an address or a route of this machine changes (rtnetlink(7)), until
 // ctx is done or stop is called. It does nothing where the kernel sends no notices.
 func (l *Local) watchNetwork(ctx context.Context) (stop func()) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
+	fd, err := unix.Socket(
+		unix.AF_NETLINK,
+		unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK,
+		unix.NETLINK_ROUTE,
+	)
 	if err != nil {
 		return func() {}
 	}
-	groups := uint32(unix.RTMGRP_LINK | unix.RTMGRP_IPV4_IFADDR | unix.RTMGRP_IPV6_IFADDR | unix.RTMGRP_IPV4_ROUTE)
-	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: groups}); err != nil {
+	const groups = unix.RTMGRP_LINK | unix.RTMGRP_IPV4_IFADDR | unix.RTMGRP_IPV6_IFADDR |
+		unix.RTMGRP_IPV4_ROUTE
+	address := &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: groups}
+	if err := unix.Bind(fd, address); err != nil {
 		unix.Close(fd)
 		return func() {}
 	}

@@ -100,7 +100,9 @@ var _ proxy.ContextDialer = dialed{}
 
 func (d dialed) Dial(string, string) (net.Conn, error) { return d.Conn, nil }
 
-func (d dialed) DialContext(context.Context, string, string) (net.Conn, error) { return d.Conn, nil }
+func (d dialed) DialContext(context.Context, string, string) (net.Conn, error) {
+	return d.Conn, nil
+}
 
 func (p *Proxy) connectSOCKS(ctx context.Context, conn net.Conn, target string) error {
 	var auth *proxy.Auth
@@ -119,7 +121,8 @@ func (p *Proxy) connectSOCKS(ctx context.Context, conn net.Conn, target string) 
 		return errors.New("the proxy closed the connection")
 	case errors.As(err, &op) && op.Err != nil:
 		// The package puts "unknown error" before the meaning of a reply.
-		err = errors.New("the proxy says: " + strings.TrimPrefix(netfault.Cause(op.Err).Error(), "unknown error "))
+		why := strings.TrimPrefix(netfault.Cause(op.Err).Error(), "unknown error ")
+		err = errors.New("the proxy says: " + why)
 	}
 	return err
 }

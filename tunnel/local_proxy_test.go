@@ -30,10 +30,14 @@ func TestParseProxy(t *testing.T) {
 	}
 	long := strings.Repeat("secret", 50)
 	for _, text := range []string{
-		"", "alice:secret@proxy.example:1", "proxy.example:3128", "https://alice:secret@proxy.example", "http://alice:secret@",
-		"http://alice:secret@proxy.example:port", "http://alice:secret@proxy.example/path", "http://alice:sec%ret@proxy.example",
-		"http://alice:secret@proxy.example?q", "http://alice:secret@proxy.example#f", "http://:secret@proxy.example",
-		"http://a%3Ab:secret@proxy.example", "socks5://alice:" + long + "@proxy.example", "socks4://alice:secret@proxy.example",
+		"", "alice:secret@proxy.example:1", "proxy.example:3128",
+		"https://alice:secret@proxy.example", "http://alice:secret@",
+		"http://alice:secret@proxy.example:port", "http://alice:secret@proxy.example/path",
+		"http://alice:sec%ret@proxy.example",
+		"http://alice:secret@proxy.example?q", "http://alice:secret@proxy.example#f",
+		"http://:secret@proxy.example",
+		"http://a%3Ab:secret@proxy.example", "socks5://alice:" + long + "@proxy.example",
+		"socks4://alice:secret@proxy.example",
 		"http://alice:sec ret@proxy.example\x7f",
 	} {
 		p, err := ParseProxy(text)
@@ -52,7 +56,8 @@ func TestProxyHidesPassword(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, format := range []string{"%v", "%+v", "%#v", "%s", "%q"} {
-		if text := fmt.Sprintf(format, p); strings.Contains(text, "secret") || strings.Contains(text, "alice") {
+		if text := fmt.Sprintf(format, p); strings.Contains(text, "secret") ||
+			strings.Contains(text, "alice") {
 			t.Errorf("%s: %s", format, text)
 		}
 	}
@@ -97,7 +102,9 @@ func TestViaHTTP(t *testing.T) {
 	cfg := remote.localConfig(t, key)
 	var asked, user, password string
 	cfg.Via = httpProxy(t, func(r *http.Request, conn *net.TCPConn) {
-		authorized := &http.Request{Header: http.Header{"Authorization": r.Header["Proxy-Authorization"]}}
+		authorized := &http.Request{
+			Header: http.Header{"Authorization": r.Header["Proxy-Authorization"]},
+		}
 		user, password, _ = authorized.BasicAuth()
 		asked = r.Method + " " + r.RequestURI + " " + r.Host
 		io.WriteString(conn, "HTTP/1.1 200 Connection established\r\nVia: nobody\r\n\r\n")
@@ -124,7 +131,8 @@ func TestViaHTTP(t *testing.T) {
 	if _, _, err := Connect(t.Context(), cfg); err != nil {
 		t.Fatal(err)
 	}
-	if asked != "CONNECT remote.invalid:8080 remote.invalid:8080" || user != "alice" || password != "s:ecret" {
+	if asked != "CONNECT remote.invalid:8080 remote.invalid:8080" || user != "alice" ||
+		password != "s:ecret" {
 		t.Errorf("the proxy got %q, %q and %q", asked, user, password)
 	}
 	if got := fmt.Sprint(steps); got != "[tcp proxy upgrade handshake session]" {
@@ -168,15 +176,25 @@ func TestViaBadProxies(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			cfg := LocalConfig{Address: address, Key: newKey(t), Via: via, VerifyRemote: func(protocol.Peer) error { return nil }}
+			cfg := LocalConfig{
+				Address:      address,
+				Key:          newKey(t),
+				Via:          via,
+				VerifyRemote: func(protocol.Peer) error { return nil },
+			}
 			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 			defer cancel()
 			_, _, err = Connect(ctx, cfg)
 			var connect *ConnectError
-			if !errors.As(err, &connect) || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "ecret") {
+			if !errors.As(err, &connect) || !strings.Contains(err.Error(), test.want) ||
+				strings.Contains(err.Error(), "ecret") {
 				t.Fatalf("%v, want %q", err, test.want)
 			}
-			if want := map[bool]Step{true: StepUpgrade, false: StepProxy}[name == "no WebSocket"]; connect.Step != want {
+			want := StepProxy
+			if name == "no WebSocket" {
+				want = StepUpgrade
+			}
+			if connect.Step != want {
 				t.Errorf("step %s, want %s", connect.Step, want)
 			}
 			var refused *ProxyError
@@ -211,10 +229,15 @@ func TestViaBadSOCKS(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, _, err = Connect(within(t, 10*time.Second), LocalConfig{Address: remote, Key: newKey(t), Via: via})
+			_, _, err = Connect(
+				within(t, 10*time.Second),
+				LocalConfig{Address: remote, Key: newKey(t), Via: via},
+			)
 			var connect *ConnectError
-			if !errors.As(err, &connect) || connect.Step != StepProxy || !strings.Contains(err.Error(), test.want) ||
-				strings.Contains(err.Error(), "unknown error") || strings.Contains(err.Error(), "secret") {
+			if !errors.As(err, &connect) || connect.Step != StepProxy ||
+				!strings.Contains(err.Error(), test.want) ||
+				strings.Contains(err.Error(), "unknown error") ||
+				strings.Contains(err.Error(), "secret") {
 				t.Errorf("%v, want %q", err, test.want)
 			}
 		})

@@ -44,7 +44,9 @@ type reverseID struct {
 // bindReverse binds an address at the remote. The error is a *mux.OpenError when the remote has
 // refused. Once bound, the address is bound again whenever that ends, and trouble with it is
 // logged.
-func (l *Local) bindReverse(ctx context.Context, bind string, kind mux.StreamKind) (*reverseBind, error) {
+func (l *Local) bindReverse(
+	ctx context.Context, bind string, kind mux.StreamKind,
+) (*reverseBind, error) {
 	rb := &reverseBind{
 		local:    l,
 		bind:     bind,
@@ -98,14 +100,20 @@ func (rb *reverseBind) listen(ctx context.Context, bind string) (*reverseControl
 
 // listenIn requests the listener in a session. It tells the remote to begin once this side knows to
 // which listener the new streams belong.
-func (rb *reverseBind) listenIn(ctx context.Context, session *mux.Session, bind string) (*reverseControl, error) {
+func (rb *reverseBind) listenIn(
+	ctx context.Context, session *mux.Session, bind string,
+) (*reverseControl, error) {
 	ctx, cancel := context.WithTimeout(ctx, listenTimeout)
 	defer cancel()
 	stream, err := session.Open(ctx, mux.Target{Kind: mux.StreamListen, Address: bind})
 	if err != nil {
 		return nil, err
 	}
-	c := &reverseControl{stream, bufio.NewReaderSize(stream, maxBoundAddress), reverseID{session, stream.ID()}}
+	c := &reverseControl{
+		stream,
+		bufio.NewReaderSize(stream, maxBoundAddress),
+		reverseID{session, stream.ID()},
+	}
 	stop := context.AfterFunc(ctx, func() { stream.Close() })
 	line, err := c.in.ReadSlice('\n')
 	if !stop() && err == nil {
@@ -169,7 +177,10 @@ func (rb *reverseBind) relisten(pause *backoff) *reverseControl {
 		case rb.ctx.Err() != nil || rb.local.hasEnded():
 			return nil
 		}
-		rb.log.Warn().Err(err).Dur("retry_within", time.Duration(*pause)).Msg("can't listen at the remote")
+		rb.log.Warn().
+			Err(err).
+			Dur("retry_within", time.Duration(*pause)).
+			Msg("can't listen at the remote")
 	}
 }
 
@@ -178,7 +189,8 @@ func (rb *reverseBind) relisten(pause *backoff) *reverseControl {
 func (rb *reverseBind) same() string {
 	rb.mu.Lock()
 	defer rb.mu.Unlock()
-	if host, anyPort := strings.CutSuffix(rb.bind, ":0"); anyPort && !strings.HasPrefix(rb.bind, policy.UnixPrefix) {
+	if host, anyPort := strings.CutSuffix(rb.bind, ":0"); anyPort &&
+		!strings.HasPrefix(rb.bind, policy.UnixPrefix) {
 		if _, port, err := net.SplitHostPort(rb.bound); err == nil {
 			return host + ":" + port
 		}

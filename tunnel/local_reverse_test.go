@@ -32,7 +32,9 @@ func reverseTunnel(t testing.TB, rules string) (*Local, *testRemote) {
 }
 
 // serveReverseTo serves a reverse forward until stop is called or the test ends.
-func serveReverseTo(t testing.TB, local *Local, address, target string) (ln *ReverseListener, stop func()) {
+func serveReverseTo(
+	t testing.TB, local *Local, address, target string,
+) (ln *ReverseListener, stop func()) {
 	t.Helper()
 	ln, err := local.ListenReverse(within(t, 10*time.Second), address)
 	if err != nil {
@@ -89,7 +91,9 @@ func TestReverseUnixSocket(t *testing.T) {
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the socket: %v, %v", info, err)
 	}
-	if _, err := local.ListenReverse(within(t, 10*time.Second), "unix:"+path); openCode(err) != mux.CodeAddressInUse {
+	if _, err := local.ListenReverse(
+		within(t, 10*time.Second), "unix:"+path,
+	); openCode(err) != mux.CodeAddressInUse {
 		t.Errorf("a second claim: %v", err)
 	}
 	conn, err := net.Dial("unix", path)

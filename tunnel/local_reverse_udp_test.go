@@ -19,7 +19,9 @@ import (
 )
 
 // serveReverseUDPTo serves a reverse forward of datagrams until stop is called or the test ends.
-func serveReverseUDPTo(t testing.TB, local *Local, address, target string) (port netip.AddrPort, stop func()) {
+func serveReverseUDPTo(
+	t testing.TB, local *Local, address, target string,
+) (port netip.AddrPort, stop func()) {
 	t.Helper()
 	bound, err := local.ListenReverseUDP(within(t, 10*time.Second), address)
 	if err != nil {
@@ -49,7 +51,12 @@ func TestReverseUDP(t *testing.T) {
 			mu.Unlock()
 			conn.WriteToUDPAddrPort(p, from)
 		})
-		port, stop := serveReverseUDPTo(t, local, netip.AddrPortFrom(server.Addr(), 0).String(), server.String())
+		port, stop := serveReverseUDPTo(
+			t,
+			local,
+			netip.AddrPortFrom(server.Addr(), 0).String(),
+			server.String(),
+		)
 		if port.Addr() != server.Addr() {
 			t.Errorf("bound %v, want a port of %v", port, server.Addr())
 		}
@@ -105,7 +112,11 @@ func TestReverseUDPNoTarget(t *testing.T) {
 	for range 3 {
 		client.Write([]byte("lost"))
 	}
-	until(t, "the client's stream has gone", func() bool { return conn.session.Stats().Streams == before })
+	until(
+		t,
+		"the client's stream has gone",
+		func() bool { return conn.session.Stats().Streams == before },
+	)
 }
 
 // Another client takes the place of the one that was idle for the longest time, which comes back
@@ -125,7 +136,11 @@ func TestReverseUDPEvicts(t *testing.T) {
 		t.Fatal(err)
 	}
 	const control = 1 // the port's own stream
-	until(t, "there are no more streams than places", func() bool { return conn.session.Stats().Streams <= maxUDPClients+control })
+	until(
+		t,
+		"there are no more streams than places",
+		func() bool { return conn.session.Stats().Streams <= maxUDPClients+control },
+	)
 }
 
 // A remote that opens more streams than the local has sockets for is refused.
@@ -137,7 +152,8 @@ func TestReverseUDPFlowsAreBounded(t *testing.T) {
 	var serving sync.WaitGroup
 	defer await(t, patience, serving.Wait)
 	defer cancel()
-	serving.Go(func() { (&Local{}).ServeReverseUDP(ctx, &ReverseUDP{rb}, echoUDP(t, "127.0.0.1:0").String()) })
+	target := echoUDP(t, "127.0.0.1:0").String()
+	serving.Go(func() { (&Local{}).ServeReverseUDP(ctx, &ReverseUDP{rb}, target) })
 	var last *mux.Flow
 	for range maxReverseFlows + 1 {
 		var err error
@@ -170,7 +186,8 @@ func TestReverseUDPResumes(t *testing.T) {
 	client := dialUDP(t, port)
 	for i := range 3 {
 		p := fmt.Append(nil, "before ", i)
-		for !bytes.Equal(askConn(t, client, p), p) { // answers to those that were sent again may come late
+		// Answers to datagrams that were sent again may come late.
+		for !bytes.Equal(askConn(t, client, p), p) {
 		}
 		c.cut()
 	}

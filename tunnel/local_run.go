@@ -78,7 +78,9 @@ func (l *Local) Retry() {
 }
 
 // reconnect tries until there is a carrier, until an error is final, or until ctx is done.
-func (l *Local) reconnect(ctx context.Context, last *localConnection, pause *backoff) (*localConnection, error) {
+func (l *Local) reconnect(
+	ctx context.Context, last *localConnection, pause *backoff,
+) (*localConnection, error) {
 	lostAt := time.Now()
 	for {
 		timer := time.NewTimer(pause.next())
@@ -99,7 +101,10 @@ func (l *Local) reconnect(ctx context.Context, last *localConnection, pause *bac
 		if isFinal(err) || ctx.Err() != nil {
 			return nil, err
 		}
-		l.cfg.Log.Warn().Err(err).Dur("retry_within", time.Duration(*pause)).Msg("remote can't be reached")
+		l.cfg.Log.Warn().
+			Err(err).
+			Dur("retry_within", time.Duration(*pause)).
+			Msg("remote can't be reached")
 	}
 }
 
@@ -120,7 +125,10 @@ func (l *Local) logLoss(conn *localConnection, err error, after time.Duration) {
 		l.cfg.Log.Warn().Err(dead.Err).Dur("after", after).Msg("session lost")
 		return
 	}
-	l.cfg.Log.Warn().Err(conn.session.LossCause()).Dur("after", after).Int("streams", conn.session.Stats().Streams).
+	l.cfg.Log.Warn().
+		Err(conn.session.LossCause()).
+		Dur("after", after).
+		Int("streams", conn.session.Stats().Streams).
 		Msg("connection lost")
 }
 
@@ -130,5 +138,9 @@ func (l *Local) logReconnected(conn, last *localConnection, away time.Duration) 
 		return
 	}
 	stats := conn.session.Stats()
-	l.cfg.Log.Info().Dur("away", away).Int("streams", stats.Streams).Uint64("resent_bytes", stats.Resent).Msg("session resumed")
+	l.cfg.Log.Info().
+		Dur("away", away).
+		Int("streams", stats.Streams).
+		Uint64("resent_bytes", stats.Resent).
+		Msg("session resumed")
 }

@@ -18,7 +18,9 @@ func TestUnknownClientIsRefused(t *testing.T) {
 	if !IsAdmissionError(err) || IsIdentityError(err) {
 		t.Fatalf("run: %v", err)
 	}
-	if _, err := local.DialContext(within(t, patience), "tcp", "127.0.0.1:1"); !IsAdmissionError(err) {
+	if _, err := local.DialContext(
+		within(t, patience), "tcp", "127.0.0.1:1",
+	); !IsAdmissionError(err) {
 		t.Fatalf("dial: %v", err)
 	}
 }
@@ -46,14 +48,16 @@ func TestNoRemote(t *testing.T) {
 	wrongPath := cfg
 	wrongPath.Address = elsewhere
 	var status *StatusError
-	if err := NewLocal(wrongPath).Run(within(t, patience)); !errors.As(err, &status) || status.Code != http.StatusNotFound {
+	if err := NewLocal(wrongPath).Run(within(t, patience)); !errors.As(err, &status) ||
+		status.Code != http.StatusNotFound {
 		t.Errorf("wrong path: %v", err)
 	}
 
 	remote.server.Close()
 	var connect *ConnectError
 	err = NewLocal(cfg).Run(within(t, patience))
-	if !errors.As(err, &connect) || connect.Step != StepTCP || !errors.Is(err, syscall.ECONNREFUSED) {
+	if !errors.As(err, &connect) || connect.Step != StepTCP ||
+		!errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("no listener: %v", err)
 	}
 }

@@ -14,7 +14,9 @@ import (
 
 func TestBadTargets(t *testing.T) {
 	local, _ := startTunnel(t)
-	for _, target := range []string{"", "nohost", ":80", "127.0.0.1:0", "127.0.0.1:99999", "127.0.0.1:http"} {
+	for _, target := range []string{
+		"", "nohost", ":80", "127.0.0.1:0", "127.0.0.1:99999", "127.0.0.1:http",
+	} {
 		_, err := local.DialContext(within(t, 10*time.Second), "tcp", target)
 		var refused *mux.OpenError
 		if !errors.As(err, &refused) || refused.Code != mux.CodeBadTarget {

@@ -67,7 +67,7 @@ type remoteAccess struct {
 	identity   RemoteIdentity
 	trust      RemoteTrust
 	rules      *policy.Rules
-	keyRules   map[certs.PublicKey]*policy.Rules // replace rules for the keys that have restrictions
+	keyRules   map[certs.PublicKey]*policy.Rules // replace rules where a key has its own
 	reverse    *policy.ReverseRules
 	keyReverse map[certs.PublicKey]*policy.ReverseRules // replace reverse, likewise
 }

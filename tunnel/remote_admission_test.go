@@ -13,7 +13,8 @@ func TestSessionLimit(t *testing.T) {
 	local, _ := startLocal(t, cfg)
 	dial(t, local, serveTCP(t, echo)) // the session is counted by now
 	var status *StatusError
-	if err := NewLocal(cfg).Run(within(t, patience)); !errors.As(err, &status) || status.Code != http.StatusServiceUnavailable {
+	if err := NewLocal(cfg).Run(within(t, patience)); !errors.As(err, &status) ||
+		status.Code != http.StatusServiceUnavailable {
 		t.Fatalf("a session too many: %v", err)
 	}
 }

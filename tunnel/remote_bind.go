@@ -100,7 +100,9 @@ func (b *remoteBind) serve(session, listening context.Context) {
 	if b.packets != nil {
 		err = b.servePackets(listening)
 	} else {
-		err = serveConns(listening, b.ln, maxListenerConns, func(conn net.Conn) { b.forward(session, conn) })
+		err = serveConns(listening, b.ln, maxListenerConns, func(conn net.Conn) {
+			b.forward(session, conn)
+		})
 	}
 	if err != nil && !errors.Is(err, net.ErrClosed) {
 		b.log.Warn().Err(err).Msg("a reverse forward broke")

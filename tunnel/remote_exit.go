@@ -95,7 +95,9 @@ func (e *remoteExit) route(ctx context.Context, target endpoint, p []byte) []net
 
 // resolve determines the addresses of a target. For a name, it starts a lookup, which sends p when
 // it is done. It returns nil when there are too many lookups. Called with the mutex held.
-func (e *remoteExit) resolve(ctx context.Context, rules remoteRules, target endpoint, p []byte) *resolution {
+func (e *remoteExit) resolve(
+	ctx context.Context, rules remoteRules, target endpoint, p []byte,
+) *resolution {
 	if target.name != "" && e.pending >= maxLookups {
 		return nil
 	}

@@ -19,7 +19,9 @@ type unansweredNames struct {
 	lookups atomic.Int64
 }
 
-func (u *unansweredNames) Resolve(ctx context.Context, network, host string, port uint16) ([]netip.AddrPort, error) {
+func (u *unansweredNames) Resolve(
+	ctx context.Context, network, host string, port uint16,
+) ([]netip.AddrPort, error) {
 	if _, err := netip.ParseAddr(host); err == nil {
 		return u.Rules.Resolve(ctx, network, host, port)
 	}
@@ -38,7 +40,10 @@ func TestExitTargets(t *testing.T) {
 			t.Fatal(err)
 		}
 		rules := new(unansweredNames)
-		conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.MustParseAddrPort("127.0.0.1:0")))
+		conn, err := net.ListenUDP(
+			"udp",
+			net.UDPAddrFromAddrPort(netip.MustParseAddrPort("127.0.0.1:0")),
+		)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -50,7 +55,10 @@ func TestExitTargets(t *testing.T) {
 			for range 2 * maxWaitingDatagrams {
 				e.write(e.route(t.Context(), name, nil), nil)
 			}
-			address := endpoint{addr: netip.AddrFrom4([4]byte{127, 1, byte(i >> 8), byte(i)}), port: 9}
+			address := endpoint{
+				addr: netip.AddrFrom4([4]byte{127, 1, byte(i >> 8), byte(i)}),
+				port: 9,
+			}
 			e.write(e.route(t.Context(), address, nil), nil)
 		}
 		synctest.Wait()
@@ -60,8 +68,15 @@ func TestExitTargets(t *testing.T) {
 		for _, known := range e.targets {
 			waiting += len(known.waiting)
 		}
-		if len(e.targets) > maxTargets || e.pending != maxLookups || lookups != maxLookups || waiting != maxLookups*maxWaitingDatagrams {
-			t.Errorf("%d targets, %d pending, %d lookups, %d datagrams", len(e.targets), e.pending, lookups, waiting)
+		if len(e.targets) > maxTargets || e.pending != maxLookups || lookups != maxLookups ||
+			waiting != maxLookups*maxWaitingDatagrams {
+			t.Errorf(
+				"%d targets, %d pending, %d lookups, %d datagrams",
+				len(e.targets),
+				e.pending,
+				lookups,
+				waiting,
+			)
 		}
 		if len(e.contacts) > maxContacts || len(e.contacts) == 0 {
 			t.Errorf("%d contacts", len(e.contacts))
@@ -81,17 +96,29 @@ func TestExitTargets(t *testing.T) {
 func TestAssociationRules(t *testing.T) {
 	local, remote := startUDPTunnel(t)
 	var got atomic.Int64
-	echo := serveUDP(t, "127.0.0.1:0", func(conn *net.UDPConn, p []byte, from netip.AddrPort) { conn.WriteToUDPAddrPort(p, from) })
-	forbidden := serveUDP(t, "127.0.0.66:"+strconv.Itoa(int(echo.Port())), func(*net.UDPConn, []byte, netip.AddrPort) { got.Add(1) })
+	echo := serveUDP(
+		t,
+		"127.0.0.1:0",
+		func(conn *net.UDPConn, p []byte, from netip.AddrPort) { conn.WriteToUDPAddrPort(p, from) },
+	)
+	forbidden := serveUDP(
+		t,
+		"127.0.0.66:"+strconv.Itoa(int(echo.Port())),
+		func(*net.UDPConn, []byte, netip.AddrPort) { got.Add(1) },
+	)
 	a := associate(t, local)
-	for _, host := range []string{"127.0.0.66", "::ffff:127.0.0.66", "rebound.test", "denied.test", "slow.test"} {
+	for _, host := range []string{
+		"127.0.0.66", "::ffff:127.0.0.66", "rebound.test", "denied.test", "slow.test",
+	} {
 		if err := a.Send(host, forbidden.Port(), []byte("forbidden")); err != nil {
 			t.Fatal(err)
 		}
 	}
 	// By the time of the answer, those before it have been sent, if they were.
 	for range 3 {
-		if got := askAssociation(t, a, "known.test", echo.Port(), []byte("allowed"), echo); string(got) != "allowed" {
+		if got := askAssociation(
+			t, a, "known.test", echo.Port(), []byte("allowed"), echo,
+		); string(got) != "allowed" {
 			t.Errorf("received %q", got)
 		}
 	}

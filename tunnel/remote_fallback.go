@@ -17,8 +17,9 @@ import (
 // ParseFallback parses the URL of a web site for RemoteConfig.Fallback.
 func ParseFallback(text string) (*url.URL, error) {
 	u, err := url.Parse(text)
-	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" || u.User != nil ||
-		u.RawQuery != "" || u.Fragment != "" {
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" ||
+		u.User != nil || u.RawQuery != "" ||
+		u.Fragment != "" {
 		return nil, errors.New("not the http:// or https:// URL of a site")
 	}
 	return u, nil

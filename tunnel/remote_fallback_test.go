@@ -62,7 +62,12 @@ func startWithFallback(t *testing.T, siteURL string, change func(*RemoteConfig))
 // visit sends a request and returns what a visitor sees of the answer.
 func visit(t *testing.T, url, method string, header http.Header, body string) string {
 	t.Helper()
-	request, err := http.NewRequestWithContext(within(t, 10*time.Second), method, url, strings.NewReader(body))
+	request, err := http.NewRequestWithContext(
+		within(t, 10*time.Second),
+		method,
+		url,
+		strings.NewReader(body),
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,8 +92,12 @@ func visit(t *testing.T, url, method string, header http.Header, body string) st
 func TestFallback(t *testing.T) {
 	remote := startWithFallback(t, site(t).URL+"/base", nil)
 	upgrade := func(change func(http.Header)) http.Header {
-		h := http.Header{"Connection": {"Upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Version": {"13"},
-			"Sec-Websocket-Key": {"dGhlIHNhbXBsZSBub25jZQ=="}}
+		h := http.Header{
+			"Connection":            {"Upgrade"},
+			"Upgrade":               {"websocket"},
+			"Sec-Websocket-Version": {"13"},
+			"Sec-Websocket-Key":     {"dGhlIHNhbXBsZSBub25jZQ=="},
+		}
 		change(h)
 		return h
 	}
@@ -108,21 +117,34 @@ func TestFallback(t *testing.T) {
 		{"an upgrade on another path", "GET", "/elsewhere", "", upgrade(func(http.Header) {})},
 	} {
 		got := visit(t, remote.server.URL+test.path, test.method, test.header, test.body)
-		want := fmt.Sprintf("418 ordinary %s /base%s 127.0.0.1 %s", test.method, test.path, test.body)
+		want := fmt.Sprintf(
+			"418 ordinary %s /base%s 127.0.0.1 %s",
+			test.method,
+			test.path,
+			test.body,
+		)
 		if got != want {
 			t.Errorf("%s: %q, want %q", test.name, got, want)
 		}
 	}
 	// A proper upgrade is answered by us, whoever asks: who is not admitted learns it in the
 	// handshake.
-	ws, _, err := websocket.DefaultDialer.DialContext(within(t, 10*time.Second), "ws"+remote.server.URL[4:]+"/tunnel", nil)
+	ws, _, err := websocket.DefaultDialer.DialContext(
+		within(t, 10*time.Second),
+		"ws"+remote.server.URL[4:]+"/tunnel",
+		nil,
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ws.Close()
 	// The site's own WebSockets work.
 	plain := startWithFallback(t, site(t).URL, nil)
-	ws, _, err = websocket.DefaultDialer.DialContext(within(t, 10*time.Second), "ws"+plain.server.URL[4:]+"/socket", nil)
+	ws, _, err = websocket.DefaultDialer.DialContext(
+		within(t, 10*time.Second),
+		"ws"+plain.server.URL[4:]+"/socket",
+		nil,
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,12 +166,17 @@ func TestFallbackWhenFull(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	remote := startRemote(t, trustKeys(t, key), func(cfg *RemoteConfig) { cfg.Fallback, cfg.MaxSessions = target, 1 })
+	remote := startRemote(
+		t,
+		trustKeys(t, key),
+		func(cfg *RemoteConfig) { cfg.Fallback, cfg.MaxSessions = target, 1 },
+	)
 	cfg := remote.localConfig(t, key)
 	local, _ := startLocal(t, cfg)
 	reached(t, local, serveTCP(t, echo))
 	var status *StatusError
-	if err := NewLocal(cfg).Run(t.Context()); !errors.As(err, &status) || status.Code != http.StatusTeapot {
+	if err := NewLocal(cfg).Run(t.Context()); !errors.As(err, &status) ||
+		status.Code != http.StatusTeapot {
 		t.Errorf("a session too many: %v", err)
 	}
 }
@@ -178,7 +205,11 @@ func TestFallbackBounds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	remote := startRemote(t, trustKeys(t, newKey(t)), func(cfg *RemoteConfig) { cfg.Path, cfg.Fallback = "/tunnel", target })
+	remote := startRemote(
+		t,
+		trustKeys(t, newKey(t)),
+		func(cfg *RemoteConfig) { cfg.Path, cfg.Fallback = "/tunnel", target },
+	)
 	remote.fallback.places = newPlaces(1) // before there is any request
 	first := make(chan string, 1)
 	go func() { first <- visit(t, remote.server.URL+"/", "GET", nil, "") }()
@@ -196,7 +227,9 @@ func TestFallbackBounds(t *testing.T) {
 }
 
 func TestParseFallback(t *testing.T) {
-	for _, bad := range []string{"", "example.org", "ftp://example.org", "http://", "http://a:b@example.org/", "http://example.org/?q",
+	for _, bad := range []string{
+		"", "example.org", "ftp://example.org", "http://",
+		"http://a:b@example.org/", "http://example.org/?q",
 		"http://example.org/#f", "http://exa mple"} {
 		if u, err := ParseFallback(bad); err == nil {
 			t.Errorf("%q was taken for %s", bad, u)
@@ -206,14 +239,22 @@ func TestParseFallback(t *testing.T) {
 
 // What is taken for an upgrade is what package protocol upgrades.
 func TestIsUpgrade(t *testing.T) {
-	for _, name := range []string{"", "Connection", "Upgrade", "Sec-Websocket-Version", "Sec-Websocket-Key"} {
+	for _, name := range []string{
+		"", "Connection", "Upgrade", "Sec-Websocket-Version", "Sec-Websocket-Key",
+	} {
 		request := httptest.NewRequest("GET", "/", nil)
-		request.Header = http.Header{"Connection": {"keep-alive, Upgrade"}, "Upgrade": {"WebSocket"}, "Sec-Websocket-Version": {"13"},
-			"Sec-Websocket-Key": {"dGhlIHNhbXBsZSBub25jZQ=="}}
+		request.Header = http.Header{
+			"Connection":            {"keep-alive, Upgrade"},
+			"Upgrade":               {"WebSocket"},
+			"Sec-Websocket-Version": {"13"},
+			"Sec-Websocket-Key":     {"dGhlIHNhbXBsZSBub25jZQ=="},
+		}
 		request.Header.Del(name)
-		recorder := httptest.NewRecorder() // has no connection to take over, which is the last thing that Upgrade looks at
+		// The recorder has no connection to hijack, which Upgrade checks last.
+		recorder := httptest.NewRecorder()
 		_, err := protocol.Upgrade(recorder, request)
-		if upgrades := err != nil && recorder.Code == http.StatusInternalServerError; upgrades != isUpgrade(request) || upgrades != (name == "") {
+		upgrades := err != nil && recorder.Code == http.StatusInternalServerError
+		if upgrades != isUpgrade(request) || upgrades != (name == "") {
 			t.Errorf("without %q: %v, %d", name, isUpgrade(request), recorder.Code)
 		}
 	}

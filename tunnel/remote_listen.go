@@ -24,7 +24,12 @@ func (s *remoteSession) serveListen(in *mux.IncomingStream) {
 	listening, end := context.WithCancel(s.ctx)
 	defer end()
 	b := &remoteBind{
-		client: s.client, session: s.Session, control: in, log: log, end: end, freed: make(chan struct{}),
+		client:  s.client,
+		session: s.Session,
+		control: in,
+		log:     log,
+		end:     end,
+		freed:   make(chan struct{}),
 	}
 	if err := s.remote.addBind(s.ctx, b); err != nil {
 		s.listeners.leave()

@@ -39,7 +39,9 @@ func TestReverseRefused(t *testing.T) {
 		{"192.0.2.1:1", mux.CodeCannotListen},
 		{taken, mux.CodeAddressInUse},
 	} {
-		if _, err := local.ListenReverse(within(t, 10*time.Second), test.address); openCode(err) != test.code {
+		if _, err := local.ListenReverse(
+			within(t, 10*time.Second), test.address,
+		); openCode(err) != test.code {
 			t.Errorf("%s: %v, want %v", test.address, err, test.code)
 		}
 	}
@@ -50,7 +52,9 @@ func TestReverseRefused(t *testing.T) {
 		}
 		t.Cleanup(func() { ln.Close() })
 	}
-	if _, err := local.ListenReverse(within(t, 10*time.Second), "localhost:0"); openCode(err) != mux.CodeTooManyStreams {
+	if _, err := local.ListenReverse(
+		within(t, 10*time.Second), "localhost:0",
+	); openCode(err) != mux.CodeTooManyStreams {
 		t.Errorf("one listener too many: %v", err)
 	}
 
@@ -95,14 +99,18 @@ func TestReverseOfKeys(t *testing.T) {
 	address := ln.Addr().String()
 	open := dialPlain(t, address)
 	echoes(t, open)
-	if err := remote.Reload(remote.cfg.Identity, trustKeys(t, plain, bound), nil, rules); err != nil {
+	if err := remote.Reload(
+		remote.cfg.Identity, trustKeys(t, plain, bound), nil, rules,
+	); err != nil {
 		t.Fatal(err)
 	}
 	until(t, "the port is free", func() bool { return isFree(address) })
 	echoes(t, open)
 	var line *policy.KeyLineError
 	bad := trustLines(t, plain.Public().String()+" reverse=example.org")
-	if err := remote.Reload(remote.cfg.Identity, bad, nil, nil); !errors.As(err, &line) || line.Line != 1 || line.Option != "reverse" {
+	if err := remote.Reload(remote.cfg.Identity, bad, nil, nil); !errors.As(err, &line) ||
+		line.Line != 1 ||
+		line.Option != "reverse" {
 		t.Errorf("a bad line: %v", err)
 	}
 }
@@ -135,7 +143,9 @@ func TestReverseClaims(t *testing.T) {
 	ln, _ := serveReverseTo(t, first, "localhost:0", serveTCP(t, echo))
 	address := strings.Replace(ln.Addr().String(), "127.0.0.1", "localhost", 1)
 	second, _ := connect(cfg)
-	if _, err := second.ListenReverse(within(t, 10*time.Second), address); openCode(err) != mux.CodeAddressInUse {
+	if _, err := second.ListenReverse(
+		within(t, 10*time.Second), address,
+	); openCode(err) != mux.CodeAddressInUse {
 		t.Fatalf("the same client, connected twice: %v", err)
 	}
 	c.down.Store(true) // the first never comes back
@@ -152,7 +162,9 @@ func TestReverseClaims(t *testing.T) {
 	})
 	cfg.Key = newKey(t)
 	stranger, _ := connect(cfg)
-	if _, err := stranger.ListenReverse(within(t, 10*time.Second), address); openCode(err) != mux.CodeAddressInUse {
+	if _, err := stranger.ListenReverse(
+		within(t, 10*time.Second), address,
+	); openCode(err) != mux.CodeAddressInUse {
 		t.Fatalf("another client: %v", err)
 	}
 	serveReverseTo(t, second, address, serveTCP(t, echo))
@@ -182,7 +194,9 @@ func TestReverseUDPRefused(t *testing.T) {
 		{"192.0.2.1:1", mux.CodeCannotListen},
 		{taken.String(), mux.CodeAddressInUse},
 	} {
-		if _, err := local.ListenReverseUDP(within(t, 10*time.Second), test.address); openCode(err) != test.code {
+		if _, err := local.ListenReverseUDP(
+			within(t, 10*time.Second), test.address,
+		); openCode(err) != test.code {
 			t.Errorf("%s: %v, want %v", test.address, err, test.code)
 		}
 	}
@@ -244,7 +258,8 @@ func TestReverseOfOneVersion(t *testing.T) {
 		t.Error("the port of IPv4 is one of IPv6 too")
 	}
 	udp, _ := serveReverseUDPTo(t, local, "0.0.0.0:0", echoUDP(t, "127.0.0.1:0").String())
-	if got := askConn(t, dialUDP(t, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), udp.Port())), []byte("v4")); string(got) != "v4" {
+	v4 := dialUDP(t, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), udp.Port()))
+	if got := askConn(t, v4, []byte("v4")); string(got) != "v4" {
 		t.Errorf("received %q", got)
 	}
 	if !isFreeUDP(netip.AddrPortFrom(netip.IPv6Loopback(), udp.Port())) {

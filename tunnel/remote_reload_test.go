@@ -20,7 +20,9 @@ func TestReloadEndsSessionsOfRemovedKeys(t *testing.T) {
 		defer remote.mu.Unlock()
 		return len(remote.sessions) == 2
 	})
-	if err := remote.Reload(RemoteIdentity{Key: remote.key}, trustKeys(t, kept), nil, nil); err != nil {
+	if err := remote.Reload(
+		RemoteIdentity{Key: remote.key}, trustKeys(t, kept), nil, nil,
+	); err != nil {
 		t.Fatal(err)
 	}
 	select {
@@ -35,7 +37,9 @@ func TestReloadEndsSessionsOfRemovedKeys(t *testing.T) {
 	if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
 		t.Fatalf("the other client: %v", err)
 	}
-	if err := remote.Reload(RemoteIdentity{Key: remote.key}, RemoteTrust{}, nil, nil); !errors.Is(err, ErrNobodyAdmitted) {
+	if err := remote.Reload(
+		RemoteIdentity{Key: remote.key}, RemoteTrust{}, nil, nil,
+	); !errors.Is(err, ErrNobodyAdmitted) {
 		t.Fatalf("a trust that admits nobody: %v", err)
 	}
 }
@@ -81,11 +85,15 @@ func TestRulesOfRemote(t *testing.T) {
 
 	var line *policy.KeyLineError
 	bad := trustLines(t, "", "# a comment", free.Public().String()+" allow=10.0.0.1/8")
-	if err := remote.Reload(RemoteIdentity{Key: remote.key}, bad, nil, nil); !errors.As(err, &line) || line.Line != 3 || line.Option != "allow" {
+	if err := remote.Reload(
+		RemoteIdentity{Key: remote.key}, bad, nil, nil,
+	); !errors.As(err, &line) || line.Line != 3 || line.Option != "allow" {
 		t.Errorf("a bad rule: %v", err)
 	}
 	refused(t, unrestricted, target)
-	if _, err := NewRemote(RemoteConfig{Identity: RemoteIdentity{Key: newKey(t)}, Trust: bad}); !errors.As(err, &line) {
+	if _, err := NewRemote(
+		RemoteConfig{Identity: RemoteIdentity{Key: newKey(t)}, Trust: bad},
+	); !errors.As(err, &line) {
 		t.Errorf("a new remote with a bad rule: %v", err)
 	}
 }

@@ -26,7 +26,11 @@ type remoteSession struct {
 }
 
 func newRemoteSession(
-	ctx context.Context, r *Remote, session *mux.Session, client certs.PublicKey, log zerolog.Logger,
+	ctx context.Context,
+	r *Remote,
+	session *mux.Session,
+	client certs.PublicKey,
+	log zerolog.Logger,
 ) *remoteSession {
 	return &remoteSession{
 		Session:   session,
@@ -82,7 +86,8 @@ func (s *remoteSession) acceptStreams() {
 func endOf(session *mux.Session) error {
 	err := session.Err()
 	var closed *mux.CloseError
-	if errors.Is(err, mux.ErrSessionClosed) || (errors.As(err, &closed) && closed.Code == mux.CodeDone) ||
+	if errors.Is(err, mux.ErrSessionClosed) ||
+		(errors.As(err, &closed) && closed.Code == mux.CodeDone) ||
 		errors.Is(err, io.EOF) { // the peer closed the WebSocket
 		return nil
 	}

@@ -11,7 +11,16 @@ import (
 
 func TestDialTargetUnix(t *testing.T) {
 	folder := t.TempDir()
-	socket, stale, missing := filepath.Join(folder, "s"), filepath.Join(folder, "stale"), filepath.Join(folder, "missing")
+	socket, stale, missing := filepath.Join(
+		folder,
+		"s",
+	), filepath.Join(
+		folder,
+		"stale",
+	), filepath.Join(
+		folder,
+		"missing",
+	)
 	ln, err := net.Listen("unix", socket)
 	if err != nil {
 		t.Fatal(err)
@@ -37,7 +46,11 @@ func TestDialTargetUnix(t *testing.T) {
 		{rules, "s", mux.CodeBadTarget},
 		{rules, "", mux.CodeBadTarget},
 	} {
-		_, err := dialTarget(t.Context(), test.rules, mux.Target{Kind: mux.StreamUnix, Address: test.path})
+		_, err := dialTarget(
+			t.Context(),
+			test.rules,
+			mux.Target{Kind: mux.StreamUnix, Address: test.path},
+		)
 		if err == nil || dialCode(err) != test.want {
 			t.Errorf("%s: %v, want %v", test.path, err, test.want)
 		}
@@ -47,7 +60,9 @@ func TestDialTargetUnix(t *testing.T) {
 		t.Fatal(err)
 	}
 	conn.Close()
-	if _, err := dialTarget(t.Context(), rules, mux.Target{Kind: 99, Address: socket}); dialCode(err) != mux.CodeBadTarget {
+	if _, err := dialTarget(
+		t.Context(), rules, mux.Target{Kind: 99, Address: socket},
+	); dialCode(err) != mux.CodeBadTarget {
 		t.Errorf("an unknown kind: %v", err)
 	}
 }

@@ -15,7 +15,11 @@ import (
 
 func waitExits(t testing.TB, remote *Remote, want int) {
 	t.Helper()
-	until(t, fmt.Sprint(want, " sockets are open"), func() bool { return remote.exits.taken() == want })
+	until(
+		t,
+		fmt.Sprint(want, " sockets are open"),
+		func() bool { return remote.exits.taken() == want },
+	)
 }
 
 // TestExitsAreBounded opens more associations than a session may have.
@@ -27,7 +31,8 @@ func TestExitsAreBounded(t *testing.T) {
 	}
 	first, second := associate(t, local), associate(t, local)
 	var refused *mux.OpenError
-	if _, err := local.Associate(within(t, 10*time.Second)); !errors.As(err, &refused) || refused.Code != mux.CodeTooManyStreams {
+	if _, err := local.Associate(within(t, 10*time.Second)); !errors.As(err, &refused) ||
+		refused.Code != mux.CodeTooManyStreams {
 		t.Errorf("one more: %v", err)
 	}
 	first.Close()
@@ -46,7 +51,13 @@ func TestExitsAreBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	full := newRemoteSession(context.Background(), remote.Remote, far, certs.PublicKey{}, zerolog.Nop())
+	full := newRemoteSession(
+		context.Background(),
+		remote.Remote,
+		far,
+		certs.PublicKey{},
+		zerolog.Nop(),
+	)
 	full.exits = newPlaces(0)
 	full.serveFlow(accepted.(*mux.IncomingFlow))
 	if _, err := stream.Receive(nil); !errors.As(err, &refused) || refused.Code != mux.CodeTooManyStreams {

@@ -30,7 +30,12 @@ type packet struct {
 
 func newFakePackets() *fakePackets {
 	closed := make(chan struct{})
-	return &fakePackets{make(chan packet), make(chan packet, 10), closed, sync.OnceFunc(func() { close(closed) })}
+	return &fakePackets{
+		make(chan packet),
+		make(chan packet, 10),
+		closed,
+		sync.OnceFunc(func() { close(closed) }),
+	}
 }
 
 func (f *fakePackets) ReadFromUDPAddrPort(p []byte) (int, netip.AddrPort, error) {
@@ -186,7 +191,8 @@ func startUDPForward(t testing.TB, local *Local, target string) netip.AddrPort {
 
 func TestForwardUDP(t *testing.T) {
 	local, remote := startTunnel(t)
-	for _, target := range []string{echoUDP(t, "127.0.0.1:0").String(), echoUDP(t, "[::1]:0").String()} {
+	for _, server := range []string{"127.0.0.1:0", "[::1]:0"} {
+		target := echoUDP(t, server).String()
 		forward := startUDPForward(t, local, target)
 		var clients []*net.UDPConn
 		for range 3 {

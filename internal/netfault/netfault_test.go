@@ -77,9 +77,12 @@ func TestCause(t *testing.T) {
 	}{
 		{op(syscall.ECONNREFUSED), syscall.ECONNREFUSED.Error()},
 		{fmt.Errorf("dial: %w", op(syscall.EHOSTUNREACH)), syscall.EHOSTUNREACH.Error()},
-		{&net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", Name: "a.test", Server: "192.0.2.1"}}, "no such host"},
+		{&net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", Name: "a.test"}}, "no such host"},
 		{&net.OpError{Op: "dial", Err: context.DeadlineExceeded}, "context deadline exceeded"},
-		{&tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}, x509.UnknownAuthorityError{}.Error()},
+		{
+			&tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}},
+			x509.UnknownAuthorityError{}.Error(),
+		},
 		{fmt.Errorf("read: %w", io.ErrUnexpectedEOF), "the connection was closed"},
 		{errors.New("another"), "another"},
 	} {
@@ -130,12 +133,15 @@ func TestListener(t *testing.T) {
 		}
 		broken := op(unusable[0])
 		var pauses []time.Duration
-		ln := NewListener(&listener{errs: append(many, broken)}, func(err error, pause time.Duration) {
-			if !errors.Is(err, syscall.EMFILE) {
-				t.Errorf("retries after %v", err)
-			}
-			pauses = append(pauses, pause)
-		})
+		ln := NewListener(
+			&listener{errs: append(many, broken)},
+			func(err error, pause time.Duration) {
+				if !errors.Is(err, syscall.EMFILE) {
+					t.Errorf("retries after %v", err)
+				}
+				pauses = append(pauses, pause)
+			},
+		)
 		began := time.Now()
 		if _, err := ln.Accept(); !errors.Is(err, broken) {
 			t.Errorf("a broken listener: %v", err)
@@ -144,7 +150,8 @@ func TestListener(t *testing.T) {
 		for _, pause := range pauses {
 			total += pause
 		}
-		if len(pauses) != 20 || pauses[0] != acceptPauseMin || pauses[19] != acceptPauseMax || time.Since(began) != total {
+		if len(pauses) != 20 || pauses[0] != acceptPauseMin || pauses[19] != acceptPauseMax ||
+			time.Since(began) != total {
 			t.Errorf("after %v: %v", time.Since(began), pauses)
 		}
 		conn, err := ln.Accept()

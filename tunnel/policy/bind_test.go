@@ -12,18 +12,24 @@ import (
 )
 
 func TestParseBind(t *testing.T) {
-	for _, bad := range []string{"", "tcp:", "tcp:8022", "8022", "localhost:8022", "tcp:example.org:1", "tcp:localhost:65536",
-		"tcp:localhost:-1", "tcp:localhost:http", "unix:", "unix:a", "unix:/a/../b", "udp:", "udp:localhost", "udp:unix:/a", "udp:tcp:localhost:1", "sctp:localhost:1", "tcp:1.2.3:4"} {
+	for _, bad := range []string{
+		"", "tcp:", "tcp:8022", "8022", "localhost:8022", "tcp:example.org:1", "tcp:localhost:65536",
+		"tcp:localhost:-1", "tcp:localhost:http", "unix:", "unix:a", "unix:/a/../b", "udp:",
+		"udp:localhost", "udp:unix:/a", "udp:tcp:localhost:1", "sctp:localhost:1", "tcp:1.2.3:4",
+	} {
 		if got, err := ParseBind(bad); err == nil {
 			t.Errorf("%q is %+v", bad, got)
 		}
 	}
-	if got, err := ParseBind("tcp:[::ffff:127.0.0.1]:80"); err != nil || got.Addr.String() != "127.0.0.1:80" {
+	if got, err := ParseBind("tcp:[::ffff:127.0.0.1]:80"); err != nil ||
+		got.Addr.String() != "127.0.0.1:80" {
 		t.Errorf("an IPv4-mapped address is %+v, %v", got, err)
 	}
 	tcp, tcpErr := ParseBind("tcp:localhost:80")
 	udp, udpErr := ParseBind("udp:localhost:80")
-	if tcpErr != nil || udpErr != nil || tcp.Addr != udp.Addr || tcp.UDP || !udp.UDP || tcp.Conflicts(udp) || !udp.Conflicts(udp) {
+	if tcpErr != nil || udpErr != nil || tcp.Addr != udp.Addr || tcp.UDP || !udp.UDP ||
+		tcp.Conflicts(udp) ||
+		!udp.Conflicts(udp) {
 		t.Errorf("TCP is %+v, %v, and UDP %+v, %v", tcp, tcpErr, udp, udpErr)
 	}
 }
@@ -31,7 +37,10 @@ func TestParseBind(t *testing.T) {
 // FuzzParseBind checks that what is bound is what the rules have seen: the address reads back as
 // itself.
 func FuzzParseBind(f *testing.F) {
-	for _, seed := range []string{"tcp:localhost:8022", "tcp:*:0", "tcp::1", "tcp:[fe80::1%eth0]:80", "unix:/run/a", "tcp:[::ffff:1.2.3.4]:5", "udp:localhost:53"} {
+	for _, seed := range []string{
+		"tcp:localhost:8022", "tcp:*:0", "tcp::1", "tcp:[fe80::1%eth0]:80", "unix:/run/a",
+		"tcp:[::ffff:1.2.3.4]:5", "udp:localhost:53",
+	} {
 		f.Add(seed)
 	}
 	nothing, err := ParseReverseRules(nil)
@@ -73,7 +82,8 @@ func TestListenUnix(t *testing.T) {
 	accepted := make(chan error, 1)
 	go func() {
 		conn, err := ln.Accept()
-		for ; err == nil; conn, err = ln.Accept() { // the probe of the second ListenUnix comes first
+		// The probe of the second ListenUnix comes first.
+		for ; err == nil; conn, err = ln.Accept() {
 			conn.Close()
 		}
 		accepted <- err
@@ -147,7 +157,8 @@ func checkSocket(t *testing.T, path string) {
 func TestBindListens(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "s")
 	for text, want := range map[string]string{
-		"tcp:127.0.0.1:0": "127.0.0.1", "tcp:[::1]:0": "::1", "tcp:0.0.0.0:0": "0.0.0.0", "tcp:*:0": "::",
+		"tcp:127.0.0.1:0": "127.0.0.1", "tcp:[::1]:0": "::1",
+		"tcp:0.0.0.0:0": "0.0.0.0", "tcp:*:0": "::",
 	} {
 		bind, err := ParseBind(text)
 		if err != nil {

@@ -10,31 +10,6 @@ import (
 	"time"
 )
 
-// deaf is an address of loopback whose connections are never answered: its queue is full.
-func deaf(t *testing.T) netip.AddrPort {
-	t.Helper()
-	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { syscall.Close(fd) })
-	if err := errors.Join(syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), syscall.Listen(fd, 0)); err != nil {
-		t.Fatal(err)
-	}
-	name, err := syscall.Getsockname(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(name.(*syscall.SockaddrInet4).Port))
-	for { // until the queue is full
-		conn, err := net.DialTimeout("tcp", addr.String(), fallbackDelay)
-		if err != nil {
-			return addr
-		}
-		t.Cleanup(func() { conn.Close() })
-	}
-}
-
 func listenOn(t *testing.T, address string) netip.AddrPort {
 	t.Helper()
 	ln, err := net.Listen("tcp", address)
@@ -46,18 +21,21 @@ func listenOn(t *testing.T, address string) netip.AddrPort {
 }
 
 func TestDialAny(t *testing.T) {
-	v4, v6, silent := listenOn(t, "127.0.0.1:0"), listenOn(t, "[::1]:0"), deaf(t)
-	refusing4, refusing6 := netip.MustParseAddrPort("127.0.0.1:1"), netip.MustParseAddrPort("[::1]:1")
+	v4, v6 := listenOn(t, "127.0.0.1:0"), listenOn(t, "[::1]:0")
+	refusing4, refusing6 := netip.MustParseAddrPort(
+		"127.0.0.1:1",
+	), netip.MustParseAddrPort(
+		"[::1]:1",
+	)
 	for name, test := range map[string]struct {
 		addrs []netip.AddrPort
 		want  netip.AddrPort
 	}{
-		"one":                              {[]netip.AddrPort{v4}, v4},
-		"the first of a version":           {[]netip.AddrPort{v6, v4}, v6},
-		"the second, the first refuses":    {[]netip.AddrPort{refusing4, v4}, v4},
-		"the other version, one refuses":   {[]netip.AddrPort{refusing6, v4}, v4},
-		"the other version, one is silent": {[]netip.AddrPort{silent, v6}, v6},
-		"after all of a version":           {[]netip.AddrPort{refusing6, refusing6, refusing4, v4}, v4},
+		"one":                            {[]netip.AddrPort{v4}, v4},
+		"the first of a version":         {[]netip.AddrPort{v6, v4}, v6},
+		"the second, the first refuses":  {[]netip.AddrPort{refusing4, v4}, v4},
+		"the other version, one refuses": {[]netip.AddrPort{refusing6, v4}, v4},
+		"after all of a version":         {[]netip.AddrPort{refusing6, refusing6, refusing4, v4}, v4},
 	} {
 		t.Run(name, func(t *testing.T) {
 			conn, err := dialAny(within(t, 10*time.Second), "tcp", test.addrs)
@@ -70,11 +48,10 @@ func TestDialAny(t *testing.T) {
 			}
 		})
 	}
-	if _, err := dialAny(t.Context(), "tcp", []netip.AddrPort{refusing4, refusing6}); !errors.Is(err, syscall.ECONNREFUSED) {
+	if _, err := dialAny(
+		t.Context(), "tcp", []netip.AddrPort{refusing4, refusing6},
+	); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("nobody there: %v", err)
-	}
-	if _, err := dialAny(within(t, 100*time.Millisecond), "tcp", []netip.AddrPort{silent, silent}); !errors.Is(err, context.DeadlineExceeded) && !isTimeout(err) {
-		t.Errorf("silence: %v", err)
 	}
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -91,11 +68,6 @@ func within(t testing.TB, d time.Duration) context.Context {
 	return ctx
 }
 
-func isTimeout(err error) bool {
-	var timeout net.Error
-	return errors.As(err, &timeout) && timeout.Timeout()
-}
-
 // One silent address does not use up the time of the next.
 func TestDialEachSharesTime(t *testing.T) {
 	ctx, cancel := shareTime(within(t, 40*time.Second), 4)
@@ -110,22 +82,17 @@ func TestDialEachSharesTime(t *testing.T) {
 	if left := time.Until(deadline); left > minAttempt || left < minAttempt/2 {
 		t.Errorf("%v of 4 s for one of 32", left)
 	}
-	v4 := listenOn(t, "127.0.0.1:0")
-	conn, err := dialEach(within(t, 2*minAttempt), "tcp", []netip.AddrPort{deaf(t), v4})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	if conn.RemoteAddr().String() != v4.String() {
-		t.Errorf("reached %s", conn.RemoteAddr())
-	}
 }
 
 func TestSplitTarget(t *testing.T) {
-	if host, port, err := splitTarget("[2001:db8::1]:65535"); host != "2001:db8::1" || port != 65535 || err != nil {
+	if host, port, err := splitTarget("[2001:db8::1]:65535"); host != "2001:db8::1" ||
+		port != 65535 ||
+		err != nil {
 		t.Errorf("%s, %d, %v", host, port, err)
 	}
-	for _, bad := range []string{"", "a", ":80", "a:0", "a:65536", "a:+1", "a:http", "a:80:80", "[a:80"} {
+	for _, bad := range []string{
+		"", "a", ":80", "a:0", "a:65536", "a:+1", "a:http", "a:80:80", "[a:80",
+	} {
 		if _, _, err := splitTarget(bad); !errors.Is(err, ErrBadTarget) {
 			t.Errorf("%q: %v", bad, err)
 		}

@@ -27,7 +27,11 @@ func TestRulesForKeys(t *testing.T) {
 		}
 		return authorized
 	}
-	authorized := parse(names[0], names[1]+" allow=192.0.2.1:22,80", names[2]+" reverse=localhost:8022")
+	authorized := parse(
+		names[0],
+		names[1]+" allow=192.0.2.1:22,80",
+		names[2]+" reverse=localhost:8022",
+	)
 	base := mustRules(t, nil, []string{"*:80"})
 	rules, err := base.ForKeys(authorized)
 	if err != nil || len(rules) != 1 {
@@ -57,10 +61,14 @@ func TestRulesForKeys(t *testing.T) {
 	var line *KeyLineError
 	var rule *ruleError
 	bad := parse("", "# a comment", names[0]+" allow=10.0.0.1/8", names[1]+" reverse=example.org")
-	if _, err := base.ForKeys(bad); !errors.As(err, &line) || line.Line != 3 || line.Option != "allow" || !errors.As(err, &rule) {
+	if _, err := base.ForKeys(bad); !errors.As(err, &line) || line.Line != 3 ||
+		line.Option != "allow" ||
+		!errors.As(err, &rule) {
 		t.Errorf("a bad rule to allow: %v", err)
 	}
-	if _, err := ReverseRulesForKeys(bad); !errors.As(err, &line) || line.Line != 4 || line.Option != "reverse" || !errors.As(err, &rule) {
+	if _, err := ReverseRulesForKeys(bad); !errors.As(err, &line) || line.Line != 4 ||
+		line.Option != "reverse" ||
+		!errors.As(err, &rule) {
 		t.Errorf("a bad reverse rule: %v", err)
 	}
 }

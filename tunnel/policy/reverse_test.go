@@ -6,8 +6,23 @@ import (
 )
 
 func TestReverseRules(t *testing.T) {
-	all := []string{"tcp:127.0.0.1:8022", "tcp:localhost:8022", "tcp:[::1]:8022", "tcp::8022", "tcp:*:8022", "tcp:[::]:8022",
-		"tcp:0.0.0.0:8022", "tcp:192.0.2.1:8022", "tcp:[2001:db8::1]:8022", "tcp:localhost:0", "tcp:localhost:9000", "unix:/run/a", "udp:localhost:8022", "udp:*:8022", "udp:localhost:0"}
+	all := []string{
+		"tcp:127.0.0.1:8022",
+		"tcp:localhost:8022",
+		"tcp:[::1]:8022",
+		"tcp::8022",
+		"tcp:*:8022",
+		"tcp:[::]:8022",
+		"tcp:0.0.0.0:8022",
+		"tcp:192.0.2.1:8022",
+		"tcp:[2001:db8::1]:8022",
+		"tcp:localhost:0",
+		"tcp:localhost:9000",
+		"unix:/run/a",
+		"udp:localhost:8022",
+		"udp:*:8022",
+		"udp:localhost:0",
+	}
 	for _, test := range []struct {
 		rules   string
 		granted string // a byte for each of all
@@ -42,7 +57,9 @@ func TestReverseRules(t *testing.T) {
 			t.Errorf("%s grants %s, want %s", test.rules, got, test.granted)
 		}
 	}
-	for _, bad := range []string{"example.org:8022", "*.example.org", "local*", "8022", "unix:a", "localhost:0"} {
+	for _, bad := range []string{
+		"example.org:8022", "*.example.org", "local*", "8022", "unix:a", "localhost:0",
+	} {
 		var rule *ruleError
 		if _, err := ParseReverseRules([]string{bad}); !errors.As(err, &rule) {
 			t.Errorf("%s: %v", bad, err)

@@ -75,7 +75,9 @@ func splitRules(list string) ([]string, error) {
 func parseRule(text string) (rule, error) {
 	if socket, ok := strings.CutPrefix(text, UnixPrefix); ok {
 		if !isSocketPath(socket) || strings.Contains(socket, ",") {
-			return rule{}, errors.New("a socket is unix: and an absolute path without //, /../ and commas")
+			return rule{}, errors.New(
+				"a socket is unix: and an absolute path without //, /../ and commas",
+			)
 		}
 		return rule{socket: socket}, nil
 	}
@@ -157,7 +159,9 @@ func parsePrefix(text string) (netip.Prefix, error) {
 	}
 	prefix, err := netip.ParsePrefix(text)
 	if err != nil {
-		return netip.Prefix{}, errors.New("not an address with a number of bits, such as 10.0.0.0/8")
+		return netip.Prefix{}, errors.New(
+			"not an address with a number of bits, such as 10.0.0.0/8",
+		)
 	}
 	if prefix.Addr().Is4In6() {
 		if prefix.Bits() < mappedBits {
@@ -166,8 +170,10 @@ func parsePrefix(text string) (netip.Prefix, error) {
 		prefix = netip.PrefixFrom(prefix.Addr().Unmap(), prefix.Bits()-mappedBits)
 	}
 	if prefix != prefix.Masked() {
-		return netip.Prefix{}, fmt.Errorf("bits are set beyond the prefix; write %s, or the address alone",
-			prefix.Masked())
+		return netip.Prefix{}, fmt.Errorf(
+			"bits are set beyond the prefix; write %s, or the address alone",
+			prefix.Masked(),
+		)
 	}
 	return prefix, nil
 }
@@ -190,7 +196,9 @@ func parsePattern(text string) (string, error) {
 	}
 	last := name[strings.LastIndexByte(name, '.')+1:]
 	if strings.Trim(last, "0123456789") == "" || strings.Trim(name, "0123456789.*") == "" {
-		return "", errors.New("neither an address nor a name; write a range of addresses as 10.0.0.0/8")
+		return "", errors.New(
+			"neither an address nor a name; write a range of addresses as 10.0.0.0/8",
+		)
 	}
 	return name, nil
 }

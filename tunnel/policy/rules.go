@@ -72,7 +72,8 @@ func (r *Rules) Resolve(
 		return nil, ErrBadTarget
 	}
 	if addr, err := netip.ParseAddr(strings.TrimSuffix(host, ".")); err == nil {
-		if addr = addr.Unmap(); (family == "ip4" && !addr.Is4()) || (family == "ip6" && !addr.Is6()) {
+		if addr = addr.Unmap(); (family == "ip4" && !addr.Is4()) ||
+			(family == "ip6" && !addr.Is6()) {
 			return nil, ErrBadTarget
 		}
 		if !r.allowsAddr("", addr, port) {
@@ -99,7 +100,10 @@ func (r *Rules) Resolve(
 func (r *Rules) allowsSocket(socket string) bool {
 	names := func(a rule) bool { return a.socket == socket }
 	return r != nil && len(r.allow) > 0 && !slices.ContainsFunc(r.deny, names) &&
-		!slices.ContainsFunc(r.allow, func(list []rule) bool { return !slices.ContainsFunc(list, names) })
+		!slices.ContainsFunc(
+			r.allow,
+			func(list []rule) bool { return !slices.ContainsFunc(list, names) },
+		)
 }
 
 func (r *Rules) lookUp(ctx context.Context, family, host string) ([]netip.Addr, error) {

@@ -22,7 +22,8 @@ func oracle(allow, deny []string, name string, addr netip.Addr, port uint16) boo
 		prefix, err := netip.ParsePrefix(host)
 		switch {
 		case explicit:
-			return err == nil && prefix.Contains(addr) && prefix.Bits() >= map[bool]int{true: 16, false: 10}[addr.Is4()]
+			return err == nil && prefix.Contains(addr) &&
+				prefix.Bits() >= map[bool]int{true: 16, false: 10}[addr.Is4()]
 		case host == "*":
 			return true
 		case err == nil:
@@ -35,20 +36,44 @@ func oracle(allow, deny []string, name string, addr netip.Addr, port uint16) boo
 	if slices.ContainsFunc(deny, func(d string) bool { return hit(d, false) }) {
 		return false
 	}
-	if addr.IsLinkLocalUnicast() && !slices.ContainsFunc(allow, func(a string) bool { return hit(a, true) }) {
+	if addr.IsLinkLocalUnicast() &&
+		!slices.ContainsFunc(allow, func(a string) bool { return hit(a, true) }) {
 		return false
 	}
-	return len(allow) == 0 || slices.ContainsFunc(allow, func(a string) bool { return hit(a, false) })
+	return len(allow) == 0 ||
+		slices.ContainsFunc(allow, func(a string) bool { return hit(a, false) })
 }
 
 // TestRulesAgainstOracle draws rules and targets at random, and compares each address of the
 // answer.
 func TestRulesAgainstOracle(t *testing.T) {
-	hosts := []string{"*", "*.example.org", "www.example.org", "other.test", "10.0.0.0/8", "10.1.0.0/16", "10.1.2.3/32",
-		"169.254.0.0/16", "0.0.0.0/0", "2001:db8::/32", "fe80::/10"}
+	hosts := []string{
+		"*",
+		"*.example.org",
+		"www.example.org",
+		"other.test",
+		"10.0.0.0/8",
+		"10.1.0.0/16",
+		"10.1.2.3/32",
+		"169.254.0.0/16",
+		"0.0.0.0/0",
+		"2001:db8::/32",
+		"fe80::/10",
+	}
 	names := []string{"www.example.org", "a.b.example.org", "example.org", "other.test"}
-	addrs := []string{"10.0.0.1", "10.1.9.9", "10.1.2.3", "169.254.7.7", "192.0.2.1", "127.0.0.1", "2001:db8::1", "fe80::1", "::1",
-		"::ffff:10.1.2.3", "::ffff:169.254.7.7"}
+	addrs := []string{
+		"10.0.0.1",
+		"10.1.9.9",
+		"10.1.2.3",
+		"169.254.7.7",
+		"192.0.2.1",
+		"127.0.0.1",
+		"2001:db8::1",
+		"fe80::1",
+		"::1",
+		"::ffff:10.1.2.3",
+		"::ffff:169.254.7.7",
+	}
 	ports := []uint16{80, 443}
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -90,14 +115,34 @@ func TestRulesAgainstOracle(t *testing.T) {
 		for _, addr := range found {
 			at := netip.AddrPortFrom(addr.Unmap(), port)
 			if want := oracle(allow, deny, name, addr, port); slices.Contains(got, at) != want {
-				t.Fatalf("allow %v deny %v: %s as %s:%d gives %v, want %v", allow, deny, name, addr, port, got, want)
+				t.Fatalf(
+					"allow %v deny %v: %s as %s:%d gives %v, want %v",
+					allow,
+					deny,
+					name,
+					addr,
+					port,
+					got,
+					want,
+				)
 			}
 		}
 		if want := oracle(allow, deny, "", found[0], port); (literal != nil) != want {
-			t.Fatalf("allow %v deny %v: %s:%d gives %v, want %v", allow, deny, found[0], port, literal, want)
+			t.Fatalf(
+				"allow %v deny %v: %s:%d gives %v, want %v",
+				allow,
+				deny,
+				found[0],
+				port,
+				literal,
+				want,
+			)
 		}
 		for _, at := range got {
-			if !slices.ContainsFunc(found, func(a netip.Addr) bool { return a.Unmap() == at.Addr() }) {
+			if !slices.ContainsFunc(
+				found,
+				func(a netip.Addr) bool { return a.Unmap() == at.Addr() },
+			) {
 				t.Fatalf("%v is no address of the name", at)
 			}
 		}
@@ -138,7 +183,8 @@ func FuzzRules(f *testing.F) {
 		}
 		base := find(&Rules{})
 		for _, addr := range wide {
-			if specialsOf(addr.Addr().WithZone("")) == nil && !slices.Contains(base, addr) && !isMetadataName(plainName(host)) {
+			if specialsOf(addr.Addr().WithZone("")) == nil && !slices.Contains(base, addr) &&
+				!isMetadataName(plainName(host)) {
 				t.Fatalf("%s is let through by %q alone", addr, allow)
 			}
 		}
@@ -153,7 +199,8 @@ func FuzzRules(f *testing.F) {
 		}
 		if len(closed.deny) > 0 {
 			for _, addr := range find(open.narrow(closed.deny)) {
-				if specialsOf(addr.Addr().WithZone("")) == nil && !slices.Contains(wide, addr) && !isMetadataName(plainName(host)) {
+				if specialsOf(addr.Addr().WithZone("")) == nil && !slices.Contains(wide, addr) &&
+					!isMetadataName(plainName(host)) {
 					t.Fatalf("%s is let through by allowing only %q", addr, deny)
 				}
 			}

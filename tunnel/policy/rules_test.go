@@ -29,12 +29,18 @@ func (z zone) lookup(_ context.Context, network, host string) ([]netip.Addr, err
 }
 
 var testZone = zone{
-	"example.org":              {"192.0.2.1"},
-	"www.example.org":          {"192.0.2.2", "2001:db8::2"},
-	"a.b.example.org":          {"192.0.2.3"},
-	"badexample.org":           {"192.0.2.4"},
-	"loop.example.org":         {"127.0.0.1"},
-	"mixed.example.org":        {"10.0.0.1", "192.0.2.5", "::ffff:10.0.0.2", "2001:db8::5", "192.0.2.5"},
+	"example.org":      {"192.0.2.1"},
+	"www.example.org":  {"192.0.2.2", "2001:db8::2"},
+	"a.b.example.org":  {"192.0.2.3"},
+	"badexample.org":   {"192.0.2.4"},
+	"loop.example.org": {"127.0.0.1"},
+	"mixed.example.org": {
+		"10.0.0.1",
+		"192.0.2.5",
+		"::ffff:10.0.0.2",
+		"2001:db8::5",
+		"192.0.2.5",
+	},
 	"rebound.example.org":      {"169.254.169.254", "fe80::1", "0.0.0.0"},
 	"mapped.example.org":       {"::ffff:169.254.169.254"},
 	"metadata.google.internal": {"169.254.169.254"},
@@ -311,7 +317,8 @@ func TestNarrow(t *testing.T) {
 	base := mustRules(t, []string{"*.example.org", "10.0.0.0/8"}, []string{"*:25"})
 	key := base.narrow(allow("www.example.org,10.1.0.0/16:22,192.0.2.4,169.254.169.254"))
 	for target, want := range map[string]string{
-		"www.example.org:80": "192.0.2.2 2001:db8::2", "www.example.org:25": "denied", "a.b.example.org:80": "denied",
+		"www.example.org:80": "192.0.2.2 2001:db8::2",
+		"www.example.org:25": "denied", "a.b.example.org:80": "denied",
 		"10.1.0.1:22": "10.1.0.1", "10.1.0.1:80": "denied", "10.2.0.1:22": "denied",
 		"192.0.2.4:80": "denied", "169.254.169.254:80": "denied",
 	} {
@@ -327,10 +334,14 @@ func TestNarrow(t *testing.T) {
 		t.Errorf("narrowing has changed the rules that were narrowed: %s", got)
 	}
 	var none *Rules
-	if got := resolve(t, none.narrow(allow("169.254.169.254:80")), "tcp", "169.254.169.254", 80); got != "169.254.169.254" {
+	if got := resolve(
+		t, none.narrow(allow("169.254.169.254:80")), "tcp", "169.254.169.254", 80,
+	); got != "169.254.169.254" {
 		t.Errorf("the key's line names it: %s", got)
 	}
-	if got := resolve(t, none.narrow(allow("10.0.0.0/8")), "tcp", "127.0.0.1", 80); got != "denied" {
+	if got := resolve(
+		t, none.narrow(allow("10.0.0.0/8")), "tcp", "127.0.0.1", 80,
+	); got != "denied" {
 		t.Errorf("the key's line doesn't: %s", got)
 	}
 }
@@ -397,7 +408,8 @@ func TestBadRules(t *testing.T) {
 
 func TestSocketRules(t *testing.T) {
 	for _, test := range []struct {
-		allow, deny, line string // rules of the remote, and of the key's line; lists separated by spaces
+		// Rules of the remote, and of the key's line, separated by spaces.
+		allow, deny, line string
 		socket            string
 		want              bool
 	}{
@@ -432,10 +444,15 @@ func TestSocketRules(t *testing.T) {
 		t.Error("no rules allow a socket")
 	}
 	// A rule for a socket allows no host.
-	if got := resolve(t, mustRules(t, []string{"unix:/run/a.sock"}, nil), "tcp", "example.org", 80); got != "denied" {
+	if got := resolve(
+		t, mustRules(t, []string{"unix:/run/a.sock"}, nil), "tcp", "example.org", 80,
+	); got != "denied" {
 		t.Errorf("a host: %s", got)
 	}
-	for _, bad := range []string{"unix:", "unix:run/a.sock", "unix:/run/../a.sock", "unix://run", "unix:/run/", "unix:/a,80", "unix:/a\x00b"} {
+	for _, bad := range []string{
+		"unix:", "unix:run/a.sock", "unix:/run/../a.sock", "unix://run", "unix:/run/",
+		"unix:/a,80", "unix:/a\x00b",
+	} {
 		var malformed *ruleError
 		if _, err := ParseRules([]string{bad}, nil); !errors.As(err, &malformed) {
 			t.Errorf("%q: %v", bad, err)

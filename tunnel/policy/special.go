@@ -12,7 +12,10 @@ type special struct {
 // metadata are listed apart from the link-local range that some are in, so that a rule for that
 // range doesn't allow them.
 var specials = []special{
-	{netip.MustParsePrefix("0.0.0.0/8"), false},          // "this host" (RFC 6890); 0.0.0.0 reaches loopback
+	{
+		netip.MustParsePrefix("0.0.0.0/8"),
+		false,
+	}, // "this host" (RFC 6890); 0.0.0.0 reaches loopback
 	{netip.MustParsePrefix("::/128"), false},             // the same
 	{netip.MustParsePrefix("224.0.0.0/4"), false},        // multicast (RFC 5771)
 	{netip.MustParsePrefix("ff00::/8"), false},           // multicast (RFC 4291)
@@ -30,8 +33,12 @@ var specials = []special{
 // isMetadataName reports whether a plain name is by convention that of a cloud's metadata service.
 func isMetadataName(name string) bool {
 	switch name {
-	case "metadata.google.internal", "metadata.goog", "metadata.azure.internal", "metadata.tencentyun.com",
-		"instance-data", "instance-data.ec2.internal":
+	case "metadata.google.internal",
+		"metadata.goog",
+		"metadata.azure.internal",
+		"metadata.tencentyun.com",
+		"instance-data",
+		"instance-data.ec2.internal":
 		return true
 	}
 	return false
@@ -54,8 +61,12 @@ func liesIn(inner, outer netip.Prefix) bool {
 }
 
 var (
-	nat64   = netip.MustParsePrefix("64:ff9b::/96") // RFC 6052, section 2.1: the IPv4 address is the last 4 bytes
-	sixToIV = netip.MustParsePrefix("2002::/16")    // RFC 3056, section 2: the IPv4 address is bytes 2 to 5
+	nat64 = netip.MustParsePrefix(
+		"64:ff9b::/96",
+	) // RFC 6052, section 2.1: the IPv4 address is the last 4 bytes
+	sixToIV = netip.MustParsePrefix(
+		"2002::/16",
+	) // RFC 3056, section 2: the IPv4 address is bytes 2 to 5
 )
 
 // embedded returns the IPv4 address to which an IPv6 address leads through a translator or a relay,
