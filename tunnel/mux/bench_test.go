@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// BenchmarkThroughput moves data over a carrier in memory, shared by all streams: in a session that ends with its carrier,
-// and in one that retains what it sends so that it can be resumed.
+// BenchmarkThroughput moves data over a carrier in memory, shared by all streams: in a session that
+// ends with its carrier, and in one that retains what it sends so that it can be resumed.
 func BenchmarkThroughput(b *testing.B) {
 	for _, n := range []int{1, 16} {
 		b.Run(strconv.Itoa(n)+"/plain", func(b *testing.B) {

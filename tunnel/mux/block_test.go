@@ -14,7 +14,8 @@ import (
 	"time"
 )
 
-// socketPair is a connection over loopback, or over a unix socket. Both ends are closed when the test ends.
+// socketPair is a connection over loopback, or over a unix socket. Both ends are closed when the
+// test ends.
 func socketPair(t *testing.T, network string) (near, far net.Conn) {
 	t.Helper()
 	address := "127.0.0.1:0"
@@ -107,8 +108,8 @@ func TestBlockReaderHoldsNothing(t *testing.T) {
 	})
 }
 
-// TestBlockReaderReadsMany: a reader whose socket has much reads several blocks at once, as the room allows, and fewer
-// again when less comes.
+// TestBlockReaderReadsMany: a reader whose socket holds much reads several blocks at once, as far
+// as there is room, and fewer again when less arrives.
 func TestBlockReaderReadsMany(t *testing.T) {
 	near, far := socketPair(t, "unix") // its buffers hold what was written
 	if err := near.(*net.UnixConn).SetReadBuffer(1 << 20); err != nil {
@@ -151,14 +152,16 @@ func TestBlockReaderReadsMany(t *testing.T) {
 		q.read(got[len(got)-n:])
 	}
 	if !bytes.Equal(got, sent) || in.held() != 0 {
-		t.Errorf("%d bytes of %d, equal: %v; %d blocks held", len(got), len(sent), bytes.Equal(got, sent), in.held())
+		t.Errorf("%d bytes of %d, equal: %v; %d blocks held", len(got), len(sent),
+			bytes.Equal(got, sent), in.held())
 	}
 	if most < 2 {
 		t.Errorf("at most %d blocks at once", most)
 	}
 }
 
-// TestReadFromSocket: what a socket brings arrives whole, its half-close as the end, and its reset as an error of the socket.
+// TestReadFromSocket: what a socket sends arrives whole, its half-close as the end, and its reset
+// as an error of the socket.
 func TestReadFromSocket(t *testing.T) {
 	eachSocket(t, func(t *testing.T, near, far net.Conn) {
 		client, server := newPair(t, Config{}, Config{})
@@ -253,7 +256,7 @@ func newStuck(t *testing.T, cfg Config) stuck {
 	return s
 }
 
-// until waits until the condition holds, which is asked with the server's mutex held.
+// until waits until the condition, which is checked with the server's mutex held, is true.
 func (s *stuck) until(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	timeout := time.After(10 * time.Second)
@@ -286,8 +289,8 @@ func (s *stuck) end(t *testing.T) error {
 	}
 }
 
-// TestStuckWriteIsInterrupted: a write that waits for a socket returns when this side cuts its stream short, and the memory
-// that it held is given back, and not counted before it is.
+// TestStuckWriteIsInterrupted: a write that waits for a socket returns when this side cuts its
+// stream short. Only then is its memory freed and no longer counted.
 func TestStuckWriteIsInterrupted(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -319,7 +322,8 @@ func TestStuckWriteIsInterrupted(t *testing.T) {
 	}
 }
 
-// TestStuckWriteCountsAgainstMemory: what a write holds counts, so that a session over its bound cuts the stream short.
+// TestStuckWriteCountsAgainstMemory: what a write holds counts, so that a session that exceeds its
+// bound cuts the stream short.
 func TestStuckWriteCountsAgainstMemory(t *testing.T) {
 	s := newStuck(t, Config{})
 	s.server.mu.Lock()
@@ -335,8 +339,8 @@ func TestStuckWriteCountsAgainstMemory(t *testing.T) {
 	}
 }
 
-// TestStuckWriteAfterPeersReset: what came before the peer's reset may still be taken; until it is, or the socket ends, it
-// counts, though the stream has left the table.
+// TestStuckWriteAfterPeersReset: what came before the peer's reset may still be written. Until it
+// is, or the socket ends, it counts, though the stream has left the table.
 func TestStuckWriteAfterPeersReset(t *testing.T) {
 	s := newStuck(t, Config{})
 	s.opened.Reset(CodeAborted)
@@ -355,7 +359,7 @@ func TestStuckWriteAfterPeersReset(t *testing.T) {
 	}
 }
 
-// filledBlocks are blocks that hold the given texts, behind some room.
+// filledBlocks returns blocks that hold the given texts, after some room.
 func filledBlocks(texts ...string) (blocks [maxBlocks]*block) {
 	for i, text := range texts {
 		c := newBlock(smallBlock)
@@ -383,7 +387,7 @@ func TestBlockWriter(t *testing.T) {
 	})
 }
 
-// forgetfulWriter takes a few bytes less than all and says nothing.
+// forgetfulWriter takes a few bytes less than all and returns no error.
 type forgetfulWriter struct{ less int }
 
 func (w forgetfulWriter) Write(p []byte) (int, error) { return len(p) - w.less, nil }
@@ -404,7 +408,8 @@ func TestBlockWriterErrors(t *testing.T) {
 	}
 }
 
-// TestAdopt: a block of data becomes the record where what goes before it has room, to the byte, and is copied where not.
+// TestAdopt: a block of data becomes the record if what precedes it fits before it, to the byte,
+// and is copied otherwise.
 func TestAdopt(t *testing.T) {
 	for _, c := range []struct {
 		name          string
@@ -448,7 +453,8 @@ func TestAdopt(t *testing.T) {
 				t.Fatalf("adopted: %v", adopted)
 			}
 			if len(p.b) > p.room || p.room > d.s.room() || &p.b[0] != &p.block.buf[p.start] {
-				t.Errorf("%d bytes of %d, the record is where its block says: %v", len(p.b), p.room, &p.b[0] == &p.block.buf[p.start])
+				t.Errorf("%d bytes of %d, the record is where its block says: %v", len(p.b), p.room,
+					&p.b[0] == &p.block.buf[p.start])
 			}
 			if c.adopted && &array[p.start] != &p.b[0] {
 				t.Error("the data was moved")
@@ -458,10 +464,12 @@ func TestAdopt(t *testing.T) {
 			}
 			f, rest, err := parseFrame(p.b[c.before:])
 			sent := min(c.length, c.most)
-			if err != nil || f.kind != kindData || f.stream != st.id || !bytes.Equal(f.payload, content[:sent]) {
+			if err != nil || f.kind != kindData || f.stream != st.id ||
+				!bytes.Equal(f.payload, content[:sent]) {
 				t.Fatalf("frame 0x%02x of %d bytes, %v", uint8(f.kind), len(f.payload), err)
 			}
-			if room := p.room - c.before - headerSize - sent; sent == c.length && (len(rest) > 0) != (room >= endSize) {
+			if room := p.room - c.before - headerSize - sent; sent == c.length &&
+				(len(rest) > 0) != (room >= endSize) {
 				t.Errorf("%d bytes after the data, room for %d", len(rest), room)
 			}
 			if len(rest) > 0 {

@@ -21,19 +21,21 @@ func checkQueue(t *testing.T, q *queue, model []byte) {
 		last = c
 	}
 	if q.len != len(model) || length != q.len || mem != q.mem || last != q.tail {
-		t.Fatalf("queue of %d bytes in %d, counted %d in %d, want %d", length, mem, q.len, q.mem, len(model))
+		t.Fatalf("queue of %d bytes in %d, counted %d in %d, want %d", length, mem, q.len, q.mem,
+			len(model))
 	}
 }
 
 // TestQueueSizes writes and reads boundary lengths in steps of boundary sizes.
 func TestQueueSizes(t *testing.T) {
-	sizes := []int{1, 2, smallBlock - 1, smallBlock, smallBlock + 1, largeBlock - 1, largeBlock, largeBlock + 1, 2*largeBlock + smallBlock}
+	sizes := []int{1, 2, smallBlock - 1, smallBlock, smallBlock + 1, largeBlock - 1, largeBlock,
+		largeBlock + 1, 2*largeBlock + smallBlock}
 	content := randomBytes(t, sizes[len(sizes)-1])
 	for _, size := range sizes {
 		for _, in := range sizes {
 			for _, out := range sizes {
 				if size/min(in, out) > 3*smallBlock {
-					continue // byte by byte over the largest says nothing new
+					continue // byte by byte over the largest shows nothing new
 				}
 				var q queue
 				for rest := content[:size]; len(rest) > 0; {

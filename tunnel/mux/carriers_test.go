@@ -17,8 +17,8 @@ import (
 // loopRecords is how many records a loop holds on their way in each direction.
 const loopRecords = 8
 
-// loopCarrier is one end of a carrier in memory that allocates nothing: its buffers go round. Sessions over it can be
-// resumed.
+// loopCarrier is one end of a carrier in memory that allocates nothing: its buffers are reused.
+// Sessions over it can be resumed.
 type loopCarrier struct {
 	*securePipe // for Export and Close
 	in, out     loop
@@ -64,8 +64,8 @@ func (c *loopCarrier) WriteRecords(records ...[]byte) error {
 	return nil
 }
 
-// joinEnds starts a session over the two ends of a carrier: one that retains what it sends, or one that ends with its
-// carrier.
+// joinEnds starts a session over the two ends of a carrier: one that retains what it sends, or one
+// that ends with its carrier.
 func joinEnds(t testing.TB, near, far Carrier, retaining bool) (client, server *Session) {
 	t.Helper()
 	var starting sync.WaitGroup
@@ -109,7 +109,8 @@ func newSecuredPair(t testing.TB) (client, server *protocol.Conn) {
 		var conn *protocol.Conn
 		if err == nil {
 			conn, err = protocol.Server(r.Context(), ws, protocol.ServerConfig{
-				Key: key, Admit: anyone, Replay: protocol.NewReplayCache(0), PeerAddr: netip.MustParseAddr("127.0.0.1"), MaxMessage: MaxRecordSize,
+				Key: key, Admit: anyone, Replay: protocol.NewReplayCache(0),
+				PeerAddr: netip.MustParseAddr("127.0.0.1"), MaxMessage: MaxRecordSize,
 			})
 		}
 		if err != nil {

@@ -55,7 +55,8 @@ func mustSend(t testing.TB, f *Flow, p []byte) {
 	}
 }
 
-var datagramSizes = []int{0, 1, 512, 1472, 9000, maxPiece - 1, maxPiece, maxPiece + 1, 2 * maxPiece, 65507, MaxDatagram}
+var datagramSizes = []int{0, 1, 512, 1472, 9000, maxPiece - 1, maxPiece, maxPiece + 1,
+	2 * maxPiece, 65507, MaxDatagram}
 
 // TestDatagramBoundaries sends datagrams of many sizes both ways: each arrives whole and alone.
 func TestDatagramBoundaries(t *testing.T) {
@@ -105,7 +106,8 @@ func TestDatagramWire(t *testing.T) {
 		large := randomBytes(t, 5000)
 		mustSend(t, st, large)
 		frames := p.quiet()
-		if want := openPayload(Target{StreamUDP, "h:1"}, nil); frames[0].kind != kindOpen || !bytes.Equal(frames[0].payload, want) {
+		want := openPayload(Target{StreamUDP, "h:1"}, nil)
+		if frames[0].kind != kindOpen || !bytes.Equal(frames[0].payload, want) {
 			t.Errorf("first frame 0x%02x %q", uint8(frames[0].kind), frames[0].payload)
 		}
 		const room = minRecordSize
@@ -113,15 +115,18 @@ func TestDatagramWire(t *testing.T) {
 		for i, want := range [][]byte{{0}, []byte("\x00ab"), append([]byte{2}, large[:piece]...),
 			append([]byte{3}, large[piece:2*piece]...), append([]byte{1}, large[2*piece:]...)} {
 			if f := frames[1+i]; f.kind != kindDatagram || f.stream != 1 || !bytes.Equal(f.payload, want) {
-				t.Errorf("frame 0x%02x for %d with %d bytes, want %d", uint8(f.kind), f.stream, len(f.payload), len(want))
+				t.Errorf("frame 0x%02x for %d with %d bytes, want %d", uint8(f.kind), f.stream,
+					len(f.payload), len(want))
 			}
 		}
-		p.send(wire(kindOpened, 1), wire(kindDatagram, 1, []byte{2, 'c'}), wire(kindDatagram, 1, []byte{1, 'd'}))
+		p.send(wire(kindOpened, 1), wire(kindDatagram, 1, []byte{2, 'c'}),
+			wire(kindDatagram, 1, []byte{1, 'd'}))
 		if got := mustReceive(t, st); string(got) != "cd" {
 			t.Errorf("received %q", got)
 		}
 		after := s.Stats()
-		if sent, received := after.Sent-before.Sent, after.Received; sent != uint64(frames[0].size()) || received != headerSize {
+		sent, received := after.Sent-before.Sent, after.Received
+		if sent != uint64(frames[0].size()) || received != headerSize {
 			t.Errorf("positions %d and %d", sent, received)
 		}
 	})
@@ -133,7 +138,8 @@ func implements[T any](v any) bool {
 	return ok
 }
 
-// TestDatagramErrors calls for what can't be. A flow and a stream can't be mistaken for each other.
+// TestDatagramErrors asks for what is impossible. A flow and a stream can't be mistaken for each
+// other.
 func TestDatagramErrors(t *testing.T) {
 	client, server := newPair(t, Config{}, Config{})
 	stream, _ := openPair(t, client, server)
@@ -188,7 +194,7 @@ func TestDatagramErrors(t *testing.T) {
 	}
 }
 
-// TestDatagramEnds ends streams in each way.
+// TestDatagramEnds ends flows in each way.
 func TestDatagramEnds(t *testing.T) {
 	client, server := newPair(t, Config{}, Config{})
 	receive := func(f *Flow) error {
@@ -243,7 +249,8 @@ func TestDatagramEnds(t *testing.T) {
 	}
 	refused.Close()
 
-	if _, err := client.OpenFlowAtOnce(string(make([]byte, maxTarget+1))); !errors.As(err, &refusal) || refusal.Code != CodeBadTarget {
+	_, err = client.OpenFlowAtOnce(string(make([]byte, maxTarget+1)))
+	if !errors.As(err, &refusal) || refusal.Code != CodeBadTarget {
 		t.Errorf("a long address: %v", err)
 	}
 	waitStreams(t, client, 0)
@@ -260,7 +267,8 @@ func TestDatagramEnds(t *testing.T) {
 	}
 }
 
-// TestEarlyDatagrams sends before the stream was accepted: nothing is lost, and no round trip is waited for.
+// TestEarlyDatagrams sends before the flow is accepted: nothing is lost, and there is no round trip
+// to wait for.
 func TestEarlyDatagrams(t *testing.T) {
 	client, server := newPair(t, Config{}, Config{})
 	opened, err := client.OpenFlowAtOnce("h:1")
@@ -274,14 +282,15 @@ func TestEarlyDatagrams(t *testing.T) {
 	}
 }
 
-// numbered is a datagram that says which one it is.
+// numbered returns a datagram that begins with its number.
 func numbered(i, size int) []byte {
 	p := make([]byte, size)
 	binary.BigEndian.PutUint32(p, uint32(i))
 	return p
 }
 
-// TestDatagramSendQueue floods a carrier that does not move: memory is bounded, and the newest are sent.
+// TestDatagramSendQueue floods a carrier that does not move: memory is bounded, and the newest are
+// sent.
 func TestDatagramSendQueue(t *testing.T) {
 	for _, size := range []int{4, 1000, 40000} {
 		synctest.Test(t, func(t *testing.T) {
@@ -320,7 +329,8 @@ func TestDatagramSendQueue(t *testing.T) {
 				got++
 			}
 			stats := s.Stats().Datagrams
-			if last != sent-1 || stats.Sent != uint64(got) || stats.Sent+stats.Dropped != sent || stats.Dropped == 0 {
+			if last != sent-1 || stats.Sent != uint64(got) || stats.Sent+stats.Dropped != sent ||
+				stats.Dropped == 0 {
 				t.Errorf("%d arrived, the last is %d; %+v", got, last, stats)
 			}
 		})
@@ -360,8 +370,8 @@ func TestDatagramWait(t *testing.T) {
 	})
 }
 
-// TestDatagramReceiveQueue floods streams that nobody reads: memory is bounded, the oldest are kept, and streams of data
-// suffer nothing.
+// TestDatagramReceiveQueue floods flows that nobody reads: memory is bounded, the oldest datagrams
+// are kept, and streams are not affected.
 func TestDatagramReceiveQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const limit = 1 << 20
@@ -406,8 +416,8 @@ func TestDatagramReceiveQueue(t *testing.T) {
 	})
 }
 
-// TestDatagramsAway breaks carriers while datagrams are on their way: those that arrive are whole and in order, and what is
-// sent while there is no carrier is dropped. The stream itself lives on.
+// TestDatagramsAway breaks carriers while datagrams are on their way. Those that arrive are whole
+// and in order, and what is sent while there is no carrier is dropped. The flow itself continues.
 func TestDatagramsAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, HostConfig{}, Config{})
@@ -432,26 +442,29 @@ func TestDatagramsAway(t *testing.T) {
 			mustSend(t, opened, []byte{byte(round)})
 			sent++
 			for got := []byte{0, 0}; len(got) > 1; {
-				if got = mustReceive(t, accepted); !bytes.Equal(got, bytes.Repeat([]byte{byte(round)}, len(got))) ||
+				got = mustReceive(t, accepted)
+				if !bytes.Equal(got, bytes.Repeat([]byte{byte(round)}, len(got))) ||
 					(len(got) != 1 && len(got) != 40000+round) {
 					t.Fatalf("round %d: %d bytes of %x", round, len(got), got[:min(len(got), 10)])
 				}
 			}
 		}
 		stats := r.client.Stats().Datagrams
-		if stats.Sent+stats.Dropped != sent || stats.Dropped < 20 || r.server.Stats().Datagrams.Received < 20 {
+		if stats.Sent+stats.Dropped != sent || stats.Dropped < 20 ||
+			r.server.Stats().Datagrams.Received < 20 {
 			t.Errorf("%d sent; %+v, then %+v", sent, stats, r.server.Stats().Datagrams)
 		}
 	})
 }
 
-// piece is a frame of a datagram that wants a test's opinion.
+// piece is a frame of a datagram.
 type piece struct {
 	flags byte
 	text  string
 }
 
-// TestBrokenDatagrams has rows of frames broken off in each place: what is not whole is never seen.
+// TestBrokenDatagrams interrupts rows of frames at each place: an incomplete datagram is never
+// received.
 func TestBrokenDatagrams(t *testing.T) {
 	for _, test := range []struct {
 		pieces []piece
@@ -507,18 +520,19 @@ func TestDatagramBreaches(t *testing.T) {
 		}
 		var breach *ProtocolError
 		if err := s.Wait(); !errors.As(err, &breach) {
-			t.Errorf("%s: the session died of %v", name, err)
+			t.Errorf("%s: the session ended with %v", name, err)
 		}
 	}
 	s, p := newRawClient(t, Config{}, rawHello)
-	p.send(wire(kindDatagram, 7, []byte{0}), wire(kindDatagram, 2, []byte{0}), wire(kindPing, 0, u64(1)))
+	p.send(wire(kindDatagram, 7, []byte{0}), wire(kindDatagram, 2, []byte{0}),
+		wire(kindPing, 0, u64(1)))
 	p.until(kindPong)
 	if n := s.Stats().Datagrams.Dropped; n != 2 {
 		t.Errorf("%d dropped, want the 2 for streams that are not there", n)
 	}
 }
 
-// TestDatagramFairness has streams of datagrams and of data share records within a quantum.
+// TestDatagramFairness checks that flows and streams share records to within a quantum.
 func TestDatagramFairness(t *testing.T) {
 	for _, size := range []int{100, 1472, MaxDatagram} {
 		d := newDesk(t)
@@ -547,7 +561,8 @@ func TestDatagramFairness(t *testing.T) {
 	}
 }
 
-// FuzzDatagramQueue files arbitrary pieces between reads and compares what comes out with a model.
+// FuzzDatagramQueue queues arbitrary pieces between reads and compares what is received with a
+// model.
 func FuzzDatagramQueue(f *testing.F) {
 	f.Add([]byte{0, 10, 2, 20, 1, 30, 4, 0, 4, 0})
 	f.Add([]byte{2, 255, 3, 255, 3, 255, 1, 255, 4, 0, 1, 9, 2, 9, 0, 9, 4, 0})
@@ -598,7 +613,8 @@ func FuzzDatagramQueue(f *testing.F) {
 			case row != nil && flags&pieceMore == 0:
 				queued, row = append(queued, row), nil
 			}
-			if st.recv.queue.len > maxDatagramQueue || st.recv.mem() != s.memory.buffered || st.whole != len(queued) {
+			if st.recv.queue.len > maxDatagramQueue || st.recv.mem() != s.memory.buffered ||
+				st.whole != len(queued) {
 				t.Fatalf("%d bytes, %d held, %d counted; %d whole, want %d",
 					st.recv.queue.len, st.recv.mem(), s.memory.buffered, st.whole, len(queued))
 			}

@@ -82,7 +82,8 @@ func TestFrameBytes(t *testing.T) {
 			if err != nil || string(rest) != "rest" {
 				t.Fatalf("parse: rest %q, %v", rest, err)
 			}
-			if f.kind != c.parsed.kind || f.stream != c.parsed.stream || !bytes.Equal(f.payload, c.parsed.payload) {
+			if f.kind != c.parsed.kind || f.stream != c.parsed.stream ||
+				!bytes.Equal(f.payload, c.parsed.payload) {
 				t.Errorf("parsed %v\nwant   %v", f, c.parsed)
 			}
 			if f.size() != len(want) {
@@ -159,7 +160,8 @@ func TestOpenPayload(t *testing.T) {
 			}
 		}
 	}
-	if _, _, err := parseOpen(openPayload(Target{1, strings.Repeat("x", maxTarget+1)}, nil)); err == nil {
+	long := openPayload(Target{1, strings.Repeat("x", maxTarget+1)}, nil)
+	if _, _, err := parseOpen(long); err == nil {
 		t.Error("a target that is too long was parsed")
 	}
 }
@@ -229,7 +231,7 @@ func FuzzFrame(f *testing.F) {
 	})
 }
 
-// fuzzPayload reads a payload as its kind says and builds it again.
+// fuzzPayload parses a payload as its kind requires and builds it again.
 func fuzzPayload(t *testing.T, f frame) {
 	if f.checkPayload() != nil {
 		return
@@ -262,7 +264,8 @@ func FuzzHello(f *testing.F) {
 		f.Add(literal(f, c.literal), true)
 		f.Add(literal(f, c.literal), false)
 	}
-	f.Add(append(appendHeader(nil, kindHello, 0, helloSize+1), append(appendHello(nil, rawHello)[headerSize:], 7)...), true)
+	f.Add(append(appendHeader(nil, kindHello, 0, helloSize+1),
+		append(appendHello(nil, rawHello)[headerSize:], 7)...), true)
 	f.Fuzz(func(t *testing.T, record []byte, client bool) {
 		want := roleServer
 		if client {

@@ -12,8 +12,8 @@ import (
 )
 
 // TestFrozenEnd stops what one end sends for a while, as a suspended machine or a stopped process
-// does, and resumes the session if that took its carrier. The ping that came meanwhile must not be
-// answered on the next carrier: its peer would take that for the answer to another.
+// does, and resumes the session if that cost it its carrier. A ping that came meanwhile must not be
+// answered on the next carrier, where its peer would take that for the answer to another.
 func TestFrozenEnd(t *testing.T) {
 	for _, end := range []string{"client", "server"} {
 		for _, load := range []bool{false, true} {
@@ -72,7 +72,7 @@ func runFreeze(t *testing.T, end string, load bool, d time.Duration) {
 	if r.client.Stats().Away {
 		r.resume()
 	}
-	time.Sleep(time.Second) // synctest: the session has said all it has to say
+	time.Sleep(time.Second) // synctest: the session is idle
 	if !load {
 		close(send)
 	}
@@ -82,7 +82,7 @@ func runFreeze(t *testing.T, end string, load bool, d time.Duration) {
 			t.Error(err)
 		}
 		if err := s.Err(); err != nil {
-			t.Errorf("cause of death: %v", err)
+			t.Errorf("the session ended with %v", err)
 		}
 	}
 }
@@ -109,7 +109,7 @@ func TestRepeatedPong(t *testing.T) {
 			r.carrier.WriteRecords(appendUint64Frame(nil, kindPong, 0, token))
 			time.Sleep(time.Minute) // synctest
 			if err := r.server.Err(); err != nil {
-				t.Fatalf("cause of death: %v", err)
+				t.Fatalf("the session ended with %v", err)
 			}
 			if got := r.server.Stats().RoundTrip; got != want {
 				t.Errorf("round trip of %v, want %v", got, want)

@@ -49,7 +49,8 @@ func (c *fuzzCarrier) ReadRecord(buf []byte) ([]byte, error) {
 	return append(buf[:0], record...), nil
 }
 
-// checkState is called between two records, which the session has therefore handled without an error.
+// checkState is called between two records, which the session has therefore handled without an
+// error.
 func (c *fuzzCarrier) checkState() {
 	s := c.s
 	s.mu.Lock()
@@ -76,8 +77,10 @@ func (c *fuzzCarrier) checkState() {
 	if mem != s.memory.buffered || mem > s.cfg.MaxBuffered {
 		c.t.Errorf("%d bytes held, %d counted, %d allowed", mem, s.memory.buffered, s.cfg.MaxBuffered)
 	}
-	if ours != s.streams.ours || len(s.streams.byID)-ours > s.streams.theirs || s.streams.theirs > s.cfg.MaxStreams || len(s.streams.incoming) > s.cfg.MaxStreams {
-		c.t.Errorf("%d streams, %d ours, counted %d and %d, %d to accept", len(s.streams.byID), ours, s.streams.ours, s.streams.theirs, len(s.streams.incoming))
+	if ours != s.streams.ours || len(s.streams.byID)-ours > s.streams.theirs ||
+		s.streams.theirs > s.cfg.MaxStreams || len(s.streams.incoming) > s.cfg.MaxStreams {
+		c.t.Errorf("%d streams, %d ours, counted %d and %d, %d to accept", len(s.streams.byID), ours,
+			s.streams.ours, s.streams.theirs, len(s.streams.incoming))
 	}
 }
 
@@ -145,7 +148,8 @@ func joinRecords(records ...[]byte) []byte {
 	return data
 }
 
-// useStream is what the user of an accepted stream does; it depends on the id, so that inputs reach all of it.
+// useStream acts as the user of an accepted stream. What it does depends on the id, so that inputs
+// reach all of it.
 func useStream(in Incoming) {
 	defer in.unanswered().Close()
 	if flow, ok := in.(*IncomingFlow); ok {
@@ -190,7 +194,8 @@ func useFlow(in *IncomingFlow) {
 	}
 }
 
-// FuzzSession feeds a session that is in use with arbitrary records: it never panics, stays consistent and ends.
+// FuzzSession feeds a session that is in use with arbitrary records: it never panics, stays
+// consistent and ends.
 func FuzzSession(f *testing.F) {
 	open := func(ids ...uint32) (record []byte) {
 		for _, id := range ids {
@@ -201,20 +206,28 @@ func FuzzSession(f *testing.F) {
 	data := wire(kindData, 1, []byte("some bytes"))
 	f.Add([]byte{})
 	f.Add(joinRecords(wire(kindPing, 0, u64(1)), wire(kindAck, 0, u64(0)), wire(kindDraining, 0)))
-	f.Add(joinRecords(open(1, 3, 5, 7, 9), data, data, wire(kindCredit, 1, u64(1<<20)), wire(kindFin, 1)))
-	f.Add(joinRecords(open(1, 3), wire(kindReset, 1, u16(CodeAborted)), wire(kindFin, 3), wire(kindReset, 3, u16(CodeClosed))))
-	f.Add(joinRecords(wire(kindOpened, 2), wire(kindData, 2, []byte("answer")), wire(kindCredit, 2, u64(1<<30)), wire(kindFin, 2)))
-	f.Add(joinRecords(wire(kindRefused, 2, u16(CodeTimeout), []byte("no")), wire(kindData, 2, []byte("late"))))
+	f.Add(joinRecords(open(1, 3, 5, 7, 9), data, data, wire(kindCredit, 1, u64(1<<20)),
+		wire(kindFin, 1)))
+	f.Add(joinRecords(open(1, 3), wire(kindReset, 1, u16(CodeAborted)), wire(kindFin, 3),
+		wire(kindReset, 3, u16(CodeClosed))))
+	f.Add(joinRecords(wire(kindOpened, 2), wire(kindData, 2, []byte("answer")),
+		wire(kindCredit, 2, u64(1<<30)), wire(kindFin, 2)))
+	f.Add(joinRecords(wire(kindRefused, 2, u16(CodeTimeout), []byte("no")),
+		wire(kindData, 2, []byte("late"))))
 	f.Add(joinRecords(wire(kindFin, 2), wire(kindReset, 2, u16(CodeTimeout))))
 	f.Add(joinRecords(wire(kindPong, 0, u64(1)), wire(kindPong, 0, u64(1))))
 	f.Add(joinRecords(wire(kindClose, 0, u16(CodeDone), []byte("bye")), open(1)))
-	f.Add(joinRecords(open(1, 3, 5, 7, 9, 11, 13, 15, 17, 19), wire(0x81, 0), wire(0xc1, 5), wire(0x07, 0)))
-	f.Add(joinRecords(open(9), wire(kindData, 9, make([]byte, 3000)), open(19), wire(kindData, 19, make([]byte, 4000))))
+	f.Add(joinRecords(open(1, 3, 5, 7, 9, 11, 13, 15, 17, 19), wire(0x81, 0), wire(0xc1, 5),
+		wire(0x07, 0)))
+	f.Add(joinRecords(open(9), wire(kindData, 9, make([]byte, 3000)), open(19),
+		wire(kindData, 19, make([]byte, 4000))))
 	f.Add(joinRecords(open(1), wire(kindFin, 1), data))
 	openUDP := wire(kindOpen, 1, openPayload(Target{StreamUDP, "h:1"}, nil))
-	f.Add(joinRecords(openUDP, wire(kindDatagram, 1, []byte("\x00whole")), wire(kindDatagram, 1, []byte("\x02in ")),
+	f.Add(joinRecords(openUDP, wire(kindDatagram, 1, []byte("\x00whole")),
+		wire(kindDatagram, 1, []byte("\x02in ")),
 		wire(kindDatagram, 1, []byte("\x01two")), wire(kindFin, 1)))
-	f.Add(joinRecords(openUDP, wire(kindDatagram, 1, make([]byte, 30<<10)), wire(kindDatagram, 1, []byte("\x01late")), wire(kindReset, 1, u16(CodeClosed))))
+	f.Add(joinRecords(openUDP, wire(kindDatagram, 1, make([]byte, 30<<10)),
+		wire(kindDatagram, 1, []byte("\x01late")), wire(kindReset, 1, u16(CodeClosed))))
 	f.Add(joinRecords(data))
 	f.Add(joinRecords(open(2)))
 	f.Add(joinRecords(data[:5]))
@@ -223,13 +236,15 @@ func FuzzSession(f *testing.F) {
 	})
 }
 
-// fuzzSession is one run, in a bubble: its clock stands still unless something waits in vain.
+// fuzzSession is one run, in a bubble whose clock only advances if something waits in vain.
 func fuzzSession(t *testing.T, records [][]byte) {
 	began := time.Now()
 	mine := rawHello
 	mine.role, mine.firstCredit = roleClient, 1<<10
-	c := &fuzzCarrier{t: t, ready: make(chan struct{}), records: append([][]byte{appendHello(nil, mine)}, records...)}
-	s, err := NewServer(context.Background(), c, Config{MaxStreams: 8, Window: 4 << 10, SendBuffer: 2 << 10, MaxBuffered: 64 << 10})
+	c := &fuzzCarrier{t: t, ready: make(chan struct{}),
+		records: append([][]byte{appendHello(nil, mine)}, records...)}
+	s, err := NewServer(context.Background(), c, Config{MaxStreams: 8, Window: 4 << 10,
+		SendBuffer: 2 << 10, MaxBuffered: 64 << 10})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -258,7 +273,7 @@ func fuzzSession(t *testing.T, records [][]byte) {
 		io.Copy(io.Discard, own)
 	})
 	if s.Wait() == nil {
-		t.Error("the session died of nothing")
+		t.Error("the session ended without an error")
 	}
 	users.Wait()
 	if took := time.Since(began); took != 0 {

@@ -15,7 +15,7 @@ import (
 	"culvert/tunnel/mux/pace"
 )
 
-// pipeCarrier is one end of a carrier over channels: a stand-in for the network, which the session does not know.
+// pipeCarrier is one end of a carrier over channels, in place of the network.
 type pipeCarrier struct {
 	in, out   chan []byte
 	closed    chan struct{}
@@ -58,7 +58,7 @@ func (p *pipeCarrier) Close() error {
 	return nil
 }
 
-// newPair starts a session of both ends, closed when the test ends.
+// newPair starts a session, and returns both ends, which are closed when the test ends.
 func newPair(t testing.TB, clientCfg, serverCfg Config) (client, server *Session) {
 	t.Helper()
 	a, b := newPipe()
@@ -162,7 +162,8 @@ type rawPeer struct {
 }
 
 // rawHello is what a rawPeer announces unless a test says otherwise.
-var rawHello = hello{maxRecord: MaxRecordSize, firstCredit: DefaultWindow, maxStreams: DefaultMaxStreams}
+var rawHello = hello{maxRecord: MaxRecordSize, firstCredit: DefaultWindow,
+	maxStreams: DefaultMaxStreams}
 
 // unboundInflight lets a session send without acknowledgements, to a peer that is the test.
 func unboundInflight(s *Session) {
@@ -192,7 +193,7 @@ func newRawServer(t testing.TB, cfg Config, mine hello) (*Session, *rawPeer) {
 	t.Helper()
 	a, b := newPipe()
 	mine.role = roleServer
-	b.WriteRecords(appendHello(nil, mine)) // the pipe holds it until the client has spoken
+	b.WriteRecords(appendHello(nil, mine)) // the pipe holds it until the client has sent its own
 	s, err := NewClient(context.Background(), a, cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -200,7 +201,7 @@ func newRawServer(t testing.TB, cfg Config, mine hello) (*Session, *rawPeer) {
 	return s, startRaw(t, s, b)
 }
 
-// startRaw takes the session's hello.
+// startRaw reads the session's hello.
 func startRaw(t testing.TB, s *Session, carrier *pipeCarrier) *rawPeer {
 	unboundInflight(s)
 	p := &rawPeer{t: t, carrier: carrier}
@@ -214,7 +215,7 @@ func startRaw(t testing.TB, s *Session, carrier *pipeCarrier) *rawPeer {
 	return p
 }
 
-// send sends one record of frames. It does not matter when the session has ended.
+// send sends one record of frames. It ignores the end of the session.
 func (p *rawPeer) send(frames ...[]byte) {
 	p.carrier.WriteRecords(slices.Concat(frames...))
 }
@@ -236,7 +237,7 @@ func (p *rawPeer) next() (frame, bool) {
 	return f, true
 }
 
-// until returns the next frame of a kind and drops what comes before it.
+// until returns the next frame of a kind and drops those before it.
 func (p *rawPeer) until(k kind) frame {
 	p.t.Helper()
 	for {
@@ -250,7 +251,8 @@ func (p *rawPeer) until(k kind) frame {
 	}
 }
 
-// quiet waits until the session has nothing more to do, and returns what it has sent. For synctest bubbles only.
+// quiet waits until the session has nothing more to do, and returns what it has sent. For synctest
+// bubbles only.
 func (p *rawPeer) quiet() []frame {
 	p.t.Helper()
 	var frames []frame
@@ -286,7 +288,7 @@ func u64(v uint64) []byte { return binary.BigEndian.AppendUint64(nil, v) }
 
 func u16(v Code) []byte { return binary.BigEndian.AppendUint16(nil, uint16(v)) }
 
-// accept opens a stream from the test's end and has the session accept and confirm it.
+// accept opens a stream from the test's end, and accepts and confirms it at the session.
 func (p *rawPeer) accept(s *Session, id uint32) *Stream {
 	p.t.Helper()
 	p.send(wireOpen(id))

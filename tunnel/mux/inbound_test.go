@@ -19,7 +19,9 @@ type violation struct {
 const violationWindow = 4 << 10
 
 func violations() []violation {
-	one := func(name string, record ...[]byte) violation { return violation{name: name, records: record} }
+	one := func(name string, record ...[]byte) violation {
+		return violation{name: name, records: record}
+	}
 	accepted := func(name string, record ...[]byte) violation {
 		return violation{name, func(s *Session, p *rawPeer) { p.accept(s, 1) }, record}
 	}
@@ -37,7 +39,8 @@ func violations() []violation {
 	}
 	list := []violation{
 		one("data past credit", wireOpen(1), wire(kindData, 1, make([]byte, violationWindow+1))),
-		one("data past credit, byte by byte", wireOpen(1), wire(kindData, 1, make([]byte, violationWindow)), wire(kindData, 1, []byte{0})),
+		one("data past credit, byte by byte", wireOpen(1),
+			wire(kindData, 1, make([]byte, violationWindow)), wire(kindData, 1, []byte{0})),
 		one("first bytes past credit", wireOpen(1, make([]byte, violationWindow+1)...)),
 		one("data after fin", wireOpen(1), wire(kindFin, 1), wire(kindData, 1, []byte("x"))),
 		one("second fin", wireOpen(1), wire(kindFin, 1), wire(kindFin, 1)),
@@ -67,7 +70,8 @@ func violations() []violation {
 		opening("refusal after the answer", wire(kindOpened, 2), wire(kindRefused, 2, u16(CodeTimeout))),
 	}
 	for _, k := range []kind{kindPing, kindPong, kindAck, kindClose, kindDraining} {
-		list = append(list, one(fmt.Sprintf("frame 0x%02x of the session on a stream", uint8(k)), wireOpen(1), wire(k, 1, validPayload(k))))
+		list = append(list, one(fmt.Sprintf("frame 0x%02x of the session on a stream", uint8(k)),
+			wireOpen(1), wire(k, 1, validPayload(k))))
 	}
 	for _, b := range badPayloads() {
 		list = append(list, one(fmt.Sprintf("frame 0x%02x with %d bytes", uint8(b.kind), len(b.payload)),
@@ -97,7 +101,7 @@ func streamOf(k kind) uint32 {
 	return 1
 }
 
-// badPayloads are frames with payloads just too short and too long.
+// badPayloads returns frames with payloads just too short and too long.
 func badPayloads() []frame {
 	var bad []frame
 	add := func(k kind, lengths ...int) {
@@ -119,7 +123,8 @@ func badPayloads() []frame {
 	return bad
 }
 
-// TestViolations shows that each breach of the format ends the session, and that the peer is told.
+// TestViolations checks that each violation of the format ends the session, and that the peer is
+// told.
 func TestViolations(t *testing.T) {
 	for _, v := range violations() {
 		t.Run(v.name, func(t *testing.T) {
@@ -140,14 +145,14 @@ func TestViolations(t *testing.T) {
 				}
 				var breach *ProtocolError
 				if err := s.Wait(); !errors.As(err, &breach) {
-					t.Errorf("cause of death: %v", err)
+					t.Errorf("the session ended with %v", err)
 				}
 			})
 		})
 	}
 }
 
-// TestTolerated has a peer do what is unusual but allowed. The session lives on and counts right.
+// TestTolerated sends what is unusual but allowed. The session continues and counts correctly.
 func TestTolerated(t *testing.T) {
 	for _, c := range []struct {
 		name    string
@@ -187,7 +192,7 @@ func TestTolerated(t *testing.T) {
 	}
 }
 
-// TestOnlyNewestPingIsAnswered keeps a flood of pings from making this side queue anything.
+// TestOnlyNewestPingIsAnswered checks that a flood of pings queues nothing.
 func TestOnlyNewestPingIsAnswered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, p := newRawClient(t, Config{}, rawHello)
@@ -202,7 +207,7 @@ func TestOnlyNewestPingIsAnswered(t *testing.T) {
 	})
 }
 
-// TestUnreadAnswersEndTheSession has a peer open streams without reading the refusals.
+// TestUnreadAnswersEndTheSession opens streams as a peer that does not read the refusals.
 func TestUnreadAnswersEndTheSession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, p := newRawClient(t, Config{MaxStreams: 1}, rawHello)
@@ -224,17 +229,18 @@ func TestUnreadAnswersEndTheSession(t *testing.T) {
 		}
 		var breach *ProtocolError
 		if err := s.Err(); !errors.As(err, &breach) {
-			t.Errorf("cause of death after %d opens: %v", id/2, err)
+			t.Errorf("after %d opens the session ended with %v", id/2, err)
 		}
 	})
 }
 
-// TestCloseFrameEndsTheSession shows that a close frame ends the session whatever follows it.
+// TestCloseFrameEndsTheSession checks that a close frame ends the session, whatever follows it.
 func TestCloseFrameEndsTheSession(t *testing.T) {
 	s, p := newRawClient(t, Config{}, rawHello)
 	p.send(wire(kindClose, 0, u16(CodeDraining), []byte("\x1b[31mbye\u202e\xff")), wire(0x07, 0))
 	var closed *CloseError
-	if err := s.Wait(); !errors.As(err, &closed) || *closed != (CloseError{CodeDraining, "?[31mbye??"}) {
-		t.Errorf("cause of death: %#v", err)
+	if err := s.Wait(); !errors.As(err, &closed) ||
+		*closed != (CloseError{CodeDraining, "?[31mbye??"}) {
+		t.Errorf("the session ended with %#v", err)
 	}
 }

@@ -104,13 +104,13 @@ func TestAnyByteIsLife(t *testing.T) {
 		err := s.Wait()
 		took := time.Since(stopped)
 		if !errors.Is(err, ErrPeerSilent) || took < 0 || took > DefaultPatience {
-			t.Errorf("cause of death %v after the last byte: %v", took, err)
+			t.Errorf("%v after the last byte the session ended with %v", took, err)
 		}
 	})
 }
 
-// TestAwaitCarrier: while a session is without a carrier, its last one's error is known, and who
-// waits for the next one gets it.
+// TestAwaitCarrier: while a session is without a carrier, the error of the last one is known, and
+// whoever waits for the next one gets it.
 func TestAwaitCarrier(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, HostConfig{}, Config{})

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// measure has a session learn the round trip of its carrier.
+// measure pings until both sessions know the round trip of their carrier.
 func (r *rig) measure(oneWay time.Duration) (rtt time.Duration) {
 	r.t.Helper()
 	r.carrier.delay, r.far.delay = oneWay, oneWay
@@ -27,16 +27,18 @@ func (r *rig) measure(oneWay time.Duration) (rtt time.Duration) {
 func lossAfter(t *testing.T, s *Session) time.Duration {
 	t.Helper()
 	began := time.Now()
-	if err := s.AwaitLoss(context.Background()); err != nil || !errors.Is(s.LossCause(), ErrPeerSilent) {
+	if err := s.AwaitLoss(context.Background()); err != nil ||
+		!errors.Is(s.LossCause(), ErrPeerSilent) {
 		t.Fatalf("%v, carrier lost to: %v", err, s.LossCause())
 	}
 	return time.Since(began)
 }
 
 // TestProbe probes dead carriers of several round trips: they are ended after four of them, or half
-// a second, and repeated probes don't put that off.
+// a second, and repeated probes do not delay that.
 func TestProbe(t *testing.T) {
-	for _, oneWay := range []time.Duration{time.Millisecond, 20 * time.Millisecond, 750 * time.Millisecond} {
+	for _, oneWay := range []time.Duration{time.Millisecond, 20 * time.Millisecond,
+		750 * time.Millisecond} {
 		for _, again := range []bool{false, true} {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRig(t, HostConfig{}, Config{})
@@ -55,9 +57,10 @@ func TestProbe(t *testing.T) {
 	}
 }
 
-// TestProbeIsAnswered probes carriers that work, also such as are busy: they stay.
+// TestProbeIsAnswered probes carriers that work: they stay.
 func TestProbeIsAnswered(t *testing.T) {
-	for _, oneWay := range []time.Duration{time.Millisecond, 40 * time.Millisecond, 750 * time.Millisecond} {
+	for _, oneWay := range []time.Duration{time.Millisecond, 40 * time.Millisecond,
+		750 * time.Millisecond} {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t, HostConfig{}, Config{})
 			r.measure(oneWay)
@@ -73,8 +76,8 @@ func TestProbeIsAnswered(t *testing.T) {
 	}
 }
 
-// TestProbeIgnoresWhatWasOnItsWay has a carrier die while data is on its way: what still comes is no
-// answer to the probe, and the time runs from its end.
+// TestProbeIgnoresWhatWasOnItsWay ends a carrier while data is on its way: what still arrives does
+// not answer the probe, and the time runs from its end.
 func TestProbeIgnoresWhatWasOnItsWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, HostConfig{}, Config{})
@@ -98,7 +101,8 @@ func TestProbeIgnoresWhatWasOnItsWay(t *testing.T) {
 	})
 }
 
-// TestProbeWithoutResumption probes a session that ends with its carrier: it gets its usual time.
+// TestProbeWithoutResumption probes a session that ends with its carrier: it gets the usual
+// patience.
 func TestProbeWithoutResumption(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, p := newRawClient(t, Config{}, rawHello)
@@ -106,13 +110,13 @@ func TestProbeWithoutResumption(t *testing.T) {
 		p.until(kindPing)
 		began := time.Now()
 		if err := s.Wait(); !errors.Is(err, ErrPeerSilent) || time.Since(began) != DefaultPatience {
-			t.Errorf("cause of death after %v: %v", time.Since(began), err)
+			t.Errorf("after %v the session ended with %v", time.Since(began), err)
 		}
 		s.Probe() // of no carrier
 	})
 }
 
-// TestQuiet has a carrier die while only one side is receiving: that side notices, whichever it is.
+// TestQuiet ends a carrier while only one side is receiving: that side notices, whichever it is.
 func TestQuiet(t *testing.T) {
 	for _, receiver := range []string{"client", "server"} {
 		synctest.Test(t, func(t *testing.T) {
@@ -147,8 +151,8 @@ func TestQuiet(t *testing.T) {
 	}
 }
 
-// TestQuietPingsOnce has data cease on a stream that stays open: one ping shows that the carrier
-// lives, and no more follow until the keepalive; without a stream there is none.
+// TestQuietPingsOnce stops sending on a stream that stays open: one ping shows that the carrier
+// works, and none follows until the keepalive. Without a stream there is no ping.
 func TestQuietPingsOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, p := newRawClient(t, Config{}, rawHello)
@@ -183,7 +187,7 @@ func TestQuietPingsOnce(t *testing.T) {
 	})
 }
 
-// TestDropCarrier: the session goes on with the next carrier.
+// TestDropCarrier: the session continues on the next carrier.
 func TestDropCarrier(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, HostConfig{}, Config{})

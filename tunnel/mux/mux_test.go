@@ -64,7 +64,8 @@ func TestResetIsNeverEndOfFile(t *testing.T) {
 		"close with unread end": func(st *Stream, s *Session) { st.Reset(CodeClosed) },
 		"session closed":        func(st *Stream, s *Session) { s.Close() },
 	}
-	for _, name := range []string{"reset", "reset after fin", "close with unread end", "session closed"} {
+	for _, name := range []string{"reset", "reset after fin", "close with unread end",
+		"session closed"} {
 		t.Run(name, func(t *testing.T) {
 			a, b := openPair(t, client, server)
 			b.Write([]byte("the beginning"))
@@ -134,7 +135,8 @@ func TestOpenGivesUp(t *testing.T) {
 		}
 		cancel()
 	}()
-	if _, err := client.Open(ctx, Target{StreamTCP, "example.test:1"}); !errors.Is(err, context.Canceled) {
+	_, err := client.Open(ctx, Target{StreamTCP, "example.test:1"})
+	if !errors.Is(err, context.Canceled) {
 		t.Fatalf("open: %v", err)
 	}
 	waitStreams(t, client, 0)
@@ -144,7 +146,7 @@ func TestOpenGivesUp(t *testing.T) {
 func TestFloodOfOpensIsRefused(t *testing.T) {
 	const limit, flood = 10, 300
 	client, server := newPair(t, Config{}, Config{MaxStreams: limit})
-	client.peer.maxStreams = flood // a client that does not keep to the server's limit
+	client.peer.maxStreams = flood // a client that ignores the server's limit
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	codes := map[Code]int{}
@@ -171,8 +173,8 @@ func TestFloodOfOpensIsRefused(t *testing.T) {
 	waitStreams(t, server, 0)
 }
 
-// TestUnreadStreamsStallAlone is the session's main promise: of 1,000 streams at once half are never read, and the others
-// all finish.
+// TestUnreadStreamsStallAlone is the session's main promise: of 1,000 streams at once half are
+// never read, and the others all finish.
 func TestUnreadStreamsStallAlone(t *testing.T) {
 	const n, size = 1000, 100 << 10
 	client, server := newPair(t, Config{Window: 32 << 10}, Config{})
@@ -272,7 +274,7 @@ func TestDrain(t *testing.T) {
 	a, b := openPair(t, client, server)
 	drained := make(chan error, 1)
 	go func() { drained <- server.Drain(context.Background()) }()
-	for { // until the client has heard of it
+	for { // until the client knows of it
 		_, err := client.Ping(context.Background())
 		if err != nil {
 			t.Fatal(err)

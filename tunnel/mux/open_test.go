@@ -12,12 +12,13 @@ import (
 	"testing/synctest"
 )
 
-// answers collects what an opening is told. It is read when the session has nothing to do.
+// answers collects the results that an opening reports. It is read while the session is idle.
 type answers []error
 
 func (a *answers) add(err error) { *a = append(*a, err) }
 
-// openAtOnce opens a stream to a server that is the test, and has it seen the open frame.
+// openAtOnce opens a stream to a server that is the test, which has read the open frame when it
+// returns.
 func openAtOnce(t *testing.T) (client *Session, p *rawPeer, st *Stream, told *answers) {
 	t.Helper()
 	client, p = newRawServer(t, Config{}, rawHello)
@@ -50,7 +51,8 @@ func TestOpenAtOnce(t *testing.T) {
 		if len(*told) != 0 {
 			t.Errorf("told %v before the answer", *told)
 		}
-		p.send(wire(kindOpened, st.ID()), wire(kindData, st.ID(), []byte("answer")), wire(kindFin, st.ID()))
+		p.send(wire(kindOpened, st.ID()), wire(kindData, st.ID(), []byte("answer")),
+			wire(kindFin, st.ID()))
 		if got, err := io.ReadAll(st); string(got) != "answer" || err != nil {
 			t.Errorf("read %q, %v", got, err)
 		}
@@ -64,18 +66,21 @@ func TestOpenAtOnce(t *testing.T) {
 	})
 }
 
-// checkRefusal checks that an error says that a stream was refused, and reads as a reset connection's.
+// checkRefusal checks that an error means that a stream was refused, and also reads as a reset
+// connection.
 func checkRefusal(t *testing.T, what string, err error, code Code) {
 	t.Helper()
 	var refusal *OpenError
 	var reset *ResetError
-	if !errors.As(err, &refusal) || refusal.Code != code || !errors.As(err, &reset) || !reset.Remote || !errors.Is(err, syscall.ECONNRESET) {
+	if !errors.As(err, &refusal) || refusal.Code != code || !errors.As(err, &reset) ||
+		!reset.Remote || !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("%s: %v", what, err)
 	}
 }
 
-// TestRefusedAfterOpenAtOnce has a stream with data in both directions refused, or reset in place of an answer: all that
-// its user does from then on fails with the refusal, and nothing looks like a clean end.
+// TestRefusedAfterOpenAtOnce refuses a stream with data in both directions, or resets it instead of
+// an answer: all that its user does from then on fails with the refusal, and nothing looks like a
+// clean end.
 func TestRefusedAfterOpenAtOnce(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -130,7 +135,7 @@ func TestRefusedAfterOpenAtOnce(t *testing.T) {
 	}
 }
 
-// A read that waits is woken by the refusal.
+// The refusal wakes a pending read.
 func TestRefusalWakesReader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, p, st, _ := openAtOnce(t)
@@ -153,7 +158,8 @@ func TestOpenAtOnceWithoutAnswer(t *testing.T) {
 		io.WriteString(st, "early")
 		p.quiet()
 		st.Close()
-		if resets := ofKind(p.quiet(), kindReset); len(resets) != 1 || !bytes.Equal(resets[0].payload, u16(CodeCancelled)) {
+		if resets := ofKind(p.quiet(), kindReset); len(resets) != 1 ||
+			!bytes.Equal(resets[0].payload, u16(CodeCancelled)) {
 			t.Errorf("after Close: %v", resets)
 		}
 		p.send(wire(kindRefused, st.ID(), u16(CodeRefused))) // too late
@@ -172,8 +178,9 @@ func TestOpenAtOnceWithoutAnswer(t *testing.T) {
 		if len(*told) != 1 || !errors.As((*told)[0], &lost) {
 			t.Errorf("told %v after the session's end", *told)
 		}
-		if _, err := client.OpenAtOnce(Target{StreamTCP, "h:1"}, told.add); !errors.As(err, &lost) || len(*told) != 1 {
-			t.Errorf("in a dead session: %v, told %v", err, *told)
+		if _, err := client.OpenAtOnce(Target{StreamTCP, "h:1"}, told.add); !errors.As(err, &lost) ||
+			len(*told) != 1 {
+			t.Errorf("in a session that has ended: %v, told %v", err, *told)
 		}
 	})
 }
@@ -188,7 +195,8 @@ func TestOpenAtOnceKeepsToLimits(t *testing.T) {
 		check := func(address string, want Code) {
 			t.Helper()
 			var refusal *OpenError
-			if _, err := client.OpenAtOnce(Target{StreamTCP, address}, told.add); !errors.As(err, &refusal) || refusal.Code != want {
+			_, err := client.OpenAtOnce(Target{StreamTCP, address}, told.add)
+			if !errors.As(err, &refusal) || refusal.Code != want {
 				t.Errorf("%v, want %v", err, want)
 			}
 		}
@@ -210,7 +218,8 @@ func TestOpenAtOnceKeepsToLimits(t *testing.T) {
 	})
 }
 
-// A stream that is opened at once while the session has no carrier is opened on the next one, with its data.
+// A stream that is opened at once while the session has no carrier is opened on the next one, with
+// its data.
 func TestOpenAtOnceWhileAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, HostConfig{}, Config{})

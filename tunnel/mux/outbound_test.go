@@ -20,7 +20,7 @@ func (p *rawPeer) nextAfter() (frame, time.Duration) {
 	return f, time.Since(began)
 }
 
-// every calls do at an interval until the test of a bubble ends.
+// every calls do at an interval until the test ends. For synctest bubbles.
 func every(t *testing.T, interval time.Duration, do func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
@@ -38,7 +38,7 @@ func every(t *testing.T, interval time.Duration, do func()) {
 	}()
 }
 
-// TestKeepalive has a carrier that is idle in one direction or both: a ping goes out after Keepalive.
+// TestKeepalive keeps a carrier idle in one direction or both: a ping is sent after Keepalive.
 func TestKeepalive(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -85,7 +85,7 @@ func TestPatience(t *testing.T) {
 		began := time.Now()
 		p.until(kindPing)
 		if err := s.Wait(); !errors.Is(err, ErrPeerSilent) {
-			t.Errorf("cause of death: %v", err)
+			t.Errorf("the session ended with %v", err)
 		}
 		if took := time.Since(began); took != DefaultKeepalive+DefaultPatience {
 			t.Errorf("after %v", took)
@@ -93,7 +93,7 @@ func TestPatience(t *testing.T) {
 	})
 }
 
-// TestUnacknowledgedData has a peer that reads and says nothing, while data is sent all the time.
+// TestUnacknowledgedData sends all the time to a peer that reads and never answers.
 func TestUnacknowledgedData(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, p := newRawClient(t, Config{Keepalive: -1}, rawHello)
@@ -108,15 +108,17 @@ func TestUnacknowledgedData(t *testing.T) {
 		began := time.Now()
 		every(t, 100*time.Millisecond, func() { st.Write([]byte("x")) })
 		if err := s.Wait(); !errors.Is(err, ErrPeerSilent) {
-			t.Errorf("cause of death: %v", err)
+			t.Errorf("the session ended with %v", err)
 		}
-		if took := time.Since(began); took < DefaultPatience || took > DefaultPatience+200*time.Millisecond {
+		if took := time.Since(began); took < DefaultPatience ||
+			took > DefaultPatience+200*time.Millisecond {
 			t.Errorf("after %v", took)
 		}
 	})
 }
 
-// TestAnyRecordIsLife answers a ping with another frame: the session lives, and asks again when the carrier is idle again.
+// TestAnyRecordIsLife answers a ping with another frame: the session continues, and pings again
+// when the carrier is idle again.
 func TestAnyRecordIsLife(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, p := newRawClient(t, Config{}, rawHello)
@@ -131,12 +133,12 @@ func TestAnyRecordIsLife(t *testing.T) {
 		p.until(kindPing)
 		began := time.Now()
 		if err := s.Wait(); !errors.Is(err, ErrPeerSilent) || time.Since(began) != DefaultPatience {
-			t.Errorf("cause of death after %v: %v", time.Since(began), err)
+			t.Errorf("after %v the session ended with %v", time.Since(began), err)
 		}
 	})
 }
 
-// TestPingsDoNotHideSilence has the user measure the round trip more often than its patience.
+// TestPingsDoNotHideSilence measures the round trip more often than the session's patience.
 func TestPingsDoNotHideSilence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, p := newRawClient(t, Config{}, rawHello)
@@ -153,7 +155,8 @@ func TestPingsDoNotHideSilence(t *testing.T) {
 		began := time.Now()
 		select {
 		case <-s.Done():
-			if took := time.Since(began); !errors.Is(s.Err(), ErrPeerSilent) || took > DefaultKeepalive+DefaultPatience {
+			if took := time.Since(began); !errors.Is(s.Err(), ErrPeerSilent) ||
+				took > DefaultKeepalive+DefaultPatience {
 				t.Errorf("after %v: %v", took, s.Err())
 			}
 		case <-time.After(time.Hour):
@@ -184,8 +187,8 @@ func TestPing(t *testing.T) {
 	})
 }
 
-// TestAcks shows when acks leave: with another record, after ackDelay, after ackInterval when there
-// is some, or at once when there is much.
+// TestAcks checks when acks are sent: with another record, after ackDelay, after ackInterval for a
+// moderate amount, or at once for a large one.
 func TestAcks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, p := newRawClient(t, Config{}, rawHello)
@@ -193,7 +196,8 @@ func TestAcks(t *testing.T) {
 			t.Helper()
 			f, took := p.nextAfter()
 			if f.kind != kindAck || took != after || f.uint64() != uint64(position) {
-				t.Fatalf("frame 0x%02x %x after %v, want an ack of %d after %v", uint8(f.kind), f.payload, took, position, after)
+				t.Fatalf("frame 0x%02x %x after %v, want an ack of %d after %v", uint8(f.kind), f.payload,
+					took, position, after)
 			}
 		}
 		p.send(wireOpen(1))
@@ -229,7 +233,8 @@ func TestAcks(t *testing.T) {
 	})
 }
 
-// TestPositionsAgree moves much both ways and compares both ends' counters once all is still.
+// TestPositionsAgree moves much data both ways and compares the counters of both ends once the
+// session is idle.
 func TestPositionsAgree(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, server := newPair(t, Config{}, Config{})
@@ -250,7 +255,8 @@ func TestPositionsAgree(t *testing.T) {
 		time.Sleep(ackDelay)
 		synctest.Wait()
 		c, s := client.Stats(), server.Stats()
-		if c.Sent != s.Received || c.Sent != c.Acknowledged || s.Sent != c.Received || s.Sent != s.Acknowledged {
+		if c.Sent != s.Received || c.Sent != c.Acknowledged || s.Sent != c.Received ||
+			s.Sent != s.Acknowledged {
 			t.Errorf("client %+v, server %+v", c, s)
 		}
 		if c.Sent < 2_100_003 || s.Sent < 2_100_003 {
@@ -259,7 +265,8 @@ func TestPositionsAgree(t *testing.T) {
 	})
 }
 
-// TestSmallWritesLeaveTogether has many streams write while the carrier is busy: then few records carry it all.
+// TestSmallWritesLeaveTogether writes to many streams while the carrier is busy: few records then
+// carry it all.
 func TestSmallWritesLeaveTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, p := newRawClient(t, Config{}, rawHello)
@@ -300,7 +307,7 @@ func TestSmallWritesLeaveTogether(t *testing.T) {
 	})
 }
 
-// TestRecordSizes shows that no record is larger than the peer takes, nor than maxRecord.
+// TestRecordSizes checks that no record is larger than the peer takes, nor than maxRecord.
 func TestRecordSizes(t *testing.T) {
 	for _, c := range []struct{ announced, limit int }{
 		{minRecordSize, minRecordSize}, {5000, 5000}, {MaxRecordSize, maxRecord}, {1 << 30, maxRecord},

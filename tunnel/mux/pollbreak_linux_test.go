@@ -6,8 +6,9 @@ import (
 	"testing"
 )
 
-// TestPollBreak has a loop that never waits keep the only processor busy. Somebody who waits for a socket has to get a turn
-// after the loop's first break, and not only when the runtime interrupts the loop.
+// TestPollBreak keeps the only processor busy with a loop that never waits. A goroutine that waits
+// for a socket must run after the loop's first break, and not only when the runtime preempts the
+// loop.
 func TestPollBreak(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	for range 20 {
@@ -39,7 +40,7 @@ func TestPollBreak(t *testing.T) {
 	}
 }
 
-// TestPollBreakAllocates has breaks allocate nothing but the first time.
+// TestPollBreakAllocates checks that only the first break allocates.
 func TestPollBreakAllocates(t *testing.T) {
 	var rest pollBreak
 	defer rest.close()

@@ -10,15 +10,15 @@ import (
 	"time"
 )
 
-// pricePiece is how much moves at a turn, in bytes: some 30 ms, which is long against what a turn's beginning and end cost and
-// short against the changes of a machine that others use too.
+// pricePiece is how much moves in a turn, in bytes: some 30 ms, which is long compared with the
+// beginning and end of a turn and short compared with how the load of a shared machine changes.
 const pricePiece = 32 << 20
 
-// BenchmarkRetention compares sessions that retain what they send, so that they can be resumed, with such that do not. The
-// two take turns, in the order ABBA, so that what slows the machine down for a while or more and more slows both down
-// alike. An iteration is one such round and gives one ratio of times. Reported are their median, and half the width of
-// its 95 % confidence interval: at some 30 rounds (-benchtime 30x) or more the latter says whether the former means
-// something.
+// BenchmarkRetention compares sessions that retain what they send, so that they can be resumed,
+// with sessions that do not. The two alternate in the order ABBA, so that what slows the machine
+// down slows both down alike. An iteration is one such round and gives one ratio of times. Reported
+// are their median, and half the width of its 95 % confidence interval, which from some 30 rounds
+// on (-benchtime 30x) shows whether the median is significant.
 func BenchmarkRetention(b *testing.B) {
 	b.Run("memory", func(b *testing.B) {
 		comparePrice(b, func(retaining bool) (client, server *Session) {
@@ -27,7 +27,8 @@ func BenchmarkRetention(b *testing.B) {
 		})
 	})
 	b.Run("loopback", func(b *testing.B) {
-		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS((runtime.GOMAXPROCS(0) + 1) / 2)) // as the program does
+		// As the program does.
+		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS((runtime.GOMAXPROCS(0) + 1) / 2))
 		comparePrice(b, func(retaining bool) (client, server *Session) {
 			near, far := newSecuredPair(b)
 			return joinEnds(b, near, far, retaining)
@@ -50,24 +51,26 @@ func comparePrice(b *testing.B, start func(retaining bool) (client, server *Sess
 	}
 	slices.Sort(ratios)
 	low, high := medianInterval(ratios)
-	b.ReportMetric(0, "ns/op") // of a round says nothing
+	b.ReportMetric(0, "ns/op") // of a round means nothing
 	b.ReportMetric(2*pricePiece*float64(len(ratios))/1e6/total.Seconds(), "plain-MB/s")
 	b.ReportMetric(median(ratios), "retained/plain")
 	b.ReportMetric((high-low)/2, "±")
 }
 
-// mover is a session with a stream through which data moves from one end to the other, by ReadFrom and WriteTo as between two
-// sockets.
+// mover is a session with a stream through which data moves from one end to the other, by ReadFrom
+// and WriteTo as between two sockets.
 type mover struct {
 	from    *Stream
 	content source
 	arrived arrivals
 }
 
-func newMover(b *testing.B, start func(retaining bool) (client, server *Session), retaining bool) *mover {
+func newMover(b *testing.B, start func(retaining bool) (client, server *Session),
+	retaining bool) *mover {
 	client, server := start(retaining)
 	from, to := openPair(b, client, server)
-	m := &mover{from: from, content: make(source, maxData), arrived: arrivals{whole: make(chan struct{}, 1)}}
+	m := &mover{from: from, content: make(source, maxData),
+		arrived: arrivals{whole: make(chan struct{}, 1)}}
 	var copying sync.WaitGroup
 	copying.Go(func() {
 		if _, err := to.WriteTo(&m.arrived); err != nil {
@@ -82,7 +85,7 @@ func newMover(b *testing.B, start func(retaining bool) (client, server *Session)
 	return m
 }
 
-// move moves one piece and says how long it took until all had arrived.
+// move moves one piece and returns how long it took until all of it had arrived.
 func (m *mover) move(b *testing.B) time.Duration {
 	began := time.Now()
 	if _, err := m.from.ReadFrom(&io.LimitedReader{R: m.content, N: pricePiece}); err != nil {
@@ -92,13 +95,13 @@ func (m *mover) move(b *testing.B) time.Duration {
 	return time.Since(began)
 }
 
-// source is a reader that copies the same bytes for ever, as a socket's read does: what is sent was just written, and is in
-// the processor's cache.
+// source is a reader that copies the same bytes forever, as reading a socket does: what is sent was
+// just written, and is in the processor's cache.
 type source []byte
 
 func (s source) Read(p []byte) (int, error) { return copy(p, s), nil }
 
-// arrivals counts what is written to it, and tells of each whole piece.
+// arrivals counts what is written to it, and signals each whole piece.
 type arrivals struct {
 	bytes int
 	whole chan struct{}
@@ -112,14 +115,15 @@ func (a *arrivals) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// median is that of sorted values.
+// median returns the median of sorted values.
 func median(sorted []float64) float64 {
 	n := len(sorted)
 	return (sorted[(n-1)/2] + sorted[n/2]) / 2
 }
 
-// medianInterval is the 95 % confidence interval of the median of sorted values, by their ranks: as many values are below the
-// true median as heads come up in so many tosses of a coin. With few values it is all of them.
+// medianInterval returns the 95 % confidence interval of the median of sorted values, by their
+// ranks: as many values are below the true median as heads come up in that many tosses of a coin.
+// With few values it is all of them.
 func medianInterval(sorted []float64) (low, high float64) {
 	n := float64(len(sorted))
 	rank := max(int(math.Floor((n-1.96*math.Sqrt(n))/2)), 0)

@@ -43,7 +43,7 @@ func TestCreditIsExact(t *testing.T) {
 	})
 }
 
-// TestCreditOnce has a user read much while the writer is busy: the peer hears of the newest credit only.
+// TestCreditOnce reads much while the writer is busy: only the newest credit is announced.
 func TestCreditOnce(t *testing.T) {
 	const window = 16 << 10
 	synctest.Test(t, func(t *testing.T) {
@@ -70,7 +70,8 @@ func TestLowerCreditIsIgnored(t *testing.T) {
 		s, p := newRawClient(t, Config{}, mine)
 		st := p.accept(s, 1)
 		st.Write(make([]byte, 100))
-		for _, c := range []struct{ limit, sent uint64 }{{0, 10}, {5, 0}, {10, 0}, {25, 15}, {24, 0}, {1 << 63, 75}, {1<<64 - 1, 0}} {
+		for _, c := range []struct{ limit, sent uint64 }{{0, 10}, {5, 0}, {10, 0}, {25, 15}, {24, 0},
+			{1 << 63, 75}, {1<<64 - 1, 0}} {
 			p.send(wire(kindCredit, 1, u64(c.limit)))
 			sent := uint64(0)
 			for _, f := range ofKind(p.quiet(), kindData) {
@@ -83,8 +84,8 @@ func TestLowerCreditIsIgnored(t *testing.T) {
 	})
 }
 
-// TestHugeCredit has a peer announce windows without end and then read nothing: what is held for it stays within the send
-// buffer and what the carrier was given.
+// TestHugeCredit announces unlimited windows and then reads nothing: what is held for such a peer
+// stays within the send buffer and what the carrier was given.
 func TestHugeCredit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const buffer = 128 << 10
@@ -150,13 +151,15 @@ func TestCreditIsNeverPassed(t *testing.T) {
 	}
 }
 
-// TestTransferWithOddSizes moves data through windows, send buffers and reads of random sizes. A peer past its credit
-// would end the session.
+// TestTransferWithOddSizes moves data through windows, send buffers and reads of random sizes. A
+// peer past its credit would end the session.
 func TestTransferWithOddSizes(t *testing.T) {
 	for seed := range uint64(10) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 1))
-			cfg := func() Config { return Config{Window: 1 + r.IntN(20<<10), SendBuffer: 1 + r.IntN(20<<10)} }
+			cfg := func() Config {
+				return Config{Window: 1 + r.IntN(20<<10), SendBuffer: 1 + r.IntN(20<<10)}
+			}
 			client, server := newPair(t, cfg(), cfg())
 			a, b := openPair(t, client, server)
 			content := randomBytes(t, 100<<10+r.IntN(1000))
@@ -198,7 +201,8 @@ func TestTransferWithOddSizes(t *testing.T) {
 	}
 }
 
-// TestUnreadDataIsGivenBack counts the memory of data that nobody reads, in streams that live and that have ended.
+// TestUnreadDataIsGivenBack counts the memory of data that nobody reads, in streams that are open
+// and that have ended.
 func TestUnreadDataIsGivenBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, p := newRawClient(t, Config{}, rawHello)

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// modelStream is one stream of FuzzResume, and what is known of it without looking inside.
+// modelStream is one stream of FuzzResume, and what is known of it from outside.
 type modelStream struct {
 	ends [2]*Stream     // of the client and of the server
 	sent [2][]byte      // by each end, whole
@@ -20,9 +20,10 @@ type modelStream struct {
 	cut  bool           // reset by either end
 }
 
-// FuzzResume runs a sequence of operations (open, send, half-close, reset, cut, resume) on a session, and compares with a
-// model of streams that know of no carriers: whatever the carrier does, each stream brings what was sent, once and in order,
-// then its end; or, when it was reset, a beginning of that, then an error.
+// FuzzResume runs a sequence of operations (open, send, half-close, reset, cut, resume) on a
+// session, and compares it with a model of streams without carriers: whatever happens to the
+// carrier, each stream delivers what was sent, once and in order, then its end; or, when it was
+// reset, a prefix of that, then an error.
 func FuzzResume(f *testing.F) {
 	f.Add([]byte{0, 1, 1, 200, 4, 0, 1, 50, 5, 0, 2, 0, 4, 0, 5, 0})
 	f.Add([]byte{0, 0, 0, 1, 1, 255, 6, 7, 4, 1, 3, 0, 5, 0, 1, 9})
@@ -37,7 +38,8 @@ func FuzzResume(f *testing.F) {
 }
 
 func runResumeModel(t *testing.T, ops []byte) {
-	r := newRig(t, HostConfig{ResumeWindow: 24 * time.Hour}, Config{Window: 64 << 10, MaxRetained: 1 << 20})
+	r := newRig(t, HostConfig{ResumeWindow: 24 * time.Hour},
+		Config{Window: 64 << 10, MaxRetained: 1 << 20})
 	var streams []*modelStream
 	away := false
 	for ; len(ops) >= 2; ops = ops[2:] {
@@ -102,7 +104,7 @@ func runResumeModel(t *testing.T, ops []byte) {
 	waitStreams(t, r.server, 0)
 }
 
-// send has the end write n bytes that depend on their offset.
+// send gives the end's writer n bytes that depend on their offset.
 func (m *modelStream) send(end, n int) {
 	b := make([]byte, n)
 	for i := range b {
@@ -113,7 +115,7 @@ func (m *modelStream) send(end, n int) {
 	m.todo[end] <- b
 }
 
-// write does what the end has to write, then its fin. Only a reset may keep it from that.
+// write writes what the end has to write, then its fin. Only a reset may prevent it.
 func (m *modelStream) write(t *testing.T, end int) {
 	for b := range m.todo[end] {
 		if _, err := m.ends[end].Write(b); err != nil && !errors.Is(err, syscall.ECONNRESET) {

@@ -17,13 +17,13 @@ import (
 	"time"
 )
 
-// securePipe is a pipeCarrier whose ends share a secret, as the ends of a secured connection do. What is on its way when it
-// is broken is lost.
+// securePipe is a pipeCarrier whose ends share a secret, as the ends of a secured connection do.
+// When it breaks, what is on its way is lost.
 type securePipe struct {
 	*pipeCarrier
 	secret []byte
 	broken *atomic.Bool
-	delay  time.Duration                  // of each record, so that something is on its way when it breaks
+	delay  time.Duration                  // of each record: some are on their way when it breaks
 	frozen *atomic.Pointer[chan struct{}] // while it is set, this end's writes wait; closed to go on
 }
 
@@ -78,7 +78,7 @@ func (p *securePipe) Export(label string, context []byte, n int) ([]byte, error)
 	return mac.Sum(nil)[:n], nil
 }
 
-// rig is a host and a client's session that it serves.
+// rig is a host and a client's session with it.
 type rig struct {
 	t              testing.TB
 	host           *Host
@@ -116,7 +116,7 @@ type acceptance struct {
 	err     error
 }
 
-// accept has the host read a hello from a carrier.
+// accept passes a carrier to the host.
 func (r *rig) accept(far *securePipe, owner string) <-chan acceptance {
 	accepted := make(chan acceptance, 1)
 	go func() {
@@ -205,7 +205,7 @@ func TestResumeLosesAndRepeatsNothing(t *testing.T) {
 	})
 }
 
-// TestNewestCarrierWins resumes while the old carrier still stands: the old one is cut off.
+// TestNewestCarrierWins resumes while the old carrier still works: the old one is detached.
 func TestNewestCarrierWins(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, HostConfig{}, Config{})
@@ -225,8 +225,8 @@ func TestNewestCarrierWins(t *testing.T) {
 	})
 }
 
-// TestResumeAttackers: who has the session's id but not its key, another client, and a replayed hello are refused as if the
-// session were not there, and the session is unharmed.
+// TestResumeAttackers: an attacker with the session's id but not its key, another client, and a
+// replayed hello are refused as if the session did not exist, and it is not affected.
 func TestResumeAttackers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, HostConfig{}, Config{})
@@ -249,7 +249,11 @@ func TestResumeAttackers(t *testing.T) {
 			owner string
 			hello func(carrier *securePipe) hello
 		}{
-			{"the id alone", owner, func(*securePipe) hello { h := genuine; h.proof = [proofSize]byte{}; return h }},
+			{"the id alone", owner, func(*securePipe) hello {
+				h := genuine
+				h.proof = [proofSize]byte{}
+				return h
+			}},
 			{"a replayed hello", owner, func(*securePipe) hello { return genuine }},
 			{"another client", "somebody else", func(carrier *securePipe) hello {
 				h := genuine
@@ -275,7 +279,8 @@ func TestResumeAttackers(t *testing.T) {
 		}
 		opened.Write([]byte("unharmed"))
 		opened.Close()
-		if got, err := io.ReadAll(accepted); err != nil || string(got) != "unharmed" || r.server.Stats().Away {
+		if got, err := io.ReadAll(accepted); err != nil || string(got) != "unharmed" ||
+			r.server.Stats().Away {
 			t.Errorf("%q, %v", got, err)
 		}
 		accepted.Close()
@@ -319,8 +324,8 @@ func TestImpossiblePositions(t *testing.T) {
 	})
 }
 
-// TestLostAtTheServer: a server that no longer has the session starts another on the same carrier; the streams of the old
-// one are cut short.
+// TestLostAtTheServer: a server that no longer has the session starts another on the same carrier;
+// the streams of the old one are cut short.
 func TestLostAtTheServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, HostConfig{}, Config{})
@@ -348,7 +353,8 @@ func TestLostAtTheServer(t *testing.T) {
 	})
 }
 
-// TestAbandonedSession: a session that nobody resumes is gone after its window, at both ends, and holds nothing.
+// TestAbandonedSession: a session that is not resumed ends after its window, at both ends, and
+// holds nothing.
 func TestAbandonedSession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const window = 30 * time.Second
@@ -410,12 +416,14 @@ func TestTooManyAway(t *testing.T) {
 	})
 }
 
-// TestRetentionIsBounded has uploads press while the peer reads but acknowledges nothing, and while there is no carrier.
+// TestRetentionIsBounded uploads while the peer reads but acknowledges nothing, and while there is
+// no carrier.
 func TestRetentionIsBounded(t *testing.T) {
 	const most = 1 << 20
 	synctest.Test(t, func(t *testing.T) {
 		budget := NewBudget(64 << 20)
-		r := newRig(t, HostConfig{}, Config{MaxRetained: most, Window: 8 << 20, Retention: budget, Patience: time.Hour})
+		r := newRig(t, HostConfig{}, Config{MaxRetained: most, Window: 8 << 20, Retention: budget,
+			Patience: time.Hour})
 		opened, accepted := openPair(t, r.client, r.server)
 		const size = 20 << 20
 		var upload sync.WaitGroup
@@ -428,7 +436,8 @@ func TestRetentionIsBounded(t *testing.T) {
 		for range 5 {
 			r.cut()
 			synctest.Wait()
-			if st := r.client.Stats(); st.Retained > most+2*maxRecord || budget.used.Load() > 2*(most+2*maxRecord) {
+			if st := r.client.Stats(); st.Retained > most+2*maxRecord ||
+				budget.used.Load() > 2*(most+2*maxRecord) {
 				t.Fatalf("%d bytes retained, %d of the budget", st.Retained, budget.used.Load())
 			}
 			r.resume()
@@ -446,13 +455,14 @@ func TestRetentionIsBounded(t *testing.T) {
 	})
 }
 
-// TestOpenWhileAway: what is opened and written while there is no carrier goes out with the next one.
+// TestOpenWhileAway: what is opened and written while there is no carrier is sent on the next one.
 func TestOpenWhileAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, HostConfig{}, Config{})
 		r.cut()
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		if _, err := r.client.Open(ctx, Target{StreamTCP, "example.test:1"}); !errors.Is(err, context.DeadlineExceeded) {
+		_, err := r.client.Open(ctx, Target{StreamTCP, "example.test:1"})
+		if !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("open without a carrier: %v", err)
 		}
 		cancel()

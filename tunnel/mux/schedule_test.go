@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// desk is a session whose writer is the test: it packs record after record and sees who was served.
+// desk is a session whose writer is the test: it packs record after record and checks who was
+// served.
 type desk struct {
 	t *testing.T
 	s *Session
@@ -111,7 +112,7 @@ func TestBulkStreamsShareEqually(t *testing.T) {
 	}
 }
 
-// TestWakingStreamDoesNotStarveBacklog has one stream write a full quantum anew after each record.
+// TestWakingStreamDoesNotStarveBacklog writes a full quantum to one stream after each record.
 func TestWakingStreamDoesNotStarveBacklog(t *testing.T) {
 	for _, piece := range []int{100, quantum / 2, quantum} {
 		d := newDesk(t)
@@ -126,7 +127,8 @@ func TestWakingStreamDoesNotStarveBacklog(t *testing.T) {
 			}
 		}
 		if got, other := bulk.send.sent-before, waking.send.sent; got+2*quantum < other {
-			t.Errorf("pieces of %d: %d bytes of the backlog, %d of the stream that keeps waking", piece, got, other)
+			t.Errorf("pieces of %d: %d bytes of the backlog, %d of the stream that keeps waking", piece,
+				got, other)
 		}
 		if waking.send.sent < 50*uint64(piece) {
 			t.Errorf("pieces of %d: only %d bytes sent", piece, waking.send.sent)
@@ -134,7 +136,8 @@ func TestWakingStreamDoesNotStarveBacklog(t *testing.T) {
 	}
 }
 
-// TestManyWakingStreamsDoNotStarveBacklog has streams wake in turn, so that a fresh one is nearly always there.
+// TestManyWakingStreamsDoNotStarveBacklog wakes streams in turn, so that there is nearly always a
+// fresh one.
 func TestManyWakingStreamsDoNotStarveBacklog(t *testing.T) {
 	d := newDesk(t)
 	bulk := d.stream(64 << 20)
@@ -192,7 +195,8 @@ func TestRemovalWhileScheduled(t *testing.T) {
 	}
 }
 
-// TestStreamWithoutCreditLeavesTheScheduler keeps streams that may not send from costing each record something.
+// TestStreamWithoutCreditLeavesTheScheduler checks that a stream that may not send is not looked at
+// for each record.
 func TestStreamWithoutCreditLeavesTheScheduler(t *testing.T) {
 	d := newDesk(t)
 	st := d.stream(0)

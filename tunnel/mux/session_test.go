@@ -11,9 +11,13 @@ import (
 	"time"
 )
 
-// TestHelloTimeout has a peer that says nothing: the caller's own limit is told from the peer's silence.
+// TestHelloTimeout: with a peer that sends nothing, the caller's own limit is distinguished from
+// the peer's silence.
 func TestHelloTimeout(t *testing.T) {
-	starts := map[string]func(context.Context, Carrier, Config) (*Session, error){"client": NewClient, "server": NewServer}
+	starts := map[string]func(context.Context, Carrier, Config) (*Session, error){
+		"client": NewClient,
+		"server": NewServer,
+	}
 	for name, start := range starts {
 		cases := []struct {
 			name  string
@@ -62,7 +66,7 @@ func isClosed(p *pipeCarrier) bool {
 	}
 }
 
-// TestBadHello gives a client answers to its hello that are none, or that it can't work with.
+// TestBadHello answers a client's hello with something else, or with an unusable hello.
 func TestBadHello(t *testing.T) {
 	good := rawHello
 	good.role = roleServer
@@ -123,7 +127,7 @@ func TestBadHello(t *testing.T) {
 	}
 }
 
-// TestCloseIsBounded closes a session whose carrier takes no more: its writer waits in WriteRecord.
+// TestCloseIsBounded closes a session whose carrier blocks: its writer waits in WriteRecords.
 func TestCloseIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server, p := newRawClient(t, Config{}, rawHello)
@@ -147,7 +151,7 @@ func TestCloseIsBounded(t *testing.T) {
 			}
 		}
 		if err := server.Wait(); !errors.Is(err, ErrSessionClosed) || !errors.Is(err, net.ErrClosed) {
-			t.Errorf("cause of death: %v", err)
+			t.Errorf("the session ended with %v", err)
 		}
 		if _, err := st.Write([]byte("x")); !errors.Is(err, ErrSessionClosed) {
 			t.Errorf("write: %v", err)
@@ -170,7 +174,8 @@ func TestCloseTellsThePeer(t *testing.T) {
 		began := time.Now()
 		server.CloseWith(CodeInternal, "ran out of\tpaper")
 		var closed *CloseError
-		if err := client.Wait(); !errors.As(err, &closed) || *closed != (CloseError{CodeInternal, "ran out of?paper"}) {
+		if err := client.Wait(); !errors.As(err, &closed) ||
+			*closed != (CloseError{CodeInternal, "ran out of?paper"}) {
 			t.Errorf("client: %v", err)
 		}
 		if took := time.Since(began); took != 0 {
@@ -182,14 +187,15 @@ func TestCloseTellsThePeer(t *testing.T) {
 	})
 }
 
-// TestCarrierLost shows that a session dies of its carrier's error, and its streams of the session's.
+// TestCarrierLost checks that a session fails with its carrier's error, and its streams with the
+// session's.
 func TestCarrierLost(t *testing.T) {
 	client, server := newPair(t, Config{}, Config{})
 	a, b := openPair(t, client, server)
 	client.link.carrier.Close()
 	for _, s := range []*Session{client, server} {
 		if err := s.Wait(); !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.ErrClosedPipe) {
-			t.Errorf("cause of death: %v", err)
+			t.Errorf("the session ended with %v", err)
 		}
 	}
 	for _, st := range []*Stream{a, b} {
@@ -201,7 +207,7 @@ func TestCarrierLost(t *testing.T) {
 	}
 }
 
-// TestOpenSeesEnd gives a client odd answers to its open: each must end it, and leave nothing behind.
+// TestOpenSeesEnd answers a client's open oddly: each answer must end it, and leave nothing behind.
 func TestOpenSeesEnd(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -215,7 +221,8 @@ func TestOpenSeesEnd(t *testing.T) {
 			p.send(wire(kindData, 1, []byte("early")), wire(kindRefused, 1, u16(CodeTimeout)))
 		}, CodeTimeout},
 		{"data, fin, then refused", func(p *rawPeer) {
-			p.send(wire(kindData, 1, []byte("early")), wire(kindFin, 1), wire(kindRefused, 1, u16(CodeTimeout)))
+			p.send(wire(kindData, 1, []byte("early")), wire(kindFin, 1),
+				wire(kindRefused, 1, u16(CodeTimeout)))
 		}, CodeTimeout},
 		{"the session's end", func(p *rawPeer) { p.carrier.Close() }, 0},
 	} {
@@ -255,14 +262,16 @@ func TestOpenKeepsToLimits(t *testing.T) {
 			return errors.As(err, &refused) && refused.Code == code
 		}
 		long := make([]byte, maxTarget+1)
-		if _, err := client.Open(context.Background(), Target{StreamTCP, string(long)}); !isRefused(err, CodeBadTarget) {
+		_, err := client.Open(context.Background(), Target{StreamTCP, string(long)})
+		if !isRefused(err, CodeBadTarget) {
 			t.Errorf("long target: %v", err)
 		}
 		ctx, cancel := context.WithCancel(context.Background())
 		for range 2 {
 			go client.Open(ctx, Target{StreamTCP, string(long[1:])})
 		}
-		if opens := ofKind(p.quiet(), kindOpen); len(opens) != 2 || opens[0].stream != 1 || opens[1].stream != 3 {
+		if opens := ofKind(p.quiet(), kindOpen); len(opens) != 2 || opens[0].stream != 1 ||
+			opens[1].stream != 3 {
 			t.Errorf("frames %v", opens)
 		}
 		if _, err := client.Open(context.Background(), Target{}); !isRefused(err, CodeTooManyStreams) {
@@ -285,7 +294,7 @@ func TestOpenKeepsToLimits(t *testing.T) {
 	})
 }
 
-// TestResetsDoNotRaiseTheLimit has a peer that resets each stream as soon as it has opened it, so that few are ever in
+// TestResetsDoNotRaiseTheLimit resets each stream as soon as it is opened, so that few are ever in
 // the table: what this side has to work on stays bounded all the same.
 func TestResetsDoNotRaiseTheLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -308,8 +317,10 @@ func TestResetsDoNotRaiseTheLimit(t *testing.T) {
 			in.unanswered().Close()
 		}
 		server.mu.Lock()
-		if len(server.streams.incoming) != 0 || server.streams.theirs != 0 || server.memory.buffered != 0 {
-			t.Errorf("%d streams to accept, %d counted, %d bytes buffered", len(server.streams.incoming), server.streams.theirs, server.memory.buffered)
+		if len(server.streams.incoming) != 0 || server.streams.theirs != 0 ||
+			server.memory.buffered != 0 {
+			t.Errorf("%d streams to accept, %d counted, %d bytes buffered", len(server.streams.incoming),
+				server.streams.theirs, server.memory.buffered)
 		}
 		server.mu.Unlock()
 		p.send(wireOpen(2*flood + 1))
@@ -338,7 +349,8 @@ func TestAcceptAndDrainGiveUp(t *testing.T) {
 			t.Errorf("draining was not said: %v", frames)
 		}
 		refused := ofKind(frames, kindRefused)
-		if len(refused) != 1 || refused[0].stream != 3 || string(refused[0].payload) != string(u16(CodeDraining)) {
+		if len(refused) != 1 || refused[0].stream != 3 ||
+			string(refused[0].payload) != string(u16(CodeDraining)) {
 			t.Errorf("open while draining: %v", refused)
 		}
 	})

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestReadVector compares the two ways to read into several buffers: both fill them in order, stop where there is no more,
-// and report an empty socket and the end of file.
+// TestReadVector compares the two ways to read into several buffers: both fill them in order, stop
+// where there is no more, and report an empty socket and the end of file.
 func TestReadVector(t *testing.T) {
 	for name, read := range map[string]func(int, [][]byte) (int, error){
 		"readv": readVector, "each": readEach,

@@ -4,8 +4,9 @@ package mux
 
 import "testing"
 
-// TestSteadyStateAllocations: once its blocks are there, a stream allocates nothing, whatever its pieces' size and whether or
-// not the session retains them. With the race detector the pools drop a part of what they get.
+// TestSteadyStateAllocations: once it has its blocks, a stream allocates nothing, whatever the size
+// of its pieces and whether or not the session retains them. With the race detector the pools drop
+// a part of what they get.
 func TestSteadyStateAllocations(t *testing.T) {
 	eachSteady(func(name string, way copies, retaining bool, size int) {
 		t.Run(name, func(t *testing.T) {

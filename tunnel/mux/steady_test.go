@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// copies is the two ends of a stream between which a test moves data piece by piece, in one of the ways that there are.
+// copies is a way to move data piece by piece between the two ends of a stream.
 type copies struct {
 	name string
 	move func(t testing.TB, client, server *Session, size int) (once func())
@@ -29,7 +29,8 @@ var allCopies = []copies{
 	}},
 	{"ReadFrom-WriteTo", func(t testing.TB, client, server *Session, size int) func() {
 		opened, accepted := openPair(t, client, server)
-		source, sink := &turnstile{size: size, turns: make(chan struct{})}, &turnstile{size: size, turns: make(chan struct{}, 1)}
+		source, sink := &turnstile{size: size, turns: make(chan struct{})},
+			&turnstile{size: size, turns: make(chan struct{}, 1)}
 		failed := make(chan error, 2)
 		go func() {
 			_, err := opened.ReadFrom(source)
@@ -56,7 +57,8 @@ var allCopies = []copies{
 	}},
 }
 
-// turnstile is a source that gives a piece for each turn, and a sink that gives a turn for each piece.
+// turnstile is a source that gives a piece for each turn, and a sink that gives a turn for each
+// piece.
 type turnstile struct {
 	size, done int // done is of the present piece
 	turns      chan struct{}
@@ -81,7 +83,8 @@ func (s *turnstile) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// eachSteady calls a test for each way, for sessions of both kinds, and for sizes from a keystroke to some frames.
+// eachSteady runs a test for each way, for sessions of both kinds, and for sizes from a keystroke
+// to some frames.
 func eachSteady(run func(name string, way copies, retaining bool, size int)) {
 	for _, way := range allCopies {
 		for _, retaining := range []bool{false, true} {
@@ -113,7 +116,8 @@ func BenchmarkStream(b *testing.B) {
 	})
 }
 
-// BenchmarkPing is what a frame of the session costs to go there and another to come back.
+// BenchmarkPing measures what a frame of the session costs to go to the peer and another to come
+// back.
 func BenchmarkPing(b *testing.B) {
 	near, far := newLoopPair()
 	client, _ := joinEnds(b, near, far, true)

@@ -12,7 +12,8 @@ import (
 	"time"
 )
 
-// TestCloseAfterCloseWrite shows that a stream whose half has ended already still tells the peer that it reads no more.
+// TestCloseAfterCloseWrite checks that a stream whose half has already ended still tells the peer
+// that it reads no more.
 func TestCloseAfterCloseWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, server := newPair(t, Config{}, Config{})
@@ -37,8 +38,8 @@ func TestCloseAfterCloseWrite(t *testing.T) {
 	})
 }
 
-// TestCloseGivesCreditUntilSent has both ends write more than a window before either reads: the closed one must not keep
-// the other from ever reading.
+// TestCloseGivesCreditUntilSent writes more than a window at both ends before either reads: the
+// closed end must not keep the other from ever reading.
 func TestCloseGivesCreditUntilSent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := Config{Window: 16 << 10}
@@ -76,7 +77,7 @@ func TestRefuseAfterConfirmResets(t *testing.T) {
 	a.Close()
 }
 
-// TestConfirmOfEndedStream shows that Confirm lets go of a stream that its opener has given up.
+// TestConfirmOfEndedStream checks that Confirm releases a stream that its opener has given up.
 func TestConfirmOfEndedStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server, p := newRawClient(t, Config{MaxStreams: 1}, rawHello)
@@ -99,7 +100,8 @@ func TestConfirmOfEndedStream(t *testing.T) {
 	})
 }
 
-// lastPiece gives its bytes and the end in one call, after it did something to the stream that they are for.
+// lastPiece returns its bytes and the end in one call, after it has done something to the stream
+// that they are for.
 type lastPiece struct{ do func() }
 
 func (r lastPiece) Read(p []byte) (int, error) {
@@ -107,7 +109,8 @@ func (r lastPiece) Read(p []byte) (int, error) {
 	return copy(p, "the last bytes"), io.EOF
 }
 
-// TestReadFromReportsLostEnd shows that ReadFrom does not call bytes sent that it has dropped.
+// TestReadFromReportsLostEnd checks that ReadFrom does not report bytes as sent that it has
+// dropped.
 func TestReadFromReportsLostEnd(t *testing.T) {
 	client, server := newPair(t, Config{}, Config{})
 	for name, c := range map[string]struct {
@@ -126,7 +129,7 @@ func TestReadFromReportsLostEnd(t *testing.T) {
 	}
 }
 
-// pieces gives reads of the given sizes, of a counting pattern.
+// pieces returns reads of the given sizes, of a counting pattern.
 type pieces struct {
 	sizes []int
 	next  byte
@@ -158,7 +161,8 @@ func (w *shortWriter) Write(p []byte) (int, error) {
 func TestReadFromWriteTo(t *testing.T) {
 	client, server := newPair(t, Config{}, Config{})
 	a, b := openPair(t, client, server)
-	r := &pieces{sizes: []int{1, 2, smallBlock - 1, smallBlock, smallBlock + 1, largeBlock - 1, largeBlock, largeBlock + 1, 300 << 10}}
+	r := &pieces{sizes: []int{1, 2, smallBlock - 1, smallBlock, smallBlock + 1, largeBlock - 1,
+		largeBlock, largeBlock + 1, 300 << 10}}
 	total := int64(0)
 	for _, n := range r.sizes {
 		total += int64(n)
@@ -249,7 +253,7 @@ func TestDeadlines(t *testing.T) {
 	})
 }
 
-// TestNoTimersLeft looks inside: a timer that was left shows nowhere else until it fires.
+// TestNoTimersLeft looks inside: a timer that was left is not visible from outside until it fires.
 func TestNoTimersLeft(t *testing.T) {
 	client, server := newPair(t, Config{}, Config{})
 	for name, end := range map[string]func(*Stream){

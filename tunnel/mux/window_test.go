@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// delayedPipe is one end of a carrier of unlimited rate whose records take a time to arrive.
+// delayedPipe is one end of a carrier of unlimited rate whose records are delayed.
 type delayedPipe struct {
 	*pipeCarrier
 	delay   time.Duration
@@ -24,7 +24,8 @@ type delayedRecord struct {
 func newDelayedPipe(delay time.Duration) (a, b *delayedPipe) {
 	x, y := newPipe()
 	up, down := make(chan delayedRecord, 4096), make(chan delayedRecord, 4096)
-	return &delayedPipe{pipeCarrier: x, delay: delay, in: down, out: up}, &delayedPipe{pipeCarrier: y, delay: delay, in: up, out: down}
+	return &delayedPipe{pipeCarrier: x, delay: delay, in: down, out: up},
+		&delayedPipe{pipeCarrier: y, delay: delay, in: up, out: down}
 }
 
 func (p *delayedPipe) ReadRecord([]byte) ([]byte, error) {
@@ -94,7 +95,8 @@ func TestWindowGrows(t *testing.T) {
 		if n != size || err != nil {
 			t.Fatalf("%d bytes, %v", n, err)
 		}
-		// 16 MiB a round trip when fully grown; six doublings, of a round trip each at the most, to get there.
+		// 16 MiB a round trip when fully grown; six doublings, of a round trip each at the most, to
+		// get there.
 		if ideal := roundTrip * size / DefaultMaxWindow; took > ideal*3/2+10*roundTrip {
 			t.Errorf("took %v, %v at the full window", took, ideal)
 		}
@@ -109,7 +111,8 @@ func TestWindowGrows(t *testing.T) {
 	})
 }
 
-// TestWindowStays: a stream whose reader is slow keeps its window, and growth is bounded by the session's memory.
+// TestWindowStays: a stream whose reader is slow keeps its window, and growth is bounded by the
+// session's memory.
 func TestWindowStays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, server := newDelayedPair(t, 100*time.Millisecond, Config{MaxBuffered: 2 << 20})
@@ -137,7 +140,8 @@ func TestWindowStays(t *testing.T) {
 		server.mu.Unlock()
 		fastEnd.Close()
 		wg.Wait()
-		if slowWindow != DefaultWindow || fastWindow <= DefaultWindow || fastWindow > DefaultWindow+1<<20 {
+		if slowWindow != DefaultWindow || fastWindow <= DefaultWindow ||
+			fastWindow > DefaultWindow+1<<20 {
 			t.Errorf("windows of %d and %d", slowWindow, fastWindow)
 		}
 	})
