@@ -17,15 +17,15 @@ import (
 	"culvert/tunnel/mux"
 )
 
-// cutter is a TCP relay between the two nodes, of a limited rate, that can cut or silence what goes
-// through it.
+// cutter is a TCP relay between the two nodes, with a limited rate, that can cut or silence its
+// connections.
 type cutter struct {
 	t       testing.TB
 	address string
 	target  string
 	rate    int           // bytes a second and direction, of all connections together
 	delay   time.Duration // of each direction
-	down    atomic.Bool   // nothing goes through, also of what is connected anew
+	down    atomic.Bool   // pass nothing on, even for new connections
 
 	mu       sync.Mutex
 	pairs    map[*cutPair]struct{}
@@ -106,7 +106,7 @@ func (c *cutter) copy(p *cutPair, from int) {
 		for p2 := range way {
 			pause(c.t, time.Until(p2.due))
 			if p.silent.Load() || c.down.Load() {
-				continue // what comes is lost, and nobody is told
+				continue // data is lost silently
 			}
 			p.ends[1-from].Write(p2.data) // an error ends the reader's side too
 		}
@@ -127,7 +127,7 @@ func (c *cutter) copy(p *cutPair, from int) {
 	}
 }
 
-// pace waits for the rate.
+// pace waits until the rate permits n more bytes.
 func (c *cutter) pace(direction, n int) {
 	c.mu.Lock()
 	now := time.Now()
@@ -142,7 +142,7 @@ func (c *cutter) pace(direction, n int) {
 	pause(c.t, wait)
 }
 
-// close resets both ends, and returns false when that was done before.
+// close resets both ends, and reports whether it was the first to do so.
 func (p *cutPair) close() bool {
 	first := !p.closed.Swap(true)
 	for _, end := range p.ends {
@@ -152,8 +152,7 @@ func (p *cutPair) close() bool {
 	return first
 }
 
-// cut resets what goes through now, and returns how many connections that has befallen; what comes
-// later goes through.
+// cut resets the present connections and returns their number. It does not affect later ones.
 func (c *cutter) cut() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -166,7 +165,7 @@ func (c *cutter) cut() int {
 	return n
 }
 
-// silence lets what goes through now hang, and returns how many connections that has befallen.
+// silence makes the present connections pass nothing on, and returns their number.
 func (c *cutter) silence() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -179,8 +178,8 @@ func (c *cutter) silence() int {
 	return n
 }
 
-// startChaos starts a remote and a local with a cutter between them. The patience is that of both
-// ends' sessions; 0 means the default.
+// startChaos starts a remote and a local with a cutter between them. The patience is for the
+// sessions of both; 0 means the default.
 func startChaos(
 	t testing.TB, rate int, delay, patience time.Duration,
 ) (*Local, *testRemote, *cutter) {
@@ -205,7 +204,7 @@ func startChaos(
 	return local, remote, c
 }
 
-// content is a stream of bytes that depends on a seed only, so that both ends know it without
+// content is a stream of bytes that depends only on a seed, so that both ends know it without
 // holding it.
 func content(seed uint64, size int64) io.Reader {
 	var key [32]byte
@@ -220,8 +219,8 @@ func sum(t testing.TB, r io.Reader) (hash [sha256.Size]byte, n int64, err error)
 	return [sha256.Size]byte(h.Sum(nil)), n, err
 }
 
-// transferServer serves downloads and takes uploads: the first byte says which, the next eight are
-// the content's seed, the next eight its size. It answers an upload with its hash.
+// transferServer serves downloads and accepts uploads: the first byte selects which, the next eight
+// are the seed of the content, the next eight its size. It answers an upload with its hash.
 func transferServer(t testing.TB) string {
 	return serveTCP(t, func(conn *net.TCPConn) {
 		var head [17]byte
@@ -243,7 +242,7 @@ func transferServer(t testing.TB) string {
 // transferTime bounds one transfer.
 const transferTime = 5 * time.Minute
 
-// transfer does one download or upload through the tunnel and compares.
+// transfer makes one download or upload through the tunnel and compares hashes.
 func transfer(t testing.TB, local *Local, server string, kind byte, seed uint64, size int64) {
 	conn, err := local.DialContext(within(t, patience), "tcp", server)
 	if err != nil {
@@ -274,13 +273,14 @@ func transfer(t testing.TB, local *Local, server string, kind byte, seed uint64,
 	}
 }
 
-// chaosRate lets what chaos moves take 58 s; its pauses between 100 disturbances come to 53 s.
+// chaosRate makes the transfers of chaos take 58 s; its pauses between 100 disturbances add up to
+// 53 s.
 const chaosRate = 5632 << 10
 
-// chaos runs 20 downloads and 20 uploads of 16 MiB while disturb takes the carrier away so many
-// times, 0.05 to 2 seconds apart. The pauses are spread over that range evenly in the logarithm, in
-// a random order, so that their sum is known. disturb returns the number of connections that it has
-// hit: one that came when there was none does not count.
+// chaos runs 20 downloads and 20 uploads of 16 MiB while disturb disrupts the carrier the given
+// number of times, 0.05 to 2 seconds apart. The pauses are spread evenly over that range in the
+// logarithm, in a random order, so that their sum is known. disturb returns the number of
+// connections it has hit; it is repeated until it has hit one.
 func chaos(t *testing.T, local *Local, times int, disturb func() int) {
 	t.Helper()
 	session := local.current.session
@@ -322,15 +322,15 @@ func chaos(t *testing.T, local *Local, times int, disturb func() int) {
 	t.Logf("%d bytes sent again by the local", session.Stats().Resent)
 }
 
-// TestChaosCut: the carrier is cut 100 times; no stream notices.
+// The carrier is cut 100 times, and no stream notices.
 func TestChaosCut(t *testing.T) {
 	t.Parallel()
 	local, _, c := startChaos(t, chaosRate, 0, 0)
 	chaos(t, local, 100, c.cut)
 }
 
-// TestChaosSilence: the relay stops passing anything on, also the end of a connection, 100 times.
-// The patience is short for the sake of the test's duration.
+// The relay stops passing anything on, even the end of a connection, 100 times. The patience is
+// short to keep the test short.
 func TestChaosSilence(t *testing.T) {
 	t.Parallel()
 	local, _, c := startChaos(t, chaosRate, 0, 200*time.Millisecond)
@@ -340,8 +340,7 @@ func TestChaosSilence(t *testing.T) {
 	}
 }
 
-// TestResumeTime: at a round trip of 100 ms, from the cut to data that flows again takes five round
-// trips and 200 ms at most.
+// At a round trip of 100 ms, data flows again within five round trips and 200 ms after a cut.
 func TestResumeTime(t *testing.T) {
 	const roundTrip = 100 * time.Millisecond
 	local, _, c := startChaos(t, 1<<30, roundTrip/2, 0)
@@ -371,7 +370,7 @@ func TestResumeTime(t *testing.T) {
 	}
 }
 
-// TestOutage: nothing goes through for a minute; then all goes on.
+// Nothing passes for a minute; then the transfers continue.
 func TestOutage(t *testing.T) {
 	t.Parallel()
 	local, _, c := startChaos(t, 8<<20, 0, 0)
@@ -386,7 +385,7 @@ func TestOutage(t *testing.T) {
 	c.down.Store(true)
 	pause(t, time.Minute)
 	c.down.Store(false)
-	c.cut() // what hung meanwhile has lost some of its bytes
+	c.cut() // connections that hung have lost bytes
 	local.Retry()
 	await(t, transferTime, transfers.Wait)
 }

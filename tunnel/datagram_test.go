@@ -46,7 +46,8 @@ func TestEndpoints(t *testing.T) {
 	}
 }
 
-// FuzzEndpoint parses any bytes, and gets the same bytes from what it has parsed.
+// FuzzEndpoint checks that any bytes parse to an endpoint that is encoded as the same bytes, or to
+// an error.
 func FuzzEndpoint(f *testing.F) {
 	f.Add([]byte("\x01\xc0\x00\x02\x01\x00\x35payload"))
 	f.Add([]byte("\x03\x0bexample.org\xff\xff"))

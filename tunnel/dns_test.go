@@ -13,8 +13,8 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 )
 
-// useNames makes the system's remoteRules ask a DNS server that knows these names and no others,
-// until the test ends. A name without an address is never answered.
+// useNames makes the system's resolver ask a DNS server that knows these names and no others, until
+// the test ends. It never answers for a name without an address.
 func useNames(t testing.TB, names map[string]string) {
 	t.Helper()
 	var serving sync.WaitGroup

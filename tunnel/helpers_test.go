@@ -22,7 +22,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-// pipeCarrier is one end of a carrier over channels, for bubbles.
+// pipeCarrier is one end of a carrier over channels, for synctest bubbles.
 type pipeCarrier struct {
 	in, out chan []byte
 	closed  chan struct{}
@@ -54,7 +54,7 @@ func (p *pipeCarrier) Close() error {
 	return nil
 }
 
-// muxPair is a session over channels that ends with the test.
+// muxPair returns both ends of a session over channels, which ends with the test.
 func muxPair(t *testing.T) (near, far *mux.Session) {
 	t.Helper()
 	x, y, closed := make(chan []byte, 4), make(chan []byte, 4), make(chan struct{})
@@ -109,7 +109,7 @@ func dialForward(t testing.TB, address string) *net.TCPConn {
 	return conn.(*net.TCPConn)
 }
 
-// tcpPair is a connection over loopback, both ends.
+// tcpPair returns both ends of a connection over loopback.
 func tcpPair(t testing.TB) (near, far *net.TCPConn) {
 	t.Helper()
 	accepted := make(chan *net.TCPConn)
@@ -147,8 +147,7 @@ func echoes(t testing.TB, conn net.Conn) {
 	}
 }
 
-// isReset checks that connections to an address are reset. That may be before the call that
-// connects has returned.
+// isReset checks that connections to an address are reset, which may happen before Dial returns.
 func isReset(t testing.TB, address string) {
 	t.Helper()
 	conn, err := net.Dial("tcp", address)
@@ -170,7 +169,7 @@ func openCode(err error) mux.Code {
 	return refused.Code
 }
 
-// until asks holds until it is so.
+// until waits until holds returns true.
 func until(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	deadline := time.After(20 * time.Second)
@@ -222,8 +221,8 @@ func pause(t testing.TB, d time.Duration) {
 	}
 }
 
-// replaceRemote shuts a remote down, and starts and returns another with its configuration at its
-// address. Between the two it calls down.
+// replaceRemote shuts a remote down and returns another with the same configuration and address. In
+// between it calls down.
 func replaceRemote(t *testing.T, remote *testRemote, down func()) *Remote {
 	t.Helper()
 	second, err := NewRemote(remote.cfg)
@@ -332,7 +331,7 @@ func startLocal(t testing.TB, cfg LocalConfig) (local *Local, ended <-chan error
 	return local, runLocal(t, local)
 }
 
-// runLocal is startLocal for one that was made already.
+// runLocal is startLocal for an existing Local.
 func runLocal(t testing.TB, local *Local) (ended <-chan error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -346,7 +345,7 @@ func runLocal(t testing.TB, local *Local) (ended <-chan error) {
 	return done
 }
 
-// startTunnel starts a remote and a local that it admits, and waits until they are joined.
+// startTunnel starts a remote and a local that it admits, and waits until they are connected.
 func startTunnel(t testing.TB) (*Local, *testRemote) {
 	t.Helper()
 	key := newKey(t)
@@ -417,7 +416,7 @@ func reached(t testing.TB, local *Local, targets ...string) {
 	}
 }
 
-// refused checks that the remote's rules forbid targets, also where a stream to one was opened at
+// refused checks that the remote's rules forbid targets, even when a stream to one was opened at
 // once.
 func refused(t testing.TB, local *Local, targets ...string) {
 	t.Helper()

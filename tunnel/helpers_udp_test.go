@@ -61,7 +61,7 @@ func listenUDP(t testing.TB, address string) *net.UDPConn {
 
 func addrOf(conn *net.UDPConn) netip.AddrPort { return conn.LocalAddr().(*net.UDPAddr).AddrPort() }
 
-// ask sends a datagram until one comes back, as those who use UDP have to, and returns that.
+// ask sends a datagram until one is received, as users of UDP must, and returns that.
 func ask(
 	t testing.TB,
 	p []byte,
@@ -85,7 +85,7 @@ func ask(
 	return nil
 }
 
-// askConn is ask by way of a connected socket.
+// askConn is ask over a connected socket.
 func askConn(t testing.TB, conn *net.UDPConn, p []byte) []byte {
 	t.Helper()
 	return ask(t, p, func(p []byte) error {
@@ -101,8 +101,8 @@ func askConn(t testing.TB, conn *net.UDPConn, p []byte) []byte {
 
 var udpSizes = []int{0, 1, 512, 1472, 9000, 32 << 10, 65507}
 
-// startUDPTunnel starts a tunnel whose remote resolves known.test to loopback, after a name whose
-// answer never comes, and whose rules deny 127.0.0.66 and everything at port 7.
+// startUDPTunnel starts a tunnel whose remote resolves known.test to loopback and never resolves
+// slow.test, and whose rules deny 127.0.0.66 and port 7.
 func startUDPTunnel(t testing.TB) (*Local, *testRemote) {
 	t.Helper()
 	rules, err := policy.ParseRules(nil, []string{"127.0.0.66,*:7,denied.test"})

@@ -30,7 +30,7 @@ func TestParseAddress(t *testing.T) {
 	}
 }
 
-// No URL of a remote that is refused has its password in the error.
+// The error for a URL that is refused does not disclose its password.
 func TestAddressErrorsHidePasswords(t *testing.T) {
 	for _, text := range []string{
 		"ws://alice:secret@example.org/", "alice:secret@example.org", "ftp://alice:secret@example.org/",

@@ -24,7 +24,7 @@ func associate(t testing.TB, local *Local) *Association {
 	return a
 }
 
-// askAssociation is ask by way of an association; the answer has to come from source.
+// askAssociation is ask over an association; the answer must come from source.
 func askAssociation(
 	t testing.TB, a *Association, host string, port uint16, p []byte, source netip.AddrPort,
 ) []byte {
@@ -81,8 +81,7 @@ func TestAssociation(t *testing.T) {
 	}
 }
 
-// TestAssociationStrangers has somebody send to the remote's socket whom the association has not
-// sent to.
+// A host to which the association has not sent can't send to it.
 func TestAssociationStrangers(t *testing.T) {
 	local, _ := startTunnel(t)
 	stranger := listenUDP(t, "127.0.0.2:0")
@@ -117,7 +116,7 @@ func TestAssociationStrangers(t *testing.T) {
 	}
 }
 
-// TestAssociationEnds shows that a socket at the remote lives as long as its association.
+// A socket at the remote lives as long as its association.
 func TestAssociationEnds(t *testing.T) {
 	local, remote := startTunnel(t)
 	a := associate(t, local)

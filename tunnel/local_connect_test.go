@@ -78,7 +78,7 @@ func TestVersion2(t *testing.T) {
 	}
 }
 
-// The header and the Host that are asked for reach the server in front.
+// The configured header and Host reach the server.
 func TestHeader(t *testing.T) {
 	got := make(chan *http.Request, 1)
 	address := serveTCP(t, func(conn *net.TCPConn) {

@@ -54,8 +54,8 @@ func passing(t *testing.T) (address string, end func()) {
 	return ln.Addr().String(), end
 }
 
-// outcome says whether a dial has returned before the remote's answer, for a target that refuses
-// connections.
+// outcome reports whether a dial has returned before the answer of the remote, for a target that
+// refuses connections.
 func outcome(t *testing.T, local *Local, target string) (atOnce bool) {
 	t.Helper()
 	conn, err := local.DialContext(within(t, 10*time.Second), "tcp", target)
@@ -109,8 +109,8 @@ func TestFastOpenModes(t *testing.T) {
 	}
 }
 
-// A confirmation that comes after a stream was opened at once is remembered as one that was waited
-// for is.
+// A confirmation that arrives after a stream was opened at once is remembered like one that was
+// waited for.
 func TestFastOpenRemembers(t *testing.T) {
 	local := startFastOpen(t, FastOpenAuto)
 	target := mux.Target{Kind: mux.StreamTCP, Address: serveTCP(t, echo)}
@@ -167,9 +167,9 @@ func TestReachedTargets(t *testing.T) {
 		for i := range maxReached {
 			r.note(session, nth(i), nil)
 		}
-		r.note(session, nth(0), nil) // anew
+		r.note(session, nth(0), nil) // again
 		r.note(session, nth(maxReached), nil)
-		check("reached anew", session, 0, true)
+		check("reached again", session, 0, true)
 		check("the oldest", session, 1, false)
 		check("the second", session, 2, true)
 		check("the newest", session, maxReached, true)
@@ -196,7 +196,7 @@ func TestFastOpenForwardResets(t *testing.T) {
 	absent, end := passing(t)
 	end()
 	forward := startForward(t, local, absent)
-	// The system tells of the reset once, in whichever call comes first after it.
+	// The system reports the reset once, in whichever call comes next.
 	reset := func(err error) bool {
 		return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 	}
@@ -234,7 +234,7 @@ func TestFastOpenForwardResets(t *testing.T) {
 	}
 }
 
-// Standard input and output: what is written ahead of the answer arrives, and a refusal is an
+// With standard input and output, what is written ahead of the answer arrives, and a refusal is an
 // error.
 func TestFastOpenStdio(t *testing.T) {
 	local := startFastOpen(t, FastOpenAlways)

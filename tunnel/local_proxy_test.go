@@ -44,12 +44,12 @@ func TestParseProxy(t *testing.T) {
 		if err == nil {
 			t.Errorf("%q was taken for %s", text, p)
 		} else if strings.Contains(err.Error(), "sec") || strings.Contains(err.Error(), "alice") {
-			t.Errorf("%q: the error tells it: %v", text, err)
+			t.Errorf("%q: the error discloses it: %v", text, err)
 		}
 	}
 }
 
-// However a proxy is printed, its password isn't.
+// No way of printing a proxy discloses its password.
 func TestProxyHidesPassword(t *testing.T) {
 	p, err := ParseProxy("http://alice:secret@proxy.example:3128")
 	if err != nil {
@@ -63,8 +63,8 @@ func TestProxyHidesPassword(t *testing.T) {
 	}
 }
 
-// httpProxy is a proxy that serves one CONNECT after the other by handle, which gets the request
-// and its connection.
+// httpProxy is a proxy that serves one CONNECT request after the other by calling handle with the
+// request and its connection.
 func httpProxy(t *testing.T, handle func(*http.Request, *net.TCPConn)) *Proxy {
 	address := serveTCP(t, func(conn *net.TCPConn) {
 		request, err := http.ReadRequest(bufio.NewReader(conn))
@@ -81,7 +81,7 @@ func httpProxy(t *testing.T, handle func(*http.Request, *net.TCPConn)) *Proxy {
 	return p
 }
 
-// join connects conn to a target and copies both ways.
+// join connects conn to a target and copies in both directions.
 func join(conn *net.TCPConn, target string) {
 	other, err := net.Dial("tcp", target)
 	if err != nil {
@@ -95,7 +95,7 @@ func join(conn *net.TCPConn, target string) {
 	io.Copy(conn, other)
 }
 
-// A remote is reached through a proxy that alone knows its name, and the steps tell of it.
+// A remote is reached through a proxy that alone knows its name, and the steps show that.
 func TestViaHTTP(t *testing.T) {
 	key := newKey(t)
 	remote := startRemote(t, trustKeys(t, key), nil)
@@ -146,7 +146,7 @@ func TestViaHTTP(t *testing.T) {
 	}
 }
 
-// Whatever a proxy answers, the attempt ends in time, with the step and no password.
+// Whatever a proxy answers, the attempt ends in time, with the step and without the password.
 func TestViaBadProxies(t *testing.T) {
 	const established = "HTTP/1.1 200 OK\r\n\r\n"
 	for name, test := range map[string]struct {
@@ -205,7 +205,7 @@ func TestViaBadProxies(t *testing.T) {
 	}
 }
 
-// A SOCKS5 proxy that refuses says why. How it goes with a real one is shown in scripts/e2e.
+// The error has the reason that a SOCKS5 proxy gives. scripts/e2e tests a real one.
 func TestViaBadSOCKS(t *testing.T) {
 	for name, test := range map[string]struct{ answer, want string }{
 		"unreachable":      {"\x05\x00\x05\x04\x00\x01\x00\x00\x00\x00\x00\x00", "the proxy says: host unreachable"},

@@ -15,7 +15,7 @@ import (
 	"culvert/tunnel/policy"
 )
 
-// reverseTunnel is startTunnel with a remote that grants rules, to several keys.
+// reverseTunnel is startTunnel with a remote that grants rules to everyone.
 func reverseTunnel(t testing.TB, rules string) (*Local, *testRemote) {
 	t.Helper()
 	key := newKey(t)
@@ -51,7 +51,7 @@ func serveReverseTo(
 	return ln, stop
 }
 
-// Bytes pass whole, with half-closes, and a target that can't be reached is a reset.
+// All bytes and half-closes pass, and an unreachable target is a reset.
 func TestReverse(t *testing.T) {
 	local, _ := reverseTunnel(t, "localhost")
 	ln, stop := serveReverseTo(t, local, "localhost:0", serveTCP(t, echo))
@@ -144,7 +144,7 @@ func TestReverseResumes(t *testing.T) {
 	}
 }
 
-// A remote that comes back without the session gets the listener anew, at the port it had.
+// A remote that restarts without the session gets the listener again, at the same port.
 func TestReverseAfterRestart(t *testing.T) {
 	local, remote := reverseTunnel(t, "localhost")
 	ln, _ := serveReverseTo(t, local, "localhost:0", serveTCP(t, echo))

@@ -38,8 +38,8 @@ func serveReverseUDPTo(
 	return netip.MustParseAddrPort(bound.Addr().String()), stop
 }
 
-// Datagrams of all sizes keep their boundaries, each client of the port has a socket of its own at
-// the target and gets its own answers, and the port is free when the forward has stopped.
+// Datagrams of all sizes keep their boundaries, each client of the port has its own socket at the
+// target and gets its own answers, and the port is free when the forward has stopped.
 func TestReverseUDP(t *testing.T) {
 	local, _ := reverseTunnel(t, "localhost")
 	var mu sync.Mutex
@@ -82,7 +82,7 @@ func TestReverseUDP(t *testing.T) {
 	}
 }
 
-// A target that nobody answers at does not end a client's stream, and one that can't be found is
+// A target where nobody answers does not end the stream of a client, and one that can't be found is
 // refused.
 func TestReverseUDPNoTarget(t *testing.T) {
 	local, _ := reverseTunnel(t, "localhost")
@@ -119,8 +119,8 @@ func TestReverseUDPNoTarget(t *testing.T) {
 	)
 }
 
-// Another client takes the place of the one that was idle for the longest time, which comes back
-// when it sends again.
+// Another client replaces the one that was idle for the longest time, which returns when it sends
+// again.
 func TestReverseUDPEvicts(t *testing.T) {
 	local, _ := reverseTunnel(t, "localhost")
 	port, _ := serveReverseUDPTo(t, local, "localhost:0", echoUDP(t, "127.0.0.1:0").String())
@@ -196,8 +196,8 @@ func TestReverseUDPResumes(t *testing.T) {
 	}
 }
 
-// A remote that comes back without the session gets the port anew, the one it had, and a grant that
-// is taken back closes it.
+// A remote that restarts without the session gets the port again, the same one, and a revoked grant
+// closes it.
 func TestReverseUDPAfterRestart(t *testing.T) {
 	local, remote := reverseTunnel(t, "localhost")
 	port, _ := serveReverseUDPTo(t, local, "localhost:0", echoUDP(t, "127.0.0.1:0").String())
@@ -221,8 +221,8 @@ func TestReverseUDPAfterRestart(t *testing.T) {
 	until(t, "the port is free", func() bool { return isFreeUDP(port) })
 }
 
-// A client that sends nothing for long is given up, by the clock of a bubble; the stream names the
-// port's and the client.
+// A client that sends nothing for long is dropped; the stream names the port's own stream and the
+// client.
 func TestReverseUDPIdle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := muxPair(t)

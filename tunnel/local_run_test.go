@@ -62,7 +62,7 @@ func TestNoRemote(t *testing.T) {
 	}
 }
 
-// TestReconnect: a lost session ends its streams with an error, and a new one serves new streams.
+// A lost session ends its streams with an error, and a new one serves new streams.
 func TestReconnect(t *testing.T) {
 	local, remote := startTunnel(t)
 	target := serveTCP(t, echo)

@@ -28,7 +28,7 @@ func TestBadTargets(t *testing.T) {
 	}
 }
 
-// TestThousandStreams: half of 1,000 streams at once are never read; the others all finish.
+// Half of 1,000 concurrent streams are never read; all others finish.
 func TestThousandStreams(t *testing.T) {
 	const n, size = 1000, 256 << 10
 	local, _ := startTunnel(t)

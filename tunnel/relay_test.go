@@ -99,8 +99,8 @@ func TestCutShortIsSeenAsCutShort(t *testing.T) {
 	})
 }
 
-// TestAnswerBeforeTheQuestionEnds: a server that answers and closes without reading all of what is
-// sent is usual for an HTTP error. What it said must arrive.
+// A server that answers and closes before it has read everything is usual for an HTTP error. Its
+// answer must arrive.
 func TestAnswerBeforeTheQuestionEnds(t *testing.T) {
 	local, _ := startTunnel(t)
 	target := serveTCP(t, func(conn *net.TCPConn) {
@@ -117,7 +117,7 @@ func TestAnswerBeforeTheQuestionEnds(t *testing.T) {
 	}
 }
 
-// joined is Join between two connections, of which it returns the far ends.
+// joined calls Join with two connections and returns their far ends.
 func joined(t testing.TB, ctx context.Context) (left, right *net.TCPConn, ended <-chan error) {
 	t.Helper()
 	left, a := tcpPair(t)
@@ -133,7 +133,7 @@ func joined(t testing.TB, ctx context.Context) (left, right *net.TCPConn, ended 
 	return left, right, done
 }
 
-// Join passes bytes whole and each direction's end by itself.
+// Join passes all bytes, and the end of each direction by itself.
 func TestJoin(t *testing.T) {
 	left, right, ended := joined(t, within(t, patience))
 	question, answer := randomBytes(t, 2<<20), randomBytes(t, 3<<20)
@@ -158,7 +158,7 @@ func TestJoin(t *testing.T) {
 	}
 }
 
-// What either side or the context cuts short is cut short at the other side.
+// When either side or the context is cut short, the other side is too.
 func TestJoinCutShort(t *testing.T) {
 	for name, cut := range map[string]func(left *net.TCPConn, cancel context.CancelFunc){
 		"by a side": func(left *net.TCPConn, _ context.CancelFunc) {

@@ -13,7 +13,7 @@ import (
 	"culvert/tunnel/policy"
 )
 
-// unansweredNames are rules that allow everything, and whose names the DNS never answers.
+// unansweredNames are rules that allow everything. The DNS never answers for a name.
 type unansweredNames struct {
 	*policy.Rules
 	lookups atomic.Int64
@@ -30,8 +30,8 @@ func (u *unansweredNames) Resolve(
 	return nil, ctx.Err()
 }
 
-// TestExitTargets has an association send to very many targets, names and addresses: what is
-// remembered, looked up at a time and kept meanwhile is bounded.
+// An association that sends to very many targets, names and addresses, is bounded in what it
+// remembers, looks up at a time and keeps during lookups.
 func TestExitTargets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, _ := muxPair(t)
@@ -91,8 +91,8 @@ func TestExitTargets(t *testing.T) {
 	})
 }
 
-// TestAssociationRules sends to targets that the rules forbid, by address and by name: nothing
-// arrives, and allowed ones are not disturbed. After a reload the new rules hold.
+// Datagrams to targets that the rules forbid, by address or by name, do not arrive and don't
+// disturb others. After a reload the new rules hold.
 func TestAssociationRules(t *testing.T) {
 	local, remote := startUDPTunnel(t)
 	var got atomic.Int64
@@ -114,7 +114,7 @@ func TestAssociationRules(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// By the time of the answer, those before it have been sent, if they were.
+	// When the answer arrives, the datagrams before it would have been sent.
 	for range 3 {
 		if got := askAssociation(
 			t, a, "known.test", echo.Port(), []byte("allowed"), echo,

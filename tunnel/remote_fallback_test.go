@@ -17,7 +17,7 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// site is an ordinary web site, with a WebSocket of its own on /socket.
+// site is an ordinary web site, with its own WebSocket on /socket.
 func site(t *testing.T) *httptest.Server {
 	t.Helper()
 	handler := http.NewServeMux()
@@ -59,7 +59,7 @@ func startWithFallback(t *testing.T, siteURL string, change func(*RemoteConfig))
 	})
 }
 
-// visit sends a request and returns what a visitor sees of the answer.
+// visit sends a request and returns the visible parts of the answer.
 func visit(t *testing.T, url, method string, header http.Header, body string) string {
 	t.Helper()
 	request, err := http.NewRequestWithContext(
@@ -87,8 +87,8 @@ func visit(t *testing.T, url, method string, header http.Header, body string) st
 	return fmt.Sprint(response.StatusCode, " ", response.Header.Get("X-Site"), " ", string(text))
 }
 
-// All but proper upgrades on the path is the site's, also what a WebSocket server would refuse in
-// its own words.
+// The site answers everything except valid upgrades on the path, even requests that a WebSocket
+// server would refuse with its own text.
 func TestFallback(t *testing.T) {
 	remote := startWithFallback(t, site(t).URL+"/base", nil)
 	upgrade := func(change func(http.Header)) http.Header {
@@ -127,7 +127,7 @@ func TestFallback(t *testing.T) {
 			t.Errorf("%s: %q, want %q", test.name, got, want)
 		}
 	}
-	// A proper upgrade is answered by us, whoever asks: who is not admitted learns it in the
+	// The remote answers a valid upgrade, whoever asks: who is not admitted finds out in the
 	// handshake.
 	ws, _, err := websocket.DefaultDialer.DialContext(
 		within(t, 10*time.Second),
@@ -158,8 +158,7 @@ func TestFallback(t *testing.T) {
 	}
 }
 
-// A remote that has no place left looks like the site too. Its clients are told that it is no
-// remote.
+// A remote that is full looks like the site, too, even to its clients.
 func TestFallbackWhenFull(t *testing.T) {
 	key := newKey(t)
 	target, err := ParseFallback(site(t).URL)
@@ -193,7 +192,7 @@ func TestFallbackOutOfReach(t *testing.T) {
 	}
 }
 
-// More visitors than there are places are turned away, and a remote that stops leaves none behind.
+// Visitors beyond the limit are refused, and a remote that stops leaves none behind.
 func TestFallbackBounds(t *testing.T) {
 	arrived := make(chan struct{}, 2)
 	slow := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -237,7 +236,7 @@ func TestParseFallback(t *testing.T) {
 	}
 }
 
-// What is taken for an upgrade is what package protocol upgrades.
+// isUpgrade accepts exactly what package protocol upgrades.
 func TestIsUpgrade(t *testing.T) {
 	for _, name := range []string{
 		"", "Connection", "Upgrade", "Sec-Websocket-Version", "Sec-Websocket-Key",

@@ -68,7 +68,7 @@ func TestReverseRefused(t *testing.T) {
 	isReset(t, ln.Addr().String())
 }
 
-// A key's line says what it may bind in place of the remote's rules, and SIGHUP takes a grant back.
+// The line of a key replaces the remote's rules for what it may bind, and a reload revokes a grant.
 func TestReverseOfKeys(t *testing.T) {
 	plain, bound := newKey(t), newKey(t)
 	trust := trustLines(t, plain.Public().String(), bound.Public().String()+" reverse=127.0.0.2")
@@ -115,7 +115,7 @@ func TestReverseOfKeys(t *testing.T) {
 	}
 }
 
-// One port is one client's. A client that was lost and comes back takes its port over from its old
+// A port belongs to one client. A client that was lost and returns takes its port over from its old
 // session, and nobody else can.
 func TestReverseClaims(t *testing.T) {
 	_, remote := reverseTunnel(t, "localhost")
@@ -201,8 +201,8 @@ func TestReverseUDPRefused(t *testing.T) {
 		}
 	}
 
-	// The same port of TCP is another, which may be taken too.
-	until(t, "a port of TCP beside one of UDP", func() bool {
+	// The same port of TCP is independent of it.
+	until(t, "a port of TCP is bound next to one of UDP", func() bool {
 		port, stop := serveReverseUDPTo(t, local, "localhost:0", taken.String())
 		defer stop()
 		ln, err := local.ListenReverse(within(t, 10*time.Second), port.String())
@@ -213,7 +213,7 @@ func TestReverseUDPRefused(t *testing.T) {
 	})
 }
 
-// A remote that sends datagrams unasked, or where a connection was asked for, is refused.
+// A remote that sends datagrams unasked, or where a connection was requested, is refused.
 func TestReverseUDPUnasked(t *testing.T) {
 	_, remote := reverseTunnel(t, "localhost")
 	for _, reverse := range []bool{false, true} {
@@ -247,7 +247,7 @@ func TestReverseUDPUnasked(t *testing.T) {
 	}
 }
 
-// A rule for 0.0.0.0 opens no port of IPv6.
+// A rule for 0.0.0.0 does not open an IPv6 port.
 func TestReverseOfOneVersion(t *testing.T) {
 	local, _ := reverseTunnel(t, "0.0.0.0")
 	ln, _ := serveReverseTo(t, local, "0.0.0.0:0", serveTCP(t, echo))
@@ -267,8 +267,8 @@ func TestReverseOfOneVersion(t *testing.T) {
 	}
 }
 
-// One port is one client's, until its session waits for a connection and the same client asks in
-// another.
+// A port belongs to one client until its session waits for a connection and the same client asks
+// for the port in another session.
 func TestReverseUDPClaims(t *testing.T) {
 	_, remote := reverseTunnel(t, "localhost")
 	c := newCutter(t, remote.server.Listener.Addr().String(), 100<<20, 0)

@@ -44,8 +44,8 @@ func TestReloadEndsSessionsOfRemovedKeys(t *testing.T) {
 	}
 }
 
-// The remote's rules and those of a key's line hold for each stream, and reloaded ones for sessions
-// that exist.
+// The rules of the remote and of a key's line hold for each stream, and reloaded ones also for
+// existing sessions.
 func TestRulesOfRemote(t *testing.T) {
 	target, other := serveTCP(t, echo), serveTCP(t, echo)
 	free, bound := newKey(t), newKey(t)

@@ -22,10 +22,10 @@ func waitExits(t testing.TB, remote *Remote, want int) {
 	)
 }
 
-// TestExitsAreBounded opens more associations than a session may have.
+// Associations beyond the limits of the remote and of a session are refused.
 func TestExitsAreBounded(t *testing.T) {
 	local, remote := startTunnel(t)
-	// Filling the places with sockets would need more descriptors than many machines give.
+	// Opening that many sockets would need more descriptors than many machines provide.
 	for range maxExits - 2 {
 		remote.exits.take()
 	}
@@ -65,7 +65,7 @@ func TestExitsAreBounded(t *testing.T) {
 	}
 }
 
-// TestForwardUDPRules has the remote forbid a forward's target.
+// The rules of the remote hold for the targets of UDP forwards.
 func TestForwardUDPRules(t *testing.T) {
 	local, _ := startUDPTunnel(t)
 	conn, err := local.wait(within(t, time.Second))

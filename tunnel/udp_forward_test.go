@@ -16,7 +16,7 @@ import (
 	"culvert/tunnel/mux"
 )
 
-// fakePackets is a socket for bubbles.
+// fakePackets is a socket for synctest bubbles.
 type fakePackets struct {
 	in, out chan packet
 	closed  chan struct{}
@@ -57,7 +57,7 @@ func (f *fakePackets) Close() error {
 	return nil
 }
 
-// drainDatagrams takes the datagrams that are there, and returns why there are no more.
+// drainDatagrams receives the datagrams that are queued, and returns why there are no more.
 func drainDatagrams(flow *mux.Flow) (err error) {
 	flow.SetReadDeadline(time.Now())
 	for err == nil {
@@ -73,7 +73,7 @@ func endOfFlow(flow *mux.Flow) <-chan struct{} {
 	return ended
 }
 
-// TestForwardUDPIdle lets clients be idle for long and for too long, by the clock of a bubble.
+// Clients that are idle for long stay, and those that are idle for too long end.
 func TestForwardUDPIdle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := muxPair(t)
@@ -135,7 +135,7 @@ func TestForwardUDPIdle(t *testing.T) {
 	})
 }
 
-// TestForwardUDPRefused has the remote refuse: not every datagram asks again.
+// After a refusal, not every datagram asks again.
 func TestForwardUDPRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := muxPair(t)
@@ -212,7 +212,7 @@ func TestForwardUDP(t *testing.T) {
 	}
 }
 
-// TestForwardUDPNoTarget has a target that nobody answers at, and one that the remote refuses.
+// A target where nobody answers, and one that the remote refuses, leave the forward running.
 func TestForwardUDPNoTarget(t *testing.T) {
 	local, remote := startTunnel(t)
 	gone := listenUDP(t, "127.0.0.1:0")
@@ -237,8 +237,7 @@ func TestForwardUDPNoTarget(t *testing.T) {
 	waitExits(t, remote.Remote, 1)
 }
 
-// TestForwardUDPAgain loses the session: datagrams are dropped meanwhile, and pass again when there
-// is another.
+// When the session is lost, datagrams are dropped until there is another.
 func TestForwardUDPAgain(t *testing.T) {
 	local, remote := startTunnel(t)
 	echo := echoUDP(t, "127.0.0.1:0")
@@ -256,7 +255,7 @@ func TestForwardUDPAgain(t *testing.T) {
 	})
 }
 
-// TestForwardUDPEvicts has more clients than there are places.
+// A client beyond the limit replaces the one that was idle for the longest time.
 func TestForwardUDPEvicts(t *testing.T) {
 	local, remote := startTunnel(t)
 	echo := echoUDP(t, "127.0.0.1:0")

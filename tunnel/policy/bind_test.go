@@ -34,8 +34,8 @@ func TestParseBind(t *testing.T) {
 	}
 }
 
-// FuzzParseBind checks that what is bound is what the rules have seen: the address reads back as
-// itself.
+// FuzzParseBind checks that the address that is bound is the one that the rules have checked: it
+// parses back to itself.
 func FuzzParseBind(f *testing.F) {
 	for _, seed := range []string{
 		"tcp:localhost:8022", "tcp:*:0", "tcp::1", "tcp:[fe80::1%eth0]:80", "unix:/run/a",
@@ -153,7 +153,7 @@ func checkSocket(t *testing.T, path string) {
 	}
 }
 
-// What is bound is what was asked for, of the IP version that was asked for.
+// Binding uses the requested address and IP version.
 func TestBindListens(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "s")
 	for text, want := range map[string]string{
@@ -199,8 +199,7 @@ func TestBindListens(t *testing.T) {
 	}
 }
 
-// What any port was asked for stays bound at the port that it became, as long as the rules grant
-// either.
+// A bind of any port may stay at the port it got as long as the rules grant either.
 func TestGrantBound(t *testing.T) {
 	bound, err := ParseBind("tcp:127.0.0.1:8022")
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// oracle decides on one address of a name, or on an address by itself, as the text in docs/rules.md
-// says, with none of the code that is tested.
+// oracle decides on an address, of a name or by itself, as docs/rules.md describes, with none of
+// the code under test.
 func oracle(allow, deny []string, name string, addr netip.Addr, port uint16) bool {
 	addr = addr.Unmap()
 	hit := func(text string, explicit bool) bool {
@@ -149,8 +149,8 @@ func TestRulesAgainstOracle(t *testing.T) {
 	}
 }
 
-// FuzzRules: no text makes the parser or a decision panic, nothing special gets through unless it
-// is named, and one more rule to deny, or a narrower list, never lets more through.
+// No text makes the parser or a decision panic, no special address is allowed unless a rule names
+// it, and another rule to deny, or a narrower list, never allows more.
 func FuzzRules(f *testing.F) {
 	for _, seed := range [][3]string{
 		{"*.example.org:443", "10.0.0.0/8", "www.example.org"},

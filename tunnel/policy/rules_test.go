@@ -82,7 +82,7 @@ func resolve(t testing.TB, r *Rules, network, host string, port uint16) string {
 	return strings.Join(texts, " ")
 }
 
-// ruleCases are rules, targets, and what the rules make of them in testZone.
+// ruleCases are rules, targets, and the results in testZone.
 var ruleCases = []struct {
 	allow, deny string // lists separated by spaces
 	host        string
@@ -251,7 +251,7 @@ func TestResolveNetworks(t *testing.T) {
 	}
 }
 
-// A name that no rule could allow is not asked for: the question would leave the machine.
+// A name that no rule could allow is not looked up: the query would leave the machine.
 func TestForbiddenNamesAreNotLookedUp(t *testing.T) {
 	for _, test := range []struct{ allow, deny []string }{
 		{nil, []string{"secret.example.org"}},
@@ -270,7 +270,7 @@ func TestForbiddenNamesAreNotLookedUp(t *testing.T) {
 	}
 }
 
-// A name is looked up once. What it resolves to a moment later is neither checked nor dialed.
+// A name is looked up once: what it resolves to a moment later is neither checked nor dialed.
 func TestNoRebinding(t *testing.T) {
 	address := listenOn(t, "127.0.0.1:0")
 	r := mustRules(t, nil, []string{"127.0.0.9"})
