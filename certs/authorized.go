@@ -17,16 +17,17 @@ type AuthorizedKey struct {
 	Line    int // from 1
 }
 
-// AuthorizedKeys lists the clients that a remote admits. A nil one lists nobody. It never changes, so that goroutines
-// may share it.
+// AuthorizedKeys lists the clients that a remote admits. A nil one lists nobody. It never changes,
+// so that goroutines may share it.
 type AuthorizedKeys struct {
 	entries []AuthorizedKey
 }
 
-// ParseAuthorizedKeys reads a key a line: the public key, then the options allow=RULE,… and reverse=RULE,…, then a
-// comment, separated by white space. Empty lines and lines that begin with # count for nothing. What could be a
-// restriction that is misspelt or misplaced is an error, as is a key that is listed twice, since either might admit
-// somebody to more than was meant. Errors about a line are a *LineError; no error quotes the file.
+// ParseAuthorizedKeys reads a key a line: the public key, then the options allow=RULE,… and
+// reverse=RULE,…, then a comment, separated by white space. Empty lines and lines that begin with #
+// are ignored. Anything that might be a misspelt or misplaced restriction is an error, as is a key
+// that is listed twice: either could grant more than was meant. Errors about a line are a
+// *LineError; no error quotes the file.
 func ParseAuthorizedKeys(r io.Reader) (*AuthorizedKeys, error) {
 	keys := &AuthorizedKeys{}
 	lines := make(map[PublicKey]int)
@@ -36,7 +37,7 @@ func ParseAuthorizedKeys(r io.Reader) (*AuthorizedKeys, error) {
 			return err
 		}
 		if earlier, ok := lines[entry.Key]; ok {
-			return fmt.Errorf("the key stands on line %d already", earlier)
+			return fmt.Errorf("the key is already on line %d", earlier)
 		}
 		if len(keys.entries) == maxAuthorizedKeys {
 			return fmt.Errorf("%w: more than %d keys", ErrTooLarge, maxAuthorizedKeys)
@@ -71,10 +72,11 @@ func parseAuthorizedKey(line string) (AuthorizedKey, error) {
 		case "reverse":
 			rules = &entry.Reverse
 		default:
-			return AuthorizedKey{}, errors.New("unknown option (a comment with = in it begins with #)")
+			return AuthorizedKey{}, errors.New("unknown option (a comment with = in it begins " +
+				"with #)")
 		}
 		if *rules != nil {
-			return AuthorizedKey{}, fmt.Errorf("%s= stands twice", name)
+			return AuthorizedKey{}, fmt.Errorf("%s= appears twice", name)
 		}
 		if *rules = strings.Split(value, ","); hasEmpty(*rules) {
 			return AuthorizedKey{}, fmt.Errorf("%s= has an empty rule", name)
@@ -83,7 +85,7 @@ func parseAuthorizedKey(line string) (AuthorizedKey, error) {
 	}
 	for _, f := range fields {
 		if strings.HasPrefix(f, "allow=") || strings.HasPrefix(f, "reverse=") {
-			return AuthorizedKey{}, errors.New("an option stands after the comment")
+			return AuthorizedKey{}, errors.New("an option follows the comment")
 		}
 	}
 	entry.Comment = strings.TrimSpace(strings.TrimPrefix(strings.Join(fields, " "), "#"))
@@ -99,8 +101,8 @@ func hasEmpty(list []string) bool {
 	return false
 }
 
-// Lookup finds the line of a key. How long it takes does not tell how much of the key is right, nor which line is its.
-// The caller must not change the entry.
+// Lookup finds the line of a key. Its duration reveals neither how much of the key matched nor on
+// which line. The caller must not change the entry.
 func (a *AuthorizedKeys) Lookup(k PublicKey) (*AuthorizedKey, bool) {
 	if a == nil {
 		return nil, false
@@ -126,12 +128,4 @@ func (a *AuthorizedKeys) All() iter.Seq[*AuthorizedKey] {
 			}
 		}
 	}
-}
-
-// Len returns the number of keys.
-func (a *AuthorizedKeys) Len() int {
-	if a == nil {
-		return 0
-	}
-	return len(a.entries)
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -14,7 +15,8 @@ func TestParseAuthorizedKeys(t *testing.T) {
 	for i := range keys {
 		keys[i] = newKeyPair(t).Public()
 	}
-	text := fmt.Sprintf("# clients\n\n%s\n  %s\tbob's laptop  at home\r\n%s allow=*.example:443,10.0.0.0/8:* reverse=127.0.0.1:8080 # carol=1\n"+
+	text := fmt.Sprintf("# clients\n\n%s\n  %s\tbob's laptop  at home\r\n%s "+
+		"allow=*.example:443,10.0.0.0/8:* reverse=127.0.0.1:8080 # carol=1\n"+
 		"%s reverse=*:*\n#%s\n%s allow=a:1", keys[0], keys[1], keys[2], keys[3], keys[4], keys[5])
 	list, err := ParseAuthorizedKeys(strings.NewReader(text))
 	if err != nil {
@@ -23,12 +25,13 @@ func TestParseAuthorizedKeys(t *testing.T) {
 	want := []AuthorizedKey{
 		{Key: keys[0], Line: 3},
 		{Key: keys[1], Comment: "bob's laptop at home", Line: 4},
-		{Key: keys[2], Allow: []string{"*.example:443", "10.0.0.0/8:*"}, Reverse: []string{"127.0.0.1:8080"}, Comment: "carol=1", Line: 5},
+		{Key: keys[2], Allow: []string{"*.example:443", "10.0.0.0/8:*"},
+			Reverse: []string{"127.0.0.1:8080"}, Comment: "carol=1", Line: 5},
 		{Key: keys[3], Reverse: []string{"*:*"}, Line: 6},
 		{Key: keys[5], Allow: []string{"a:1"}, Line: 8},
 	}
-	if list.Len() != len(want) {
-		t.Errorf("%d keys, want %d", list.Len(), len(want))
+	if len(list.entries) != len(want) {
+		t.Errorf("%d keys, want %d", len(list.entries), len(want))
 	}
 	for _, w := range want {
 		if got, ok := list.Lookup(w.Key); !ok || !reflect.DeepEqual(*got, w) {
@@ -42,7 +45,7 @@ func TestParseAuthorizedKeys(t *testing.T) {
 		t.Error("the zero key is admitted")
 	}
 	var none *AuthorizedKeys
-	if _, ok := none.Lookup(keys[0]); ok || none.Len() != 0 {
+	if _, ok := none.Lookup(keys[0]); ok || len(slices.Collect(none.All())) != 0 {
 		t.Error("no list admits somebody")
 	}
 }
@@ -71,9 +74,11 @@ func TestParseAuthorizedKeysRefuses(t *testing.T) {
 	} {
 		list, err := ParseAuthorizedKeys(strings.NewReader(first + "\n\n" + line + "\n"))
 		var bad *LineError
-		if !errors.As(err, &bad) || bad.Line != 3 || list != nil || !strings.HasPrefix(err.Error(), "line 3: ") {
+		if !errors.As(err, &bad) || bad.Line != 3 || list != nil ||
+			!strings.HasPrefix(err.Error(), "line 3: ") {
 			t.Errorf("%s: got %v, %v", name, list, err)
-		} else if strings.Contains(err.Error(), key[:10]) || strings.Contains(err.Error(), "77,77") {
+		} else if strings.Contains(err.Error(), key[:10]) ||
+			strings.Contains(err.Error(), "77,77") {
 			t.Errorf("%s: the error quotes the line: %v", name, err)
 		}
 	}
@@ -93,14 +98,15 @@ func TestAuthorizedKeysCount(t *testing.T) {
 		fmt.Fprintln(&text, PublicKey{9, byte(i), byte(i >> 8), 1})
 	}
 	list, err := ParseAuthorizedKeys(strings.NewReader(text.String()))
-	if err != nil || list.Len() != maxAuthorizedKeys {
-		t.Fatalf("%d keys, %v", list.Len(), err)
+	if err != nil || len(list.entries) != maxAuthorizedKeys {
+		t.Fatalf("%d keys, %v", len(list.entries), err)
 	}
 	if got, ok := list.Lookup(PublicKey{9, 1, 2, 1}); !ok || got.Line != 0x201+1 {
 		t.Errorf("got %v, %v", got, ok)
 	}
 	fmt.Fprintln(&text, PublicKey{9, 9, 9, 9})
-	if _, err := ParseAuthorizedKeys(strings.NewReader(text.String())); !errors.Is(err, ErrTooLarge) {
+	_, err = ParseAuthorizedKeys(strings.NewReader(text.String()))
+	if !errors.Is(err, ErrTooLarge) {
 		t.Errorf("one more: %v", err)
 	}
 }
@@ -111,22 +117,25 @@ func TestLineLength(t *testing.T) {
 	line := key + strings.Repeat("x", maxTrustLine-len(key))
 	for _, end := range []string{"", "\n", "\r\n"} {
 		list, err := ParseAuthorizedKeys(iotest.OneByteReader(strings.NewReader(line + end)))
-		if err != nil || list.Len() != 1 {
+		if err != nil || len(list.entries) != 1 {
 			t.Errorf("%q at the end: %v", end, err)
 		}
 	}
-	if _, err := ParseAuthorizedKeys(strings.NewReader(line + "xxx\n")); !errors.Is(err, ErrTooLarge) {
+	_, err := ParseAuthorizedKeys(strings.NewReader(line + "xxx\n"))
+	if !errors.Is(err, ErrTooLarge) {
 		t.Errorf("a longer one: %v", err)
 	}
 }
 
-// FuzzAuthorizedKeys checks that what a list is made of is found again by its own form of a line, and that errors are of
-// the documented kinds.
+// FuzzAuthorizedKeys checks that the entries of a list, formatted as lines, parse to the same list,
+// and that errors are of the documented kinds.
 func FuzzAuthorizedKeys(f *testing.F) {
 	a, b := PublicKey{9}.String(), PublicKey{9, 1}.String()
 	for _, seed := range []string{
-		a, a + " bob", a + " allow=x:1,y:2 reverse=z:* # bob\n\n#" + b + "\n" + b + "\r\n", a + "\n" + a, a + " alow=x", a + " x allow=y",
-		"\x00", strings.Repeat("A", 43), a + " allow=", a + "\u00a0bob\u2028#", a + " #", a + " = ", "\xff" + a,
+		a, a + " bob", a + " allow=x:1,y:2 reverse=z:* # bob\n\n#" + b + "\n" + b + "\r\n",
+		a + "\n" + a, a + " alow=x", a + " x allow=y",
+		"\x00", strings.Repeat("A", 43), a + " allow=", a + "\u00a0bob\u2028#", a + " #", a + " = ",
+		"\xff" + a,
 	} {
 		f.Add(seed)
 	}

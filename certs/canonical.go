@@ -7,15 +7,17 @@ import (
 	"unicode/utf8"
 )
 
-// A certificate's signature is over JSON.stringify(JSON.parse(text).desc) as JavaScript does it (ECMA-262, sections
-// 25.5.1, 25.5.2, 6.1.6.1.20 and 10.1.11.1). This file is those two functions, for a text in UTF-8.
+// A certificate's signature is over JSON.stringify(JSON.parse(text).desc) as JavaScript does it
+// (ECMA-262, sections 25.5.1, 25.5.2, 6.1.6.1.20 and 10.1.11.1). This file is those two functions,
+// for a text in UTF-8.
 //
-// A value is nil, a bool, a float64, a string, a []any or an *object. JavaScript's strings are sequences of UTF-16 code
-// units in which a surrogate may stand alone; here they are UTF-8 in which a surrogate alone is the three bytes that
-// UTF-8 would give its code point, which no valid UTF-8 holds (the form known as WTF-8). A pair is always one code
-// point of four bytes.
+// A value is nil, a bool, a float64, a string, a []any or an *object. JavaScript's strings are
+// sequences of UTF-16 code units, in which surrogates may be unpaired. Here they are WTF-8: UTF-8
+// in which an unpaired surrogate is the three bytes that UTF-8 would give its code point, which no
+// valid UTF-8 contains. A surrogate pair is always one code point of four bytes.
 
-// object is a JavaScript object: its own keys in the order in which they were first set, and their values.
+// object is a JavaScript object: its own keys in the order in which they were first set, and their
+// values.
 type object struct {
 	keys   []string
 	values map[string]any
@@ -34,7 +36,8 @@ func (o *object) set(key string, v any) {
 // get returns nil for a key that is absent, as for null.
 func (o *object) get(key string) any { return o.values[key] }
 
-// ownKeys returns the keys as JavaScript enumerates them: array indices ascending, then the others as they came.
+// ownKeys returns the keys as JavaScript enumerates them: array indices ascending, then the others
+// as they came.
 func (o *object) ownKeys() []string {
 	var indices []uint64
 	for _, k := range o.keys {
@@ -60,7 +63,8 @@ func (o *object) ownKeys() []string {
 
 // arrayIndex reports whether key is a canonical decimal from 0 to 2^32-2.
 func arrayIndex(key string) (uint64, bool) {
-	if key == "" || len(key) > len("4294967294") || key[0] < '0' || key[0] > '9' || key[0] == '0' && key != "0" {
+	if key == "" || len(key) > len("4294967294") || key[0] < '0' || key[0] > '9' ||
+		key[0] == '0' && key != "0" {
 		return 0, false
 	}
 	i, err := strconv.ParseUint(key, 10, 64)
@@ -124,8 +128,8 @@ func appendNumber(dst []byte, f float64) []byte {
 
 const hexDigits = "0123456789abcdef"
 
-// appendString prints as QuoteJSONString does: only the quote, the backslash, controls below U+0020 and surrogates
-// alone are escaped.
+// appendString prints as QuoteJSONString does: only the quote, the backslash, controls below U+0020
+// and unpaired surrogates are escaped.
 func appendString(dst []byte, s string) []byte {
 	dst = append(dst, '"')
 	for i := 0; i < len(s); {
@@ -165,10 +169,11 @@ func appendString(dst []byte, s string) []byte {
 }
 
 func appendUnicodeEscape(dst []byte, u uint16) []byte {
-	return append(dst, '\\', 'u', hexDigits[u>>12], hexDigits[u>>8&0xf], hexDigits[u>>4&0xf], hexDigits[u&0xf])
+	return append(dst, '\\', 'u', hexDigits[u>>12], hexDigits[u>>8&0xf], hexDigits[u>>4&0xf],
+		hexDigits[u&0xf])
 }
 
-// loneSurrogate reads the three bytes that stand for a surrogate alone.
+// loneSurrogate reads the three bytes of an unpaired surrogate.
 func loneSurrogate(s string) (uint16, bool) {
 	if len(s) < 3 || s[0] != 0xED || s[1] < 0xA0 || s[1] > 0xBF || s[2] < 0x80 || s[2] > 0xBF {
 		return 0, false

@@ -7,9 +7,9 @@ import (
 	"unicode/utf8"
 )
 
-// parseJSON is JSON.parse of the UTF-8 text b, decoded as Node's Buffer and the WHATWG decoder do: each maximal subpart
-// of an ill-formed sequence becomes one U+FFFD. The caller bounds len(b). Objects and arrays nest at most maxDepth deep.
-// An error is a *SyntaxError.
+// parseJSON is JSON.parse of the UTF-8 text b, decoded as Node's Buffer and the WHATWG decoder do:
+// each maximal subpart of an ill-formed sequence becomes one U+FFFD. The caller bounds len(b).
+// Objects and arrays nest at most maxDepth deep. An error is a *syntaxError.
 func parseJSON(b []byte) (any, error) {
 	p := parser{in: b}
 	v, err := p.value(0)
@@ -28,7 +28,7 @@ type parser struct {
 	pos int
 }
 
-func (p *parser) fail(problem string) error { return &SyntaxError{Offset: p.pos, Problem: problem} }
+func (p *parser) fail(problem string) error { return &syntaxError{Offset: p.pos, Problem: problem} }
 
 func (p *parser) space() {
 	for p.pos < len(p.in) {
@@ -41,7 +41,8 @@ func (p *parser) space() {
 	}
 }
 
-// peek returns the next byte, or 0 at the end. A zero byte is legal nowhere outside, nor inside, a string.
+// peek returns the next byte, or 0 at the end. A zero byte is legal nowhere outside, nor inside, a
+// string.
 func (p *parser) peek() byte {
 	if p.pos < len(p.in) {
 		return p.in[p.pos]
@@ -182,8 +183,8 @@ func (p *parser) number() (any, error) {
 			return nil, p.fail("no digit")
 		}
 	}
-	// The grammar is checked, so that the one error left is the range, where the result is an infinity, as in
-	// JavaScript.
+	// The grammar is checked, so that the one error left is the range, where the result is an
+	// infinity, as in JavaScript.
 	f, _ := strconv.ParseFloat(string(p.in[start:p.pos]), 64)
 	return f, nil
 }
@@ -243,7 +244,8 @@ func (p *parser) escape(s []byte) ([]byte, error) {
 	return append(s, c), nil
 }
 
-// unicodeEscape reads uXXXX, and joins a high surrogate with a low one that is escaped right after it.
+// unicodeEscape reads uXXXX, and joins a high surrogate with a low one that is escaped right after
+// it.
 func (p *parser) unicodeEscape(s []byte) ([]byte, error) {
 	u, ok := hex4(p.in[p.pos+1:])
 	if !ok {
@@ -285,8 +287,9 @@ func hex4(b []byte) (uint16, bool) {
 	return u, true
 }
 
-// sequence measures the UTF-8 sequence that b begins with: its length if it is well-formed (Unicode, table 3-7), or else
-// the length of the maximal subpart, at least 1, which one U+FFFD replaces.
+// sequence measures the UTF-8 sequence that b begins with: its length if it is well-formed
+// (Unicode, table 3-7), or else the length of the maximal subpart, at least 1, which one U+FFFD
+// replaces.
 func sequence(b []byte) (n int, ok bool) {
 	lo, hi := byte(0x80), byte(0xBF)
 	more := 0

@@ -21,7 +21,7 @@ func canonical(doc []byte) ([]byte, error) {
 	return appendJSON(nil, v), nil
 }
 
-// literalDocuments have their JavaScript results written down, so that a look at the table says what the rules are.
+// literalDocuments have literal JavaScript results, so that the table shows the rules.
 var literalDocuments = []struct{ in, want string }{
 	{` { "b" : 1 , "a" : [ true , false , null ] } `, `{"b":1,"a":[true,false,null]}`},
 	{`{"a":1,"b":2,"a":3}`, `{"a":3,"b":2}`},
@@ -30,7 +30,8 @@ var literalDocuments = []struct{ in, want string }{
 	{`{"4294967295":1,"4294967294":2,"4294967296":3,"18446744073709551616":4,"x":5,"7":6}`,
 		`{"7":6,"4294967294":2,"4294967295":1,"4294967296":3,"18446744073709551616":4,"x":5}`},
 	{`{"5":1,"x":2,"5":3}`, `{"5":3,"x":2}`},
-	{`{"":1,"__proto__":{"a":1},"constructor":2,"toJSON":3}`, `{"":1,"__proto__":{"a":1},"constructor":2,"toJSON":3}`},
+	{`{"":1,"__proto__":{"a":1},"constructor":2,"toJSON":3}`,
+		`{"":1,"__proto__":{"a":1},"constructor":2,"toJSON":3}`},
 	{`{"__proto__":1,"a":2,"__proto__":3}`, `{"__proto__":3,"a":2}`},
 	{`[0,-0,-0.0,0e9,1.0,1e0,100e-2,1E+2]`, `[0,0,0,0,1,1,1,100]`},
 	{`[1e21,1e20,123456789012345680000,1e-6,1e-7,1.5e-7,-1e-7,123e-20]`,
@@ -39,7 +40,8 @@ var literalDocuments = []struct{ in, want string }{
 		`[null,null,0,5e-324,0,1.7976931348623157e+308,null]`},
 	{`[9007199254740993,0.1,0.30000000000000004,1e100,4570381246341]`,
 		`[9007199254740992,0.1,0.30000000000000004,1e+100,4570381246341]`},
-	{`"\u0000\u0008\b\t\n\u000b\f\r\u001f\u007f"`, "\"\\u0000\\b\\b\\t\\n\\u000b\\f\\r\\u001f\u007f\""},
+	{`"\u0000\u0008\b\t\n\u000b\f\r\u001f\u007f"`,
+		"\"\\u0000\\b\\b\\t\\n\\u000b\\f\\r\\u001f\u007f\""},
 	{`"\/\"\\\u0022\u005C\u002f"`, `"/\"\\\"\\/"`},
 	{"\"<>&'é\u2028\u2029😀\"", "\"<>&'é\u2028\u2029😀\""},
 	{`"\u003c\u00E9\u2028\ud83d\ude00\uD83D\uDE00"`, "\"<é\u2028😀😀\""},
@@ -48,8 +50,10 @@ var literalDocuments = []struct{ in, want string }{
 	{`"\uD83D\uD83D\uDE00\uDE00"`, `"\ud83d😀\ude00"`},
 	{`"\uD83Dx\uDE00"`, `"\ud83dx\ude00"`},
 	{`"\uD83D\n\uDBFF\uDFFF\uDFFF"`, "\"\\ud83d\\n\U0010FFFF\\udfff\""},
-	{"\"\xff|\xc0\xaf|\xe2\x82|\xe2\x82\xac|\xed\xa0\x80|\xf0\x9f\x98|\xf4\x90\x80\x80|\xf0\x80\x80\x80|\xc3\"",
-		"\"\uFFFD|\uFFFD\uFFFD|\uFFFD|€|\uFFFD\uFFFD\uFFFD|\uFFFD|\uFFFD\uFFFD\uFFFD\uFFFD|\uFFFD\uFFFD\uFFFD\uFFFD|\uFFFD\""},
+	{"\"\xff|\xc0\xaf|\xe2\x82|\xe2\x82\xac|\xed\xa0\x80|\xf0\x9f\x98|" +
+		"\xf4\x90\x80\x80|\xf0\x80\x80\x80|\xc3\"",
+		"\"\uFFFD|\uFFFD\uFFFD|\uFFFD|€|\uFFFD\uFFFD\uFFFD|\uFFFD|" +
+			"\uFFFD\uFFFD\uFFFD\uFFFD|\uFFFD\uFFFD\uFFFD\uFFFD|\uFFFD\""},
 	{"{\"\xff\":1,\"\uFFFD\":2}", "{\"\uFFFD\":2}"},
 	{`{"\u0031":1,"b":2,"\u0062":3}`, `{"1":1,"b":3}`},
 	{"\"\uFEFF\"", "\"\uFEFF\""},
@@ -57,12 +61,18 @@ var literalDocuments = []struct{ in, want string }{
 }
 
 var badDocuments = []string{
-	``, ` `, `{`, `}`, `[`, `[1`, `[1,`, `[1,]`, `[,1]`, `{"a"`, `{"a":`, `{"a":1`, `{"a":1,`, `{"a":1,}`, `{,}`, `{a:1}`,
-	`{'a':1}`, `{1:1}`, `{"a" 1}`, `{"a":1 "b":2}`, `[1 2]`, `1 2`, `{}{}`, `nul`, `nulll`, `True`, `NaN`, `Infinity`,
-	`undefined`, `+1`, `-`, `.5`, `1.`, `1.e1`, `01`, `-01`, `00`, `1e`, `1e+`, `1e1.5`, `0x1`, `1_000`, `1n`, `--1`,
-	`"`, `"\"`, `"\`, `"\u`, `"\u12`, `"\u123"`, `"\u123g"`, `"\U0041"`, `"\x41"`, `"\a"`, `"\0"`, `"\'"`, "\"\t\"", "\"\n\"",
-	"\"\x00\"", "\"\x1f\"", "\uFEFF{}", "\uFEFF", "{}\uFEFF", "\u00a0{}", "\v1", "\f1", "\x00", "1\x00", "{}\x00",
-	"// c\n1", "/**/1", "1;", "\xff", "{\xff}", "\u2028", "\"a\" \"b\"", `"\ud83d\u"`, `"\ud83d\uZZZZ"`, `["a":1]`,
+	``, ` `, `{`, `}`, `[`, `[1`, `[1,`, `[1,]`, `[,1]`, `{"a"`, `{"a":`, `{"a":1`, `{"a":1,`,
+	`{"a":1,}`, `{,}`, `{a:1}`,
+	`{'a':1}`, `{1:1}`, `{"a" 1}`, `{"a":1 "b":2}`, `[1 2]`, `1 2`, `{}{}`, `nul`, `nulll`, `True`,
+	`NaN`, `Infinity`,
+	`undefined`, `+1`, `-`, `.5`, `1.`, `1.e1`, `01`, `-01`, `00`, `1e`, `1e+`, `1e1.5`, `0x1`,
+	`1_000`, `1n`, `--1`,
+	`"`, `"\"`, `"\`, `"\u`, `"\u12`, `"\u123"`, `"\u123g"`, `"\U0041"`, `"\x41"`, `"\a"`, `"\0"`,
+	`"\'"`, "\"\t\"", "\"\n\"",
+	"\"\x00\"", "\"\x1f\"", "\uFEFF{}", "\uFEFF", "{}\uFEFF", "\u00a0{}", "\v1", "\f1", "\x00",
+	"1\x00", "{}\x00",
+	"// c\n1", "/**/1", "1;", "\xff", "{\xff}", "\u2028", "\"a\" \"b\"", `"\ud83d\u"`,
+	`"\ud83d\uZZZZ"`, `["a":1]`,
 }
 
 func TestCanonicalLiterals(t *testing.T) {
@@ -72,7 +82,7 @@ func TestCanonicalLiterals(t *testing.T) {
 		}
 	}
 	for _, in := range badDocuments {
-		var syntax *SyntaxError
+		var syntax *syntaxError
 		if got, err := canonical([]byte(in)); !errors.As(err, &syntax) {
 			t.Errorf("%q: got %q, %v", in, got, err)
 		} else if syntax.Offset < 0 || syntax.Offset > len(in) {
@@ -86,11 +96,12 @@ func TestCanonicalDepth(t *testing.T) {
 		nested := func(n int) []byte {
 			return []byte(strings.Repeat(brackets[0], n) + "1" + strings.Repeat(brackets[1], n))
 		}
-		if got, err := canonical(nested(maxDepth)); err != nil || string(got) != string(nested(maxDepth)) {
+		if got, err := canonical(nested(maxDepth)); err != nil ||
+			string(got) != string(nested(maxDepth)) {
 			t.Errorf("depth %d: %v", maxDepth, err)
 		}
 		for _, n := range []int{maxDepth + 1, 1 << 20} {
-			var syntax *SyntaxError
+			var syntax *syntaxError
 			if _, err := canonical(nested(n)); !errors.As(err, &syntax) {
 				t.Errorf("depth %d: got %v", n, err)
 			}
@@ -130,11 +141,12 @@ func TestCanonicalIsNodes(t *testing.T) {
 		}
 	}
 	if accepted < len(docs)/2 || accepted > len(docs)*9/10 {
-		t.Errorf("%d of %d documents were accepted: the generator is one-sided", accepted, len(docs))
+		t.Errorf("%d of %d documents were accepted: the generator is one-sided", accepted,
+			len(docs))
 	}
 }
 
-// documents makes random JSON with what is apt to go wrong.
+// documents makes random JSON with many edge cases.
 type documents struct{ *rand.Rand }
 
 func (g *documents) document() []byte { return append(g.value(nil, 0), g.space()...) }
@@ -182,8 +194,10 @@ func (g *documents) key(dst []byte) []byte {
 	case 0:
 		return strconv.AppendQuote(dst, strconv.Itoa(g.IntN(20)))
 	case 1:
-		return strconv.AppendQuote(dst, [...]string{"__proto__", "a", "b", "c", "length", "4294967294", "4294967295",
-			"4294967293", "00", "-0", "1e1", "2147483648", "2147483647", "9007199254740993", "toString"}[g.IntN(15)])
+		return strconv.AppendQuote(dst, [...]string{"__proto__", "a", "b", "c", "length",
+			"4294967294", "4294967295",
+			"4294967293", "00", "-0", "1e1", "2147483648", "2147483647", "9007199254740993",
+			"toString"}[g.IntN(15)])
 	case 2:
 		return strconv.AppendQuote(dst, strconv.FormatUint(g.Uint64()>>g.IntN(64), 10))
 	}
@@ -200,28 +214,35 @@ func (g *documents) number() string {
 	switch g.IntN(8) {
 	case 0: // any double, in one of several spellings
 		return strconv.FormatFloat(f, "eEgG"[g.IntN(4)], []int{-1, 16, 17, 25}[g.IntN(4)], 64)
-	case 1: // near the switches between notations
+	case 1: // near the thresholds between notations
 		exp := [...]int{-8, -7, -6, -5, 20, 21, 22}[g.IntN(7)]
 		return fmt.Sprintf("%d.%de%d", 1+g.IntN(9), g.IntN(100000), exp)
 	case 2:
 		return strconv.FormatInt(g.Int64()>>g.IntN(64), 10)
 	case 3: // between two doubles
-		return strconv.FormatUint(1<<53+g.Uint64N(1<<53), 10) + "." + strings.Repeat("0", g.IntN(30)) + "5"
+		return strconv.FormatUint(1<<53+g.Uint64N(1<<53), 10) + "." +
+			strings.Repeat("0", g.IntN(30)) + "5"
 	case 4: // around the smallest and the greatest
-		return fmt.Sprintf("%de%d", 1+g.IntN(99), [...]int{-326, -325, -324, -323, -310, 306, 307, 308, 309}[g.IntN(9)])
+		return fmt.Sprintf("%de%d", 1+g.IntN(99),
+			[...]int{-326, -325, -324, -323, -310, 306, 307, 308, 309}[g.IntN(9)])
 	case 5:
 		return fmt.Sprintf("-%d.%0*d", g.IntN(3), 1+g.IntN(20), g.IntN(10))
 	case 6:
 		return strconv.FormatFloat(math.Abs(math.Mod(f, 1e6)), 'f', 1+g.IntN(30), 64)
 	}
-	return [...]string{"0", "-0", "1", "-1", "0.1", "1e999", "1E-999", "4570381246341", "0e0"}[g.IntN(9)]
+	return [...]string{"0", "-0", "1", "-1", "0.1", "1e999", "1E-999", "4570381246341",
+		"0e0"}[g.IntN(9)]
 }
 
 var textParts = []string{
-	"a", "Z", " ", "/", `\/`, `\"`, `\\`, `\b`, `\f`, `\n`, `\r`, `\t`, "<", ">", "&", "'", "\u007f", "é", "\u2028", "\u2029",
-	"😀", "\uFEFF", "\uFFFF", "\U0010FFFF", "\uFFFD", "\u0080", `\ud83d`, `\ude00`, `\uD83D\uDE00`, `\uDBFF`, `\uDC00`,
-	`\u0000`, `\u001F`, `\u007f`, `\u0022`, `\u005c`, `\u2028`, `\uFFFE`, "\x80", "\xbf", "\xc0", "\xc2", "\xe0", "\xe2\x82",
-	"\xed\xa0", "\xed\xbf\xbf", "\xf0", "\xf0\x9f", "\xf0\x9f\x98", "\xf4\x90", "\xf5", "\xff", "\xe0\x80\x80", "\xf0\x8f\xbf\xbf",
+	"a", "Z", " ", "/", `\/`, `\"`, `\\`, `\b`, `\f`, `\n`, `\r`, `\t`, "<", ">", "&", "'",
+	"\u007f", "é", "\u2028", "\u2029",
+	"😀", "\uFEFF", "\uFFFF", "\U0010FFFF", "\uFFFD", "\u0080", `\ud83d`, `\ude00`, `\uD83D\uDE00`,
+	`\uDBFF`, `\uDC00`,
+	`\u0000`, `\u001F`, `\u007f`, `\u0022`, `\u005c`, `\u2028`, `\uFFFE`, "\x80", "\xbf", "\xc0",
+	"\xc2", "\xe0", "\xe2\x82",
+	"\xed\xa0", "\xed\xbf\xbf", "\xf0", "\xf0\x9f", "\xf0\x9f\x98", "\xf4\x90", "\xf5", "\xff",
+	"\xe0\x80\x80", "\xf0\x8f\xbf\xbf",
 }
 
 func (g *documents) text(dst []byte) []byte {
@@ -257,8 +278,8 @@ func (g *documents) damage(doc []byte) []byte {
 	return doc
 }
 
-// FuzzCanonical checks, with encoding/json as the judge of what is JSON at all, that the form printed is JSON, means the
-// same, and is its own canonical form.
+// FuzzCanonical checks, with encoding/json to decide what is JSON at all, that the printed form is
+// JSON, means the same, and is its own canonical form.
 func FuzzCanonical(f *testing.F) {
 	for _, d := range literalDocuments {
 		f.Add([]byte(d.in))
@@ -269,7 +290,7 @@ func FuzzCanonical(f *testing.F) {
 	f.Fuzz(func(t *testing.T, doc []byte) {
 		once, err := canonical(doc)
 		if err != nil {
-			var syntax *SyntaxError
+			var syntax *syntaxError
 			if !errors.As(err, &syntax) {
 				t.Fatalf("an error of another kind: %v", err)
 			}

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// CertType says what a certificate is about.
+// CertType is the kind of a certificate.
 type CertType string
 
 // The types that the reference knows. It compares them without case.
@@ -22,11 +22,11 @@ const (
 // certVersion is the only version of certificates.
 const certVersion = "1.0"
 
-// Certificate is a parsed certificate. It never changes, so that goroutines may share it. That it could be parsed says
-// nothing about whether to believe it; see Verify.
+// Certificate is a parsed certificate. It never changes, so that goroutines may share it. Parsing
+// doesn't make it trustworthy; see Verify.
 //
-// Names, addresses and the like are the issuer's words and may hold any character: quote them before they reach a
-// terminal or a log.
+// Names, addresses and the like are chosen by the issuer and may hold any character: quote them
+// before they reach a terminal or a log.
 type Certificate struct {
 	version   string
 	certType  CertType
@@ -41,16 +41,18 @@ type Certificate struct {
 	desc      []byte // canonical: what the signature is over
 	signature [64]byte
 
-	// A CA is verified again in each handshake. Its own signature never changes, so it is checked once.
+	// A CA is verified again in each handshake. Its own signature never changes, so it is checked
+	// once.
 	ownSignature     sync.Once
 	ownSignatureGood bool
 }
 
-// ParseCertificate reads a certificate's JSON. Errors wrap ErrMalformedCertificate, and ErrTooLarge or a *SyntaxError
-// when that is the cause.
+// ParseCertificate reads a certificate's JSON. Errors wrap ErrMalformedCertificate, and ErrTooLarge
+// or a *syntaxError when that is the cause.
 func ParseCertificate(b []byte) (*Certificate, error) {
 	if len(b) > MaxCertificateSize {
-		return nil, fmt.Errorf("%w: %w: more than %d bytes", ErrMalformedCertificate, ErrTooLarge, MaxCertificateSize)
+		return nil, fmt.Errorf("%w: %w: more than %d bytes", ErrMalformedCertificate, ErrTooLarge,
+			MaxCertificateSize)
 	}
 	v, err := parseJSON(b)
 	if err != nil {
@@ -59,8 +61,9 @@ func ParseCertificate(b []byte) (*Certificate, error) {
 	return certificateFrom(v)
 }
 
-// certificateFrom reads the members that the reference looks at. Where the reference would stumble over a wrong type,
-// or take it for something else, the certificate is malformed; what it never looks at may be anything.
+// certificateFrom reads the members that the reference looks at. Where the reference would fail on
+// a wrong type, or misread it, the certificate is malformed; members that it never looks at may be
+// anything.
 func certificateFrom(v any) (*Certificate, error) {
 	malformed := func(problem string) (*Certificate, error) {
 		return nil, fmt.Errorf("%w: %s", ErrMalformedCertificate, problem)
@@ -72,7 +75,7 @@ func certificateFrom(v any) (*Certificate, error) {
 	desc, ok := top.get("desc").(*object)
 	if !ok {
 		if top.get("secretkey") != nil {
-			return malformed("it is a key file, which holds a secret; the certificate alone is wanted")
+			return malformed("this is a key file, with a secret: want the certificate alone")
 		}
 		return malformed("no desc")
 	}
@@ -95,7 +98,8 @@ func certificateFrom(v any) (*Certificate, error) {
 		return malformed("no type")
 	}
 	c.certType = CertType(lowerName(typ))
-	// An infinity, which JSON.parse makes of 1e999, is printed and signed as null: it would not be the signer's word.
+	// JSON.parse turns 1e999 into an infinity, which is printed, and signed, as null: the signature
+	// would not cover what was written.
 	if c.expires, ok = desc.get("tte").(float64); !ok || math.IsInf(c.expires, 0) {
 		return malformed("tte is not a time")
 	}
@@ -104,14 +108,15 @@ func certificateFrom(v any) (*Certificate, error) {
 			return malformed(key + " is not an array of strings")
 		}
 	}
-	// These are not needed to verify: absent ones stay empty.
+	// Verification doesn't need these: absent ones stay empty.
 	c.ca, _ = desc.get("ca").(string)
 	c.gid, _ = desc.get("gid").(string)
 	c.signedAt, _ = desc.get("signtime").(float64)
 
 	c.desc = appendJSON(nil, desc)
 	if len(c.JSON()) > MaxCertificateSize {
-		return nil, fmt.Errorf("%w: %w: more than %d bytes when printed", ErrMalformedCertificate, ErrTooLarge,
+		return nil, fmt.Errorf("%w: %w: more than %d bytes when printed", ErrMalformedCertificate,
+			ErrTooLarge,
 			MaxCertificateSize)
 	}
 	return c, nil
@@ -151,8 +156,9 @@ func stringArray(v any) ([]string, bool) {
 	return list, true
 }
 
-// JSON returns {"desc":…,"sign":{"signature":…}} as JSON.stringify prints it, at most MaxCertificateSize long: the form
-// for files and for the wire. What stood beside desc and signature, unsigned, is not in it.
+// JSON returns {"desc":…,"sign":{"signature":…}} as JSON.stringify prints it, at most
+// MaxCertificateSize long: the form for files and for the wire. Unsigned members other than desc
+// and signature are dropped.
 func (c *Certificate) JSON() []byte {
 	b := make([]byte, 0, len(c.desc)+4*len(c.signature)+len(`{"desc":,"sign":{"signature":[]}}`))
 	b = append(b, `{"desc":`...)
@@ -162,7 +168,8 @@ func (c *Certificate) JSON() []byte {
 	return append(b, `}}`...)
 }
 
-// AppendByteArray appends bytes as the JSON array of numbers in which keys, signatures and boxes are written.
+// AppendByteArray appends bytes as the JSON array of numbers in which keys, signatures and boxes
+// are written.
 func AppendByteArray(dst, bytes []byte) []byte {
 	dst = append(dst, '[')
 	for i, c := range bytes {
@@ -180,9 +187,6 @@ func (c *Certificate) Type() CertType { return CertType(printable(string(c.certT
 // CA returns the CA's name: its own for TypeSelf, its issuer's for TypeCA.
 func (c *Certificate) CA() string { return printable(c.ca) }
 
-// PublicKey returns the bytes of publickey: an Ed25519 key for TypeSelf, a Box key for TypeCA.
-func (c *Certificate) PublicKey() [32]byte { return c.publicKey }
-
 // BoxKey returns the Box key that the certificate is about. A CA's has none.
 func (c *Certificate) BoxKey() (PublicKey, bool) {
 	if c.certType != TypeCA {
@@ -194,10 +198,10 @@ func (c *Certificate) BoxKey() (PublicKey, bool) {
 // Names returns a copy of the host names.
 func (c *Certificate) Names() []string { return printables(c.names) }
 
-// IPs returns a copy of the addresses, as they are written.
+// IPs returns a copy of the addresses, as written.
 func (c *Certificate) IPs() []string { return printables(c.ips) }
 
-// MACs returns a copy of the hardware addresses, as they are written. Nothing here checks them.
+// MACs returns a copy of the hardware addresses, as written. Nothing here checks them.
 func (c *Certificate) MACs() []string { return printables(c.macs) }
 
 // GID returns the identifier by which the certificate can be revoked, or "".
@@ -206,7 +210,7 @@ func (c *Certificate) GID() string { return printable(c.gid) }
 // Expires returns the first instant at which the certificate is no longer valid.
 func (c *Certificate) Expires() time.Time { return timeFrom(c.expires) }
 
-// SignedAt returns when the issuer says that it signed, or the zero time.
+// SignedAt returns the time of signing that the issuer claims, or the zero time.
 func (c *Certificate) SignedAt() time.Time {
 	if c.signedAt == 0 {
 		return time.Time{}
@@ -214,7 +218,8 @@ func (c *Certificate) SignedAt() time.Time {
 	return timeFrom(c.signedAt)
 }
 
-// timeFrom converts milliseconds since 1970, limited to what JavaScript's Date can hold (ECMA-262, section 21.4.1.1).
+// timeFrom converts milliseconds since 1970, limited to what JavaScript's Date can hold (ECMA-262,
+// section 21.4.1.1).
 func timeFrom(ms float64) time.Time {
 	const most = 8.64e15
 	return time.UnixMilli(int64(max(-most, min(most, ms)))).UTC()

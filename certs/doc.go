@@ -1,11 +1,12 @@
-// Package certs holds what says who is who: Box key pairs, NaCl certificates and the files of trust.
+// Package certs identifies the ends of a connection: Box key pairs, NaCl certificates, and the
+// files that list trusted keys.
 //
 // # Keys
 //
-// A [KeyPair] is an X25519 pair for NaCl box. [LoadOrCreateKeyPair] is what a command calls first; the file is the
-// reference's JSON, {"secretkey":[32 numbers],"publickey":[32 numbers]}, private to its owner and made exclusively.
-// A [PublicKey] is printed and read as 43 characters of unpadded base64url. No way of printing a KeyPair or a [CA]
-// shows the secret.
+// A [KeyPair] is an X25519 pair for NaCl box. [LoadOrCreateKeyPair] is the usual entry point. The
+// file is the reference's JSON, {"secretkey":[32 numbers],"publickey":[32 numbers]}, private to its
+// owner and made exclusively. A [PublicKey] is printed and read as 43 characters of unpadded
+// base64url. No way of printing a KeyPair or a [CA] shows the secret.
 //
 // # Certificates
 //
@@ -15,20 +16,23 @@
 //	         "names":[…],"ips":[…],"macs":[…],"signtime":ms,"gid":uuid},
 //	 "sign":{"signature":[64 numbers]}}
 //
-// Type "self" is a CA, and publickey its Ed25519 key; type "ca" is signed by a CA, and publickey is a Box key. The
-// signature is over JSON.stringify(desc) as JavaScript prints the object that it parsed, so canonical.go holds a
-// parser and a printer with exactly JavaScript's rules; encoding/json differs from them in a dozen places.
+// Type "self" is a CA, and publickey its Ed25519 key; type "ca" is signed by a CA, and publickey is
+// a Box key. The signature is over JSON.stringify(desc) as JavaScript prints the object that it
+// parsed, so canonical.go holds a parser and a printer with exactly JavaScript's rules;
+// encoding/json differs from them in a dozen places.
 //
-// [NewCA] and [CA.Issue] make certificates. A certificate that came from outside is worth nothing until all of these
-// have passed: [Certificate.Verify] (time, version, type, CA, signature, revocation), [Certificate.VerifyKey] (it is
-// about the key that the peer really holds) and, for a server, [Certificate.VerifyHost] or [Certificate.VerifyAddr].
-// Each refusal is a [*VerifyError] with a [Reason].
+// [NewCA] and [CA.Issue] make certificates. Don't rely on a received certificate until all of these
+// have passed: [Certificate.Verify] (time, version, type, CA, signature, revocation),
+// [Certificate.VerifyKey] (it is for the key that the peer has proved to hold) and, for a server,
+// [Certificate.VerifyHost] or [Certificate.VerifyAddr]. Each refusal is a [*VerifyError] with a
+// [Reason].
 //
 // # Trust without certificates
 //
-// [AuthorizedKeys] lists the clients that a remote admits, with their restrictions. [KnownRemotes] is the file in which
-// a local end remembers the keys of the remotes it has met. [Revocations] lists certificates to refuse.
+// [AuthorizedKeys] lists the clients that a remote admits, with their restrictions. [KnownRemotes]
+// is the file in which a local end remembers the keys of remotes, as ssh does. [Revocations] lists
+// certificates to refuse.
 //
-// The package opens the files it is given and nothing else, and starts no goroutine. All parsing is bounded; the limits
-// stand in limits.go.
+// The package opens only the files that it is given, and starts no goroutine. All parsing is
+// bounded (limits.go).
 package certs

@@ -12,14 +12,16 @@ var (
 	// ErrPublicKey is wrapped by ParsePublicKey's errors: the text is no public key.
 	ErrPublicKey = errors.New("not a public key")
 
-	// ErrMalformedKey is wrapped when a key file's content is not what the reference writes, or its halves do not
-	// belong together. Nothing of the content is in the error.
+	// ErrMalformedKey is wrapped when a key file's content is not what the reference writes, or its
+	// halves do not belong together. Nothing of the content is in the error.
 	ErrMalformedKey = errors.New("malformed key file")
 
-	// ErrKeyFileMode is wrapped when others than the owner may read or write a key file. The cure is chmod 600.
+	// ErrKeyFileMode is wrapped when others than the owner may read or write a key file. Run
+	// chmod 600 on it.
 	ErrKeyFileMode = secretfile.ErrMode
 
-	// ErrMalformedCertificate is wrapped when bytes are no certificate at all, as opposed to one that does not verify.
+	// ErrMalformedCertificate is wrapped when bytes are not a certificate at all, as opposed to one
+	// that does not verify.
 	ErrMalformedCertificate = errors.New("malformed certificate")
 
 	// ErrTooLarge is wrapped when a file or a document is larger than its limit.
@@ -32,17 +34,18 @@ var (
 	ErrLocked = errors.New("locked by another process")
 )
 
-// SyntaxError says where a document stops being JSON. It quotes nothing, since the document may be a secret.
-type SyntaxError struct {
+// syntaxError is the position at which a document stops being JSON. It quotes nothing, since the
+// document may be secret.
+type syntaxError struct {
 	Offset  int    // in bytes, from 0
 	Problem string // one of a fixed set of phrases
 }
 
-func (e *SyntaxError) Error() string {
+func (e *syntaxError) Error() string {
 	return "not JSON: " + e.Problem + " at byte " + strconv.Itoa(e.Offset)
 }
 
-// LineError says which line of a file of trust is bad. It does not quote the line.
+// LineError is an error in a line of a file of keys or revocations. It does not quote the line.
 type LineError struct {
 	Path string // empty when the lines came from a reader
 	Line int    // from 1
@@ -58,7 +61,7 @@ func (e *LineError) Error() string {
 
 func (e *LineError) Unwrap() error { return e.Err }
 
-// RequestError says why a CA does not make a certificate.
+// RequestError is the reason why a CA does not issue a certificate.
 type RequestError struct {
 	Field   string // of Request, or "Name" for a CA's
 	Problem string
@@ -66,8 +69,9 @@ type RequestError struct {
 
 func (e *RequestError) Error() string { return e.Field + " " + e.Problem }
 
-// ChangedKeyError is returned by KnownRemotes.Check when a remote shows another key than the remembered one. Either the
-// remote has a new key or somebody is in between; only a person can tell.
+// ChangedKeyError is returned by KnownRemotes.Check when a remote shows another key than the
+// remembered one. Either the remote has a new key, or this is a man-in-the-middle attack; only a
+// person can decide.
 type ChangedKeyError struct {
 	Addr  string
 	Known PublicKey // remembered
@@ -81,20 +85,20 @@ func (e *ChangedKeyError) Error() string {
 		e.Addr, e.Known, e.Path, e.Line, e.Got)
 }
 
-// Reason says why a certificate is refused.
+// Reason is the reason why a certificate is refused.
 type Reason int
 
 // The reasons for refusing a certificate.
 const (
 	ReasonExpired      Reason = iota + 1 // tte is not in the future
 	ReasonWrongVersion                   // version is not 1.0
-	ReasonWrongType                      // the type is unknown, or not the one that is wanted here
+	ReasonWrongType                      // the type is unknown, or not the wanted one
 	ReasonWrongCA                        // no CA to check against, or the CA has another name
-	ReasonInvalidCA                      // the CA's own certificate does not verify; the cause is wrapped
+	ReasonInvalidCA                      // the CA's own certificate does not verify
 	ReasonOutlivesCA                     // tte is after the CA's
 	ReasonBadSignature                   // altered, or signed by another key
 	ReasonRevoked                        // gid is in the list of revocations
-	ReasonNoGID                          // revocations are in force, and gid is no UUID that one could revoke
+	ReasonNoGID                          // revocations are in force, and gid is not a UUID
 	ReasonWrongHost                      // names do not cover the host
 	ReasonWrongAddress                   // ips do not list the address
 	ReasonWrongKey                       // it vouches for another key

@@ -23,8 +23,9 @@ const (
 	folderMode     = 0o700
 )
 
-// ReadKeyPair reads a key pair's file, {"secretkey":[32 numbers],"publickey":[32 numbers]}, and checks that the halves
-// belong together. Errors wrap ErrKeyFileMode, ErrMalformedKey or what the system said.
+// ReadKeyPair reads a key pair's file, {"secretkey":[32 numbers],"publickey":[32 numbers]}, and
+// checks that the halves belong together. Errors wrap ErrKeyFileMode, ErrMalformedKey or the
+// system's error.
 func ReadKeyPair(path string) (*KeyPair, error) {
 	top, err := readSecretFile(path)
 	if err != nil {
@@ -33,20 +34,23 @@ func ReadKeyPair(path string) (*KeyPair, error) {
 	var secret [32]byte
 	var public PublicKey
 	if !byteArray(secret[:], top.get("secretkey")) || !byteArray(public[:], top.get("publickey")) {
-		return nil, fmt.Errorf("read %s: %w: secretkey and publickey of 32 bytes are wanted", path, ErrMalformedKey)
+		return nil, fmt.Errorf("read %s: %w: want secretkey and publickey of 32 bytes", path,
+			ErrMalformedKey)
 	}
 	kp, err := NewKeyPair(secret)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", path, err)
 	}
 	if !kp.public.Equal(public) {
-		return nil, fmt.Errorf("read %s: %w: publickey does not belong to secretkey", path, ErrMalformedKey)
+		return nil, fmt.Errorf("read %s: %w: publickey does not belong to secretkey", path,
+			ErrMalformedKey)
 	}
 	return kp, nil
 }
 
-// WriteFile writes the file that ReadKeyPair reads. It never replaces a file: an error wraps fs.ErrExist when there is
-// one. The file is private to its owner, as are folders that had to be made, and appears complete or not at all.
+// WriteFile writes the file that ReadKeyPair reads. It never replaces a file: an error wraps
+// fs.ErrExist when there is one. The file is private to its owner, as are folders that it creates,
+// and appears complete or not at all.
 func (k *KeyPair) WriteFile(path string) error {
 	b := append([]byte{}, `{"secretkey":`...)
 	b = AppendByteArray(b, k.Secret()[:])
@@ -55,8 +59,8 @@ func (k *KeyPair) WriteFile(path string) error {
 	return writeNew(path, append(b, '}'), secretFileMode)
 }
 
-// LoadOrCreateKeyPair reads the key pair at path, and makes and writes one when there is no file. Of several calls at
-// once, in one process or in many, one creates and all return the same pair.
+// LoadOrCreateKeyPair reads the key pair at path, or creates one if there is no file. Of concurrent
+// calls, in one process or several, one creates the pair and all return it.
 func LoadOrCreateKeyPair(path string) (kp *KeyPair, created bool, err error) {
 	kp, err = ReadKeyPair(path)
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -77,9 +81,9 @@ func LoadOrCreateKeyPair(path string) (kp *KeyPair, created bool, err error) {
 	return kp, true, nil
 }
 
-// ReadCA reads a CA's file, {"cert":{…},"secretkey":[64 numbers]}, and checks that the key is the certificate's. Whether
-// the certificate is still valid is left to Issue. Errors wrap ErrKeyFileMode, ErrMalformedKey,
-// ErrMalformedCertificate or what the system said.
+// ReadCA reads a CA's file, {"cert":{…},"secretkey":[64 numbers]}, and checks that the key is the
+// certificate's. Whether the certificate is still valid is left to Issue. Errors wrap
+// ErrKeyFileMode, ErrMalformedKey, ErrMalformedCertificate or the system's error.
 func ReadCA(path string) (*CA, error) {
 	top, err := readSecretFile(path)
 	if err != nil {
@@ -87,7 +91,8 @@ func ReadCA(path string) (*CA, error) {
 	}
 	secret := make(ed25519.PrivateKey, ed25519.PrivateKeySize)
 	if !byteArray(secret, top.get("secretkey")) {
-		return nil, fmt.Errorf("read %s: %w: a secretkey of 64 bytes is wanted", path, ErrMalformedKey)
+		return nil, fmt.Errorf("read %s: %w: want a secretkey of 64 bytes", path,
+			ErrMalformedKey)
 	}
 	cert, err := certificateFrom(top.get("cert"))
 	if err != nil {
@@ -96,7 +101,8 @@ func ReadCA(path string) (*CA, error) {
 	derived := ed25519.NewKeyFromSeed(secret[:ed25519.SeedSize])
 	if cert.certType != TypeSelf || subtle.ConstantTimeCompare(derived, secret) != 1 ||
 		subtle.ConstantTimeCompare(derived[ed25519.SeedSize:], cert.publicKey[:]) != 1 {
-		return nil, fmt.Errorf("read %s: %w: secretkey does not belong to the certificate", path, ErrMalformedKey)
+		return nil, fmt.Errorf("read %s: %w: secretkey does not belong to the certificate", path,
+			ErrMalformedKey)
 	}
 	return &CA{cert: cert, secret: func() ed25519.PrivateKey { return secret }}, nil
 }
@@ -110,7 +116,7 @@ func (ca *CA) WriteFile(path string) error {
 	return writeNew(path, append(b, '}'), secretFileMode)
 }
 
-// ReadCertificate reads a certificate's file. Errors are ParseCertificate's, or what the system said.
+// ReadCertificate reads a certificate's file. Errors are ParseCertificate's, or the system's.
 func ReadCertificate(path string) (*Certificate, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -128,7 +134,8 @@ func ReadCertificate(path string) (*Certificate, error) {
 	return c, nil
 }
 
-// WriteFile writes the file that ReadCertificate reads, for everybody to read. It never replaces a file.
+// WriteFile writes the file that ReadCertificate reads, readable by everyone. It never replaces a
+// file.
 func (c *Certificate) WriteFile(path string) error {
 	return writeNew(path, c.JSON(), publicFileMode)
 }
@@ -145,7 +152,8 @@ func readSecretFile(path string) (*object, error) {
 		return nil, err
 	}
 	if len(b) > maxKeyFileSize {
-		return nil, fmt.Errorf("read %s: %w: %w: more than %d bytes", path, ErrMalformedKey, ErrTooLarge, maxKeyFileSize)
+		return nil, fmt.Errorf("read %s: %w: %w: more than %d bytes", path, ErrMalformedKey,
+			ErrTooLarge, maxKeyFileSize)
 	}
 	v, err := parseJSON(b)
 	if err != nil {
@@ -158,9 +166,9 @@ func readSecretFile(path string) (*object, error) {
 	return top, nil
 }
 
-// writeNew makes the file path with the content b, and folders on the way that are missing. The content is written and
-// synced under another name and then linked to path, which fails when path exists: so nobody ever sees a part of it, and
-// nothing is left behind on failure.
+// writeNew creates the file path with the content b, and missing parent folders. The content is
+// written and synced under another name and then linked to path, which fails if path exists. So a
+// partial file is never visible, and nothing is left on failure.
 func writeNew(path string, b []byte, mode fs.FileMode) (err error) {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, folderMode); err != nil {
@@ -180,7 +188,8 @@ func writeNew(path string, b []byte, mode fs.FileMode) (err error) {
 		return exists
 	}
 	if err != nil {
-		// Not every file system has hard links. A reader may then see the file before it is complete.
+		// Not every file system has hard links. A reader may then see the file before it is
+		// complete.
 		err = writeExclusive(path, b, mode)
 	}
 	if err != nil {
@@ -189,7 +198,8 @@ func writeNew(path string, b []byte, mode fs.FileMode) (err error) {
 	return syncFolder(dir)
 }
 
-// writeExclusive makes a file that was not there, and removes it again when it cannot be written whole.
+// writeExclusive creates a file that must not exist, and removes it again if it cannot be written
+// whole.
 func writeExclusive(path string, b []byte, mode fs.FileMode) (err error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
@@ -205,8 +215,8 @@ func writeExclusive(path string, b []byte, mode fs.FileMode) (err error) {
 	return nil
 }
 
-// syncFolder makes a new name in a folder survive a crash, where the system can: Windows has no such call, and some file
-// systems answer EINVAL (fsync(2)).
+// syncFolder makes a new name in a folder survive a crash, where the system supports that: Windows
+// has no such call, and some file systems answer EINVAL (fsync(2)).
 func syncFolder(dir string) error {
 	if runtime.GOOS == "windows" {
 		return nil

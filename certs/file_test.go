@@ -22,7 +22,8 @@ func TestKeyPairFile(t *testing.T) {
 	}
 	wantModes(t, path, 0o600)
 	secret, public := kp.Secret(), kp.Public()
-	want := `{"secretkey":` + string(AppendByteArray(nil, secret[:])) + `,"publickey":` + string(AppendByteArray(nil, public[:])) + `}`
+	want := `{"secretkey":` + string(AppendByteArray(nil, secret[:])) + `,"publickey":` +
+		string(AppendByteArray(nil, public[:])) + `}`
 	if got := string(readFile(t, path)); got != want {
 		t.Error("the file's text is not the reference's")
 	}
@@ -50,7 +51,8 @@ func TestCAFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := issue(t, back, nil).Verify(VerifyOptions{CA: ca.Certificate(), Now: testNow}); err != nil {
+	if err := issue(t, back, nil).Verify(VerifyOptions{CA: ca.Certificate(),
+		Now: testNow}); err != nil {
 		t.Error(err)
 	}
 	if err := ca.WriteFile(path); !errors.Is(err, fs.ErrExist) {
@@ -76,14 +78,16 @@ func TestCAFile(t *testing.T) {
 // wantModes checks the mode of a file and that the folder was made for its owner alone.
 func wantModes(t testing.TB, path string, want fs.FileMode) {
 	t.Helper()
-	for p, mode := range map[string]fs.FileMode{path: want, filepath.Dir(path): fs.ModeDir | 0o700} {
+	for p, mode := range map[string]fs.FileMode{
+		path: want, filepath.Dir(path): fs.ModeDir | 0o700,
+	} {
 		if info, err := os.Stat(p); err != nil || info.Mode() != mode {
 			t.Errorf("%s: %v, %v; want %v", p, info, err, mode)
 		}
 	}
 }
 
-// wantFiles checks that nothing but names is in the folder.
+// wantFiles checks that the folder contains exactly names.
 func wantFiles(t testing.TB, folder string, names ...string) {
 	t.Helper()
 	entries, err := os.ReadDir(folder)
@@ -102,10 +106,14 @@ func wantFiles(t testing.TB, folder string, names ...string) {
 func TestKeyFileModes(t *testing.T) {
 	folder := t.TempDir()
 	path, caPath := filepath.Join(folder, "k"), filepath.Join(folder, "ca")
-	if err := errors.Join(newKeyPair(t).WriteFile(path), newCA(t, "x").WriteFile(caPath)); err != nil {
+	if err := errors.Join(newKeyPair(t).WriteFile(path),
+		newCA(t, "x").WriteFile(caPath)); err != nil {
 		t.Fatal(err)
 	}
-	for mode, ok := range map[fs.FileMode]bool{0o600: true, 0o400: true, 0o700: true, 0o640: false, 0o604: false, 0o620: false, 0o601: false} {
+	for mode, ok := range map[fs.FileMode]bool{
+		0o600: true, 0o400: true, 0o700: true, 0o640: false, 0o604: false, 0o620: false,
+		0o601: false,
+	} {
 		if err := errors.Join(os.Chmod(path, mode), os.Chmod(caPath, mode)); err != nil {
 			t.Fatal(err)
 		}
@@ -120,36 +128,43 @@ func TestKeyFileModes(t *testing.T) {
 	}
 }
 
-// TestMalformedKeyFiles: each is refused, and the error tells nothing of what is in the file.
+// TestMalformedKeyFiles: each is refused, and the error reveals nothing of the file's content.
 func TestMalformedKeyFiles(t *testing.T) {
 	kp, ca := newKeyPair(t), newCA(t, "secret name")
 	secret, public := kp.Secret()[:], kp.Public()
 	numbers := string(AppendByteArray(nil, secret))
-	good := `{"secretkey":` + numbers + `,"publickey":` + string(AppendByteArray(nil, public[:])) + `}`
-	key := ca.Certificate().PublicKey()
+	good := `{"secretkey":` + numbers + `,"publickey":` + string(AppendByteArray(nil, public[:])) +
+		`}`
+	key := ca.Certificate().publicKey
 	caSecret := string(AppendByteArray(nil, ca.secret()))
 	goodCA := `{"cert":` + string(ca.Certificate().JSON()) + `,"secretkey":` + caSecret + `}`
 	other := newCA(t, "other")
 	for name, content := range map[string]string{
-		"empty":             "",
-		"PEM":               "-----BEGIN PRIVATE KEY-----\n" + keyText.EncodeToString(secret),
-		"text of the key":   keyText.EncodeToString(secret),
-		"quoted":            `"` + keyText.EncodeToString(secret) + `"`,
-		"array":             numbers,
-		"cut":               good[:len(good)-1],
-		"cut in the key":    good[:40],
-		"CA cut":            goodCA[:len(goodCA)-40],
-		"31 bytes":          strings.Replace(good, numbers, numbers[:strings.LastIndex(numbers, ",")]+"]", 1),
-		"text for a byte":   strings.Replace(good, "[", `["x`+keyText.EncodeToString(secret)+`",`, 1),
-		"no public key":     `{"secretkey":` + numbers + `}`,
-		"wrong public key":  strings.Replace(good, "publickey\":[", "publickey\":"+string(AppendByteArray(nil, key[:]))+",\"x\":[", 1),
-		"zero key":          `{"secretkey":[0` + strings.Repeat(",0", 31) + `],"publickey":[0` + strings.Repeat(",0", 31) + `]}`,
-		"bad member name":   `{"` + keyText.EncodeToString(secret) + `"}`,
-		"CA of another key": strings.Replace(goodCA, caSecret, string(AppendByteArray(nil, other.secret())), 1),
-		"CA without cert":   `{"secretkey":` + caSecret + `}`,
-		"CA of wrong type":  strings.Replace(goodCA, `"self"`, `"ca"`, 1),
-		"CA halves differ":  strings.Replace(goodCA, caSecret, string(AppendByteArray(nil, append(bytes.Clone(other.secret()[:32]), key[:]...))), 1),
-		"too large":         good + strings.Repeat(" ", maxKeyFileSize),
+		"empty":           "",
+		"PEM":             "-----BEGIN PRIVATE KEY-----\n" + keyText.EncodeToString(secret),
+		"text of the key": keyText.EncodeToString(secret),
+		"quoted":          `"` + keyText.EncodeToString(secret) + `"`,
+		"array":           numbers,
+		"cut":             good[:len(good)-1],
+		"cut in the key":  good[:40],
+		"CA cut":          goodCA[:len(goodCA)-40],
+		"31 bytes": strings.Replace(good, numbers,
+			numbers[:strings.LastIndex(numbers, ",")]+"]", 1),
+		"text for a byte": strings.Replace(good, "[", `["x`+keyText.EncodeToString(secret)+`",`,
+			1),
+		"no public key": `{"secretkey":` + numbers + `}`,
+		"wrong public key": strings.Replace(good, "publickey\":[",
+			"publickey\":"+string(AppendByteArray(nil, key[:]))+",\"x\":[", 1),
+		"zero key": `{"secretkey":[0` + strings.Repeat(",0", 31) + `],"publickey":[0` +
+			strings.Repeat(",0", 31) + `]}`,
+		"bad member name": `{"` + keyText.EncodeToString(secret) + `"}`,
+		"CA of another key": strings.Replace(goodCA, caSecret,
+			string(AppendByteArray(nil, other.secret())), 1),
+		"CA without cert":  `{"secretkey":` + caSecret + `}`,
+		"CA of wrong type": strings.Replace(goodCA, `"self"`, `"ca"`, 1),
+		"CA halves differ": strings.Replace(goodCA, caSecret,
+			string(AppendByteArray(nil, append(bytes.Clone(other.secret()[:32]), key[:]...))), 1),
+		"too large": good + strings.Repeat(" ", maxKeyFileSize),
 	} {
 		path := filepath.Join(t.TempDir(), "key.json")
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
@@ -171,7 +186,8 @@ func TestMalformedKeyFiles(t *testing.T) {
 					}
 				}
 			}
-			if strings.Contains(err.Error(), "secret name") || strings.Contains(err.Error(), "BEGIN") {
+			if strings.Contains(err.Error(), "secret name") ||
+				strings.Contains(err.Error(), "BEGIN") {
 				t.Errorf("%s: the error quotes the file: %v", name, err)
 			}
 		}
@@ -203,7 +219,7 @@ func TestMissingFiles(t *testing.T) {
 	}
 }
 
-// ones is a source of bytes 1.
+// ones is an endless source of bytes of value 1.
 type ones struct{}
 
 func (ones) Read(p []byte) (int, error) {
@@ -226,7 +242,7 @@ func TestLoadOrCreateKeyPair(t *testing.T) {
 	}
 }
 
-// TestLoadOrCreateAtOnce: many goroutines and many processes get one key, and one of them has made it.
+// TestLoadOrCreateAtOnce: many goroutines and processes get one key, which one of them created.
 func TestLoadOrCreateAtOnce(t *testing.T) {
 	for range 5 {
 		path := filepath.Join(t.TempDir(), "new", "identity.json")
@@ -261,7 +277,7 @@ func TestLoadOrCreateAtOnce(t *testing.T) {
 			}
 		}
 		if made != 1 {
-			t.Errorf("%d of them say that they made it", made)
+			t.Errorf("%d of them report that they created it", made)
 		}
 		wantFiles(t, filepath.Dir(path), "identity.json")
 	}
@@ -292,7 +308,7 @@ func TestReadKeyPairFromPipe(t *testing.T) {
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	// As a shell's <(…) hands it over.
+	// A shell's <(…) passes a pipe like this.
 	got, err := ReadKeyPair(fmt.Sprintf("/dev/fd/%d", r.Fd()))
 	if err != nil || got.Public() != kp.Public() {
 		t.Errorf("got %v, %v", got, err)

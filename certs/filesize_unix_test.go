@@ -10,7 +10,8 @@ import (
 	"testing"
 )
 
-// These tests have a process write with a limit on the size of files, which only Unix has: the write fails half-way.
+// These tests run a process with a limit on the size of files, which only Unix has, so that its
+// writes fail half-way.
 
 func init() {
 	childTasks["write short"] = childWriteShort
@@ -28,12 +29,12 @@ func limitFileSize(size int) error {
 // setLimit sets a field of Rlimit, which is signed on some systems.
 func setLimit[T int64 | uint64](field *T, value int) { *field = T(value) }
 
-// TestWriteLeavesNothingBehind has a process write with a limit on the size of files. Nothing is left of
-// what could not be written whole.
+// TestWriteLeavesNothingBehind: nothing is left of a file that could not be written whole.
 func TestWriteLeavesNothingBehind(t *testing.T) {
 	folder := t.TempDir()
 	for _, what := range []string{"key", "ca", "direct"} {
-		if out, err := child(t, "write short", what, filepath.Join(folder, what)).CombinedOutput(); err != nil {
+		if out, err := child(t, "write short", what,
+			filepath.Join(folder, what)).CombinedOutput(); err != nil {
 			t.Errorf("%s: %v: %s", what, err, out)
 		}
 	}
@@ -62,7 +63,7 @@ func childWriteShort(args []string) (string, error) {
 	return "", nil
 }
 
-// TestKnownRemotesCutShort has a process add with a limit on the size of files: the line that does not fit leaves no part.
+// TestKnownRemotesCutShort: no part is left of a line that could not be written whole.
 func TestKnownRemotesCutShort(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "known")
 	if err := openKnown(t, path).Add("a:1", PublicKey{9}); err != nil {
@@ -88,7 +89,7 @@ func childAddShort(args []string) (string, error) {
 	if err := known.Add("b:2", PublicKey{9, 2}); !errors.Is(err, syscall.EFBIG) {
 		return "", fmt.Errorf("got %v, want EFBIG", err)
 	}
-	if _, ok := known.Lookup("b:2"); ok {
+	if _, ok := known.lookup("b:2"); ok {
 		return "", errors.New("remembered what is not in the file")
 	}
 	return "", nil

@@ -20,10 +20,11 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// childTask is the environment variable that makes the test binary do one of childTasks instead of running tests.
+// childTask is the environment variable that makes the test binary do one of childTasks instead of
+// running tests.
 const childTask = "CULVERT_CERTS_TEST_CHILD"
 
-// childTasks are what tests have other processes do. What a task returns is printed.
+// childTasks are the tasks for other processes. Their results are printed.
 var childTasks = map[string]func(args []string) (string, error){
 	"load": childLoad,
 	"add":  childAdd,
@@ -70,7 +71,8 @@ func newCA(t testing.TB, name string) *CA {
 // issue makes a certificate that is valid for an hour; edit changes the request.
 func issue(t testing.TB, ca *CA, edit func(*Request)) *Certificate {
 	t.Helper()
-	req := Request{PublicKey: newKeyPair(t).Public(), Names: []string{"a.com"}, Expires: testNow.Add(time.Hour)}
+	req := Request{PublicKey: newKeyPair(t).Public(), Names: []string{"a.com"},
+		Expires: testNow.Add(time.Hour)}
 	if edit != nil {
 		edit(&req)
 	}
@@ -81,7 +83,7 @@ func issue(t testing.TB, ca *CA, edit func(*Request)) *Certificate {
 	return c
 }
 
-// wantReason checks that err is a refusal for this very reason.
+// wantReason checks that err is a refusal for exactly this reason.
 func wantReason(t testing.TB, what string, err error, want Reason) {
 	t.Helper()
 	var refusal *VerifyError

@@ -16,21 +16,25 @@ import (
 
 // nastyNames are names of hosts and of CAs that a printer of JSON can get wrong.
 var nastyNames = []string{
-	"a.com", `say "hi"`, `'single'`, `<b>&amp;</b>`, "é", "É", "e\u0301", "line\u2028sep\u2029", "😀", "𝒳\U0010FFFF",
-	`back\slash`, `\u00e9`, `\`, `\\"`, "tab\tline\nfeed\fback\breturn\r", "bell\a\x00\x01\x1f\x7f", "/slash", "\uFEFFmark",
-	"\uFFFD", "\uFFFF", "%s %d", "__proto__", "0", "4294967295", "-0", "1e21", "İ", "ΣΑΣ", "\u212a", " ", "null",
+	"a.com", `say "hi"`, `'single'`, `<b>&amp;</b>`, "é", "É", "e\u0301", "line\u2028sep\u2029",
+	"😀", "𝒳\U0010FFFF",
+	`back\slash`, `\u00e9`, `\`, `\\"`, "tab\tline\nfeed\fback\breturn\r", "bell\a\x00\x01\x1f\x7f",
+	"/slash", "\uFEFFmark",
+	"\uFFFD", "\uFFFF", "%s %d", "__proto__", "0", "4294967295", "-0", "1e21", "İ", "ΣΑΣ", "\u212a",
+	" ", "null",
 }
 
-// nastyTexts are the same as JSON, and besides what no Go string in UTF-8 can be: surrogates alone.
+// nastyTexts are the same as JSON, and unpaired surrogates, which no UTF-8 can hold.
 func nastyTexts() [][]byte {
-	texts := [][]byte{[]byte(`"\ud800"`), []byte(`"x\udfffy"`), []byte(`"\ude00\ud83d"`), []byte(`"\ud83d\ud83d\ude00"`)}
+	texts := [][]byte{[]byte(`"\ud800"`), []byte(`"x\udfffy"`), []byte(`"\ude00\ud83d"`),
+		[]byte(`"\ud83d\ud83d\ude00"`)}
 	for _, name := range nastyNames {
 		texts = append(texts, appendString(nil, name))
 	}
 	return texts
 }
 
-// validation is a question to the reference, and what it should answer.
+// validation is a certificate for the reference to validate, and the wanted result.
 type validation struct {
 	what string
 	op   operation
@@ -45,12 +49,12 @@ func runValidations(t *testing.T, validations []validation) {
 	}
 	for i, r := range reference(t, ops) {
 		if v := validations[i]; r.OK != v.want {
-			t.Errorf("%s: the reference says %v", v.what, r.OK)
+			t.Errorf("%s: the reference returns %v", v.what, r.OK)
 		}
 	}
 }
 
-// TestOursVerifyThere: certificates made here are valid for the reference, whatever is in their names.
+// TestOursVerifyThere: certificates made here are valid for the reference, whatever their names.
 func TestOursVerifyThere(t *testing.T) {
 	folder := t.TempDir()
 	var checks []validation
@@ -61,8 +65,9 @@ func TestOursVerifyThere(t *testing.T) {
 			r.IPs = []string{"10.0.0.1", "2001:DB8::1"}
 			r.MACs = []string{name}
 		})
-		// What is in the files is what counts.
-		caFile, certFile := filepath.Join(folder, fmt.Sprint("ca", i)), filepath.Join(folder, fmt.Sprint("cert", i))
+		// The reference gets the contents of files.
+		caFile, certFile := filepath.Join(folder, fmt.Sprint("ca", i)),
+			filepath.Join(folder, fmt.Sprint("cert", i))
 		if err := ca.Certificate().WriteFile(caFile); err != nil {
 			t.Fatal(err)
 		}
@@ -84,23 +89,25 @@ func TestOursVerifyThere(t *testing.T) {
 	checks = append(checks,
 		validation{"host", op("checkDomain", c.JSON(), []byte("x.a.com")), true},
 		validation{"another host", op("checkDomain", c.JSON(), []byte("b.org")), false},
-		validation{"another CA of that name", op("validate", c.JSON(), other.Certificate().JSON()), false},
+		validation{"another CA of that name", op("validate", c.JSON(), other.Certificate().JSON()),
+			false},
 		validation{"changed", op("validate", changed, ca.Certificate().JSON()), false},
 	)
 	runValidations(t, checks)
 }
 
-// theirs is what the reference made for one name.
+// theirs is the reference's output for one name.
 type theirs struct {
 	ca, cert []byte // as JSON.stringify printed them; ca is {cert, secretkey}
 }
 
-// makeTheirs has the reference make CAs and certificates with each of the names.
+// makeTheirs makes CAs and certificates with each of the names, using the reference.
 func makeTheirs(t *testing.T, names [][]byte, request func(name []byte) string) []theirs {
 	t.Helper()
 	var ops []operation
 	for _, name := range names {
-		ops = append(ops, op("generateCA", fmt.Appendf(nil, `{"name":%s,"tte":%d}`, name, testNow.Add(24*time.Hour).UnixMilli())))
+		ops = append(ops, op("generateCA", fmt.Appendf(nil, `{"name":%s,"tte":%d}`, name,
+			testNow.Add(24*time.Hour).UnixMilli())))
 	}
 	made := make([]theirs, len(names))
 	for i, r := range reference(t, ops) {
@@ -121,12 +128,13 @@ func makeTheirs(t *testing.T, names [][]byte, request func(name []byte) string) 
 
 // theirRequest is in the order of the reference's command line.
 func theirRequest(name []byte) string {
-	return fmt.Sprintf(`{"version":"1.0","type":"ca","tte":%d,"publickey":%s,"names":[%s,"a.com"],"ips":["10.0.0.1"],"macs":[%s]}`,
+	return fmt.Sprintf(`{"version":"1.0","type":"ca","tte":%d,"publickey":%s,`+
+		`"names":[%s,"a.com"],"ips":["10.0.0.1"],"macs":[%s]}`,
 		testNow.Add(time.Hour).UnixMilli(), thirtyTwo, name, name)
 }
 
-// TestTheirsVerifyHere: certificates of the reference are valid here, and each wrong use of them is refused for the very
-// reason.
+// TestTheirsVerifyHere: certificates of the reference are valid here, and each misuse of them is
+// refused for its reason.
 func TestTheirsVerifyHere(t *testing.T) {
 	names := nastyTexts()
 	var checks []validation
@@ -159,18 +167,21 @@ func TestTheirsVerifyHere(t *testing.T) {
 		checks = append(checks, validation{"certificate made here by their CA " + what,
 			op("validate", mine.JSON(), ca.Certificate().JSON()), true})
 		if want, got := keysOf(t, their.cert), keysOf(t, mine.JSON()); !slices.Equal(got, want) {
-			t.Errorf("the members stand in the order %q, the reference's in %q", got, want)
+			t.Errorf("the members are in the order %q, the reference's in %q", got, want)
 		}
 		if i == 0 {
-			if want, got := keysOf(t, caOf(t, their.ca)), keysOf(t, newCA(t, "x").Certificate().JSON()); !slices.Equal(got, want) {
-				t.Errorf("a CA's members stand in the order %q, the reference's in %q", got, want)
+			if want, got := keysOf(t, caOf(t, their.ca)),
+				keysOf(t, newCA(t, "x").Certificate().JSON()); !slices.Equal(got, want) {
+				t.Errorf("a CA's members are in the order %q, the reference's in %q", got, want)
 			}
 		}
 	}
 	runValidations(t, checks)
 }
 
-func checkTheirRefusals(t *testing.T, what string, c *Certificate, opts VerifyOptions, another theirs) {
+func checkTheirRefusals(
+	t *testing.T, what string, c *Certificate, opts VerifyOptions, another theirs,
+) {
 	t.Helper()
 	if err := c.VerifyHost("x.A.com."); err != nil {
 		t.Errorf("%s: %v", what, err)
@@ -208,8 +219,8 @@ func TestTheirCertificateTampered(t *testing.T) {
 	})
 }
 
-// TestSameVerdict shows certificates that are odd in one way to both: what the reference accepts is accepted here, with
-// the exceptions that are marked.
+// TestSameVerdict validates certificates with one oddity with both: what the reference accepts is
+// accepted here, except where marked.
 func TestSameVerdict(t *testing.T) {
 	ca := newCA(t, "test")
 	const stricter = true
@@ -230,7 +241,8 @@ func TestSameVerdict(t *testing.T) {
 		{descOf(tte, `"tte":0`), false},
 		{descOf(`"gid":"d2f971fc-98ad-4dea-ada2-74ebc129ed99"`, `"gid":null,"3":[],"1":{}`), false},
 		{descOf(`"names":["a.com"],"ips":["10.0.0.1"],"macs":[],`, `"__proto__":{"x":1},`), false},
-		{descOf(`"version":"1.0"`, `"version":"9","tte":1`, `"ca":"test"`, `"ca":"test","version":"1.0",`+tte), false},
+		{descOf(`"version":"1.0"`, `"version":"9","tte":1`, `"ca":"test"`,
+			`"ca":"test","version":"1.0",`+tte), false},
 		{descOf(`[9,1,`, `[256,1,`), stricter},
 		{descOf(`[9,1,`, `["x",1,`), stricter},
 		{descOf(`[9,1,`, `[9,`), stricter}, // it never looks at how many they are
@@ -253,11 +265,12 @@ func TestSameVerdict(t *testing.T) {
 	}
 }
 
-// TestLowerNameIsNodes: CA names compare as JavaScript's toLowerCase has it.
+// TestLowerNameIsNodes: CA names compare as with JavaScript's toLowerCase.
 func TestLowerNameIsNodes(t *testing.T) {
 	var ops []operation
 	var texts []string
-	for _, s := range append(slices.Clone(nastyNames), "ABC xyz", "ÀÉÎÕÜ ßẞ", "ЖЩ", "ΑΒΓ", "İIiı", "\u212A\u212B\u2126", "Ǆǅǆ", "𐐀", "Ⴀ", "Ꭰꭰ") {
+	for _, s := range append(slices.Clone(nastyNames), "ABC xyz", "ÀÉÎÕÜ ßẞ", "ЖЩ", "ΑΒΓ", "İIiı",
+		"\u212A\u212B\u2126", "Ǆǅǆ", "𐐀", "Ⴀ", "Ꭰꭰ") {
 		texts = append(texts, s)
 		ops = append(ops, op("lower", appendString(nil, s)))
 	}
@@ -305,7 +318,8 @@ func TestKeyPairFilesBothWays(t *testing.T) {
 	if err := parse(t, made.Text).Verify(VerifyOptions{CA: ca.Certificate()}); err != nil {
 		t.Errorf("a certificate that the reference made with a CA's file from here: %v", err)
 	}
-	if _, err := ca.Issue(rand.Reader, testNow, Request{PublicKey: kp.Public(), Expires: testNow.Add(time.Hour)}); err != nil {
+	if _, err := ca.Issue(rand.Reader, testNow,
+		Request{PublicKey: kp.Public(), Expires: testNow.Add(time.Hour)}); err != nil {
 		t.Errorf("a certificate for a key of the reference's: %v", err)
 	}
 }
@@ -319,7 +333,7 @@ func readFile(t testing.TB, path string) []byte {
 	return b
 }
 
-// caOf takes the certificate out of a CA's file.
+// caOf extracts the certificate from a CA's file.
 func caOf(t testing.TB, file []byte) []byte {
 	t.Helper()
 	var ca struct{ Cert json.RawMessage }
@@ -329,7 +343,7 @@ func caOf(t testing.TB, file []byte) []byte {
 	return ca.Cert
 }
 
-// keysOf lists desc's members in their order.
+// keysOf lists desc's members in order.
 func keysOf(t testing.TB, cert []byte) []string {
 	t.Helper()
 	v, err := parseJSON(cert)

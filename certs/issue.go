@@ -12,17 +12,18 @@ import (
 	"unicode/utf8"
 )
 
-// CA is a certificate authority: its own certificate and the secret key that it signs with. It never changes, so that
-// goroutines may share it. Printing, logging or marshalling one shows its name only.
+// CA is a certificate authority: its own certificate and the secret key that it signs with. It
+// never changes, so that goroutines may share it. Printing, logging or marshalling one shows its
+// name only.
 type CA struct {
 	cert   *Certificate
 	secret func() ed25519.PrivateKey // a function for the reason that KeyPair's is
 }
 
-// NewCA makes a CA with a fresh key from rand: a certificate of TypeSelf with the name, valid until expires. An error
-// about the arguments is a *RequestError.
+// NewCA makes a CA with a fresh key from rand: a certificate of TypeSelf with the name, valid until
+// expires. An error about the arguments is a *RequestError.
 func NewCA(rand io.Reader, name string, now, expires time.Time) (*CA, error) {
-	if problem := textProblem(name, MaxCANameLength); problem != "" {
+	if problem := textProblem(name, maxCANameLength); problem != "" {
 		return nil, &RequestError{Field: "Name", Problem: problem}
 	}
 	if !expires.After(now) {
@@ -66,31 +67,33 @@ func (ca CA) GoString() string { return ca.String() }
 // Format prints what String does, whatever the verb.
 func (ca CA) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, ca.String()) }
 
-// MarshalText returns what String does, and so encoding/json prints that too: a CA goes to a file by WriteFile and in no
-// other way.
+// MarshalText returns what String does, and so encoding/json prints that too: a CA goes to a file
+// by WriteFile and in no other way.
 func (ca CA) MarshalText() ([]byte, error) { return []byte(ca.String()), nil }
 
-// Request says what a CA is to vouch for.
+// Request is what a CA is asked to vouch for.
 type Request struct {
 	PublicKey PublicKey
 
-	// Names are host names. Each covers itself and the names below it. The reference takes them for unanchored regular
-	// expressions, so that what it accepts for a name is more than what VerifyHost does.
+	// Names are host names. Each covers itself and the names below it. The reference takes them for
+	// unanchored regular expressions, and so accepts more than VerifyHost does.
 	Names []string
 
-	// IPs are addresses in text, without a zone. They are written in their canonical form, since the reference compares
-	// them as text; one of the form ::ffff:192.0.2.1 stays so, as Node shows an IPv4 peer of an IPv6 socket.
+	// IPs are addresses in text, without a zone. They are written in their canonical form, since
+	// the reference compares them as text; one of the form ::ffff:192.0.2.1 stays so, as Node shows
+	// an IPv4 peer of an IPv6 socket.
 	IPs []string
 
-	// MACs are hardware addresses. They are signed as they stand, and neither end checks them.
+	// MACs are hardware addresses. They are signed as given, and neither end checks them.
 	MACs []string
 
 	// Expires must be in the future and not after the CA's. Fractions of a millisecond are dropped.
 	Expires time.Time
 }
 
-// Issue makes a certificate of TypeCA. Its gid is a random UUID from rand. An error is a *RequestError for what is wrong
-// with the request, and a *VerifyError when the CA itself is no longer valid or would be outlived.
+// Issue makes a certificate of TypeCA. Its gid is a random UUID from rand. An error is a
+// *RequestError for what is wrong with the request, and a *VerifyError when the CA itself is no
+// longer valid or would be outlived.
 func (ca *CA) Issue(rand io.Reader, now time.Time, req Request) (*Certificate, error) {
 	if err := ca.cert.Verify(VerifyOptions{Now: now}); err != nil {
 		return nil, &VerifyError{Reason: ReasonInvalidCA, Err: err}
@@ -115,7 +118,7 @@ func (ca *CA) Issue(rand io.Reader, now time.Time, req Request) (*Certificate, e
 	if err := checkList("MACs", req.MACs); err != nil {
 		return nil, err
 	}
-	// The members stand in the order in which the reference's command line comes to set them.
+	// The members are in the order of the reference's command line.
 	desc := &object{}
 	desc.set("version", certVersion)
 	desc.set("type", string(TypeCA))
@@ -169,7 +172,8 @@ func canonicalIPs(ips []string) ([]string, error) {
 	for i, ip := range ips {
 		addr, err := netip.ParseAddr(ip)
 		if err != nil || addr.Zone() != "" {
-			return nil, &RequestError{Field: "IPs", Problem: fmt.Sprintf("has %q, which is no address", ip)}
+			return nil, &RequestError{Field: "IPs",
+				Problem: fmt.Sprintf("has %q, which is not an address", ip)}
 		}
 		ips[i] = addr.String()
 	}
@@ -177,19 +181,21 @@ func canonicalIPs(ips []string) ([]string, error) {
 }
 
 func checkList(field string, list []string) error {
-	if len(list) > MaxNames {
-		return &RequestError{Field: field, Problem: fmt.Sprintf("has more than %d entries", MaxNames)}
+	if len(list) > maxNames {
+		return &RequestError{Field: field, Problem: fmt.Sprintf("has more than %d entries",
+			maxNames)}
 	}
 	for _, s := range list {
-		if problem := textProblem(s, MaxNameLength); problem != "" {
-			return &RequestError{Field: field, Problem: fmt.Sprintf("has an entry that %s", problem)}
+		if problem := textProblem(s, maxNameLength); problem != "" {
+			return &RequestError{Field: field,
+				Problem: fmt.Sprintf("has an entry that %s", problem)}
 		}
 	}
 	return nil
 }
 
-// textProblem says what is wrong with a name. All characters are legal: the format carries them, and the reference
-// signs them.
+// textProblem returns what is wrong with a name, or "". All characters are legal: the format
+// carries them, and the reference signs them.
 func textProblem(s string, limit int) string {
 	switch {
 	case s == "":

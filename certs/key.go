@@ -15,15 +15,16 @@ type PublicKey [32]byte
 // keyText is strict, so that a key has one spelling only.
 var keyText = base64.RawURLEncoding.Strict()
 
-// ParsePublicKey reads what String prints: 43 characters of unpadded base64url. It refuses keys of low order.
+// ParsePublicKey reads what String prints: 43 characters of unpadded base64url. It refuses keys of
+// low order.
 func ParsePublicKey(s string) (PublicKey, error) {
 	var k PublicKey
 	if len(s) != keyText.EncodedLen(len(k)) {
 		return PublicKey{}, fmt.Errorf("%w: want %d characters of base64url, got %d", ErrPublicKey,
 			keyText.EncodedLen(len(k)), len(s))
 	}
-	// The decoder passes over line breaks, which then leaves fewer than 32 bytes. Its own error would tell where in
-	// the text it stopped; the text may be a mistyped secret, so the error says nothing of it.
+	// The decoder skips line breaks, which leaves fewer than 32 bytes. Its own error would reveal
+	// where it stopped, and the text may be a mistyped secret, so that error is dropped.
 	if n, err := keyText.Decode(k[:], []byte(s)); err != nil || n != len(k) {
 		return PublicKey{}, fmt.Errorf("%w: not base64url", ErrPublicKey)
 	}
@@ -54,9 +55,10 @@ func (k PublicKey) Equal(other PublicKey) bool {
 	return subtle.ConstantTimeCompare(k[:], other[:]) == 1
 }
 
-// IsLowOrder reports whether k is one of the few points with which every secret key has the same shared key
-// (RFC 7748, section 6.1; the list is at cr.yp.to/ecdh.html). NaCl box seals for such a key without complaint, and
-// anybody can open the result: a peer that shows one has proved nothing.
+// IsLowOrder reports whether k is one of the few points with which every secret key has the same
+// shared key (RFC 7748, section 6.1; the list is at cr.yp.to/ecdh.html). NaCl box seals for such a
+// key without an error, and anyone can open the result: a peer that presents one has proved
+// nothing.
 func (k PublicKey) IsLowOrder() bool {
 	k[31] &= 0x7F // X25519 ignores the highest bit
 	switch hex.EncodeToString(k[:]) {
@@ -72,11 +74,13 @@ func (k PublicKey) IsLowOrder() bool {
 	return false
 }
 
-// KeyPair is a Box (X25519) key pair. It is made by NewKeyPair, GenerateKeyPair, ReadKeyPair or LoadOrCreateKeyPair and
-// never changes, so that goroutines may share it. Printing, logging or marshalling one shows the public key only.
+// KeyPair is a Box (X25519) key pair. It is made by NewKeyPair, GenerateKeyPair, ReadKeyPair or
+// LoadOrCreateKeyPair and never changes, so that goroutines may share it. Printing, logging or
+// marshalling one shows the public key only.
 type KeyPair struct {
-	// secret is a function because fmt follows pointers: where a KeyPair is an unexported field of something that is
-	// printed, no method of KeyPair is asked, and a verb that does not suit, as %s, shows what a pointer points to.
+	// secret is a function because fmt follows pointers: for a KeyPair in an unexported field of a
+	// printed value, fmt doesn't call KeyPair's methods, and a mismatched verb, such as %s, prints
+	// what a pointer points to.
 	secret func() *[32]byte
 	public PublicKey
 }
@@ -90,8 +94,8 @@ func GenerateKeyPair(rand io.Reader) (*KeyPair, error) {
 	return NewKeyPair(secret)
 }
 
-// NewKeyPair derives the public key from the secret one. It refuses a secret of zeros, which only a broken source of
-// randomness or an empty field gives.
+// NewKeyPair derives the public key from the secret one. It refuses a secret of zeros, which can
+// only come from a broken source of randomness or an empty field.
 func NewKeyPair(secret [32]byte) (*KeyPair, error) {
 	if subtle.ConstantTimeCompare(secret[:], make([]byte, len(secret))) == 1 {
 		return nil, fmt.Errorf("%w: the secret key is zero", ErrMalformedKey)
@@ -100,14 +104,18 @@ func NewKeyPair(secret [32]byte) (*KeyPair, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: not an X25519 secret key", ErrMalformedKey)
 	}
-	return &KeyPair{secret: func() *[32]byte { return &secret }, public: PublicKey(private.PublicKey().Bytes())}, nil
+	kp := &KeyPair{
+		secret: func() *[32]byte { return &secret },
+		public: PublicKey(private.PublicKey().Bytes()),
+	}
+	return kp, nil
 }
 
 // Public returns the public half.
 func (k *KeyPair) Public() PublicKey { return k.public }
 
-// Secret returns the pair's own copy of the secret half, as nacl/box takes it. The caller must neither change nor print
-// it.
+// Secret returns the pair's own copy of the secret half, as nacl/box takes it. The caller must
+// neither change nor print it.
 func (k *KeyPair) Secret() *[32]byte { return k.secret() }
 
 // String names the pair by its public key.
@@ -119,6 +127,6 @@ func (k KeyPair) GoString() string { return k.String() }
 // Format prints what String does, whatever the verb.
 func (k KeyPair) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, k.String()) }
 
-// MarshalText returns what String does, and so encoding/json prints that too: a key pair goes to a file by WriteFile and
-// in no other way.
+// MarshalText returns what String does, and so encoding/json prints that too: only WriteFile writes
+// the secret to a file.
 func (k KeyPair) MarshalText() ([]byte, error) { return []byte(k.String()), nil }

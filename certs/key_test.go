@@ -129,10 +129,12 @@ func TestSecretsDoNotPrint(t *testing.T) {
 	h := holder{kp, kp, *kp, *kp, ca, ca, *ca}
 	things := map[string]any{
 		"pair": kp, "pair value": *kp, "pairs": []*KeyPair{kp}, "pair values": []KeyPair{*kp},
-		"map": map[string]KeyPair{"k": *kp}, "CA": ca, "CA value": *ca, "holder": h, "holder pointer": &h,
-		"error": fmt.Errorf("with %v and %v", kp, ca),
+		"map": map[string]KeyPair{"k": *kp}, "CA": ca, "CA value": *ca, "holder": h,
+		"holder pointer": &h,
+		"error":          fmt.Errorf("with %v and %v", kp, ca),
 	}
-	verbs := []string{"%v", "%+v", "%#v", "%s", "%x", "%X", "% x", "%q", "%d", "%08b", "%o", "%t", "%U", "%!"}
+	verbs := []string{"%v", "%+v", "%#v", "%s", "%x", "%X", "% x", "%q", "%d", "%08b", "%o", "%t",
+		"%U", "%!"}
 	for name, thing := range things {
 		var outputs []string
 		for _, verb := range verbs {
@@ -146,7 +148,8 @@ func TestSecretsDoNotPrint(t *testing.T) {
 		for i, out := range outputs {
 			for whose, secret := range secrets {
 				if leak := leaked(out, secret); leak != "" {
-					t.Errorf("%s: the secret of the %s shows as %s in output %d", name, whose, leak, i)
+					t.Errorf("%s: the secret of the %s shows as %s in output %d", name, whose, leak,
+						i)
 				}
 			}
 		}
@@ -159,14 +162,15 @@ func TestSecretsDoNotPrint(t *testing.T) {
 	}
 }
 
-// TestIsLowOrder compares with what X25519 makes of the points that could be of low order: all of those, with the
-// highest bit and without, and some that are not.
+// TestIsLowOrder compares with X25519 for all points of low order, with the highest bit and
+// without, and for some others.
 func TestIsLowOrder(t *testing.T) {
 	probe, err := ecdh.X25519().NewPrivateKey(bytes.Repeat([]byte{1}, 32))
 	if err != nil {
 		t.Fatal(err)
 	}
-	lowOrder8b, _ := hex.DecodeString("5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157")
+	lowOrder8b, _ := hex.DecodeString(
+		"5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157")
 	points := []PublicKey{lowOrder8, PublicKey(lowOrder8b), newKeyPair(t).Public()}
 	for first := range 256 {
 		small, great := PublicKey{byte(first)}, PublicKey{byte(first)}
@@ -197,7 +201,7 @@ func TestIsLowOrder(t *testing.T) {
 	}
 }
 
-// leaked looks for any four bytes of the secret in a row, in the ways in which Go prints bytes.
+// leaked looks for any four consecutive bytes of the secret, in each way in which Go prints bytes.
 func leaked(out string, secret []byte) string {
 	lower := strings.ToLower(out)
 	for i := 0; i+4 <= len(secret); i++ {
@@ -207,7 +211,8 @@ func leaked(out string, secret []byte) string {
 		goList := strings.TrimSuffix(strings.TrimPrefix(fmt.Sprintf("%#v", part), "[]byte{"), "}")
 		for _, form := range []string{
 			string(part), hex.EncodeToString(part), fmt.Sprintf("% x", part), list,
-			strings.ReplaceAll(list, " ", ","), goList, fmt.Sprintf("%08b", part), fmt.Sprintf("%o", part),
+			strings.ReplaceAll(list, " ", ","), goList, fmt.Sprintf("%08b", part),
+			fmt.Sprintf("%o", part),
 		} {
 			form = strings.Trim(form, "[]")
 			if strings.Contains(out, form) || strings.Contains(lower, form) {

@@ -14,12 +14,13 @@ import (
 	"unicode/utf8"
 )
 
-// KnownRemotes remembers the keys of remotes in a file, as ssh does those of hosts. A line is an address, white space,
-// the public key, and possibly a comment; empty lines and lines that begin with # count for nothing. Addresses are
-// compared as text: the caller decides on a form (lower case, with the port) and keeps to it.
+// KnownRemotes remembers the keys of remotes in a file, as ssh does those of hosts. A line is an
+// address, white space, the public key, and possibly a comment; empty lines and lines that begin
+// with # are ignored. Addresses are compared as text: the caller chooses a form (lower case, with
+// the port) and keeps to it.
 //
-// Its methods may be called at the same time, and other processes may add to the file meanwhile: Add sees what they
-// added, Lookup and Check see the file as it was at OpenKnownRemotes or the last Add.
+// Its methods may be called concurrently, and other processes may add to the file at any time: Add
+// sees what they added, Check sees the file as of OpenKnownRemotes or the last Add.
 type KnownRemotes struct {
 	path string
 
@@ -32,8 +33,8 @@ type knownRemote struct {
 	line int // from 1
 }
 
-// OpenKnownRemotes reads the file. One that does not exist yet knows nobody, and Add will make it. A line that cannot be
-// read, or that contradicts an earlier one, is a *LineError with the path in it.
+// OpenKnownRemotes reads the file. One that does not exist yet is empty, and Add creates it. A line
+// that cannot be read, or that contradicts an earlier one, is a *LineError with the path in it.
 func OpenKnownRemotes(path string) (*KnownRemotes, error) {
 	k := &KnownRemotes{path: path}
 	f, err := os.Open(path)
@@ -85,32 +86,31 @@ func (k *KnownRemotes) parse(r io.Reader) (map[string]knownRemote, error) {
 	return remotes, nil
 }
 
-// checkRemoteAddr accepts what stands in a line as one word and makes no comment of it.
+// checkRemoteAddr accepts what reads back from a line as one word, and not as a comment.
 func checkRemoteAddr(addr string) error {
 	switch {
 	case addr == "" || addr[0] == '#' || !utf8.ValidString(addr):
 		return errors.New("not an address")
 	case len(addr) > maxRemoteAddr:
 		return fmt.Errorf("%w: an address of more than %d bytes", ErrTooLarge, maxRemoteAddr)
-	case strings.ContainsFunc(addr, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }):
+	case strings.ContainsFunc(addr, func(r rune) bool {
+		return unicode.IsSpace(r) || unicode.IsControl(r)
+	}):
 		return errors.New("white space or a control character in an address")
 	}
 	return nil
 }
 
-// Path returns the file's path.
-func (k *KnownRemotes) Path() string { return k.path }
-
-// Lookup returns the key that is remembered for addr.
-func (k *KnownRemotes) Lookup(addr string) (PublicKey, bool) {
+// lookup returns the key that is remembered for addr.
+func (k *KnownRemotes) lookup(addr string) (PublicKey, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	remote, ok := k.remotes[addr]
 	return remote.key, ok
 }
 
-// Check compares, in constant time, the key that a remote shows with the one that is remembered for it. It returns nil,
-// ErrUnknownRemote or a *ChangedKeyError.
+// Check compares, in constant time, the key that a remote shows with the one that is remembered for
+// it. It returns nil, ErrUnknownRemote or a *ChangedKeyError.
 func (k *KnownRemotes) Check(addr string, key PublicKey) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -123,15 +123,16 @@ func (k *KnownRemotes) check(remotes map[string]knownRemote, addr string, key Pu
 		return ErrUnknownRemote
 	}
 	if !remote.key.Equal(key) {
-		return &ChangedKeyError{Addr: addr, Known: remote.key, Got: key, Path: k.path, Line: remote.line}
+		return &ChangedKeyError{Addr: addr, Known: remote.key, Got: key, Path: k.path,
+			Line: remote.line}
 	}
 	return nil
 }
 
-// Add remembers key for addr, in memory and at the end of the file, which is made private to its owner, with its
-// folders, when it is missing. What is known already, by another process's doing too, is not added again; another key
-// for the same address is a *ChangedKeyError. Add waits up to 5 seconds for a process that holds the file's lock, and
-// then returns ErrLocked.
+// Add remembers key for addr, in memory and at the end of the file, which it creates, with its
+// folders and private to its owner, if it is missing. A known key, even if another process added
+// it, is not added again; another key for the same address is a *ChangedKeyError. Add waits up to 5
+// seconds for a process that holds the file's lock, and then returns ErrLocked.
 func (k *KnownRemotes) Add(addr string, key PublicKey) error {
 	if err := checkRemoteAddr(addr); err != nil {
 		return err
@@ -148,7 +149,7 @@ func (k *KnownRemotes) Add(addr string, key PublicKey) error {
 	if err != nil {
 		return err
 	}
-	// Closing gives up the lock. What matters is written and synced by then.
+	// Closing releases the lock. The line has been written and synced by then.
 	defer f.Close()
 	if err := lockFile(f); err != nil {
 		return fmt.Errorf("lock %s: %w", k.path, err)
@@ -168,8 +169,8 @@ func (k *KnownRemotes) Add(addr string, key PublicKey) error {
 	return k.append(f, content, addr, key)
 }
 
-// append writes one line to the end of the file that holds content. Its owner may have edited it and left the last line
-// without a break.
+// append writes one line to the end of the file that holds content. An edit by hand may have left
+// the last line without a line break.
 func (k *KnownRemotes) append(f *os.File, content []byte, addr string, key PublicKey) error {
 	line := addr + " " + key.String() + "\n"
 	number := bytes.Count(content, []byte("\n")) + 1

@@ -34,15 +34,17 @@ func TestKnownRemotes(t *testing.T) {
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("asking made a file: %v", err)
 	}
-	if err := errors.Join(known.Add("a.com:443", a), known.Add("[::1]:80", b), known.Add("a.com:443", a)); err != nil {
+	if err := errors.Join(known.Add("a.com:443", a), known.Add("[::1]:80", b),
+		known.Add("a.com:443", a)); err != nil {
 		t.Fatal(err)
 	}
 	wantModes(t, path, 0o600)
-	if got, want := string(readFile(t, path)), fmt.Sprintf("a.com:443 %s\n[::1]:80 %s\n", a, b); got != want {
+	if got, want := string(readFile(t, path)),
+		fmt.Sprintf("a.com:443 %s\n[::1]:80 %s\n", a, b); got != want {
 		t.Errorf("the file is %q, want %q", got, want)
 	}
 	for _, k := range []*KnownRemotes{known, openKnown(t, path)} {
-		if got, ok := k.Lookup("a.com:443"); !ok || got != a {
+		if got, ok := k.lookup("a.com:443"); !ok || got != a {
 			t.Errorf("looked up %v, %v", got, ok)
 		}
 		if err := errors.Join(k.Check("a.com:443", a), k.Check("[::1]:80", b)); err != nil {
@@ -53,10 +55,11 @@ func TestKnownRemotes(t *testing.T) {
 		}
 		for _, err := range []error{k.Check("[::1]:80", a), k.Add("[::1]:80", a)} {
 			var changed *ChangedKeyError
-			if !errors.As(err, &changed) || *changed != (ChangedKeyError{"[::1]:80", b, a, path, 2}) {
+			if !errors.As(err, &changed) || *changed != (ChangedKeyError{"[::1]:80", b, a, path,
+				2}) {
 				t.Errorf("a changed key: %v", err)
 			} else if !strings.Contains(err.Error(), path+":2") {
-				t.Errorf("the error does not say where: %v", err)
+				t.Errorf("the error does not name the place: %v", err)
 			}
 		}
 	}
@@ -70,13 +73,16 @@ func TestKnownRemotesEditedByHand(t *testing.T) {
 		t.Fatal(err)
 	}
 	known := openKnown(t, path)
-	if err := errors.Join(known.Check("a:1", a), known.Check("b:2", b), known.Add("c:3", c)); err != nil {
+	if err := errors.Join(known.Check("a:1", a), known.Check("b:2", b),
+		known.Add("c:3", c)); err != nil {
 		t.Error(err)
 	}
 	if got, want := string(readFile(t, path)), text+"\nc:3 "+c.String()+"\n"; got != want {
 		t.Errorf("the file is %q, want %q", got, want)
 	}
-	for name, k := range map[string]*KnownRemotes{"after Add": known, "read again": openKnown(t, path)} {
+	for name, k := range map[string]*KnownRemotes{
+		"after Add": known, "read again": openKnown(t, path),
+	} {
 		var changed *ChangedKeyError
 		if err := k.Check("c:3", a); !errors.As(err, &changed) || changed.Line != 6 {
 			t.Errorf("%s: %v", name, err)
@@ -112,7 +118,8 @@ func TestKnownRemotesBadLines(t *testing.T) {
 		_, openErr := OpenKnownRemotes(path)
 		for _, err := range []error{openErr, before.Add("new:1", b)} {
 			var bad *LineError
-			if !errors.As(err, &bad) || bad.Path != path || bad.Line != 2 || !strings.HasPrefix(err.Error(), path+":2: ") {
+			if !errors.As(err, &bad) || bad.Path != path || bad.Line != 2 ||
+				!strings.HasPrefix(err.Error(), path+":2: ") {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
@@ -126,7 +133,10 @@ func TestKnownRemotesAddRefuses(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "known")
 	known := openKnown(t, path)
 	key := newKeyPair(t).Public()
-	for _, addr := range []string{"", "#a:1", "a b:1", "a:1\n", "a:1\nb:2 " + key.String(), "a\tb", "a\u2028b", "\xff", strings.Repeat("x", maxRemoteAddr+1)} {
+	for _, addr := range []string{
+		"", "#a:1", "a b:1", "a:1\n", "a:1\nb:2 " + key.String(), "a\tb", "a\u2028b", "\xff",
+		strings.Repeat("x", maxRemoteAddr+1),
+	} {
 		if err := known.Add(addr, key); err == nil {
 			t.Errorf("added %q", addr)
 		}
@@ -151,8 +161,8 @@ func TestKnownRemotesAddRefuses(t *testing.T) {
 	}
 }
 
-// TestKnownRemotesAddAtOnce has processes and goroutines add to one file: no line is lost, none is mixed with another, and
-// of the keys that all of them want for one address, the first stays.
+// TestKnownRemotesAddAtOnce adds to one file from processes and goroutines: no line is lost, none
+// is mixed with another, and of several keys for one address, the first stays.
 func TestKnownRemotesAddAtOnce(t *testing.T) {
 	const writers, each = 6, 25
 	path := filepath.Join(t.TempDir(), "known")
@@ -187,7 +197,7 @@ func TestKnownRemotesAddAtOnce(t *testing.T) {
 	if lines := strings.Count(string(readFile(t, path)), "\n"); lines != writers*each+1 {
 		t.Errorf("%d lines, want %d", lines, writers*each+1)
 	}
-	winner, ok := known.Lookup("contested:1")
+	winner, ok := known.lookup("contested:1")
 	if !ok {
 		t.Error("nobody added what all wanted to add")
 	}
@@ -203,7 +213,8 @@ func addedAddr(w, i int) string {
 }
 func addedKey(w, i int) PublicKey { return PublicKey{9, byte(w), byte(i), 1} }
 
-// childAdd adds lines of its own, and one that the other writers want too; it returns the key that this one got.
+// childAdd adds lines of its own, and a contested one; it returns the key that the contested
+// address got.
 func childAdd(args []string) (string, error) {
 	w, err := strconv.Atoi(args[1])
 	if err != nil {
@@ -235,7 +246,7 @@ func childAdd(args []string) (string, error) {
 	return contested.String(), nil
 }
 
-// TestKnownRemotesLocked: Add waits for who holds the lock, but not for ever.
+// TestKnownRemotesLocked: Add waits for the lock, but not for ever.
 func TestKnownRemotesLocked(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "known")
 	key := newKeyPair(t).Public()
@@ -259,10 +270,11 @@ func TestKnownRemotesLocked(t *testing.T) {
 			if err := known.Add(addr, key); !errors.Is(err, tt.want) {
 				t.Errorf("held for %v: %v", tt.held, err)
 			}
-			if waited := time.Since(start); waited < min(tt.held, lockWait) || waited > lockWait+2*lockRetry {
+			if waited := time.Since(start); waited < min(tt.held, lockWait) ||
+				waited > lockWait+2*lockRetry {
 				t.Errorf("held for %v: waited %v", tt.held, waited)
 			}
-			if _, ok := known.Lookup(addr); ok != (tt.want == nil) {
+			if _, ok := known.lookup(addr); ok != (tt.want == nil) {
 				t.Errorf("held for %v: known: %v", tt.held, ok)
 			}
 			if release.Stop() {
@@ -276,11 +288,13 @@ func TestKnownRemotesLocked(t *testing.T) {
 	}
 }
 
-// FuzzKnownRemotes checks that a file that can be read still can after Add, and knows all that it knew and the new one.
+// FuzzKnownRemotes checks that a file that can be read still can after Add, and holds all that it
+// held and the new line.
 func FuzzKnownRemotes(f *testing.F) {
 	a, b := PublicKey{9}.String(), PublicKey{9, 1}.String()
 	for _, seed := range []string{
-		"", "\n", "# x", "a:1 " + a, "a:1 " + a + "\nb:2 " + b + " comment\r\n#", "a:1 " + a + "\na:1 " + b, "a:1", "\xff", "a:1 " + a + "\r",
+		"", "\n", "# x", "a:1 " + a, "a:1 " + a + "\nb:2 " + b + " comment\r\n#",
+		"a:1 " + a + "\na:1 " + b, "a:1", "\xff", "a:1 " + a + "\r",
 		"a:1 " + a + "\x00", "a:1\u00a0" + a, "new:1 " + a, "\uFEFFa:1 " + a,
 	} {
 		f.Add(seed)
@@ -313,8 +327,10 @@ func FuzzKnownRemotes(f *testing.F) {
 			}
 		}
 		if _, ok := before["new:1"]; !ok {
-			if err := again.Check("new:1", added); err != nil || again.remotes["new:1"].line != known.remotes["new:1"].line {
-				t.Fatalf("%v; line %d in memory, %d in the file", err, known.remotes["new:1"].line, again.remotes["new:1"].line)
+			if err := again.Check("new:1", added); err != nil ||
+				again.remotes["new:1"].line != known.remotes["new:1"].line {
+				t.Fatalf("%v; line %d in memory, %d in the file", err, known.remotes["new:1"].line,
+					again.remotes["new:1"].line)
 			}
 		}
 	})

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// eachLine calls f with the number and the trimmed text of each line of a file of trust that is neither empty nor a
-// comment. Its errors are those of r, ErrTooLarge, and f's as *LineError.
+// eachLine calls f with the number and the trimmed text of each line of a file of trust that is
+// neither empty nor a comment. Its errors are those of r, ErrTooLarge, and f's as *LineError.
 func eachLine(r io.Reader, f func(number int, line string) error) error {
 	limited := &io.LimitedReader{R: r, N: maxTrustFile + 1}
 	scanner := bufio.NewScanner(limited)
@@ -26,7 +26,8 @@ func eachLine(r io.Reader, f func(number int, line string) error) error {
 		}
 	}
 	if err := scanner.Err(); errors.Is(err, bufio.ErrTooLong) {
-		return &LineError{Line: number + 1, Err: fmt.Errorf("%w: more than %d bytes", ErrTooLarge, maxTrustLine)}
+		return &LineError{Line: number + 1, Err: fmt.Errorf("%w: more than %d bytes", ErrTooLarge,
+			maxTrustLine)}
 	} else if err != nil {
 		return err
 	}

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// lockFile takes the file's lock for this opening of it, until the file is closed. It polls, since the systems' waiting
-// calls have no deadline.
+// lockFile takes the file's lock for this opening of it, until the file is closed. It polls, since
+// the systems' waiting calls have no deadline.
 func lockFile(f *os.File) error {
 	for deadline := time.Now().Add(lockWait); ; time.Sleep(lockRetry) {
 		ok, err := tryLock(f)

@@ -38,7 +38,8 @@ func reference(t testing.TB, ops []operation) []result {
 		t.Fatal("node is missing: make test-deps installs it")
 	}
 	if _, err := os.Stat(filepath.Join(folder, "node_modules", "nacl-cert")); err != nil {
-		t.Fatal("the npm package nacl-cert is missing from scripts/interop/node_modules: make test-deps installs it")
+		t.Fatal("the npm package nacl-cert is missing from scripts/interop/node_modules: make " +
+			"test-deps installs it")
 	}
 	input, err := json.Marshal(ops)
 	if err != nil {

@@ -6,14 +6,14 @@ import (
 	"strings"
 )
 
-// Revocations is a list of certificates to refuse, by their gid. A nil list revokes nothing. It never changes, so that
-// goroutines may share it.
+// Revocations is a list of certificates to refuse, by their gid. A nil list revokes nothing. It
+// never changes, so that goroutines may share it.
 type Revocations struct {
 	gids map[string]struct{} // in lower case
 }
 
-// ParseRevocations reads a gid a line. Empty lines count for nothing, as does what follows a #. Anything but a UUID is
-// an error, a *LineError: a mistyped line would revoke nothing.
+// ParseRevocations reads one gid per line. Empty lines, and everything after a #, are ignored.
+// Anything but a UUID is an error, a *LineError: a mistyped line would revoke nothing.
 func ParseRevocations(r io.Reader) (*Revocations, error) {
 	revoked := &Revocations{gids: make(map[string]struct{})}
 	err := eachLine(r, func(_ int, line string) error {
@@ -29,14 +29,6 @@ func ParseRevocations(r io.Reader) (*Revocations, error) {
 		return nil, err
 	}
 	return revoked, nil
-}
-
-// Len returns the number of revoked certificates.
-func (r *Revocations) Len() int {
-	if r == nil {
-		return 0
-	}
-	return len(r.gids)
 }
 
 // check refuses a revoked certificate, and one that cannot be revoked.

@@ -9,21 +9,22 @@ import (
 	"unicode/utf8"
 )
 
-// VerifyOptions say what a certificate is checked against.
+// VerifyOptions is what a certificate is checked against.
 type VerifyOptions struct {
-	// CA is the certificate of the CA that must have signed. When it is set, only a certificate of TypeCA passes; when
-	// it is nil, only one of TypeSelf, which vouches for nobody but itself.
+	// CA is the certificate of the CA that must have signed. When it is set, only a certificate of
+	// TypeCA passes; when it is nil, only one of TypeSelf, which vouches only for itself.
 	CA *Certificate
 
-	// Now is the time to check at; zero means the present.
+	// Now is the time to check at; zero means the current time.
 	Now time.Time
 
 	// Revoked lists what to refuse, the CA included. Nil means that nothing is revoked.
 	Revoked *Revocations
 }
 
-// Verify checks time, version, type, CA, signature and revocation, in the reference's order. It does not check whom the
-// certificate is about: VerifyKey, VerifyHost and VerifyAddr do. An error is a *VerifyError.
+// Verify checks time, version, type, CA, signature and revocation, in the reference's order. It
+// does not check whom the certificate identifies: VerifyKey, VerifyHost and VerifyAddr do. An error
+// is a *VerifyError.
 func (c *Certificate) Verify(opts VerifyOptions) error {
 	if opts.Now.IsZero() {
 		opts.Now = time.Now()
@@ -79,7 +80,8 @@ func (c *Certificate) verifyIssuer(opts VerifyOptions) error {
 	return nil
 }
 
-// VerifyKey checks, in constant time, that the certificate is about the Box key k. An error is a *VerifyError.
+// VerifyKey checks, in constant time, that the certificate is about the Box key k. An error is a
+// *VerifyError.
 func (c *Certificate) VerifyKey(k PublicKey) error {
 	if own, ok := c.BoxKey(); !ok || !own.Equal(k) {
 		return refuse(ReasonWrongKey)
@@ -87,9 +89,9 @@ func (c *Certificate) VerifyKey(k PublicKey) error {
 	return nil
 }
 
-// VerifyHost checks that one of the names is host, or that host is below it: x.a.com is covered by a.com, evil-a.com is
-// not. Case does not matter, nor does a trailing dot. Names are never patterns, and an IP address is covered only by
-// itself. An error is a *VerifyError.
+// VerifyHost checks that one of the names is host, or that host is below it: x.a.com is covered by
+// a.com, evil-a.com is not. Case does not matter, nor does a trailing dot. Names are never
+// patterns, and an IP address is covered only by itself. An error is a *VerifyError.
 func (c *Certificate) VerifyHost(host string) error {
 	host = lowerHost(strings.TrimSuffix(host, "."))
 	for _, name := range c.names {
@@ -115,8 +117,8 @@ func isIP(s string) bool {
 	return err == nil
 }
 
-// VerifyAddr checks that ips lists addr. An IPv4 address is the same when it is mapped into IPv6, and a zone does not
-// count. An error is a *VerifyError.
+// VerifyAddr checks that ips lists addr. An IPv4 address is the same when it is mapped into IPv6,
+// and a zone is ignored. An error is a *VerifyError.
 func (c *Certificate) VerifyAddr(addr netip.Addr) error {
 	addr = addr.Unmap().WithZone("")
 	for _, ip := range c.ips {
@@ -127,8 +129,8 @@ func (c *Certificate) VerifyAddr(addr netip.Addr) error {
 	return refuse(ReasonWrongAddress)
 }
 
-// lowerHost makes lower case of a host name. No other character becomes an ASCII one (as the Kelvin sign would become
-// k), so that a name in ASCII is matched by ASCII only.
+// lowerHost makes lower case of a host name. No other character becomes an ASCII one (as the Kelvin
+// sign would become k), so that a name in ASCII is matched by ASCII only.
 func lowerHost(s string) string {
 	return lower(s, func(dst []byte, r rune) []byte {
 		if l := unicode.ToLower(r); r < utf8.RuneSelf || l >= utf8.RuneSelf {
@@ -138,9 +140,9 @@ func lowerHost(s string) string {
 	})
 }
 
-// lowerName makes lower case as JavaScript's toLowerCase does, for comparison: the one letter whose lower case is two
-// (U+0130) is the same as there. A sigma at a word's end is written like any other, which makes no two CA names equal
-// that differ in more.
+// lowerName makes lower case as JavaScript's toLowerCase does, for comparison: the one letter whose
+// lower case is two (U+0130) is the same as there. A sigma at a word's end is written like any
+// other, which makes no two CA names equal that differ in more.
 func lowerName(s string) string {
 	return lower(s, func(dst []byte, r rune) []byte {
 		switch r {

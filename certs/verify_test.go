@@ -35,7 +35,8 @@ func parse(t testing.TB, b []byte) *Certificate {
 
 // descOf writes a desc of TypeCA for the CA "test"; each replacement old, new changes it.
 func descOf(replacements ...string) string {
-	desc := fmt.Sprintf(`{"version":"1.0","type":"ca","tte":%d,"publickey":%s,"names":["a.com"],"ips":["10.0.0.1"],`+
+	desc := fmt.Sprintf(`{"version":"1.0","type":"ca","tte":%d,"publickey":%s,`+
+		`"names":["a.com"],"ips":["10.0.0.1"],`+
 		`"macs":[],"ca":"test","signtime":%d,"gid":"d2f971fc-98ad-4dea-ada2-74ebc129ed99"}`,
 		testNow.Add(time.Hour).UnixMilli(), thirtyTwo, testNow.UnixMilli())
 	for i := 0; i < len(replacements); i += 2 {
@@ -47,7 +48,8 @@ func descOf(replacements ...string) string {
 	return desc
 }
 
-const thirtyTwo = `[9,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,255]`
+const thirtyTwo = `[9,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,` +
+	`24,25,26,27,28,29,30,255]`
 
 func TestIssueVerify(t *testing.T) {
 	ca := newCA(t, "test")
@@ -69,16 +71,20 @@ func TestIssueVerify(t *testing.T) {
 		t.Error(err)
 	}
 	wantReason(t, "another key", c.VerifyKey(newKeyPair(t).Public()), ReasonWrongKey)
-	wantReason(t, "a CA's key", ca.Certificate().VerifyKey(PublicKey(ca.Certificate().PublicKey())), ReasonWrongKey)
+	wantReason(t, "a CA's key", ca.Certificate().VerifyKey(PublicKey(ca.Certificate().publicKey)),
+		ReasonWrongKey)
 
 	if box, ok := c.BoxKey(); !ok || box != kp.Public() || c.Type() != TypeCA || c.CA() != "test" ||
-		c.PublicKey() != [32]byte(kp.Public()) || !c.Expires().Equal(testNow.Add(time.Hour)) || !c.SignedAt().Equal(testNow) {
-		t.Errorf("the accessors say otherwise: %+v", c)
+		c.publicKey != [32]byte(kp.Public()) || !c.Expires().Equal(testNow.Add(time.Hour)) ||
+		!c.SignedAt().Equal(testNow) {
+		t.Errorf("the accessors return other values: %+v", c)
 	}
-	if want := []string{"10.0.0.1", "2001:db8::1", "::ffff:192.0.2.1"}; !slices.Equal(c.IPs(), want) {
+	if want := []string{"10.0.0.1", "2001:db8::1",
+		"::ffff:192.0.2.1"}; !slices.Equal(c.IPs(), want) {
 		t.Errorf("ips %q, want %q", c.IPs(), want)
 	}
-	if !slices.Equal(c.Names(), []string{"a.com", "b.example"}) || !slices.Equal(c.MACs(), []string{"00:11:22:33:44:55"}) {
+	if !slices.Equal(c.Names(), []string{"a.com", "b.example"}) ||
+		!slices.Equal(c.MACs(), []string{"00:11:22:33:44:55"}) {
 		t.Errorf("names %q, macs %q", c.Names(), c.MACs())
 	}
 	if _, ok := ca.Certificate().BoxKey(); ok || ca.Certificate().Type() != TypeSelf {
@@ -95,7 +101,8 @@ func TestVerifyReasons(t *testing.T) {
 	ok := VerifyOptions{CA: ca.Certificate(), Now: testNow}
 	at := func(now time.Time) VerifyOptions { return VerifyOptions{CA: ca.Certificate(), Now: now} }
 	by := func(ca *Certificate) VerifyOptions { return VerifyOptions{CA: ca, Now: testNow} }
-	revoked, err := ParseRevocations(strings.NewReader("D2F971FC-98AD-4DEA-ADA2-74EBC129ED99 # lost\n"))
+	revoked, err := ParseRevocations(strings.NewReader("D2F971FC-98AD-4DEA-ADA2-74EBC129ED99 # " +
+		"lost\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,34 +113,44 @@ func TestVerifyReasons(t *testing.T) {
 		opts VerifyOptions
 		want Reason // 0: accepted
 	}{
-		"good":                   {descOf(), ok, 0},
-		"last millisecond":       {descOf(), at(expiry.Add(-time.Millisecond)), 0},
-		"expired":                {descOf(), at(expiry), ReasonExpired},
-		"expired long ago":       {descOf(tte, `"tte":1`), ok, ReasonExpired},
-		"negative time":          {descOf(tte, `"tte":-1e300`), ok, ReasonExpired},
-		"version 1":              {descOf(`"1.0"`, `"1"`), ok, ReasonWrongVersion},
-		"version 2.0":            {descOf(`"1.0"`, `"2.0"`), ok, ReasonWrongVersion},
-		"unknown type":           {descOf(`"type":"ca"`, `"type":"cb"`), ok, ReasonWrongType},
-		"empty type":             {descOf(`"type":"ca"`, `"type":""`), ok, ReasonWrongType},
-		"signed by itself":       {descOf(`"type":"ca"`, `"type":"self"`), ok, ReasonWrongType},
-		"type in capitals":       {descOf(`"type":"ca"`, `"type":"CA"`), ok, 0},
-		"CA name in capitals":    {descOf(`"ca":"test"`, `"ca":"TeSt"`), ok, 0},
-		"no CA to check":         {descOf(), by(nil), ReasonWrongCA},
-		"another CA":             {descOf(), by(other.Certificate()), ReasonWrongCA},
-		"no CA name":             {descOf(`,"ca":"test"`, ``), ok, ReasonWrongCA},
-		"empty CA name":          {descOf(`"ca":"test"`, `"ca":""`), ok, ReasonWrongCA},
-		"CA name of no text":     {descOf(`"ca":"test"`, `"ca":["test"]`), ok, ReasonWrongCA},
-		"CA with the same name":  {descOf(), by(namesake.Certificate()), ReasonBadSignature},
-		"CA that is none":        {descOf(), by(parse(t, signed(t, ca, descOf()))), ReasonInvalidCA},
-		"CA expired":             {descOf(tte, `"tte":9e15`), at(testNow.Add(25 * time.Hour)), ReasonInvalidCA},
-		"outlives CA":            {descOf(tte, fmt.Sprintf(`"tte":%d`, testNow.Add(24*time.Hour).UnixMilli()+1)), ok, ReasonOutlivesCA},
-		"lives as long as CA":    {descOf(tte, fmt.Sprintf(`"tte":%d`, testNow.Add(24*time.Hour).UnixMilli())), ok, 0},
-		"revoked":                {descOf(), VerifyOptions{ca.Certificate(), testNow, revoked}, ReasonRevoked},
-		"not to be revoked":      {descOf(`"d2f971fc-98ad`, `"d2f971fc-`), VerifyOptions{ca.Certificate(), testNow, revoked}, ReasonNoGID},
-		"another one is revoked": {descOf(`"d2f9`, `"d3f9`), VerifyOptions{ca.Certificate(), testNow, revoked}, 0},
-		"no gid, no list":        {descOf(`,"gid":"d2f971fc-98ad-4dea-ada2-74ebc129ed99"`, ``), ok, 0},
-		"unknown members":        {descOf(`"names"`, `"7":{"deep":[1.0,"\u00e9\ud800"]},"x":null,"names"`), ok, 0},
-		"keys that count":        {descOf(`"macs":[]`, `"macs":[],"2":1,"10":2,"1":3`), ok, 0},
+		"good":                  {descOf(), ok, 0},
+		"last millisecond":      {descOf(), at(expiry.Add(-time.Millisecond)), 0},
+		"expired":               {descOf(), at(expiry), ReasonExpired},
+		"expired long ago":      {descOf(tte, `"tte":1`), ok, ReasonExpired},
+		"negative time":         {descOf(tte, `"tte":-1e300`), ok, ReasonExpired},
+		"version 1":             {descOf(`"1.0"`, `"1"`), ok, ReasonWrongVersion},
+		"version 2.0":           {descOf(`"1.0"`, `"2.0"`), ok, ReasonWrongVersion},
+		"unknown type":          {descOf(`"type":"ca"`, `"type":"cb"`), ok, ReasonWrongType},
+		"empty type":            {descOf(`"type":"ca"`, `"type":""`), ok, ReasonWrongType},
+		"signed by itself":      {descOf(`"type":"ca"`, `"type":"self"`), ok, ReasonWrongType},
+		"type in capitals":      {descOf(`"type":"ca"`, `"type":"CA"`), ok, 0},
+		"CA name in capitals":   {descOf(`"ca":"test"`, `"ca":"TeSt"`), ok, 0},
+		"no CA to check":        {descOf(), by(nil), ReasonWrongCA},
+		"another CA":            {descOf(), by(other.Certificate()), ReasonWrongCA},
+		"no CA name":            {descOf(`,"ca":"test"`, ``), ok, ReasonWrongCA},
+		"empty CA name":         {descOf(`"ca":"test"`, `"ca":""`), ok, ReasonWrongCA},
+		"CA name of no text":    {descOf(`"ca":"test"`, `"ca":["test"]`), ok, ReasonWrongCA},
+		"CA with the same name": {descOf(), by(namesake.Certificate()), ReasonBadSignature},
+		"CA that is none": {descOf(), by(parse(t, signed(t, ca, descOf()))),
+			ReasonInvalidCA},
+		"CA expired": {descOf(tte, `"tte":9e15`), at(testNow.Add(25 * time.Hour)),
+			ReasonInvalidCA},
+		"outlives CA": {descOf(tte,
+			fmt.Sprintf(`"tte":%d`, testNow.Add(24*time.Hour).UnixMilli()+1)), ok,
+			ReasonOutlivesCA},
+		"lives as long as CA": {descOf(tte,
+			fmt.Sprintf(`"tte":%d`, testNow.Add(24*time.Hour).UnixMilli())), ok, 0},
+		"revoked": {descOf(), VerifyOptions{ca.Certificate(), testNow, revoked},
+			ReasonRevoked},
+		"not to be revoked": {descOf(`"d2f971fc-98ad`, `"d2f971fc-`),
+			VerifyOptions{ca.Certificate(), testNow, revoked}, ReasonNoGID},
+		"another one is revoked": {descOf(`"d2f9`, `"d3f9`),
+			VerifyOptions{ca.Certificate(), testNow, revoked}, 0},
+		"no gid, no list": {descOf(`,"gid":"d2f971fc-98ad-4dea-ada2-74ebc129ed99"`, ``), ok,
+			0},
+		"unknown members": {descOf(`"names"`,
+			`"7":{"deep":[1.0,"\u00e9\ud800"]},"x":null,"names"`), ok, 0},
+		"keys that count": {descOf(`"macs":[]`, `"macs":[],"2":1,"10":2,"1":3`), ok, 0},
 	} {
 		err := parse(t, signed(t, ca, tt.desc)).Verify(tt.opts)
 		if tt.want == 0 {
@@ -214,7 +231,8 @@ func TestVerifyHost(t *testing.T) {
 		{"a.com\x00", "a.com", false},
 		{"a.com", "a.com\x00", false},
 	} {
-		err := parse(t, signed(t, ca, descOf(`["a.com"]`, string(appendJSON(nil, []any{"z.org", tt.name}))))).VerifyHost(tt.host)
+		err := parse(t, signed(t, ca, descOf(`["a.com"]`,
+			string(appendJSON(nil, []any{"z.org", tt.name}))))).VerifyHost(tt.host)
 		if tt.want != (err == nil) {
 			t.Errorf("name %q, host %q: %v", tt.name, tt.host, err)
 		}
@@ -222,8 +240,9 @@ func TestVerifyHost(t *testing.T) {
 			wantReason(t, tt.host, err, ReasonWrongHost)
 		}
 	}
-	wantReason(t, "no names", parse(t, signed(t, ca, descOf(`"names":["a.com"],`, ``))).VerifyHost("a.com"), ReasonWrongHost)
-	// Surrogates alone differ from each other and from what they are printed as.
+	wantReason(t, "no names", parse(t, signed(t, ca,
+		descOf(`"names":["a.com"],`, ``))).VerifyHost("a.com"), ReasonWrongHost)
+	// Unpaired surrogates differ from each other and from their printed form.
 	alone := parse(t, signed(t, ca, descOf(`"a.com"`, `"\ud800.com"`)))
 	for _, host := range []string{"\xed\xa0\x81.com", "\uFFFD.com"} {
 		wantReason(t, "another surrogate", alone.VerifyHost(host), ReasonWrongHost)
@@ -250,7 +269,8 @@ func TestVerifyAddr(t *testing.T) {
 		{"a.com", "10.0.0.1", false},
 		{"::10.0.0.1", "10.0.0.1", false},
 	} {
-		c := parse(t, signed(t, ca, descOf(`["10.0.0.1"]`, string(appendJSON(nil, []any{"192.0.2.7", tt.ip})))))
+		c := parse(t, signed(t, ca, descOf(`["10.0.0.1"]`,
+			string(appendJSON(nil, []any{"192.0.2.7", tt.ip})))))
 		err := c.VerifyAddr(netip.MustParseAddr(tt.addr))
 		if tt.want != (err == nil) {
 			t.Errorf("listed %q, address %s: %v", tt.ip, tt.addr, err)
@@ -279,16 +299,18 @@ func TestReasonsHaveWords(t *testing.T) {
 
 func TestParseRevocations(t *testing.T) {
 	var none *Revocations
-	if none.Len() != 0 {
-		t.Error("no list has revocations")
+	if err := none.check(&Certificate{}); err != nil {
+		t.Errorf("no list: %v", err)
 	}
-	list, err := ParseRevocations(strings.NewReader("# lost keys\n\n d2f971fc-98ad-4dea-ada2-74ebc129ed99\r\n" +
-		"8D0FDD95-566C-4917-B158-36BACE3254C7 # laptop\nd2f971fc-98ad-4dea-ada2-74ebc129ed99"))
-	if err != nil || list.Len() != 2 {
-		t.Errorf("%d revocations, %v; want 2", list.Len(), err)
+	list, err := ParseRevocations(strings.NewReader(
+		"# lost keys\n\n d2f971fc-98ad-4dea-ada2-74ebc129ed99\r\n" +
+			"8D0FDD95-566C-4917-B158-36BACE3254C7 # laptop\nd2f971fc-98ad-4dea-ada2-74ebc129ed99"))
+	if err != nil || len(list.gids) != 2 {
+		t.Errorf("%d revocations, %v; want 2", len(list.gids), err)
 	}
 	for _, bad := range []string{
-		"d2f971fc-98ad-4dea-ada2", "d2f971fc-98ad-4dea-ada2-74ebc129ed999", "d2f971fc98ad4deaada274ebc129ed99",
+		"d2f971fc-98ad-4dea-ada2", "d2f971fc-98ad-4dea-ada2-74ebc129ed999",
+		"d2f971fc98ad4deaada274ebc129ed99",
 		"d2f971fc-98ad-4dea-ada2-74ebc129ed9g", "d2f971fc_98ad_4dea_ada2_74ebc129ed99",
 		"d2f971fc-98ad-4dea-ada2-74ebc129ed99 laptop", "\xff", "x # y",
 	} {

@@ -23,12 +23,12 @@ const (
 // aeadOverhead is the tag that both suites add to a record, in bytes. The nonce is implied.
 const aeadOverhead = 16
 
-// ratchetEvery is how many records of a direction share a key. With the largest records of 1 MiB these are 2^36 blocks
-// of AES, with those of 32 KiB that a tunnel sends 2^31; the confidentiality of AES-GCM is sound for either by a wide
-// margin (RFC 8446, section 5.5, gives 2^34.5 blocks at an advantage of 2^-57).
+// ratchetEvery is how many records of a direction share a key. That is 2^36 blocks of AES with the
+// largest records, of 1 MiB, and 2^31 with a tunnel's, of 32 KiB. AES-GCM keeps both confidential
+// by a wide margin (RFC 8446, section 5.5, gives 2^34.5 blocks at an advantage of 2^-57).
 const ratchetEvery = 1 << 20
 
-// newAEAD makes the cipher of a suite, nil when there is no such suite.
+// newAEAD returns the cipher of a suite.
 func newAEAD(suite string, key []byte) (cipher.AEAD, error) {
 	switch suite {
 	case suiteAESGCM:
@@ -51,8 +51,8 @@ func preferredSuites() []string {
 	return []string{suiteChaCha20, suiteAESGCM}
 }
 
-// hasAESInstructions reports whether AES-GCM runs in hardware. Without, it is several times slower than ChaCha20, and
-// its time may depend on the key.
+// hasAESInstructions reports whether AES-GCM runs in hardware. Without hardware it is several times
+// slower than ChaCha20, and its timing may depend on the key.
 func hasAESInstructions() bool {
 	switch runtime.GOARCH {
 	case "amd64":
@@ -65,8 +65,8 @@ func hasAESInstructions() bool {
 	return false
 }
 
-// aeadDirection is one direction's key and counter under the extension. The nonce of a record is 4 zero bytes and the
-// record's number from 0, big-endian, which goes on when the key changes.
+// aeadDirection is one direction's key and counter under the extension. The nonce of a record is 4
+// zero bytes and the record's number from 0, big-endian, which continues when the key changes.
 type aeadDirection struct {
 	suite string
 	every uint64 // records a key
@@ -92,7 +92,7 @@ func (d *aeadDirection) prepare() error {
 	return nil
 }
 
-// advance counts a record, and changes the key where that is due.
+// advance counts a record, and changes the key when due.
 func (d *aeadDirection) advance() error {
 	d.next++
 	if d.next%d.every == 0 {
@@ -101,8 +101,8 @@ func (d *aeadDirection) advance() error {
 	return nil
 }
 
-// ratchet replaces the key by one that follows from it, and from which it does not follow: a key that is stolen later
-// opens nothing that was sent before.
+// ratchet replaces the key by a one-way function of it: a key that is stolen later opens nothing
+// that was sent before.
 func (d *aeadDirection) ratchet() error {
 	next, err := hkdf.Expand(sha256.New, d.key[:], labelRatchet, keySize)
 	if err != nil {

@@ -71,7 +71,7 @@ func TestAEADOrder(t *testing.T) {
 				if j == i {
 					continue
 				}
-				// A failed open leaves the number where it is, so that each can be tried in turn.
+				// A failed open does not advance the number, so each can be tried in turn.
 				if _, err := opening.open(nil, other); !errors.Is(err, ErrNotOpened) {
 					t.Fatalf("record %d in the place of %d: %v", j, i, err)
 				}

@@ -40,7 +40,8 @@ func BenchmarkOpen(b *testing.B) {
 	}
 }
 
-// BenchmarkAEAD compares the extension's records with the bare cipher, at the size that a tunnel sends.
+// BenchmarkAEAD compares the extension's records with the bare cipher, at the size that a tunnel
+// sends.
 func BenchmarkAEAD(b *testing.B) {
 	payload := pattern(benchPayload)
 	for _, suite := range []string{suiteAESGCM, suiteChaCha20} {
@@ -77,7 +78,8 @@ func BenchmarkAEAD(b *testing.B) {
 	}
 }
 
-// BenchmarkHandshake runs all steps of both ends, without a network. wire-B is what the three messages take.
+// BenchmarkHandshake runs all steps of both ends, without a network. wire-B is what the three
+// messages take.
 func BenchmarkHandshake(b *testing.B) {
 	for _, v := range variants {
 		for _, policy := range []ExtensionPolicy{ExtensionOff, ExtensionAuto} {
@@ -140,15 +142,16 @@ func BenchmarkRecordTCP(b *testing.B) {
 	}
 }
 
-// BenchmarkReadFrames reads frames of 32 KiB: from a peer that masks with a random key, with one of zeros as clients do
-// here, and not at all; and the first with gorilla.
+// BenchmarkReadFrames reads frames of 32 KiB: from a peer that masks with a random key, with a key
+// of zeros as this package's clients do, and not at all; and the first also with gorilla.
 func BenchmarkReadFrames(b *testing.B) {
 	for _, tt := range []struct {
 		name string
 		mask *[4]byte
 	}{{"masked", &testMask}, {"zero-key", &[4]byte{}}, {"unmasked", nil}} {
 		b.Run(tt.name, func(b *testing.B) {
-			frames := frame{final: true, opcode: websocket.BinaryMessage, mask: tt.mask, payload: pattern(benchPayload)}.append(nil)
+			frames := frame{final: true, opcode: websocket.BinaryMessage, mask: tt.mask,
+				payload: pattern(benchPayload)}.append(nil)
 			r := limitedReader(&frameSource{frames: frames}, true, benchPayload, nil)
 			b.SetBytes(benchPayload)
 			b.ReportAllocs()
@@ -160,7 +163,8 @@ func BenchmarkReadFrames(b *testing.B) {
 		})
 	}
 	b.Run("masked/gorilla", func(b *testing.B) {
-		frames := frame{final: true, opcode: websocket.BinaryMessage, mask: &testMask, payload: pattern(benchPayload)}.append(nil)
+		frames := frame{final: true, opcode: websocket.BinaryMessage, mask: &testMask,
+			payload: pattern(benchPayload)}.append(nil)
 		ws := upgradeOver(b, &frameSource{frames: frames})
 		buf := make([]byte, benchPayload)
 		b.SetBytes(benchPayload)

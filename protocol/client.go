@@ -16,47 +16,48 @@ import (
 	"culvert/certs"
 )
 
-// ClientConfig says who a client is and whom it wants to talk to. Client does not change it.
+// ClientConfig is a client's identity and what it expects of the server. Client does not change it.
 type ClientConfig struct {
 	// Version of the handshake: 1 or 2.
 	Version int
-	// Key is the client's pair.
+	// Key is the client's key pair.
 	Key *certs.KeyPair
-	// Cert is shown in version 2 to a server that requires a certificate. It may be nil.
+	// Cert is sent in version 2 to a server that requires a certificate. It may be nil.
 	Cert *certs.Certificate
 	// CA must vouch for the server in version 2.
 	CA *certs.Certificate
-	// ServerName is the URL's host without a port. In version 2 the server's certificate must be for it or for
-	// ServerAddr.
+	// ServerName is the URL's host without a port. In version 2 the server's certificate must be
+	// for it or for ServerAddr.
 	ServerName string
-	// ServerAddr is the server's address, as far as known.
+	// ServerAddr is the server's address, if known.
 	ServerAddr netip.Addr
-	// VerifyServer decides in step 4 whether this server is the right one, by a pin or a remembered key. It is called
-	// after the server has proved that it has the key, and in version 2 after its certificate has been verified. An
-	// error is returned to Client's caller in an *IdentityError. Version 1 requires VerifyServer, since nothing else
-	// says who the server is. It runs within the handshake's time, which the server counts too, so it must not wait for
-	// a person: fail, ask, and connect again.
+	// VerifyServer decides in step 4 whether this is the right server, by a pin or a remembered
+	// key. It is called after the server has proved that it holds the key, and in version 2 after
+	// its certificate was verified. Its error reaches Client's caller in an *IdentityError. Version
+	// 1 requires VerifyServer, since nothing else identifies the server. It runs within the
+	// handshake timeouts of both ends, so it must not wait for a person: fail, ask, and connect
+	// again.
 	VerifyServer func(Peer) error
-	// Extension says whether the extension is offered: forward secrecy, and records at the speed of the hardware. The
-	// zero value offers it and accepts a server without it.
+	// Extension is whether to offer the extension: forward secrecy, and records at hardware speed.
+	// The zero value offers it and accepts a server without it.
 	Extension ExtensionPolicy
 	// Timeout bounds the whole handshake; 0 is DefaultHandshakeTimeout.
 	Timeout time.Duration
 	// MaxMessage is the largest payload of a record in bytes, both ways; 0 is DefaultMaxMessage.
 	MaxMessage int
-	// Rand is the source of nonces and keys; nil is crypto/rand.
-	Rand io.Reader
-	// Now is the time for certificates; nil is time.Now.
-	Now func() time.Time
+
+	rand io.Reader        // source of nonces and share keys; nil is crypto/rand
+	now  func() time.Time // for certificates; nil is time.Now
 }
 
-// Client shakes hands as the client and returns the secure context. ws comes from a dialer of NewDialer. Client owns it from
-// now on, and has closed it when it returns an error. Apart from errors in cfg, and a ws from elsewhere, an error is a
-// *HandshakeError, and wraps an *IdentityError when the server is the wrong one, a *RefusedError when the server refused, and
-// ErrTimeout or ctx's error when time ran out.
+// Client performs the client's side of the handshake and returns the secure context. ws comes from
+// a dialer of NewDialer. Client takes it over, and closes it on error. Apart from errors in cfg,
+// and a ws from another dialer, an error is a *HandshakeError. It wraps an *IdentityError if this
+// is the wrong server, a *RefusedError if the server refused, and ErrTimeout or ctx's error if time
+// ran out.
 //
-// The server's verdict on the client comes after Client has returned: a refusal in step 5b is a *RefusedError from
-// ReadRecord or WriteRecords.
+// The server decides about the client after Client has returned: a refusal in step 5b is a
+// *RefusedError from ReadRecord or WriteRecords.
 func Client(ctx context.Context, ws *websocket.Conn, cfg ClientConfig) (*Conn, error) {
 	w := newWire(ws, true)
 	if _, ok := ws.NetConn().(*dialedConn); !ok {
@@ -73,8 +74,8 @@ func Client(ctx context.Context, ws *websocket.Conn, cfg ClientConfig) (*Conn, e
 	return newConn(w, o, h.maxMessage, true), nil
 }
 
-// clientHandshake is the client's side of the specification, a method a step. The steps take and give bytes; run
-// connects them.
+// clientHandshake is the client's side of the specification, with one method per step. Steps take
+// and return bytes; run connects them.
 type clientHandshake struct {
 	common
 	cfg ClientConfig
@@ -90,7 +91,7 @@ type clientHandshake struct {
 }
 
 func newClientHandshake(cfg ClientConfig) (*clientHandshake, error) {
-	common, err := withDefaults(cfg.Timeout, cfg.MaxMessage, cfg.Rand, cfg.Now)
+	common, err := withDefaults(cfg.Timeout, cfg.MaxMessage, cfg.rand, cfg.now)
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +99,8 @@ func newClientHandshake(cfg ClientConfig) (*clientHandshake, error) {
 	case cfg.Key == nil:
 		return nil, errors.New("protocol: configuration: no Key")
 	case cfg.Version == Version1 && cfg.VerifyServer == nil:
-		return nil, errors.New("protocol: configuration: version 1 without VerifyServer would trust any server")
+		return nil, errors.New(
+			"protocol: configuration: version 1 without VerifyServer would trust any server")
 	case cfg.Version == Version2 && cfg.CA == nil:
 		return nil, errors.New("protocol: configuration: version 2 without CA")
 	case cfg.Version == Version2 && cfg.Cert != nil:
@@ -134,17 +136,19 @@ func (h *clientHandshake) run(w *wire) (outcome, error) {
 	return h.step6SecureContext()
 }
 
-// step2ClientHello makes the first message, and offers the extension unless that is turned off.
+// step2ClientHello makes the first message. It offers the extension unless that is turned off.
 func (h *clientHandshake) step2ClientHello() ([]byte, error) {
 	if _, err := io.ReadFull(h.random, h.helloNonce[:]); err != nil {
-		return nil, &HandshakeError{Step: "2", Code: CloseInternal, Err: fmt.Errorf("randomness: %w", err)}
+		return nil, &HandshakeError{Step: "2", Code: CloseInternal,
+			Err: fmt.Errorf("randomness: %w", err)}
 	}
 	m := clientHello{version: h.cfg.Version, publicKey: h.cfg.Key.Public(), nonce: h.helloNonce}
 	if h.cfg.Extension != ExtensionOff {
 		kem, _, _ := kemSuite()
 		var err error
 		if h.kemKey, err = kem.GenerateKey(); err != nil {
-			return nil, &HandshakeError{Step: "2", Code: CloseInternal, Err: fmt.Errorf("ext: %w", err)}
+			return nil, &HandshakeError{Step: "2", Code: CloseInternal,
+				Err: fmt.Errorf("ext: %w", err)}
 		}
 		m.offer = &offer{suites: preferredSuites(), kemKey: h.kemKey.PublicKey().Bytes()}
 	}
@@ -152,7 +156,8 @@ func (h *clientHandshake) step2ClientHello() ([]byte, error) {
 	return h.transcript.clientHello, nil
 }
 
-// step4VerifyServerHello verifies the server's answer and decides: grant4a makes the ClientReady, reject4b the error.
+// step4VerifyServerHello verifies the server's answer and decides: grant4a makes the ClientReady,
+// reject4b the error.
 func (h *clientHandshake) step4VerifyServerHello(message []byte) (ready []byte, err error) {
 	m, err := parseServerHello(message, h.cfg.Version)
 	if err != nil {
@@ -169,7 +174,8 @@ func (h *clientHandshake) step4VerifyServerHello(message []byte) (ready []byte, 
 	}
 	server, tail, ok := parseSecrets(opened)
 	if !ok {
-		return nil, h.reject4b(CloseBadMessage, fmt.Errorf("ServerHello: %w: box of %d bytes", ErrBadMessage, len(opened)))
+		return nil, h.reject4b(CloseBadMessage,
+			fmt.Errorf("ServerHello: %w: box of %d bytes", ErrBadMessage, len(opened)))
 	}
 	h.server = server
 	h.transcript.serverHello = message
@@ -198,7 +204,8 @@ func (h *clientHandshake) step4VerifyServerHello(message []byte) (ready []byte, 
 	return h.grant4a(shared, certRequired)
 }
 
-// verifyAnswer checks the server's part of the extension, and recovers the KEM's secret. The ephemeral key is dropped.
+// verifyAnswer checks the server's part of the extension, and recovers the KEM's secret. The
+// ephemeral key is dropped.
 func (h *clientHandshake) verifyAnswer(tail []byte) error {
 	key := h.kemKey
 	h.kemKey = nil
@@ -220,7 +227,8 @@ func (h *clientHandshake) verifyAnswer(tail []byte) error {
 		return h.reject4b(CloseDowngrade, ErrDowngrade)
 	}
 	if !slices.Contains(preferredSuites(), h.answer.suite) {
-		return h.reject4b(CloseBadMessage, fmt.Errorf("ServerHello: %w: ext: a suite that was not offered", ErrBadMessage))
+		return h.reject4b(CloseBadMessage,
+			fmt.Errorf("ServerHello: %w: ext: a suite that was not offered", ErrBadMessage))
 	}
 	if h.kemSecret, err = decapsulate(key, h.answer.enc, helloHash); err != nil {
 		return h.reject4b(messageCode(err), fmt.Errorf("ServerHello: %w", err))
@@ -228,7 +236,8 @@ func (h *clientHandshake) verifyAnswer(tail []byte) error {
 	return nil
 }
 
-// verifyCertificate checks that the CA vouches for the server's key, and for its name or its address.
+// verifyCertificate checks that the CA vouches for the server's key, and for its name or its
+// address.
 func (h *clientHandshake) verifyCertificate(cert *certs.Certificate) error {
 	if err := cert.Verify(certs.VerifyOptions{CA: h.cfg.CA, Now: h.now()}); err != nil {
 		return err
@@ -246,7 +255,8 @@ func (h *clientHandshake) verifyCertificate(cert *certs.Certificate) error {
 	return hostErr
 }
 
-// grant4a makes the ClientReady: a fresh nonce, the client's share key and, in version 2, its certificate or {}.
+// grant4a makes the ClientReady: a fresh nonce, the client's share key and, in version 2, its
+// certificate or {}.
 func (h *clientHandshake) grant4a(shared *sharedKey, showCert bool) ([]byte, error) {
 	var err error
 	if h.own, err = newSecrets(h.random); err != nil {
@@ -273,17 +283,18 @@ func (h *clientHandshake) reject4b(code CloseCode, err error) error {
 	return &HandshakeError{Step: "4b", Code: code, Err: err}
 }
 
-// rejectIdentity4b is reject4b for a server that is not, or cannot show to be, the right one.
+// rejectIdentity4b is reject4b for a server that is not, or cannot prove to be, the right one.
 func (h *clientHandshake) rejectIdentity4b(code CloseCode, err error) error {
 	return h.reject4b(code, &IdentityError{Key: h.who.Key, Err: err})
 }
 
-// step6SecureContext hands over to the secure context.
+// step6SecureContext returns the keys of the secure context.
 func (h *clientHandshake) step6SecureContext() (outcome, error) {
 	if h.answer == nil {
 		return specifiedOutcome(h.own, h.server, h.who), nil
 	}
-	k, err := deriveKeys(h.answer.suite, h.kemSecret, h.server.shareKey[:], h.own.shareKey[:], h.transcript.hash())
+	k, err := deriveKeys(h.answer.suite, h.kemSecret, h.server.shareKey[:], h.own.shareKey[:],
+		h.transcript.hash())
 	clear(h.kemSecret)
 	if err != nil {
 		return outcome{}, err
@@ -291,8 +302,9 @@ func (h *clientHandshake) step6SecureContext() (outcome, error) {
 	return extendedOutcome(h.answer.suite, k.client, k.server, k.exporter, h.who)
 }
 
-// parseServerTail reads what version 2 adds to the ServerHello's box: {"cert":…,"requireCert":bool}. The reference takes
-// any value that JavaScript holds for true, but sends a boolean, and here it has to be one.
+// parseServerTail reads what version 2 adds to the ServerHello's box:
+// {"cert":…,"requireCert":bool}. The reference accepts any truthy value but sends a boolean, and
+// only a boolean is accepted here.
 func parseServerTail(tail []byte) (cert *certs.Certificate, required bool, err error) {
 	o, err := parseObject(tail, "cert", "requireCert")
 	if err != nil {
@@ -303,13 +315,13 @@ func parseServerTail(tail []byte) (cert *certs.Certificate, required bool, err e
 	}
 	if raw, ok := o["requireCert"]; ok {
 		if err := json.Unmarshal(raw, &required); err != nil {
-			return nil, false, fmt.Errorf("%w: requireCert is no boolean", ErrBadMessage)
+			return nil, false, fmt.Errorf("%w: requireCert is not a boolean", ErrBadMessage)
 		}
 	}
 	return cert, required, nil
 }
 
-// messageCode returns what to tell a peer about a message that does not parse.
+// messageCode returns the close code for a message that does not parse.
 func messageCode(err error) CloseCode {
 	switch {
 	case errors.Is(err, ErrVersion):

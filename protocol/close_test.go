@@ -16,13 +16,13 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// closeBoth ends both ends at once, without waiting for either.
+// closeBoth ends both connections without a close frame, and waits for neither peer.
 func closeBoth(a, b *Conn) {
 	a.wire.end(ErrClosed)
 	b.wire.end(ErrClosed)
 }
 
-// TestCloseUnblocksRead closes while a read waits, on either end.
+// TestCloseUnblocksRead closes while a read is pending, on either end.
 func TestCloseUnblocksRead(t *testing.T) {
 	for _, fromServer := range []bool{false, true} {
 		from, to := connectTCP(t, newParties(t, Version1, false))
@@ -54,7 +54,7 @@ func TestCloseUnblocksRead(t *testing.T) {
 	}
 }
 
-// TestCloseUnblocksWrite closes while a write waits for a peer that does not read.
+// TestCloseUnblocksWrite closes while a write is blocked by a peer that does not read.
 func TestCloseUnblocksWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, server := connectPipe(t, newParties(t, Version1, false))
@@ -73,7 +73,7 @@ func TestCloseUnblocksWrite(t *testing.T) {
 	})
 }
 
-// TestCloseIsBounded closes towards a peer that never reads.
+// TestCloseIsBounded closes a connection whose peer never reads.
 func TestCloseIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, server := connectPipe(t, newParties(t, Version1, false))
@@ -86,8 +86,8 @@ func TestCloseIsBounded(t *testing.T) {
 	})
 }
 
-// TestCloseWaitsForPeer closes, while a read waits, towards a peer that takes the close frame and keeps its side open:
-// the socket must stay for as long as the peer is given, and no longer than the peer needs.
+// TestCloseWaitsForPeer closes, while a read is pending, a connection whose peer reads the close
+// frame and keeps its side open: the socket must stay open until the peer closes or its time is up.
 func TestCloseWaitsForPeer(t *testing.T) {
 	for _, answer := range []time.Duration{closeTimeout / 4, time.Hour} {
 		synctest.Test(t, func(t *testing.T) {
@@ -97,7 +97,7 @@ func TestCloseWaitsForPeer(t *testing.T) {
 			var wg sync.WaitGroup
 			wg.Go(func() { _, _ = client.ReadRecord(nil) })
 			wg.Go(func() {
-				// One read, as a pipe gives what one write wrote.
+				// One read, since a pipe's read returns one write.
 				if _, err := server.wire.conn.Read(make([]byte, 200)); err != nil {
 					t.Error(err)
 				}
@@ -111,14 +111,14 @@ func TestCloseWaitsForPeer(t *testing.T) {
 				t.Errorf("closing took %v, want %v", took, want)
 			}
 			if !half.closed {
-				t.Error("the peer was not shown that nothing follows")
+				t.Error("the connection was not half-closed")
 			}
 			wg.Wait()
 		})
 	}
 }
 
-// halfCloser notes that its half was closed, which a pipe cannot do.
+// halfCloser records that its half was closed, which a pipe does not support.
 type halfCloser struct {
 	net.Conn
 	closed bool
@@ -129,8 +129,8 @@ func (c *halfCloser) CloseWrite() error {
 	return nil
 }
 
-// TestCloseDoesNotReset has unread data at the end that closes. The peer must see the stream end, not break: a reset can
-// overtake the close frame.
+// TestCloseDoesNotReset closes an end with unread data. The peer must see an end of file, not a
+// reset, which could overtake the close frame.
 func TestCloseDoesNotReset(t *testing.T) {
 	client, server := connectTCP(t, newParties(t, Version1, false))
 	if err := client.WriteRecords(make([]byte, 1<<16)); err != nil {
@@ -152,7 +152,8 @@ func TestCloseDoesNotReset(t *testing.T) {
 	}
 }
 
-// TestCloseWithArrives gives reasons of several kinds, with records on the way to the end that closes.
+// TestCloseWithArrives closes with reasons of several kinds while records are in transit to the end
+// that closes.
 func TestCloseWithArrives(t *testing.T) {
 	long := strings.Repeat("é", 100)
 	tests := []struct {
@@ -195,12 +196,14 @@ func TestCloseWithForeignCode(t *testing.T) {
 	greet(t, client, server)
 }
 
-// TestAbruptEnd has the peer's TCP connection end without a close frame, between records and within one.
+// TestAbruptEnd ends the peer's TCP connection without a close frame, between records and within
+// one.
 func TestAbruptEnd(t *testing.T) {
 	for _, half := range []bool{false, true} {
 		client, server := connectTCP(t, newParties(t, Version1, false))
 		if half {
-			b := frame{final: true, opcode: websocket.BinaryMessage, mask: &testMask, payload: pattern(100)}.append(nil)
+			b := frame{final: true, opcode: websocket.BinaryMessage, mask: &testMask,
+				payload: pattern(100)}.append(nil)
 			if _, err := client.wire.conn.Write(b[:50]); err != nil {
 				t.Fatal(err)
 			}
@@ -221,7 +224,8 @@ func TestDeadlinesEndConnection(t *testing.T) {
 		}
 		begin := time.Now()
 		_, err := server.ReadRecord(nil)
-		if !errors.Is(err, ErrTimeout) || !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(begin) != time.Minute {
+		if !errors.Is(err, ErrTimeout) || !errors.Is(err, os.ErrDeadlineExceeded) ||
+			time.Since(begin) != time.Minute {
 			t.Errorf("after %v: got %v, want ErrTimeout", time.Since(begin), err)
 		}
 		if _, again := server.ReadRecord(nil); again != err {

@@ -11,9 +11,10 @@ import (
 
 // Conn is the secure context: sealed records over a WebSocket whose handshake is done.
 //
-// One goroutine may call ReadRecord and another WriteRecords at the same time; the other methods may be called from
-// anywhere at any time. A record that does not open, a text message, a passed deadline or a broken transport ends the
-// connection: the socket is closed, and every later call returns the first reason.
+// One goroutine may call ReadRecord and another WriteRecords at the same time; the other methods
+// may be called concurrently. A record that does not open, a text message, a passed deadline or a
+// broken transport ends the connection: the socket is closed, and every later call returns the
+// first reason.
 type Conn struct {
 	wire   *wire
 	state  State
@@ -25,22 +26,25 @@ type Conn struct {
 	maxMessage int // of a payload, in bytes
 	overhead   int // of a record, in bytes
 
-	// mayWrite is false on a server until it has opened a record. The reference's client drops whatever arrives within
-	// about 20 ms after its ClientReady, and one dropped record desynchronises the counters for good.
+	// mayWrite is false on a server until it has opened a record. The reference's client drops
+	// whatever arrives within about 20 ms after its ClientReady, and one dropped record
+	// desynchronises the counters for good.
 	mayWrite atomic.Bool
 }
 
 // State describes a connection. It does not change.
 type State struct {
 	Version int
-	// Suite names the record cipher: "xsalsa20-poly1305", or the extension's "aes-256-gcm" or "chacha20-poly1305".
+	// Suite names the record cipher: "xsalsa20-poly1305", or the extension's "aes-256-gcm" or
+	// "chacha20-poly1305".
 	Suite string
-	// ForwardSecrecy reports whether recorded traffic stays secret when both long-term keys become known.
+	// ForwardSecrecy reports whether recorded traffic stays secret when both long-term keys become
+	// known.
 	ForwardSecrecy bool
 	Peer           Peer
 }
 
-// newConn starts the secure context. isClient says that this end may write first.
+// newConn starts the secure context. isClient reports whether this end may write first.
 func newConn(w *wire, o outcome, maxMessage int, isClient bool) *Conn {
 	c := &Conn{
 		wire: w,
@@ -65,9 +69,10 @@ func newConn(w *wire, o outcome, maxMessage int, isClient bool) *Conn {
 	return c
 }
 
-// Export derives n bytes that only the two ends of this connection know, for a use outside of its records: to prove later
-// that one was an end of it, for example. Different labels and contexts give independent results; both ends get the same.
-// Without forward secrecy it returns ErrNoExporter.
+// Export derives n bytes that only the two ends of this connection know, for use outside of its
+// records: for example, to prove later that one was an end of it. Different labels and contexts
+// give independent results; both ends get the same. Without forward secrecy it returns
+// ErrNoExporter.
 func (c *Conn) Export(label string, context []byte, n int) ([]byte, error) {
 	if c.exporter == nil {
 		return nil, ErrNoExporter
@@ -75,20 +80,21 @@ func (c *Conn) Export(label string, context []byte, n int) ([]byte, error) {
 	return export(*c.exporter, label, context, n)
 }
 
-// LastRead returns when bytes last came, also those of a record that is not complete yet. Pings and pongs of WebSocket don't
-// count: a proxy may send them by itself.
+// LastRead returns when bytes last arrived, including those of an incomplete record. WebSocket
+// pings and pongs don't count: a proxy may send its own.
 func (c *Conn) LastRead() time.Time { return time.Unix(0, c.wire.lastRead.Load()) }
 
 // State returns what the handshake agreed on.
 func (c *Conn) State() State { return c.state }
 
-// ReadRecord returns the payload of the next record, which may be empty. It stands in buf's array where that is large
-// enough, else in a new one; either way it is the caller's.
+// ReadRecord returns the payload of the next record, which may be empty. It uses buf's array if
+// that is large enough, otherwise a new one; either way the caller owns it.
 //
 // It blocks until a record has arrived, the read deadline passes, or the connection ends.
 //
-// A peer that closed properly shows as *RefusedError or *PeerClosedError, a connection that just stopped as
-// io.ErrUnexpectedEOF, a passed deadline as ErrTimeout, a connection closed on this side as ErrClosed.
+// The error is a *RefusedError or *PeerClosedError if the peer closed properly, and wraps
+// io.ErrUnexpectedEOF if the connection just ended, ErrTimeout after a deadline, and ErrClosed if
+// this end closed.
 func (c *Conn) ReadRecord(buf []byte) ([]byte, error) {
 	var payload []byte
 	err := c.wire.readMessage(websocket.BinaryMessage, func(record []byte) (err error) {
@@ -107,7 +113,7 @@ func (c *Conn) ReadRecord(buf []byte) ([]byte, error) {
 	return payload, nil
 }
 
-// readFailed ends the connection and returns the reason. The peer is told when it is at fault.
+// readFailed ends the connection and returns the reason. A peer that is at fault gets a close code.
 func (c *Conn) readFailed(err error) error {
 	code := faultCode(err)
 	if code == 0 {
@@ -117,7 +123,7 @@ func (c *Conn) readFailed(err error) error {
 	return c.wire.err()
 }
 
-// faultCode returns what to tell a peer about err, or 0 when err is the transport's.
+// faultCode returns the close code for err, or 0 if err is the transport's.
 func faultCode(err error) CloseCode {
 	switch {
 	case errors.Is(err, ErrBadMessage):
@@ -133,12 +139,13 @@ func faultCode(err error) CloseCode {
 	}
 }
 
-// WriteRecords seals each payload as one record and sends it as one WebSocket message, which is one frame. Records that fit
-// into the connection's buffer together leave with one system call. It blocks until the network has taken the records, the
-// write deadline passes, or the connection ends. The payloads are not kept.
+// WriteRecords seals each payload as one record and sends it as one WebSocket message, which is one
+// frame. Records that fit into the buffer together are written with one system call. It blocks
+// until the network has taken the records, the write deadline passes, or the connection ends. It
+// does not retain the payloads.
 //
-// On a server it returns ErrServerSpeaksSecond, and does nothing, before a record has been read. A payload that is larger
-// than the connection's MaxMessage is refused with ErrTooLarge, and nothing is sent.
+// On a server it returns ErrServerSpeaksSecond, and does nothing, before a record has been read. If
+// a payload exceeds MaxMessage it returns ErrTooLarge, and nothing is sent.
 func (c *Conn) WriteRecords(payloads ...[]byte) error {
 	if !c.mayWrite.Load() {
 		if err := c.wire.err(); err != nil {
@@ -163,7 +170,8 @@ func (c *Conn) WriteRecords(payloads ...[]byte) error {
 		}
 		var err error
 		if frames, err = c.appendRecord(frames, p); err != nil {
-			c.wire.close(int(CloseInternal), CloseInternal.String(), fmt.Errorf("protocol: write: %w", err))
+			c.wire.close(int(CloseInternal), CloseInternal.String(),
+				fmt.Errorf("protocol: write: %w", err))
 			return c.wire.err()
 		}
 	}
@@ -172,12 +180,13 @@ func (c *Conn) WriteRecords(payloads ...[]byte) error {
 
 // appendRecord appends a frame with a record.
 //
-// A client's frame has a mask key of zeros, which changes nothing, and costs nothing at either end. RFC 6455, section 5.3,
-// asks for a key that nobody can predict, so this departs from its letter. Section 10.3 has the purpose: a page must not
-// be able to choose the bytes that a proxy sees, one that would take them for HTTP, say, and store a forged answer. The
-// bytes of a record are ciphertext under a key that whoever makes the data does not know, so nobody can choose them, masked
-// or not. What a mask would add is protection from a remote that helps such a page with the key, where there is no TLS. To
-// proxies the frame is as well-formed as any. The handshake's messages are no ciphertext, and have random keys.
+// A client's frame has a mask key of zeros, which changes nothing and costs nothing at either end.
+// RFC 6455, section 5.3, requires an unpredictable key, so this departs from its letter. Section
+// 10.3 gives the purpose: a web page must not choose the bytes that a proxy sees, since a proxy may
+// take them for HTTP and cache a forged response. The bytes of a record are ciphertext under a key
+// that the author of the data does not know, so nobody can choose them, masked or not. A mask would
+// only protect, in the absence of TLS, from a server that gives such a page the key. To proxies the
+// frame is well-formed. The messages of the handshake are not ciphertext, and have random keys.
 func (c *Conn) appendRecord(b, p []byte) ([]byte, error) {
 	var key *maskKey
 	if c.wire.out.masked {
@@ -186,24 +195,24 @@ func (c *Conn) appendRecord(b, p []byte) ([]byte, error) {
 	return c.sealer.seal(appendFrameHeader(b, websocket.BinaryMessage, len(p)+c.overhead, key), p)
 }
 
-// SetReadDeadline bounds the current and all later reads; the zero time lifts the bound. A read that passes it ends
-// the connection.
+// SetReadDeadline bounds the current and all later reads; the zero time removes the bound. A read
+// that exceeds it ends the connection.
 func (c *Conn) SetReadDeadline(t time.Time) error { return c.wire.setReadDeadline(t) }
 
-// SetWriteDeadline bounds the writes that begin after it; the zero time lifts the bound. A write that passes it ends
-// the connection.
+// SetWriteDeadline bounds the writes that begin after it; the zero time removes the bound. A write
+// that exceeds it ends the connection.
 func (c *Conn) SetWriteDeadline(t time.Time) error { return c.wire.setWriteDeadline(t) }
 
-// Close ends the connection as planned (WebSocket code 1000). Reads and writes that wait return ErrClosed. It waits
-// for the peer to close its side, at most about two seconds, so that what was written arrives. Further calls do
-// nothing.
+// Close ends the connection as planned (WebSocket code 1000). Pending reads and writes return
+// ErrClosed. It waits for the peer to close its side, for about two seconds at most, so that what
+// was written arrives. Further calls do nothing.
 func (c *Conn) Close() error {
 	c.wire.close(websocket.CloseNormalClosure, "", ErrClosed)
 	return nil
 }
 
-// CloseWith does what Close does and tells the peer why: it gets a *RefusedError. An empty reason is replaced by the
-// code's own text; a reason longer than 123 bytes is cut.
+// CloseWith is Close with a reason: the peer gets a *RefusedError. An empty reason is replaced by
+// the code's own text; a reason longer than 123 bytes is truncated.
 func (c *Conn) CloseWith(code CloseCode, reason string) error {
 	if !code.ours() {
 		return fmt.Errorf("protocol: close: %d is not a close code of this protocol", int(code))

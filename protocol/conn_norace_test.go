@@ -4,8 +4,8 @@ package protocol
 
 import "testing"
 
-// TestSteadyStateAllocations makes sure that a record allocates nothing once the buffers have grown. With the race detector
-// the pools drop a part of what they get.
+// TestSteadyStateAllocations checks that a record allocates nothing once the buffers have grown.
+// With the race detector, pools drop some of what they get.
 func TestSteadyStateAllocations(t *testing.T) {
 	client, server := connectTCP(t, newParties(t, Version1, false))
 	payload, buf := pattern(32<<10), make([]byte, 0, 32<<10)

@@ -17,7 +17,10 @@ func TestConnCarriesRecords(t *testing.T) {
 		t.Run(v.name, func(t *testing.T) {
 			p := newParties(t, v.version, v.requireCert)
 			client, server := connectTCP(t, p)
-			for _, n := range []int{0, 1, 109, 110, 1000, 4096, usualRecord, usualRecord + 1, 1<<16 - 16, 1 << 16, DefaultMaxMessage} {
+			for _, n := range []int{
+				0, 1, 109, 110, 1000, 4096, usualRecord, usualRecord + 1, 1<<16 - 16, 1 << 16,
+				DefaultMaxMessage,
+			} {
 				for _, way := range []struct{ from, to *Conn }{{client, server}, {server, client}} {
 					written := make(chan error, 1)
 					go func() { written <- way.from.WriteRecords(pattern(n)) }()
@@ -34,7 +37,8 @@ func TestConnCarriesRecords(t *testing.T) {
 				}
 			}
 			want := State{Version: v.version, Suite: "xsalsa20-poly1305", Peer: Peer{
-				Version: v.version, Key: p.server.Key.Public(), Cert: client.State().Peer.Cert, Addr: p.client.ServerAddr,
+				Version: v.version, Key: p.server.Key.Public(), Cert: client.State().Peer.Cert,
+				Addr: p.client.ServerAddr,
 			}}
 			if client.State() != want {
 				t.Errorf("the client's state is %+v", client.State())
@@ -43,7 +47,7 @@ func TestConnCarriesRecords(t *testing.T) {
 	}
 }
 
-// TestRecordIsOneFrame looks at the frames of the largest record that is promised to be one.
+// TestRecordIsOneFrame checks the frames of the largest record of the usual size.
 func TestRecordIsOneFrame(t *testing.T) {
 	p := newParties(t, Version1, false)
 	cws, sws := pipeWS(t)
@@ -53,7 +57,7 @@ func TestRecordIsOneFrame(t *testing.T) {
 		written := make(chan error, 1)
 		go func() { written <- write() }()
 		b := make([]byte, 2+2+maskKeySize+usualRecord+boxOverhead)
-		n, err := conn.Read(b) // a pipe gives what one write wrote
+		n, err := conn.Read(b) // a pipe's read returns one write
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -62,9 +66,13 @@ func TestRecordIsOneFrame(t *testing.T) {
 		}
 		return b[:n]
 	}
-	fromClient := header(sws.NetConn(), func() error { return client.WriteRecords(make([]byte, usualRecord)) })
+	fromClient := header(sws.NetConn(), func() error {
+		return client.WriteRecords(make([]byte, usualRecord))
+	})
 	server.mayWrite.Store(true)
-	fromServer := header(cws.NetConn(), func() error { return server.WriteRecords(make([]byte, usualRecord)) })
+	fromServer := header(cws.NetConn(), func() error {
+		return server.WriteRecords(make([]byte, usualRecord))
+	})
 	for name, tt := range map[string]struct {
 		frame []byte
 		mask  byte
@@ -72,27 +80,33 @@ func TestRecordIsOneFrame(t *testing.T) {
 	}{
 		"client": {fromClient, frameMaskBit, 4 + maskKeySize}, "server": {fromServer, 0, 4},
 	} {
-		want := []byte{0x82, tt.mask | frameLength16, (usualRecord + boxOverhead) >> 8, (usualRecord + boxOverhead) & 0xff}
+		want := []byte{0x82, tt.mask | frameLength16, (usualRecord + boxOverhead) >> 8,
+			(usualRecord + boxOverhead) & 0xff}
 		if tt.mask != 0 {
-			want = append(want, 0, 0, 0, 0) // a record is ciphertext, and masked with a key of zeros
+			// a record is ciphertext, so its mask key is zero
+			want = append(want, 0, 0, 0, 0)
 		}
 		if !bytes.HasPrefix(tt.frame, want) || len(tt.frame) != tt.size+usualRecord+boxOverhead {
-			t.Errorf("%s: a frame of %d bytes begins with %x, want %x", name, len(tt.frame), tt.frame[:len(want)], want)
+			t.Errorf("%s: a frame of %d bytes begins with %x, want %x", name, len(tt.frame),
+				tt.frame[:len(want)], want)
 		}
 	}
 	cws.Close()
 	sws.Close()
 }
 
-// TestRecordsLeaveTogether has several records written with one call arrive as with one call each, also where they are more
-// than the buffer holds, or one is.
+// TestRecordsLeaveTogether writes several records with one call: they arrive as with one call each,
+// even if they, or one of them, exceed the buffer.
 func TestRecordsLeaveTogether(t *testing.T) {
 	client, server := connectTCP(t, newParties(t, Version1, false))
 	for _, way := range []struct {
 		name     string
 		from, to *Conn
 	}{{"up", client, server}, {"down", server, client}} {
-		for _, sizes := range [][]int{{}, {0}, {5}, {1, 0, 125, 126, 65535, 65536}, slices.Repeat([]int{usualRecord}, 9), {10, batchSize, 10, 2 * batchSize, 20}} {
+		for _, sizes := range [][]int{
+			{}, {0}, {5}, {1, 0, 125, 126, 65535, 65536}, slices.Repeat([]int{usualRecord}, 9),
+			{10, batchSize, 10, 2 * batchSize, 20},
+		} {
 			var payloads [][]byte
 			for _, n := range sizes {
 				payloads = append(payloads, pattern(n))
@@ -122,10 +136,10 @@ func TestServerSpeaksSecond(t *testing.T) {
 			t.Fatalf("got %v, want ErrServerSpeaksSecond", err)
 		}
 	}
-	greet(t, c.conn, s.conn) // which the refused writes have not harmed
+	greet(t, c.conn, s.conn) // the connection is still usable
 }
 
-// badMessages are sent by one end, and must not be taken by the other.
+// badMessages are sent by one end, and must be refused by the other.
 var badMessages = []struct {
 	name string
 	send func(t *testing.T, from *Conn) error
@@ -157,7 +171,8 @@ var badMessages = []struct {
 		return from.wire.writeMessage(websocket.BinaryMessage, nil)
 	}, CloseNotOpened, ErrNotOpened},
 	{"too large", func(_ *testing.T, from *Conn) error {
-		return from.wire.writeMessage(websocket.BinaryMessage, make([]byte, DefaultMaxMessage+boxOverhead+1))
+		return from.wire.writeMessage(websocket.BinaryMessage,
+			make([]byte, DefaultMaxMessage+boxOverhead+1))
 	}, CloseTooLarge, ErrTooLarge},
 	{"too large in parts", func(_ *testing.T, from *Conn) error {
 		part := frame{opcode: websocket.BinaryMessage, payload: make([]byte, 1000)}
@@ -174,8 +189,8 @@ var badMessages = []struct {
 	}, CloseTooLarge, ErrTooLarge},
 }
 
-// TestBadMessagesEndConnection sends each kind of message that must not be. The sender is told why, and both directions
-// are over for the receiver.
+// TestBadMessagesEndConnection sends each kind of bad message. The sender gets the reason, and both
+// directions end for the receiver.
 func TestBadMessagesEndConnection(t *testing.T) {
 	for _, tt := range badMessages {
 		for _, fromServer := range []bool{false, true} {
@@ -226,8 +241,8 @@ func TestWriteRecordTooLarge(t *testing.T) {
 	}
 }
 
-// TestPingIsAnswered pings an end that reads, and one whose writer is stuck: its reader goes on, and the pong follows
-// when the writer is free.
+// TestPingIsAnswered pings an end that reads, and one whose writer is stuck: its reader goes on,
+// and the pong follows when the writer is free.
 func TestPingIsAnswered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, server := connectPipe(t, newParties(t, Version1, false))
@@ -235,7 +250,7 @@ func TestPingIsAnswered(t *testing.T) {
 			t.Fatal(err)
 		}
 
-		// Nobody reads at the server, so that the client's write waits.
+		// The server doesn't read, so the client's write blocks.
 		written := make(chan error, 1)
 		go func() { written <- client.WriteRecords([]byte("stuck")) }()
 		synctest.Wait()
@@ -266,7 +281,7 @@ func TestPingIsAnswered(t *testing.T) {
 		if err := wantPong(server, "two"); err != nil { // the answer to the latest ping
 			t.Error(err)
 		}
-		if err := <-written; err != nil { // which a second pong would hold up, as nobody reads it
+		if err := <-written; err != nil { // a second pong would block it, as nobody reads it
 			t.Fatal(err)
 		}
 		closeBoth(client, server)
@@ -295,7 +310,7 @@ func pingFrom(from, to *Conn, payload string) error {
 	return errors.Join(<-read, <-read)
 }
 
-// wantPong reads a pong, which a connection's own reads pass over.
+// wantPong reads a pong, which a connection's own reads skip.
 func wantPong(at *Conn, payload string) error {
 	opcode, got, err := at.wire.frames.next()
 	if err != nil || opcode != websocket.PongMessage || string(got) != payload {

@@ -17,16 +17,17 @@ import (
 // DialFunc connects to an address, which is host:port; the network is "tcp".
 type DialFunc func(ctx context.Context, network, address string) (net.Conn, error)
 
-// NewDialer returns a dialer of WebSockets for Client. It connects with dial for ws://, and for wss:// with dialTLS, whose
-// connection has done its TLS handshake. A nil function stands for net.Dialer or tls.Dialer. Client needs what
-// NewDialer puts around their connections, so these functions can't be replaced later, and TLSClientConfig and Proxy are not
-// for use; the dialer's other fields may be set. Each call returns a new dialer.
+// NewDialer returns a dialer of WebSockets for Client. It connects with dial for ws://, and with
+// dialTLS, which includes the TLS handshake, for wss://. If they are nil it uses net.Dialer and
+// tls.Dialer. Client relies on NewDialer's wrapper around their connections, so don't replace these
+// functions later, and don't set TLSClientConfig or Proxy; the dialer's other fields may be set.
+// Each call returns a new dialer.
 //
-// Nothing but the context's deadline and the dialer's HandshakeTimeout, which is 0, bounds a call. Interim responses (RFC 9110,
-// section 15.2) that come before the response are skipped.
+// Nothing but the context's deadline and the dialer's HandshakeTimeout, which is 0, bounds a call.
+// Interim responses (RFC 9110, section 15.2) are skipped.
 //
-// It uses no compression, which would betray lengths and cannot shrink ciphertext, and no proxy from the environment: how
-// to reach the network is the caller's to decide.
+// It uses no compression, which would reveal content through lengths and cannot shrink ciphertext,
+// and no proxy from the environment: the caller decides how to reach the network.
 func NewDialer(dial, dialTLS DialFunc) *websocket.Dialer {
 	if dial == nil {
 		dial = new(net.Dialer).DialContext
@@ -51,23 +52,24 @@ func (dial DialFunc) stopAtHead(ctx context.Context, network, address string) (n
 	return &dialedConn{Conn: conn}, nil
 }
 
-// dialedConn is a connection on which an HTTP response is read first. No read goes beyond the end of the response's head:
-// gorilla reads through a buffer that is out of reach, and a frame that arrived together with the head would be lost in
-// there. What has arrived behind the head is given to the next read, which is gorilla's when the server refuses (the
-// response's body), and else newWire's.
+// dialedConn is a connection on which an HTTP response is read first. No read goes beyond the end
+// of the response's head: gorilla reads through a private buffer, in which a frame that arrived
+// together with the head would be lost. What arrived after the head goes to the next read, which is
+// gorilla's if the server refuses (the response's body), and newWire's otherwise.
 //
-// gorilla takes the first response for the final one, so the heads of interim responses are withheld from it.
+// gorilla takes the first response for the final one, so the heads of interim responses are
+// withheld from it.
 type dialedConn struct {
 	net.Conn
 	headEnded bool   // head is complete, and the final response's
-	head      []byte // what has arrived of the head and was not read
-	emptyLine bool   // the present line of the head has nothing so far, or a carriage return
+	head      []byte // has arrived and was not read yet
+	emptyLine bool   // the current line of the head is empty, or a carriage return
 	dropped   int    // bytes of interim heads
 	behind    []byte // what has arrived after the head
 }
 
-// errForeignDialer is for another dialer's WebSocket, which may have lost frames already.
-var errForeignDialer = errors.New("protocol: the WebSocket was not opened with a dialer of NewDialer")
+// errForeignDialer is returned for another dialer's WebSocket, which may have lost frames.
+var errForeignDialer = errors.New("protocol: the WebSocket is not from a dialer of NewDialer")
 
 var errResponseHead = errors.New("protocol: the head of the HTTP response is too large")
 
@@ -91,7 +93,7 @@ func (c *dialedConn) Read(p []byte) (int, error) {
 	return c.Conn.Read(p)
 }
 
-// receiveHead reads more of the head. It skips an interim response once that is complete.
+// receiveHead reads more of the head. It drops an interim response once that is complete.
 func (c *dialedConn) receiveHead() error {
 	if len(c.behind) == 0 {
 		buffer := make([]byte, headBufferSize)
@@ -110,7 +112,7 @@ func (c *dialedConn) receiveHead() error {
 	}
 	switch code, known := statusCode(c.head); {
 	case !c.headEnded:
-		c.headEnded = known && code == 0 // no HTTP: the parser has to say so, not a timeout
+		c.headEnded = known && code == 0 // not HTTP: let the parser fail now, not a timeout
 	case code/100 == 1 && code != http.StatusSwitchingProtocols:
 		c.dropped += len(c.head)
 		c.headEnded, c.emptyLine, c.head = false, false, nil
@@ -121,8 +123,8 @@ func (c *dialedConn) receiveHead() error {
 	return nil
 }
 
-// statusCode returns the code of a head, 0 when the first line is not that of an HTTP response. It
-// is known when that line is complete.
+// statusCode returns the status code of a head, 0 if the first line is not an HTTP response's.
+// known reports whether that line is complete.
 func statusCode(head []byte) (code int, known bool) {
 	line, _, known := bytes.Cut(head, []byte{'\n'})
 	version, rest, _ := strings.Cut(string(line), " ")
@@ -137,8 +139,8 @@ func statusCode(head []byte) (code int, known bool) {
 	return code, known
 }
 
-// readHead looks for the end of the head, an empty line, and returns how much of b belongs to it. Lines may lack the
-// carriage return, as for net/http, which parses the head.
+// readHead looks for the end of the head, an empty line, and returns how much of b belongs to it.
+// Lines may lack the carriage return, as for net/http, which parses the head.
 func (c *dialedConn) readHead(b []byte) int {
 	for i, v := range b {
 		switch {

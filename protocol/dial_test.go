@@ -21,7 +21,8 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// TestReadsStopAtHead reads a response in reads of many sizes, cut at every place: a read ends where the head does.
+// TestReadsStopAtHead reads a response, split at every position, in reads of many sizes: no read
+// goes beyond the head.
 func TestReadsStopAtHead(t *testing.T) {
 	const behind = "\x81\x05hello\r\n\r\nmore\n\n"
 	for _, head := range []string{
@@ -33,7 +34,8 @@ func TestReadsStopAtHead(t *testing.T) {
 		stream := []byte(head + behind)
 		for split := 1; split < len(stream); split++ {
 			for _, size := range []int{1, 2, 7, 512} {
-				conn := &dialedConn{Conn: &chunkConn{chunks: [][]byte{stream[:split], stream[split:]}}}
+				conn := &dialedConn{Conn: &chunkConn{chunks: [][]byte{stream[:split],
+					stream[split:]}}}
 				var got []byte
 				stopped := false
 				for {
@@ -45,11 +47,13 @@ func TestReadsStopAtHead(t *testing.T) {
 						break
 					}
 					if err != nil || n == 0 {
-						t.Fatalf("%q, split at %d, reads of %d: a read of %d, %v", head, split, size, n, err)
+						t.Fatalf("%q, split at %d, reads of %d: a read of %d, %v", head, split,
+							size, n, err)
 					}
 				}
 				if !stopped || !bytes.Equal(got, stream) {
-					t.Fatalf("%q, split at %d, reads of %d: stopped there: %v; got %q", head, split, size, stopped, got)
+					t.Fatalf("%q, split at %d, reads of %d: stopped there: %v; got %q", head, split,
+						size, stopped, got)
 				}
 			}
 		}
@@ -58,15 +62,18 @@ func TestReadsStopAtHead(t *testing.T) {
 
 // accept is the server's part of the opening handshake (RFC 6455, section 4.2.2).
 func accept(r *http.Request) string {
-	sum := sha1.Sum([]byte(r.Header.Get("Sec-Websocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+	sum := sha1.Sum([]byte(r.Header.Get("Sec-Websocket-Key") +
+		"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
 	return "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
 		"Sec-WebSocket-Accept: " + base64.StdEncoding.EncodeToString(sum[:]) + "\r\n\r\n"
 }
 
-// answering returns a dial function to a server of one request, which gets what answer makes of it, written at once, and
-// then reads until the other end closes. Over a pipe, a read sees no more than one write wrote, and sees all of it that it
-// has room for. The cleanup waits for the server.
-func answering(tb testing.TB, wrap func(net.Conn) net.Conn, answer func(*http.Request) []byte) DialFunc {
+// answering returns a dial function to a server of one request, which responds with the result of
+// answer in one write, and then reads until the other end closes. A read from a pipe returns the
+// rest of one write, as far as it has room. The cleanup waits for the server.
+func answering(
+	tb testing.TB, wrap func(net.Conn) net.Conn, answer func(*http.Request) []byte,
+) DialFunc {
 	c, s := net.Pipe()
 	done := make(chan struct{})
 	go func() {
@@ -90,9 +97,11 @@ func answering(tb testing.TB, wrap func(net.Conn) net.Conn, answer func(*http.Re
 	return func(context.Context, string, string) (net.Conn, error) { return c, nil }
 }
 
-// TestFramesBehindHead has a server, or something before it, send frames in one piece with the HTTP response.
+// TestFramesBehindHead sends frames in one write with the HTTP response, as a server, or a proxy
+// before it, may.
 func TestFramesBehindHead(t *testing.T) {
-	reason := append([]byte{byte(CloseNotAdmitted >> 8), byte(CloseNotAdmitted & 0xff)}, "go away"...)
+	reason := append([]byte{byte(CloseNotAdmitted >> 8), byte(CloseNotAdmitted & 0xff)},
+		"go away"...)
 	frames := wireOf([]frame{
 		{final: true, opcode: websocket.PingMessage, payload: []byte("early")},
 		{final: true, opcode: websocket.CloseMessage, payload: reason},
@@ -108,15 +117,19 @@ func TestFramesBehindHead(t *testing.T) {
 		url    string
 		dialer *websocket.Dialer
 	}{
-		{"ws://remote.example", NewDialer(answering(t, func(c net.Conn) net.Conn { return c }, answer), nil)},
-		{"wss://remote.example", NewDialer(nil, func(ctx context.Context, network, address string) (net.Conn, error) {
-			dial := answering(t, func(c net.Conn) net.Conn { return tls.Server(c, unsecured.TLS) }, answer)
-			conn, err := dial(ctx, network, address)
-			if err != nil {
-				return nil, err
-			}
-			return tls.Client(conn, secured), nil
-		})},
+		{"ws://remote.example", NewDialer(answering(t, func(c net.Conn) net.Conn { return c },
+			answer), nil)},
+		{"wss://remote.example", NewDialer(nil,
+			func(ctx context.Context, network, address string) (net.Conn, error) {
+				dial := answering(t, func(c net.Conn) net.Conn {
+					return tls.Server(c, unsecured.TLS)
+				}, answer)
+				conn, err := dial(ctx, network, address)
+				if err != nil {
+					return nil, err
+				}
+				return tls.Client(conn, secured), nil
+			})},
 	} {
 		ws, resp, err := tt.dialer.Dial(tt.url, nil)
 		if err != nil {
@@ -132,8 +145,8 @@ func TestFramesBehindHead(t *testing.T) {
 	}
 }
 
-// TestRefusedUpgradeIsShown has a server that is no WebSocket's: status, headers and body reach the caller, as far as gorilla
-// keeps them.
+// TestRefusedUpgradeIsShown dials a server that is not a WebSocket's: the caller gets the status,
+// the headers and as much of the body as gorilla keeps.
 func TestRefusedUpgradeIsShown(t *testing.T) {
 	for _, n := range []int{0, 10, 800, 5000} {
 		body := pattern(n)
@@ -143,7 +156,9 @@ func TestRefusedUpgradeIsShown(t *testing.T) {
 			_, _ = w.Write(body)
 		}))
 		ws, resp, err := NewDialer(nil, nil).Dial(wsAddress(s), nil)
-		if !errors.Is(err, websocket.ErrBadHandshake) || ws != nil || resp.StatusCode != http.StatusForbidden || resp.Header.Get("X-Reason") != "none of yours" {
+		if !errors.Is(err, websocket.ErrBadHandshake) || ws != nil ||
+			resp.StatusCode != http.StatusForbidden ||
+			resp.Header.Get("X-Reason") != "none of yours" {
 			t.Fatalf("got %v, %+v", err, resp)
 		}
 		if got, err := io.ReadAll(resp.Body); err != nil || !bytes.Equal(got, body[:min(n, 1024)]) {
@@ -154,8 +169,10 @@ func TestRefusedUpgradeIsShown(t *testing.T) {
 }
 
 func TestEndlessHead(t *testing.T) {
-	head := slices.Concat([]byte("HTTP/1.1 101 Switching Protocols\r\nX: "), make([]byte, 2*maxResponseHead))
-	dial := answering(t, func(c net.Conn) net.Conn { return c }, func(*http.Request) []byte { return head })
+	head := slices.Concat([]byte("HTTP/1.1 101 Switching Protocols\r\nX: "),
+		make([]byte, 2*maxResponseHead))
+	dial := answering(t, func(c net.Conn) net.Conn { return c },
+		func(*http.Request) []byte { return head })
 	dialer := NewDialer(dial, nil)
 	dialer.HandshakeTimeout = testTimeout
 	if _, _, err := dialer.Dial("ws://remote.example", nil); !errors.Is(err, errResponseHead) {
@@ -163,14 +180,16 @@ func TestEndlessHead(t *testing.T) {
 	}
 }
 
-// TestDialFunctions has functions that fail, and those that stand for nil.
+// TestDialFunctions dials with functions that fail, and with the defaults for nil.
 func TestDialFunctions(t *testing.T) {
 	errPlain, errTLS := errors.New("plain"), errors.New("TLS")
 	failing := func(err error) DialFunc {
 		return func(context.Context, string, string) (net.Conn, error) { return nil, err }
 	}
 	d := NewDialer(failing(errPlain), failing(errTLS))
-	for url, want := range map[string]error{"ws://remote.example": errPlain, "wss://remote.example": errTLS} {
+	for url, want := range map[string]error{
+		"ws://remote.example": errPlain, "wss://remote.example": errTLS,
+	} {
 		if _, _, err := d.Dial(url, nil); !errors.Is(err, want) {
 			t.Errorf("%s: got %v, want %v", url, err, want)
 		}
@@ -198,7 +217,8 @@ func TestForeignDialer(t *testing.T) {
 		t.Fatal(err)
 	}
 	resp.Body.Close()
-	if _, err := Client(t.Context(), ws, newParties(t, Version1, false).client); !errors.Is(err, errForeignDialer) {
+	_, err = Client(t.Context(), ws, newParties(t, Version1, false).client)
+	if !errors.Is(err, errForeignDialer) {
 		t.Errorf("got %v, want %v", err, errForeignDialer)
 	}
 	if err := ws.SetReadDeadline(time.Time{}); err == nil {
@@ -206,7 +226,8 @@ func TestForeignDialer(t *testing.T) {
 	}
 }
 
-// TestInterimResponses has responses of the class 1xx before the one that counts, in pieces and at once.
+// TestInterimResponses sends responses of the class 1xx before the final one, in pieces and at
+// once.
 func TestInterimResponses(t *testing.T) {
 	const early = "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
 	for _, interim := range []string{
@@ -225,7 +246,8 @@ func TestInterimResponses(t *testing.T) {
 				ws, resp, err := dialer.Dial("ws://remote.example", nil)
 				switch {
 				case final != "":
-					if !errors.Is(err, websocket.ErrBadHandshake) || resp.StatusCode != http.StatusForbidden {
+					if !errors.Is(err, websocket.ErrBadHandshake) ||
+						resp.StatusCode != http.StatusForbidden {
 						t.Errorf("%.40q, writes of %d: got %v, %v", interim, size, resp, err)
 					}
 				case err != nil:
@@ -263,10 +285,12 @@ func (c pieces) Write(p []byte) (n int, err error) {
 	return n, err
 }
 
-// TestEndlessInterimResponses has a server that never comes to the point.
+// TestEndlessInterimResponses dials a server that never sends a final response.
 func TestEndlessInterimResponses(t *testing.T) {
 	heads := bytes.Repeat([]byte("HTTP/1.1 102 Processing\r\n\r\n"), maxResponseHead/20)
-	dial := answering(t, func(c net.Conn) net.Conn { return c }, func(*http.Request) []byte { return heads })
+	dial := answering(t, func(c net.Conn) net.Conn { return c }, func(*http.Request) []byte {
+		return heads
+	})
 	dialer := NewDialer(dial, nil)
 	dialer.HandshakeTimeout = testTimeout
 	if _, _, err := dialer.Dial("ws://remote.example", nil); !errors.Is(err, errResponseHead) {
@@ -274,7 +298,7 @@ func TestEndlessInterimResponses(t *testing.T) {
 	}
 }
 
-// TestNotHTTP has a server that speaks something else, and goes on waiting: the client doesn't.
+// TestNotHTTP dials a server of another protocol, which then waits: the client doesn't.
 func TestNotHTTP(t *testing.T) {
 	answer := func(*http.Request) []byte { return []byte("220 mail.example ESMTP\r\n") }
 	dialer := NewDialer(answering(t, func(c net.Conn) net.Conn { return c }, answer), nil)
@@ -286,9 +310,11 @@ func TestNotHTTP(t *testing.T) {
 	}
 }
 
-// TestRefusedUpgradeWithoutEnd has a server that refuses, and never ends the response.
+// TestRefusedUpgradeWithoutEnd dials a server that refuses, and never ends the response.
 func TestRefusedUpgradeWithoutEnd(t *testing.T) {
-	answer := func(*http.Request) []byte { return []byte("HTTP/1.1 503 Busy\r\nRetry-After: 7\r\n\r\nwait") }
+	answer := func(*http.Request) []byte {
+		return []byte("HTTP/1.1 503 Busy\r\nRetry-After: 7\r\n\r\nwait")
+	}
 	dialer := NewDialer(answering(t, func(c net.Conn) net.Conn { return c }, answer), nil)
 	dialer.HandshakeTimeout = testTimeout
 	began := time.Now()

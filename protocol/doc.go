@@ -1,13 +1,16 @@
-// Package protocol implements the specified handshake, versions 1 and 2, for both ends, and the secure context that it
-// leads to: sealed records over a WebSocket. It is byte-compatible with the reference implementation, the npm package
-// node-sws 1.2.1.
+// Package protocol implements the specified handshake, versions 1 and 2, for both ends, and the
+// secure context that it leads to: sealed records over a WebSocket. It is byte-compatible with the
+// reference implementation, the npm package node-sws 1.2.1.
 //
-// [Client] and [Server] take a gorilla/websocket connection, made with [NewDialer] or [Upgrade], and return a [Conn]
-// for records. The package starts no goroutines, opens no files and resolves no names.
+// [Client] and [Server] take a gorilla/websocket connection, made with [NewDialer] or [Upgrade],
+// and return a [Conn] for records. The package starts no goroutines, opens no files and resolves no
+// names: what it needs is in [ClientConfig] and [ServerConfig], with keys and certificates of
+// package certs. The examples show both ends.
 //
 // # Messages
 //
-// The steps are the specification's; the methods of clientHandshake and serverHandshake are named after them.
+// The steps are the specification's; the methods of clientHandshake and serverHandshake are named
+// after them.
 //
 //	step                client                                   server
 //	1                   connects
@@ -17,12 +20,13 @@
 //	4a grant            ClientReady             ->
 //	4b reject           closes with a CloseCode
 //	5                                                            verifies the ClientReady
-//	5a grant                                                     (says nothing)
+//	5a grant                                                     (sends nothing)
 //	5b reject                                                    closes with a CloseCode
 //	6                   secure context          <->              secure context
 //
-// A handshake message is one text message with one JSON object. A byte array is a JSON array of integers from 0 to 255.
-// The order of members is free, unknown members are ignored, and a wanted one may stand there only once.
+// A handshake message is one text message with one JSON object. A byte array is a JSON array of
+// integers from 0 to 255. The order of members is free, unknown members are ignored, and a known
+// one may appear only once.
 //
 //	message      version  opc  members
 //	ClientHello  1 or 2   0    client_public_key: 32 bytes, nonce: 8 bytes
@@ -34,7 +38,7 @@
 //	offset  size  content
 //	0       8     the sender's nonce: its record counter's first value, little-endian
 //	8       32    the sender's share key: the key of its records
-//	40      rest  version 1: ignored, but for the extension's JSON
+//	40      rest  version 1: ignored, except for the extension's JSON
 //	              version 2, server: JSON {"cert":{…},"requireCert":true|false}
 //	              version 2, client: JSON of its certificate, or {} when none is required
 //
@@ -42,53 +46,58 @@
 //	ServerHello  server secret, client key   that in ClientHello
 //	ClientReady  client secret, server key   that in ServerHello's box
 //
-// An 8-byte nonce is repeated three times to make NaCl's 24 bytes. The nonce that a client sends in its box is a fresh
-// one, not that of its ClientHello.
+// An 8-byte nonce is repeated three times to make NaCl's 24 bytes. The nonce that a client sends in
+// its box is a fresh one, not that of its ClientHello.
 //
 // # Secure context
 //
-// A record is one binary message: secretbox of the payload under the sender's share key, 16 bytes longer than the
-// payload. The record counter goes up by one a record, carries through all 64 bits and wraps; a counter that comes back
-// to where it started is an error. Order is the protection against replay, so nothing is skipped: a text message or a
-// record that does not open ends the connection.
+// A record is one binary message: secretbox of the payload under the sender's share key, 16 bytes
+// longer than the payload. The record counter is incremented with each record, through all 64 bits,
+// and wraps; returning to its start is an error. Order is the protection against replay, so nothing
+// is skipped: a text message or a record that does not open ends the connection.
 //
-// A server writes only after it has read a record. The reference's client drops what arrives in the first 20 ms, and
-// one dropped record ends its session.
+// A server writes only after it has read a record. The reference's client drops what arrives in the
+// first 20 ms, and one dropped record desynchronises the counters for good.
 //
 // # The WebSocket
 //
-// gorilla/websocket does the HTTP part: it dials (dial.go) and upgrades (upgrade.go), and hands over the socket. From then on
-// the wire (wire.go) owns it: it reads messages, answers pings, and ends the connection with a close frame. Frames are read
-// (framereader.go) and written (framewriter.go) by this package, so that a record is sealed and opened in place. conn.go
-// makes records of the messages.
+// gorilla/websocket does the HTTP part: it dials (dial.go) and upgrades (upgrade.go), and hands
+// over the socket. From then on the wire (wire.go) owns it: it reads messages, answers pings, and
+// ends the connection with a close frame. Frames are read (framereader.go) and written
+// (framewriter.go) by this package, so that a record is sealed and opened in place. conn.go makes
+// records of the messages.
 //
 // # The extension
 //
-// Two ends that both have it agree, within the same three messages, on fresh keys with forward secrecy that an attacker
-// with a quantum computer can't recover, and on records of AES-256-GCM or ChaCha20-Poly1305. README.md, beside this file,
-// has the whole construction, with what it rests on. An end without it notices nothing, and the secure context is then
-// the one above. The files are extension.go (what is said), keys.go (the key schedule) and aead.go (the records).
+// Two ends that both have it agree, within the same three messages, on fresh keys with forward
+// secrecy that an attacker with a quantum computer can't recover, and on records of AES-256-GCM or
+// ChaCha20-Poly1305. README.md, next to this file, has the whole construction and its assumptions.
+// An end without it notices nothing, and the secure context is then the one above. The files are
+// extension.go (the messages), keys.go (the key schedule) and aead.go (the records).
 //
 // # Threats
 //
-// Everything that arrives is bounded before it is parsed or opened (limits.go). A handshake has a deadline as a whole.
-// What fails is told to the peer as a [CloseCode] with a fixed text, and to the caller in detail.
+// Everything that arrives is bounded before it is parsed or opened (limits.go). A handshake has a
+// deadline as a whole. On failure the peer gets a [CloseCode] with a fixed text, and the caller the
+// details.
 //
-//   - Version 1 authenticates the server by its key alone, which nobody vouches for: VerifyServer must compare it with
-//     a pin or a remembered key. The client is authenticated by its key in both versions, and Admit decides.
-//   - Nothing arrives between 4a and the server's verdict. A client learns of a refusal (5b) from
-//     its first reads or writes, as a [RefusedError]. Close frames are not sealed, so anybody on the
-//     way can refuse; with the extension, the server's frame has a proof that the client checks
-//     (RefusedError.Authenticated).
-//   - The client chooses the nonce of the server's box. A replayed ClientHello would have the server seal two
-//     plaintexts under one key and nonce, so a server answers each (client key, nonce) once; [ReplayCache] says what
-//     its bound leaves open.
-//   - A key pair should serve one role. NaCl box does not tell the directions apart, so an attacker between could have a
-//     client's own server side answer the client's hello in place of another server that has that client as a client.
-//     It would learn no key, but the client would talk to itself.
-//   - Public keys of low order are refused; a box for one can be opened by everybody.
-//   - Without the extension there is no forward secrecy: whoever has recorded the traffic and later gets either end's
-//     secret key can open it. ExtensionRequired refuses such a peer.
+//   - Version 1 authenticates the server by its key alone, which nobody vouches for: VerifyServer
+//     must compare it with a pin or a remembered key. The client is authenticated by its key in
+//     both versions, and Admit decides.
+//   - No message follows step 4a when the server grants. A client learns of a refusal (5b) from its
+//     first reads or writes, as a [RefusedError]. Close frames are not sealed, so a
+//     man-in-the-middle can send one; with the extension, the server's frame has a proof that the
+//     client checks (RefusedError.Authenticated).
+//   - The client chooses the nonce of the server's box. A replayed ClientHello would have the
+//     server seal two plaintexts under one key and nonce, so a server answers each (client key,
+//     nonce) once; [ReplayCache] documents what its bound leaves open.
+//   - A key pair should serve one role. NaCl box does not distinguish directions: if one pair
+//     serves a client and a server, a man-in-the-middle can forward the client's hello to that
+//     server, so that it answers for another one. The attacker learns no key, but the client talks
+//     to itself.
+//   - Public keys of low order are refused; anyone can open a box for one.
+//   - Without the extension there is no forward secrecy: recorded traffic can be opened with either
+//     end's secret key, obtained later. ExtensionRequired refuses such a peer.
 //   - Public keys travel in clear and identify both ends. TLS around the WebSocket covers that.
 //   - Lengths and times of records are visible.
 package protocol

@@ -12,31 +12,33 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// CloseCode is a WebSocket close code of the private range (RFC 6455, section 7.4.2) with which one end tells the
-// other why it ends the connection. The codes 4400 to 4449 belong to this package, 4450 to 4499 to the layers above.
+// CloseCode is a WebSocket close code of the private range (RFC 6455, section 7.4.2) that gives the
+// peer the reason for the end of a connection. The codes 4400 to 4449 belong to this package, 4450
+// to 4499 to the layers above.
 type CloseCode int
 
 // The reasons of this package.
 const (
-	CloseBadMessage  CloseCode = 4400 // a message that is not what the specification has at this point
-	CloseIdentity    CloseCode = 4401 // step 4b: the server is not who the client wants to talk to
-	CloseVersion     CloseCode = 4402 // a version that this end does not speak, or not with this configuration
+	// a message that is not what the specification has at this point
+	CloseBadMessage  CloseCode = 4400 // a message that the specification does not have here
+	CloseIdentity    CloseCode = 4401 // step 4b: the server is not the one that the client wants
+	CloseVersion     CloseCode = 4402 // a version that this end, or its configuration, refuses
 	CloseNotAdmitted CloseCode = 4403 // step 5b: the client's key is not admitted
-	CloseCertificate CloseCode = 4404 // a certificate is missing, or does not verify
+	CloseCertificate CloseCode = 4404 // a certificate is missing or does not verify
 	CloseNotOpened   CloseCode = 4405 // a box or a record does not open
-	CloseDowngrade   CloseCode = 4406 // the extension's offer was altered or removed on the way
-	CloseNoSecrecy   CloseCode = 4407 // forward secrecy is required, and the peer does not have it
+	CloseDowngrade   CloseCode = 4406 // the extension's offer was altered or removed in transit
+	CloseNoSecrecy   CloseCode = 4407 // forward secrecy is required, and the peer lacks it
 	CloseTimeout     CloseCode = 4408 // the handshake took too long
 	CloseReplayed    CloseCode = 4409 // the server has seen this ClientHello before
 	CloseInternal    CloseCode = 4410 // the sender of this code is at fault, not its peer
-	CloseTooLarge    CloseCode = 4413 // a message beyond its limit
+	CloseTooLarge    CloseCode = 4413 // a message exceeds its limit
 
 	firstCloseCode CloseCode = 4400
 	lastCloseCode  CloseCode = 4499
 )
 
-// String returns the short text that is sent with the code. The texts are fixed, so that an error's detail is never told
-// to a peer.
+// String returns the short text that is sent with the code. The texts are fixed, so that an error's
+// details never reach a peer.
 func (c CloseCode) String() string {
 	switch c {
 	case CloseBadMessage:
@@ -52,7 +54,7 @@ func (c CloseCode) String() string {
 	case CloseNotOpened:
 		return "does not open"
 	case CloseDowngrade:
-		return "extension altered on the way"
+		return "extension altered in transit"
 	case CloseNoSecrecy:
 		return "forward secrecy required"
 	case CloseTimeout:
@@ -72,10 +74,12 @@ func (c CloseCode) String() string {
 func (c CloseCode) ours() bool { return c >= firstCloseCode && c <= lastCloseCode }
 
 var (
-	// ErrTimeout is wrapped when a handshake, a read or a write passed its deadline. It wraps os.ErrDeadlineExceeded.
+	// ErrTimeout is wrapped when a handshake, a read or a write passed its deadline. It wraps
+	// os.ErrDeadlineExceeded.
 	ErrTimeout = fmt.Errorf("timed out: %w", os.ErrDeadlineExceeded)
 
-	// ErrClosed is returned by a connection's methods after it was closed on this side. It wraps net.ErrClosed.
+	// ErrClosed is returned by a connection's methods after it was closed on this side. It wraps
+	// net.ErrClosed.
 	ErrClosed = fmt.Errorf("protocol: connection closed: %w", net.ErrClosed)
 
 	// ErrBadMessage is wrapped when a message is not what the specification has at this point.
@@ -84,42 +88,46 @@ var (
 	// ErrVersion is wrapped when the peer speaks another version than this end is configured for.
 	ErrVersion = errors.New("version not supported")
 
-	// ErrNotOpened is wrapped when a box or a record does not open: it was altered, is out of order, or was made with
-	// other keys.
+	// ErrNotOpened is wrapped when a box or a record does not open: it was altered, is out of
+	// order, or was made with other keys.
 	ErrNotOpened = errors.New("does not open")
 
-	// ErrTooLarge is wrapped when a message is beyond its limit.
+	// ErrTooLarge is wrapped when a message exceeds its limit.
 	ErrTooLarge = errors.New("message too large")
 
-	// ErrReplay is wrapped when a server has seen the (client key, nonce) pair of a ClientHello before.
+	// ErrReplay is wrapped when a server has seen the (client key, nonce) pair of a ClientHello
+	// before.
 	ErrReplay = errors.New("hello seen before")
 
-	// ErrNotAdmitted is wrapped when Admit, or its absence, turned a client away.
+	// ErrNotAdmitted is wrapped when Admit refused a client, or is nil.
 	ErrNotAdmitted = errors.New("client not admitted")
 
-	// ErrCertificateRequired is wrapped by a client that is asked for a certificate and has none, and by a server whose
-	// client has none to show.
+	// ErrCertificateRequired is wrapped by a client that is asked for a certificate and has none,
+	// and by a server whose client presents none.
 	ErrCertificateRequired = errors.New("client certificate required")
 
-	// ErrWeakKey is wrapped when a peer's public key is of low order, so that anybody could open what is sealed for it.
+	// ErrWeakKey is wrapped when a peer's public key is of low order, so that anyone could open
+	// what is sealed for it.
 	ErrWeakKey = errors.New("public key of low order")
 
-	// ErrServerSpeaksSecond is returned by a server's WriteRecords before a record of the client has been read. The
-	// connection is not harmed.
-	ErrServerSpeaksSecond = errors.New("protocol: the server may not write before it has read a record")
+	// ErrServerSpeaksSecond is returned by a server's WriteRecords before a record of the client
+	// has been read. The connection remains usable.
+	ErrServerSpeaksSecond = errors.New(
+		"protocol: the server may not write before it has read a record")
 
 	// ErrCounterExhausted is wrapped when a direction has used all of its 2^64 nonces.
 	ErrCounterExhausted = errors.New("record counter exhausted")
 )
 
-// RefusedError says that the peer ended the connection with one of the CloseCodes. A client can meet it after its own
-// handshake is done: a server refuses in step 5b, and the client has no message to wait for in between.
+// RefusedError is returned when the peer ended the connection with one of the CloseCodes. A client
+// can get it after its own handshake is done: a server refuses in step 5b, and sends no message
+// when it grants.
 type RefusedError struct {
 	Code   CloseCode
 	Reason string // the peer's text; as untrusted as everything that arrives
 
-	// Authenticated reports that the refusal is proved to be the server's, and not that of somebody
-	// on the way. A client knows it of a refusal in step 5b by a server with the extension.
+	// Authenticated reports whether the refusal is proved to be the server's, and not that of a
+	// man-in-the-middle. Only refusals in step 5b by a server with the extension have a proof.
 	Authenticated bool
 }
 
@@ -130,8 +138,8 @@ func (e *RefusedError) Error() string {
 	return fmt.Sprintf("protocol: refused by the peer: %s (%d): %q", e.Code, int(e.Code), e.Reason)
 }
 
-// PeerClosedError says that the peer closed the WebSocket with a code that is not one of the CloseCodes. It unwraps to
-// io.EOF when the code says that this was planned (1000, 1001, or none at all).
+// PeerClosedError is returned when the peer closed the WebSocket with a code that is not one of the
+// CloseCodes. It unwraps to io.EOF for a planned close (1000, 1001 or no code).
 type PeerClosedError struct {
 	Code   int    // RFC 6455, section 7.4
 	Reason string // the peer's text; as untrusted as everything that arrives
@@ -153,10 +161,11 @@ func (e *PeerClosedError) Unwrap() error {
 	return nil
 }
 
-// IdentityError says that the server is not who the client wants to talk to: it could not prove its key, its
-// certificate does not verify, or VerifyServer turned it down. It ends a handshake in step 4b.
+// IdentityError is returned when the server is not the one that the client wants: it could not
+// prove its key, its certificate does not verify, or VerifyServer refused it. It ends a handshake
+// in step 4b.
 type IdentityError struct {
-	Key certs.PublicKey // that the server claimed
+	Key certs.PublicKey // claimed by the server
 	Err error
 }
 
@@ -165,13 +174,13 @@ func (e *IdentityError) Error() string { return "the server's identity: " + e.Er
 // Unwrap returns the reason.
 func (e *IdentityError) Unwrap() error { return e.Err }
 
-// HandshakeError says at which step of the specification a handshake ended, and why.
+// HandshakeError is the reason why a handshake ended, and the step of the specification.
 type HandshakeError struct {
 	Step string    // "2" to "5", with "a" or "b" where the specification has branches
-	Code CloseCode // what the peer was told; 0 when it could not be told, or closed first
+	Code CloseCode // sent to the peer; 0 if it could not be sent, or the peer closed first
 	Err  error
 
-	proof string // shows the client that the refusal is the server's; may be empty
+	proof string // proves to the client that the server refused; may be empty
 }
 
 // reason returns the text of the close frame.

@@ -19,21 +19,23 @@ const (
 )
 
 const (
-	// maxOfferedSuites and maxSuiteName bound an offer. A later version may know more suites than this one.
+	// maxOfferedSuites and maxSuiteName bound an offer. A later version may have more suites than
+	// this one.
 	maxOfferedSuites = 16
 	maxSuiteName     = 64
 )
 
 var (
-	// ErrDowngrade is wrapped when the offer, as one end made it, is not what the other end saw: somebody in between has
-	// altered or removed it.
-	ErrDowngrade = errors.New("the extension's offer was altered on the way")
+	// ErrDowngrade is wrapped when the offer, as one end made it, is not what the other end
+	// received: it was altered or removed in transit.
+	ErrDowngrade = errors.New("the extension's offer was altered in transit")
 
-	// ErrNoForwardSecrecy is wrapped when the configuration requires forward secrecy and the peer does not have it.
+	// ErrNoForwardSecrecy is wrapped when the configuration requires forward secrecy and the peer
+	// does not support it.
 	ErrNoForwardSecrecy = errors.New("the peer has no forward secrecy")
 )
 
-// ExtensionPolicy says how an end treats the extension.
+// ExtensionPolicy is how an end treats the extension.
 type ExtensionPolicy int
 
 // The policies.
@@ -43,8 +45,8 @@ const (
 	ExtensionOff                             // neither offered nor answered
 )
 
-// extensionMember returns the raw member "ext" of what follows the secrets in an opened box, nil when there is none. A
-// reference peer may put anything there, so what is no JSON object is none of the extension's.
+// extensionMember returns the raw member "ext" of what follows the secrets in an opened box, nil if
+// there is none. A reference peer may put anything there, so anything but a JSON object is ignored.
 func extensionMember(tail []byte) json.RawMessage {
 	o, err := parseObject(tail, "ext")
 	if err != nil {
@@ -94,7 +96,8 @@ func parseOffer(raw json.RawMessage) (*offer, error) {
 		return nil, fmt.Errorf("ext: %w", err)
 	}
 	var o offer
-	if json.Unmarshal(m["suites"], &o.suites) != nil || len(o.suites) == 0 || len(o.suites) > maxOfferedSuites ||
+	if json.Unmarshal(m["suites"], &o.suites) != nil || len(o.suites) == 0 ||
+		len(o.suites) > maxOfferedSuites ||
 		slices.ContainsFunc(o.suites, func(name string) bool { return len(name) > maxSuiteName }) {
 		return nil, fmt.Errorf("%w: ext: suites", ErrBadMessage)
 	}
@@ -104,8 +107,9 @@ func parseOffer(raw json.RawMessage) (*offer, error) {
 	return &o, nil
 }
 
-// choose picks the suite for an offer, "" when there is none in common. The client's order counts, but for one thing: a
-// server without AES instructions takes ChaCha20 where the client has it, as the slower end sets the pace.
+// choose picks the suite for an offer, "" when there is none in common. The client's order decides,
+// with one exception: a server without AES instructions chooses ChaCha20 if the client has it,
+// since the slower end limits the rate.
 func (o *offer) choose() string {
 	known := preferredSuites()
 	if known[0] == suiteChaCha20 && slices.Contains(o.suites, suiteChaCha20) {
@@ -123,8 +127,8 @@ func (o *offer) choose() string {
 //
 //	"ext":{"suite":"…","enc":"…","hello":"…"}
 //
-// where enc is the encapsulated secret of 1,120 bytes and hello the SHA-256 of the ClientHello as received, both in
-// text85.
+// where enc is the encapsulated secret of 1,120 bytes and hello the SHA-256 of the ClientHello as
+// received, both in text85.
 type answer struct {
 	suite string
 	enc   []byte
@@ -159,11 +163,13 @@ func parseAnswer(raw json.RawMessage) (*answer, error) {
 	return &a, nil
 }
 
-// confirmation is the client's second part, sealed in its ClientReady, whether or not the server answered:
+// confirmation is the client's second part, sealed in its ClientReady, whether or not the server
+// answered:
 //
 //	"ext":{"hello":"…"}
 //
-// where hello is the SHA-256 of the ClientHello as sent. It says what was offered, in a way that covers the whole message.
+// where hello is the SHA-256 of the ClientHello as sent. It confirms the offer, and the whole
+// message with it.
 type confirmation struct{ hello digest }
 
 func (c *confirmation) append(b []byte) []byte {
@@ -183,7 +189,8 @@ func parseConfirmation(raw json.RawMessage) (*confirmation, error) {
 	return &confirmation{hello}, err
 }
 
-// appendMember adds the member "ext" to the JSON object that b ends with, or begins a new object when there is none.
+// appendMember appends the JSON object to b, with the member "ext" added; a new one if there is
+// none.
 func appendMember(b []byte, object []byte, part interface{ append([]byte) []byte }) []byte {
 	body := bytes.TrimSuffix(bytes.TrimSpace(object), []byte("}"))
 	if len(body) == 0 {
@@ -226,9 +233,10 @@ func decapsulate(key hpke.PrivateKey, enc []byte, helloHash digest) (secret []by
 
 func hashHello(message []byte) digest { return sha256.Sum256(message) }
 
-// text85 is Ascii85 (as in PostScript) but for the two characters that JSON would have to escape: v stands for the
-// quotation mark and w for the backslash. A byte in a sealed part costs 3.6 bytes on the wire, since boxes travel as JSON
-// arrays of decimal numbers; against base64 it saves 6 % of the secrets, and the handshake fits in 8 KiB.
+// text85 is Ascii85 (as in PostScript) but for the two characters that JSON would have to escape: v
+// replaces the quotation mark and w the backslash. A byte in a sealed part costs 3.6 bytes on the
+// wire, since boxes travel as JSON arrays of decimal numbers; against base64 it saves 6 % of the
+// secrets, and the handshake fits in 8 KiB.
 const (
 	quote85, insteadOfQuote         = '"', 'v'
 	backslash85, insteadOfBackslash = '\\', 'w'
@@ -263,7 +271,7 @@ func (o object) text85(name string, size int) ([]byte, error) {
 		case c == insteadOfBackslash:
 			b[i] = backslash85
 		case c <= ' ' || c == quote85 || c == backslash85:
-			return nil, bad // the decoder would skip it, or it stands twice in the alphabet
+			return nil, bad // the decoder would skip it, or it has another spelling
 		}
 	}
 	data := make([]byte, size+4)

@@ -28,7 +28,8 @@ func TestExtensionIsUsed(t *testing.T) {
 			p.client.Extension, p.server.Extension = ExtensionRequired, ExtensionRequired
 			client, server := connectTCP(t, p)
 			for _, c := range []*Conn{client, server} {
-				if s := c.State(); s.Suite != preferredSuites()[0] || !s.ForwardSecrecy || s.Version != v.version {
+				if s := c.State(); s.Suite != preferredSuites()[0] || !s.ForwardSecrecy ||
+					s.Version != v.version {
 					t.Errorf("state %+v", s)
 				}
 			}
@@ -37,8 +38,11 @@ func TestExtensionIsUsed(t *testing.T) {
 			if errA != nil || errB != nil || !bytes.Equal(a, b) || len(a) != 32 {
 				t.Errorf("exports %x and %x, %v, %v", a, b, errA, errB)
 			}
-			for _, other := range []struct{ label, context string }{{"test", "other"}, {"other", "context"}} {
-				if c, err := client.Export(other.label, []byte(other.context), 32); err != nil || bytes.Equal(a, c) {
+			for _, other := range []struct{ label, context string }{
+				{"test", "other"}, {"other", "context"},
+			} {
+				if c, err := client.Export(other.label, []byte(other.context), 32); err != nil ||
+					bytes.Equal(a, c) {
 					t.Errorf("export for %v: %x, %v", other, c, err)
 				}
 			}
@@ -46,8 +50,8 @@ func TestExtensionIsUsed(t *testing.T) {
 	}
 }
 
-// TestExtensionWithout: a peer without the extension gets the secure context of the specification, and a configuration
-// that insists refuses it.
+// TestExtensionWithout: a peer without the extension gets the secure context of the specification,
+// and a configuration that requires the extension refuses it.
 func TestExtensionWithout(t *testing.T) {
 	for _, v := range variants {
 		t.Run(v.name, func(t *testing.T) {
@@ -92,7 +96,8 @@ func TestExtensionWithout(t *testing.T) {
 	}
 }
 
-// TestExtensionUnseen: to a client without an offer the server's sealed part is, byte for byte, the specification's.
+// TestExtensionUnseen: to a client without an offer the server's sealed part is, byte for byte, the
+// specification's.
 func TestExtensionUnseen(t *testing.T) {
 	for _, v := range variants {
 		t.Run(v.name, func(t *testing.T) {
@@ -104,7 +109,8 @@ func TestExtensionUnseen(t *testing.T) {
 			}
 			wantServer, wantClient := "", ""
 			if v.version == Version2 {
-				wantServer = fmt.Sprintf(`{"cert":%s,"requireCert":%v}`, p.server.Cert.JSON(), v.requireCert)
+				wantServer = fmt.Sprintf(`{"cert":%s,"requireCert":%v}`, p.server.Cert.JSON(),
+					v.requireCert)
 				wantClient = "{}"
 			}
 			if v.requireCert {
@@ -148,9 +154,11 @@ func TestExtensionChoice(t *testing.T) {
 	}
 }
 
-// relayHandshake puts somebody between two ends: alter gets each handshake message, numbered from 0, and returns what is
-// passed on. Close codes are passed on too.
-func relayHandshake(tb testing.TB, p parties, alter func(number int, message []byte) []byte) (client, server result) {
+// relayHandshake puts a man-in-the-middle between two ends: alter gets each handshake message,
+// numbered from 0, and returns what to forward. Close codes are forwarded too.
+func relayHandshake(
+	tb testing.TB, p parties, alter func(number int, message []byte) []byte,
+) (client, server result) {
 	tb.Helper()
 	serverDone := make(chan result, 1)
 	address := listen(tb, func(ws *websocket.Conn) {
@@ -166,7 +174,8 @@ func relayHandshake(tb testing.TB, p parties, alter func(number int, message []b
 			kind, message, err := from.ReadMessage()
 			var closed *websocket.CloseError
 			if errors.As(err, &closed) {
-				to.WriteMessage(websocket.CloseMessage, websocket.FormatCloseMessage(closed.Code, closed.Text))
+				to.WriteMessage(websocket.CloseMessage,
+					websocket.FormatCloseMessage(closed.Code, closed.Text))
 			}
 			if err != nil {
 				return false
@@ -185,7 +194,7 @@ func relayHandshake(tb testing.TB, p parties, alter func(number int, message []b
 	return client, <-serverDone
 }
 
-// alterations are what somebody in between can do to the ClientHello's offer.
+// alterations are what a man-in-the-middle can do to the ClientHello's offer.
 func alterations(tb testing.TB) map[string]func(hello []byte) []byte {
 	tb.Helper()
 	kem, _, _ := kemSuite()
@@ -193,7 +202,8 @@ func alterations(tb testing.TB) map[string]func(hello []byte) []byte {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	edit := func(change func(m map[string]json.RawMessage, ext map[string]any)) func([]byte) []byte {
+	type message = map[string]json.RawMessage
+	edit := func(change func(m message, ext map[string]any)) func([]byte) []byte {
 		return func(hello []byte) []byte {
 			var m map[string]json.RawMessage
 			var ext map[string]any
@@ -209,37 +219,51 @@ func alterations(tb testing.TB) map[string]func(hello []byte) []byte {
 		}
 	}
 	return map[string]func([]byte) []byte{
-		"offer removed":    edit(func(m map[string]json.RawMessage, _ map[string]any) { delete(m, "ext") }),
-		"suite removed":    edit(func(_ map[string]json.RawMessage, ext map[string]any) { ext["suites"] = []string{suiteChaCha20} }),
-		"suites reordered": edit(func(_ map[string]json.RawMessage, ext map[string]any) { slices.Reverse(ext["suites"].([]any)) }),
-		"suite added": edit(func(_ map[string]json.RawMessage, ext map[string]any) {
+		"offer removed": edit(func(m message, _ map[string]any) {
+			delete(m, "ext")
+		}),
+		"suite removed": edit(func(_ message, ext map[string]any) {
+			ext["suites"] = []string{suiteChaCha20}
+		}),
+		"suites reordered": edit(func(_ message, ext map[string]any) {
+			slices.Reverse(ext["suites"].([]any))
+		}),
+		"suite added": edit(func(_ message, ext map[string]any) {
 			ext["suites"] = append(ext["suites"].([]any), "x")
 		}),
-		"unknown suites": edit(func(_ map[string]json.RawMessage, ext map[string]any) { ext["suites"] = []string{"x"} }),
-		"own key": edit(func(_ map[string]json.RawMessage, ext map[string]any) {
+		"unknown suites": edit(func(_ message, ext map[string]any) {
+			ext["suites"] = []string{"x"}
+		}),
+		"own key": edit(func(_ message, ext map[string]any) {
 			ext["kem"] = string(encode85(own.PublicKey().Bytes()))
 		}),
-		"member added":  edit(func(_ map[string]json.RawMessage, ext map[string]any) { ext["x"] = 1 }),
-		"written anew":  edit(func(map[string]json.RawMessage, map[string]any) {}),
-		"one character": func(hello []byte) []byte { return bytes.Replace(hello, []byte(`"kem":`), []byte(`"kem" :`), 1) },
+		"member added": edit(func(_ message, ext map[string]any) {
+			ext["x"] = 1
+		}),
+		"re-encoded": edit(func(message, map[string]any) {}),
+		"one character": func(hello []byte) []byte {
+			return bytes.Replace(hello, []byte(`"kem":`), []byte(`"kem" :`), 1)
+		},
 	}
 }
 
-// TestDowngradeIsRefused has somebody in between alter the offer, in every kind of handshake: both ends refuse.
+// TestDowngradeIsRefused alters the offer in transit, in every kind of handshake: both ends refuse.
 func TestDowngradeIsRefused(t *testing.T) {
 	for _, v := range variants {
 		for name, alter := range alterations(t) {
 			t.Run(v.name+"/"+name, func(t *testing.T) {
 				t.Parallel()
-				client, server := relayHandshake(t, newExtendedParties(t, v.version, v.requireCert), func(n int, m []byte) []byte {
-					if n == 0 {
-						return alter(m)
-					}
-					return m
-				})
+				client, server := relayHandshake(t, newExtendedParties(t, v.version, v.requireCert),
+					func(n int, m []byte) []byte {
+						if n == 0 {
+							return alter(m)
+						}
+						return m
+					})
 				switch name {
 				case "offer removed", "unknown suites":
-					// The client sees a server without the extension; what it says sealed gives the removal away.
+					// To the client the server lacks the extension; its sealed confirmation reveals
+					// the removal.
 					wantHandshakeError(t, server.err, "5b", CloseDowngrade)
 					if !errors.Is(server.err, ErrDowngrade) {
 						t.Errorf("server: %v", server.err)
@@ -257,7 +281,7 @@ func TestDowngradeIsRefused(t *testing.T) {
 	}
 }
 
-// TestAlteredAnswerIsRefused has somebody in between alter the sealed messages: each byte of the boxes counts.
+// TestAlteredAnswerIsRefused alters the sealed messages in transit: each byte of the boxes matters.
 func TestAlteredAnswerIsRefused(t *testing.T) {
 	alterBox := func(message []byte, at func(n int) int) []byte {
 		var m map[string]any
@@ -285,34 +309,36 @@ func TestAlteredAnswerIsRefused(t *testing.T) {
 		} {
 			t.Run(v.name+"/ServerHello "+at.name, func(t *testing.T) {
 				t.Parallel()
-				client, server := relayHandshake(t, newExtendedParties(t, v.version, v.requireCert), func(n int, m []byte) []byte {
-					if n == 1 {
-						return alterBox(m, at.index)
-					}
-					return m
-				})
+				client, server := relayHandshake(t, newExtendedParties(t, v.version, v.requireCert),
+					func(n int, m []byte) []byte {
+						if n == 1 {
+							return alterBox(m, at.index)
+						}
+						return m
+					})
 				wantHandshakeError(t, client.err, "4b", CloseNotOpened)
 				wantRefused(t, server.err, CloseNotOpened)
 			})
 			t.Run(v.name+"/ClientReady "+at.name, func(t *testing.T) {
 				t.Parallel()
-				client, server := relayHandshake(t, newExtendedParties(t, v.version, v.requireCert), func(n int, m []byte) []byte {
-					if n == 2 {
-						return alterBox(m, at.index)
-					}
-					return m
-				})
+				client, server := relayHandshake(t, newExtendedParties(t, v.version, v.requireCert),
+					func(n int, m []byte) []byte {
+						if n == 2 {
+							return alterBox(m, at.index)
+						}
+						return m
+					})
 				wantHandshakeError(t, server.err, "5b", CloseNotOpened)
 				wantRefused(t, client.err, CloseNotOpened)
 			})
 		}
-		t.Run(v.name+"/ServerHello written anew", func(t *testing.T) {
-			// Nothing sealed is touched, so the handshake goes through; but the ends saw different messages, so their keys
-			// differ, and the first record ends the connection.
+		t.Run(v.name+"/ServerHello re-encoded", func(t *testing.T) {
+			// Nothing sealed is altered, so the handshake succeeds; but the ends saw different
+			// messages, so their keys differ, and the first record ends the connection.
 			p := newExtendedParties(t, v.version, v.requireCert)
 			e := newHalfExchange(t, p)
-			anew := append([]byte(" "), e.reply...)
-			ready, err := e.client.step4VerifyServerHello(anew)
+			altered := append([]byte(" "), e.reply...)
+			ready, err := e.client.step4VerifyServerHello(altered)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -346,16 +372,18 @@ func wantStrangers(t *testing.T, a, b outcome) {
 	}
 }
 
-// TestMalformedOffers: what is no offer is an error, not a handshake without one.
+// TestMalformedOffers: a malformed offer is an error, not a handshake without an offer.
 func TestMalformedOffers(t *testing.T) {
-	good := string((&offer{suites: []string{suiteAESGCM}, kemKey: make([]byte, kemKeySize)}).append(nil))
+	good := string((&offer{suites: []string{suiteAESGCM},
+		kemKey: make([]byte, kemKeySize)}).append(nil))
 	if _, err := parseOffer(json.RawMessage(good)); err != nil {
 		t.Fatal(err)
 	}
 	for _, bad := range []string{
 		`1`, `[]`, `"x"`, `null`, `{}`, `{"suites":[],"kem":""}`, `{"suites":["aes-256-gcm"]}`,
 		strings.Replace(good, `["aes-256-gcm"]`, `"aes-256-gcm"`, 1),
-		strings.Replace(good, `["aes-256-gcm"]`, `[`+strings.Repeat(`"x",`, maxOfferedSuites)+`"x"]`, 1),
+		strings.Replace(good, `["aes-256-gcm"]`,
+			`[`+strings.Repeat(`"x",`, maxOfferedSuites)+`"x"]`, 1),
 		strings.Replace(good, `aes-256-gcm`, strings.Repeat("x", maxSuiteName+1), 1),
 		strings.Replace(good, `"kem":"`, `"kem":"!`, 1),
 		strings.Replace(good, `"kem":"z`, `"kem":"`, 1),
@@ -384,7 +412,8 @@ func TestText85(t *testing.T) {
 			}
 		}
 	}
-	if got := string(encode85([]byte("\"\\quotes and slashes"))); got != "+`K@0BQS?8F#ks-DfTJjF(ob+" && len(got) != 25 {
+	got := string(encode85([]byte("\"\\quotes and slashes")))
+	if got != "+`K@0BQS?8F#ks-DfTJjF(ob+" && len(got) != 25 {
 		t.Errorf("%q", got)
 	}
 }

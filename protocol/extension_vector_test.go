@@ -13,10 +13,13 @@ import (
 
 const extensionVectorsFile = "testdata/extension.json"
 
-// remakeVectors writes the file anew from its inputs. TestExtensionVectorsAgainstNode then still has to agree.
-var remakeVectors = flag.Bool("remake-extension-vectors", false, "write "+extensionVectorsFile+" anew")
+// remakeVectors rewrites the file from its inputs. TestExtensionVectorsAgainstNode must still pass
+// then.
+var remakeVectors = flag.Bool("remake-extension-vectors", false,
+	"rewrite "+extensionVectorsFile)
 
-// extensionVectors is the key schedule and the first records of each suite. The key changes every RatchetEvery records.
+// extensionVectors is the key schedule and the first records of each suite. The key changes every
+// RatchetEvery records.
 type extensionVectors struct {
 	KEM           hexBytes          `json:"kem"`
 	ServerShare   hexBytes          `json:"serverShare"`
@@ -40,7 +43,7 @@ type extensionVector struct {
 	Records   []vectorRecord `json:"records"`
 }
 
-// compute derives everything that follows from the inputs.
+// compute derives the outputs from the inputs.
 func (v extensionVectors) compute(t *testing.T) extensionVectors {
 	t.Helper()
 	tr := transcript{[]byte(v.ClientHello), []byte(v.ServerHello), []byte(v.ClientReady)}
@@ -89,7 +92,7 @@ func readExtensionVectors(t *testing.T) (v extensionVectors, file []byte) {
 	return v, file
 }
 
-// print is the form of the file.
+// print formats the file.
 func (v extensionVectors) print(t *testing.T) []byte {
 	t.Helper()
 	b, err := json.MarshalIndent(v, "", "  ")
@@ -117,7 +120,9 @@ func extensionInputs() extensionVectors {
 	for _, suite := range []string{suiteAESGCM, suiteChaCha20} {
 		s := extensionVector{Suite: suite}
 		for _, from := range []string{"client", "server"} {
-			for _, payload := range []string{"", "a", "the second key begins here", "", "the third", strings.Repeat("x", 100)} {
+			for _, payload := range []string{
+				"", "a", "the second key begins here", "", "the third", strings.Repeat("x", 100),
+			} {
 				s.Records = append(s.Records, vectorRecord{From: from, Payload: hexBytes(payload)})
 			}
 		}
@@ -128,7 +133,8 @@ func extensionInputs() extensionVectors {
 
 func TestExtensionVectors(t *testing.T) {
 	if *remakeVectors {
-		if err := os.WriteFile(extensionVectorsFile, extensionInputs().compute(t).print(t), 0o644); err != nil {
+		if err := os.WriteFile(extensionVectorsFile, extensionInputs().compute(t).print(t),
+			0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -141,14 +147,15 @@ func TestExtensionVectors(t *testing.T) {
 	}
 }
 
-// TestExtensionVectorsAgainstNode has Node's cryptography make the same of the same inputs.
+// TestExtensionVectorsAgainstNode recomputes the vectors with Node's cryptography.
 func TestExtensionVectorsAgainstNode(t *testing.T) {
 	v, file := readExtensionVectors(t)
 	node, err := exec.LookPath("node")
 	if err != nil {
-		t.Fatal("node is missing: `make test-deps` says how to get it")
+		t.Fatal("node is missing: run `make test-deps`")
 	}
-	cmd := exec.CommandContext(t.Context(), node, filepath.FromSlash("../scripts/interop/extension-vectors.js"))
+	cmd := exec.CommandContext(t.Context(), node,
+		filepath.FromSlash("../scripts/interop/extension-vectors.js"))
 	cmd.Stdin, cmd.Stderr = bytes.NewReader(file), os.Stderr
 	out, err := cmd.Output()
 	if err != nil {

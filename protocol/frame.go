@@ -7,9 +7,9 @@ import (
 	"sync"
 )
 
-// The layout of frames (RFC 6455, section 5.2). gorilla/websocket, which does the HTTP upgrade, copies each message into a
-// buffer of its own and makes a system call for each. Here a record is sealed in place, inside its frame, and as many as
-// are ready leave together.
+// The layout of frames (RFC 6455, section 5.2). gorilla/websocket, which does the HTTP upgrade,
+// copies each message into a buffer of its own and makes a system call for each. Here a record is
+// sealed in place, inside its frame, and as many as are ready are written together.
 
 // Bits of a frame's first two bytes.
 const (
@@ -22,7 +22,8 @@ const (
 )
 
 const (
-	// opcodeContinuation is that of a message's second and later frames. The other opcodes are websocket's message types.
+	// opcodeContinuation is that of a message's second and later frames. The other opcodes are
+	// websocket's message types.
 	opcodeContinuation = 0
 
 	frameLength16 = 126 // in the length's 7 bits: a 16-bit length follows
@@ -42,8 +43,8 @@ const (
 // isControl reports whether frames of an opcode are control frames (RFC 6455, section 5.5).
 func isControl(opcode int) bool { return opcode&0x8 != 0 }
 
-// batches are the buffers from which frames are written. They hold nothing between two uses but old bytes, which are
-// overwritten before they are written.
+// batches are the buffers from which frames are written. Between uses they hold only old bytes,
+// which are overwritten before they are sent.
 var batches = sync.Pool{New: func() any { return new([batchSize]byte) }}
 
 // maskKey is what a client masks a frame with (RFC 6455, section 5.3).
@@ -65,13 +66,13 @@ func (key maskKey) apply(b []byte) {
 	}
 }
 
-// frameHeader is what a frame's first two bytes say.
+// frameHeader is what a frame's first two bytes encode.
 type frameHeader struct {
 	final    bool
 	reserved bool // one of the reserved bits is set
 	opcode   int
 	masked   bool
-	length7  int // the payload's length, or what stands for a longer one
+	length7  int // the payload's length, or frameLength16 or frameLength64
 	size     int // of the header, in bytes
 }
 
@@ -96,8 +97,9 @@ func parseFrameHeader(b0, b1 byte) frameHeader {
 	return h
 }
 
-// rest reads what follows the first two bytes of a header: b begins with the whole of it. The key of a frame without a
-// mask is zero, as is one that changes nothing. A length with its highest bit set is invalid; it is beyond any limit.
+// rest reads what follows the first two bytes of a header: b begins with the whole of it. The key
+// of a frame without a mask is zero, as is one that changes nothing. A length with its highest bit
+// set is invalid; it is beyond any limit.
 func (h frameHeader) rest(b []byte) (length uint64, key maskKey) {
 	switch h.length7 {
 	case frameLength16:
@@ -113,8 +115,8 @@ func (h frameHeader) rest(b []byte) (length uint64, key maskKey) {
 	return length, key
 }
 
-// appendFrameHeader appends the header of a frame that is a whole message of n bytes, or a control frame. key is nil for a
-// server, which masks nothing.
+// appendFrameHeader appends the header of a frame that is a whole message of n bytes, or a control
+// frame. key is nil for a server, which masks nothing.
 func appendFrameHeader(b []byte, messageType, n int, key *maskKey) []byte {
 	masked := byte(0)
 	if key != nil {

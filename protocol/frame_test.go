@@ -67,7 +67,7 @@ func masksOf(frames []frame, mask *[4]byte) []frame {
 	return out
 }
 
-// mixedMasks has masked frames between unmasked ones, as the reference's client sends its pongs.
+// mixedMasks masks some of the frames, as the reference's client does its pongs.
 func mixedMasks(frames []frame) []frame {
 	out := masksOf(frames, nil)
 	for i := range out {
@@ -78,8 +78,8 @@ func mixedMasks(frames []frame) []frame {
 	return out
 }
 
-// testStream holds each kind of frame: messages in one frame and in several, with control frames between their parts,
-// and lengths around where the header changes.
+// testStream holds each kind of frame: messages in one frame and in several, with control frames
+// between their parts, and lengths around those at which the header changes.
 func testStream() []frame {
 	frames := []frame{
 		{final: true, opcode: websocket.TextMessage, payload: []byte("hello")},
@@ -91,7 +91,8 @@ func testStream() []frame {
 		{final: true, opcode: websocket.BinaryMessage},
 	}
 	for _, n := range []int{1, 124, 125, 126, 127, 128, 300} {
-		frames = append(frames, frame{final: true, opcode: websocket.BinaryMessage, payload: pattern(n)})
+		frames = append(frames, frame{final: true, opcode: websocket.BinaryMessage,
+			payload: pattern(n)})
 	}
 	return frames
 }

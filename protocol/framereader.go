@@ -9,48 +9,50 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// frameReader finds the messages in a stream of WebSocket frames (RFC 6455, section 5). It knows bytes and frames, and
-// nothing of the connection that they come from: who answers a ping or a close, and what follows from an error, is its
-// user's business.
+// frameReader finds the messages in a stream of WebSocket frames (RFC 6455, section 5). It knows
+// nothing of the connection: answering pings and closes, and handling errors, is up to its user.
 //
-// A message that is one frame, as nearly all are, is given out where it arrived; it is not copied. The exception is the
-// beginning of a frame that a read cut off, which is moved to the front of the buffer.
+// A message that is one frame, as nearly all are, is returned where it arrived, without a copy.
+// Only the beginning of a frame that a read cut off is moved to the front of the buffer.
 //
-// A frameReader belongs to one goroutine at a time.
+// A frameReader must not be used concurrently.
 type frameReader struct {
 	source   io.Reader
 	isServer bool // the peer is a client
 	limit    int  // of a message, in bytes; it may be changed between two messages
 
-	// buf[start:end] has arrived and is not given out yet. What is before start is the latest message's. The buffer
-	// stays with the connection. It begins small and grows by what has arrived, never by what a header announces.
+	// buf[start:end] has arrived and is not returned yet. The latest message is before start. The
+	// buffer starts small and grows with what has arrived, never by what a header announces.
 	buf        []byte
 	start, end int
 	filled     bool  // the last read left no room in buf
 	readErr    error // of source; reported when what arrived before it is used up
 
-	// parts is what has arrived of a message in several frames, and partsType that message's type; 0 when there is none.
+	// parts is what has arrived of a message in several frames, and partsType that message's type;
+	// 0 when there is none.
 	parts     []byte
 	partsType int
 
 	err error // the first error of next, which sticks
 }
 
-// newFrameReader returns a reader of what stands in early, which it copies, and then of source. isServer says that this
-// end is the server.
+// newFrameReader returns a reader of early, which it copies, and then of source. isServer reports
+// whether this end is the server.
 func newFrameReader(source io.Reader, isServer bool, early []byte) *frameReader {
-	r := &frameReader{source: source, isServer: isServer, buf: make([]byte, max(minReadBuffer, len(early)))}
+	r := &frameReader{source: source, isServer: isServer,
+		buf: make([]byte, max(minReadBuffer, len(early)))}
 	r.end = copy(r.buf, early)
 	r.filled = r.end == len(r.buf)
 	return r
 }
 
-// next returns the next whole message, or a ping or pong, which may stand between the frames of a message. opcode is one
-// of websocket's message types. The payload is valid until the next call, and may be changed.
+// next returns the next whole message, or a ping or pong, which may come between the frames of a
+// message. opcode is one of websocket's message types. The payload is valid until the next call,
+// and may be changed.
 //
-// Every error is final. It is a frameError when the peer violates RFC 6455, ErrTooLarge for a message beyond the limit, as
-// soon as a header announces that, a *websocket.CloseError when the peer closes, io.ErrUnexpectedEOF when the stream ends
-// without that, and otherwise an error of the source.
+// Every error is final. It is a frameError when the peer violates RFC 6455, ErrTooLarge as soon as
+// a header announces a message beyond the limit, a *websocket.CloseError when the peer closes,
+// io.ErrUnexpectedEOF when the stream ends without that, and otherwise an error of the source.
 func (r *frameReader) next() (opcode int, payload []byte, err error) {
 	if r.err != nil {
 		return 0, nil, r.err
@@ -105,11 +107,12 @@ func (r *frameReader) readFrame() (h frameHeader, payload []byte, err error) {
 	return h, payload, nil
 }
 
-// check refuses what RFC 6455 does not allow in a frame's first two bytes.
+// check refuses what RFC 6455 forbids in a frame's first two bytes.
 //
-// A server takes frames without a mask, though section 5.1 has it close the connection: the reference's client on Node
-// sends all of its data frames unmasked, and masks its close and pong frames. Masking is there to keep a browser's page
-// from writing chosen bytes to a proxy; a Node program can write them anyway, so nothing is lost.
+// A server takes frames without a mask, though section 5.1 has it close the connection: the
+// reference's client on Node sends all of its data frames unmasked, and masks its close and pong
+// frames. Masking keeps a web page from writing chosen bytes to a proxy; a Node program can write
+// them anyway, so nothing is lost.
 func (r *frameReader) check(h frameHeader) error {
 	switch h.opcode {
 	case websocket.CloseMessage, websocket.PingMessage, websocket.PongMessage:
@@ -139,7 +142,7 @@ func (r *frameReader) check(h frameHeader) error {
 	return nil
 }
 
-// room returns how much the present message may still grow, in bytes.
+// room returns how much the current message may still grow, in bytes.
 func (r *frameReader) room() int {
 	if r.partsType == 0 {
 		return r.limit
@@ -147,7 +150,7 @@ func (r *frameReader) room() int {
 	return max(0, r.limit-len(r.parts))
 }
 
-// await returns when n bytes are there from start on.
+// await returns once n bytes from start on have arrived.
 func (r *frameReader) await(n int) error {
 	for r.end-r.start < n {
 		if err := r.fill(n); err != nil {
@@ -157,7 +160,7 @@ func (r *frameReader) await(n int) error {
 	return nil
 }
 
-// fill reads as much as fits with one call, for somebody who awaits n bytes.
+// fill reads as much as fits with one call, where n bytes are awaited.
 func (r *frameReader) fill(n int) error {
 	if r.readErr != nil {
 		return r.readErr
@@ -165,7 +168,7 @@ func (r *frameReader) fill(n int) error {
 	if r.start > 0 {
 		r.start, r.end = 0, copy(r.buf, r.buf[r.start:r.end])
 	}
-	// What is awaited bounds the growth, it is not the cause.
+	// What is awaited bounds the growth; only full reads cause it.
 	if most := max(n, bulkReadBuffer); r.filled && len(r.buf) < most {
 		grown := make([]byte, min(2*len(r.buf), most))
 		copy(grown, r.buf[:r.end])
@@ -184,7 +187,7 @@ func (r *frameReader) fill(n int) error {
 	return nil
 }
 
-// frameError says how a peer violates RFC 6455. The text is told to the peer.
+// frameError is a peer's violation of RFC 6455. The text is sent to the peer.
 type frameError string
 
 func (e frameError) Error() string { return "malformed WebSocket frame: " + string(e) }
@@ -204,13 +207,15 @@ func closeError(payload []byte) error {
 	return &websocket.CloseError{Code: code, Text: string(text)}
 }
 
-// mayCloseWith reports whether a close frame may have the code, as gorilla/websocket has it: one that RFC 6455, section 7.4.1,
-// has for this, 1012 or 1013, which were registered later, or one of the ranges for everybody's use.
+// mayCloseWith reports whether a close frame may have the code, with gorilla/websocket's rules: one
+// of RFC 6455, section 7.4.1, or 1012 or 1013, which were registered later, or one of the ranges
+// for libraries and applications.
 func mayCloseWith(code int) bool {
 	switch code {
 	case websocket.CloseNormalClosure, websocket.CloseGoingAway, websocket.CloseProtocolError,
-		websocket.CloseUnsupportedData, websocket.CloseInvalidFramePayloadData, websocket.ClosePolicyViolation,
-		websocket.CloseMessageTooBig, websocket.CloseMandatoryExtension, websocket.CloseInternalServerErr,
+		websocket.CloseUnsupportedData, websocket.CloseInvalidFramePayloadData,
+		websocket.ClosePolicyViolation, websocket.CloseMessageTooBig,
+		websocket.CloseMandatoryExtension, websocket.CloseInternalServerErr,
 		websocket.CloseServiceRestart, websocket.CloseTryAgainLater:
 		return true
 	}

@@ -17,13 +17,13 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// event is what a frame reader gives: a message, a ping or a pong.
+// event is what a frame reader returns: a message, a ping or a pong.
 type event struct {
 	opcode  int
 	payload string
 }
 
-// eventsIn puts the messages of well-formed frames together.
+// eventsIn joins well-formed frames to messages.
 func eventsIn(frames []frame) (events []event) {
 	var message event
 	for _, f := range frames {
@@ -101,8 +101,8 @@ func wantEvents(t *testing.T, r *frameReader, want []event, about string, args .
 	}
 }
 
-// TestFramesEverySplit cuts streams in two at every place, also between what came with the HTTP head and the rest, and
-// into pieces of many sizes.
+// TestFramesEverySplit splits streams at every position, including between what came with the HTTP
+// head and the rest, and into pieces of many sizes.
 func TestFramesEverySplit(t *testing.T) {
 	want := eventsIn(testStream())
 	for name, tt := range map[string]struct {
@@ -118,22 +118,27 @@ func TestFramesEverySplit(t *testing.T) {
 		stream := wireOf(tt.frames)
 		for split := range len(stream) {
 			a, b := stream[:split], stream[split:]
-			early := limitedReader(&chunkConn{chunks: [][]byte{bytes.Clone(b)}}, tt.isServer, 1000, a)
+			early := limitedReader(&chunkConn{chunks: [][]byte{bytes.Clone(b)}}, tt.isServer, 1000,
+				a)
 			wantEvents(t, early, want, "%s, %d bytes early", name, split)
 			if split > 0 {
 				conn := &chunkConn{chunks: [][]byte{bytes.Clone(a), bytes.Clone(b)}}
-				wantEvents(t, limitedReader(conn, tt.isServer, 1000, nil), want, "%s, split at %d", name, split)
+				wantEvents(t, limitedReader(conn, tt.isServer, 1000, nil), want, "%s, split at %d",
+					name, split)
 			}
 		}
 		long := bytes.Repeat(stream, 12) // several times the first buffer
-		for _, piece := range []int{1, 2, 3, 5, 11, 1000, minReadBuffer - 1, minReadBuffer, minReadBuffer + 1, len(long)} {
+		for _, piece := range []int{
+			1, 2, 3, 5, 11, 1000, minReadBuffer - 1, minReadBuffer, minReadBuffer + 1, len(long),
+		} {
 			r := limitedReader(chunked(long, piece), tt.isServer, 1000, nil)
 			wantEvents(t, r, slices.Repeat(want, 12), "%s, pieces of %d", name, piece)
 		}
 	}
 }
 
-// TestFramesLong has payloads with a 64-bit length, and some beyond the buffer for bulk.
+// TestFramesLong reads payloads with a 64-bit length, and some larger than the buffer for bulk
+// data.
 func TestFramesLong(t *testing.T) {
 	const most = 1<<20 + 1
 	frames := []frame{
@@ -147,13 +152,16 @@ func TestFramesLong(t *testing.T) {
 	want := eventsIn(frames)
 	for _, mask := range []*[4]byte{nil, {}, &testMask} {
 		stream := wireOf(masksOf(frames, mask))
-		for _, piece := range []int{1000, minReadBuffer, bulkReadBuffer - 1, bulkReadBuffer, len(stream)} {
-			wantEvents(t, limitedReader(chunked(stream, piece), true, most, nil), want, "pieces of %d", piece)
+		for _, piece := range []int{
+			1000, minReadBuffer, bulkReadBuffer - 1, bulkReadBuffer, len(stream),
+		} {
+			wantEvents(t, limitedReader(chunked(stream, piece), true, most, nil), want,
+				"pieces of %d", piece)
 		}
 	}
 }
 
-// lastGasp gives what is left and the error with one read; there must be no read after that.
+// lastGasp returns what is left and the error from one read; there must be no read after that.
 type lastGasp struct {
 	left []byte
 	err  error
@@ -165,8 +173,8 @@ func (g *lastGasp) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// TestFramesEndAnywhere ends the stream with an error in each place, after or with the last bytes: whole messages are
-// returned, and then the error.
+// TestFramesEndAnywhere ends the stream with an error at each position, after or with the last
+// bytes: whole messages are returned, and then the error.
 func TestFramesEndAnywhere(t *testing.T) {
 	errBroken := errors.New("broken")
 	for _, frames := range [][]frame{masksOf(testStream(), nil), masksOf(testStream(), &testMask)} {
@@ -183,35 +191,43 @@ func TestFramesEndAnywhere(t *testing.T) {
 			} {
 				got, err := eventsOf(t, limitedReader(source, true, 1000, nil))
 				if err != errBroken || !slices.Equal(got, want) {
-					t.Fatalf("after %d bytes: %d messages, %v; want %d", n, len(got), err, len(want))
+					t.Fatalf("after %d bytes: %d messages, %v; want %d", n, len(got), err,
+						len(want))
 				}
 			}
 		}
 	}
 }
 
-// TestFrameViolations has what RFC 6455 forbids, after a message that is in order. gorilla refuses the same.
+// TestFrameViolations reads what RFC 6455 forbids, after a valid message. gorilla refuses the same.
 func TestFrameViolations(t *testing.T) {
 	closing := func(code uint16, text string) []byte {
 		b := append(binary.BigEndian.AppendUint16(nil, code), text...)
-		return frame{final: true, opcode: websocket.CloseMessage, mask: &testMask, payload: b}.append(nil)
+		return frame{final: true, opcode: websocket.CloseMessage, mask: &testMask,
+			payload: b}.append(nil)
 	}
-	begun := frame{opcode: websocket.TextMessage, mask: &testMask, payload: []byte("be")}.append(nil)
+	begun := frame{opcode: websocket.TextMessage, mask: &testMask,
+		payload: []byte("be")}.append(nil)
 	tests := map[string][][]byte{
-		"reserved bits set":                      {{0xc2, 0x80}, {0xa2, 0x80}, {0x92, 0x80}, {0xd9, 0x80}},
-		"bad opcode 3":                           {{0x83, 0x80}, {0x03, 0x80}},
-		"bad opcode 7":                           {{0x87, 0x80}},
-		"bad opcode 11":                          {{0x8b, 0x80}},
-		"bad opcode 15":                          {{0x8f, 0x80}},
-		"control frame too long":                 {{0x89, 0x80 | 126, 0, 126}, {0x88, 0x80 | 127}, {0x8a, 0x80 | 126}},
-		"control frame in parts":                 {{0x09, 0x80}, {0x08, 0x80}, {0x0a, 0x80}},
-		"continuation of no message":             {{0x80, 0x80}, {0x00, 0x80}},
-		"new message before the end of the last": {slices.Concat(begun, []byte{0x81, 0x80}), slices.Concat(begun, []byte{0x02, 0x80})},
-		"close reason is not UTF-8":              {closing(1000, "\xff"), closing(4400, "caf\xc3")},
+		"reserved bits set": {{0xc2, 0x80}, {0xa2, 0x80}, {0x92, 0x80},
+			{0xd9, 0x80}},
+		"bad opcode 3":  {{0x83, 0x80}, {0x03, 0x80}},
+		"bad opcode 7":  {{0x87, 0x80}},
+		"bad opcode 11": {{0x8b, 0x80}},
+		"bad opcode 15": {{0x8f, 0x80}},
+		"control frame too long": {{0x89, 0x80 | 126, 0, 126}, {0x88, 0x80 | 127},
+			{0x8a, 0x80 | 126}},
+		"control frame in parts":     {{0x09, 0x80}, {0x08, 0x80}, {0x0a, 0x80}},
+		"continuation of no message": {{0x80, 0x80}, {0x00, 0x80}},
+		"new message before the end of the last": {slices.Concat(begun, []byte{0x81, 0x80}),
+			slices.Concat(begun, []byte{0x02, 0x80})},
+		"close reason is not UTF-8": {closing(1000, "\xff"), closing(4400, "caf\xc3")},
 	}
 	for code, text := range map[uint16]string{
-		0: "bad close code 0", 999: "bad close code 999", 1004: "bad close code 1004", 1005: "bad close code 1005",
-		1006: "bad close code 1006", 1014: "bad close code 1014", 1015: "bad close code 1015", 2999: "bad close code 2999",
+		0: "bad close code 0", 999: "bad close code 999", 1004: "bad close code 1004",
+		1005: "bad close code 1005",
+		1006: "bad close code 1006", 1014: "bad close code 1014", 1015: "bad close code 1015",
+		2999: "bad close code 2999",
 		5000: "bad close code 5000", 65535: "bad close code 65535",
 	} {
 		tests[text] = [][]byte{closing(code, ""), closing(code, "text")}
@@ -224,18 +240,20 @@ func TestFrameViolations(t *testing.T) {
 			if err != frameError(text) || !slices.Equal(got, eventsIn(hello)) {
 				t.Errorf("%x: %d messages, %v; want %q", bad, len(got), err, text)
 			}
-			if model, end := gorillaEvents(t, stream, 1000); end != endViolation || !slices.Equal(model, got) {
+			if model, end := gorillaEvents(t, stream, 1000); end != endViolation ||
+				!slices.Equal(model, got) {
 				t.Errorf("%x: gorilla gives %d messages, and ends by %s", bad, len(model), end)
 			}
 		}
 	}
 	masked := frame{final: true, opcode: websocket.BinaryMessage, mask: &[4]byte{}}.append(nil)
-	if _, err := eventsOf(t, limitedReader(bytes.NewReader(masked), false, 1000, nil)); err != frameError("masked frame from a server") {
+	_, err := eventsOf(t, limitedReader(bytes.NewReader(masked), false, 1000, nil))
+	if err != frameError("masked frame from a server") {
 		t.Errorf("a masked frame for a client: %v", err)
 	}
 }
 
-// TestFrameClose has close frames with each kind of content.
+// TestFrameClose reads close frames with each kind of content.
 func TestFrameClose(t *testing.T) {
 	for payload, want := range map[string]websocket.CloseError{
 		"":                        {Code: websocket.CloseNoStatusReceived},
@@ -248,7 +266,8 @@ func TestFrameClose(t *testing.T) {
 		"\x03\xf5try again later": {Code: 1013, Text: "try again later"},
 	} {
 		for _, mask := range []*[4]byte{nil, &testMask} {
-			stream := frame{final: true, opcode: websocket.CloseMessage, mask: mask, payload: []byte(payload)}.append(nil)
+			stream := frame{final: true, opcode: websocket.CloseMessage, mask: mask,
+				payload: []byte(payload)}.append(nil)
 			_, err := eventsOf(t, limitedReader(bytes.NewReader(stream), true, 0, nil))
 			var closed *websocket.CloseError
 			if !errors.As(err, &closed) || *closed != want {
@@ -258,14 +277,16 @@ func TestFrameClose(t *testing.T) {
 	}
 }
 
-// TestFrameLimit has messages at the limit and beyond it, in one frame and in several. A header is enough to be refused,
-// and nothing is made ready for what it announces.
+// TestFrameLimit reads messages at the limit and beyond it, in one frame and in several. A header
+// is enough for a refusal, and nothing is allocated for what it announces.
 func TestFrameLimit(t *testing.T) {
 	const limit = 100_000
 	header := func(first byte, n uint64) []byte {
 		return binary.BigEndian.AppendUint64([]byte{first, frameLength64}, n)
 	}
-	part := func(opcode byte, n int) []byte { return frame{opcode: opcode, payload: pattern(n)}.append(nil) }
+	part := func(opcode byte, n int) []byte {
+		return frame{opcode: opcode, payload: pattern(n)}.append(nil)
+	}
 	for name, tt := range map[string]struct {
 		stream []byte
 		want   error
@@ -275,10 +296,12 @@ func TestFrameLimit(t *testing.T) {
 		"whole, 4 GiB":        {header(0x82, 1<<32), ErrTooLarge},
 		"highest bit":         {header(0x82, 1<<63), ErrTooLarge},
 		"all bits":            {header(0x82, 1<<64-1), ErrTooLarge},
-		"parts, at the limit": {slices.Concat(part(2, 1000), header(0x80, limit-1000)), io.ErrUnexpectedEOF},
-		"parts, beyond":       {slices.Concat(part(2, 1000), header(0x80, limit-999)), ErrTooLarge},
-		"third part beyond":   {slices.Concat(part(1, 1000), part(0, 1000), header(0, limit-1999)), ErrTooLarge},
-		"part of 2^63":        {slices.Concat(part(1, 1000), header(0, 1<<63)), ErrTooLarge},
+		"parts, at the limit": {slices.Concat(part(2, 1000), header(0x80, limit-1000)),
+			io.ErrUnexpectedEOF},
+		"parts, beyond": {slices.Concat(part(2, 1000), header(0x80, limit-999)), ErrTooLarge},
+		"third part beyond": {slices.Concat(part(1, 1000), part(0, 1000), header(0, limit-1999)),
+			ErrTooLarge},
+		"part of 2^63": {slices.Concat(part(1, 1000), header(0, 1<<63)), ErrTooLarge},
 	} {
 		for _, isServer := range []bool{true, false} {
 			r := limitedReader(bytes.NewReader(bytes.Clone(tt.stream)), isServer, limit, nil)
@@ -292,7 +315,8 @@ func TestFrameLimit(t *testing.T) {
 	}
 	for _, stream := range [][]byte{
 		frame{final: true, opcode: 2, payload: pattern(limit)}.append(nil),
-		slices.Concat(part(2, limit/2), frame{final: true, payload: pattern(limit / 2)}.append(nil)),
+		slices.Concat(part(2, limit/2),
+			frame{final: true, payload: pattern(limit / 2)}.append(nil)),
 	} {
 		got, err := eventsOf(t, limitedReader(bytes.NewReader(stream), true, limit, nil))
 		if err != io.ErrUnexpectedEOF || len(got) != 1 || len(got[0].payload) != limit {
@@ -301,7 +325,8 @@ func TestFrameLimit(t *testing.T) {
 	}
 }
 
-// growthSource gives up to piece bytes a read, and notes how much the reader was ready to take beyond what has come.
+// growthSource returns up to piece bytes per read, and checks how much room the reader has beyond
+// what has arrived.
 type growthSource struct {
 	r           io.Reader
 	piece       int
@@ -319,7 +344,7 @@ func (s *growthSource) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// TestReadBufferGrows looks at the buffer's size, and at how many reads bulk data takes.
+// TestReadBufferGrows checks the buffer's size, and how many reads bulk data takes.
 func TestReadBufferGrows(t *testing.T) {
 	usual := slices.Repeat([]frame{{final: true, opcode: 2, payload: pattern(32 << 10)}}, 100)
 	for _, tt := range []struct {
@@ -329,16 +354,20 @@ func TestReadBufferGrows(t *testing.T) {
 		size    int // of the buffer in the end
 		mayRead int // times
 	}{
-		{"small messages", slices.Repeat([]frame{{final: true, opcode: 2, payload: pattern(100)}}, 100), 102, minReadBuffer, 101},
+		{"small messages", slices.Repeat([]frame{{final: true, opcode: 2, payload: pattern(100)}},
+			100), 102, minReadBuffer, 101},
 		{"bulk", usual, 1 << 30, bulkReadBuffer, 35},
-		{"one large message", []frame{{final: true, opcode: 2, payload: pattern(1 << 20)}}, 1 << 30, 1<<20 + 10, 11},
-		{"one large message in small pieces", []frame{{final: true, opcode: 2, payload: pattern(1 << 20)}}, 1000, 1<<20 + 10, 1100},
+		{"one large message", []frame{{final: true, opcode: 2, payload: pattern(1 << 20)}}, 1 << 30,
+			1<<20 + 10, 11},
+		{"one large message in small pieces",
+			[]frame{{final: true, opcode: 2, payload: pattern(1 << 20)}}, 1000, 1<<20 + 10, 1100},
 	} {
 		source := &growthSource{r: bytes.NewReader(wireOf(tt.frames)), piece: tt.piece, t: t}
 		r := limitedReader(source, false, 1<<20, nil)
 		wantEvents(t, r, eventsIn(tt.frames), tt.name)
 		if len(r.buf) != tt.size || source.reads > tt.mayRead {
-			t.Errorf("%s: %d reads, a buffer of %d; want at most %d, and %d", tt.name, source.reads, len(r.buf), tt.mayRead, tt.size)
+			t.Errorf("%s: %d reads, a buffer of %d; want at most %d, and %d", tt.name, source.reads,
+				len(r.buf), tt.mayRead, tt.size)
 		}
 	}
 }
@@ -356,12 +385,14 @@ func (s *frameSource) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// TestReadingAllocatesNothing counts what reading a record of the usual size allocates once the buffers have grown.
+// TestReadingAllocatesNothing counts what reading a record of the usual size allocates once the
+// buffers have grown.
 func TestReadingAllocatesNothing(t *testing.T) {
 	for name, frames := range map[string][]frame{
 		"masked":   {{final: true, opcode: 2, mask: &testMask, payload: pattern(32 << 10)}},
 		"unmasked": {{final: true, opcode: 2, payload: pattern(32 << 10)}},
-		"in parts": {{opcode: 2, mask: &testMask, payload: pattern(32 << 10)}, {final: true, payload: pattern(100)}},
+		"in parts": {{opcode: 2, mask: &testMask, payload: pattern(32 << 10)},
+			{final: true, payload: pattern(100)}},
 	} {
 		r := limitedReader(&frameSource{frames: wireOf(frames)}, true, DefaultMaxMessage, nil)
 		read := func() {
@@ -378,13 +409,16 @@ func TestReadingAllocatesNothing(t *testing.T) {
 	}
 }
 
-// TestFramesOfGorilla has gorilla write messages in one frame and in several, with pings before, between and behind.
+// TestFramesOfGorilla reads messages that gorilla writes in one frame and in several, with pings
+// before, between and after them.
 func TestFramesOfGorilla(t *testing.T) {
 	var want []event
 	for i, n := range []int{0, 1, 125, 126, 999, 1000, 1001, 65535, 65536, 200_000} {
-		want = append(want, event{1 + i%2, string(pattern(n))}, event{websocket.PingMessage, strings.Repeat("p", 12*i)})
+		want = append(want, event{1 + i%2, string(pattern(n))},
+			event{websocket.PingMessage, strings.Repeat("p", 12*i)})
 	}
-	want = append(want, event{websocket.PingMessage, "between"}, event{websocket.BinaryMessage, string(pattern(5000))})
+	want = append(want, event{websocket.PingMessage, "between"},
+		event{websocket.BinaryMessage, string(pattern(5000))})
 	write := func(ws *websocket.Conn) error {
 		for _, e := range want[:len(want)-2] {
 			if err := ws.WriteMessage(e.opcode, []byte(e.payload)); err != nil {
@@ -395,12 +429,14 @@ func TestFramesOfGorilla(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		_, err = w.Write(pattern(5000)[:2500]) // more than the buffer holds, so that a part of it leaves
+		// more than the buffer holds, so that part of it is sent
+		_, err = w.Write(pattern(5000)[:2500])
 		return errors.Join(err,
 			ws.WriteControl(websocket.PingMessage, []byte("between"), time.Now().Add(testTimeout)),
 			func() error { _, err := w.Write(pattern(5000)[2500:]); return err }(),
 			w.Close(),
-			ws.WriteMessage(websocket.CloseMessage, websocket.FormatCloseMessage(websocket.CloseGoingAway, "done")),
+			ws.WriteMessage(websocket.CloseMessage,
+				websocket.FormatCloseMessage(websocket.CloseGoingAway, "done")),
 		)
 	}
 	read := func(w *wire) error {
@@ -410,7 +446,8 @@ func TestFramesOfGorilla(t *testing.T) {
 			return fmt.Errorf("other messages, then %w", err)
 		}
 		var closed *websocket.CloseError
-		if !errors.As(err, &closed) || *closed != (websocket.CloseError{Code: websocket.CloseGoingAway, Text: "done"}) {
+		end := websocket.CloseError{Code: websocket.CloseGoingAway, Text: "done"}
+		if !errors.As(err, &closed) || *closed != end {
 			return fmt.Errorf("the end is %w", err)
 		}
 		return nil

@@ -10,16 +10,18 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// frameWriter writes WebSocket frames to a connection (RFC 6455, section 5), and is the only writer there: of messages, of
-// pongs and of the close frame. Its methods may be called concurrently; frames never interleave.
+// frameWriter writes WebSocket frames to a connection (RFC 6455, section 5), and is the only writer
+// there: of messages, pongs and the close frame. Its methods may be called concurrently; frames
+// never interleave.
 //
-// Nothing follows a write that failed: part of a frame may be on the wire, and a peer would take the next bytes for the
-// rest of it. Nothing follows a close frame either (section 5.5.1). All later writes return the first error.
+// Nothing follows a write that failed: part of a frame may be on the wire, and a peer would take
+// the next bytes for the rest of it. Nothing follows a close frame either (section 5.5.1). All
+// later writes return the first error.
 type frameWriter struct {
 	conn   net.Conn
 	masked bool // this end is the client
 
-	turn chan struct{} // full while a goroutine writes; a lock that can be waited for with a timeout
+	turn chan struct{} // full while a goroutine writes; a lock that can time out
 	err  error         // the first failure, or errCloseSent; guarded by turn
 
 	pongOwed atomic.Bool // a ping is unanswered
@@ -36,12 +38,13 @@ func newFrameWriter(conn net.Conn, isClient bool) *frameWriter {
 	return &frameWriter{conn: conn, masked: isClient, turn: make(chan struct{}, 1)}
 }
 
-// writeFrames writes whole frames of messages, and then the pong of a ping that has come in the meantime.
+// writeFrames writes whole frames of messages, and then the pong of a ping that has come in the
+// meantime.
 func (w *frameWriter) writeFrames(b []byte) error {
 	w.turn <- struct{}{}
 	err := w.writeLocked(b, w.messageDeadline())
 	if err == nil {
-		err = w.pongLocked() // before another writer has its turn, or pongs could wait behind data for ever
+		err = w.pongLocked() // a pong must not wait behind the next writer, and the next
 	}
 	<-w.turn
 	if err != nil {
@@ -50,9 +53,10 @@ func (w *frameWriter) writeFrames(b []byte) error {
 	return w.flushPong()
 }
 
-// pong answers a ping. It does not wait for a writer, which a full queue may hold up: the pong is then left to that
-// writer, and follows the frames of its present write. Only the latest ping is answered in that case (RFC 6455,
-// section 5.5.3). An error is that of a pong that this call has written.
+// pong answers a ping. It does not wait for a writer, which a full queue may block: the pong is
+// then left to that writer, and follows the frames of its current write. Only the latest ping is
+// answered in that case (RFC 6455, section 5.5.3). The error is that of a pong that this call
+// wrote.
 func (w *frameWriter) pong(ping []byte) error {
 	w.mu.Lock()
 	w.ping = append(w.ping[:0], ping...)
@@ -61,7 +65,8 @@ func (w *frameWriter) pong(ping []byte) error {
 	return w.flushPong()
 }
 
-// flushPong writes the owed pong unless another goroutine has the turn, which then calls flushPong itself.
+// flushPong writes the owed pong unless another goroutine has the turn, which then calls flushPong
+// itself.
 func (w *frameWriter) flushPong() error {
 	for w.pongOwed.Load() {
 		select {
@@ -89,8 +94,8 @@ func (w *frameWriter) pongLocked() error {
 	return w.writeLocked(frame, time.Now().Add(pongTimeout))
 }
 
-// writeClose writes the close frame, which is the last one. It fails when a writer, or the network, holds it up for longer
-// than timeout.
+// writeClose writes the close frame, which is the last one. It fails when a writer, or the network,
+// holds it up for longer than timeout.
 func (w *frameWriter) writeClose(payload []byte, timeout time.Duration) error {
 	deadline := time.Now().Add(timeout)
 	patience := time.NewTimer(timeout)
@@ -120,7 +125,8 @@ func (w *frameWriter) writeLocked(b []byte, deadline time.Time) error {
 	return w.err
 }
 
-// setDeadline bounds the writes of messages that begin after it. Control frames have their own bounds.
+// setDeadline bounds the writes of messages that begin after it. Control frames have their own
+// bounds.
 func (w *frameWriter) setDeadline(t time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

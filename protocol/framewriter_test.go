@@ -14,9 +14,9 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// TestHalfPongEndsConnection pings an end, reads a part of the pong and then nothing for longer than a pong may take. The
-// connection must end there: whatever followed would be taken for the rest of the pong. The pong is written by the
-// reader, or by a writer that was busy when the ping came.
+// TestHalfPongEndsConnection pings an end, reads part of the pong and then nothing for longer than
+// a pong may take. The connection must end there: the peer would take further bytes for the rest of
+// the pong. The reader writes the pong, or a writer that was busy when the ping arrived.
 func TestHalfPongEndsConnection(t *testing.T) {
 	for _, isClient := range []bool{true, false} {
 		for _, byWriter := range []bool{false, true} {
@@ -50,7 +50,7 @@ func testHalfPong(t *testing.T, isClient, byWriter bool) {
 		t.Fatal(err)
 	}
 	synctest.Wait()
-	if byWriter { // a pipe gives what one write wrote
+	if byWriter { // a pipe's read returns one write
 		if _, err := raw.Read(make([]byte, record)); err != nil {
 			t.Fatal(err)
 		}
@@ -75,8 +75,8 @@ func testHalfPong(t *testing.T, isClient, byWriter bool) {
 	}
 }
 
-// TestPongFailsAfterClose has a peer close, with a reason, right behind a ping, and take no pong any more. The reason is
-// found all the same, and what is written in the meantime fails with it.
+// TestPongFailsAfterClose pings an end that can't write, and then closes with a reason. The pongs
+// fail, but reads and writes return the reason.
 func TestPongFailsAfterClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, server := connectPipe(t, newParties(t, Version1, false))
@@ -101,8 +101,8 @@ func TestPongFailsAfterClose(t *testing.T) {
 	})
 }
 
-// TestPongFailsForGood has a pong fail towards a peer that goes on pinging: the connection ends in a bounded time, with
-// the error of the write.
+// TestPongFailsForGood keeps pinging an end that can't write: the connection ends in a bounded
+// time, with the error of the write.
 func TestPongFailsForGood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, server := connectPipe(t, newParties(t, Version1, false))
@@ -126,7 +126,7 @@ func TestPongFailsForGood(t *testing.T) {
 	})
 }
 
-// shortConn takes n bytes, and then fails for good.
+// shortConn accepts n bytes, and then fails.
 type shortConn struct {
 	net.Conn
 	n   int
@@ -167,19 +167,21 @@ func TestNothingFollowsPartOfFrame(t *testing.T) {
 				conn.n = 1000 // it could go on
 				for range 2 {
 					if err := next(w); err != conn.err {
-						t.Errorf("%s after part of a %s: got %v, want the first error", name, cut, err)
+						t.Errorf("%s after part of a %s: got %v, want the first error", name, cut,
+							err)
 					}
 				}
 				if conn.got.Len() != 5 {
-					t.Errorf("%s after part of a %s: %d bytes were written", name, cut, conn.got.Len())
+					t.Errorf("%s after part of a %s: %d bytes were written", name, cut,
+						conn.got.Len())
 				}
 			}
 		}
 	}
 }
 
-// TestNothingFollowsClose writes each kind of frame after the close frame (RFC 6455, section 5.5.1). A ping is not
-// answered any more, which is no error.
+// TestNothingFollowsClose writes each kind of frame after the close frame (RFC 6455, section
+// 5.5.1). A ping is not answered then, which is not an error.
 func TestNothingFollowsClose(t *testing.T) {
 	for name, next := range frameWrites {
 		conn := &shortConn{n: 1000}
@@ -201,7 +203,7 @@ func TestNothingFollowsClose(t *testing.T) {
 	}
 }
 
-// handedConn hands each write to the test, which lets it go on.
+// handedConn passes each write to the test, and blocks until the test takes it.
 type handedConn struct {
 	net.Conn
 	writes chan []byte
@@ -214,7 +216,8 @@ func (c handedConn) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestPongPassesWaitingWriters has a ping come while a message is being written and more wait: the pong is next.
+// TestPongPassesWaitingWriters receives a ping while one message is being written and more are
+// waiting: the pong is next.
 func TestPongPassesWaitingWriters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		conn := handedConn{writes: make(chan []byte)}
@@ -235,7 +238,8 @@ func TestPongPassesWaitingWriters(t *testing.T) {
 		for range 4 {
 			opcodes = append(opcodes, (<-conn.writes)[0]&frameOpcode)
 		}
-		want := []byte{websocket.BinaryMessage, websocket.PongMessage, websocket.BinaryMessage, websocket.BinaryMessage}
+		want := []byte{websocket.BinaryMessage, websocket.PongMessage, websocket.BinaryMessage,
+			websocket.BinaryMessage}
 		if !bytes.Equal(opcodes, want) {
 			t.Errorf("the opcodes are %v, want %v", opcodes, want)
 		}
@@ -243,8 +247,8 @@ func TestPongPassesWaitingWriters(t *testing.T) {
 	})
 }
 
-// TestCloseWaitsForTurn has the close frame wait for a writer: one that is done in time, and one that is not, behind which
-// nothing may be written.
+// TestCloseWaitsForTurn writes the close frame while a writer is busy: one that finishes in time,
+// and one that does not, after which nothing may be written.
 func TestCloseWaitsForTurn(t *testing.T) {
 	for _, stuck := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -275,8 +279,8 @@ func TestCloseWaitsForTurn(t *testing.T) {
 	}
 }
 
-// TestControlFramesBetweenRecords pings both ends of a busy connection and closes it: every frame arrives whole, and the
-// last ping is answered.
+// TestControlFramesBetweenRecords pings both ends of a busy connection and closes it: every frame
+// arrives whole, and the last ping is answered.
 func TestControlFramesBetweenRecords(t *testing.T) {
 	const records, size = 300, 20_000
 	for _, fromServer := range []bool{false, true} {
@@ -299,7 +303,8 @@ func TestControlFramesBetweenRecords(t *testing.T) {
 		var pinging sync.WaitGroup
 		pinging.Go(func() {
 			for i := range records {
-				if err := to.wire.writeMessage(websocket.PingMessage, fmt.Append(nil, i)); err != nil {
+				err := to.wire.writeMessage(websocket.PingMessage, fmt.Append(nil, i))
+				if err != nil {
 					t.Error(err)
 				}
 			}
@@ -314,7 +319,8 @@ func TestControlFramesBetweenRecords(t *testing.T) {
 			case websocket.PongMessage:
 				lastPong = string(payload) == last
 			case websocket.BinaryMessage:
-				if b, err := to.opener.open(nil, payload); err != nil || !bytes.Equal(b, pattern(size)) {
+				if b, err := to.opener.open(nil, payload); err != nil ||
+					!bytes.Equal(b, pattern(size)) {
 					t.Fatalf("record %d: %d bytes, %v", got, len(b), err)
 				}
 				got++

@@ -13,14 +13,16 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// The fuzz targets feed the step functions what a peer could send. Nothing may panic, every refusal must be a
-// HandshakeError of its step with a code to tell, and what is granted must be what the other end really sent.
+// The fuzz targets feed the step functions what a peer could send. Nothing may panic, every refusal
+// must be a HandshakeError of its step with a close code, and what is granted must be what the
+// other end really sent.
 
 // mustRefuse checks the form of a refusal.
 func mustRefuse(t *testing.T, err error, step string) {
 	t.Helper()
 	var he *HandshakeError
-	if !errors.As(err, &he) || he.Step != step || !he.Code.ours() || strings.HasPrefix(he.Code.String(), "code ") {
+	if !errors.As(err, &he) || he.Step != step || !he.Code.ours() ||
+		strings.HasPrefix(he.Code.String(), "code ") {
 		t.Fatalf("got %v, want a HandshakeError of step %s with a code", err, step)
 	}
 }
@@ -44,7 +46,7 @@ func FuzzClientHello(f *testing.F) {
 			mustRefuse(t, err, "3")
 			return
 		}
-		// What was taken from the message, written again, is taken in the same way.
+		// What was parsed, encoded again, parses to the same.
 		m, err := parseClientHello(message)
 		if err != nil {
 			t.Fatal(err)
@@ -62,7 +64,7 @@ func FuzzClientHello(f *testing.F) {
 	})
 }
 
-// FuzzExtension has the three parts of the extension, each as the JSON that it is in a message.
+// FuzzExtension parses the three parts of the extension, each as the JSON that a message holds.
 func FuzzExtension(f *testing.F) {
 	e := newExchange(f, newExtendedParties(f, Version1, false))
 	hello, err := parseClientHello(e.hello)
@@ -78,7 +80,8 @@ func FuzzExtension(f *testing.F) {
 			if len(o.kemKey) != kemKeySize || len(o.suites) == 0 {
 				t.Fatalf("offer %+v", o)
 			}
-			if enc, secret, err := o.encapsulate(hashHello(part)); err == nil && (len(enc) != kemEncSize || len(secret) != keySize) {
+			if enc, secret, err := o.encapsulate(hashHello(part)); err == nil &&
+				(len(enc) != kemEncSize || len(secret) != keySize) {
 				t.Fatalf("encapsulated to %d bytes, secret of %d", len(enc), len(secret))
 			}
 			o.choose()
@@ -92,12 +95,13 @@ func FuzzExtension(f *testing.F) {
 	})
 }
 
-// FuzzServerHello has two inputs: a message as it is, and a tail that is sealed properly, so that what is behind the
-// box is reached too.
+// FuzzServerHello has two inputs: a message, and a tail that is properly sealed, so that the code
+// behind the box is reached too.
 func FuzzServerHello(f *testing.F) {
 	vectors := readVectors(f)
 	for i, v := range vectors {
-		f.Add([]byte(v.ServerHello), []byte(`{"cert":`+string(vectors[1].ServerCert)+`,"requireCert":true}`), uint8(i))
+		f.Add([]byte(v.ServerHello), []byte(
+			`{"cert":`+string(vectors[1].ServerCert)+`,"requireCert":true}`), uint8(i))
 	}
 	f.Add([]byte(`{"version":1,"opc":1}`), []byte(`{"cert":{},"requireCert":0}`), uint8(1))
 	f.Add([]byte(`[]`), []byte(nil), uint8(0))
@@ -108,7 +112,8 @@ func FuzzServerHello(f *testing.F) {
 			mustRefuse(t, err, "4b")
 		} else if string(message) != v.ServerHello {
 			m, err := parseServerHello(message, v.Version)
-			if want, _ := parseServerHello([]byte(v.ServerHello), v.Version); err != nil || !bytes.Equal(m.box, want.box) {
+			if want, _ := parseServerHello([]byte(v.ServerHello), v.Version); err != nil ||
+				!bytes.Equal(m.box, want.box) {
 				t.Fatalf("another box was granted: %v", err)
 			}
 		}
@@ -140,7 +145,8 @@ func FuzzClientReady(f *testing.F) {
 			mustRefuse(t, err, "5b")
 		} else if string(message) != v.ClientReady {
 			m, err := parseClientReady(message, v.Version)
-			if want, _ := parseClientReady([]byte(v.ClientReady), v.Version); err != nil || !bytes.Equal(m.box, want.box) {
+			if want, _ := parseClientReady([]byte(v.ClientReady), v.Version); err != nil ||
+				!bytes.Equal(m.box, want.box) {
 				t.Fatalf("another box was granted: %v", err)
 			}
 		}
@@ -156,7 +162,8 @@ func FuzzClientReady(f *testing.F) {
 	})
 }
 
-// FuzzRecord seals a payload, alters the record, and opens it, at any counter. Only the unaltered record may open.
+// FuzzRecord seals a payload, alters the record, and opens it, at any counter. Only the unaltered
+// record may open.
 func FuzzRecord(f *testing.F) {
 	f.Add([]byte("payload"), uint64(0), []byte(nil), uint16(0))
 	f.Add([]byte{}, ^uint64(0), []byte{1}, uint16(3))
@@ -188,15 +195,17 @@ func FuzzRecord(f *testing.F) {
 	})
 }
 
-// FuzzFrames reads any bytes, cut in any way, and compares with gorilla, which is given a mask for each frame without. As a
-// client, the same is read up to the first frame that a server must not send.
+// FuzzFrames reads any bytes, split in any way, and compares with gorilla, for which unmasked
+// frames get a mask. A client reads the same, up to the first frame that a server must not send.
 func FuzzFrames(f *testing.F) {
 	f.Add(wireOf(testStream()), uint64(1), uint16(40<<10))
 	f.Add(wireOf(masksOf(testStream(), &testMask)), uint64(2), uint16(300))
 	f.Add(wireOf(mixedMasks(testStream())), uint64(3), uint16(129))
-	f.Add(wireOf([]frame{{final: true, opcode: 2, payload: pattern(70000)}}), uint64(4), uint16(5000))
+	f.Add(wireOf([]frame{{final: true, opcode: 2, payload: pattern(70000)}}), uint64(4),
+		uint16(5000))
 	f.Add(append(wireOf(testStream()[:2]), 0x88, 0x82, 1, 2, 3, 4, 2, 0xea), uint64(5), uint16(100))
-	f.Add([]byte{0x82, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 2, 3}, uint64(6), uint16(100))
+	f.Add([]byte{0x82, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 2, 3}, uint64(6),
+		uint16(100))
 	f.Add([]byte{0x88, 0x05, 0x11, 0x33, 'b', 'y', 'e'}, uint64(7), uint16(0))
 	f.Add([]byte{0x82}, uint64(8), uint16(1))
 	f.Fuzz(func(t *testing.T, stream []byte, seed uint64, limit uint16) {
@@ -225,7 +234,8 @@ func FuzzFrames(f *testing.F) {
 				t.Fatalf("a message of %d bytes, the limit is %d", len(e.payload), most)
 			}
 		}
-		if asClient, err := read(false); !slices.Equal(asClient, got[:min(len(asClient), len(got))]) {
+		if asClient, err := read(false); !slices.Equal(asClient,
+			got[:min(len(asClient), len(got))]) {
 			t.Fatalf("the client got %d messages, %v; the server %d", len(asClient), err, len(got))
 		}
 	})
@@ -233,7 +243,8 @@ func FuzzFrames(f *testing.F) {
 
 // Ends of a stream, so that those of two readers can be compared.
 const (
-	endOpen      = "no close frame" // or a message that is too large: gorilla looks at lengths in another order
+	// or a message that is too large: gorilla looks at lengths in another order
+	endOpen      = "no close frame"
 	endViolation = "violation"
 )
 
@@ -269,7 +280,8 @@ func gorillaEvents(tb testing.TB, stream []byte, limit int64) (events []event, e
 		switch {
 		case err == nil:
 			events = append(events, event{opcode, string(message)})
-		case err == io.EOF, errors.Is(err, websocket.ErrReadLimit), websocket.IsCloseError(err, websocket.CloseAbnormalClosure):
+		case err == io.EOF, errors.Is(err, websocket.ErrReadLimit),
+			websocket.IsCloseError(err, websocket.CloseAbnormalClosure):
 			return events, endOpen
 		case errors.As(err, &closed):
 			return events, closed.Error()
@@ -279,7 +291,8 @@ func gorillaEvents(tb testing.TB, stream []byte, limit int64) (events []event, e
 	}
 }
 
-// maskAll gives each frame of a stream that has no mask one with a key of zeros, as gorilla's server demands it.
+// maskAll adds a mask with a key of zeros to each unmasked frame, since gorilla's server requires
+// masks.
 func maskAll(stream []byte) (out []byte) {
 	for len(stream) >= 2 {
 		size := max(2, map[byte]int{frameLength16: 4, frameLength64: 10}[stream[1]&frameLengthBits])

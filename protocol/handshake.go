@@ -20,8 +20,8 @@ type handshake interface {
 	run(w *wire) (outcome, error)
 }
 
-// shake runs h within its time. On failure it tells the peer why, where that is possible, closes w and returns a
-// *HandshakeError.
+// shake runs h within its timeout. On failure it sends the peer a close code, if possible, closes w
+// and returns a *HandshakeError.
 func shake(ctx context.Context, w *wire, timeout time.Duration, h handshake) (outcome, error) {
 	stop := w.limitTo(ctx, timeout)
 	o, err := h.run(w)
@@ -86,12 +86,14 @@ func newSharedKey(own *certs.KeyPair, peer certs.PublicKey) (*sharedKey, error) 
 }
 
 func (k *sharedKey) seal(plaintext []byte, nonce [nonceSize]byte) []byte {
-	return box.SealAfterPrecomputation(nil, plaintext, (*[24]byte)(newNaclNonce(nonce)), (*[keySize]byte)(k))
+	return box.SealAfterPrecomputation(nil, plaintext, (*[24]byte)(newNaclNonce(nonce)),
+		(*[keySize]byte)(k))
 }
 
 // open returns ErrNotOpened when the box was not made by the peer for this nonce.
 func (k *sharedKey) open(sealed []byte, nonce [nonceSize]byte) ([]byte, error) {
-	b, ok := box.OpenAfterPrecomputation(nil, sealed, (*[24]byte)(newNaclNonce(nonce)), (*[keySize]byte)(k))
+	b, ok := box.OpenAfterPrecomputation(nil, sealed, (*[24]byte)(newNaclNonce(nonce)),
+		(*[keySize]byte)(k))
 	if !ok {
 		return nil, ErrNotOpened
 	}
@@ -117,7 +119,9 @@ type common struct {
 	now        func() time.Time
 }
 
-func withDefaults(timeout time.Duration, maxMessage int, random io.Reader, now func() time.Time) (common, error) {
+func withDefaults(
+	timeout time.Duration, maxMessage int, random io.Reader, now func() time.Time,
+) (common, error) {
 	c := common{timeout: timeout, maxMessage: maxMessage, random: random, now: now}
 	if timeout < 0 || maxMessage < 0 {
 		return c, errors.New("protocol: configuration: a negative Timeout or MaxMessage")
@@ -137,8 +141,8 @@ func withDefaults(timeout time.Duration, maxMessage int, random io.Reader, now f
 	return c, nil
 }
 
-// checkOwnCertificate makes sure that a configured certificate is about the configured key: a peer would refuse it
-// otherwise, with a less helpful word.
+// checkOwnCertificate checks that a configured certificate is for the configured key. A peer would
+// refuse another one, with a less helpful error.
 func checkOwnCertificate(cert *certs.Certificate, key *certs.KeyPair) error {
 	if err := cert.VerifyKey(key.Public()); err != nil {
 		return fmt.Errorf("protocol: configuration: Cert does not go with Key: %w", err)

@@ -71,7 +71,8 @@ func TestStepsGrant(t *testing.T) {
 			if e.client.own.nonce == e.client.helloNonce {
 				t.Error("the client's second nonce is not a fresh one")
 			}
-			wantClient := Peer{Version: v.version, Key: p.server.Key.Public(), Addr: p.client.ServerAddr}
+			wantClient := Peer{Version: v.version, Key: p.server.Key.Public(),
+				Addr: p.client.ServerAddr}
 			if v.version == Version2 {
 				if atClient.Cert == nil || atClient.Cert.GID() != p.server.Cert.GID() {
 					t.Error("the client did not get the server's certificate")
@@ -81,7 +82,8 @@ func TestStepsGrant(t *testing.T) {
 			if atClient != wantClient || c.who != wantClient {
 				t.Errorf("client sees %+v, want %+v", atClient, wantClient)
 			}
-			wantServer := Peer{Version: v.version, Key: p.client.Key.Public(), Addr: p.server.PeerAddr}
+			wantServer := Peer{Version: v.version, Key: p.client.Key.Public(),
+				Addr: p.server.PeerAddr}
 			if v.requireCert {
 				if atServer.Cert == nil || atServer.Cert.GID() != p.client.Cert.GID() {
 					t.Error("the server did not get the client's certificate")
@@ -95,11 +97,13 @@ func TestStepsGrant(t *testing.T) {
 	}
 }
 
-// TestVersion1IgnoresTail has more in the boxes of version 1 than the specification puts there.
+// TestVersion1IgnoresTail adds bytes to the boxes of version 1 that the specification does not
+// have.
 func TestVersion1IgnoresTail(t *testing.T) {
 	e := newHalfExchange(t, newParties(t, Version1, false))
 	plain := append(e.server.own.append(nil), `{"not":"looked at`...)
-	reply := serverHello{Version1, e.server.cfg.Key.Public(), e.server.shared.seal(plain, e.client.helloNonce)}
+	reply := serverHello{Version1, e.server.cfg.Key.Public(),
+		e.server.shared.seal(plain, e.client.helloNonce)}
 	if _, err := e.client.step4VerifyServerHello(reply.marshal()); err != nil {
 		t.Fatal(err)
 	}
@@ -110,11 +114,13 @@ func TestVersion1IgnoresTail(t *testing.T) {
 	}
 }
 
-// TestClientCertificateNotRequired sends something other than {} to a server that requires no certificate.
+// TestClientCertificateNotRequired sends something other than {} to a server that requires no
+// certificate.
 func TestClientCertificateNotRequired(t *testing.T) {
 	e := newExchange(t, newParties(t, Version2, false))
 	for _, tail := range []string{"", "{}", "not JSON", `{"desc":{}}`} {
-		ready := clientReady{Version2, e.server.shared.seal(append(e.client.own.append(nil), tail...), e.server.own.nonce)}
+		ready := clientReady{Version2, e.server.shared.seal(append(e.client.own.append(nil),
+			tail...), e.server.own.nonce)}
 		o, err := e.server.step5VerifyClientReady(ready.marshal())
 		if err != nil || o.who.Cert != nil {
 			t.Errorf("tail %q: %v, certificate %v", tail, err, o.who.Cert)
@@ -137,14 +143,20 @@ func TestStep3Refuses(t *testing.T) {
 		want    error
 	}{
 		{"no JSON", 1, false, nil, []byte("hello"), CloseBadMessage, ErrBadMessage},
-		{"another message", 1, false, nil, serverHello{version: 1}.marshal(), CloseBadMessage, ErrBadMessage},
-		{"too large", 1, false, nil, bytes.Repeat([]byte{' '}, maxClientHello+1), CloseTooLarge, ErrTooLarge},
+		{"another message", 1, false, nil, serverHello{version: 1}.marshal(), CloseBadMessage,
+			ErrBadMessage},
+		{"too large", 1, false, nil, bytes.Repeat([]byte{' '}, maxClientHello+1), CloseTooLarge,
+			ErrTooLarge},
 		{"version 3", 1, false, nil, hello(3, client), CloseVersion, ErrVersion},
-		{"version 2 without a certificate to show", 1, false, nil, hello(2, client), CloseVersion, ErrVersion},
-		{"version 1 where a certificate is required", 2, true, nil, hello(1, client), CloseVersion, ErrCertificateRequired},
+		{"version 2 without a certificate to show", 1, false, nil, hello(2, client), CloseVersion,
+			ErrVersion},
+		{"version 1 where a certificate is required", 2, true, nil, hello(1, client), CloseVersion,
+			ErrCertificateRequired},
 		{"key of zeros", 1, false, nil, hello(1, certs.PublicKey{}), CloseNotAdmitted, ErrWeakKey},
 		{"key one", 1, false, nil, hello(1, certs.PublicKey{1}), CloseNotAdmitted, ErrWeakKey},
-		{"no randomness", 1, false, func(p *parties) { p.server.Rand = fixedRand(1, 2, 3) }, hello(1, client), CloseInternal, nil},
+		{"no randomness", 1, false, func(p *parties) {
+			p.server.rand = fixedRand(1, 2, 3)
+		}, hello(1, client), CloseInternal, nil},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -162,13 +174,13 @@ func TestStep3Refuses(t *testing.T) {
 				t.Errorf("got %v, want %v", err, tt.want)
 			}
 			if answer != nil {
-				t.Error("there is an answer beside the error")
+				t.Error("there is an answer besides the error")
 			}
 		})
 	}
 }
 
-// TestStep3AnswersBothVersions has a server with a certificate that it does not require of clients.
+// TestStep3AnswersBothVersions uses a server with a certificate that requires none of clients.
 func TestStep3AnswersBothVersions(t *testing.T) {
 	p := newParties(t, Version2, false)
 	newExchange(t, p)
@@ -208,23 +220,36 @@ func TestStep4bRejects(t *testing.T) {
 		want     error
 		reason   certs.Reason
 	}{
-		{name: "VerifyServer refuses in version 1", v: 1, code: CloseIdentity, identity: true, want: errPin,
-			change: func(p *parties) { p.client.VerifyServer = func(Peer) error { return errPin } }},
-		{name: "VerifyServer refuses in version 2", v: 2, code: CloseIdentity, identity: true, want: errPin,
-			change: func(p *parties) { p.client.VerifyServer = func(Peer) error { return errPin } }},
-		{name: "wrong CA name", v: 2, code: CloseIdentity, identity: true, reason: certs.ReasonWrongCA,
+		{name: "VerifyServer refuses in version 1", v: 1, code: CloseIdentity, identity: true,
+			want: errPin,
+			change: func(p *parties) {
+				p.client.VerifyServer = func(Peer) error { return errPin }
+			}},
+		{name: "VerifyServer refuses in version 2", v: 2, code: CloseIdentity, identity: true,
+			want: errPin,
+			change: func(p *parties) {
+				p.client.VerifyServer = func(Peer) error { return errPin }
+			}},
+		{name: "wrong CA name", v: 2, code: CloseIdentity, identity: true,
+			reason: certs.ReasonWrongCA,
 			change: func(p *parties) { p.client.CA = other.ca.Certificate() }},
-		{name: "wrong CA key", v: 2, code: CloseIdentity, identity: true, reason: certs.ReasonBadSignature,
+		{name: "wrong CA key", v: 2, code: CloseIdentity, identity: true,
+			reason: certs.ReasonBadSignature,
 			change: func(p *parties) { p.client.CA = sameName.ca.Certificate() }},
 		{name: "expired", v: 2, code: CloseIdentity, identity: true, reason: certs.ReasonExpired,
-			change: func(p *parties) { p.client.Now = func() time.Time { return time.Now().Add(2 * time.Hour) } }},
-		{name: "wrong host", v: 2, code: CloseIdentity, identity: true, reason: certs.ReasonWrongHost,
+			change: func(p *parties) {
+				p.client.now = func() time.Time { return time.Now().Add(2 * time.Hour) }
+			}},
+		{name: "wrong host", v: 2, code: CloseIdentity, identity: true,
+			reason: certs.ReasonWrongHost,
 			change: func(p *parties) { p.client.ServerName = "evil-remote.example" }},
-		{name: "wrong address", v: 2, code: CloseIdentity, identity: true, reason: certs.ReasonWrongHost,
+		{name: "wrong address", v: 2, code: CloseIdentity, identity: true,
+			reason: certs.ReasonWrongHost,
 			change: func(p *parties) {
 				p.server.Cert = p.authority.issue(t, p.server.Key, nil, []string{"127.0.0.2"})
 			}},
-		{name: "no client certificate", v: 2, require: true, code: CloseCertificate, want: ErrCertificateRequired,
+		{name: "no client certificate", v: 2, require: true, code: CloseCertificate,
+			want:   ErrCertificateRequired,
 			change: func(p *parties) { p.client.Cert = nil }},
 	}
 	for _, tt := range tests {
@@ -235,7 +260,7 @@ func TestStep4bRejects(t *testing.T) {
 			ready, err := e.client.step4VerifyServerHello(e.reply)
 			wantHandshakeError(t, err, "4b", tt.code)
 			if ready != nil {
-				t.Error("there is a ClientReady beside the error")
+				t.Error("there is a ClientReady besides the error")
 			}
 			var identity *IdentityError
 			if errors.As(err, &identity) != tt.identity {
@@ -260,7 +285,8 @@ func wantReason(t *testing.T, err error, reason certs.Reason) {
 	}
 }
 
-// TestStep4aAddressInPlaceOfName has a certificate for the address only, and one below a name.
+// TestStep4aAddressInPlaceOfName verifies a certificate for the address only, and one for a parent
+// name.
 func TestStep4aAddressInPlaceOfName(t *testing.T) {
 	for _, tt := range []struct {
 		names, ips []string
@@ -278,7 +304,7 @@ func TestStep4aAddressInPlaceOfName(t *testing.T) {
 	}
 }
 
-// TestStep4bForgedBox gives the client what a server could make that does not keep to the specification.
+// TestStep4bForgedBox sends the client boxes of a server that violates the specification.
 func TestStep4bForgedBox(t *testing.T) {
 	a := newAuthority(t, "Test CA")
 	serverKey := newKey(t, "server")
@@ -298,10 +324,12 @@ func TestStep4bForgedBox(t *testing.T) {
 		{name: "empty box", v: 1, cut: secretsSize, code: CloseBadMessage},
 		{name: "version 2 without JSON", v: 2, code: CloseBadMessage},
 		{name: "version 2 with {}", v: 2, tail: "{}", code: CloseBadMessage},
-		{name: "certificate for another key", v: 2, identity: true, code: CloseIdentity, reason: certs.ReasonWrongKey,
-			tail: tail(a.issue(t, newKey(t, "other"), []string{"remote.example"}, nil))},
-		{name: "the CA's own certificate", v: 2, identity: true, code: CloseIdentity, reason: certs.ReasonWrongType,
-			tail: tail(a.ca.Certificate())},
+		{name: "certificate for another key", v: 2, identity: true, code: CloseIdentity,
+			reason: certs.ReasonWrongKey,
+			tail:   tail(a.issue(t, newKey(t, "other"), []string{"remote.example"}, nil))},
+		{name: "the CA's own certificate", v: 2, identity: true, code: CloseIdentity,
+			reason: certs.ReasonWrongType,
+			tail:   tail(a.ca.Certificate())},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -313,7 +341,8 @@ func TestStep4bForgedBox(t *testing.T) {
 			e := newHalfExchange(t, p)
 			plain := e.server.own.append(nil)
 			plain = append(plain[:len(plain)-tt.cut], tt.tail...)
-			reply := serverHello{tt.v, serverKey.Public(), e.server.shared.seal(plain, e.client.helloNonce)}
+			reply := serverHello{tt.v, serverKey.Public(),
+				e.server.shared.seal(plain, e.client.helloNonce)}
 			_, err := e.client.step4VerifyServerHello(reply.marshal())
 			wantHandshakeError(t, err, "4b", tt.code)
 			var identity *IdentityError
@@ -325,7 +354,7 @@ func TestStep4bForgedBox(t *testing.T) {
 	}
 }
 
-// TestStep4bWrongServerKey has an attacker who knows every public key, but no secret one.
+// TestStep4bWrongServerKey is an attacker with every public key, but no secret one.
 func TestStep4bWrongServerKey(t *testing.T) {
 	e := newHalfExchange(t, newParties(t, Version1, false))
 	attacker, err := newSharedKey(newKey(t, "attacker"), e.client.cfg.Key.Public())
@@ -333,7 +362,8 @@ func TestStep4bWrongServerKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	plain := e.server.own.append(nil)
-	claimed := serverHello{Version1, e.server.cfg.Key.Public(), attacker.seal(plain, e.client.helloNonce)}
+	claimed := serverHello{Version1, e.server.cfg.Key.Public(),
+		attacker.seal(plain, e.client.helloNonce)}
 	_, err = e.client.step4VerifyServerHello(claimed.marshal())
 	wantHandshakeError(t, err, "4b", CloseNotOpened)
 	if !errors.Is(err, ErrNotOpened) {
@@ -360,17 +390,24 @@ func TestStep5bRejects(t *testing.T) {
 	}{
 		{name: "Admit refuses", v: 1, code: CloseNotAdmitted, want: errList,
 			change: func(p *parties) { p.server.Admit = func(Peer) error { return errList } }},
-		{name: "Admit refuses in version 2", v: 2, require: true, code: CloseNotAdmitted, want: ErrNotAdmitted,
+		{name: "Admit refuses in version 2", v: 2, require: true, code: CloseNotAdmitted,
+			want:   ErrNotAdmitted,
 			change: func(p *parties) { p.server.Admit = func(Peer) error { return errList } }},
 		{name: "no Admit", v: 1, code: CloseNotAdmitted, want: ErrNotAdmitted,
 			change: func(p *parties) { p.server.Admit = nil }},
 		{name: "wrong CA", v: 2, require: true, code: CloseCertificate, reason: certs.ReasonWrongCA,
-			change: func(p *parties) { p.server.CA = newAuthority(t, "Other CA").ca.Certificate() }},
-		{name: "expired", v: 2, require: true, code: CloseCertificate, reason: certs.ReasonExpired,
-			change: func(p *parties) { p.server.Now = func() time.Time { return time.Now().Add(2 * time.Hour) } }},
-		{name: "wrong address", v: 2, require: true, code: CloseCertificate, reason: certs.ReasonWrongAddress,
 			change: func(p *parties) {
-				p.client.Cert = p.authority.issue(t, p.client.Key, nil, []string{"127.0.0.2", "::1"})
+				p.server.CA = newAuthority(t, "Other CA").ca.Certificate()
+			}},
+		{name: "expired", v: 2, require: true, code: CloseCertificate, reason: certs.ReasonExpired,
+			change: func(p *parties) {
+				p.server.now = func() time.Time { return time.Now().Add(2 * time.Hour) }
+			}},
+		{name: "wrong address", v: 2, require: true, code: CloseCertificate,
+			reason: certs.ReasonWrongAddress,
+			change: func(p *parties) {
+				p.client.Cert = p.authority.issue(t, p.client.Key, nil,
+					[]string{"127.0.0.2", "::1"})
 			}},
 		{name: "revoked", v: 2, require: true, code: CloseCertificate, reason: certs.ReasonRevoked,
 			change: func(p *parties) {
@@ -393,13 +430,13 @@ func TestStep5bRejects(t *testing.T) {
 			}
 			wantReason(t, err, tt.reason)
 			if o != (outcome{}) {
-				t.Error("there is an outcome beside the error")
+				t.Error("there is an outcome besides the error")
 			}
 		})
 	}
 }
 
-// TestStep5aAddressListed has a client whose certificate lists the address that it comes from.
+// TestStep5aAddressListed is a client whose certificate lists its address.
 func TestStep5aAddressListed(t *testing.T) {
 	p := newParties(t, Version2, true)
 	p.client.Cert = p.authority.issue(t, p.client.Key, nil, []string{"::1", "127.0.0.1"})
@@ -409,7 +446,7 @@ func TestStep5aAddressListed(t *testing.T) {
 	}
 }
 
-// TestStep5bForgedBox gives the server what a client could make that does not keep to the specification.
+// TestStep5bForgedBox sends the server boxes of a client that violates the specification.
 func TestStep5bForgedBox(t *testing.T) {
 	a := newAuthority(t, "Test CA")
 	tests := []struct {
@@ -422,7 +459,8 @@ func TestStep5bForgedBox(t *testing.T) {
 	}{
 		{name: "box of 39 bytes", cut: 1, code: CloseBadMessage, want: ErrBadMessage},
 		{name: "no JSON", code: CloseCertificate, want: certs.ErrMalformedCertificate},
-		{name: "no certificate", tail: " {}\n", code: CloseCertificate, want: ErrCertificateRequired},
+		{name: "no certificate", tail: " {}\n", code: CloseCertificate,
+			want: ErrCertificateRequired},
 		{name: "certificate for another key", code: CloseCertificate, reason: certs.ReasonWrongKey,
 			tail: string(a.issue(t, newKey(t, "other"), nil, nil).JSON())},
 		{name: "the CA's own certificate", code: CloseCertificate, reason: certs.ReasonWrongType,

@@ -26,7 +26,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // testTimeout bounds everything in a test that waits for another end.
 const testTimeout = 20 * time.Second
 
-// newKey makes a key pair that is the same in each run.
+// newKey makes a key pair, the same in each run.
 func newKey(tb testing.TB, name string) *certs.KeyPair {
 	tb.Helper()
 	kp, err := certs.NewKeyPair(sha256.Sum256([]byte(name)))
@@ -52,7 +52,9 @@ func newAuthority(tb testing.TB, name string) authority {
 	return authority{ca, now}
 }
 
-func (a authority) issue(tb testing.TB, key *certs.KeyPair, names, ips []string) *certs.Certificate {
+func (a authority) issue(
+	tb testing.TB, key *certs.KeyPair, names, ips []string,
+) *certs.Certificate {
 	tb.Helper()
 	cert, err := a.ca.Issue(rand.Reader, a.now, certs.Request{
 		PublicKey: key.Public(),
@@ -66,7 +68,7 @@ func (a authority) issue(tb testing.TB, key *certs.KeyPair, names, ips []string)
 	return cert
 }
 
-// parties holds matching configurations; a test changes what it is about.
+// parties holds matching configurations, for a test to change.
 type parties struct {
 	authority authority
 	client    ClientConfig
@@ -75,8 +77,9 @@ type parties struct {
 
 func acceptAll(Peer) error { return nil }
 
-// newParties returns configurations with which a handshake succeeds in the version, with certificates on both sides in
-// version 2 if requireCert. The extension is off: the handshake is exactly the specification's.
+// newParties returns configurations with which a handshake succeeds in the version, with
+// certificates on both sides in version 2 if requireCert. The extension is off: the handshake is
+// exactly the specification's.
 func newParties(tb testing.TB, version int, requireCert bool) parties {
 	tb.Helper()
 	clientKey, serverKey := newKey(tb, "client"), newKey(tb, "server")
@@ -88,7 +91,8 @@ func newParties(tb testing.TB, version int, requireCert bool) parties {
 			ServerName: "remote.example", ServerAddr: loopback, Extension: ExtensionOff,
 		},
 		server: ServerConfig{
-			Key: serverKey, Admit: acceptAll, Replay: NewReplayCache(0), PeerAddr: loopback, Extension: ExtensionOff,
+			Key: serverKey, Admit: acceptAll, Replay: NewReplayCache(0), PeerAddr: loopback,
+			Extension: ExtensionOff,
 		},
 	}
 	if version == Version2 {
@@ -103,7 +107,7 @@ func newParties(tb testing.TB, version int, requireCert bool) parties {
 	return p
 }
 
-// variants are the kinds of handshake that the specification has.
+// variants are the specification's kinds of handshake.
 var variants = []struct {
 	name        string
 	version     int
@@ -120,8 +124,8 @@ type result struct {
 	err  error
 }
 
-// listen starts a server that hands each WebSocket to serve, and returns its ws:// address. The cleanup waits for
-// every serve to return.
+// listen starts a server that hands each WebSocket to serve, and returns its ws:// address. The
+// cleanup waits for every serve to return.
 func listen(tb testing.TB, serve func(*websocket.Conn)) string {
 	tb.Helper()
 	return listenWith(tb, Upgrade, serve)
@@ -135,8 +139,12 @@ func listenWith(tb testing.TB, upgrade upgradeFunc, serve func(*websocket.Conn))
 
 type upgradeFunc func(http.ResponseWriter, *http.Request) (*websocket.Conn, error)
 
-// startServer starts a server that hands each WebSocket to serve. The cleanup waits for every serve to return.
-func startServer(tb testing.TB, start func(http.Handler) *httptest.Server, upgrade upgradeFunc, serve func(*websocket.Conn)) *httptest.Server {
+// startServer starts a server that hands each WebSocket to serve. The cleanup waits for every serve
+// to return.
+func startServer(
+	tb testing.TB, start func(http.Handler) *httptest.Server, upgrade upgradeFunc,
+	serve func(*websocket.Conn),
+) *httptest.Server {
 	tb.Helper()
 	served := make(chan struct{}, 64)
 	started := make(chan struct{}, 64)
@@ -164,7 +172,7 @@ func startServer(tb testing.TB, start func(http.Handler) *httptest.Server, upgra
 	return s
 }
 
-// wsAddress is the server's address with ws:// in place of http://, or wss:// in place of https://.
+// wsAddress is the server's address as a ws:// or wss:// URL.
 func wsAddress(s *httptest.Server) string { return "ws" + strings.TrimPrefix(s.URL, "http") }
 
 // listenToFail starts a server whose handshakes are to fail, and returns their errors.
@@ -232,7 +240,7 @@ func greet(tb testing.TB, client, server *Conn) {
 	}
 }
 
-// upgradeOver makes a WebSocket of a connection whose HTTP request is done.
+// upgradeOver makes a WebSocket of a connection after its HTTP request.
 func upgradeOver(tb testing.TB, conn net.Conn) *websocket.Conn {
 	tb.Helper()
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
@@ -278,7 +286,7 @@ func upgradeConn(conn net.Conn) (*websocket.Conn, error) {
 	return Upgrade(newPipeResponse(conn), r)
 }
 
-// pipeWS joins two WebSocket ends by net.Pipe, without sockets or timers of the system.
+// pipeWS joins two WebSocket ends by net.Pipe, without sockets.
 func pipeWS(tb testing.TB) (client, server *websocket.Conn) {
 	tb.Helper()
 	c, s := net.Pipe()
@@ -335,7 +343,8 @@ func wantHandshakeError(tb testing.TB, err error, step string, code CloseCode) *
 		tb.Fatalf("got %v, want a HandshakeError", err)
 	}
 	if he.Step != step || he.Code != code {
-		tb.Fatalf("got step %s, code %d (%v), want step %s, code %d", he.Step, int(he.Code), err, step, int(code))
+		tb.Fatalf("got step %s, code %d (%v), want step %s, code %d", he.Step, int(he.Code), err,
+			step, int(code))
 	}
 	return he
 }

@@ -24,7 +24,7 @@ import (
 	"culvert/certs"
 )
 
-// TestVectorsAgainstReference has the reference's own code make the vectors' bytes.
+// TestVectorsAgainstReference recomputes the vectors with the reference's own code.
 func TestVectorsAgainstReference(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), interopTimeout)
 	defer cancel()
@@ -53,10 +53,13 @@ func TestVectorsAgainstReference(t *testing.T) {
 	}
 	for i, v := range vectors {
 		m := made[i]
-		if m.ClientHello != v.ClientHello || m.ServerHello != v.ServerHello || m.ClientReady != v.ClientReady {
-			t.Errorf("%s: the reference makes\n%s\n%s\n%s", v.Name, m.ClientHello, m.ServerHello, m.ClientReady)
+		if m.ClientHello != v.ClientHello || m.ServerHello != v.ServerHello ||
+			m.ClientReady != v.ClientReady {
+			t.Errorf("%s: the reference makes\n%s\n%s\n%s", v.Name, m.ClientHello, m.ServerHello,
+				m.ClientReady)
 		}
-		if slices.Contains(m.CertsValid, false) || (v.ServerCert != nil) != (len(m.CertsValid) > 0) {
+		if slices.Contains(m.CertsValid, false) ||
+			(v.ServerCert != nil) != (len(m.CertsValid) > 0) {
 			t.Errorf("%s: the reference finds the certificates valid: %v", v.Name, m.CertsValid)
 		}
 		if len(m.Records) != len(v.Records) {
@@ -64,23 +67,26 @@ func TestVectorsAgainstReference(t *testing.T) {
 		}
 		for j, r := range v.Records {
 			if !bytes.Equal(m.Records[j], r.Record) {
-				t.Errorf("%s: record %d: the reference makes %x, want %x", v.Name, j, m.Records[j], r.Record)
+				t.Errorf("%s: record %d: the reference makes %x, want %x", v.Name, j, m.Records[j],
+					r.Record)
 			}
 		}
 	}
 }
 
-// newInteropParties makes configurations that the reference accepts too: it wants the client's address in the
-// certificate.
+// newInteropParties makes configurations that the reference accepts too: it requires the client's
+// address in the certificate.
 func newInteropParties(tb testing.TB, version int, requireCert bool) parties {
 	tb.Helper()
 	p := newExtendedParties(tb, version, requireCert)
 	p.client.ServerName = "127.0.0.1"
 	if version == Version2 {
-		p.server.Cert = p.authority.issue(tb, p.server.Key, []string{"remote.example"}, []string{"127.0.0.1"})
+		p.server.Cert = p.authority.issue(tb, p.server.Key, []string{"remote.example"},
+			[]string{"127.0.0.1"})
 	}
 	if requireCert {
-		p.client.Cert = p.authority.issue(tb, p.client.Key, []string{"client"}, []string{"127.0.0.1"})
+		p.client.Cert = p.authority.issue(tb, p.client.Key, []string{"client"},
+			[]string{"127.0.0.1"})
 	}
 	return p
 }
@@ -88,15 +94,18 @@ func newInteropParties(tb testing.TB, version int, requireCert bool) parties {
 // interopMessages is how many messages go each way.
 const interopMessages = 1000
 
-// interopSizes has lengths of every magnitude from 1 byte to 1 MiB, both included, in a mixed order: one in ten is over
-// 64 KiB, half are under 32 bytes, and all together are some 40 MB, which the reference seals in a few seconds.
+// interopSizes are lengths of every magnitude from 1 byte to 1 MiB, inclusive, in a mixed order:
+// one in ten is over 64 KiB, half are under 32 bytes, and all together are some 40 MB, which the
+// reference seals in a few seconds.
 func interopSizes() []int {
 	sizes := make([]int, interopMessages)
 	for i := range sizes {
 		u := float64(i) / (interopMessages - 1)
 		sizes[i] = int(math.Round(math.Exp2(20 * u * u)))
 	}
-	mathrand.New(mathrand.NewPCG(1, 2)).Shuffle(len(sizes), func(i, j int) { sizes[i], sizes[j] = sizes[j], sizes[i] })
+	mathrand.New(mathrand.NewPCG(1, 2)).Shuffle(len(sizes), func(i, j int) {
+		sizes[i], sizes[j] = sizes[j], sizes[i]
+	})
 	return sizes
 }
 
@@ -124,7 +133,8 @@ func sendAll(c *Conn, sizes []int) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-// exchangeAll sends and receives everything at once. A server's first message waits for the client's.
+// exchangeAll sends and receives everything at once. A server's first message waits for the
+// client's.
 func exchangeAll(c *Conn, sizes []int, isServer bool) (sent, received string, err error) {
 	if err := c.SetReadDeadline(time.Now().Add(interopTimeout)); err != nil {
 		return "", "", err
@@ -169,13 +179,14 @@ func compareDigests(t *testing.T, sent, received string, e referenceEvent) {
 	}
 }
 
-// TestInteropServerOfReference has our client talk to the reference's server.
+// TestInteropServerOfReference connects our client to the reference's server.
 func TestInteropServerOfReference(t *testing.T) {
 	for _, v := range variants {
 		t.Run(v.name, func(t *testing.T) {
 			p := newInteropParties(t, v.version, v.requireCert)
 			sizes := interopSizes()
-			ref, url := referenceServer(t, p, v.version, referenceConfig{Sizes: sizes, Expect: len(sizes)})
+			ref, url := referenceServer(t, p, v.version,
+				referenceConfig{Sizes: sizes, Expect: len(sizes)})
 			c, err := Client(t.Context(), dialWS(t, url), p.client)
 			if err != nil {
 				t.Fatal(err)
@@ -200,7 +211,8 @@ func TestInteropServerOfReference(t *testing.T) {
 	}
 }
 
-// TestInteropClientOfReference has the reference's client, which does not mask its frames, talk to our server.
+// TestInteropClientOfReference connects the reference's client, which does not mask its frames, to
+// our server.
 func TestInteropClientOfReference(t *testing.T) {
 	for _, v := range variants {
 		t.Run(v.name, func(t *testing.T) {
@@ -237,7 +249,7 @@ func TestInteropClientOfReference(t *testing.T) {
 	}
 }
 
-// TestInteropWeRefuseServer has reference servers that our client must not talk to, or cannot.
+// TestInteropWeRefuseServer connects our client to reference servers that it must refuse.
 func TestInteropWeRefuseServer(t *testing.T) {
 	tests := []struct {
 		name   string
@@ -246,10 +258,13 @@ func TestInteropWeRefuseServer(t *testing.T) {
 		reason certs.Reason
 		want   error
 	}{
-		{"wrong CA", func(p *parties) { p.client.CA = newAuthority(t, "Other CA").ca.Certificate() },
+		{"wrong CA", func(p *parties) {
+			p.client.CA = newAuthority(t, "Other CA").ca.Certificate()
+		},
 			CloseIdentity, certs.ReasonWrongCA, nil},
 		{"wrong host and address", func(p *parties) {
-			p.server.Cert = p.authority.issue(t, p.server.Key, []string{"a.example"}, []string{"192.0.2.1"})
+			p.server.Cert = p.authority.issue(t, p.server.Key, []string{"a.example"},
+				[]string{"192.0.2.1"})
 		}, CloseIdentity, certs.ReasonWrongHost, nil},
 		{"certificate for another key", func(p *parties) {
 			p.server.Cert = p.authority.issue(t, newKey(t, "other"), nil, []string{"127.0.0.1"})
@@ -281,8 +296,8 @@ func TestInteropWeRefuseServer(t *testing.T) {
 
 var errWrongPin = errors.New("another key is pinned")
 
-// TestInteropServerIgnoresVersion has a reference server of one version and a client of the other. It does not answer,
-// so that the client's time runs out.
+// TestInteropServerIgnoresVersion connects a client of one version to a reference server of the
+// other. The server does not answer, so the client times out.
 func TestInteropServerIgnoresVersion(t *testing.T) {
 	for _, version := range []int{Version1, Version2} {
 		p := newInteropParties(t, Version2, false)
@@ -299,8 +314,8 @@ func TestInteropServerIgnoresVersion(t *testing.T) {
 	}
 }
 
-// TestInteropServerRefusesUs has a reference server that closes after our ClientReady, which our client learns from its
-// first read.
+// TestInteropServerRefusesUs connects to a reference server that closes after our ClientReady,
+// which our client learns from its first read.
 func TestInteropServerRefusesUs(t *testing.T) {
 	p := newInteropParties(t, Version2, true)
 	other := newAuthority(t, "Other CA")
@@ -311,13 +326,14 @@ func TestInteropServerRefusesUs(t *testing.T) {
 		t.Fatal(err)
 	}
 	var closed *PeerClosedError
-	if err := readUntilError(t, c); !errors.As(err, &closed) || closed.Code != websocket.CloseNormalClosure {
+	if err := readUntilError(t, c); !errors.As(err, &closed) ||
+		closed.Code != websocket.CloseNormalClosure {
 		t.Fatalf("got %v, want a PeerClosedError", err)
 	}
 }
 
-// TestInteropWeRefuseClient has reference clients that our server must not admit. Each sees its socket closed with the
-// reason.
+// TestInteropWeRefuseClient connects reference clients that our server must not admit. Each gets a
+// close frame with the reason.
 func TestInteropWeRefuseClient(t *testing.T) {
 	tests := []struct {
 		name    string
@@ -339,7 +355,9 @@ func TestInteropWeRefuseClient(t *testing.T) {
 		{"certificate for another address", true, func(p *parties) {
 			p.client.Cert = p.authority.issue(t, p.client.Key, nil, []string{"192.0.2.1"})
 		}, "5b", CloseCertificate},
-		{"version 1 where a certificate is required", true, func(p *parties) { p.client.Version = Version1 },
+		{"version 1 where a certificate is required", true, func(p *parties) {
+			p.client.Version = Version1
+		},
 			"3", CloseVersion},
 		{"version 2 without a certificate to show", false, func(p *parties) { p.server.Cert = nil },
 			"3", CloseVersion},
@@ -358,14 +376,15 @@ func TestInteropWeRefuseClient(t *testing.T) {
 	}
 }
 
-// TestInteropClientWithoutCertificate has a reference client that gives up, as it has no certificate to show.
+// TestInteropClientWithoutCertificate connects a reference client that gives up, as it lacks a
+// certificate.
 func TestInteropClientWithoutCertificate(t *testing.T) {
 	p := newInteropParties(t, Version2, true)
 	p.client.Cert = nil
 	url, served := listenToFail(t, p.server)
 	ref := referenceClient(t, p, url, referenceConfig{})
 	if e := ref.await("error"); e.Text != "Miss client cert" {
-		t.Errorf("the reference says %q", e.Text)
+		t.Errorf("the reference's error is %q", e.Text)
 	}
 	err := <-served
 	wantHandshakeError(t, err, "5", 0)

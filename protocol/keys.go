@@ -25,13 +25,13 @@ const hashSize = sha256.Size
 // digest is a SHA-256 hash.
 type digest = [hashSize]byte
 
-// transcript is the three messages of a handshake, as they were sent.
+// transcript is the three messages of a handshake, as sent.
 type transcript struct {
 	clientHello, serverHello, clientReady []byte
 }
 
-// hash is SHA-256 over the messages, each after its length as 8 bytes, big-endian, so that none can be taken for a part
-// of another.
+// hash is SHA-256 over the messages, each after its length as 8 bytes, big-endian, so that the
+// boundaries are unambiguous.
 func (t *transcript) hash() digest {
 	h := sha256.New()
 	for _, message := range [][]byte{t.clientHello, t.serverHello, t.clientReady} {
@@ -43,15 +43,17 @@ func (t *transcript) hash() digest {
 	return digest(h.Sum(nil))
 }
 
-// trafficKeys is what the extension's handshake yields.
+// trafficKeys are the keys that the extension's handshake yields.
 type trafficKeys struct {
-	client, server [keySize]byte // of the records that the one and the other send
+	client, server [keySize]byte // of the records that each end sends
 	exporter       [keySize]byte
 }
 
-// deriveKeys is the key schedule: HKDF-Extract (RFC 5869) over the KEM's secret and both share keys, salted with the hash
-// of the transcript, then one HKDF-Expand for each key.
-func deriveKeys(suite string, kem, serverShare, clientShare []byte, th digest) (k trafficKeys, err error) {
+// deriveKeys is the key schedule: HKDF-Extract (RFC 5869) over the KEM's secret and both share
+// keys, salted with the hash of the transcript, then one HKDF-Expand for each key.
+func deriveKeys(
+	suite string, kem, serverShare, clientShare []byte, th digest,
+) (k trafficKeys, err error) {
 	secret := make([]byte, 0, 3*keySize)
 	secret = append(append(append(secret, kem...), serverShare...), clientShare...)
 	root, err := hkdf.Extract(sha256.New, secret, th[:])
@@ -78,14 +80,15 @@ func deriveKeys(suite string, kem, serverShare, clientShare []byte, th digest) (
 	return k, nil
 }
 
-// ErrNoExporter is returned by Export on a connection without the extension, whose keys anybody with the long-term
-// secrets can compute.
+// ErrNoExporter is returned by Export on a connection without the extension, whose keys follow from
+// the long-term secrets.
 var ErrNoExporter = errors.New("protocol: nothing can be exported without forward secrecy")
 
-// export derives n bytes for a use outside of the records.
+// export derives n bytes for use outside of the records.
 func export(exporter [keySize]byte, label string, context []byte, n int) ([]byte, error) {
 	contextHash := sha256.Sum256(context)
-	b, err := hkdf.Expand(sha256.New, exporter[:], labelExport+"\x00"+label+"\x00"+string(contextHash[:]), n)
+	b, err := hkdf.Expand(sha256.New, exporter[:],
+		labelExport+"\x00"+label+"\x00"+string(contextHash[:]), n)
 	if err != nil {
 		return nil, fmt.Errorf("protocol: export: %w", err)
 	}

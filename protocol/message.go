@@ -32,14 +32,16 @@ type clientHello struct {
 	offer     *offer // of the extension; nil when there is none
 }
 
-// serverHello answers it. The box is sealed from server to client with the nonce of the clientHello.
+// serverHello answers it. The box is sealed from server to client with the nonce of the
+// clientHello.
 type serverHello struct {
 	version   int
 	publicKey certs.PublicKey
 	box       []byte
 }
 
-// clientReady ends the handshake. The box is sealed from client to server with the nonce inside the serverHello's box.
+// clientReady ends the handshake. The box is sealed from client to server with the nonce inside the
+// serverHello's box.
 type clientReady struct {
 	version int
 	box     []byte
@@ -147,15 +149,16 @@ func parseSealed(b []byte, version, opc int, more ...string) (object, error) {
 // object holds the wanted members of a JSON object, each still as text.
 type object map[string]json.RawMessage
 
-// parseObject reads one JSON object and keeps the wanted members. Other members are ignored, as in the reference.
+// parseObject reads one JSON object and keeps the wanted members. Other members are ignored, as in
+// the reference.
 //
-// Three things that encoding/json does into a struct are avoided: it matches names without regard to case, lets a
-// second member of the same name win, and stops before trailing data. A wanted member that stands there twice is an
-// error, since two parsers could disagree about which one counts. The caller bounds b.
+// Decoding into a struct would match names without regard to case, let the last of two members of
+// the same name win, and ignore trailing data. Here a wanted member that appears twice is an error,
+// since two parsers could disagree about which one counts. The caller bounds b.
 func parseObject(b []byte, wanted ...string) (object, error) {
 	d := json.NewDecoder(bytes.NewReader(b))
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {
-		return nil, fmt.Errorf("%w: no JSON object", ErrBadMessage)
+		return nil, fmt.Errorf("%w: not a JSON object", ErrBadMessage)
 	}
 	o := make(object, len(wanted))
 	for d.More() {
@@ -172,7 +175,7 @@ func parseObject(b []byte, wanted ...string) (object, error) {
 			continue
 		}
 		if _, twice := o[name]; twice {
-			return nil, fmt.Errorf("%w: %s stands there twice", ErrBadMessage, name)
+			return nil, fmt.Errorf("%w: %s appears twice", ErrBadMessage, name)
 		}
 		o[name] = raw
 	}
@@ -216,13 +219,14 @@ func (o object) fixedBytes(name string, dst []byte) error {
 func (o object) bytes(name string, limit int) ([]byte, error) {
 	b, ok := parseByteArray(o[name], limit)
 	if !ok {
-		return nil, fmt.Errorf("%w: %s is no array of up to %d bytes", ErrBadMessage, name, limit)
+		return nil, fmt.Errorf("%w: %s is not an array of up to %d bytes", ErrBadMessage, name,
+			limit)
 	}
 	return b, nil
 }
 
-// parseSmallInt reads an integer of up to four digits, written as JSON.stringify writes it: no sign, fraction or
-// exponent.
+// parseSmallInt reads an integer of up to four digits, written as JSON.stringify writes it: no
+// sign, fraction or exponent.
 func parseSmallInt(raw []byte) (n int, ok bool) {
 	if len(raw) == 0 || len(raw) > 4 {
 		return 0, false
@@ -236,8 +240,8 @@ func parseSmallInt(raw []byte) (n int, ok bool) {
 	return n, true
 }
 
-// parseByteArray reads a JSON array of integers from 0 to 255, of up to limit elements. raw is valid JSON or empty,
-// which is why leading zeros need no check here.
+// parseByteArray reads a JSON array of integers from 0 to 255, of up to limit elements. raw is
+// valid JSON or empty, which is why leading zeros need no check here.
 func parseByteArray(raw []byte, limit int) (b []byte, ok bool) {
 	if len(raw) < 2 || raw[0] != '[' || raw[len(raw)-1] != ']' {
 		return nil, false

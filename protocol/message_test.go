@@ -15,14 +15,21 @@ func zeros(n int) string { return "[" + strings.TrimSuffix(strings.Repeat("0,", 
 
 func TestParseClientHelloAccepts(t *testing.T) {
 	key := strings.TrimSuffix(strings.Repeat("7,", 32), ",")
-	want := clientHello{version: 1, publicKey: certs.PublicKey(bytes.Repeat([]byte{7}, 32)), nonce: [8]byte{1, 2, 3, 4, 5, 6, 7, 255}}
+	want := clientHello{version: 1, publicKey: certs.PublicKey(bytes.Repeat([]byte{7}, 32)),
+		nonce: [8]byte{1, 2, 3, 4, 5, 6, 7, 255}}
 	tests := map[string]string{
-		"as the specification orders it": `{"version":1,"opc":0,"client_public_key":[` + key + `],"nonce":[1,2,3,4,5,6,7,255]}`,
-		"as the reference sends it":      `{"opc":0,"version":1,"client_public_key":[` + key + `],"nonce":[1,2,3,4,5,6,7,255]}`,
-		"white space":                    " {\n\"version\" : 1 ,\t\"opc\":0,\"client_public_key\":[ " + key + " ],\"nonce\":[ 1,2 , 3,4,5,6,7,255\r\n]} ",
-		"unknown members":                `{"a":{"nonce":[0]},"version":1,"opc":0,"b":null,"b":"","client_public_key":[` + key + `],"nonce":[1,2,3,4,5,6,7,255],"x":["x"]}`,
-		"escaped name":                   `{"version":1,"\u006fpc":0,"client_public_key":[` + key + `],"nonce":[1,2,3,4,5,6,7,255]}`,
-		"name in other case beside":      `{"version":1,"opc":0,"OPC":1,"Nonce":[0],"client_public_key":[` + key + `],"nonce":[1,2,3,4,5,6,7,255]}`,
+		"as the specification orders it": `{"version":1,"opc":0,"client_public_key":[` + key +
+			`],"nonce":[1,2,3,4,5,6,7,255]}`,
+		"as the reference sends it": `{"opc":0,"version":1,"client_public_key":[` + key +
+			`],"nonce":[1,2,3,4,5,6,7,255]}`,
+		"white space": " {\n\"version\" : 1 ,\t\"opc\":0,\"client_public_key\":[ " + key +
+			" ],\"nonce\":[ 1,2 , 3,4,5,6,7,255\r\n]} ",
+		"unknown members": `{"a":{"nonce":[0]},"version":1,"opc":0,"b":null,"b":"",` +
+			`"client_public_key":[` + key + `],"nonce":[1,2,3,4,5,6,7,255],"x":["x"]}`,
+		"escaped name": `{"version":1,"\u006fpc":0,"client_public_key":[` + key +
+			`],"nonce":[1,2,3,4,5,6,7,255]}`,
+		"name in other case beside": `{"version":1,"opc":0,"OPC":1,"Nonce":[0],` +
+			`"client_public_key":[` + key + `],"nonce":[1,2,3,4,5,6,7,255]}`,
 	}
 	for name, message := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -40,7 +47,8 @@ func TestParseClientHelloAccepts(t *testing.T) {
 func TestParseClientHelloRefuses(t *testing.T) {
 	key, nonce := zeros(32), zeros(8)
 	hello := func(version, opc, key, nonce string) string {
-		return fmt.Sprintf(`{"version":%s,"opc":%s,"client_public_key":%s,"nonce":%s}`, version, opc, key, nonce)
+		return fmt.Sprintf(`{"version":%s,"opc":%s,"client_public_key":%s,"nonce":%s}`, version,
+			opc, key, nonce)
 	}
 	tests := []struct {
 		name, message string
@@ -51,8 +59,10 @@ func TestParseClientHelloRefuses(t *testing.T) {
 		{"null", "null", ErrBadMessage},
 		{"empty object", "{}", ErrBadMessage},
 		{"truncated", hello("1", "0", key, nonce)[:80], ErrBadMessage},
-		{"without the last brace", strings.TrimSuffix(hello("1", "0", key, nonce), "}"), ErrBadMessage},
-		{"closed as an array", strings.TrimSuffix(hello("1", "0", key, nonce), "}") + "]", ErrBadMessage},
+		{"without the last brace", strings.TrimSuffix(hello("1", "0", key, nonce), "}"),
+			ErrBadMessage},
+		{"closed as an array", strings.TrimSuffix(hello("1", "0", key, nonce), "}") + "]",
+			ErrBadMessage},
 		{"data behind", hello("1", "0", key, nonce) + "{}", ErrBadMessage},
 		{"opc of another message", hello("1", "1", key, nonce), ErrBadMessage},
 		{"opc as a string", hello("1", `"0"`, key, nonce), ErrBadMessage},
@@ -80,10 +90,14 @@ func TestParseClientHelloRefuses(t *testing.T) {
 		{"element array", hello("1", "0", key, "[0,0,0,0,0,0,0,[1]]"), ErrBadMessage},
 		{"element with a leading zero", hello("1", "0", key, "[0,0,0,0,0,0,0,01]"), ErrBadMessage},
 		{"comma at the end", hello("1", "0", key, "[0,0,0,0,0,0,0,0,]"), ErrBadMessage},
-		{"a member twice", `{"version":1,"opc":0,"client_public_key":` + key + `,"nonce":` + nonce + `,"nonce":` + nonce + `}`, ErrBadMessage},
-		{"a member missing", `{"version":1,"opc":0,"client_public_key":` + key + `}`, ErrBadMessage},
-		{"name in other case", `{"Version":1,"opc":0,"client_public_key":` + key + `,"nonce":` + nonce + `}`, ErrBadMessage},
-		{"too large", hello("1", "0", key, nonce) + strings.Repeat(" ", maxClientHello), ErrTooLarge},
+		{"a member twice", `{"version":1,"opc":0,"client_public_key":` + key + `,"nonce":` + nonce +
+			`,"nonce":` + nonce + `}`, ErrBadMessage},
+		{"a member missing", `{"version":1,"opc":0,"client_public_key":` + key + `}`,
+			ErrBadMessage},
+		{"name in other case", `{"Version":1,"opc":0,"client_public_key":` + key + `,"nonce":` +
+			nonce + `}`, ErrBadMessage},
+		{"too large", hello("1", "0", key, nonce) + strings.Repeat(" ", maxClientHello),
+			ErrTooLarge},
 		{"deep nesting", `{"a":` + strings.Repeat("[", maxClientHello/2), ErrBadMessage},
 	}
 	for _, tt := range tests {
@@ -95,17 +109,19 @@ func TestParseClientHelloRefuses(t *testing.T) {
 	}
 }
 
-// TestMessagesParseBack sends each message through its own parser, with the largest box that is allowed.
+// TestMessagesParseBack parses each encoded message, with the largest box allowed.
 func TestMessagesParseBack(t *testing.T) {
 	for _, version := range []int{Version1, Version2} {
 		box := bytes.Repeat([]byte{255}, maxBox(version))
 		key := certs.PublicKey(bytes.Repeat([]byte{255}, 32))
 		sh := serverHello{version: version, publicKey: key, box: box}
 		if len(sh.marshal()) > maxSealedMessage(version) {
-			t.Errorf("version %d: the largest box takes %d bytes, more than %d", version, len(sh.marshal()), maxSealedMessage(version))
+			t.Errorf("version %d: the largest box takes %d bytes, more than %d", version,
+				len(sh.marshal()), maxSealedMessage(version))
 		}
 		gotSH, err := parseServerHello(sh.marshal(), version)
-		if err != nil || gotSH.version != version || gotSH.publicKey != key || !bytes.Equal(gotSH.box, box) {
+		if err != nil || gotSH.version != version || gotSH.publicKey != key ||
+			!bytes.Equal(gotSH.box, box) {
 			t.Errorf("version %d: ServerHello did not parse back: %v", version, err)
 		}
 		cr := clientReady{version: version, box: box}
@@ -117,8 +133,10 @@ func TestMessagesParseBack(t *testing.T) {
 		if _, err := parseClientReady(cr.marshal(), version); !errors.Is(err, ErrBadMessage) {
 			t.Errorf("version %d: a box beyond its limit: got %v, want ErrBadMessage", version, err)
 		}
-		if _, err := parseClientReady(clientReady{version: 3 - version}.marshal(), version); !errors.Is(err, ErrVersion) {
-			t.Errorf("version %d: ClientReady of another version: got %v, want ErrVersion", version, err)
+		if _, err := parseClientReady(clientReady{version: 3 - version}.marshal(),
+			version); !errors.Is(err, ErrVersion) {
+			t.Errorf("version %d: ClientReady of another version: got %v, want ErrVersion", version,
+				err)
 		}
 		large := append(cr.marshal(), bytes.Repeat([]byte{' '}, maxSealedMessage(version))...)
 		if _, err := parseClientReady(large, version); !errors.Is(err, ErrTooLarge) {
@@ -127,11 +145,12 @@ func TestMessagesParseBack(t *testing.T) {
 	}
 }
 
-// TestMessagesHoldLargestCertificate makes sure that the limits leave room for what they are derived from.
+// TestMessagesHoldLargestCertificate checks that the limits leave room for the largest certificate.
 func TestMessagesHoldLargestCertificate(t *testing.T) {
 	tail := len(`{"cert":,"requireCert":false}`) + certs.MaxCertificateSize
 	if need := secretsSize + tail + boxOverhead; need > maxBox(Version2) {
-		t.Fatalf("a box with the largest certificate takes %d bytes, more than %d", need, maxBox(Version2))
+		t.Fatalf("a box with the largest certificate takes %d bytes, more than %d", need,
+			maxBox(Version2))
 	}
 }
 

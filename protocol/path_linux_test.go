@@ -7,7 +7,7 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// TestTransportPath asks the kernel about a connection that has moved something.
+// TestTransportPath queries a connection that has carried data.
 func TestTransportPath(t *testing.T) {
 	done := make(chan struct{})
 	ws := dialWS(t, listen(t, func(ws *websocket.Conn) {

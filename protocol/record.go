@@ -30,8 +30,8 @@ func newNaclNonce(nonce [nonceSize]byte) *naclNonce {
 	return &n
 }
 
-// counter is a direction's 64-bit little-endian record counter. It starts at a random value, wraps at 2^64 and is
-// exhausted when it comes back to its start.
+// counter is a direction's 64-bit little-endian record counter. It starts at a random value, wraps
+// at 2^64 and is exhausted when it comes back to its start.
 type counter struct {
 	start, current uint64
 	exhausted      bool
@@ -50,8 +50,8 @@ func (c *counter) advance() {
 // suiteSecretbox names the specification's cipher: XSalsa20-Poly1305 under the sender's share key.
 const suiteSecretbox = "xsalsa20-poly1305"
 
-// secretboxDirection is one direction's key and counter. nonce is scratch space, kept so that it is not allocated for
-// each record.
+// secretboxDirection is one direction's key and counter. nonce is scratch space, kept so that it is
+// not allocated for each record.
 type secretboxDirection struct {
 	key     [keySize]byte
 	counter counter
@@ -71,8 +71,8 @@ func (d *secretboxDirection) seal(dst, payload []byte) ([]byte, error) {
 	return secretbox.Seal(dst, payload, (*[24]byte)(&d.nonce), &d.key), nil
 }
 
-// open leaves the counter where it is when the record does not open, as the reference does; a connection ends then all
-// the same.
+// open leaves the counter where it is when the record does not open, as the reference does; the
+// connection ends anyway.
 func (d *secretboxDirection) open(dst, record []byte) ([]byte, error) {
 	if d.counter.exhausted {
 		return nil, ErrCounterExhausted

@@ -35,15 +35,17 @@ func TestCounterCarriesAndWraps(t *testing.T) {
 		c := newCounter(secretsAt(tt.start).nonce)
 		c.advance()
 		if c.current != tt.next || c.exhausted {
-			t.Errorf("after %#x: got %#x, exhausted %v; want %#x", tt.start, c.current, c.exhausted, tt.next)
+			t.Errorf("after %#x: got %#x, exhausted %v; want %#x", tt.start, c.current, c.exhausted,
+				tt.next)
 		}
 	}
 }
 
-// TestCounterNeverRepeats starts one step before the end of all 2^64 nonces.
+// TestCounterNeverRepeats starts one step before all 2^64 nonces are used.
 func TestCounterNeverRepeats(t *testing.T) {
 	for _, start := range []uint64{0, 5, 1 << 32, math.MaxUint64} {
-		sealer, opener := newSecretboxDirection(secretsAt(start)), newSecretboxDirection(secretsAt(start))
+		sealer, opener := newSecretboxDirection(secretsAt(start)),
+			newSecretboxDirection(secretsAt(start))
 		sealer.counter.current, opener.counter.current = start-1, start-1
 		record, err := sealer.seal(nil, []byte("the last one"))
 		if err != nil {
@@ -89,7 +91,8 @@ func TestRecordsOpenInOrderOnly(t *testing.T) {
 	}
 }
 
-// TestRecordEveryByteFlipped flips each bit of records of several lengths, and cuts and lengthens them.
+// TestRecordEveryByteFlipped flips each bit of records of several lengths, and cuts and lengthens
+// them.
 func TestRecordEveryByteFlipped(t *testing.T) {
 	for _, size := range []int{0, 1, 15, 16, 17, 63, 64, 65, 300} {
 		payload := bytes.Repeat([]byte{'x'}, size)
@@ -103,7 +106,8 @@ func TestRecordEveryByteFlipped(t *testing.T) {
 		}
 		refused := func(what string, altered []byte) {
 			t.Helper()
-			if _, err := newSecretboxDirection(s).open(nil, altered); !errors.Is(err, ErrNotOpened) {
+			if _, err := newSecretboxDirection(s).open(nil,
+				altered); !errors.Is(err, ErrNotOpened) {
 				t.Fatalf("size %d, %s: got %v, want ErrNotOpened", size, what, err)
 			}
 		}

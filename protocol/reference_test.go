@@ -16,14 +16,14 @@ import (
 	"culvert/certs"
 )
 
-// What runs the reference implementation, node-sws 1.2.1, on Node.
+// These run the reference implementation, node-sws 1.2.1, on Node.
 
 const interopFolder = "../scripts/interop"
 
 // interopTimeout bounds a whole exchange with the reference, which opens and seals slowly.
 const interopTimeout = 2 * time.Minute
 
-// nodeCommand prepares a script of the interop folder. What is missing is named.
+// nodeCommand prepares a script of the interop folder. It fails with the name of what is missing.
 func nodeCommand(tb testing.TB, ctx context.Context, script string) *exec.Cmd {
 	tb.Helper()
 	node, err := exec.LookPath("node")
@@ -33,7 +33,8 @@ func nodeCommand(tb testing.TB, ctx context.Context, script string) *exec.Cmd {
 	folder := filepath.FromSlash(interopFolder)
 	for _, name := range []string{"node-sws", "nacl-cert"} {
 		if _, err := os.Stat(filepath.Join(folder, "node_modules", name)); err != nil {
-			tb.Fatalf("the npm package %s is missing from scripts/interop/node_modules: make test-deps installs it", name)
+			tb.Fatalf("the npm package %s is missing from scripts/interop/node_modules: make "+
+				"test-deps installs it", name)
 		}
 	}
 	cmd := exec.CommandContext(ctx, node, "--no-deprecation", script)
@@ -54,7 +55,8 @@ type referenceConfig struct {
 	Expect      int             `json:"expect"`
 }
 
-// referenceKey is a key pair in the form of the reference. The fields are []int since []byte would become base64.
+// referenceKey is a key pair in the form of the reference. The fields are []int since []byte would
+// become base64.
 type referenceKey struct {
 	SecretKey []int `json:"secretkey"`
 	PublicKey []int `json:"publickey"`
@@ -119,7 +121,7 @@ func startReference(tb testing.TB, config referenceConfig) *reference {
 			tb.Errorf("the reference: %v", err)
 		}
 		if tb.Failed() {
-			tb.Logf("the reference says: %s", stderr.Bytes())
+			tb.Logf("the reference's stderr: %s", stderr.Bytes())
 		}
 	})
 	line, err := json.Marshal(config)
@@ -132,7 +134,7 @@ func startReference(tb testing.TB, config referenceConfig) *reference {
 	return &reference{tb: tb, events: bufio.NewScanner(stdout)}
 }
 
-// await reads events until the wanted one. Any event that tells of a failure on the way, and is not wanted, is one.
+// await reads events until the wanted one. An event of a failure before it fails the test.
 func (r *reference) await(want string) referenceEvent {
 	r.tb.Helper()
 	for r.events.Scan() {
@@ -151,11 +153,15 @@ func (r *reference) await(want string) referenceEvent {
 	return referenceEvent{}
 }
 
-// referenceServer starts the reference as a server with the server's part of p, and returns its address.
-func referenceServer(tb testing.TB, p parties, version int, config referenceConfig) (*reference, string) {
+// referenceServer starts the reference as a server with the server's part of p, and returns its
+// address.
+func referenceServer(
+	tb testing.TB, p parties, version int, config referenceConfig,
+) (*reference, string) {
 	tb.Helper()
 	config.Role, config.Version, config.Key = "server", version, newReferenceKey(p.server.Key)
-	config.Cert, config.CA, config.RequireCert = jsonOf(p.server.Cert), jsonOf(p.server.CA), p.server.RequireCert
+	config.Cert, config.CA, config.RequireCert = jsonOf(p.server.Cert), jsonOf(p.server.CA),
+		p.server.RequireCert
 	r := startReference(tb, config)
 	return r, fmt.Sprintf("ws://127.0.0.1:%d", r.await("listening").Port)
 }
@@ -164,6 +170,7 @@ func referenceServer(tb testing.TB, p parties, version int, config referenceConf
 func referenceClient(tb testing.TB, p parties, url string, config referenceConfig) *reference {
 	tb.Helper()
 	config.Role, config.URL, config.Version = "client", url, p.client.Version
-	config.Key, config.Cert, config.CA = newReferenceKey(p.client.Key), jsonOf(p.client.Cert), jsonOf(p.client.CA)
+	config.Key, config.Cert, config.CA = newReferenceKey(p.client.Key), jsonOf(p.client.Cert),
+		jsonOf(p.client.CA)
 	return startReference(tb, config)
 }

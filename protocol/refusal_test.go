@@ -23,11 +23,12 @@ func refusalOf(tb testing.TB, err error) *RefusedError {
 	return refused
 }
 
-// TestRefusalIsAuthenticated has servers with and without the extension refuse in step 5b. Only with it can the client tell
-// that the server did, whether it reads or writes.
+// TestRefusalIsAuthenticated refuses clients in step 5b, with and without the extension. Only with
+// it does the client know that the server did, whether it reads or writes.
 func TestRefusalIsAuthenticated(t *testing.T) {
 	certificate := newParties(t, Version2, true)
-	certificate.client.Cert = newAuthority(t, "another CA").issue(t, certificate.client.Key, nil, nil)
+	certificate.client.Cert = newAuthority(t, "another CA").issue(t, certificate.client.Key, nil,
+		nil)
 	key := newParties(t, Version1, false)
 	key.server.Admit = nil
 	for name, p := range map[string]parties{"certificate": certificate, "key": key} {
@@ -56,7 +57,7 @@ func TestRefusalIsAuthenticated(t *testing.T) {
 	}
 }
 
-// closing is a server's connection on which somebody in between alters the close frame.
+// closing is a server's connection with a man-in-the-middle that alters the close frame.
 type closing struct {
 	net.Conn
 	alter func(frame []byte) []byte
@@ -72,7 +73,7 @@ func (c closing) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestForgedRefusal has somebody in between send close frames of the remote's codes: none is taken for the remote's.
+// TestForgedRefusal forges close frames with the server's codes: none is taken for the server's.
 func TestForgedRefusal(t *testing.T) {
 	var replayed []byte
 	forge := func(code CloseCode, reason string) func([]byte) []byte {
@@ -90,11 +91,15 @@ func TestForgedRefusal(t *testing.T) {
 			replayed = bytes.Clone(frame)
 			return frame
 		}, true},
-		"no proof":       {forge(CloseNotAdmitted, "not admitted"), false},
-		"wrong proof":    {forge(CloseNotAdmitted, "not admitted "+proof), false},
-		"empty":          {forge(CloseNotAdmitted, ""), false},
-		"longest":        {forge(CloseNotAdmitted, strings.Repeat("x", maxCloseReason)), false},
-		"other code":     {func(frame []byte) []byte { f := bytes.Clone(frame); f[3]++; return f }, false},
+		"no proof":    {forge(CloseNotAdmitted, "not admitted"), false},
+		"wrong proof": {forge(CloseNotAdmitted, "not admitted "+proof), false},
+		"empty":       {forge(CloseNotAdmitted, ""), false},
+		"longest":     {forge(CloseNotAdmitted, strings.Repeat("x", maxCloseReason)), false},
+		"other code": {func(frame []byte) []byte {
+			f := bytes.Clone(frame)
+			f[3]++
+			return f
+		}, false},
 		"of another try": {func([]byte) []byte { return replayed }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -111,8 +116,8 @@ func TestForgedRefusal(t *testing.T) {
 	}
 }
 
-// refuseOver has a server refuse over a connection on which the close frame is altered, and returns what the client makes of
-// it.
+// refuseOver refuses a client over a connection on which the close frame is altered, and returns
+// the client's error.
 func refuseOver(t *testing.T, alter func([]byte) []byte) *RefusedError {
 	t.Helper()
 	p := newParties(t, Version1, false)
@@ -127,7 +132,9 @@ func refuseOver(t *testing.T, alter func([]byte) []byte) *RefusedError {
 		}
 		done <- err
 	}()
-	dialer := NewDialer(func(context.Context, string, string) (net.Conn, error) { return c, nil }, nil)
+	dialer := NewDialer(func(context.Context, string, string) (net.Conn, error) {
+		return c, nil
+	}, nil)
 	ws, resp, err := dialer.DialContext(t.Context(), "ws://remote.example", nil)
 	if err != nil {
 		t.Fatal(err)

@@ -7,19 +7,19 @@ import (
 	"culvert/certs"
 )
 
-// ReplayCache remembers which (client key, nonce) pairs a server has answered, so that a replayed ClientHello does not
-// make it seal a second plaintext under the same key and nonce. One cache serves all of a server's connections, and it
-// is safe for concurrent use.
+// ReplayCache remembers which (client key, nonce) pairs a server has answered, so that a replayed
+// ClientHello does not make it seal a second plaintext under the same key and nonce. One cache
+// serves all of a server's connections, and it is safe for concurrent use.
 //
-// The memory is bounded by keeping two generations of at most capacity pairs: when the younger is full, the older is
-// dropped. So the last capacity pairs are always known, and never more than twice as many. A pair is kept as a 64-bit
-// hash under a random key of the process, which a client cannot aim at; with 2^18 pairs held, a fresh hello is taken
-// for an old one with a probability of 2^-46.
+// The memory is bounded by keeping two generations of at most capacity pairs: when the younger is
+// full, the older is dropped. So it always holds the last capacity pairs, and at most twice as
+// many. A pair is kept as a 64-bit hash under a random key of the process, so a client can't
+// construct collisions; with 2^18 pairs held, a fresh hello collides with probability 2^-46.
 //
-// What the bound leaves open: somebody who has recorded a hello can have it answered again after capacity other hellos,
-// or after the server restarted. Two boxes under one nonce betray the XOR of their plaintexts, which are fresh random
-// nonces and share keys, and allow forging a box under that nonce, for which a client that never reuses a nonce no
-// longer waits.
+// What the bound leaves open: a recorded hello is answered again after capacity other hellos, or
+// after the server restarted. Two boxes under one nonce reveal the XOR of their plaintexts, which
+// are fresh random nonces and share keys, and allow forging a box under that nonce, which a client
+// accepts only while it waits for its one answer.
 type ReplayCache struct {
 	seed     maphash.Seed
 	capacity int
@@ -28,14 +28,14 @@ type ReplayCache struct {
 	younger, older map[uint64]struct{}
 }
 
-// replayPair is what is hashed; its size is fixed, so that no two pairs have the same bytes.
+// replayPair is the input of the hash; its size is fixed, so that no two pairs have the same bytes.
 type replayPair struct {
 	key   certs.PublicKey
 	nonce [nonceSize]byte
 }
 
-// NewReplayCache returns a cache that remembers at least the last capacity pairs; 0 or less is DefaultReplayCapacity.
-// It grows as it fills.
+// NewReplayCache returns a cache that remembers at least the last capacity pairs; 0 or less is
+// DefaultReplayCapacity. It grows as it fills.
 func NewReplayCache(capacity int) *ReplayCache {
 	if capacity <= 0 {
 		capacity = DefaultReplayCapacity

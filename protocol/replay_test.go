@@ -29,8 +29,8 @@ func TestReplayCacheKnowsKeyAndNonce(t *testing.T) {
 	}
 }
 
-// TestReplayCacheBound checks both promises at each size: the last capacity pairs are known, and never more than twice
-// as many are held.
+// TestReplayCacheBound checks both bounds at each size: the last capacity pairs are known, and at
+// most twice as many are held.
 func TestReplayCacheBound(t *testing.T) {
 	const capacity = 50
 	c := NewReplayCache(capacity)

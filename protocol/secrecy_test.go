@@ -8,7 +8,8 @@ import (
 	"golang.org/x/crypto/nacl/secretbox"
 )
 
-// recording is what somebody on the way has kept: the messages of a handshake and the first records each way.
+// recording is what an eavesdropper has: the messages of a handshake and the first records each
+// way.
 type recording struct {
 	hello, reply, ready []byte
 	records             map[string][][]byte // by sender
@@ -29,7 +30,9 @@ func record(t *testing.T, p parties) (recording, *exchange) {
 	}
 	e.server.kemSecret = kept // for the test of the test
 	r := recording{e.hello, e.reply, e.ready, map[string][][]byte{}}
-	for from, sealer := range map[string]sealer{"client": atClient.sealer, "server": atServer.sealer} {
+	for from, sealer := range map[string]sealer{
+		"client": atClient.sealer, "server": atServer.sealer,
+	} {
 		for range 3 {
 			b, err := sealer.seal(nil, []byte("the secret that was recorded"))
 			if err != nil {
@@ -41,7 +44,8 @@ func record(t *testing.T, p parties) (recording, *exchange) {
 	return r, e
 }
 
-// opensAny tries a key on every record, in every way that a record can be sealed. salts are nonces for secretbox.
+// opensAny tries a key on every record, in every way that a record can be sealed. salts are nonces
+// for secretbox.
 func (r recording) opensAny(key [keySize]byte, nonces ...[nonceSize]byte) bool {
 	for _, records := range r.records {
 		for i, b := range records {
@@ -67,8 +71,9 @@ func (r recording) opensAny(key [keySize]byte, nonces ...[nonceSize]byte) bool {
 	return false
 }
 
-// TestStolenKeysOpenNoRecord: with both static secret keys and a recording, everything derivable is derived. It opens the
-// handshake's boxes and not one record; without the extension, it opens every one.
+// TestStolenKeysOpenNoRecord: with both static secret keys and a recording, everything derivable is
+// derived. It opens the handshake's boxes and not one record; without the extension, it opens every
+// one.
 func TestStolenKeysOpenNoRecord(t *testing.T) {
 	for _, v := range variants {
 		for _, policy := range []ExtensionPolicy{ExtensionAuto, ExtensionOff} {
@@ -83,7 +88,8 @@ func TestStolenKeysOpenNoRecord(t *testing.T) {
 				opened := r.open(t, p)
 				found := false
 				for _, key := range opened.derivable(t, r) {
-					found = found || r.opensAny(key, opened.server.nonce, opened.client.nonce, opened.hello)
+					found = found || r.opensAny(key, opened.server.nonce, opened.client.nonce,
+						opened.hello)
 				}
 				if found != (policy == ExtensionOff) {
 					t.Fatalf("records opened with stolen keys: %v", found)
@@ -91,7 +97,7 @@ func TestStolenKeysOpenNoRecord(t *testing.T) {
 				if policy == ExtensionOff {
 					return
 				}
-				// The same search finds the key once it is given the one secret that is not in the recording.
+				// The same search finds the key with the one secret that is not in the recording.
 				found = false
 				for _, key := range opened.schedules(t, r, e.server.kemSecret) {
 					found = found || r.opensAny(key)
@@ -104,7 +110,7 @@ func TestStolenKeysOpenNoRecord(t *testing.T) {
 	}
 }
 
-// openedHandshake is what the boxes hold.
+// openedHandshake is the contents of the boxes.
 type openedHandshake struct {
 	hello          [nonceSize]byte
 	server, client secrets
@@ -151,11 +157,14 @@ func (r recording) open(t *testing.T, p parties) (o openedHandshake) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.static = [][]byte{shared[:], dh, p.client.Key.Secret()[:], p.server.Key.Secret()[:], make([]byte, keySize)}
+	o.static = [][]byte{shared[:], dh, p.client.Key.Secret()[:], p.server.Key.Secret()[:],
+		make([]byte, keySize)}
 	if hello.offer != nil && o.answer != nil {
-		// The X25519 halves of the hybrid: the last 32 bytes of the public key and of the encapsulation, each with each
-		// secret key that was stolen.
-		for _, point := range [][]byte{hello.offer.kemKey[kemKeySize-32:], o.answer.enc[kemEncSize-32:]} {
+		// The X25519 halves of the hybrid: the last 32 bytes of the public key and of the
+		// encapsulation, each with each secret key that was stolen.
+		for _, point := range [][]byte{
+			hello.offer.kemKey[kemKeySize-32:], o.answer.enc[kemEncSize-32:],
+		} {
 			for _, stolen := range [][]byte{p.client.Key.Secret()[:], p.server.Key.Secret()[:]} {
 				if dh, err := curve25519.X25519(stolen, point); err == nil {
 					o.static = append(o.static, dh)
@@ -178,7 +187,7 @@ func (o openedHandshake) derivable(t *testing.T, r recording) [][keySize]byte {
 	return keys
 }
 
-// schedules runs the key schedule with a guess in the place of the KEM's secret.
+// schedules runs the key schedule with a guess instead of the KEM's secret.
 func (o openedHandshake) schedules(t *testing.T, r recording, guess []byte) [][keySize]byte {
 	t.Helper()
 	var keys [][keySize]byte

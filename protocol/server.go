@@ -14,43 +14,43 @@ import (
 	"culvert/certs"
 )
 
-// ServerConfig says who a server is and whom it admits. Server does not change it.
+// ServerConfig is a server's identity and whom it admits. Server does not change it.
 type ServerConfig struct {
-	// Key is the server's pair.
+	// Key is the server's key pair.
 	Key *certs.KeyPair
 	// Cert enables version 2; without it only version 1 is spoken.
 	Cert *certs.Certificate
 	// CA must vouch for clients when RequireCert is set.
 	CA *certs.Certificate
-	// RequireCert demands a certificate of every client. It needs Cert, and turns version 1 off, in which a client has
-	// no way of showing one.
+	// RequireCert requires a certificate of every client. It needs Cert and CA, and turns off
+	// version 1, in which a client can't present one.
 	RequireCert bool
 	// Revoked lists client certificates to refuse; nil is none.
 	Revoked *certs.Revocations
-	// Admit decides in step 5, after everything else has been verified, whether the client may come in. Its error
-	// stays on this side; the client gets CloseNotAdmitted. Without Admit nobody is admitted.
+	// Admit decides in step 5, after everything else has been verified, whether to admit the
+	// client. Its error is not sent: the client gets CloseNotAdmitted. A nil Admit admits nobody.
 	Admit func(Peer) error
-	// Extension says whether the extension is answered; see ClientConfig. The zero value answers it and accepts a client
-	// without it.
+	// Extension is whether to answer the extension; see ClientConfig. The zero value answers it and
+	// accepts a client without it.
 	Extension ExtensionPolicy
 	// Replay is shared by all connections of a server, and required.
 	Replay *ReplayCache
-	// PeerAddr is the client's address, as far as known. A client certificate that lists addresses must list it.
+	// PeerAddr is the client's address, if known. A client certificate that lists addresses must
+	// list it.
 	PeerAddr netip.Addr
 	// Timeout bounds the whole handshake; 0 is DefaultHandshakeTimeout.
 	Timeout time.Duration
 	// MaxMessage is the largest payload of a record in bytes, both ways; 0 is DefaultMaxMessage.
 	MaxMessage int
-	// Rand is the source of nonces and keys; nil is crypto/rand.
-	Rand io.Reader
-	// Now is the time for certificates; nil is time.Now.
-	Now func() time.Time
+
+	rand io.Reader        // source of nonces and share keys; nil is crypto/rand
+	now  func() time.Time // for certificates; nil is time.Now
 }
 
-// Server shakes hands as the server and returns the secure context, in which the client has to write first. It owns ws
-// from now on, and has closed it when it returns an error. Apart from errors in cfg, an error is a *HandshakeError, and
-// wraps ErrReplay, ErrNotAdmitted, a *certs.VerifyError, ErrTimeout or ctx's error, a *RefusedError when the client
-// refused, and so on.
+// Server performs the server's side of the handshake and returns the secure context, in which the
+// client has to write first. It takes over ws, and closes it on error. Apart from errors in cfg, an
+// error is a *HandshakeError, and wraps ErrReplay, ErrNotAdmitted, a *certs.VerifyError, ErrTimeout
+// or ctx's error, a *RefusedError if the client refused, and so on.
 func Server(ctx context.Context, ws *websocket.Conn, cfg ServerConfig) (*Conn, error) {
 	w := newWire(ws, false)
 	h, err := newServerHandshake(cfg)
@@ -64,8 +64,8 @@ func Server(ctx context.Context, ws *websocket.Conn, cfg ServerConfig) (*Conn, e
 	return newConn(w, o, h.maxMessage, false), nil
 }
 
-// serverHandshake is the server's side of the specification, a method a step. The steps take and give bytes; run
-// connects them.
+// serverHandshake is the server's side of the specification, with one method per step. Steps take
+// and return bytes; run connects them.
 type serverHandshake struct {
 	common
 	cfg ServerConfig
@@ -81,7 +81,7 @@ type serverHandshake struct {
 }
 
 func newServerHandshake(cfg ServerConfig) (*serverHandshake, error) {
-	common, err := withDefaults(cfg.Timeout, cfg.MaxMessage, cfg.Rand, cfg.Now)
+	common, err := withDefaults(cfg.Timeout, cfg.MaxMessage, cfg.rand, cfg.now)
 	if err != nil {
 		return nil, err
 	}
@@ -120,8 +120,8 @@ func (h *serverHandshake) run(w *wire) (outcome, error) {
 	return h.step5VerifyClientReady(ready)
 }
 
-// step3ServerHello answers a ClientHello. The specification has no branch here; what cannot be answered is refused
-// like in step 5b.
+// step3ServerHello answers a ClientHello. The specification has no branch here; what cannot be
+// answered is refused as in step 5b.
 func (h *serverHandshake) step3ServerHello(message []byte) (answer []byte, err error) {
 	m, err := parseClientHello(message)
 	if err != nil {
@@ -129,9 +129,11 @@ func (h *serverHandshake) step3ServerHello(message []byte) (answer []byte, err e
 	}
 	switch {
 	case m.version == Version2 && h.cfg.Cert == nil:
-		return nil, h.reject3(CloseVersion, fmt.Errorf("%w: 2, and there is no certificate to show", ErrVersion))
+		return nil, h.reject3(CloseVersion, fmt.Errorf("%w: 2, and there is no certificate to show",
+			ErrVersion))
 	case m.version == Version1 && h.cfg.RequireCert:
-		return nil, h.reject3(CloseVersion, fmt.Errorf("%w: 1, and %w", ErrVersion, ErrCertificateRequired))
+		return nil, h.reject3(CloseVersion, fmt.Errorf("%w: 1, and %w", ErrVersion,
+			ErrCertificateRequired))
 	}
 	h.who = Peer{Version: m.version, Key: m.publicKey, Addr: h.cfg.PeerAddr}
 	if h.shared, err = newSharedKey(h.cfg.Key, m.publicKey); err != nil {
@@ -159,12 +161,14 @@ func (h *serverHandshake) step3ServerHello(message []byte) (answer []byte, err e
 		tail = appendMember(nil, tail, answer3)
 	}
 	plaintext := append(h.own.append(nil), tail...)
-	reply := serverHello{version: m.version, publicKey: h.cfg.Key.Public(), box: h.shared.seal(plaintext, m.nonce)}
+	reply := serverHello{version: m.version, publicKey: h.cfg.Key.Public(),
+		box: h.shared.seal(plaintext, m.nonce)}
 	h.transcript.serverHello = reply.marshal()
 	return h.transcript.serverHello, nil
 }
 
-// answerOffer makes the server's part of the extension, nil when it is turned off, not offered, or has no suite in common.
+// answerOffer makes the server's part of the extension, nil when it is turned off, not offered, or
+// has no suite in common.
 func (h *serverHandshake) answerOffer(o *offer) (*answer, error) {
 	h.offered = o != nil
 	suite := ""
@@ -183,7 +187,8 @@ func (h *serverHandshake) answerOffer(o *offer) (*answer, error) {
 	return &answer{suite: suite, enc: enc, hello: helloHash}, nil
 }
 
-// reject3 ends the handshake before there was anything to verify: the caller closes the WebSocket with code.
+// reject3 ends the handshake before there was anything to verify: the caller closes the WebSocket
+// with code.
 func (h *serverHandshake) reject3(code CloseCode, err error) error {
 	return &HandshakeError{Step: "3", Code: code, Err: err}
 }
@@ -222,8 +227,8 @@ func (h *serverHandshake) step5VerifyClientReady(message []byte) (outcome, error
 	return h.grant5a()
 }
 
-// verifyConfirmation compares what the client says, sealed, to have offered with what arrived. It runs before anything
-// else is decided about the client, so that a downgrade is called by its name.
+// verifyConfirmation compares the offer that the client confirms, sealed, with the one that
+// arrived. It runs before any other check of the client, so that a downgrade is reported as one.
 func (h *serverHandshake) verifyConfirmation(tail []byte) error {
 	confirmed, err := parseConfirmation(extensionMember(tail))
 	if err != nil {
@@ -239,8 +244,8 @@ func (h *serverHandshake) verifyConfirmation(tail []byte) error {
 	return nil
 }
 
-// verifyCertificate checks that the CA vouches for the client's key and, when the certificate lists addresses, for the
-// address that it comes from.
+// verifyCertificate checks that the CA vouches for the client's key and, when the certificate lists
+// addresses, for the client's address.
 func (h *serverHandshake) verifyCertificate(tail []byte) (*certs.Certificate, error) {
 	if o, err := parseObject(tail, "desc", "sign"); err == nil && len(o) == 0 {
 		return nil, ErrCertificateRequired
@@ -249,7 +254,8 @@ func (h *serverHandshake) verifyCertificate(tail []byte) (*certs.Certificate, er
 	if err != nil {
 		return nil, err
 	}
-	if err := cert.Verify(certs.VerifyOptions{CA: h.cfg.CA, Now: h.now(), Revoked: h.cfg.Revoked}); err != nil {
+	if err := cert.Verify(certs.VerifyOptions{CA: h.cfg.CA, Now: h.now(),
+		Revoked: h.cfg.Revoked}); err != nil {
 		return nil, err
 	}
 	if err := cert.VerifyKey(h.who.Key); err != nil {
@@ -263,7 +269,7 @@ func (h *serverHandshake) verifyCertificate(tail []byte) (*certs.Certificate, er
 	return cert, nil
 }
 
-// grant5a hands over to the secure context, which is step 6.
+// grant5a returns the keys of the secure context, which is step 6.
 func (h *serverHandshake) grant5a() (outcome, error) {
 	if h.suite == "" {
 		return specifiedOutcome(h.own, h.client, h.who), nil
@@ -284,14 +290,15 @@ func (h *serverHandshake) reject5b(code CloseCode, err error) error {
 	return &HandshakeError{Step: "5b", Code: code, Err: err}
 }
 
-// deriveKeys makes the extension's keys, once, when the client has confirmed the suite.
+// deriveKeys derives the extension's keys, once, after the client has confirmed its offer.
 func (h *serverHandshake) deriveKeys() (trafficKeys, error) {
 	defer clear(h.kemSecret)
 	return deriveKeys(h.suite, h.kemSecret, h.own.shareKey[:], h.client.shareKey[:],
 		h.transcript.hash())
 }
 
-// refuse5b is reject5b once the client has shown its keys, which it may get a proof with.
+// refuse5b is reject5b after the client has confirmed its offer. With the extension it adds a
+// proof.
 func (h *serverHandshake) refuse5b(code CloseCode, err error) error {
 	refusal := &HandshakeError{Step: "5b", Code: code, Err: err}
 	if h.suite == "" {

@@ -13,8 +13,8 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// TestReject5bReachesClient has the server refuse after the client's handshake is done. The client learns why whether
-// it reads, or writes without reading.
+// TestReject5bReachesClient refuses a client after its side of the handshake is done. The client
+// learns the reason from a read, and from a write without a read.
 func TestReject5bReachesClient(t *testing.T) {
 	for _, write := range []bool{false, true} {
 		p := newParties(t, Version1, false)
@@ -42,7 +42,7 @@ func TestReject5bReachesClient(t *testing.T) {
 	}
 }
 
-// TestRefusalsReachPeer has each end refuse the other during the handshake.
+// TestRefusalsReachPeer refuses each end during the handshake.
 func TestRefusalsReachPeer(t *testing.T) {
 	t.Run("4b", func(t *testing.T) {
 		p := newParties(t, Version1, false)
@@ -88,7 +88,7 @@ func TestRefusalsReachPeer(t *testing.T) {
 	}
 }
 
-// TestConfigurationErrorClosesWebSocket makes sure that no socket is left to the caller.
+// TestConfigurationErrorClosesWebSocket checks that no socket is left open.
 func TestConfigurationErrorClosesWebSocket(t *testing.T) {
 	cws, sws := pipeWS(t)
 	if _, err := Client(t.Context(), cws, ClientConfig{}); err == nil {
@@ -104,13 +104,15 @@ func TestConfigurationErrorClosesWebSocket(t *testing.T) {
 	}
 }
 
-// TestHandshakeTimesOut has a peer that says nothing, and one that sends a byte now and then: the time is for the whole
-// handshake.
+// TestHandshakeTimesOut connects to a peer that is silent, and to one that sends a byte now and
+// then: the timeout is for the whole handshake.
 func TestHandshakeTimesOut(t *testing.T) {
 	for _, trickle := range []bool{false, true} {
 		for _, timeout := range []time.Duration{0, 3 * time.Second} {
 			for _, isServer := range []bool{false, true} {
-				synctest.Test(t, func(t *testing.T) { testHandshakeTimeout(t, timeout, isServer, trickle) })
+				synctest.Test(t, func(t *testing.T) {
+					testHandshakeTimeout(t, timeout, isServer, trickle)
+				})
 			}
 		}
 	}
@@ -130,7 +132,7 @@ func testHandshakeTimeout(t *testing.T, timeout time.Duration, isServer, trickle
 	defer silent.Close()
 	closeCode := make(chan error, 1)
 	go func() {
-		// The silent end still reads, so that it learns why it is left.
+		// The silent end still reads, so that it gets the close code.
 		for {
 			if _, _, err := silent.ReadMessage(); err != nil {
 				closeCode <- err
@@ -155,7 +157,7 @@ func testHandshakeTimeout(t *testing.T, timeout time.Duration, isServer, trickle
 	if want == 0 {
 		want = DefaultHandshakeTimeout
 	}
-	// The time may be exceeded by what it takes to tell the peer.
+	// Sending the close frame may take a little longer.
 	if took := time.Since(begin); took < want || took > want+2*closeTimeout {
 		t.Errorf("it took %v, want %v", took, want)
 	}
@@ -208,7 +210,7 @@ func TestHandshakeCancelled(t *testing.T) {
 	}
 }
 
-// TestHandshakeDeadlineIsLifted waits longer than the handshake's time in the secure context.
+// TestHandshakeDeadlineIsLifted waits longer than the handshake's timeout in the secure context.
 func TestHandshakeDeadlineIsLifted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, server := connectPipe(t, newParties(t, Version1, false))

@@ -6,9 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// LimitUnsent bounds what the connection's socket holds and TCP has not sent yet, in bytes: a write waits above it. What
-// waits there can't be overtaken. It is a hint: a connection that isn't TCP, or whose kernel does not know the option
-// (TCP_NOTSENT_LOWAT, tcp(7)), is left as it is.
+// LimitUnsent bounds the bytes in the connection's socket that TCP has not sent yet: beyond it,
+// writes wait. Data in the socket can't be overtaken. It is a hint: a connection that isn't TCP, or
+// whose kernel does not know the option (TCP_NOTSENT_LOWAT, tcp(7)), is left as it is.
 func (c *Conn) LimitUnsent(bytes int) {
 	tcp := tcpBelow(c.wire.conn)
 	if tcp == nil {

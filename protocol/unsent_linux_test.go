@@ -16,7 +16,9 @@ func TestLimitUnsent(t *testing.T) {
 		got := 0
 		raw, err := tcpBelow(w.conn).SyscallConn()
 		if err == nil {
-			err = raw.Control(func(fd uintptr) { got, _ = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT) })
+			err = raw.Control(func(fd uintptr) {
+				got, _ = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT)
+			})
 		}
 		if err != nil || got != bytes {
 			t.Errorf("TCP_NOTSENT_LOWAT is %d, %v; want %d", got, err, bytes)

@@ -8,14 +8,14 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// Upgrade turns an HTTP request into a WebSocket for Server. When it fails it has answered the request with an HTTP error,
-// or closed the connection of a client that did not wait for the answer: frames that come with the request are refused, as
-// a client may only send them once the server has agreed (RFC 6455, section 4.1).
+// Upgrade turns an HTTP request into a WebSocket for Server. On failure it has answered the request
+// with an HTTP error. It closes the connection of a client that sent frames along with the request:
+// a client must wait for the server's response (RFC 6455, section 4.1).
 //
-// The Origin header is not checked. What that check protects is a user whose browser would act with that user's
-// authority (cookies, say) for a page from elsewhere; here a client has no authority but what it proves with its own
-// key in the handshake, so a page can do nothing that its author could not do without the browser. The reference's
-// client in a browser is a legitimate peer, and comes from any origin.
+// The Origin header is not checked. That check protects users from pages of other sites that use
+// the user's authority, such as cookies. Here a client has no authority but its own key's, proved
+// in the handshake, so a page can do nothing that its author could not do without the browser. The
+// reference's client in a browser is a legitimate peer, from any origin.
 func Upgrade(w http.ResponseWriter, r *http.Request) (*websocket.Conn, error) {
 	u := websocket.Upgrader{
 		ReadBufferSize:  headBufferSize,
@@ -25,7 +25,8 @@ func Upgrade(w http.ResponseWriter, r *http.Request) (*websocket.Conn, error) {
 	return u.Upgrade(hijacker{w}, r, nil)
 }
 
-// hijacker is a ResponseWriter that gorilla can hijack, also when it is a middleware's that only has an Unwrap method.
+// hijacker is a ResponseWriter that gorilla can hijack, even if it is a middleware's that only has
+// an Unwrap method.
 type hijacker struct{ http.ResponseWriter }
 
 // Hijack implements http.Hijacker.

@@ -36,8 +36,8 @@ func dialTLSWS(tb testing.TB, serve func(*websocket.Conn)) *websocket.Conn {
 	return ws
 }
 
-// TestWritesGoToTheSocket makes sure that nothing of this package stands between a record and the connection of package
-// net or crypto/tls, on either end.
+// TestWritesGoToTheSocket checks that records go straight to the connection of package net or
+// crypto/tls, without a wrapper of this package, on either end.
 func TestWritesGoToTheSocket(t *testing.T) {
 	check := func(conn net.Conn, overTLS bool, end string) {
 		t.Helper()
@@ -67,7 +67,7 @@ func TestWritesGoToTheSocket(t *testing.T) {
 	}
 }
 
-// TestUpgradeOverTLS shakes hands over wss.
+// TestUpgradeOverTLS performs the handshake over wss.
 func TestUpgradeOverTLS(t *testing.T) {
 	p := newParties(t, Version1, false)
 	serverErr := make(chan error, 1)
@@ -123,7 +123,8 @@ func TestUpgradeAcceptsAnyOrigin(t *testing.T) {
 
 func TestUpgradeRefusesPlainHTTP(t *testing.T) {
 	w := httptest.NewRecorder()
-	if _, err := Upgrade(w, httptest.NewRequest(http.MethodGet, "/", nil)); err == nil || w.Code != http.StatusBadRequest {
+	if _, err := Upgrade(w, httptest.NewRequest(http.MethodGet, "/", nil)); err == nil ||
+		w.Code != http.StatusBadRequest {
 		t.Fatalf("got %v and status %d", err, w.Code)
 	}
 }
@@ -143,8 +144,8 @@ func TestUpgradeThroughMiddleware(t *testing.T) {
 	dialWS(t, address)
 }
 
-// TestUpgradeRefusesEarlyFrames has a client send a frame in one piece with its request. The frame has been read through a
-// buffer of net/http by then, and the server must not go on without it.
+// TestUpgradeRefusesEarlyFrames sends a frame in one write with the request. net/http has buffered
+// the frame by then, and the server must not continue without it.
 func TestUpgradeRefusesEarlyFrames(t *testing.T) {
 	refused := make(chan error, 1)
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -160,9 +161,11 @@ func TestUpgradeRefusesEarlyFrames(t *testing.T) {
 	if err := conn.SetDeadline(time.Now().Add(testTimeout)); err != nil {
 		t.Fatal(err)
 	}
-	request := "GET / HTTP/1.1\r\nHost: remote.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
+	request := "GET / HTTP/1.1\r\nHost: remote.example\r\nConnection: Upgrade\r\nUpgrade: " +
+		"websocket\r\n" +
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-	early := frame{final: true, opcode: websocket.TextMessage, mask: &testMask, payload: []byte("early")}.append(nil)
+	early := frame{final: true, opcode: websocket.TextMessage, mask: &testMask,
+		payload: []byte("early")}.append(nil)
 	if _, err := conn.Write(append([]byte(request), early...)); err != nil {
 		t.Fatal(err)
 	}

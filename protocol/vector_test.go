@@ -13,8 +13,9 @@ import (
 	"culvert/certs"
 )
 
-// vector is a whole handshake from fixed randomness, as testdata/vectors.json holds it. The reference's own code makes
-// the same bytes of the same randomness: TestVectorsAgainstReference.
+// vector is a whole handshake from fixed randomness, as testdata/vectors.json holds it. The
+// reference's own code makes the same bytes from the same randomness: see
+// TestVectorsAgainstReference.
 type vector struct {
 	Name        string `json:"name"`
 	Version     int    `json:"version"`
@@ -77,11 +78,14 @@ func (v vector) parties(tb testing.TB) parties {
 	p := parties{
 		client: ClientConfig{
 			Version: v.Version, Key: keyOf(tb, v.ClientSecret), VerifyServer: acceptAll,
-			ServerName: "remote.example", Rand: bytes.NewReader(v.ClientRandom), Now: now, Extension: ExtensionOff,
+			ServerName: "remote.example", rand: bytes.NewReader(v.ClientRandom), now: now,
+			Extension: ExtensionOff,
 		},
 		server: ServerConfig{
-			Key: keyOf(tb, v.ServerSecret), Admit: acceptAll, Replay: NewReplayCache(0), RequireCert: v.RequireCert,
-			PeerAddr: netip.MustParseAddr("192.0.2.2"), Rand: bytes.NewReader(v.ServerRandom), Now: now,
+			Key: keyOf(tb, v.ServerSecret), Admit: acceptAll, Replay: NewReplayCache(0),
+			RequireCert: v.RequireCert,
+			PeerAddr:    netip.MustParseAddr("192.0.2.2"), rand: bytes.NewReader(v.ServerRandom),
+			now:       now,
 			Extension: ExtensionOff,
 		},
 	}
@@ -89,7 +93,8 @@ func (v vector) parties(tb testing.TB) parties {
 		to   **certs.Certificate
 		from json.RawMessage
 	}{
-		{&p.client.CA, v.CA}, {&p.server.CA, v.CA}, {&p.server.Cert, v.ServerCert}, {&p.client.Cert, v.ClientCert},
+		{&p.client.CA, v.CA}, {&p.server.CA, v.CA}, {&p.server.Cert, v.ServerCert},
+		{&p.client.Cert, v.ClientCert},
 	} {
 		if c.from == nil {
 			continue
@@ -112,7 +117,7 @@ func keyOf(tb testing.TB, secret []byte) *certs.KeyPair {
 	return kp
 }
 
-// TestVectors makes each handshake and its records again, and compares every byte.
+// TestVectors repeats each handshake and its records, and compares every byte.
 func TestVectors(t *testing.T) {
 	for _, v := range readVectors(t) {
 		t.Run(v.Name, func(t *testing.T) {

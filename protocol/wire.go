@@ -14,33 +14,36 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// wire moves whole messages over a WebSocket and ends it properly. It owns the socket: all that is read and written there
-// passes through frames and out. It knows no keys: the handshake and then Conn use the same one.
+// wire reads and writes whole messages of a WebSocket, and closes it properly. It owns the socket:
+// all reads go through frames, all writes through out. It has no keys: the handshake and then Conn
+// use the same wire.
 //
-// One goroutine reads, one writes, and any may end the connection. The reason for the end is kept, the first wins, and
-// all later calls return it.
+// One goroutine reads, one writes, and any may end the connection. The first reason for the end is
+// kept, and all later calls return it.
 type wire struct {
 	conn   net.Conn     // the socket, or TLS over it; closed by end or close
-	readMu sync.Mutex   // held by whoever reads from frames, and uses what it has read
+	readMu sync.Mutex   // held while reading from frames and using what was read
 	frames *frameReader // of conn
 	out    *frameWriter // to conn
 
 	mu       sync.Mutex // guards what follows
 	cause    error      // why the connection ended; nil while it lives
-	writeErr error      // a write failed, and the reason is still being looked for
-	ending   bool       // deadlines are set by whoever ends the connection only
-	closing  bool       // close is at work, and closes the socket when it is done
+	writeErr error      // a write failed, and the peer's reason is being looked for
+	ending   bool       // only the end of the connection sets deadlines from now on
+	closing  bool       // close is running, and closes the socket at its end
 
-	// exporter is the client's, to authenticate a refusal with; nil during the handshake, and without
-	// forward secrecy. It is set before there is a second user of w.
+	// exporter is the client's, to authenticate a refusal; nil during the handshake, and without
+	// forward secrecy. It is set before w is used concurrently.
 	exporter *[keySize]byte
 
-	// lastRead is when bytes of a message last came, in nanoseconds of Unix time; 0 before the first.
+	// lastRead is when bytes of a message last came, in nanoseconds of Unix time; 0 before the
+	// first.
 	lastRead   atomic.Int64
-	readBefore int64 // the same without the latest read; the reader's
+	readBefore int64 // lastRead before the latest read; used by the reader only
 }
 
-// newWire takes the socket from ws, of which nothing else is used: gorilla/websocket has done the upgrade.
+// newWire takes the socket from ws, of which nothing else is used: gorilla/websocket has done the
+// upgrade.
 func newWire(ws *websocket.Conn, isClient bool) *wire {
 	w := &wire{conn: ws.NetConn()}
 	var early []byte
@@ -63,11 +66,13 @@ func (s wireSource) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// limitMessages sets how large a message may be that is read from now on, in bytes. It is for whoever is the only user of w.
+// limitMessages sets how large a message may be that is read from now on, in bytes. It must not be
+// called concurrently with other methods.
 func (w *wire) limitMessages(limit int) { w.frames.limit = limit }
 
-// readMessage reads one message, of the given type, and has use take it. The message is use's until that returns, and then
-// nobody's: it stands where it arrived. readMessage does not end the connection when it fails, or use does: readFailed does.
+// readMessage reads one message of the given type and passes it to use. The message is in the read
+// buffer, and valid until use returns. On an error, of its own or of use, the caller ends the
+// connection with readFailed.
 func (w *wire) readMessage(messageType int, use func(message []byte) error) error {
 	w.readMu.Lock()
 	defer w.readMu.Unlock()
@@ -79,13 +84,14 @@ func (w *wire) readMessage(messageType int, use func(message []byte) error) erro
 		return err
 	}
 	if got != messageType {
-		return fmt.Errorf("%w: a text message in place of a binary one, or the other way round", ErrBadMessage)
+		return fmt.Errorf("%w: a text message instead of a binary one, or vice versa",
+			ErrBadMessage)
 	}
 	return use(message)
 }
 
-// nextMessage returns the next message, and answers the control frames before it. Called with readMu held, and the message
-// is valid as long as that is.
+// nextMessage returns the next message, and answers the control frames before it. It is called with
+// readMu held, and the message is valid for as long.
 func (w *wire) nextMessage() (messageType int, message []byte, err error) {
 	for {
 		opcode, payload, err := w.frames.next()
@@ -96,7 +102,8 @@ func (w *wire) nextMessage() (messageType int, message []byte, err error) {
 		case opcode == websocket.BinaryMessage || opcode == websocket.TextMessage:
 			return opcode, payload, nil
 		}
-		w.lastRead.Store(w.readBefore) // a control frame may come from a proxy, and says nothing of the peer
+		// a control frame may be a proxy's, and is no sign of life of the peer
+		w.lastRead.Store(w.readBefore)
 		if opcode == websocket.PingMessage {
 			if err := w.answerPing(payload); err != nil {
 				return 0, nil, err
@@ -105,8 +112,8 @@ func (w *wire) nextMessage() (messageType int, message []byte, err error) {
 	}
 }
 
-// answerEnd answers a close frame with one of the same code, and frames that violate RFC 6455 with one that says how
-// (sections 5.5.1 and 7.4.1).
+// answerEnd answers a close frame with one of the same code, and a violation of RFC 6455 with one
+// that names it (sections 5.5.1 and 7.4.1).
 func (w *wire) answerEnd(err error) {
 	var closed *websocket.CloseError
 	var malformed frameError
@@ -119,8 +126,9 @@ func (w *wire) answerEnd(err error) {
 	}
 }
 
-// answerPing sends a pong, or leaves it to a writer. A pong that could not be written whole ends the connection. When it
-// failed because the peer has closed, the reader goes on for a while: the peer's reason may be among what follows.
+// answerPing sends a pong, or leaves it to a writer. A pong that could not be written whole ends
+// the connection. If it failed because the peer has closed, the reader goes on for a while: the
+// peer's reason may be about to arrive.
 func (w *wire) answerPing(payload []byte) error {
 	err := w.out.pong(payload)
 	if err == nil {
@@ -156,8 +164,8 @@ func (w *wire) err() error {
 	return w.cause
 }
 
-// end makes cause the reason unless there is one, closes the socket and returns the reason. While close is at work, the
-// socket is left to it: the peer has yet to read the close frame.
+// end makes cause the reason unless there is one, closes the socket and returns the reason. While
+// close is running, it leaves the socket to close: the peer has yet to read the close frame.
 func (w *wire) end(cause error) error {
 	w.mu.Lock()
 	if w.cause == nil {
@@ -183,8 +191,9 @@ func (w *wire) readFailed(err error) error {
 	return w.end(cause)
 }
 
-// writeFailed ends the connection after a write returned err, and returns the reason. When the peer has closed, the
-// write often fails before the close frame has been read; the frame holds the reason, so it is looked for first.
+// writeFailed ends the connection after a write returned err, and returns the reason. If the peer
+// has closed, writes often fail before its close frame has been read. That frame holds the reason,
+// so it is looked for first.
 func (w *wire) writeFailed(err error) error {
 	if cause, final := w.noteWriteFailure(err); final {
 		return w.end(cause)
@@ -201,9 +210,9 @@ func (w *wire) writeFailed(err error) error {
 	}
 }
 
-// noteWriteFailure keeps the error of a failed write, after which nothing is written any more. final reports that there is
-// no reason of the peer's to look for: time ran out, or the connection has ended already. Otherwise reads end within
-// closeTimeout.
+// noteWriteFailure keeps the error of a failed write, the last one. final reports whether looking
+// for the peer's reason is pointless: time ran out, or the connection has ended. Otherwise reads
+// end within closeTimeout.
 func (w *wire) noteWriteFailure(err error) (cause error, final bool) {
 	cause = w.transportError("write", err)
 	w.mu.Lock()
@@ -219,8 +228,9 @@ func (w *wire) noteWriteFailure(err error) (cause error, final bool) {
 	return cause, false
 }
 
-// close tells the peer why, makes cause the reason, and closes the socket. It does nothing when the connection has
-// ended already. It takes at most twice closeTimeout, and makes waiting reads and writes return.
+// close sends the close frame, makes cause the reason, and closes the socket. It does nothing if
+// the connection has ended. It takes at most twice closeTimeout, and makes pending reads and writes
+// return.
 func (w *wire) close(code int, text string, cause error) {
 	w.mu.Lock()
 	if w.cause != nil {
@@ -238,9 +248,9 @@ func (w *wire) close(code int, text string, cause error) {
 	_ = w.conn.Close()
 }
 
-// linger waits until the peer has closed its side, reading and dropping what is still on the way. Closing a socket with
-// unread data resets the connection (RFC 1122, section 4.2.2.13), and a reset may overtake the close frame: the peer
-// would not learn the reason.
+// linger waits until the peer has closed its side, and discards what arrives until then. Closing a
+// socket with unread data resets the connection (RFC 1122, section 4.2.2.13), and the reset may
+// overtake the close frame, and with it the reason.
 func (w *wire) linger() {
 	_ = w.conn.SetReadDeadline(time.Unix(1, 0)) // a reader that is waiting returns
 	w.readMu.Lock()
@@ -250,7 +260,7 @@ func (w *wire) linger() {
 	_, _ = io.Copy(io.Discard, w.conn)
 }
 
-// closeWrite half-closes conn if its type can.
+// closeWrite half-closes conn if its type supports that.
 func closeWrite(conn net.Conn) error {
 	if c, ok := conn.(interface{ CloseWrite() error }); ok {
 		return c.CloseWrite()
@@ -258,7 +268,7 @@ func closeWrite(conn net.Conn) error {
 	return errors.ErrUnsupported
 }
 
-// setReadDeadline bounds the current and later reads. A read that passes its deadline ends the connection.
+// setReadDeadline bounds the current and later reads. A read that exceeds it ends the connection.
 func (w *wire) setReadDeadline(t time.Time) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -268,7 +278,8 @@ func (w *wire) setReadDeadline(t time.Time) error {
 	return w.conn.SetReadDeadline(t)
 }
 
-// setWriteDeadline bounds the writes that begin after it. A write that passes its deadline ends the connection.
+// setWriteDeadline bounds the writes that begin after it. A write that exceeds it ends the
+// connection.
 func (w *wire) setWriteDeadline(t time.Time) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -279,8 +290,8 @@ func (w *wire) setWriteDeadline(t time.Time) error {
 	return nil
 }
 
-// limitTo makes reads and writes fail when the timeout has passed or ctx is done. Afterwards stop lifts that again and
-// returns ctx's error if ctx was done by then; the connection is closed in that case.
+// limitTo makes reads and writes fail once the timeout has passed or ctx is done. stop removes both
+// bounds; if ctx is done, it returns ctx's cause, and the connection is closed.
 func (w *wire) limitTo(ctx context.Context, timeout time.Duration) (stop func() error) {
 	deadline := time.Now().Add(timeout)
 	_ = w.setReadDeadline(deadline)
@@ -317,7 +328,8 @@ func peerSaidWhy(cause error) bool {
 	return errors.As(cause, &refused) || errors.As(cause, &closed)
 }
 
-// transportError turns an error of the frames or of the network into one of this package's. Errors of this package stay.
+// transportError turns an error of the frames or of the network into one of this package's. Errors
+// of this package stay.
 func transportError(verb string, err error) error {
 	var closed *websocket.CloseError
 	var timeout net.Error

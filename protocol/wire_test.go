@@ -9,7 +9,8 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// TestViolationIsAnswered has each end send what RFC 6455 forbids. The other must say so, and end the connection.
+// TestViolationIsAnswered sends each end what RFC 6455 forbids. It must answer with the violation
+// and end the connection.
 func TestViolationIsAnswered(t *testing.T) {
 	for _, fromServer := range []bool{false, true} {
 		from, to := connectTCP(t, newParties(t, Version1, false))
@@ -31,21 +32,26 @@ func TestViolationIsAnswered(t *testing.T) {
 			t.Errorf("a write returns %v, want the first error", again)
 		}
 		var closed *PeerClosedError
-		if err := readUntilError(t, from); !errors.As(err, &closed) || closed.Code != websocket.CloseProtocolError || closed.Reason != "bad opcode 3" {
+		if err := readUntilError(t, from); !errors.As(err, &closed) ||
+			closed.Code != websocket.CloseProtocolError || closed.Reason != "bad opcode 3" {
 			t.Errorf("the other end got %v", err)
 		}
 	}
 }
 
-// TestCloseIsAnswered closes with a code, with a planned end, and without a code: the same comes back.
+// TestCloseIsAnswered closes with a private code, as planned, and without a code: the same code
+// comes back.
 func TestCloseIsAnswered(t *testing.T) {
-	for _, code := range []int{int(CloseNotAdmitted), websocket.CloseNormalClosure, websocket.CloseNoStatusReceived} {
+	for _, code := range []int{
+		int(CloseNotAdmitted), websocket.CloseNormalClosure, websocket.CloseNoStatusReceived,
+	} {
 		client, server := connectTCP(t, newParties(t, Version1, false))
 		message := websocket.FormatCloseMessage(code, "")
 		if err := client.wire.out.writeClose(message, testTimeout); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := server.ReadRecord(nil); !peerSaidWhy(err) || errors.Is(err, io.EOF) != (code < 4000) {
+		if _, err := server.ReadRecord(nil); !peerSaidWhy(err) ||
+			errors.Is(err, io.EOF) != (code < 4000) {
 			t.Errorf("code %d: got %v", code, err)
 		}
 		_, _, err := client.wire.frames.next()
@@ -56,8 +62,8 @@ func TestCloseIsAnswered(t *testing.T) {
 	}
 }
 
-// TestMessageIsHeld has a writer fail while a message is in use. The writer looks for a close frame among what arrives,
-// and must not do that in the buffer that the message stands in.
+// TestMessageIsHeld fails a write while a message is in use. The writer then looks for a close
+// frame, and must not overwrite the buffer that holds the message.
 func TestMessageIsHeld(t *testing.T) {
 	client, server := connectTCP(t, newParties(t, Version1, false))
 	for range 2 {
@@ -70,7 +76,7 @@ func TestMessageIsHeld(t *testing.T) {
 	err := server.wire.readMessage(websocket.BinaryMessage, func(record []byte) error {
 		go func() { failed <- server.wire.writeFailed(errBroken) }()
 		if server.wire.readMu.TryLock() {
-			t.Error("the message is anybody's while it is in use")
+			t.Error("the message is not protected while it is in use")
 			server.wire.readMu.Unlock()
 		}
 		_, err := server.opener.open(nil, record)
@@ -82,11 +88,12 @@ func TestMessageIsHeld(t *testing.T) {
 	if err := client.CloseWith(CloseNotAdmitted, ""); err != nil {
 		t.Error(err)
 	}
-	// The second record is passed over on the way to the reason.
+	// The second record is skipped while looking for the reason.
 	wantRefused(t, <-failed, CloseNotAdmitted)
 }
 
-// TestLastRead has a part of a record arrive, which counts, and then a ping, which does not: the answer shows that it was read.
+// TestLastRead receives part of a record, which counts, and then a ping, which does not: its pong
+// shows that it was read.
 func TestLastRead(t *testing.T) {
 	client, server := connectTCP(t, newParties(t, Version1, false))
 	read := make(chan error, 1)
@@ -97,12 +104,13 @@ func TestLastRead(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	record := frame{opcode: websocket.BinaryMessage, mask: &testMask, payload: pattern(100)}.append(nil)
+	record := frame{opcode: websocket.BinaryMessage, mask: &testMask,
+		payload: pattern(100)}.append(nil)
 	before := time.Now()
 	send(record)
 	for deadline := before.Add(testTimeout); server.LastRead().Before(before); {
 		if time.Now().After(deadline) {
-			t.Fatal("what has arrived does not count")
+			t.Fatal("received bytes do not count")
 		}
 	}
 	before = server.LastRead()
