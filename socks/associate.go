@@ -15,12 +15,12 @@ import (
 	"culvert/internal/netfault"
 )
 
-// Association carries datagrams between one client of UDP ASSOCIATE and anybody.
-// Its methods are called concurrently.
+// Association carries datagrams between one client of UDP ASSOCIATE and any hosts. Its methods are
+// called concurrently.
 type Association interface {
-	// Send passes a datagram on to a host, which is an address or an unresolved
-	// name as in a Dialer's address. It never waits: what there is no room for is
-	// dropped. It does not keep p. An error drops the datagram and no more.
+	// Send sends a datagram to a host, which is an address or an unresolved name as in a Dialer's
+	// address. It never blocks: if there is no room, it drops the datagram. It does not retain p.
+	// An error concerns this datagram only.
 	Send(host string, port uint16, p []byte) error
 
 	// Receive waits for the next datagram and copies it to p, which has room for
@@ -33,7 +33,7 @@ type Association interface {
 
 // udpRequest is a client's request for an association.
 type udpRequest struct {
-	port uint16 // from which the client will send, 0 when it does not know
+	port uint16 // from which the client will send; 0 if it does not know
 }
 
 // packetConn is the part of *net.UDPConn that an association uses.
@@ -45,7 +45,7 @@ type packetConn interface {
 	Close() error
 }
 
-// listenUDP opens a socket at addr with a port that is free.
+// listenUDP opens a socket at addr with a free port.
 func listenUDP(addr netip.Addr) (packetConn, error) {
 	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, 0)))
 	if err != nil {
@@ -99,7 +99,8 @@ func (s *Server) associate(ctx context.Context, c *clientConn) error {
 		return err
 	}
 	c.SetWriteDeadline(time.Time{})
-	a := &association{far: far, near: conn, client: client, idle: s.cfg.UDPIdleTimeout, began: time.Now()}
+	a := &association{far: far, near: conn, client: client, idle: s.cfg.UDPIdleTimeout,
+		began: time.Now()}
 	a.port.Store(uint32(c.udp.port))
 	if !c.stopReset() {
 		return errDraining
@@ -116,7 +117,7 @@ func addrOf(a net.Addr) (netip.Addr, error) {
 	return tcp.AddrPort().Addr().Unmap(), nil
 }
 
-// associatedReply tells a client where to send its datagrams.
+// associatedReply is the reply with the address for a client's datagrams.
 func associatedReply(bound netip.AddrPort) []byte {
 	return appendSource([]byte{socks5Version, byte(ReplySucceeded), 0}, bound)
 }
@@ -136,7 +137,7 @@ func appendSource(b []byte, source netip.AddrPort) []byte {
 //
 //	reserved 2 · fragment 1 · address type 1 · address 4, 16 or 1–256 · port 2 · payload
 //
-// Fragments are not taken, as the RFC lets an implementation choose.
+// Fragments are dropped, as the RFC allows.
 func parseDatagram(p []byte) (host string, port uint16, payload []byte, ok bool) {
 	if len(p) < 5 || p[2] != 0 {
 		return "", 0, nil, false
@@ -164,7 +165,7 @@ func parseDatagram(p []byte) (host string, port uint16, payload []byte, ok bool)
 	return host, port, p[end+2:], checkTarget(host, int(port)) == nil
 }
 
-// association is one that runs: between the client's datagrams and far.
+// association is a running association, between the client's datagrams and far.
 type association struct {
 	far    Association
 	near   packetConn
@@ -173,12 +174,12 @@ type association struct {
 	idle   time.Duration
 
 	began time.Time
-	last  atomic.Int64 // when something last went through, in nanoseconds after began
+	last  atomic.Int64 // time of the last datagram, in nanoseconds after began
 }
 
-// run carries datagrams until the client closes its connection, nothing went
-// through for too long, either side fails, or ctx ends, and closes everything. Only
-// the client's own close is no error.
+// run carries datagrams until the client closes its connection, the association is idle for too
+// long, either side fails, or ctx ends. It then closes everything. It returns nil only after the
+// client's close.
 func (a *association) run(ctx context.Context, c *clientConn) error {
 	var cause error
 	var once sync.Once
@@ -199,7 +200,7 @@ func (a *association) run(ctx context.Context, c *clientConn) error {
 	return cause
 }
 
-// awaitClose waits until a client closes its half. What it sends has no meaning.
+// awaitClose waits until a client closes its half, and discards what it sends.
 func awaitClose(conn net.Conn) error {
 	var b [64]byte
 	for {
@@ -213,9 +214,11 @@ func awaitClose(conn net.Conn) error {
 
 func (a *association) touch() { a.last.Store(int64(time.Since(a.began))) }
 
-func (a *association) expires() time.Time { return a.began.Add(time.Duration(a.last.Load()) + a.idle) }
+func (a *association) expires() time.Time {
+	return a.began.Add(time.Duration(a.last.Load()) + a.idle)
+}
 
-// outward passes the client's datagrams on.
+// outward sends on the client's datagrams.
 func (a *association) outward() error {
 	buf := make([]byte, maxDatagram)
 	a.near.SetReadDeadline(a.expires())
@@ -235,7 +238,7 @@ func (a *association) outward() error {
 	}
 }
 
-// pass passes a datagram on if it is the client's.
+// pass sends on a datagram if it is the client's.
 func (a *association) pass(p []byte, from netip.AddrPort) {
 	port := a.port.Load()
 	if from.Addr().Unmap() != a.client || (port != 0 && port != uint32(from.Port())) {
@@ -249,10 +252,10 @@ func (a *association) pass(p []byte, from netip.AddrPort) {
 		a.port.Store(uint32(from.Port()))
 	}
 	a.touch()
-	a.far.Send(host, targetPort, payload) // what is not sent is lost, as datagrams may be
+	a.far.Send(host, targetPort, payload) // datagrams may be lost
 }
 
-// inward passes datagrams back to the client.
+// inward returns datagrams to the client.
 func (a *association) inward() error {
 	const room = 4 + 16 + 2 // before the payload
 	buf := make([]byte, room+maxDatagram)
@@ -263,7 +266,7 @@ func (a *association) inward() error {
 		}
 		port := a.port.Load()
 		if port == 0 {
-			continue // it can't be an answer: the client has asked nothing
+			continue // not an answer: the client has sent nothing
 		}
 		a.touch()
 		start := room - 4 - from.Addr().Unmap().BitLen()/8 - 2
@@ -272,7 +275,7 @@ func (a *association) inward() error {
 	}
 }
 
-// beginAssociation counts an association, false when there are too many.
+// beginAssociation counts an association. It reports whether MaxAssociations permits it.
 func (s *Server) beginAssociation() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -16,14 +16,14 @@ import (
 	"time"
 )
 
-// sentDatagram is what a server under test has passed on.
+// sentDatagram is a datagram that a server under test has sent on.
 type sentDatagram struct {
 	host    string
 	port    uint16
 	payload string
 }
 
-// answer is what the far end gives.
+// answer is a result of the far end's Receive.
 type answer struct {
 	payload string
 	from    netip.AddrPort
@@ -39,7 +39,8 @@ type farEnd struct {
 
 func newFarEnd() *farEnd {
 	closed := make(chan struct{})
-	return &farEnd{make(chan sentDatagram, 100), make(chan answer), closed, sync.OnceFunc(func() { close(closed) })}
+	closeOnce := sync.OnceFunc(func() { close(closed) })
+	return &farEnd{make(chan sentDatagram, 100), make(chan answer), closed, closeOnce}
 }
 
 func (f *farEnd) Send(host string, port uint16, p []byte) error {
@@ -61,7 +62,7 @@ func (f *farEnd) Close() error {
 	return nil
 }
 
-// wantSent waits for the next datagram that is passed on.
+// wantSent waits for the next datagram that is sent on.
 func (f *farEnd) wantSent(t *testing.T, want sentDatagram) {
 	t.Helper()
 	select {
@@ -138,12 +139,12 @@ func sendTo(t *testing.T, conn *net.UDPConn, to netip.AddrPort, datagram string)
 
 const (
 	headerIPv4 = "\x00\x00\x00\x01\xc0\x00\x02\x07\x00\x35"
-	headerIPv6 = "\x00\x00\x00\x04\x20\x01\x0d\xb8\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01\x01\xbb"
+	headerIPv6 = "\x00\x00\x00\x04" +
+		"\x20\x01\x0d\xb8\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01\x01\xbb"
 	headerName = "\x00\x00\x00\x03\x0bexample.com\x00\x35"
 )
 
-// TestAssociate passes datagrams of all sizes and address types both ways, over
-// IPv4 and IPv6.
+// TestAssociate sends datagrams of all sizes and address types both ways, over IPv4 and IPv6.
 func TestAssociate(t *testing.T) {
 	for _, host := range []string{"127.0.0.1", "[::1]"} {
 		ln, err := net.Listen("tcp", host+":0")
@@ -162,16 +163,20 @@ func TestAssociate(t *testing.T) {
 			for _, to := range []struct {
 				header, host string
 				port         uint16
-			}{{headerIPv4, "192.0.2.7", 53}, {headerIPv6, "2001:db8::1", 443}, {headerName, "example.com", 53}} {
+			}{{headerIPv4, "192.0.2.7", 53}, {headerIPv6, "2001:db8::1", 443},
+				{headerName, "example.com", 53}} {
 				sendTo(t, client, bound, to.header+payload)
 				far.wantSent(t, sentDatagram{to.host, to.port, payload})
 			}
-			for header, from := range map[string]string{headerIPv4: "192.0.2.7:53", headerIPv6: "[2001:db8::1]:443"} {
+			for header, from := range map[string]string{
+				headerIPv4: "192.0.2.7:53", headerIPv6: "[2001:db8::1]:443",
+			} {
 				far.answers <- answer{payload, netip.MustParseAddrPort(from)}
 				p := make([]byte, 64<<10)
 				n, source, err := client.ReadFromUDPAddrPort(p)
 				if err != nil || string(p[:n]) != header+payload || source != bound {
-					t.Errorf("answer of %d bytes from %v: %d bytes from %v, %v", size, from, n, source, err)
+					t.Errorf("answer of %d bytes from %v: %d bytes from %v, %v", size, from, n,
+						source, err)
 				}
 			}
 		}
@@ -183,11 +188,13 @@ func TestAssociateSources(t *testing.T) {
 	for _, named := range []bool{false, true} {
 		far := newFarEnd()
 		addr := startServer(t, associateConfig(far))
-		client, otherPort, otherHost := udpSocket(t, "127.0.0.1:0"), udpSocket(t, "127.0.0.1:0"), udpSocket(t, "127.0.0.2:0")
+		client, otherPort, otherHost := udpSocket(t, "127.0.0.1:0"), udpSocket(t, "127.0.0.1:0"),
+			udpSocket(t, "127.0.0.2:0")
 		request := []byte(requestUDP)
 		if named { // with an address behind translation, which does not count
 			copy(request[4:], "\x0a\x01\x02\x03")
-			binary.BigEndian.PutUint16(request[8:], client.LocalAddr().(*net.UDPAddr).AddrPort().Port())
+			binary.BigEndian.PutUint16(request[8:],
+				client.LocalAddr().(*net.UDPAddr).AddrPort().Port())
 		}
 		bound := associate(t, connect(t, addr), string(request))
 		sendTo(t, otherHost, bound, headerIPv4+"other host")
@@ -205,16 +212,20 @@ func TestAssociateSources(t *testing.T) {
 	}
 }
 
-// TestAssociateMalformed sends what has to be dropped.
+// TestAssociateMalformed sends what must be dropped.
 func TestAssociateMalformed(t *testing.T) {
 	far := newFarEnd()
 	bound := associate(t, connect(t, startServer(t, associateConfig(far))), requestUDP)
 	client := udpSocket(t, "127.0.0.1:0")
 	for _, datagram := range []string{
-		"", "\x00", "\x00\x00\x00", "\x00\x00\x00\x01", headerIPv4[:len(headerIPv4)-1], headerIPv6[:len(headerIPv6)-1], headerName[:len(headerName)-1],
-		"\x00\x00\x01\x01\xc0\x00\x02\x07\x00\x35fragment", "\x00\x00\x80\x01\xc0\x00\x02\x07\x00\x35last fragment",
-		"\x00\x00\x00\x02\xc0\x00\x02\x07\x00\x35address type", "\x00\x00\x00\x00\xc0\x00\x02\x07\x00\x35",
-		"\x00\x00\x00\x01\xc0\x00\x02\x07\x00\x00port", "\x00\x00\x00\x03\x00\x00\x35name", "\x00\x00\x00\x03\x03a\nb\x00\x35name",
+		"", "\x00", "\x00\x00\x00", "\x00\x00\x00\x01", headerIPv4[:len(headerIPv4)-1],
+		headerIPv6[:len(headerIPv6)-1], headerName[:len(headerName)-1],
+		"\x00\x00\x01\x01\xc0\x00\x02\x07\x00\x35fragment",
+		"\x00\x00\x80\x01\xc0\x00\x02\x07\x00\x35last fragment",
+		"\x00\x00\x00\x02\xc0\x00\x02\x07\x00\x35address type",
+		"\x00\x00\x00\x00\xc0\x00\x02\x07\x00\x35",
+		"\x00\x00\x00\x01\xc0\x00\x02\x07\x00\x00port", "\x00\x00\x00\x03\x00\x00\x35name",
+		"\x00\x00\x00\x03\x03a\nb\x00\x35name",
 	} {
 		sendTo(t, client, bound, datagram)
 	}
@@ -226,7 +237,8 @@ func TestAssociateMalformed(t *testing.T) {
 func TestAssociateEnds(t *testing.T) {
 	wantEnd := func(conn net.Conn) {
 		t.Helper()
-		if n, err := conn.Read(make([]byte, 1)); n != 0 || err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		if n, err := conn.Read(make([]byte, 1)); n != 0 || err == nil ||
+			errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("the client's connection: %d bytes, %v", n, err)
 		}
 	}
@@ -275,7 +287,7 @@ func TestAssociateEnds(t *testing.T) {
 	wantUnbound(bound)
 }
 
-// TestAssociateRefused has associations fail before they begin.
+// TestAssociateRefused fails associations before they begin.
 func TestAssociateRefused(t *testing.T) {
 	far := newFarEnd()
 	cfg := associateConfig(far, newFarEnd())
@@ -303,7 +315,9 @@ func TestAssociateRefused(t *testing.T) {
 		}
 	}
 
-	cfg.Associate = func(context.Context) (Association, error) { return nil, errors.New("some reason") }
+	cfg.Associate = func(context.Context) (Association, error) {
+		return nil, errors.New("some reason")
+	}
 	cfg.Classify = func(error) Reply { return ReplyNotAllowed }
 	conn := connect(t, startServer(t, cfg))
 	mustWrite(t, conn, greeting+requestUDP)
@@ -324,7 +338,7 @@ func TestAssociateRefused(t *testing.T) {
 	mustRead(t, local, methodNone+replyCommand)
 }
 
-// TestAssociateGone has a client leave while its association is being opened.
+// TestAssociateGone disconnects a client while its association is being opened.
 func TestAssociateGone(t *testing.T) {
 	opening, cancelled := make(chan struct{}), make(chan struct{})
 	addr := startServer(t, Config{
@@ -347,11 +361,13 @@ func TestAssociateGone(t *testing.T) {
 	}
 }
 
-// tcpPipe is a pipe that says it is a TCP connection.
+// tcpPipe is a pipe with the addresses of a TCP connection.
 type tcpPipe struct{ net.Conn }
 
-func (tcpPipe) LocalAddr() net.Addr  { return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 1080} }
-func (tcpPipe) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 2), Port: 50000} }
+func (tcpPipe) LocalAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 1080} }
+func (tcpPipe) RemoteAddr() net.Addr {
+	return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 2), Port: 50000}
+}
 
 // fakePackets is a socket for bubbles.
 type fakePackets struct {
@@ -366,8 +382,13 @@ type fakePackets struct {
 
 func newFakePackets() *fakePackets {
 	closed := make(chan struct{})
-	return &fakePackets{in: make(chan answer), out: make(chan answer, 10), expired: make(chan struct{}, 1),
-		closed: closed, close: sync.OnceFunc(func() { close(closed) })}
+	return &fakePackets{
+		in:      make(chan answer),
+		out:     make(chan answer, 10),
+		expired: make(chan struct{}, 1),
+		closed:  closed,
+		close:   sync.OnceFunc(func() { close(closed) }),
+	}
 }
 
 func (f *fakePackets) ReadFromUDPAddrPort(p []byte) (int, netip.AddrPort, error) {
@@ -405,9 +426,8 @@ func (f *fakePackets) Close() error {
 	return nil
 }
 
-// TestAssociateIdle leaves an association idle for long and for too long, by the
-// clock of a bubble: it counts what goes either way, and what is dropped does not
-// count.
+// TestAssociateIdle leaves an association idle for just under and just over the limit, in a
+// synctest bubble. Datagrams either way count as activity, dropped ones don't.
 func TestAssociateIdle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		far, socket := newFarEnd(), newFakePackets()
@@ -425,9 +445,13 @@ func TestAssociateIdle(t *testing.T) {
 		ln.conns <- tcpPipe{pipe}
 		for _, message := range []string{greeting, requestUDP} {
 			mustWrite(t, near, message)
-			mustRead(t, near, map[string]string{greeting: methodNone, requestUDP: "\x05\x00\x00\x01\xc0\x00\x02\x01\x07\xd0"}[message])
+			mustRead(t, near, map[string]string{
+				greeting:   methodNone,
+				requestUDP: "\x05\x00\x00\x01\xc0\x00\x02\x01\x07\xd0",
+			}[message])
 		}
-		client, stranger := netip.MustParseAddrPort("192.0.2.2:40000"), netip.MustParseAddrPort("192.0.2.3:40000")
+		client, stranger := netip.MustParseAddrPort("192.0.2.2:40000"),
+			netip.MustParseAddrPort("192.0.2.3:40000")
 		far.answers <- answer{"before the client has sent anything", stranger}
 		synctest.Wait() // it is dropped
 		for range 5 {
@@ -452,9 +476,11 @@ func TestAssociateIdle(t *testing.T) {
 	})
 }
 
-// FuzzParseDatagram parses any bytes: what it takes is a target that can be meant.
+// FuzzParseDatagram parses any bytes: what it accepts is a valid target.
 func FuzzParseDatagram(f *testing.F) {
-	for _, header := range []string{headerIPv4, headerIPv6, headerName, "\x00\x00\x01\x01\xc0\x00\x02\x07\x00\x35"} {
+	for _, header := range []string{
+		headerIPv4, headerIPv6, headerName, "\x00\x00\x01\x01\xc0\x00\x02\x07\x00\x35",
+	} {
 		f.Add([]byte(header + "payload"))
 	}
 	f.Fuzz(func(t *testing.T, p []byte) {
@@ -462,7 +488,8 @@ func FuzzParseDatagram(f *testing.F) {
 		if !ok {
 			return
 		}
-		if err := checkTarget(host, int(port)); err != nil || p[2] != 0 || !bytes.HasSuffix(p, payload) || len(p)-len(payload) < 4+1+1+2 {
+		if err := checkTarget(host, int(port)); err != nil || p[2] != 0 ||
+			!bytes.HasSuffix(p, payload) || len(p)-len(payload) < 4+1+1+2 {
 			t.Errorf("%q: %q, %d, %q, %v", p, host, port, payload, err)
 		}
 	})

@@ -5,14 +5,13 @@ import (
 	"crypto/subtle"
 )
 
-// credentials holds the SHA-256 digests of what clients must present. Comparing
-// digests takes a time that depends on what the client sent and on nothing that
-// it could learn from.
+// credentials holds the SHA-256 digests of the credentials that clients must present. The time to
+// compare digests depends on the client's input only, so it reveals nothing.
 type credentials struct {
 	username, password [sha256.Size]byte
 }
 
-// newCredentials returns nil, for none asked, when the user name is empty.
+// newCredentials returns nil, for no authentication, if the user name is empty.
 func newCredentials(username, password string) *credentials {
 	if username == "" {
 		return nil
@@ -20,8 +19,8 @@ func newCredentials(username, password string) *credentials {
 	return &credentials{sha256.Sum256([]byte(username)), sha256.Sum256([]byte(password))}
 }
 
-// Valid implements gosocks5.CredentialStore. It looks at the password of an
-// unknown user too.
+// Valid implements gosocks5.CredentialStore. It also compares an unknown user's password, so that
+// its time reveals nothing.
 func (c *credentials) Valid(username, password string) bool {
 	u, p := sha256.Sum256([]byte(username)), sha256.Sum256([]byte(password))
 	return subtle.ConstantTimeCompare(u[:], c.username[:])&

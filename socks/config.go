@@ -11,36 +11,34 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// Dialer opens the connection to a client's target. The network is always "tcp".
-// The address is "host:port" as net.JoinHostPort writes it; the host is what the
-// client sent, an address or an unresolved name. A name is UTF-8 without control
-// characters and spaces; whether it is valid otherwise is for its resolver to say.
+// Dialer opens the connection to a client's target. The network is always "tcp". The address is
+// "host:port" as net.JoinHostPort writes it; the host is what the client sent, an address or an
+// unresolved name. A name is UTF-8 without control characters and spaces; otherwise its resolver
+// decides whether it is valid.
 //
-// A Dialer may return before the target is reached. The client is then told that it is, and if it can't be, its
-// connection is reset: see Config.Unreached.
+// A Dialer may return before the target is reached. The client then gets a success, and a reset if
+// the target can't be reached: see Config.Unreached.
 //
-// A Dialer returns soon after ctx ends: when the dial timed out, the client went
-// away, or the server stops. The connection it returns outlives ctx, which ends
-// when the Dialer has returned, and may have CloseWrite, which the Relay uses.
+// A Dialer returns soon after ctx ends: because the dial timed out, the client went away, or the
+// server stops. The connection it returns outlives ctx, which ends when the Dialer has returned,
+// and may have CloseWrite, which the Relay uses.
 type Dialer func(ctx context.Context, network, address string) (net.Conn, error)
 
-// Relay copies between client and target until both directions are over. It
-// passes on an end of file with CloseWrite, so that the other direction lives
-// on, and an error of one side as a reset of the other. When ctx ends it resets
-// both sides and returns.
+// Relay copies between client and target until both directions have ended. It passes on an end of
+// file with CloseWrite, so that the other direction continues, and an error of one side as a reset
+// of the other. When ctx ends it resets both sides and returns.
 //
 // It returns nil only if both directions ended with an end of file. Once it has
 // returned, the server closes both connections, after an error with a reset of
 // the client (SetLinger(0)) in case the Relay left it open.
 //
-// The client is the accepted connection, unless it sent data ahead of the reply:
-// then it is a wrapper that yields that data first and that has SetLinger and,
-// like the accepted connection, CloseWrite. So a Relay asks for those methods
-// with interfaces rather than for *net.TCPConn.
+// The client is the accepted connection, unless it sent data ahead of the reply: then it is a
+// wrapper that yields that data first and that has SetLinger and, like the accepted connection,
+// CloseWrite. So a Relay looks for those methods by interface rather than for *net.TCPConn.
 type Relay func(ctx context.Context, client, target net.Conn) error
 
-// Config is what a Server needs to know. Dial and Relay are required; the zero
-// value of everything else has the meaning that its comment says.
+// Config configures a Server. Dial and Relay are required; for every other field the zero value is
+// a documented default.
 type Config struct {
 	// Dial opens the connection to a client's target. Many calls run at once.
 	Dial Dialer
@@ -48,23 +46,22 @@ type Config struct {
 	// Relay carries an opened connection. Many calls run at once.
 	Relay Relay
 
-	// Classify turns an error of Dial into the reply that the client gets; nil
-	// means ClassifyNetError. A code that is no failure counts as
-	// ReplyGeneralFailure.
+	// Classify turns an error of Dial into the reply that the client gets; nil means
+	// ClassifyNetError. A code that is not a failure is taken for ReplyGeneralFailure.
 	Classify func(error) Reply
 
-	// Unreached says of an error of a connection's reads and writes that the target
-	// was not reached after the Dialer had returned. A client that has not been told
-	// anything, that of a forwarded HTTP request, then learns why, by Classify. Nil
-	// means that the Dialer always waits.
+	// Unreached reports whether an error of a connection's reads and writes means that the target
+	// was not reached after the Dialer had returned. A client without a reply yet, one of a
+	// forwarded HTTP request, then gets the reply of Classify. Nil means that the Dialer always
+	// waits for the target.
 	Unreached func(error) bool
 
 	// Associate opens an association for UDP ASSOCIATE, as Dial does a connection;
 	// its errors are classified too. Nil means that the command is not supported.
 	Associate func(ctx context.Context) (Association, error)
 
-	// MaxAssociations bounds the associations at one time; 0 means
-	// DefaultMaxAssociations. One more is refused.
+	// MaxAssociations bounds the concurrent associations; 0 means DefaultMaxAssociations. Further
+	// ones are refused.
 	MaxAssociations int
 
 	// UDPIdleTimeout is how long an association may be idle in both directions
@@ -85,9 +82,8 @@ type Config struct {
 	// DialTimeout bounds one call of Dial; 0 means DefaultDialTimeout.
 	DialTimeout time.Duration
 
-	// MaxConns bounds the connections of the server, in any phase and over all
-	// its listeners; 0 means DefaultMaxConns. Those beyond it are accepted and
-	// closed.
+	// MaxConns bounds the connections of the server, in any phase and over all its listeners; 0
+	// means DefaultMaxConns. Further ones are accepted and closed.
 	MaxConns int
 
 	// Log gets one event for each connection at debug level, and one for each HTTP
@@ -110,7 +106,8 @@ func (c Config) withDefaults() (Config, error) {
 		return c, errors.New("socks: a user name can't have a colon")
 	case len(c.Username) > maxCredential || len(c.Password) > maxCredential:
 		return c, fmt.Errorf("socks: user name or password longer than %d bytes", maxCredential)
-	case c.NegotiationTimeout < 0 || c.DialTimeout < 0 || c.MaxConns < 0 || c.MaxAssociations < 0 || c.UDPIdleTimeout < 0:
+	case c.NegotiationTimeout < 0 || c.DialTimeout < 0 || c.MaxConns < 0 || c.MaxAssociations < 0 ||
+		c.UDPIdleTimeout < 0:
 		return c, errors.New("socks: negative limit")
 	}
 	if c.Classify == nil {

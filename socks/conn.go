@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// clientConn is an accepted connection. Its goroutine, serveConn, owns it; only
-// cancel and relaying are touched from outside.
+// clientConn is an accepted connection. Its goroutine, serveConn, owns it; only cancel and relaying
+// are used by other goroutines.
 type clientConn struct {
 	net.Conn
 
@@ -21,18 +21,18 @@ type clientConn struct {
 	// the Relay afterwards.
 	cancel context.CancelFunc
 
-	// stopReset has the end of the context no longer reset the connection, unless
-	// it returns false because it has already.
+	// stopReset keeps the end of the context from resetting the connection. It returns false if
+	// that has happened already.
 	stopReset func() bool
 
-	// relaying is set when the target is reached. The server's mu guards it.
+	// relaying is set once the target is reached. The server's mu guards it.
 	relaying bool
 
 	// udp is set by a negotiation that ended with UDP ASSOCIATE.
 	udp *udpRequest
 
-	// in buffers what the client sends until the relay begins; then it is nil,
-	// so that an idle connection holds no buffer. All reading goes through it.
+	// in buffers what the client sends until the relay begins; then it is nil, so that an idle
+	// connection holds no buffer. All reads go through it.
 	in *bufio.Reader
 }
 
@@ -42,12 +42,12 @@ func newClientConn(conn net.Conn, cancel context.CancelFunc) *clientConn {
 	return &clientConn{Conn: conn, cancel: cancel, in: in}
 }
 
-// readers are the buffers of connections whose relay has begun, for new ones.
+// readers recycles the buffers of connections whose relay has begun.
 var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, readBufferSize) }}
 
-// refusal is the error of a connection that ends with last words to its client.
+// refusal is the error of a connection that ends with a message to its client.
 type refusal struct {
-	message []byte // the last words to the client; empty when they are written already
+	message []byte // the last message to the client; empty if already written
 	err     error  // the reason, for the log
 }
 
@@ -58,8 +58,7 @@ var (
 	errClientGone      = errors.New("client left while its target was dialed")
 )
 
-// serveConn runs a connection through all its steps. Whatever happens, it is
-// closed in the end.
+// serveConn runs a connection through all its steps, and closes it.
 func (s *Server) serveConn(ctx context.Context, c *clientConn) {
 	defer c.Close()
 	c.stopReset = context.AfterFunc(ctx, c.reset)
@@ -69,7 +68,7 @@ func (s *Server) serveConn(ctx context.Context, c *clientConn) {
 	address, target, err := s.open(ctx, c)
 	if target != nil {
 		defer target.Close()
-		// From here on the end of ctx is the Relay's affair.
+		// From here on the Relay handles the end of ctx.
 		if c.stopReset() {
 			err = s.relay(ctx, c, target)
 		} else {
@@ -82,11 +81,12 @@ func (s *Server) serveConn(ctx context.Context, c *clientConn) {
 		Dur("duration", time.Since(began)).Msg("socks: connection closed")
 }
 
-// open serves the client up to where there is a target to relay to, and has told
-// the client so. The target is nil when there is nothing to relay, because of err
-// or because HTTP's requests are all answered or the association has ended. The address is for the log and
-// empty if it is not known.
-func (s *Server) open(ctx context.Context, c *clientConn) (address string, target net.Conn, err error) {
+// open serves the client up to where there is a target to relay to, and has told the client so. The
+// target is nil when there is nothing to relay, because of err or because HTTP's requests are all
+// answered or the association has ended. The address is for the log and empty if it is not known.
+func (s *Server) open(
+	ctx context.Context, c *clientConn,
+) (address string, target net.Conn, err error) {
 	c.SetDeadline(time.Now().Add(s.cfg.NegotiationTimeout))
 	first, err := c.in.Peek(1)
 	if err != nil {
@@ -103,7 +103,9 @@ func (s *Server) open(ctx context.Context, c *clientConn) (address string, targe
 	return "", nil, errUnknownProtocol
 }
 
-func (s *Server) openSOCKS(ctx context.Context, c *clientConn, p protocol) (address string, target net.Conn, err error) {
+func (s *Server) openSOCKS(
+	ctx context.Context, c *clientConn, p protocol,
+) (address string, target net.Conn, err error) {
 	if address, err = p.negotiate(c); err != nil {
 		return "", nil, err
 	}
@@ -124,11 +126,10 @@ func (s *Server) openSOCKS(ctx context.Context, c *clientConn, p protocol) (addr
 	return address, target, nil
 }
 
-// promise tells the client that its target is reached. After an error the target
-// is closed.
+// promise sends the client the reply that its target is reached. It closes the target on error.
 func (s *Server) promise(c *clientConn, target net.Conn, message []byte) error {
-	// The connection counts as relaying before the client learns of success, so
-	// that Shutdown never takes back what was just promised.
+	// The connection counts as relaying before the client gets the reply, so that Shutdown never
+	// breaks a promise just made.
 	if !s.beginRelay(c) {
 		target.Close()
 		return errDraining
@@ -142,9 +143,9 @@ func (s *Server) promise(c *clientConn, target net.Conn, message []byte) error {
 	return nil
 }
 
-// dialError is a failed dial that the client is told about.
+// dialError is a failed dial whose reply goes to the client.
 type dialError struct {
-	reply Reply // one that is a failure
+	reply Reply // a failure
 	err   error
 }
 
@@ -157,8 +158,7 @@ func (s *Server) newDialError(err error) *dialError {
 	return &dialError{s.cfg.Classify(err).failure(), err}
 }
 
-// dial opens the connection to address, in Config.DialTimeout at most. An error
-// is a *dialError.
+// dial opens the connection to address, within Config.DialTimeout. An error is a *dialError.
 func (s *Server) dial(ctx context.Context, address string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.DialTimeout)
 	defer cancel()
@@ -174,9 +174,11 @@ func (s *Server) reach(ctx context.Context, address string) (net.Conn, error) {
 	return target, nil
 }
 
-// dialWatched is dial while it watches the client. The error is another one than
-// a *dialError when nobody is there to be told.
-func (s *Server) dialWatched(ctx context.Context, c *clientConn, address string) (target net.Conn, err error) {
+// dialWatched is dial with a watch on the client. If the client is gone, the error is not a
+// *dialError.
+func (s *Server) dialWatched(
+	ctx context.Context, c *clientConn, address string,
+) (target net.Conn, err error) {
 	err = s.watched(ctx, c, func(ctx context.Context) error {
 		target, err = s.reach(ctx, address)
 		return err
@@ -188,10 +190,12 @@ func (s *Server) dialWatched(ctx context.Context, c *clientConn, address string)
 	return target, err
 }
 
-// watched calls open while it watches the client. The context that it gives it
-// ends after Config.DialTimeout, and when the client is gone. In the latter case,
-// and when the server stops, the error is another one than that of open.
-func (s *Server) watched(ctx context.Context, c *clientConn, open func(context.Context) error) error {
+// watched calls open with a watch on the client. Its context ends after Config.DialTimeout, and
+// when the client is gone. If the client is gone, or the server stops, the error is not that of
+// open.
+func (s *Server) watched(
+	ctx context.Context, c *clientConn, open func(context.Context) error,
+) error {
 	openCtx, cancel := context.WithTimeout(ctx, s.cfg.DialTimeout)
 	defer cancel()
 	watch := watchClient(c, cancel)
@@ -216,8 +220,8 @@ func (s *Server) relay(ctx context.Context, c *clientConn, target net.Conn) erro
 	return err
 }
 
-// reset closes the connection so that the client sees an error rather than an
-// end of file, where the kind of connection can do that.
+// reset closes the connection so that the client sees an error rather than an end of file, if the
+// type of connection supports that.
 func (c *clientConn) reset() {
 	if l, ok := c.Conn.(lingerer); ok {
 		l.SetLinger(0)
@@ -225,7 +229,7 @@ func (c *clientConn) reset() {
 	c.Close()
 }
 
-// release gives up the read buffer and returns the connection to relay from.
+// release releases the read buffer and returns the connection to relay from.
 func (c *clientConn) release() net.Conn {
 	early, _ := c.in.Peek(c.in.Buffered())
 	early = bytes.Clone(early)
@@ -244,9 +248,8 @@ func (c *clientConn) release() net.Conn {
 	return conn
 }
 
-// hangUp says the last words, if there are any left, and waits, within bounds, for
-// the client to close, so that unread input does not turn the close into a reset
-// that overtakes them.
+// hangUp writes the last message, if any, and waits, within bounds, for the client to close, so
+// that unread input does not turn the close into a reset that overtakes the message.
 func (c *clientConn) hangUp(message []byte) {
 	c.SetDeadline(time.Now().Add(lingerTimeout))
 	if len(message) > 0 {
@@ -254,7 +257,7 @@ func (c *clientConn) hangUp(message []byte) {
 			return
 		}
 	}
-	// Without CloseWrite only the close itself tells the client to go.
+	// Without CloseWrite only the close itself signals the end to the client.
 	if w, ok := c.Conn.(closeWriter); ok && w.CloseWrite() == nil {
 		io.CopyN(io.Discard, c.in, lingerBytes)
 	}
@@ -290,8 +293,8 @@ func (c *earlyConn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// SetLinger is that of the accepted connection. One that can't be reset, such as
-// a Unix socket, ignores it.
+// SetLinger is that of the accepted connection. A connection that can't be reset, such as a Unix
+// socket, ignores it.
 func (c *earlyConn) SetLinger(seconds int) error {
 	if l, ok := c.Conn.(lingerer); ok {
 		return l.SetLinger(seconds)

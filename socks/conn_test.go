@@ -12,20 +12,22 @@ import (
 	"time"
 )
 
-// TestDialTimeout: a dial that never ends is ended, and the client told.
+// TestDialTimeout: a dial that hangs is cancelled, and the client gets a reply.
 func TestDialTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ln := newPipeListener()
-		serve(t, newServer(t, Config{Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			<-ctx.Done()
-			return nil, ctx.Err()
-		}}), ln)
+		serve(t, newServer(t, Config{
+			Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}}), ln)
 		conn := ln.dial()
 		defer conn.Close()
 		began := time.Now()
 		go io.WriteString(conn, greeting+requestName)
 		got, err := io.ReadAll(conn)
-		if want := methodNone + "\x05\x06\x00\x01\x00\x00\x00\x00\x00\x00"; err != nil || string(got) != want {
+		if want := methodNone + "\x05\x06\x00\x01\x00\x00\x00\x00\x00\x00"; err != nil ||
+			string(got) != want {
 			t.Errorf("got %x, %v; want %x", got, err, want)
 		}
 		if d := time.Since(began); d != DefaultDialTimeout {
@@ -34,8 +36,8 @@ func TestDialTimeout(t *testing.T) {
 	})
 }
 
-// TestClientLeavesDuringDial: the dial is cancelled at once, and a connection
-// that it makes all the same is closed.
+// TestClientLeavesDuringDial: the dial is cancelled at once, and a connection that it returns
+// anyway is closed.
 func TestClientLeavesDuringDial(t *testing.T) {
 	for name, early := range map[string]string{"silent": "", "early data, then an error": "hello"} {
 		for _, connects := range []bool{false, true} {
@@ -76,7 +78,8 @@ func TestClientLeavesDuringDial(t *testing.T) {
 				if !connects {
 					near.Close()
 				}
-				if n, err := far.Read(make([]byte, 1)); n != 0 || err == nil || !errors.Is(err, io.EOF) {
+				if n, err := far.Read(make([]byte, 1)); n != 0 || err == nil ||
+					!errors.Is(err, io.EOF) {
 					t.Errorf("target: %d bytes, %v", n, err)
 				}
 			})
@@ -90,11 +93,12 @@ func TestClientLeavesLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cancelled := make(chan time.Time, 1)
 		ln := newPipeListener()
-		serve(t, newServer(t, Config{Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			<-ctx.Done()
-			cancelled <- time.Now()
-			return nil, ctx.Err()
-		}}), ln)
+		serve(t, newServer(t, Config{
+			Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				<-ctx.Done()
+				cancelled <- time.Now()
+				return nil, ctx.Err()
+			}}), ln)
 		conn := ln.dial()
 		began := time.Now()
 		mustWrite(t, conn, greeting)
@@ -109,7 +113,7 @@ func TestClientLeavesLate(t *testing.T) {
 	})
 }
 
-// TestNoDeadlineLeft: those of the negotiation and the dial do not outlive them.
+// TestNoDeadlineLeft: the deadlines of the negotiation and the dial do not outlive them.
 func TestNoDeadlineLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
@@ -130,8 +134,7 @@ func TestNoDeadlineLeft(t *testing.T) {
 	})
 }
 
-// TestReplyNotRead: a client that doesn't take the reply holds its target for a
-// bounded time only.
+// TestReplyNotRead: a client that doesn't read the reply holds its target for a bounded time only.
 func TestReplyNotRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
@@ -152,25 +155,27 @@ func TestReplyNotRead(t *testing.T) {
 	})
 }
 
-// TestEarlyData: what a client sends ahead of the reply arrives in order,
-// however it compares to the buffer.
+// TestEarlyData: what a client sends ahead of the reply arrives in order, whatever its size.
 func TestEarlyData(t *testing.T) {
-	for _, size := range []int{1, 100, readBufferSize - 1, readBufferSize, readBufferSize + 1, 5 * readBufferSize} {
+	for _, size := range []int{
+		1, 100, readBufferSize - 1, readBufferSize, readBufferSize + 1, 5 * readBufferSize,
+	} {
 		for _, joined := range []bool{false, true} { // in one write with the request
 			synctest.Test(t, func(t *testing.T) {
 				near, far := net.Pipe()
 				defer far.Close()
 				connected := make(chan struct{})
 				ln := newPipeListener()
-				serve(t, newServer(t, Config{Dial: func(context.Context, string, string) (net.Conn, error) {
-					<-connected
-					return near, nil
-				}}), ln)
+				serve(t, newServer(t, Config{
+					Dial: func(context.Context, string, string) (net.Conn, error) {
+						<-connected
+						return near, nil
+					}}), ln)
 				conn := ln.dial()
 				defer conn.Close()
 				early := counted(0, size)
 				go func() {
-					// The reads below tell if one of these fails.
+					// The reads below fail if one of these does.
 					io.WriteString(conn, greeting)
 					if joined {
 						io.WriteString(conn, requestName+early)
@@ -192,7 +197,7 @@ func TestEarlyData(t *testing.T) {
 	}
 }
 
-// counted is n bytes that tell their position.
+// counted is n bytes that encode their position.
 func counted(from, n int) string {
 	var b strings.Builder
 	for i := from; i < from+n; i++ {
@@ -201,7 +206,7 @@ func counted(from, n int) string {
 	return b.String()
 }
 
-// spyListener tells of each end of file that a server reads from its clients.
+// spyListener reports each end of file that a server reads from its clients.
 type spyListener struct {
 	net.Listener
 	eof chan struct{}
@@ -261,7 +266,7 @@ func TestEarlyHalfClose(t *testing.T) {
 	}
 }
 
-// relayed is a client connection that has been told of success, and its target.
+// relayed returns a client connection that has got the reply of success, and its target.
 func relayed(t *testing.T, cfg Config) (client, target *net.TCPConn) {
 	t.Helper()
 	near, far := tcpPair(t)
@@ -329,8 +334,8 @@ func TestFailedRelayResetsClient(t *testing.T) {
 	}
 }
 
-// TestEarlyConnMethods: the wrapper around a client with early data has what a
-// relay asks for, and exactly that.
+// TestEarlyConnMethods: the wrapper around a client with early data has exactly the methods that a
+// relay looks for.
 func TestEarlyConnMethods(t *testing.T) {
 	near, far := tcpPair(t)
 	c := newClientConn(near, func() {})

@@ -31,17 +31,18 @@ func webServer(t *testing.T, addr string) (port string, page []byte) {
 		t.Fatalf("the test needs a loopback address: %v", err)
 	}
 	page = []byte(counted(0, 1<<20))
-	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodPost {
-			w.Write(page)
-			return
-		}
-		body, err := io.ReadAll(r.Body)
-		if err != nil {
-			t.Errorf("upload: %v", err)
-		}
-		w.Write(body)
-	}))
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(
+		func(w http.ResponseWriter, r *http.Request) {
+			if r.Method != http.MethodPost {
+				w.Write(page)
+				return
+			}
+			body, err := io.ReadAll(r.Body)
+			if err != nil {
+				t.Errorf("upload: %v", err)
+			}
+			w.Write(body)
+		}))
 	srv.Listener.Close()
 	srv.Listener = ln
 	srv.Start()
@@ -62,7 +63,8 @@ func curl(t *testing.T, stdin []byte, args ...string) (out []byte, status int) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, path, append([]string{"--silent", "--show-error", "--noproxy", ""}, args...)...)
+	cmd := exec.CommandContext(ctx, path, append([]string{"--silent", "--show-error", "--noproxy",
+		""}, args...)...)
 	cmd.Env = []string{}
 	cmd.Stdin = bytes.NewReader(stdin)
 	var stderr bytes.Buffer
@@ -96,25 +98,44 @@ func TestCurl(t *testing.T) {
 		args   []string
 		dialed string
 	}{
-		{"name, resolved by the dialer", []string{"--socks5-hostname", open, "http://only.remote.test:" + port4}, "only.remote.test:" + port4},
-		{"name, resolved by curl", []string{"--socks5", open, "-4", "http://localhost:" + port4}, "127.0.0.1:" + port4},
+		{"name, resolved by the dialer", []string{"--socks5-hostname", open,
+			"http://only.remote.test:" + port4}, "only.remote.test:" + port4},
+		{"name, resolved by curl", []string{"--socks5", open, "-4", "http://localhost:" + port4},
+			"127.0.0.1:" + port4},
 		{"ipv4", []string{"--socks5", open, "http://127.0.0.1:" + port4}, "127.0.0.1:" + port4},
 		{"ipv6", []string{"--socks5", open, "http://[::1]:" + port6}, "[::1]:" + port6},
-		{"ipv6 through socks5h", []string{"--socks5-hostname", open, "http://[::1]:" + port6}, "[::1]:" + port6},
-		{"socks4a", []string{"--socks4a", open, "http://only.remote.test:" + port4}, "only.remote.test:" + port4},
-		{"socks4", []string{"--socks4", open, "-4", "http://localhost:" + port4}, "127.0.0.1:" + port4},
-		{"http", []string{"-x", "http://" + open, "http://only.remote.test:" + port4}, "only.remote.test:" + port4},
-		{"http to ipv6", []string{"-x", "http://" + open, "http://[::1]:" + port6}, "[::1]:" + port6},
-		{"http 1.0", []string{"-x", "http://" + open, "-0", "http://only.remote.test:" + port4}, "only.remote.test:" + port4},
-		{"connect", []string{"-x", "http://" + open, "-p", "http://only.remote.test:" + port4}, "only.remote.test:" + port4},
-		{"connect to ipv6", []string{"-x", "http://" + open, "-p", "http://[::1]:" + port6}, "[::1]:" + port6},
-		{"connect 1.0", []string{"--proxy1.0", open, "-p", "http://only.remote.test:" + port4}, "only.remote.test:" + port4},
-		{"http credentials", []string{"-x", "http://alice:secret@" + closed, "http://only.remote.test:" + port4}, "only.remote.test:" + port4},
-		{"connect credentials", []string{"-x", "http://alice:secret@" + closed, "-p", "http://only.remote.test:" + port4}, "only.remote.test:" + port4},
-		{"credentials after 407", []string{"-x", "http://alice:secret@" + closed, "--proxy-anyauth", "http://only.remote.test:" + port4}, "only.remote.test:" + port4},
-		{"connect credentials after 407", []string{"-x", "http://alice:secret@" + closed, "--proxy-anyauth", "-p", "http://only.remote.test:" + port4}, "only.remote.test:" + port4},
-		{"credentials", []string{"--socks5-hostname", "alice:secret@" + closed, "http://only.remote.test:" + port4}, "only.remote.test:" + port4},
-		{"credentials that nobody asked for", []string{"--socks5-hostname", "alice:secret@" + open, "http://only.remote.test:" + port4}, "only.remote.test:" + port4},
+		{"ipv6 through socks5h", []string{"--socks5-hostname", open, "http://[::1]:" + port6},
+			"[::1]:" + port6},
+		{"socks4a", []string{"--socks4a", open, "http://only.remote.test:" + port4},
+			"only.remote.test:" + port4},
+		{"socks4", []string{"--socks4", open, "-4", "http://localhost:" + port4},
+			"127.0.0.1:" + port4},
+		{"http", []string{"-x", "http://" + open, "http://only.remote.test:" + port4},
+			"only.remote.test:" + port4},
+		{"http to ipv6", []string{"-x", "http://" + open, "http://[::1]:" + port6},
+			"[::1]:" + port6},
+		{"http 1.0", []string{"-x", "http://" + open, "-0", "http://only.remote.test:" + port4},
+			"only.remote.test:" + port4},
+		{"connect", []string{"-x", "http://" + open, "-p", "http://only.remote.test:" + port4},
+			"only.remote.test:" + port4},
+		{"connect to ipv6", []string{"-x", "http://" + open, "-p", "http://[::1]:" + port6},
+			"[::1]:" + port6},
+		{"connect 1.0", []string{"--proxy1.0", open, "-p", "http://only.remote.test:" + port4},
+			"only.remote.test:" + port4},
+		{"http credentials", []string{"-x", "http://alice:secret@" + closed,
+			"http://only.remote.test:" + port4}, "only.remote.test:" + port4},
+		{"connect credentials", []string{"-x", "http://alice:secret@" + closed, "-p",
+			"http://only.remote.test:" + port4}, "only.remote.test:" + port4},
+		{"credentials after 407", []string{"-x", "http://alice:secret@" + closed, "--proxy-anyauth",
+			"http://only.remote.test:" + port4}, "only.remote.test:" + port4},
+		{"connect credentials after 407", []string{"-x", "http://alice:secret@" + closed,
+			"--proxy-anyauth", "-p", "http://only.remote.test:" + port4},
+			"only.remote.test:" + port4},
+		{"credentials", []string{"--socks5-hostname", "alice:secret@" + closed,
+			"http://only.remote.test:" + port4}, "only.remote.test:" + port4},
+		{"credentials that nobody asked for",
+			[]string{"--socks5-hostname", "alice:secret@" + open,
+				"http://only.remote.test:" + port4}, "only.remote.test:" + port4},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			out, status := curl(t, nil, tt.args...)
@@ -137,7 +158,7 @@ func TestCurl(t *testing.T) {
 	}
 }
 
-// checkCurlRefused: without the right credentials, no door lets curl through.
+// checkCurlRefused: without the right credentials, curl is refused in every protocol.
 func checkCurlRefused(t *testing.T, closed, page string) {
 	for _, user := range []string{"alice:wrong@", "bob:secret@", "alice@", ""} {
 		for _, tt := range []struct {
@@ -146,38 +167,50 @@ func checkCurlRefused(t *testing.T, closed, page string) {
 		}{
 			{[]string{"--socks5-hostname", user + closed}, curlProxyError},
 			{[]string{"--socks4a", user + closed}, curlProxyError},
-			{[]string{"-x", "http://" + user + closed, "--fail"}, 22}, // an HTTP status of 400 and more
-			{[]string{"-x", "http://" + user + closed, "-p"}, 56},     // the proxy's answer to CONNECT
+			// an HTTP status of 400 and more
+			{[]string{"-x", "http://" + user + closed, "--fail"}, 22},
+			// the proxy's answer to CONNECT
+			{[]string{"-x", "http://" + user + closed, "-p"}, 56},
 		} {
-			if out, status := curl(t, nil, append(tt.args, page)...); status != tt.status || len(out) != 0 {
+			if out, status := curl(t, nil, append(tt.args, page)...); status != tt.status ||
+				len(out) != 0 {
 				t.Errorf("%q: status %d, %d bytes", tt.args, status, len(out))
 			}
 		}
 	}
 }
 
-// TestCurlSeesReply has curl print what each door says of a failed dial.
+// TestCurlSeesReply checks curl's output after a failed dial, in each protocol.
 func TestCurlSeesReply(t *testing.T) {
 	for _, tt := range dialStatusTests {
-		addr := startServer(t, Config{Dial: dialFails(io.EOF), Classify: func(error) Reply { return tt.reply }})
-		out, status := curl(t, nil, "--write-out", "%{http_code}", "-x", "http://"+addr, "http://a.test/")
-		if want := fmt.Sprintf("a.test:80: %s\n%d", tt.says, tt.status); status != 0 || string(out) != want {
+		addr := startServer(t, Config{Dial: dialFails(io.EOF), Classify: func(error) Reply {
+			return tt.reply
+		}})
+		out, status := curl(t, nil, "--write-out", "%{http_code}", "-x", "http://"+addr,
+			"http://a.test/")
+		if want := fmt.Sprintf("a.test:80: %s\n%d", tt.says, tt.status); status != 0 ||
+			string(out) != want {
 			t.Errorf("%v: status %d, %q; want %q", tt.reply, status, out, want)
 		}
-		out, status = curl(t, nil, "--write-out", "%{http_connect}", "-x", "http://"+addr, "-p", "http://a.test/")
+		out, status = curl(t, nil, "--write-out", "%{http_connect}", "-x", "http://"+addr, "-p",
+			"http://a.test/")
 		if want := fmt.Sprint(tt.status); status != 56 || string(out) != want {
 			t.Errorf("%v: status %d, %q; want %q", tt.reply, status, out, want)
 		}
-		out, status = curl(t, nil, "--write-out", "%{errormsg}", "--socks4a", addr, "http://a.test/")
+		out, status = curl(t, nil, "--write-out", "%{errormsg}", "--socks4a", addr,
+			"http://a.test/")
 		if status != curlProxyError || !bytes.Contains(out, []byte("(91)")) {
 			t.Errorf("%v: status %d, %q; want 91", tt.reply, status, out)
 		}
 	}
 	for r := ReplyGeneralFailure; r <= ReplyAddressTypeNotSupported; r++ {
-		addr := startServer(t, Config{Dial: dialFails(io.EOF), Classify: func(error) Reply { return r }})
+		addr := startServer(t, Config{Dial: dialFails(io.EOF),
+			Classify: func(error) Reply { return r }})
 		// Its %{proxy...} variables have no SOCKS code, its message does.
-		out, status := curl(t, nil, "--write-out", "%{errormsg}", "--socks5-hostname", addr, "http://a.test/")
-		if want := fmt.Sprintf("(%d)", r); status != curlProxyError || !bytes.Contains(out, []byte(want)) {
+		out, status := curl(t, nil, "--write-out", "%{errormsg}", "--socks5-hostname", addr,
+			"http://a.test/")
+		if want := fmt.Sprintf("(%d)", r); status != curlProxyError ||
+			!bytes.Contains(out, []byte(want)) {
 			t.Errorf("reply %d: status %d, %q", r, status, out)
 		}
 	}
@@ -191,7 +224,8 @@ func TestCurlLeaves(t *testing.T) {
 		close(cancelled)
 		return nil, ctx.Err()
 	}})
-	if _, status := curl(t, nil, "--max-time", "0.3", "--socks5-hostname", addr, "http://a.test/"); status != 28 {
+	if _, status := curl(t, nil, "--max-time", "0.3", "--socks5-hostname", addr,
+		"http://a.test/"); status != 28 {
 		t.Errorf("status %d, want curl's timeout", status)
 	}
 	select {
@@ -210,7 +244,8 @@ func TestCurlKeepsAlive(t *testing.T) {
 	}
 	ln := &countingListener{Listener: conn}
 	serve(t, newServer(t, Config{Dial: dialAlways("127.0.0.1:" + port)}), ln)
-	out, status := curl(t, nil, "-x", "http://"+conn.Addr().String(), "http://a.test/", "http://b.test/", "http://a.test/")
+	out, status := curl(t, nil, "-x", "http://"+conn.Addr().String(), "http://a.test/",
+		"http://b.test/", "http://a.test/")
 	if status != 0 || !bytes.Equal(out, bytes.Repeat(page, 3)) || ln.accepted.Load() != 1 {
 		t.Errorf("status %d, %d bytes, %d connections", status, len(out), ln.accepted.Load())
 	}
@@ -229,8 +264,8 @@ func (l *countingListener) Accept() (net.Conn, error) {
 	return conn, err
 }
 
-// TestCurlUploads64MiB through a plain request: of a known length, which curl
-// first asks for leave to send, and in chunks.
+// TestCurlUploads64MiB through a plain request: of a known length, for which curl first sends
+// Expect: 100-continue, and in chunks.
 func TestCurlUploads64MiB(t *testing.T) {
 	const size = 64 << 20
 	site := startHTTP(t, func(w http.ResponseWriter, r *http.Request) {
@@ -246,14 +281,15 @@ func TestCurlUploads64MiB(t *testing.T) {
 	}
 	want := fmt.Sprintf("%d <nil> %x", size, sha256.Sum256(upload))
 	for _, from := range []string{file, "-"} {
-		out, status := curl(t, upload, "-x", "http://"+addr, "-H", "Expect: 100-continue", "--upload-file", from, "http://a.test/")
+		out, status := curl(t, upload, "-x", "http://"+addr, "-H", "Expect: 100-continue",
+			"--upload-file", from, "http://a.test/")
 		if status != 0 || string(out) != want {
 			t.Errorf("from %s: status %d, %q", from, status, out)
 		}
 	}
 }
 
-// TestCurlUnixSocket: a door on a Unix socket.
+// TestCurlUnixSocket: a listener on a Unix socket.
 func TestCurlUnixSocket(t *testing.T) {
 	port, page := webServer(t, "127.0.0.1:0")
 	path := filepath.Join(t.TempDir(), "door")
@@ -273,9 +309,11 @@ func TestCurlUnixSocket(t *testing.T) {
 	}
 }
 
-// TestCurlSeesCutShort: half a response is none to curl.
+// TestCurlSeesCutShort: half a response is an error to curl.
 func TestCurlSeesCutShort(t *testing.T) {
-	for _, framing := range []string{"Content-Length: 9\r\n\r\nabc", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", "\r\nabc"} {
+	for _, framing := range []string{
+		"Content-Length: 9\r\n\r\nabc", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", "\r\nabc",
+	} {
 		site := startHTTP(t, func(w http.ResponseWriter, r *http.Request) {
 			conn, out, err := http.NewResponseController(w).Hijack()
 			if err != nil {

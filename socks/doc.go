@@ -1,11 +1,10 @@
-// Package socks is the front door: it accepts clients such as browsers and
-// curl, learns from each of them where it wants to go, has that target dialed,
-// and hands both connections to a relay.
+// Package socks is a proxy server for SOCKS5, SOCKS4, SOCKS4a and HTTP on one port. It accepts
+// clients such as browsers and curl, reads the target that each asks for, dials it with a given
+// function, and passes both connections to a relay.
 //
-// It knows nothing of who carries the bytes. [Config] brings the two ends of
-// that seam: a [Dialer], which is given the target exactly as the client named
-// it (names are never resolved here), and a [Relay], which copies until both
-// directions are over.
+// How bytes are carried is up to [Config]: a [Dialer] gets the target exactly as the client named
+// it (names are never resolved here), and a [Relay] copies until both directions have ended. A
+// server is made with [New], and runs [Server.Serve] for each listener until [Server.Shutdown].
 //
 // A connection goes through these steps:
 //
@@ -16,20 +15,18 @@
 //	5           SOCKS5 (RFC 1928)
 //	4           SOCKS4 and 4a
 //	A–Z         HTTP/1 (RFC 9110, 9112)
-//	other       closed without a word
+//	other       closed without a reply
 //
-// SOCKS5 is spoken with CONNECT to IPv4, IPv6 and names, without authentication
-// or with user name and password (RFC 1929). BIND is answered with "command not
-// supported", and so is UDP ASSOCIATE unless Config.Associate is there. The
-// request parser and the authenticators are those of armon/go-socks5; accepting,
-// dispatch, replies, deadlines and the end of a connection are this package's.
+// SOCKS5 supports CONNECT to IPv4, IPv6 and names, without authentication or with user name and
+// password (RFC 1929). BIND is answered with "command not supported", and so is UDP ASSOCIATE if
+// Config.Associate is nil. The request parser and the authenticators are those of armon/go-socks5;
+// accepting, dispatch, replies, deadlines and the end of a connection are this package's.
 //
-// An association of UDP ASSOCIATE has a socket at the address that the client's
-// connection came to, and takes datagrams only from the address where that comes
-// from. The port is what the request says, or else fixed by the first datagram.
-// Fragments, and what there is no room for on the way, are dropped. It ends with
-// the connection, and the connection ends when it was idle for too long; Shutdown
-// does not wait for it.
+// An association of UDP ASSOCIATE has a socket at the local address of the client's connection, and
+// accepts datagrams only from that connection's remote address. The request gives the port, or else
+// the first datagram does. Fragments, and datagrams for which there is no room, are dropped. The
+// association ends with the connection, and an association that is idle for too long ends the
+// connection; Shutdown does not wait for it.
 //
 // SOCKS4 can't carry a password, so all its requests are refused when clients
 // must authenticate.

@@ -14,14 +14,16 @@ import (
 	"time"
 )
 
-// FuzzNegotiation sends any bytes, in pieces of any size, as a client that then
-// leaves or falls silent. The server must end the connection in time, say
-// nothing that the protocol of the first byte doesn't know, and dial only
-// "host:port".
+// FuzzNegotiation sends any bytes, in pieces of any size, as a client that then leaves or falls
+// silent. The server must end the connection in time, send only valid messages of the first byte's
+// protocol, and dial only "host:port".
 func FuzzNegotiation(f *testing.F) {
-	f.Add([]byte("CONNECT a.test:443 HTTP/1.1\r\nProxy-Authorization: "+basicLogin+"\r\n\r\n"), uint8(7), true, false)
-	f.Add([]byte("GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\n\r\nGET http://b.test/ HTTP/1.0\r\n\r\n"), uint8(1), false, false)
-	f.Add([]byte("POST http://a.test/ HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n"), uint8(3), false, false)
+	f.Add([]byte("CONNECT a.test:443 HTTP/1.1\r\nProxy-Authorization: "+basicLogin+"\r\n\r\n"),
+		uint8(7), true, false)
+	f.Add([]byte("GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\n\r\nGET http://b.test/ "+
+		"HTTP/1.0\r\n\r\n"), uint8(1), false, false)
+	f.Add([]byte("POST http://a.test/ HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: "+
+		"chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n"), uint8(3), false, false)
 	for _, tt := range httpRefusals {
 		f.Add([]byte(tt.sent), uint8(20), false, false)
 	}
@@ -56,10 +58,12 @@ func FuzzNegotiation(f *testing.F) {
 			if *dialed == "" {
 				return
 			}
-			if host, port, err := net.SplitHostPort(*dialed); err != nil || host == "" || port == "" || port == "0" {
+			if host, port, err := net.SplitHostPort(*dialed); err != nil || host == "" ||
+				port == "" || port == "0" {
 				t.Errorf("dialed %q", *dialed)
 			}
-			if auth && !bytes.Contains(sent, []byte(login)) && !bytes.Contains(sent, []byte(basicToken)) {
+			if auth && !bytes.Contains(sent, []byte(login)) &&
+				!bytes.Contains(sent, []byte(basicToken)) {
 				t.Errorf("dialed %q without a login", *dialed)
 			}
 		})
@@ -76,8 +80,8 @@ func longestFor(sent []byte) time.Duration {
 	return requests * (DefaultNegotiationTimeout + bodyTimeout + keepAliveTimeout + lingerTimeout)
 }
 
-// isDialogueFor reports whether said is what a server can say to a client that
-// began as sent does, in whole messages.
+// isDialogueFor reports whether said is whole messages that a server can send to a client that
+// began with sent.
 func isDialogueFor(sent, said []byte, auth bool) bool {
 	switch {
 	case len(sent) == 0 || len(said) == 0:
@@ -106,7 +110,7 @@ func isDialogueFor(sent, said []byte, auth bool) bool {
 	}
 }
 
-// isDialogue reports whether said is what SOCKS5 can say in whole messages.
+// isDialogue reports whether said is whole SOCKS5 messages of a server.
 func isDialogue(said []byte, auth bool) bool {
 	if len(said) == 0 || string(said) == "\x05\xff" {
 		return true
@@ -126,8 +130,8 @@ func isDialogue(said []byte, auth bool) bool {
 		reply[1] <= byte(ReplyAddressTypeNotSupported) && string(reply[2:]) == success[2:]
 }
 
-// FuzzRequestAddress checks that what a well-formed request names is dialed as
-// it is or refused, and never read as another host.
+// FuzzRequestAddress checks that the target of a well-formed request is dialed as given or refused,
+// and never read as another host.
 func FuzzRequestAddress(f *testing.F) {
 	f.Add("example.com", uint16(80))
 	f.Add("", uint16(80))
@@ -140,12 +144,15 @@ func FuzzRequestAddress(f *testing.F) {
 		if len(name) > 255 {
 			return
 		}
-		s := newServer(t, Config{Dial: func(context.Context, string, string) (net.Conn, error) { return nil, io.EOF }})
+		s := newServer(t, Config{Dial: func(context.Context, string, string) (net.Conn, error) {
+			return nil, io.EOF
+		}})
 		near, far := net.Pipe()
 		defer far.Close()
 		go io.Copy(io.Discard, far)
 		go func() {
-			far.Write([]byte(greeting + "\x05\x01\x00\x03" + string([]byte{byte(len(name))}) + name +
+			far.Write([]byte(greeting + "\x05\x01\x00\x03" + string([]byte{byte(len(name))}) +
+				name +
 				string([]byte{byte(port >> 8), byte(port)})))
 		}()
 		address, err := s.socks5.negotiate(newClientConn(near, func() {}))
@@ -160,9 +167,8 @@ func FuzzRequestAddress(f *testing.F) {
 	})
 }
 
-// FuzzForwardedRequest checks that a request that is accepted becomes exactly one
-// on the way to its target: for the same host, with a body of the same length, and
-// without fields for one hop.
+// FuzzForwardedRequest checks that a request that is accepted becomes exactly one to its target:
+// for the same host, with a body of the same length, and without fields for one hop.
 func FuzzForwardedRequest(f *testing.F) {
 	for _, tt := range forwardTests {
 		f.Add([]byte(tt.request))
@@ -210,13 +216,15 @@ func FuzzForwardedRequest(f *testing.F) {
 		}
 		gotBody, err := io.ReadAll(got.Body)
 		if err != nil || !bytes.Equal(gotBody, body) || out.Buffered()+wire.Len() != 0 {
-			t.Errorf("the body %q became %q, and %d bytes follow; %v", body, gotBody, out.Buffered()+wire.Len(), err)
+			t.Errorf("the body %q became %q, and %d bytes follow; %v", body, gotBody,
+				out.Buffered()+wire.Len(), err)
 		}
 		if got.Method != req.Method || got.Host != host || address == "" {
 			t.Errorf("%s for %s became %s for %s", req.Method, host, got.Method, got.Host)
 		}
 		for _, name := range hopByHop {
-			if value := got.Header.Get(name); value != "" && value != upgrade && value != "Upgrade" && value != "close" {
+			if value := got.Header.Get(name); value != "" && value != upgrade &&
+				value != "Upgrade" && value != "close" {
 				t.Errorf("%s: %s goes on", name, value)
 			}
 		}

@@ -3,21 +3,21 @@ package socks
 import "time"
 
 const (
-	// DefaultNegotiationTimeout bounds everything from accepting a connection to
-	// knowing its target. A client on the same machine needs milliseconds; the
-	// rest is room for a person's slow link to a door that isn't on loopback.
+	// DefaultNegotiationTimeout bounds everything from accepting a connection to knowing its
+	// target. A client on the same machine needs milliseconds; the rest is for slow links to a
+	// listener that isn't on loopback.
 	DefaultNegotiationTimeout = 15 * time.Second
 
-	// DefaultDialTimeout bounds one dial. It is longer than the connect timeout
-	// of most browsers' attempts, so that the exit's own answer arrives first.
+	// DefaultDialTimeout bounds one dial. It is longer than the connect timeout of most browsers'
+	// attempts, so that the remote's own answer arrives first.
 	DefaultDialTimeout = 30 * time.Second
 
-	// DefaultMaxConns bounds the connections held at once, in any phase. A
-	// browser opens some hundreds; each costs a file descriptor here.
+	// DefaultMaxConns bounds the connections held at once, in any phase. A browser opens some
+	// hundreds; each takes a file descriptor.
 	DefaultMaxConns = 16 << 10
 
-	// DefaultMaxAssociations bounds the associations of UDP ASSOCIATE. Each holds a
-	// file descriptor more, and 128 KiB of buffers.
+	// DefaultMaxAssociations bounds the associations of UDP ASSOCIATE. Each takes another file
+	// descriptor and 128 KiB of buffers.
 	DefaultMaxAssociations = 256
 
 	// DefaultUDPIdleTimeout is how long an association may be idle: what RFC 4787
@@ -27,26 +27,23 @@ const (
 	// maxDatagram is the largest payload of UDP, in bytes, from a 16-bit length.
 	maxDatagram = 64<<10 - 1
 
-	// readBufferSize, in bytes, holds what a client has sent and nobody has
-	// consumed yet: at most the largest message of a negotiation (513 bytes, RFC
-	// 1929), and during a dial the data sent ahead of the reply. A TLS
-	// ClientHello, the usual such data, fits. What exceeds it waits in the
-	// kernel.
+	// readBufferSize, in bytes, holds what a client has sent and the server has not consumed yet:
+	// at most the largest message of a negotiation (513 bytes, RFC 1929), and during a dial the
+	// data sent ahead of the reply. A TLS ClientHello, the usual such data, fits. What exceeds it
+	// waits in the kernel.
 	readBufferSize = 4096
 
-	// watchDelay is how long a dial may last before its client is watched. To give up
-	// sooner would save nobody anything, and most dials are over by then.
+	// watchDelay is how long a dial may last before its client is watched. Cancelling sooner would
+	// save nothing, and most dials are over by then.
 	watchDelay = 5 * time.Millisecond
 
-	// lingerTimeout and lingerBytes bound how long and how much is read from a
-	// refused client after the last word to it. Closing with unread input makes
-	// the kernel send a reset, which on some systems takes the reply from the
-	// client before it was read. RFC 1928 section 6 allows 10 seconds.
+	// lingerTimeout and lingerBytes bound how long and how much is read from a refused client after
+	// the last reply. Closing with unread input makes the kernel send a reset, and on some systems
+	// the client then loses the unread reply. RFC 1928 section 6 allows 10 seconds.
 	lingerTimeout = 2 * time.Second
 	lingerBytes   = 64 << 10
 
-	// maxName bounds a target's name, in bytes: the DNS has none that are longer,
-	// and SOCKS5 can't carry any.
+	// maxName bounds a target's name, in bytes: longer ones exist neither in the DNS nor in SOCKS5.
 	maxName = 255
 
 	// maxSOCKS4Field bounds the user id and the name of a SOCKS4 request, in bytes.

@@ -101,7 +101,7 @@ func dialFails(err error) Dialer {
 	return func(context.Context, string, string) (net.Conn, error) { return nil, err }
 }
 
-// testRelay keeps the contract of Relay in the plainest way.
+// testRelay is the simplest implementation of Relay.
 func testRelay(ctx context.Context, client, target net.Conn) error {
 	resetBoth := func() {
 		reset(client)
@@ -166,7 +166,7 @@ func (l *pipeListener) dial() net.Conn {
 	return near
 }
 
-// mustWrite and mustRead are for steps that a test takes for granted.
+// mustWrite and mustRead are for steps that a test doesn't test.
 func mustWrite(t *testing.T, conn io.Writer, b string) {
 	t.Helper()
 	if _, err := io.WriteString(conn, b); err != nil {
@@ -185,7 +185,7 @@ func mustRead(t *testing.T, conn io.Reader, want string) {
 	}
 }
 
-// isReset reports whether err is how a reset by the peer shows.
+// isReset reports whether err is a reset by the peer.
 func isReset(err error) bool {
 	return err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, os.ErrDeadlineExceeded)
 }

@@ -10,13 +10,12 @@ import (
 	"syscall"
 )
 
-// Reply says how a dial went: a reply code of RFC 1928 section 6, or one of the
-// finer ones that follow them here. Each protocol tells its client as much of it
-// as it can.
+// Reply is the result of a dial: a reply code of RFC 1928 section 6, or one of the finer codes that
+// follow them here. Each protocol passes on as much of it as it can express.
 type Reply uint8
 
-// The reply codes of RFC 1928 section 6. Clients show ReplyTTLExpired as a
-// timeout, and it is the only one of them that says so.
+// The reply codes of RFC 1928 section 6. ReplyTTLExpired is the only one that clients show as a
+// timeout.
 const (
 	ReplySucceeded               Reply = 0
 	ReplyGeneralFailure          Reply = 1
@@ -29,15 +28,15 @@ const (
 	ReplyAddressTypeNotSupported Reply = 8
 )
 
-// Replies that RFC 1928 has no code for, in the range that it leaves unassigned.
-// They never go over a wire.
+// Replies that RFC 1928 has no code for, in the range that it leaves unassigned. They are never
+// sent.
 const (
-	// ReplyNameNotFound says that the target's name does not exist. To a SOCKS5
-	// client its host is unreachable.
+	// ReplyNameNotFound means that the target's name does not exist. A SOCKS5 client gets "host
+	// unreachable".
 	ReplyNameNotFound Reply = 0x80
 
-	// ReplyUnavailable says that nothing can be dialed at present, whatever the
-	// target. To a SOCKS5 client that is a general failure.
+	// ReplyUnavailable means that currently no target can be dialed. A SOCKS5 client gets a general
+	// failure.
 	ReplyUnavailable Reply = 0x81
 )
 
@@ -52,15 +51,16 @@ func (r Reply) rfc1928() Reply {
 	return r
 }
 
-// failure is r if it is one of the failures above, and else a general one.
+// failure returns r if it is one of the failures above, otherwise a general one.
 func (r Reply) failure() Reply {
-	if r == ReplySucceeded || (r > ReplyAddressTypeNotSupported && r != ReplyNameNotFound && r != ReplyUnavailable) {
+	if r == ReplySucceeded || (r > ReplyAddressTypeNotSupported && r != ReplyNameNotFound &&
+		r != ReplyUnavailable) {
 		return ReplyGeneralFailure
 	}
 	return r
 }
 
-// String returns the code's meaning, in the words of RFC 1928 where it has them.
+// String returns the code's meaning, in the words of RFC 1928 if it has the code.
 func (r Reply) String() string {
 	switch r {
 	case ReplySucceeded:
@@ -89,9 +89,9 @@ func (r Reply) String() string {
 	return fmt.Sprintf("reply %d", uint8(r))
 }
 
-// ClassifyNetError translates an error of package net, or of a context, into the
-// reply that describes it best. It is what a nil Config.Classify means, and what
-// a Classify of one's own can fall back on.
+// ClassifyNetError translates an error of package net, or of a context, into the reply that
+// describes it best. It is the default of Config.Classify, and a fallback for other
+// implementations.
 func ClassifyNetError(err error) Reply {
 	if dnsErr, ok := errors.AsType[*net.DNSError](err); ok && dnsErr.IsNotFound {
 		return ReplyNameNotFound

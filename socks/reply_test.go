@@ -17,7 +17,8 @@ var classifyTests = []struct {
 	want Reply
 }{
 	{syscall.ECONNREFUSED, ReplyConnectionRefused},
-	{&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}, ReplyConnectionRefused},
+	{&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)},
+		ReplyConnectionRefused},
 	{os.NewSyscallError("connect", syscall.EHOSTUNREACH), ReplyHostUnreachable},
 	{os.NewSyscallError("connect", syscall.ENETUNREACH), ReplyNetworkUnreachable},
 	{os.NewSyscallError("connect", syscall.ETIMEDOUT), ReplyTTLExpired},
@@ -28,7 +29,7 @@ var classifyTests = []struct {
 	{&net.DNSError{Err: "server misbehaving", IsTemporary: true}, ReplyGeneralFailure},
 	{context.DeadlineExceeded, ReplyTTLExpired},
 	{fmt.Errorf("dial: %w", os.ErrDeadlineExceeded), ReplyTTLExpired},
-	{errors.New("connection refused"), ReplyGeneralFailure}, // texts say nothing
+	{errors.New("connection refused"), ReplyGeneralFailure}, // the text is not used
 	{io.ErrUnexpectedEOF, ReplyGeneralFailure},
 }
 
@@ -40,7 +41,7 @@ func TestClassifyNetError(t *testing.T) {
 	}
 }
 
-// TestRealDialErrors has the kernel and the resolver make the errors.
+// TestRealDialErrors classifies errors of the kernel and the resolver.
 func TestRealDialErrors(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -66,19 +67,19 @@ func TestRealDialErrors(t *testing.T) {
 	}
 }
 
-// TestRepliesOnTheWire shows that each failure of a dial reaches the client as
-// its code, in the reply's literal form, with the built-in and with a given
-// classification.
+// TestRepliesOnTheWire shows that each failure of a dial reaches the client as its code, in the
+// reply's literal form, with the default and with a custom classification.
 func TestRepliesOnTheWire(t *testing.T) {
 	request := "\x05\x01\x00" + "\x05\x01\x00\x01\x7f\x00\x00\x01\x00\x50"
 	check := func(t *testing.T, cfg Config, want Reply) {
 		t.Helper()
 		if want == ReplyNameNotFound {
-			want = ReplyHostUnreachable // what RFC 1928 can say of it
+			want = ReplyHostUnreachable // RFC 1928 has no closer code
 		}
 		conn := connect(t, startServer(t, cfg))
 		mustWrite(t, conn, request)
-		mustRead(t, conn, "\x05\x00"+"\x05"+string([]byte{byte(want)})+"\x00\x01\x00\x00\x00\x00\x00\x00")
+		reply := string([]byte{5, byte(want)}) + "\x00\x01\x00\x00\x00\x00\x00\x00"
+		mustRead(t, conn, "\x05\x00"+reply)
 		if n, err := conn.Read(make([]byte, 1)); n != 0 || err != io.EOF {
 			t.Errorf("after the reply: %d bytes, %v", n, err)
 		}

@@ -12,15 +12,13 @@ import (
 	"culvert/internal/netfault"
 )
 
-// protocol is one of the versions of SOCKS: one request, whose target is all that
-// the connection is for. HTTP, which goes on after a request, is httpConn.
+// protocol is a version of SOCKS, with one request, and so one target, per connection. HTTP, with
+// several, is httpConn.
 type protocol interface {
-	// negotiate consumes everything up to and including the client's request
-	// and returns the target as "host:port", or for UDP ASSOCIATE sets
-	// clientConn.udp. It is called with the first byte
-	// peeked but not consumed, under the connection's negotiation deadline. A
-	// *refusal error has the client told; after any other the connection is
-	// closed without a word.
+	// negotiate consumes everything up to and including the client's request and returns the target
+	// as "host:port", or for UDP ASSOCIATE sets clientConn.udp. It is called with the first byte
+	// peeked but not consumed, under the connection's negotiation deadline. A *refusal error holds
+	// a message for the client; after any other the connection is closed without a reply.
 	negotiate(c *clientConn) (address string, err error)
 
 	// reply encodes the answer to the client's request.
@@ -31,7 +29,7 @@ type protocol interface {
 // concurrently.
 type Server struct {
 	cfg    Config
-	asked  *credentials // nil when clients need none
+	asked  *credentials // nil if clients need no authentication
 	socks5 *socks5Protocol
 	socks4 *socks4Protocol
 
@@ -45,8 +43,7 @@ type Server struct {
 	// listenUDP opens the socket of an association; tests replace it.
 	listenUDP func(netip.Addr) (packetConn, error)
 
-	// serving counts the running calls of Serve, each of which waits for its own
-	// connections.
+	// serving counts the running calls of Serve, each of which waits for its own connections.
 	serving sync.WaitGroup
 
 	mu           sync.Mutex // guards all below, and clientConn.relaying
@@ -56,7 +53,7 @@ type Server struct {
 	associations int
 }
 
-// New makes a server. It starts nothing.
+// New returns a server. It starts nothing.
 func New(cfg Config) (*Server, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
@@ -78,8 +75,8 @@ func New(cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// socksFor picks the version of SOCKS by the first byte that a client sends, or
-// nil when none begins with it.
+// socksFor returns the version of SOCKS for the first byte that a client sends, or nil if there is
+// none.
 func (s *Server) socksFor(first byte) protocol {
 	switch first {
 	case socks5Version:
@@ -90,10 +87,10 @@ func (s *Server) socksFor(first byte) protocol {
 	return nil
 }
 
-// Serve accepts and serves clients on ln, which it takes over and closes. It
-// returns when its last connection has ended, after one of these: ctx ended,
-// which ends everything at once, relays included (they see their context end);
-// Shutdown was called; or ln failed for good. Only the last is an error.
+// Serve accepts and serves clients on ln, which it takes over and closes. It stops when ctx ends,
+// which ends all connections, relays included (their context ends too), when Shutdown is called, or
+// when ln fails permanently, and returns when its last connection has ended. Only the failure of ln
+// is an error.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -117,11 +114,10 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	return err
 }
 
-// Shutdown stops accepting, closes the connections that are not relaying yet,
-// and waits for the relays to end by themselves. When ctx ends first it ends
-// them, and returns ctx's error. In both cases every connection has ended and
-// every Serve is about to return when Shutdown does. The server can't be used
-// again.
+// Shutdown stops accepting, closes the connections that are not relaying yet, and waits for the
+// relays to end by themselves. If ctx ends first, Shutdown ends them and returns ctx's error. In
+// both cases, when Shutdown returns, every connection has ended and every Serve is about to return.
+// The server can't be used again.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	if !s.draining {
@@ -173,15 +169,15 @@ func (s *Server) acceptLoop(ctx context.Context, ln net.Listener, conns *sync.Wa
 	}
 }
 
-// start serves conn on a goroutine of its own, or closes it when there are too
-// many.
+// start serves conn in a new goroutine, or closes it if there are too many.
 func (s *Server) start(ctx context.Context, conn net.Conn, conns *sync.WaitGroup) {
 	ctx, cancel := context.WithCancel(ctx)
 	c := newClientConn(conn, cancel)
 	if err := s.addConn(c); err != nil {
 		cancel()
 		conn.Close()
-		s.cfg.Log.Debug().Err(err).Stringer("client", conn.RemoteAddr()).Msg("socks: connection closed")
+		s.cfg.Log.Debug().Err(err).Stringer("client",
+			conn.RemoteAddr()).Msg("socks: connection closed")
 		return
 	}
 	conns.Go(func() {
@@ -207,7 +203,7 @@ var (
 	errTooManyConns = errors.New("too many connections")
 )
 
-// addListener registers a running Serve; false once Shutdown has begun.
+// addListener registers a running Serve. It returns false once Shutdown has begun.
 func (s *Server) addListener(ln net.Listener) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -240,7 +236,7 @@ func (s *Server) addConn(c *clientConn) error {
 	return nil
 }
 
-// removeConn forgets c and releases its context.
+// removeConn removes c and releases its context.
 func (s *Server) removeConn(c *clientConn) {
 	c.cancel()
 	s.mu.Lock()
@@ -248,8 +244,8 @@ func (s *Server) removeConn(c *clientConn) {
 	s.mu.Unlock()
 }
 
-// beginRelay marks c as relaying, from when on Shutdown waits for it; false once
-// Shutdown has begun.
+// beginRelay marks c as relaying, so that Shutdown waits for it. It returns false once Shutdown has
+// begun.
 func (s *Server) beginRelay(c *clientConn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -257,8 +253,8 @@ func (s *Server) beginRelay(c *clientConn) bool {
 	return c.relaying
 }
 
-// endRelay marks c as waiting for another request, so that Shutdown ends it;
-// false once Shutdown has begun.
+// endRelay marks c as waiting for another request, so that Shutdown ends it. It returns false once
+// Shutdown has begun.
 func (s *Server) endRelay(c *clientConn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -139,7 +139,7 @@ func checkClosedAtOnce(t *testing.T, conn net.Conn) {
 	}
 }
 
-// troubledListener fails as often as it is told before it accepts.
+// troubledListener fails a number of times before it accepts.
 type troubledListener struct {
 	*pipeListener
 	err   error
@@ -156,10 +156,11 @@ func (l *troubledListener) Accept() (net.Conn, error) {
 	return l.pipeListener.Accept()
 }
 
-// TestAcceptBackoff: want of descriptors slows accepting down and ends nothing.
+// TestAcceptBackoff: a lack of descriptors slows accepting down and ends nothing.
 func TestAcceptBackoff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		emfile := &net.OpError{Op: "accept", Net: "tcp", Err: os.NewSyscallError("accept4", syscall.EMFILE)}
+		emfile := &net.OpError{Op: "accept", Net: "tcp",
+			Err: os.NewSyscallError("accept4", syscall.EMFILE)}
 		ln := &troubledListener{pipeListener: newPipeListener(), err: emfile, left: 10}
 		stop := serve(t, newServer(t, Config{Dial: dialFails(io.EOF)}), ln)
 		conn := ln.dial()
@@ -181,7 +182,8 @@ func TestAcceptBackoff(t *testing.T) {
 func TestStopDuringBackoff(t *testing.T) {
 	for _, shutdown := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
-			ln := &troubledListener{pipeListener: newPipeListener(), err: syscall.EMFILE, left: 1 << 30}
+			ln := &troubledListener{pipeListener: newPipeListener(), err: syscall.EMFILE,
+				left: 1 << 30}
 			s := newServer(t, Config{Dial: dialFails(io.EOF)})
 			stop := serve(t, s, ln)
 			time.Sleep(10*time.Second + time.Millisecond)
@@ -199,8 +201,8 @@ func TestStopDuringBackoff(t *testing.T) {
 	}
 }
 
-// TestListenerFails: a listener that is broken for good ends Serve with its
-// error, and the connections with it.
+// TestListenerFails: a permanent error of the listener ends Serve with that error, and the
+// connections with it.
 func TestListenerFails(t *testing.T) {
 	for _, broken := range []error{net.ErrClosed, syscall.EBADF, io.ErrClosedPipe} {
 		synctest.Test(t, func(t *testing.T) {
@@ -236,7 +238,8 @@ func (l failAfterOne) Accept() (net.Conn, error) {
 // relaying. The server must dial with stageDialer.
 func stages(t *testing.T, addr string) (waiting []*net.TCPConn, relaying *net.TCPConn) {
 	t.Helper()
-	silent, greeted, dialing, relaying := connect(t, addr), connect(t, addr), connect(t, addr), connect(t, addr)
+	silent, greeted, dialing, relaying := connect(t, addr), connect(t, addr), connect(t, addr),
+		connect(t, addr)
 	mustWrite(t, greeted, greeting)
 	mustRead(t, greeted, methodNone)
 	mustWrite(t, dialing, greeting+requestIPv4)
@@ -246,8 +249,7 @@ func stages(t *testing.T, addr string) (waiting []*net.TCPConn, relaying *net.TC
 	return []*net.TCPConn{silent, greeted, dialing}, relaying
 }
 
-// stageDialer connects names to echo and leaves addresses dialing, and says on
-// dialing that it does.
+// stageDialer connects names to echo. For addresses it sends on dialing and never returns.
 func stageDialer(echo string, dialing chan<- struct{}) Dialer {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		if address == "example.com:80" {
@@ -260,7 +262,9 @@ func stageDialer(echo string, dialing chan<- struct{}) Dialer {
 }
 
 // stageServer is a server for stages, with a count of its running relays.
-func stageServer(t *testing.T) (s *Server, ln net.Listener, dialing chan struct{}, relays *atomic.Int32) {
+func stageServer(
+	t *testing.T,
+) (s *Server, ln net.Listener, dialing chan struct{}, relays *atomic.Int32) {
 	t.Helper()
 	dialing = make(chan struct{}, 1)
 	relays = new(atomic.Int32)
@@ -321,7 +325,7 @@ func TestShutdownDrains(t *testing.T) {
 	}
 	stop()
 
-	// A server that was shut down stays so.
+	// A server that was shut down can't be used again.
 	again, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -368,11 +372,12 @@ func TestStopWaits(t *testing.T) {
 			near, far := net.Pipe()
 			defer far.Close()
 			ln := newPipeListener()
-			s := newServer(t, Config{Dial: dialTo(near), Relay: func(ctx context.Context, _, _ net.Conn) error {
-				<-ctx.Done()
-				time.Sleep(slow)
-				return ctx.Err()
-			}})
+			s := newServer(t, Config{Dial: dialTo(near),
+				Relay: func(ctx context.Context, _, _ net.Conn) error {
+					<-ctx.Done()
+					time.Sleep(slow)
+					return ctx.Err()
+				}})
 			stop := serve(t, s, ln)
 			conn := ln.dial()
 			defer conn.Close()
@@ -414,7 +419,7 @@ func TestCancelEndsAll(t *testing.T) {
 	}
 }
 
-// TestTwoListeners: one server, two doors, one limit and one drain.
+// TestTwoListeners: one server, two listeners, one limit and one shutdown.
 func TestTwoListeners(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newServer(t, Config{Dial: dialFails(io.EOF), MaxConns: 1})

@@ -27,8 +27,8 @@ const (
 //
 // A name follows when the address is 0.0.0.x and x is not 0.
 type socks4Protocol struct {
-	// refuseAll is set when clients must authenticate: the user id is not a
-	// secret, so this protocol has no way to.
+	// refuseAll is set if clients must authenticate: this protocol can't, since the user id is not
+	// a secret.
 	refuseAll bool
 }
 
@@ -66,7 +66,7 @@ func (p *socks4Protocol) negotiate(c *clientConn) (string, error) {
 	return net.JoinHostPort(host, strconv.Itoa(port)), nil
 }
 
-// readField reads up to a NUL, which it drops.
+// readField reads up to a NUL, and drops the NUL.
 func (p *socks4Protocol) readField(in *bufio.Reader) (string, error) {
 	var field []byte
 	for len(field) <= maxSOCKS4Field {
@@ -86,8 +86,8 @@ func (p *socks4Protocol) refuse(err error) *refusal {
 	return &refusal{p.reply(ReplyGeneralFailure), err}
 }
 
-// reply knows success and failure: the protocol's other codes are about identd.
-// The port and the address mean something to BIND only.
+// reply is success or failure: the protocol's other codes are about identd. The port and the
+// address have a meaning only for BIND.
 func (p *socks4Protocol) reply(r Reply) []byte {
 	code := byte(socks4Rejected)
 	if r == ReplySucceeded {

@@ -12,7 +12,7 @@ import (
 	gosocks5 "github.com/armon/go-socks5"
 )
 
-// Byte values of RFC 1928 that go-socks5 keeps to itself.
+// Byte values of RFC 1928 that go-socks5 doesn't export.
 const (
 	socks5Version      = 5
 	noAcceptableMethod = 0xff
@@ -35,7 +35,7 @@ type socks5Protocol struct {
 	associates bool // UDP ASSOCIATE is served
 }
 
-// newSOCKS5 asks clients for the credentials, or for none if that is nil.
+// newSOCKS5 requires the credentials of clients; nil requires none.
 func newSOCKS5(asked *credentials, associates bool) *socks5Protocol {
 	if asked == nil {
 		return &socks5Protocol{gosocks5.NoAuthAuthenticator{}, associates}
@@ -54,13 +54,13 @@ func (p *socks5Protocol) negotiate(c *clientConn) (string, error) {
 	in := &exactReader{in: c.in}
 	address, err := p.readTarget(in, c)
 	if _, refused := errors.AsType[*refusal](err); err != nil && !refused && in.err != nil {
-		// go-socks5 prints its causes rather than wrapping them.
+		// go-socks5 formats its causes rather than wrapping them.
 		err = in.err
 	}
 	return address, err
 }
 
-// readTarget goes through the messages in their order.
+// readTarget reads and answers the messages in order.
 func (p *socks5Protocol) readTarget(in *exactReader, c *clientConn) (string, error) {
 	if err := p.chooseMethod(in); err != nil {
 		return "", err
@@ -77,10 +77,10 @@ func (p *socks5Protocol) readTarget(in *exactReader, c *clientConn) (string, err
 	if err != nil {
 		return "", err
 	}
-	// The reserved byte is not looked at, as in other servers.
+	// The reserved byte is ignored, as in other servers.
 	if req.Command == gosocks5.AssociateCommand && p.associates {
-		// The address that the client names may be one behind address translation;
-		// that of its connection counts.
+		// The address in the request may be one behind address translation, so the connection's is
+		// used.
 		c.udp = &udpRequest{uint16(req.DestAddr.Port)}
 		return "udp", nil
 	}
@@ -98,8 +98,8 @@ func (p *socks5Protocol) readTarget(in *exactReader, c *clientConn) (string, err
 	return net.JoinHostPort(host, strconv.Itoa(target.Port)), nil
 }
 
-// chooseMethod reads the client's first message. The authenticator itself
-// answers that its method was chosen.
+// chooseMethod reads the client's first message. The authenticator itself sends the choice of its
+// method.
 func (p *socks5Protocol) chooseMethod(in *exactReader) error {
 	var header [2]byte
 	if _, err := in.Read(header[:]); err != nil {
@@ -115,8 +115,8 @@ func (p *socks5Protocol) chooseMethod(in *exactReader) error {
 	return nil
 }
 
-// checkRequestHeader looks at the fixed part of a request before go-socks5
-// parses it, whose errors can't be told apart.
+// checkRequestHeader checks the fixed part of a request before go-socks5 parses it, whose errors
+// are indistinguishable.
 func (p *socks5Protocol) checkRequestHeader(in *exactReader) error {
 	version, err := in.peek(1)
 	if err != nil {
@@ -140,15 +140,14 @@ func (p *socks5Protocol) refuse(r Reply, err error) *refusal {
 	return &refusal{p.reply(r), err}
 }
 
-// reply never has another bound address than 0.0.0.0:0, since the true one is
-// the exit's and no client of CONNECT needs it.
+// The bound address of reply is always 0.0.0.0:0, since the true one is the remote's and clients of
+// CONNECT don't need it.
 func (p *socks5Protocol) reply(r Reply) []byte {
 	return []byte{socks5Version, byte(r.rfc1928()), 0, addressIPv4, 0, 0, 0, 0, 0, 0}
 }
 
-// exactReader gives go-socks5 what its bare calls of Read rely on: a Read fills p
-// or fails. It asks for exactly the fields of a message, so nothing is consumed
-// beyond the request.
+// exactReader is a reader on whose Read go-socks5 can rely as it does: it fills p or fails.
+// go-socks5 asks for exactly the fields of a message, so nothing beyond the request is consumed.
 type exactReader struct {
 	in  *bufio.Reader
 	err error // the first failure

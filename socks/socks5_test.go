@@ -45,53 +45,76 @@ type wireTest struct {
 
 var wireTests = []wireTest{
 	{"ipv4", false, greeting + requestIPv4, methodNone + success, "192.0.2.7:443"},
-	{"ipv6", false, greeting + "\x05\x01\x00\x04\x20\x01\x0d\xb8\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01\x00\x50",
+	{"ipv6", false, greeting +
+		"\x05\x01\x00\x04\x20\x01\x0d\xb8\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01\x00\x50",
 		methodNone + success, "[2001:db8::1]:80"},
-	{"ipv4 in ipv6", false, greeting + "\x05\x01\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xff\xff\xc0\x00\x02\x07\x00\x50",
+	{"ipv4 in ipv6", false, greeting +
+		"\x05\x01\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xff\xff\xc0\x00\x02\x07\x00\x50",
 		methodNone + success, "192.0.2.7:80"},
 	{"name", false, greeting + requestName, methodNone + success, "example.com:80"},
-	{"name of 255 bytes", false, greeting + "\x05\x01\x00\x03\xff" + name255 + "\xff\xff", methodNone + success, name255 + ":65535"},
-	{"name of an ipv6 address", false, greeting + "\x05\x01\x00\x03\x03::1\x00\x50", methodNone + success, "[::1]:80"},
+	{"name of 255 bytes", false, greeting + "\x05\x01\x00\x03\xff" + name255 + "\xff\xff",
+		methodNone + success, name255 + ":65535"},
+	{"name of an ipv6 address", false, greeting + "\x05\x01\x00\x03\x03::1\x00\x50",
+		methodNone + success, "[::1]:80"},
 	{"utf-8 name", false, greeting + "\x05\x01\x00\x03\x0cb\u00fccher.test\x00\x50",
 		methodNone + success, "b\u00fccher.test:80"},
-	{"255 methods", false, "\x05\xff" + strings.Repeat("\x80", 254) + "\x00" + requestIPv4, methodNone + success, "192.0.2.7:443"},
-	{"reserved byte set", false, greeting + "\x05\x01\xff\x01\xc0\x00\x02\x07\x01\xbb", methodNone + success, "192.0.2.7:443"},
-	{"user and password", true, greetingAuth + login + requestIPv4, methodLogin + loginOK + success, "192.0.2.7:443"},
+	{"255 methods", false, "\x05\xff" + strings.Repeat("\x80", 254) + "\x00" + requestIPv4,
+		methodNone + success, "192.0.2.7:443"},
+	{"reserved byte set", false, greeting + "\x05\x01\xff\x01\xc0\x00\x02\x07\x01\xbb",
+		methodNone + success, "192.0.2.7:443"},
+	{"user and password", true, greetingAuth + login + requestIPv4, methodLogin + loginOK + success,
+		"192.0.2.7:443"},
 
 	{"no methods", false, "\x05\x00", "\x05\xff", ""},
 	{"255 methods, none known", false, "\x05\xff" + strings.Repeat("\x80", 255), "\x05\xff", ""},
 	{"login offered, none wanted", false, "\x05\x01\x02", "\x05\xff", ""},
 	{"login wanted, none offered", true, greeting, "\x05\xff", ""},
-	{"wrong password", true, greetingAuth + "\x01\x05alice\x06secreT", methodLogin + loginFailed, ""},
-	{"password's prefix", true, greetingAuth + "\x01\x05alice\x05secre", methodLogin + loginFailed, ""},
+	{"wrong password", true, greetingAuth + "\x01\x05alice\x06secreT", methodLogin + loginFailed,
+		""},
+	{"password's prefix", true, greetingAuth + "\x01\x05alice\x05secre", methodLogin + loginFailed,
+		""},
 	{"unknown user", true, greetingAuth + "\x01\x03bob\x06secret", methodLogin + loginFailed, ""},
-	{"shifted boundary", true, greetingAuth + "\x01\x06alices\x05ecret", methodLogin + loginFailed, ""},
+	{"shifted boundary", true, greetingAuth + "\x01\x06alices\x05ecret", methodLogin + loginFailed,
+		""},
 	{"empty user and password", true, greetingAuth + "\x01\x00\x00", methodLogin + loginFailed, ""},
-	{"longest user and password", true, greetingAuth + "\x01\xff" + name255 + "\xff" + name255, methodLogin + loginFailed, ""},
+	{"longest user and password", true, greetingAuth + "\x01\xff" + name255 + "\xff" + name255,
+		methodLogin + loginFailed, ""},
 	{"login of another version", true, greetingAuth + "\x05\x05alice\x06secret", methodLogin, ""},
 	{"request instead of login", true, greetingAuth + requestIPv4, methodLogin, ""},
 
-	{"bind", false, greeting + "\x05\x02\x00\x01\xc0\x00\x02\x07\x01\xbb", methodNone + replyCommand, ""},
-	{"udp associate", false, greeting + "\x05\x03\x00\x01\x00\x00\x00\x00\x00\x00", methodNone + replyCommand, ""},
-	{"unknown command", false, greeting + "\x05\x09\x00\x01\xc0\x00\x02\x07\x01\xbb", methodNone + replyCommand, ""},
-	{"unknown address type", false, greeting + "\x05\x01\x00\x02\xc0\x00\x02\x07\x01\xbb", methodNone + replyAddrType, ""},
+	{"bind", false, greeting + "\x05\x02\x00\x01\xc0\x00\x02\x07\x01\xbb",
+		methodNone + replyCommand, ""},
+	{"udp associate", false, greeting + "\x05\x03\x00\x01\x00\x00\x00\x00\x00\x00",
+		methodNone + replyCommand, ""},
+	{"unknown command", false, greeting + "\x05\x09\x00\x01\xc0\x00\x02\x07\x01\xbb",
+		methodNone + replyCommand, ""},
+	{"unknown address type", false, greeting + "\x05\x01\x00\x02\xc0\x00\x02\x07\x01\xbb",
+		methodNone + replyAddrType, ""},
 	{"address type 0", false, greeting + "\x05\x01\x00\x00", methodNone + replyAddrType, ""},
-	{"port 0", false, greeting + "\x05\x01\x00\x01\xc0\x00\x02\x07\x00\x00", methodNone + replyGeneral, ""},
+	{"port 0", false, greeting + "\x05\x01\x00\x01\xc0\x00\x02\x07\x00\x00",
+		methodNone + replyGeneral, ""},
 	{"empty name", false, greeting + "\x05\x01\x00\x03\x00\x00\x50", methodNone + replyGeneral, ""},
-	{"name with NUL", false, greeting + "\x05\x01\x00\x03\x03a\x00b\x00\x50", methodNone + replyGeneral, ""},
-	{"name with line feed", false, greeting + "\x05\x01\x00\x03\x03a\nb\x00\x50", methodNone + replyGeneral, ""},
-	{"name with space", false, greeting + "\x05\x01\x00\x03\x03a b\x00\x50", methodNone + replyGeneral, ""},
-	{"name with DEL", false, greeting + "\x05\x01\x00\x03\x03a\x7fb\x00\x50", methodNone + replyGeneral, ""},
-	{"name with bracket", false, greeting + "\x05\x01\x00\x03\x05[::1]\x00\x50", methodNone + replyGeneral, ""},
-	{"name not utf-8", false, greeting + "\x05\x01\x00\x03\x03a\xffb\x00\x50", methodNone + replyGeneral, ""},
-	{"request of version 4", false, greeting + "\x04\x01\x00\x01\xc0\x00\x02\x07\x01\xbb", methodNone, ""},
+	{"name with NUL", false, greeting + "\x05\x01\x00\x03\x03a\x00b\x00\x50",
+		methodNone + replyGeneral, ""},
+	{"name with line feed", false, greeting + "\x05\x01\x00\x03\x03a\nb\x00\x50",
+		methodNone + replyGeneral, ""},
+	{"name with space", false, greeting + "\x05\x01\x00\x03\x03a b\x00\x50",
+		methodNone + replyGeneral, ""},
+	{"name with DEL", false, greeting + "\x05\x01\x00\x03\x03a\x7fb\x00\x50",
+		methodNone + replyGeneral, ""},
+	{"name with bracket", false, greeting + "\x05\x01\x00\x03\x05[::1]\x00\x50",
+		methodNone + replyGeneral, ""},
+	{"name not utf-8", false, greeting + "\x05\x01\x00\x03\x03a\xffb\x00\x50",
+		methodNone + replyGeneral, ""},
+	{"request of version 4", false, greeting + "\x04\x01\x00\x01\xc0\x00\x02\x07\x01\xbb",
+		methodNone, ""},
 
 	{"tls", false, "\x16\x03\x01", "", ""},
 	{"lower case", false, "get", "", ""},
 }
 
-// wireServer serves on pipes inside a synctest bubble. Its targets have ended
-// already. dialed says what was dialed last.
+// wireServer serves on pipes inside a synctest bubble. Its targets are at their end of file. dialed
+// returns what was dialed last.
 func wireServer(t *testing.T, auth bool) (ln *pipeListener, dialed *string) {
 	dialed = new(string)
 	cfg := Config{Dial: func(_ context.Context, network, address string) (net.Conn, error) {
@@ -149,15 +172,16 @@ func TestWire(t *testing.T) {
 	}
 }
 
-// cutShortTests are conversations, with what the server has said after how many
-// bytes of the client's.
+// cutShortTests are conversations, with what the server has sent after how many bytes of the
+// client's.
 var cutShortTests = []struct {
 	auth bool
 	sent string
 	said []saidAfter
 }{
 	{false, greeting + requestName, []saidAfter{{3, methodNone}}},
-	{true, greetingAuth + login + requestIPv4, []saidAfter{{4, methodLogin}, {4 + len(login), loginOK}}},
+	{true, greetingAuth + login + requestIPv4,
+		[]saidAfter{{4, methodLogin}, {4 + len(login), loginOK}}},
 	{false, request4a, nil},
 	{false, "CONNECT a.test:443 HTTP/1.1\r\n\r\n", nil},
 	{false, "GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\n\r\n", nil},
@@ -199,7 +223,7 @@ func TestCutShort(t *testing.T) {
 	}
 }
 
-// checkSilence is a client, in a bubble, that says no more than sent.
+// checkSilence is a client, in a bubble, that sends no more than sent.
 func checkSilence(t *testing.T, auth bool, sent, want string) {
 	ln, dialed := wireServer(t, auth)
 	conn := ln.dial()
@@ -246,7 +270,7 @@ func TestDrip(t *testing.T) {
 	})
 }
 
-// TestLog shows what is logged of a connection, and that credentials are not.
+// TestLog checks what is logged about a connection, and that credentials are not.
 func TestLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer // written by one connection, read after it ended
@@ -264,7 +288,10 @@ func TestLog(t *testing.T) {
 		}
 		stop()
 		logged := out.String()
-		for _, want := range []string{`"level":"debug"`, `"target":"example.com:80"`, io.ErrNoProgress.Error(), "authentication failed"} {
+		for _, want := range []string{
+			`"level":"debug"`, `"target":"example.com:80"`, io.ErrNoProgress.Error(),
+			"authentication failed",
+		} {
 			if !strings.Contains(logged, want) {
 				t.Errorf("log lacks %s: %s", want, logged)
 			}
@@ -280,11 +307,12 @@ func TestLog(t *testing.T) {
 func TestNewChecksConfig(t *testing.T) {
 	dial := dialFails(io.EOF)
 	for name, cfg := range map[string]Config{
-		"no dialer":          {Relay: testRelay},
-		"no relay":           {Dial: dial},
-		"no password":        {Dial: dial, Relay: testRelay, Username: "alice"},
-		"no user name":       {Dial: dial, Relay: testRelay, Password: "secret"},
-		"long password":      {Dial: dial, Relay: testRelay, Username: "alice", Password: name255 + "x"},
+		"no dialer":    {Relay: testRelay},
+		"no relay":     {Dial: dial},
+		"no password":  {Dial: dial, Relay: testRelay, Username: "alice"},
+		"no user name": {Dial: dial, Relay: testRelay, Password: "secret"},
+		"long password": {Dial: dial, Relay: testRelay, Username: "alice",
+			Password: name255 + "x"},
 		"negative limit":     {Dial: dial, Relay: testRelay, MaxConns: -1},
 		"negative timeout":   {Dial: dial, Relay: testRelay, DialTimeout: -1},
 		"negative timeout 2": {Dial: dial, Relay: testRelay, NegotiationTimeout: -1},

@@ -12,9 +12,9 @@ var (
 	errPortZero = errors.New("target port is 0")
 )
 
-// checkTarget refuses what no dialer could mean: port 0, the empty name (which
-// net.Dial takes for this machine), long names, and names with bytes that corrupt a log, a
-// resolver's query or the "host:port" form. An address is a name like others.
+// checkTarget refuses what can't be a target: port 0, the empty name (which net.Dial takes for this
+// machine), long names, and names with bytes that corrupt a log, a resolver's query or the
+// "host:port" form. It treats an address like a name.
 func checkTarget(host string, port int) error {
 	if port == 0 {
 		return errPortZero
@@ -22,7 +22,8 @@ func checkTarget(host string, port int) error {
 	unusable := func(r rune) bool {
 		return unicode.IsControl(r) || unicode.IsSpace(r) || r == '[' || r == ']'
 	}
-	if host == "" || len(host) > maxName || !utf8.ValidString(host) || strings.ContainsFunc(host, unusable) {
+	if host == "" || len(host) > maxName || !utf8.ValidString(host) ||
+		strings.ContainsFunc(host, unusable) {
 		return errName
 	}
 	return nil

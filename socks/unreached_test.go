@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// refusedLater is a connection to a target that turns out not to be there once something was written to it, or before.
+// refusedLater is a connection to a target that fails after the first write, or before.
 type refusedLater struct {
 	net.Conn
 	err     error
@@ -38,10 +38,13 @@ func (c refusedLater) Write(p []byte) (int, error) {
 func TestUnreachedAfterDial(t *testing.T) {
 	for _, early := range []bool{false, true} { // the answer comes before the request is written
 		for name, head := range map[string]string{
-			"GET":       "GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\n\r\n",
-			"POST":      "POST http://a.test/ HTTP/1.1\r\nHost: a.test\r\nContent-Length: 4\r\n\r\nbody",
-			"half POST": "POST http://a.test/ HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1000000\r\n\r\nbody",
-			"WebSocket": "GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+			"GET": "GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\n\r\n",
+			"POST": "POST http://a.test/ HTTP/1.1\r\nHost: a.test\r\nContent-Length: " +
+				"4\r\n\r\nbody",
+			"half POST": "POST http://a.test/ HTTP/1.1\r\nHost: a.test\r\nContent-Length: " +
+				"1000000\r\n\r\nbody",
+			"WebSocket": "GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\nConnection: " +
+				"Upgrade\r\nUpgrade: websocket\r\n\r\n",
 		} {
 			unreached := fmt.Errorf("no route: %w", syscall.EHOSTUNREACH)
 			conn := connect(t, startServer(t, Config{
@@ -64,7 +67,8 @@ func TestUnreachedAfterDial(t *testing.T) {
 			}))
 			mustWrite(t, conn, head)
 			resp := mustGetResponse(t, bufio.NewReader(conn), "GET")
-			if body, err := io.ReadAll(resp.Body); resp.StatusCode != 403 || string(body) != "a.test:80: not allowed\n" || err != nil {
+			if body, err := io.ReadAll(resp.Body); resp.StatusCode != 403 ||
+				string(body) != "a.test:80: not allowed\n" || err != nil {
 				t.Errorf("%s, early %v: %s, %q, %v", name, early, resp.Status, body, err)
 			}
 		}

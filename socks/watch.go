@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// clientWatch reads from a client while its target is being dialed, to learn
-// that it left. What the client sends meanwhile stays in its read buffer; once
-// that is full the watch ends and the rest waits in the kernel.
+// clientWatch reads from a client while its target is being dialed, to notice that it left. What
+// the client sends until then stays in its read buffer; once that is full the watch ends and the
+// rest waits in the kernel.
 type clientWatch struct {
 	c     *clientConn
 	begin *time.Timer
@@ -18,9 +18,8 @@ type clientWatch struct {
 	gone  error // why the client is gone; valid after done is closed
 }
 
-// watchClient starts a watch, which calls cancel when the client is gone. It
-// begins after watchDelay. Nobody else may read from the client until stop has
-// returned.
+// watchClient starts a watch, which calls cancel when the client is gone. It begins after
+// watchDelay. Nothing else may read from the client until stop has returned.
 func watchClient(c *clientConn, cancel context.CancelFunc) *clientWatch {
 	w := &clientWatch{c: c, done: make(chan struct{})}
 	w.begin = time.AfterFunc(watchDelay, func() { w.run(cancel) })
@@ -37,8 +36,8 @@ func (w *clientWatch) run(cancel context.CancelFunc) {
 			continue
 		case errors.Is(err, os.ErrDeadlineExceeded): // stop was called
 		case errors.Is(err, io.EOF) && in.Buffered() > 0:
-			// It sent what it has to say and closed its half: its data and its
-			// end of file go to the target.
+			// The client sent everything and closed its half: its data and its end of file go to
+			// the target.
 		default:
 			w.gone = err
 			cancel()
@@ -47,8 +46,8 @@ func (w *clientWatch) run(cancel context.CancelFunc) {
 	}
 }
 
-// stop ends the watch and returns why the client is gone, or nil if it is still
-// there, as far as the watch has looked.
+// stop ends the watch and returns why the client is gone, or nil if it is still there as far as the
+// watch knows.
 func (w *clientWatch) stop() error {
 	if w.begin.Stop() {
 		return nil
