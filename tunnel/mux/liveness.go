@@ -259,8 +259,13 @@ func (l *link) checkLiveness() {
 	at := l.silentAtLocked(last)
 	silent := !at.IsZero() && !now.Before(at)
 	if !silent {
-		if at.IsZero() {
-			at = l.pingAtLocked(last)
+		// The peer may answer long before its time is over, and the keepalive begins again then.
+		ping := l.pingAtLocked(last)
+		if !ping.After(now) {
+			ping = now.Add(s.keepalive())
+		}
+		if at.IsZero() || ping.Before(at) {
+			at = ping
 		}
 		l.setCheckLocked(at)
 	}

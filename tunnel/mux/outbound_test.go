@@ -69,6 +69,28 @@ func TestKeepalive(t *testing.T) {
 	}
 }
 
+// TestKeepaliveGoesOn: answered pings follow each other at Keepalive, even if that is less than the
+// time that the peer has for its answer.
+func TestKeepaliveGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const keepalive = DefaultPatience / 10
+		_, p := newRawClient(t, Config{Keepalive: keepalive}, rawHello)
+		last := time.Now()
+		for range 5 {
+			f, _ := p.nextAfter()
+			for f.kind != kindPing {
+				f, _ = p.nextAfter()
+			}
+			if took := time.Since(last); took > 2*keepalive {
+				t.Errorf("a ping after %v, want one every %v", took, keepalive)
+			}
+			last = time.Now()
+			time.Sleep(keepalive / 10) // the round trip
+			p.send(wire(kindPong, 0, f.payload))
+		}
+	})
+}
+
 func TestNoKeepalive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, p := newRawClient(t, Config{Keepalive: -1}, rawHello)
