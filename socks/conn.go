@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"sync"
 	"time"
@@ -198,7 +197,7 @@ func (s *Server) watched(
 ) error {
 	openCtx, cancel := context.WithTimeout(ctx, s.cfg.DialTimeout)
 	defer cancel()
-	watch := watchClient(c, cancel)
+	watch := watchClient(c, false, cancel)
 	err := open(openCtx)
 	gone := watch.stop()
 	switch {
@@ -233,10 +232,7 @@ func (c *clientConn) reset() {
 func (c *clientConn) release() net.Conn {
 	early, _ := c.in.Peek(c.in.Buffered())
 	early = bytes.Clone(early)
-	if c.in.Size() == readBufferSize {
-		c.in.Reset(nil)
-		readers.Put(c.in)
-	}
+	putReader(c.in)
 	c.in = nil
 	if len(early) == 0 {
 		return c.Conn
@@ -251,15 +247,36 @@ func (c *clientConn) release() net.Conn {
 // hangUp writes the last message, if any, and waits, within bounds, for the client to close, so
 // that unread input does not turn the close into a reset that overtakes the message.
 func (c *clientConn) hangUp(message []byte) {
-	c.SetDeadline(time.Now().Add(lingerTimeout))
+	c.linger(message, lingerTimeout, lingerTimeout, lingerBytes)
+}
+
+// linger is hangUp with the caller's bounds: on the client's silence, the whole time, and the bytes
+// that are read.
+func (c *clientConn) linger(message []byte, idle, total time.Duration, most int64) {
+	c.SetDeadline(time.Now().Add(idle))
 	if len(message) > 0 {
 		if _, err := c.Write(message); err != nil {
 			return
 		}
 	}
 	// Without CloseWrite only the close itself signals the end to the client.
-	if w, ok := c.Conn.(closeWriter); ok && w.CloseWrite() == nil {
-		io.CopyN(io.Discard, c.in, lingerBytes)
+	if w, ok := c.Conn.(closeWriter); !ok || w.CloseWrite() != nil {
+		return
+	}
+	end := time.Now().Add(total)
+	for n := int64(0); n < most; {
+		deadline := time.Now().Add(idle)
+		if end.Before(deadline) {
+			deadline = end
+		}
+		c.SetReadDeadline(deadline)
+		b, err := c.in.Peek(1)
+		if err != nil {
+			return
+		}
+		b, _ = c.in.Peek(c.in.Buffered())
+		c.in.Discard(len(b))
+		n += int64(len(b))
 	}
 }
 

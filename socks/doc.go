@@ -33,19 +33,20 @@
 //
 // An HTTP client sends CONNECT, whose connection then goes the same way as that
 // of SOCKS, or requests for http:// URLs, one after the other. Such a request
-// goes through net/http's parser and transport to its target, and nothing of
-// either body is held. It keeps all its fields but those for one hop, and gets no
-// Via or others that tell of a proxy: hiding that is what the user of a tunnel
-// expects, so RFC 9110 section 7.6.3 is not followed. Authentication is that of
-// the Basic scheme. A failed dial is told by its status:
+// goes to its target as it came but for what has to be judged: the target, the
+// framing of the body and the fields for one hop (see docs/http-proxy.md), and
+// nothing of either body is held. It gets no Via or other field that tells of a
+// proxy: hiding that is what the user of a tunnel expects, so RFC 9110 section
+// 7.6.3 is not followed. Authentication is that of the Basic scheme. The status
+// of a failed dial gives its reason:
 //
 //	403  not allowed
 //	502  refused, unreachable, no such name, or no valid response
 //	503  nothing can be dialed at present
 //	504  timed out
 //
-// A response that is cut short by its target is cut short for the client: its
-// connection is reset. A request to switch to another protocol, such as
+// A response that is cut short by its target is cut short for the client, after
+// what came of it: its connection ends early, or is reset where only that shows. A request to switch to another protocol, such as
 // WebSocket, becomes a relay once the target has agreed.
 //
 // A Dialer may return before its target is reached, so that the client's first

@@ -1,211 +1,249 @@
 package socks
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"net"
 	"net/http"
 	"sync"
 	"time"
 )
 
-// exchange is one forwarded request and its response. The transport reads the
-// request's body on a goroutine of its own, also while the response is being sent.
-// Whenever nobody reads from the client for a while, a watch does.
+// exchange is one forwarded request and its response.
 type exchange struct {
 	h      *httpConn
-	req    *http.Request
-	cancel context.CancelFunc // ends the request
-	body   *requestBody       // nil when the request has none
-	goesOn bool               // the client wants to send another request
-	target *targetConn        // the transport's connection, once it has one
-
-	// bodyErr is why the client's body could not be read. It is valid after end.
-	bodyErr error
+	req    *request
+	up     *upload
+	target *targetConn // nil while there is none
+	heard  bool        // the target has sent something
 
 	mu        sync.Mutex // guards all below, and writing to the client until responded
-	watch     *clientWatch
-	gone      error // why the client is gone
-	interims  int   // responses ahead of the response
-	responded bool  // the response has begun
-	continued bool  // the client has been told to go on
-	atEOF     bool  // all of the body is read
-	stopped   bool  // the body is not wanted any more
-	ended     bool
+	responded bool       // the response has begun
+	continued bool       // the client has been told to go on
 }
 
 var (
-	errBodyUnwanted = errors.New("the rest of the request's body is not wanted")
-	errInterim      = errors.New("too many interim responses")
+	errNoResponse = errors.New("no valid response")
+	errInterim    = errors.New("too many interim responses")
+	errSwitched   = errors.New("the target switches to a protocol that nobody asked for")
+	errStale      = errors.New("the target closed a connection that had served before")
 )
 
-// newExchange begins an exchange and watches the client until its body is read.
-func newExchange(h *httpConn, req *http.Request, cancel context.CancelFunc) *exchange {
-	x := &exchange{h: h, req: req, cancel: cancel, goesOn: keepsAlive(req), atEOF: true}
-	if req.Body != http.NoBody {
-		x.body = &requestBody{x: x, body: req.Body, closed: make(chan struct{})}
-		x.atEOF = false
-		req.Body = x.body
-	}
-	x.watch = watchClient(h.c, cancel)
-	return x
-}
-
-// end ends an exchange: from then on nothing but the connection's goroutine reads
-// from the client or writes to it. It returns why the client is gone, or nil.
-func (x *exchange) end() error {
-	x.mu.Lock()
-	x.ended = true
-	x.stopWatch()
-	x.stopBody()
-	atEOF := x.atEOF
-	x.mu.Unlock()
-	if x.body != nil {
-		if !atEOF {
-			x.cancel()
+// forward sends a request to its target and the response back. Nothing is held: bodies go
+// through as they come.
+func (h *httpConn) forward(ctx context.Context, req *request) (net.Conn, bool, error) {
+	for {
+		x := &exchange{h: h, req: req, up: newUpload(h.c, req)}
+		x.up.goOn = x.goOn
+		resp, head, err := x.ask(ctx)
+		if err == nil {
+			return x.deliver(ctx, resp, head)
 		}
-		<-x.body.closed // the transport closes every body
-		x.h.c.SetReadDeadline(time.Time{})
-	}
-	return x.gone
-}
-
-// stopWatch ends the watch, if there is one. mu is held.
-func (x *exchange) stopWatch() {
-	if x.watch == nil {
-		return
-	}
-	if gone := x.watch.stop(); gone != nil {
-		x.gone = fmt.Errorf("client left before the response was complete: %w", gone)
-	}
-	x.watch = nil
-}
-
-// stopBody has a running read of the body, and all that follow, fail. mu is held.
-func (x *exchange) stopBody() {
-	if !x.atEOF && !x.stopped {
-		x.stopped = true
-		x.h.c.SetReadDeadline(time.Unix(1, 0)) // long past: wakes a blocked read
+		if !x.isStale(ctx) {
+			return x.answerFailure(ctx, err)
+		}
+		x.end()
+		if !req.repeatable() {
+			// The client knows best whether to ask again: it does when a connection that
+			// had served before ends without an answer.
+			h.c.hangUp(nil)
+			return nil, false, errStale
+		}
 	}
 }
 
-// interrupt stops the body because its target takes no more of it.
-func (x *exchange) interrupt() {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if !x.ended {
-		x.stopBody()
+// ask sends the request and returns the response's head, and how much of the target's buffer
+// it takes.
+func (x *exchange) ask(ctx context.Context) (*response, int, error) {
+	if err := x.reach(ctx); err != nil {
+		return nil, 0, err
 	}
+	writeErr := x.sendHead()
+	x.up.start(x.target)
+	resp, n, err := x.readResponse()
+	if err != nil && writeErr != nil && x.h.s.cfg.Unreached(writeErr) {
+		err = writeErr
+	}
+	return resp, n, err
 }
 
-// reached marks the client's connection as one that Shutdown waits for.
-func (x *exchange) reached() {
-	if !x.h.s.beginRelay(x.h.c) {
-		x.cancel()
+// reach gets a connection to the target, while it watches the client.
+func (x *exchange) reach(ctx context.Context) error {
+	h, address := x.h, x.req.address
+	if !x.req.upgrades { // else what follows may be another protocol
+		x.target = h.takeTarget(address)
 	}
-}
-
-// beginResponse keeps interim responses from being sent, and returns whether the
-// body was read to its end.
-func (x *exchange) beginResponse() bool {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.responded = true
-	return x.atEOF
-}
-
-// inform passes on an interim response, of which it takes maxInterim. "100
-// Continue" is sent when the body is asked for, and not passed on.
-func (x *exchange) inform(status int, header http.Header) error {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.interims++; x.interims > maxInterim {
-		return errInterim
+	if x.target == nil {
+		dialCtx, cancel := context.WithTimeout(ctx, h.s.cfg.DialTimeout)
+		defer cancel()
+		watch := watchClient(h.c, canHalfClose(h.c.Conn), cancel)
+		conn, err := h.s.reach(dialCtx, address)
+		gone := watch.stop()
+		if conn != nil {
+			x.target = newTargetConn(ctx, conn, address)
+		}
+		switch {
+		case gone != nil:
+			x.up.gone = fmt.Errorf("%w: %w", errClientGone, gone)
+			return x.up.gone
+		case err != nil:
+			return err
+		}
+		x.up.halfClosed = watch.halfClosed
 	}
-	if status == http.StatusContinue || !x.req.ProtoAtLeast(1, 1) {
-		return nil
+	if !h.s.beginRelay(h.c) {
+		return errDraining
 	}
-	removeHopByHop(header)
-	message := bytes.NewBufferString(fmt.Sprintf("HTTP/1.1 %d %s\r\n", status, http.StatusText(status)))
-	header.Write(message)
-	message.WriteString("\r\n")
-	x.writeInterim(message.Bytes())
 	return nil
 }
 
-// writeInterim sends an interim response, unless it is too late. An error shows
-// again in what follows. mu is held.
-func (x *exchange) writeInterim(message []byte) {
-	if x.responded || x.ended {
+// sendHead sends the request's head, with what is there of its body. After an error there may
+// still be a response.
+func (x *exchange) sendHead() error {
+	x.target.SetWriteDeadline(time.Now().Add(x.h.s.cfg.DialTimeout))
+	defer x.target.SetWriteDeadline(time.Time{})
+	piece := bodyCopy{dst: x.target, in: x.h.c.in, body: &x.up.body, head: x.req.head}
+	if x.up.body.done() || x.h.c.in.Buffered() == 0 {
+		return piece.write(nil)
+	}
+	err := piece.step()
+	x.up.begun, x.up.complete = true, x.up.body.done()
+	if _, failed := errors.AsType[*writeError](err); failed {
+		x.up.discards = true
+		return err
+	}
+	return nil // a malformed body shows again
+}
+
+// readResponse reads the head of the response, and passes on the interim responses ahead of it.
+func (x *exchange) readResponse() (*response, int, error) {
+	for range maxInterim {
+		n, err := peekHead(&x.target.in, x.target, maxTargetHead)
+		x.heard = x.heard || x.target.in.Buffered() > 0
+		if err != nil {
+			return nil, 0, err
+		}
+		head, _ := x.target.in.Peek(n)
+		resp, err := parseResponse(head, x.req.method)
+		switch {
+		case err != nil:
+			return nil, 0, err
+		case resp.status == http.StatusSwitchingProtocols && !x.req.upgrades:
+			return nil, 0, errSwitched
+		case resp.status >= 200, resp.status == http.StatusSwitchingProtocols:
+			return resp, n, nil
+		}
+		x.inform(resp)
+		x.target.in.Discard(n)
+	}
+	return nil, 0, errInterim
+}
+
+// inform passes on an interim response.
+func (x *exchange) inform(resp *response) {
+	if !x.req.http11 { // RFC 9110 section 15.2
 		return
 	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if resp.status == http.StatusContinue {
+		x.continued = true
+	}
+	x.writeInterim(resp.appendHead(nil, "", false))
+}
+
+// goOn tells the client to send its body, for a target that doesn't say.
+func (x *exchange) goOn() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if !x.continued && !x.responded {
+		x.continued = true
+		x.writeInterim([]byte("HTTP/1.1 100 Continue\r\n\r\n"))
+	}
+}
+
+// writeInterim sends an interim response. An error shows again in what follows. mu is held.
+func (x *exchange) writeInterim(message []byte) {
 	c := x.h.c
 	c.SetWriteDeadline(time.Now().Add(x.h.s.cfg.NegotiationTimeout))
 	c.Write(message)
 	c.SetWriteDeadline(time.Time{})
 }
 
-// requestBody is a request's body as the transport reads it.
-type requestBody struct {
-	x         *exchange
-	body      io.Reader
-	closeOnce sync.Once
-	closed    chan struct{}
-}
-
-// Read implements io.Reader. It takes over from the watch, and back to it at the
-// end of the body.
-func (b *requestBody) Read(p []byte) (int, error) {
-	x := b.x
-	if err := x.beginRead(); err != nil {
-		return 0, err
-	}
-	n, err := b.body.Read(p)
+// begin keeps interim responses from being sent.
+func (x *exchange) begin() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	switch {
-	case err == nil || x.atEOF:
-	case err == io.EOF:
-		x.atEOF = true
-		if !x.ended {
-			x.h.c.SetReadDeadline(time.Time{})
-			x.watch = watchClient(x.h.c, x.cancel)
-		}
-	case !x.stopped:
-		x.bodyErr = err
-		x.stopped = true
-	}
-	return n, err
+	x.responded = true
 }
 
-// beginRead prepares for a read of the body.
-func (x *exchange) beginRead() error {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	switch {
-	case x.atEOF:
-		return nil
-	case x.stopped:
-		return errBodyUnwanted
+// end ends the exchange: from then on nothing but the connection's goroutine reads from the
+// client or writes to it, and the target is closed. It returns why the client is gone, or nil.
+func (x *exchange) end() error {
+	x.begin()
+	x.up.finish(true)
+	if x.target != nil {
+		x.target.Close()
+		putReader(x.target.in)
+		x.target = nil
 	}
-	x.stopWatch()
-	if x.gone != nil {
-		return x.gone
-	}
-	x.h.c.SetReadDeadline(time.Now().Add(bodyTimeout))
-	if !x.continued {
-		x.continued = true // whether or not it waits for that
-		if expectsContinue(x.req) {
-			x.writeInterim([]byte("HTTP/1.1 100 Continue\r\n\r\n"))
-		}
-	}
-	return nil
+	return x.up.gone
 }
 
-// Close implements io.Closer. It reads nothing, unlike that of net/http's body.
-func (b *requestBody) Close() error {
-	b.closeOnce.Do(func() { close(b.closed) })
-	return nil
+// isStale reports whether a connection that has served before ended ahead of the response, as
+// it does when the target's patience ends just as the request comes.
+func (x *exchange) isStale(ctx context.Context) bool {
+	if x.target == nil || !x.target.reused || x.heard || x.h.s.stopping(ctx) {
+		return false
+	}
+	x.up.mu.Lock()
+	defer x.up.mu.Unlock()
+	return x.up.gone == nil && x.up.bodyErr == nil
+}
+
+// deliver passes on a response whose head is the first n bytes of the target's buffer, and
+// returns whether another request may follow, or the target that the client is joined to.
+func (x *exchange) deliver(ctx context.Context, resp *response, n int) (net.Conn, bool, error) {
+	x.begin()
+	if resp.status == http.StatusSwitchingProtocols {
+		return x.switchProtocols(resp, n)
+	}
+	t, req := x.target, x.req
+	framed := resp.body.kind != framedByClose
+	keep := framed && !req.close && !resp.lenient && resp.http11 && !x.h.s.stopping(ctx) &&
+		x.up.outlives(resp)
+	connection := "close"
+	if keep {
+		connection = ""
+	}
+	body := bodyCopy{
+		dst: x.h.c.Conn, in: t.in, body: &resp.body, decode: !req.http11,
+		head: resp.appendHead(make([]byte, 0, n+headRoom), connection, !req.http11),
+	}
+	t.in.Discard(n)
+	err := body.run()
+	if errors.Is(err, errChunk) && req.http11 {
+		// The client judges by itself: it gets all that comes.
+		resp.body.kind, framed = framedByClose, false
+		err = body.run()
+	}
+	if err != nil {
+		return nil, false, x.breakOff(err, framed && (req.http11 || resp.body.kind != framedByChunks))
+	}
+	exact := framed && !resp.lenient && !resp.body.chunks.lenient
+	if keep = x.up.finish(!keep || !exact) && keep && exact; exact && !resp.close && x.reusable() {
+		x.h.keepTarget(t)
+		return nil, keep, nil
+	}
+	x.end()
+	return nil, keep, nil
+}
+
+// reusable reports whether the target may get another request on this connection: it has taken
+// all of this one, and has not sent more than the response.
+func (x *exchange) reusable() bool {
+	up := x.up
+	return up.complete && !up.discards && !up.halfClosed && up.gone == nil && !x.req.upgrades &&
+		x.target.in.Buffered() == 0
 }

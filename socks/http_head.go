@@ -5,8 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"net/http"
-	"strings"
+	"iter"
 )
 
 var (
@@ -14,50 +13,203 @@ var (
 	errControl      = errors.New("control character in the request's head")
 	errFold         = errors.New("folded field in the request's head")
 	errFieldName    = errors.New("malformed field name in the request's head")
-	errTwoLengths   = errors.New("the request has both a length and a transfer coding")
-	errCoding10     = errors.New("the request has a transfer coding that its version lacks")
-	errNoHost       = errors.New("the request has no Host")
 )
 
-// peekHead waits until the head of a request is buffered as a whole and returns
-// it, with the empty line at its end and without consuming it. The read buffer
-// grows for a head that it can't hold, to maxHead.
-func (c *clientConn) peekHead() ([]byte, error) {
-	c.skipEmptyLine()
+// field is one field of a head. It aliases the head.
+type field struct {
+	raw   []byte // its line, or lines when it is folded, with their ends
+	name  []byte // what precedes the colon, without white space at its end
+	value []byte // what follows the colon, without white space around it
+	colon bool   // there is one
+}
+
+// linearSpace is what surrounds a value, line ends included: a value may be folded.
+const linearSpace = " \t\r\n"
+
+// nextLine cuts a line, with its end, from b.
+func nextLine(b []byte) (line, rest []byte) {
+	i := bytes.IndexByte(b, '\n') + 1
+	if i == 0 {
+		i = len(b)
+	}
+	return b[:i], b[i:]
+}
+
+// content returns a line without its end.
+func content(line []byte) []byte {
+	line = bytes.TrimSuffix(line, []byte("\n"))
+	return bytes.TrimSuffix(line, []byte("\r"))
+}
+
+// nextField cuts a field from the lines of a head, and reports whether there was one: it is
+// false at the empty line, which it leaves in rest.
+func nextField(b []byte) (f field, rest []byte, ok bool) {
+	line, rest := nextLine(b)
+	if len(content(line)) == 0 {
+		return field{}, b, false
+	}
+	for len(rest) > 0 && isBlank(rest[0]) {
+		more, after := nextLine(rest)
+		line, rest = b[:len(line)+len(more)], after
+	}
+	name, value, colon := bytes.Cut(line, []byte(":"))
+	f = field{raw: line, colon: colon}
+	if colon {
+		f.name = bytes.TrimRight(name, linearSpace)
+		f.value = bytes.Trim(value, linearSpace)
+	}
+	return f, rest, true
+}
+
+// is reports whether the field has this name, which is in lower case.
+func (f field) is(name string) bool { return equalFold(f.name, name) }
+
+func isBlank(c byte) bool { return c == ' ' || c == '\t' }
+
+// isControl reports whether c has no place in a line (RFC 9110 section 5.5).
+func isControl(c byte) bool { return c < ' ' && c != '\t' || c == 0x7f }
+
+// equalFold reports whether b is s, which is in lower case, in any case of ASCII.
+func equalFold(b []byte, s string) bool {
+	if len(b) != len(s) {
+		return false
+	}
+	for i, c := range b {
+		if lower(c) != s[i] {
+			return false
+		}
+	}
+	return true
+}
+
+func lower(c byte) byte {
+	if 'A' <= c && c <= 'Z' {
+		c += 'a' - 'A'
+	}
+	return c
+}
+
+// list yields the elements of a value that is a list (RFC 9110 section 5.6.1).
+func list(value []byte) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		for item := range bytes.SplitSeq(value, []byte(",")) {
+			if item = bytes.Trim(item, linearSpace); len(item) > 0 && !yield(item) {
+				return
+			}
+		}
+	}
+}
+
+// isToken reports whether b can be a method, or the name of a field (RFC 9110 section 5.6.2).
+func isToken(b []byte) bool {
+	for _, c := range b {
+		if !isTokenByte(c) {
+			return false
+		}
+	}
+	return len(b) > 0
+}
+
+func isTokenByte(c byte) bool {
+	switch {
+	case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
+		return true
+	}
+	return c != 0 && bytes.IndexByte([]byte("!#$%&'*+-.^_`|~"), c) >= 0
+}
+
+// hopByHop are the fields for the next hop alone, whether or not Connection lists them (RFC
+// 9110 section 7.6.1), and those of a proxy's own authentication. Transfer-Encoding and
+// Trailer belong to the body, whose framing is passed on.
+var hopByHop = []string{
+	"connection", "keep-alive", "proxy-connection", "te", "upgrade",
+	"proxy-authenticate", "proxy-authentication-info", "proxy-authorization",
+}
+
+// neverListed are the fields that no Connection takes out: without them the message would be
+// another one.
+var neverListed = []string{"content-length", "transfer-encoding", "host"}
+
+// forProxy reports whether the field is one that a client has only for a proxy.
+func (f field) forProxy() bool { return len(f.name) > 6 && equalFold(f.name[:6], "proxy-") }
+
+// isOneOf reports whether the field has one of these names.
+func (f field) isOneOf(names []string) bool {
+	for _, name := range names {
+		if f.is(name) {
+			return true
+		}
+	}
+	return false
+}
+
+// connectionField is what the Connection fields of a head say.
+type connectionField struct {
+	close, keepAlive, upgrade, te bool
+	listed                        map[string]struct{} // other names, in lower case
+}
+
+// add reads one of the fields.
+func (c *connectionField) add(value []byte) {
+	for item := range list(value) {
+		switch {
+		case equalFold(item, "close"):
+			c.close = true
+		case equalFold(item, "keep-alive"):
+			c.keepAlive = true
+		case equalFold(item, "upgrade"):
+			c.upgrade = true
+		case equalFold(item, "te"):
+			c.te = true
+		default:
+			if c.listed == nil {
+				c.listed = make(map[string]struct{})
+			}
+			c.listed[string(bytes.ToLower(item))] = struct{}{}
+		}
+	}
+}
+
+// lists reports whether the field is listed as one for this hop alone.
+func (c *connectionField) lists(f field) bool {
+	if len(c.listed) == 0 {
+		return false
+	}
+	_, listed := c.listed[string(bytes.ToLower(f.name))]
+	return listed && !f.isOneOf(neverListed)
+}
+
+// peekHead waits until a head is buffered as a whole in *in and returns its length, which
+// includes what precedes its first line and the empty line at its end; it consumes nothing.
+// The buffer, which src fills, is replaced by larger ones for a head that it can't hold.
+func peekHead(in **bufio.Reader, src io.Reader, limit int) (int, error) {
 	searched := 0
 	for {
-		b, _ := c.in.Peek(c.in.Buffered())
+		b, _ := (*in).Peek((*in).Buffered())
 		if n := headLength(b, searched); n > 0 {
-			return b[:n], nil
+			return n, nil
 		}
 		searched = max(len(b)-2, 0)
 		switch {
-		case len(b) >= maxHead:
-			return nil, errHeadTooLarge
-		case len(b) == c.in.Size():
-			c.in = bufio.NewReaderSize(io.MultiReader(bytes.NewReader(bytes.Clone(b)), c.Conn), maxHead)
+		case len(b) >= limit:
+			return 0, errHeadTooLarge
+		case len(b) == (*in).Size():
+			larger := bufio.NewReaderSize(io.MultiReader(bytes.NewReader(bytes.Clone(b)), src),
+				min(4*len(b), limit))
+			putReader(*in)
+			*in = larger
 		}
-		if _, err := c.in.Peek(len(b) + 1); err != nil {
-			return nil, err
+		if _, err := (*in).Peek(len(b) + 1); err != nil {
+			return 0, err
 		}
 	}
 }
 
-// skipEmptyLine drops an empty line ahead of a request, which some clients send
-// after a body (RFC 9112 section 2.2). Errors are left to the next read.
-func (c *clientConn) skipEmptyLine() {
-	if first, err := c.in.Peek(1); err != nil || first[0] != '\r' {
-		return
-	}
-	if b, err := c.in.Peek(2); err == nil && b[1] == '\n' {
-		c.in.Discard(2)
-	}
-}
-
-// headLength returns the length of the head that b begins with, or 0 when it is
-// not complete. The first bytes of b, up to from, hold no end of it. As in
-// net/http, a line may end without a carriage return.
+// headLength returns the length of the head that b begins with, or 0 when it is not complete.
+// The first bytes of b, up to from, hold no end of it. A line may end without a carriage
+// return, and line ends may precede the first line.
 func headLength(b []byte, from int) int {
+	from = max(from, len(b)-len(bytes.TrimLeft(b, "\r\n")))
 	for {
 		i := bytes.IndexByte(b[from:], '\n')
 		if i < 0 {
@@ -73,84 +225,10 @@ func headLength(b []byte, from int) int {
 	}
 }
 
-// checkHead refuses what the parser of net/http lets pass or mends, and which
-// others may read in another way (RFC 9112 sections 2.2, 5.2 and 6.1; request
-// smuggling).
-func checkHead(head []byte) error {
-	lines := strings.Split(strings.TrimRight(string(head), "\r\n"), "\n")
-	var length, coding, host bool
-	for i, line := range lines {
-		line = strings.TrimSuffix(line, "\r")
-		if strings.ContainsFunc(line, func(r rune) bool { return (r < ' ' && r != '\t') || r == 0x7f }) {
-			return errControl
-		}
-		if i == 0 {
-			continue
-		}
-		if strings.HasPrefix(line, " ") || strings.HasPrefix(line, "\t") {
-			return errFold
-		}
-		name, _, _ := strings.Cut(line, ":")
-		if !isToken(name) {
-			return errFieldName
-		}
-		switch http.CanonicalHeaderKey(name) {
-		case "Content-Length":
-			length = true
-		case "Transfer-Encoding":
-			coding = true
-		case "Host":
-			host = true
-		}
+// putReader gives a read buffer back, unless it is one of another size.
+func putReader(in *bufio.Reader) {
+	if in.Size() == readBufferSize {
+		in.Reset(nil)
+		readers.Put(in)
 	}
-	isHTTP11 := strings.HasSuffix(strings.TrimSuffix(lines[0], "\r"), " HTTP/1.1")
-	switch {
-	case length && coding:
-		return errTwoLengths
-	case coding && !isHTTP11:
-		return errCoding10
-	case isHTTP11 && !host && !strings.HasPrefix(lines[0], http.MethodConnect+" "):
-		return errNoHost
-	}
-	return nil
-}
-
-// isToken reports whether s can be the name of a field (RFC 9110 section 5.6.2).
-func isToken(s string) bool {
-	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
-		isAlphanumeric := 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9'
-		return !isAlphanumeric && !strings.ContainsRune("!#$%&'*+-.^_`|~", r)
-	})
-}
-
-// hopByHop are the fields that are meant for the next hop alone, whether or not
-// Connection lists them (RFC 9110 section 7.6.1), and those of a proxy's own
-// authentication. Transfer-Encoding and Trailer are not in a parsed header.
-var hopByHop = []string{
-	"Connection", "Keep-Alive", "Proxy-Connection", "Te", "Upgrade",
-	"Proxy-Authenticate", "Proxy-Authentication-Info", "Proxy-Authorization",
-}
-
-// removeHopByHop removes these fields, and those that Connection lists.
-func removeHopByHop(header http.Header) {
-	for _, value := range header["Connection"] {
-		for name := range strings.SplitSeq(value, ",") {
-			header.Del(strings.TrimSpace(name))
-		}
-	}
-	for _, name := range hopByHop {
-		header.Del(name)
-	}
-}
-
-// hasToken reports whether a field that is a list holds a token.
-func hasToken(values []string, token string) bool {
-	for _, value := range values {
-		for item := range strings.SplitSeq(value, ",") {
-			if strings.EqualFold(strings.TrimSpace(item), token) {
-				return true
-			}
-		}
-	}
-	return false
 }

@@ -57,9 +57,31 @@ const (
 	// what any server is known to send.
 	maxTargetHead = 256 << 10
 
-	// maxInterim bounds the interim responses ahead of a response, for which there
-	// is no use for more than a few. net/http has the same limit.
-	maxInterim = 5
+	// maxFields bounds the fields of a request, and maxTargetFields those of a response.
+	// Servers accept 100 to 1,000.
+	maxFields       = 1000
+	maxTargetFields = 4000
+
+	// maxInterim bounds the interim responses ahead of a response. Browsers have no bound;
+	// a server that reports its progress every second for a quarter of an hour stays below.
+	maxInterim = 1000
+
+	// statusLineSlop is how many bytes may precede a response's status line, besides line
+	// ends: what Chromium accepts.
+	statusLineSlop = 4
+
+	// headRoom, in bytes, is what a response's head and the beginning of its body may need
+	// in one write beyond the head.
+	headRoom = readBufferSize
+
+	// maxChunkLine bounds the line of a chunk's size with its extensions, and that of a
+	// trailer, and maxTrailer all trailers, in bytes. Chromium has the former.
+	maxChunkLine = 16 << 10
+	maxTrailer   = 64 << 10
+
+	// maxTrailerName is how much of a trailer's name is looked at, in bytes: more than the
+	// longest name that it may not have.
+	maxTrailerName = 32
 
 	// keepAliveTimeout bounds the wait for another request on an HTTP connection.
 	// Browsers ask again at once or not at all, and open a new connection when one
@@ -75,16 +97,37 @@ const (
 	// connection, which asks for one thing at a time.
 	maxIdleTargets = 4
 
-	// bodyTimeout bounds the wait for the next bytes of a request's body.
-	bodyTimeout = 2 * time.Minute
+	// bodyTimeout bounds the wait for the next bytes of a request's body. Some come from a
+	// program that computes them, or a person at a keyboard.
+	bodyTimeout = time.Hour
+
+	// halfClosedTimeout bounds the wait for the next bytes of a response whose client has
+	// closed its half, as those do that have gone. Most answers that take longer are polls,
+	// of clients that keep their half open.
+	halfClosedTimeout = 5 * time.Minute
+
+	// A client that is still sending its body when the response is over is heard on, since
+	// many look for the response only then. While the target takes the body, that goes on.
+	// What it doesn't take within lingerStall, after a response that it has called its last
+	// one, is discarded, for lingerTotal and maxDiscarded bytes at most: 30 s at 70 Mbit/s.
+	// A client that was told that its connection ends may be silent for lingerIdle.
+	lingerIdle   = 5 * time.Second
+	lingerStall  = 2 * time.Second
+	lingerTotal  = 30 * time.Second
+	maxDiscarded = 256 << 20
+
+	// deliverTimeout bounds the time that a client has to take what it was sent before its
+	// connection is reset, and deliverPoll the time between two looks at that.
+	deliverTimeout = 30 * time.Second
+	deliverPoll    = 50 * time.Millisecond
 
 	// continueTimeout is how long a client that asks first whether to send its body
 	// (Expect: 100-continue) waits for a target that doesn't say.
 	continueTimeout = time.Second
 
-	// httpWriteBuffer, in bytes, gathers a response's head, or one piece of its body
-	// (32 KiB, of io.Copy) with its chunk's length, into one write.
-	httpWriteBuffer = 33 << 10
+	// largeBuffer, in bytes, is what a body is read into that comes faster than the read
+	// buffer holds it.
+	largeBuffer = 64 << 10
 
 	// maxCredential is the longest user name or password, in bytes, that a client
 	// can send (RFC 1929 section 2: one length byte each).

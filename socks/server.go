@@ -33,10 +33,6 @@ type Server struct {
 	socks5 *socks5Protocol
 	socks4 *socks4Protocol
 
-	// writers holds the *bufio.Writer of HTTP responses that are not being
-	// written, of httpWriteBuffer bytes each.
-	writers sync.Pool
-
 	// closing is closed when Shutdown begins.
 	closing chan struct{}
 

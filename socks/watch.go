@@ -15,13 +15,19 @@ type clientWatch struct {
 	c     *clientConn
 	begin *time.Timer
 	done  chan struct{}
-	gone  error // why the client is gone; valid after done is closed
+
+	// mayHalfClose is set when an end of file need not mean that the client is gone.
+	mayHalfClose bool
+
+	// These are valid after done is closed.
+	gone       error // why the client is gone
+	halfClosed bool  // it sends no more, and is not gone
 }
 
 // watchClient starts a watch, which calls cancel when the client is gone. It begins after
 // watchDelay. Nothing else may read from the client until stop has returned.
-func watchClient(c *clientConn, cancel context.CancelFunc) *clientWatch {
-	w := &clientWatch{c: c, done: make(chan struct{})}
+func watchClient(c *clientConn, mayHalfClose bool, cancel context.CancelFunc) *clientWatch {
+	w := &clientWatch{c: c, mayHalfClose: mayHalfClose, done: make(chan struct{})}
 	w.begin = time.AfterFunc(watchDelay, func() { w.run(cancel) })
 	return w
 }
@@ -38,6 +44,8 @@ func (w *clientWatch) run(cancel context.CancelFunc) {
 		case errors.Is(err, io.EOF) && in.Buffered() > 0:
 			// The client sent everything and closed its half: its data and its end of file go to
 			// the target.
+		case errors.Is(err, io.EOF) && w.mayHalfClose:
+			w.halfClosed = true
 		default:
 			w.gone = err
 			cancel()

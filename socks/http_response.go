@@ -1,0 +1,233 @@
+package socks
+
+import (
+	"bytes"
+	"errors"
+	"net/http"
+	"strconv"
+)
+
+// response is what a proxy has to know of a response. It aliases its head.
+type response struct {
+	status  int
+	http11  bool // else the connection ends after it
+	close   bool // the target says so
+	lenient bool // it was read as browsers would, so others may read something else
+	body    framing
+
+	line       []byte // the status line
+	fields     []byte // the lines behind it
+	connection connectionField
+	length     int64 // of Content-Length; -1 when there is none that is a number
+	lengths    int   // how often there is a Content-Length, in one field or in several
+	noNumber   bool  // one of them is no number
+	differ     bool
+	codings    codings
+}
+
+// codings are the transfer codings of a response.
+type codings struct {
+	fields  int  // Transfer-Encoding fields
+	chunked int  // times that chunked is named
+	others  bool // there are codings besides that and identity
+	last    bool // the last one is chunked
+}
+
+var (
+	errNoStatusLine = errors.New("the response begins with no status line")
+	errManyFields   = errors.New("the response has too many fields")
+	errLengths      = errors.New("the response has several lengths")
+)
+
+// parseResponse reads a head as leniently as browsers do. The method is that of the request.
+func parseResponse(head []byte, method string) (*response, error) {
+	r := &response{length: -1}
+	if !r.parseLine(head) {
+		return nil, errNoStatusLine
+	}
+	n := 0
+	f, rest, ok := nextField(r.fields)
+	for ; ok; f, rest, ok = nextField(rest) {
+		if n++; n > maxTargetFields {
+			return nil, errManyFields
+		}
+		r.parseField(f)
+	}
+	if r.codings.none() && (r.differ || r.noNumber && r.length >= 0) {
+		return nil, errLengths
+	}
+	r.frame(method)
+	r.close = r.connection.close || !r.http11
+	return r, nil
+}
+
+// parseLine finds the status line and reads it.
+func (r *response) parseLine(head []byte) bool {
+	line := bytes.TrimLeft(head, "\r\n")
+	r.lenient = len(line) != len(head)
+	for range statusLineSlop {
+		if startsStatus(line) || len(line) == 0 {
+			break
+		}
+		line, r.lenient = line[1:], true
+	}
+	if !startsStatus(line) {
+		return false
+	}
+	r.line, r.fields = nextLine(line)
+	text := content(r.line)
+	version, rest, _ := bytes.Cut(text, []byte(" "))
+	r.http11 = bytes.Equal(version, []byte("HTTP/1.1"))
+	rest = bytes.TrimLeft(rest, " ")
+	digits := len(rest) - len(bytes.TrimLeft(rest, "0123456789"))
+	r.status = http.StatusOK // as browsers do
+	if n, err := strconv.Atoi(string(rest[:digits])); err == nil && digits == 3 && n >= 100 {
+		r.status = n
+	}
+	strict := len(text) > 12 && (r.http11 || bytes.Equal(version, []byte("HTTP/1.0"))) &&
+		digits == 3 && text[9] == rest[0] && text[12] == ' ' && isStrict(r.line)
+	r.lenient = r.lenient || !strict
+	return true
+}
+
+// startsStatus reports whether a status line begins here. ICY is an old kind of radio server's.
+func startsStatus(b []byte) bool {
+	return len(b) >= 4 && (equalFold(b[:4], "http") || equalFold(b[:4], "icy "))
+}
+
+// isStrict reports whether a line, with its end, is one that all read in the same way.
+func isStrict(line []byte) bool {
+	text, ok := bytes.CutSuffix(line, []byte("\r\n"))
+	return ok && !bytes.ContainsFunc(text, isControlRune)
+}
+
+// parseField reads a field.
+func (r *response) parseField(f field) {
+	strict := f.colon && isToken(f.name) && f.raw[len(f.name)] == ':' && isStrict(f.raw)
+	r.lenient = r.lenient || !strict
+	switch {
+	case f.is("content-length"):
+		r.addLength(f.value)
+	case f.is("transfer-encoding"):
+		r.codings.add(f.value)
+	case f.is("connection"):
+		r.connection.add(f.value)
+	}
+}
+
+// addLength reads a Content-Length field, which may repeat a length.
+func (r *response) addLength(value []byte) {
+	n := 0
+	for item := range list(value) {
+		n++
+		length, ok := parseLength(item)
+		switch {
+		case !ok:
+			r.noNumber = true
+		case r.length >= 0 && length != r.length:
+			r.differ = true
+		default:
+			r.length = length
+		}
+	}
+	r.noNumber = r.noNumber || n == 0
+	r.lengths += max(n, 1)
+	r.lenient = r.lenient || r.noNumber || r.lengths > 1
+}
+
+// add reads a Transfer-Encoding field.
+func (c *codings) add(value []byte) {
+	c.fields++
+	for item := range list(value) {
+		switch {
+		case equalFold(item, "identity"): // RFC 2616; it is no coding
+		case equalFold(item, "chunked"):
+			c.chunked++
+			c.last = true
+		default:
+			c.others, c.last = true, false
+		}
+	}
+}
+
+// none reports whether the body has no coding, as far as the fields say.
+func (c *codings) none() bool { return c.chunked == 0 && !c.others }
+
+// frame settles how the body is framed (RFC 9112 section 6.3).
+func (r *response) frame(method string) {
+	if r.codings.fields > 0 {
+		r.lenient = r.lenient || r.lengths != 0 || r.codings.fields > 1 || r.codings.chunked != 1 ||
+			r.codings.others || !r.http11
+	}
+	switch {
+	case r.status < 200, r.status == http.StatusNoContent:
+		r.lenient = r.lenient || r.codings.fields > 0 || r.length > 0
+	case method == http.MethodHead, r.status == http.StatusNotModified:
+	case r.codings.last:
+		r.body.kind = framedByChunks
+	case !r.codings.none():
+		r.body.kind = framedByClose
+	case r.length < 0:
+		r.body.kind = framedByClose
+	default:
+		r.body = framing{kind: framedByLength, left: r.length}
+	}
+}
+
+// appendHead appends the head as the client gets it: as it came, but for what belongs to the
+// connection, and for a framing that clients might read in different ways. With decode set
+// the body's chunks are taken out.
+func (r *response) appendHead(b []byte, connection string, decode bool) []byte {
+	b = append(b, r.line...)
+	lengths, codings := 0, 0
+	f, rest, ok := nextField(r.fields)
+	for ; ok; f, rest, ok = nextField(rest) {
+		switch {
+		case f.is("content-length"):
+			if lengths++; lengths == 1 {
+				b = r.appendLength(b, f)
+			}
+		case f.is("transfer-encoding"):
+			if codings++; !decode {
+				b = r.appendCoding(b, f, codings == 1)
+			}
+		case f.is("trailer") && decode:
+		case f.is("upgrade") && r.status == http.StatusSwitchingProtocols:
+			b = append(b, f.raw...)
+		case !f.isOneOf(hopByHop) && !r.connection.lists(f):
+			b = append(b, f.raw...)
+		}
+	}
+	if connection != "" {
+		b = append(append(append(b, "Connection: "...), connection...), "\r\n"...)
+	}
+	return append(b, rest...)
+}
+
+// appendLength appends the first Content-Length field: not at all when a coding overrides it or
+// it is no length, and else with a single one.
+func (r *response) appendLength(b []byte, f field) []byte {
+	switch {
+	case !r.codings.none() || r.length < 0:
+		return b
+	case r.lengths == 1:
+		return append(b, f.raw...)
+	}
+	b = append(append(b, f.name...), ": "...)
+	return append(strconv.AppendInt(b, r.length, 10), "\r\n"...)
+}
+
+// appendCoding appends a Transfer-Encoding field: not at all when it names no coding, and once
+// when all of them are chunked, which is applied once.
+func (r *response) appendCoding(b []byte, f field, first bool) []byte {
+	switch {
+	case r.codings.none():
+		return b
+	case r.codings.others || r.codings.chunked == 1:
+		return append(b, f.raw...)
+	case !first:
+		return b
+	}
+	b = append(b, f.name...)
+	return append(b, ": chunked\r\n"...)
+}

@@ -1,0 +1,320 @@
+package socks
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"time"
+)
+
+// upload is the client's half of an exchange, which goes on while the response comes: it sends
+// the request's body to the target and then watches the client, so that its end is passed on.
+// From start to finish nobody else reads from the client.
+//
+// A client may close its half once it has sent its request, and still wants the response. That
+// looks like the end of one that has gone, so both are told to the target, which can judge as
+// it would without a proxy.
+type upload struct {
+	c         *clientConn
+	target    *targetConn // nil when there is none, and what comes is discarded
+	body      framing
+	expects   bool          // the client may wait to be told to send the body
+	goOn      func()        // tells it to
+	delay     *time.Timer   // to the watch of a client whose request has no body
+	sent      chan struct{} // closed when there is nothing more to send
+	done      chan struct{} // closed when nobody reads from the client any more
+	began     bool          // done will be closed, unless delay is stopped
+	discarded int64         // bytes of body that no target took
+	finished  bool          // finish was called
+	last      bool          // finish was told so; guarded by mu
+
+	mu         sync.Mutex // guards all below, and setting the client's read deadline
+	begun      bool       // some of the body has been read
+	complete   bool       // all of it has
+	halfClosed bool       // the client has
+	stopping   bool       // the watch is to end
+	discards   bool       // the target takes no more
+	lingering  time.Time  // since when the response is over, and the body not; zero before
+	bodyErr    error      // why the body could not be read
+	gone       error      // why the client is gone
+}
+
+var (
+	errBodyTooLate = errors.New("nothing came of the request's body for too long")
+	errGone        = errors.New("client left before the response was complete")
+)
+
+func newUpload(c *clientConn, req *request) *upload {
+	return &upload{
+		c: c, body: req.body, expects: req.expects, complete: req.body.done(),
+		sent: make(chan struct{}), done: make(chan struct{}),
+	}
+}
+
+// canHalfClose reports whether a connection can tell the end of one half from that of both.
+func canHalfClose(conn net.Conn) bool {
+	_, ok := conn.(closeWriter)
+	return ok
+}
+
+// start begins to send to the target.
+func (u *upload) start(target *targetConn) {
+	u.target, u.began = target, true
+	switch {
+	case !u.complete:
+		go u.run()
+	case u.halfClosed:
+		close(u.sent)
+		defer close(u.done)
+		u.endOfFile()
+	default:
+		close(u.sent)
+		u.delay = time.AfterFunc(watchDelay, func() {
+			defer close(u.done)
+			u.watch()
+		})
+	}
+}
+
+func (u *upload) run() {
+	defer close(u.done)
+	goesOn := u.send()
+	close(u.sent)
+	if goesOn {
+		u.watch()
+	}
+}
+
+// send sends the body, and reports whether the client is to be watched then.
+func (u *upload) send() bool {
+	u.awaitContinue()
+	body := bodyCopy{dst: uploadWriter{u}, in: u.c.in, body: &u.body}
+	defer body.close()
+	for !u.body.done() {
+		if !u.mayRead() {
+			return false
+		}
+		if err := body.step(); err != nil {
+			u.fail(err)
+			return false
+		}
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.stopping || !u.lingering.IsZero() {
+		return false
+	}
+	u.c.SetReadDeadline(time.Time{})
+	return true
+}
+
+// awaitContinue waits for a client that waits for its target. One that doesn't say within
+// continueTimeout is taken to agree.
+func (u *upload) awaitContinue() {
+	if !u.expects {
+		return
+	}
+	u.mu.Lock()
+	if u.lingering.IsZero() {
+		u.c.SetReadDeadline(time.Now().Add(continueTimeout))
+	}
+	u.mu.Unlock()
+	if _, err := u.c.in.Peek(1); errors.Is(err, os.ErrDeadlineExceeded) {
+		u.goOn()
+	}
+}
+
+// mayRead sets the deadline of the next read, and reports whether there is to be one.
+func (u *upload) mayRead() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.discards && u.discarded >= maxDiscarded {
+		return false
+	}
+	u.c.SetReadDeadline(u.deadline())
+	return true
+}
+
+// deadline is that of the next read. mu is held.
+func (u *upload) deadline() time.Time {
+	deadline := time.Now().Add(bodyTimeout)
+	if u.last {
+		deadline = time.Now().Add(lingerIdle)
+	}
+	end := u.lingering.Add(lingerTotal)
+	if !u.lingering.IsZero() && u.discards && end.Before(deadline) {
+		deadline = end
+	}
+	return deadline
+}
+
+// stall is how long a target that has answered may take none of the body before it is taken to
+// want no more. mu is held.
+func (u *upload) stall() time.Duration {
+	if u.last {
+		return lingerStall
+	}
+	return halfClosedTimeout
+}
+
+// uploadWriter is what the body is written to: the target, and nothing once that takes no more.
+// The client is then heard all the same: many look for an answer only when they have sent all.
+type uploadWriter struct{ u *upload }
+
+func (w uploadWriter) Write(p []byte) (int, error) {
+	u := w.u
+	u.mu.Lock()
+	// Ahead of the write, since the response to the last piece may be there before its end.
+	u.begun, u.complete = true, u.body.done()
+	discards, lingering, stall := u.discards, !u.lingering.IsZero(), u.stall()
+	u.mu.Unlock()
+	if !discards {
+		if lingering {
+			u.target.SetWriteDeadline(time.Now().Add(stall))
+		}
+		if _, err := u.target.Write(p); err == nil {
+			return len(p), nil
+		}
+		u.mu.Lock()
+		u.discards = true
+		u.mu.Unlock()
+	}
+	u.discarded += int64(len(p))
+	return len(p), nil
+}
+
+// fail ends a body that could not be read.
+func (u *upload) fail(err error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.c.SetReadDeadline(time.Time{})
+	if !u.lingering.IsZero() {
+		return
+	}
+	switch {
+	case errors.Is(err, io.ErrUnexpectedEOF) && canHalfClose(u.c.Conn):
+		u.bodyErr = err
+		u.halfClosed = true
+		if u.target.closeWrite() {
+			return // the target may have an answer to that
+		}
+	case errors.Is(err, errChunk):
+		u.bodyErr = err
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		u.bodyErr = errBodyTooLate
+	default:
+		u.gone = fmt.Errorf("%w: %w", errGone, err)
+	}
+	u.target.Close()
+}
+
+// watch waits for the client to go. What it sends meanwhile stays in its read buffer; once that
+// is full the watch ends.
+func (u *upload) watch() {
+	in := u.c.in
+	for in.Buffered() < in.Size() {
+		_, err := in.Peek(in.Buffered() + 1)
+		switch {
+		case err == nil:
+			continue
+		case errors.Is(err, os.ErrDeadlineExceeded): // finish was called
+		case errors.Is(err, io.EOF) && in.Buffered() > 0: // another request is there
+		case errors.Is(err, io.EOF) && canHalfClose(u.c.Conn):
+			u.endOfFile()
+		default:
+			u.leave(err)
+		}
+		return
+	}
+}
+
+// endOfFile passes on that the client sends no more.
+func (u *upload) endOfFile() {
+	u.mu.Lock()
+	u.halfClosed = true
+	told := u.stopping || u.target.closeWrite()
+	u.mu.Unlock()
+	if !told {
+		u.leave(io.EOF)
+	}
+}
+
+// leave ends the exchange of a client that has gone.
+func (u *upload) leave(err error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if !u.stopping {
+		u.gone = fmt.Errorf("%w: %w", errGone, err)
+		u.target.Close()
+	}
+}
+
+// isComplete reports whether all of the body has been read.
+func (u *upload) isComplete() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.complete
+}
+
+// outlives reports whether the client's connection can go on after a response that begins now.
+// It can't when the target wants no more of the body, and when the client may not send any,
+// since it has waited to be told to, and now has its answer.
+func (u *upload) outlives(resp *response) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.complete || !resp.close && (u.begun || !u.expects)
+}
+
+// isSent reports whether there is nothing more to send.
+func (u *upload) isSent() bool {
+	select {
+	case <-u.sent:
+		return true
+	default:
+		return false
+	}
+}
+
+// finish ends the client's half when the response is over, or there is none, and reports whether
+// the body is. Without that no other request can be found behind it.
+//
+// A body that is not over is heard on: many clients look for the response only when they have
+// sent all, and would lose it to a reset. The target goes on to get it as long as it takes it.
+// If this request is the last one, the client is told by the end of file.
+func (u *upload) finish(last bool) bool {
+	if u.finished {
+		return u.isComplete()
+	}
+	u.finished = true
+	if last && !u.isComplete() {
+		if w, ok := u.c.Conn.(closeWriter); !ok || w.CloseWrite() != nil {
+			u.c.Close() // nothing else tells it
+		}
+	}
+	u.mu.Lock()
+	u.last = last
+	u.discards = u.discards || u.target == nil
+	if u.stopping = u.complete; u.stopping {
+		u.c.SetReadDeadline(time.Unix(1, 0)) // long past: wakes a watch
+	} else {
+		u.lingering = time.Now()
+		u.c.SetReadDeadline(u.deadline())
+	}
+	if u.began && !u.isSent() {
+		u.target.SetWriteDeadline(time.Now().Add(u.stall())) // of a write that waits
+	}
+	u.mu.Unlock()
+	switch {
+	case !u.began:
+		if !u.stopping {
+			u.send()
+		}
+	case u.delay == nil || !u.delay.Stop():
+		<-u.done
+	}
+	u.c.SetReadDeadline(time.Time{})
+	return u.complete
+}
