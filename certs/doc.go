@@ -33,6 +33,8 @@
 // is the file in which a local end remembers the keys of remotes, as ssh does. [Revocations] lists
 // certificates to refuse.
 //
+// Package protocol documents how another program uses these packages.
+//
 // The package opens only the files that it is given, and starts no goroutine. All parsing is
 // bounded (limits.go).
 package certs

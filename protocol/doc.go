@@ -1,11 +1,20 @@
-// Package protocol implements the specified handshake, versions 1 and 2, for both ends, and the
-// secure context that it leads to: sealed records over a WebSocket. It is byte-compatible with the
-// reference implementation, the npm package node-sws 1.2.1.
+// Package protocol secures WebSockets with NaCl keys: a handshake of three messages, in version 1
+// or 2 of its specification, and then sealed records. It has both ends, and is byte-compatible with
+// the reference implementation, the npm package node-sws 1.2.1.
 //
-// [Client] and [Server] take a gorilla/websocket connection, made with [NewDialer] or [Upgrade],
-// and return a [Conn] for records. The package starts no goroutines, opens no files and resolves no
-// names: what it needs is in [ClientConfig] and [ServerConfig], with keys and certificates of
-// package certs. The examples show both ends.
+// A client opens a WebSocket with a dialer of [NewDialer] and passes it to [Client]; a server gets
+// one from [Upgrade] and passes it to [Server]. Both return a [Conn], which reads and writes
+// records. Keys and certificates are those of package certs. The examples show both ends.
+//
+// The package starts no goroutines, opens no files and resolves no names.
+//
+// # Use in another program
+//
+// The module's path is culvert, which no module proxy serves. A program uses a copy of the
+// repository, named in its go.mod:
+//
+//	require culvert v0.0.0
+//	replace culvert => ../culvert
 //
 // # Messages
 //

@@ -6,6 +6,10 @@
 // it (names are never resolved here), and a [Relay] copies until both directions have ended. A
 // server is made with [New], and runs [Server.Serve] for each listener until [Server.Shutdown].
 //
+//	server, err := socks.New(socks.Config{Dial: dialer.DialContext, Relay: relay})
+//	…
+//	err = server.Serve(ctx, listener) // until ctx ends
+//
 // A connection goes through these steps:
 //
 //	accept → first byte picks the protocol → negotiate → dial → reply → relay
