@@ -46,7 +46,7 @@ func TestParseAuthorizedKeys(t *testing.T) {
 	}
 	var none *AuthorizedKeys
 	if _, ok := none.Lookup(keys[0]); ok || len(slices.Collect(none.All())) != 0 {
-		t.Error("no list admits somebody")
+		t.Error("a nil list admits a key")
 	}
 }
 

@@ -219,16 +219,6 @@ func TestMissingFiles(t *testing.T) {
 	}
 }
 
-// ones is an endless source of bytes of value 1.
-type ones struct{}
-
-func (ones) Read(p []byte) (int, error) {
-	for i := range p {
-		p[i] = 1
-	}
-	return len(p), nil
-}
-
 func TestLoadOrCreateKeyPair(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "culvert", "identity.json")
 	kp, created, err := LoadOrCreateKeyPair(path)

@@ -63,6 +63,16 @@ func childWriteShort(args []string) (string, error) {
 	return "", nil
 }
 
+// ones is an endless source of bytes of value 1.
+type ones struct{}
+
+func (ones) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = 1
+	}
+	return len(p), nil
+}
+
 // TestKnownRemotesCutShort: no part is left of a line that could not be written whole.
 func TestKnownRemotesCutShort(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "known")

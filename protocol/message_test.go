@@ -28,7 +28,7 @@ func TestParseClientHelloAccepts(t *testing.T) {
 			`"client_public_key":[` + key + `],"nonce":[1,2,3,4,5,6,7,255],"x":["x"]}`,
 		"escaped name": `{"version":1,"\u006fpc":0,"client_public_key":[` + key +
 			`],"nonce":[1,2,3,4,5,6,7,255]}`,
-		"name in other case beside": `{"version":1,"opc":0,"OPC":1,"Nonce":[0],` +
+		"name in other case besides": `{"version":1,"opc":0,"OPC":1,"Nonce":[0],` +
 			`"client_public_key":[` + key + `],"nonce":[1,2,3,4,5,6,7,255]}`,
 	}
 	for name, message := range tests {

@@ -323,7 +323,7 @@ func TestAssociateRefused(t *testing.T) {
 	mustWrite(t, conn, greeting+requestUDP)
 	mustRead(t, conn, methodNone+"\x05\x02\x00\x01\x00\x00\x00\x00\x00\x00")
 
-	socket := filepath.Join(t.TempDir(), "door")
+	socket := filepath.Join(t.TempDir(), "socket")
 	ln, err := net.Listen("unix", socket)
 	if err != nil {
 		t.Fatal(err)

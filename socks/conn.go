@@ -157,14 +157,7 @@ func (s *Server) newDialError(err error) *dialError {
 	return &dialError{s.cfg.Classify(err).failure(), err}
 }
 
-// dial opens the connection to address, within Config.DialTimeout. An error is a *dialError.
-func (s *Server) dial(ctx context.Context, address string) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.DialTimeout)
-	defer cancel()
-	return s.reach(ctx, address)
-}
-
-// reach is dial within the time that ctx gives.
+// reach opens the connection to address before ctx ends. An error is a *dialError.
 func (s *Server) reach(ctx context.Context, address string) (net.Conn, error) {
 	target, err := s.cfg.Dial(ctx, "tcp", address)
 	if err != nil {
@@ -173,7 +166,7 @@ func (s *Server) reach(ctx context.Context, address string) (net.Conn, error) {
 	return target, nil
 }
 
-// dialWatched is dial with a watch on the client. If the client is gone, the error is not a
+// dialWatched is reach with a watch on the client. If the client is gone, the error is not a
 // *dialError.
 func (s *Server) dialWatched(
 	ctx context.Context, c *clientConn, address string,
@@ -270,13 +263,11 @@ func (c *clientConn) linger(message []byte, idle, total time.Duration, most int6
 			deadline = end
 		}
 		c.SetReadDeadline(deadline)
-		b, err := c.in.Peek(1)
-		if err != nil {
+		if _, err := c.in.Peek(1); err != nil {
 			return
 		}
-		b, _ = c.in.Peek(c.in.Buffered())
-		c.in.Discard(len(b))
-		n += int64(len(b))
+		discarded, _ := c.in.Discard(c.in.Buffered())
+		n += int64(discarded)
 	}
 }
 

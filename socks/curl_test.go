@@ -292,7 +292,7 @@ func TestCurlUploads64MiB(t *testing.T) {
 // TestCurlUnixSocket: a listener on a Unix socket.
 func TestCurlUnixSocket(t *testing.T) {
 	port, page := webServer(t, "127.0.0.1:0")
-	path := filepath.Join(t.TempDir(), "door")
+	path := filepath.Join(t.TempDir(), "socket")
 	ln, err := net.Listen("unix", path)
 	if err != nil {
 		t.Fatal(err)

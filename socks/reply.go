@@ -111,8 +111,7 @@ func ClassifyNetError(err error) Reply {
 	return ReplyGeneralFailure
 }
 
-// isTimeout reports whether err says that something took too long, in any of the
-// ways the standard library has of saying it.
+// isTimeout reports whether err is a timeout, in any of the standard library's forms.
 func isTimeout(err error) bool {
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) {
 		return true
