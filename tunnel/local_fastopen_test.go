@@ -243,13 +243,14 @@ func TestFastOpenStdio(t *testing.T) {
 	if err := local.Stdio(within(t, 10*time.Second), serveTCP(t, func(conn *net.TCPConn) {
 		io.Copy(conn, conn)
 		conn.CloseWrite()
-	}), bytes.NewReader(content), &got); err != nil || !bytes.Equal(got.Bytes(), content) {
+	}), io.NopCloser(bytes.NewReader(content)), &got); err != nil || !bytes.Equal(got.Bytes(), content) {
 		t.Errorf("%d bytes, %v", got.Len(), err)
 	}
 	absent, end := passing(t)
 	end()
 	var refusal *mux.OpenError
-	err := local.Stdio(within(t, 10*time.Second), absent, bytes.NewReader(content), &closeBuffer{})
+	in := io.NopCloser(bytes.NewReader(content))
+	err := local.Stdio(within(t, 10*time.Second), absent, in, &closeBuffer{})
 	if !errors.As(err, &refusal) || refusal.Code != mux.CodeRefused ||
 		err.Error() != "connection refused" {
 		t.Errorf("%v", err)

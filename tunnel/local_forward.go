@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync"
 
 	"culvert/tunnel/mux"
 	"culvert/tunnel/policy"
@@ -46,37 +47,48 @@ func (l *Local) Relay(ctx context.Context, client, target net.Conn) error {
 }
 
 // Stdio joins in and out to target, which is as for ServeForward. It returns when both directions
-// have ended, or with an error when the stream is cut short. A read from in that is blocked then is
-// left behind; closing in ends it.
-func (l *Local) Stdio(ctx context.Context, target string, in io.Reader, out io.WriteCloser) error {
+// have ended, or with an error when the stream is cut short or ctx is done. By then it has closed in
+// and out; closing them has to end calls that are blocked.
+func (l *Local) Stdio(
+	ctx context.Context, target string, in io.ReadCloser, out io.WriteCloser,
+) error {
+	defer in.Close()
+	defer out.Close()
 	stream, err := l.open(ctx, streamTarget(target))
 	if err != nil {
 		return err
 	}
 	defer stream.Close()
-	stop := context.AfterFunc(ctx, func() { stream.Reset(mux.CodeAborted) })
-	defer stop()
+	var sending sync.WaitGroup
+	defer sending.Wait()
+	cut := func() {
+		stream.Reset(mux.CodeAborted)
+		in.Close()
+		out.Close()
+	}
+	defer context.AfterFunc(ctx, cut)()
 	outward := make(chan error, 1)
-	go func() {
+	sending.Go(func() {
 		_, err := stream.ReadFrom(in)
 		if err == nil {
 			err = stream.CloseWrite()
 		}
 		outward <- err
-	}()
-	if _, err := stream.WriteTo(out); err != nil {
-		stream.Reset(mux.CodeAborted)
-		return err
+	})
+	_, err = stream.WriteTo(out)
+	if err == nil {
+		err = out.Close()
 	}
-	if err := out.Close(); err != nil {
-		return err
+	if err == nil {
+		err = <-outward
 	}
-	select {
-	case err = <-outward:
-		return err
-	case <-ctx.Done():
+	if err != nil {
+		cut()
+	}
+	if err != nil && ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	return err
 }
 
 // streamTarget parses the target that a user of a Local gives, host:port or unix: and an absolute

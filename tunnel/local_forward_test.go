@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -46,7 +47,8 @@ func TestStdio(t *testing.T) {
 	local, _ := startTunnel(t)
 	content := randomBytes(t, 1<<20)
 	out := &closableBuffer{}
-	err := local.Stdio(within(t, patience), serveTCP(t, echo), bytes.NewReader(content), out)
+	err := local.Stdio(within(t, patience), serveTCP(t, echo),
+		io.NopCloser(bytes.NewReader(content)), out)
 	if err != nil || !bytes.Equal(out.Bytes(), content) || !out.closed {
 		t.Fatalf("%d bytes, closed %v, %v", out.Len(), out.closed, err)
 	}
@@ -61,6 +63,33 @@ func TestStdio(t *testing.T) {
 		within(t, patience), cut, in, &closableBuffer{},
 	); !errors.Is(err, syscall.ECONNRESET) {
 		t.Fatalf("a target that resets: %v", err)
+	}
+}
+
+// When ctx is done, Stdio ends although it is blocked on both sides: in has nothing to read, and
+// nobody reads out. It leaves no goroutine behind, which the package's tests check.
+func TestStdioStops(t *testing.T) {
+	local, _ := startTunnel(t)
+	flood := serveTCP(t, func(conn *net.TCPConn) {
+		for {
+			if _, err := conn.Write(make([]byte, 1<<16)); err != nil {
+				return
+			}
+		}
+	})
+	in, _ := io.Pipe()
+	_, out := io.Pipe()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- local.Stdio(ctx, flood, in, out) }()
+	cancel()
+	select {
+	case err := <-ended:
+		if !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	case <-within(t, patience).Done():
+		t.Fatal("Stdio is still blocked")
 	}
 }
 

@@ -4,11 +4,12 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
-	stdlog "log"
 	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+
+	"culvert/internal/httplog"
 
 	"github.com/gorilla/websocket"
 	"github.com/rs/zerolog"
@@ -46,7 +47,7 @@ func newRemoteFallback(site *url.URL, log zerolog.Logger) *remoteFallback {
 		places:    newPlaces(maxFallback),
 		proxy: httputil.ReverseProxy{
 			Transport: transport,
-			ErrorLog:  stdlog.New(log, "", 0),
+			ErrorLog:  httplog.New(log),
 			Rewrite: func(r *httputil.ProxyRequest) {
 				r.SetURL(site)
 				r.SetXForwarded()

@@ -2,10 +2,14 @@ package tunnel
 
 import (
 	"context"
-	stdlog "log"
 	"net"
 	"net/http"
 	"sync"
+
+	"culvert/internal/httplog"
+
+	"github.com/gorilla/websocket"
+	"github.com/rs/zerolog"
 )
 
 // ServeHTTP upgrades a request to a WebSocket and serves its session until that ends. Other
@@ -41,7 +45,11 @@ func (r *Remote) serveClient(w http.ResponseWriter, request *http.Request) {
 	r.handshakes.leave()
 	log := r.cfg.Log.With().Str("from", request.RemoteAddr).Logger()
 	if err != nil {
-		log.Info().Err(err).Msg("client refused")
+		level := zerolog.InfoLevel
+		if !websocket.IsWebSocketUpgrade(request) { // a visitor, a scanner or a health check
+			level = zerolog.DebugLevel
+		}
+		log.WithLevel(level).Err(err).Msg("client refused")
 		return
 	}
 	if resumed { // the call that began the session continues to serve it
@@ -57,11 +65,11 @@ func (r *Remote) serveClient(w http.ResponseWriter, request *http.Request) {
 // within DrainTimeout.
 func (r *Remote) Serve(ctx context.Context, listeners ...net.Listener) error {
 	server := &http.Server{
-		Handler:           r,
+		Handler:           httplog.Recover(r.cfg.Log, r),
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       headerTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          stdlog.New(r.cfg.Log, "", 0),
+		ErrorLog:          httplog.New(r.cfg.Log),
 	}
 	failed := make(chan error, len(listeners))
 	var serving sync.WaitGroup

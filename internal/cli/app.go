@@ -5,7 +5,6 @@ import (
 	"os"
 	"runtime/debug"
 
-	"culvert/internal/cli/exit"
 	"culvert/internal/cli/flags"
 )
 
@@ -19,22 +18,20 @@ func Main(ctx context.Context, args []string, version string) int {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
-	if err := newApp(version).Run(ctx, args); err != nil {
-		return exit.Report(os.Stderr, err)
-	}
-	return exit.OK
+	out := openOutputs()
+	return out.finish(newApp(version, out).Run(ctx, args))
 }
 
-func newApp(version string) *flags.App {
+func newApp(version string, out *outputs) *flags.App {
 	return flags.NewApp("culvert",
 		"carry a browser, single ports and scripts through one secured WebSocket", version,
-		remoteCommand(),
-		localCommand(),
-		runCommand(),
+		remoteCommand(out),
+		localCommand(out),
+		runCommand(out),
 		checkCommand(),
 		keygenCommand(),
 		certCommand(),
-		demoCommand(),
+		demoCommand(out),
 		flags.Completion(),
 	)
 }

@@ -10,10 +10,10 @@ import (
 
 // TestCandidatesOfAll completes each flag of each command by its whole name.
 func TestCandidatesOfAll(t *testing.T) {
-	eachCommand(newApp("test"), func(name string, command *flags.Command) {
+	eachCommand(newApp("test", nil), func(name string, command *flags.Command) {
 		for _, f := range command.Flags() {
 			flag := spell(f.Names()[0])
-			app := newApp("test")
+			app := newApp("test", nil)
 			var printed strings.Builder
 			app.Stdout = &printed
 			args := append(append([]string{"culvert", "__complete"}, command.Path()...), flag)

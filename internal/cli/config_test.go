@@ -48,7 +48,7 @@ func sample(t *testing.T, f *flags.Flag) (file, variable, want string) {
 // TestConfigTakesEveryFlag gives each flag of each command a value in the file, in the command's
 // own table and before all tables, and looks at what the command gets.
 func TestConfigTakesEveryFlag(t *testing.T) {
-	eachCommand(newApp("test"), func(name string, command *flags.Command) {
+	eachCommand(newApp("test", nil), func(name string, command *flags.Command) {
 		table := strings.Join(command.Path(), ".")
 		for _, f := range command.Flags() {
 			flag := f.Names()[0]
@@ -80,7 +80,7 @@ func variableOf(flag string) string {
 
 // TestVariables gives each flag of each command a value with its environment variable.
 func TestVariables(t *testing.T) {
-	eachCommand(newApp("test"), func(name string, command *flags.Command) {
+	eachCommand(newApp("test", nil), func(name string, command *flags.Command) {
 		for _, f := range command.Flags() {
 			flag := f.Names()[0]
 			if flag == "config" {
@@ -119,7 +119,7 @@ func valueOf(
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	app := newApp("test")
+	app := newApp("test", nil)
 	eachCommand(app, func(_ string, command *flags.Command) {
 		command.Run = func(context.Context) error {
 			for _, f := range command.Flags() {

@@ -12,6 +12,7 @@ import (
 
 	"culvert/certs"
 	"culvert/internal/cli/flags"
+	"culvert/internal/httplog"
 	"culvert/tunnel"
 
 	"github.com/rs/zerolog"
@@ -24,8 +25,8 @@ type demoOptions struct {
 	log        logOptions
 }
 
-func demoCommand() *flags.Command {
-	o := &demoOptions{}
+func demoCommand(out *outputs) *flags.Command {
+	o := &demoOptions{log: logOptions{out: out}}
 	return &flags.Command{
 		Name:   "demo",
 		Usage:  "run a remote and a local in one process on loopback, nothing to set up",
@@ -67,7 +68,7 @@ func (o *demoOptions) run(ctx context.Context) error {
 	defer running.Wait()
 	defer stopBackground()
 
-	page, err := startPage(background, &running)
+	page, err := startPage(background, &running, log)
 	if err != nil {
 		return err
 	}
@@ -76,11 +77,11 @@ func (o *demoOptions) run(ctx context.Context) error {
 		return err
 	}
 	if !o.printReady {
-		fmt.Printf("remote  %s\nsocks   %s\n\n"+
+		fmt.Fprintf(o.log.out.stdout, "remote  %s\nsocks   %s\n\n"+
 			"try     curl --proxy socks5h://%s %s\nstop    Ctrl-C\n\n",
 			c.address, l.socksAddress(), l.socksAddress(), page)
 	}
-	return runLocal(signals, c, l, "", o.printReady)
+	return runLocal(signals, c, l, localTask{printReady: o.printReady, out: o.log.out})
 }
 
 // startRemote serves a remote that admits one client, and returns the client's connection to it.
@@ -129,13 +130,16 @@ func startRemote(
 
 // startPage serves a page to get through the tunnel, so that a machine without a network has one
 // too. It returns the page's URL.
-func startPage(ctx context.Context, running *sync.WaitGroup) (string, error) {
+func startPage(
+	ctx context.Context, running *sync.WaitGroup, log zerolog.Logger,
+) (string, error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", cannotListen("127.0.0.1:0", "", "", err)
 	}
 	server := &http.Server{
 		ReadHeaderTimeout: 10 * time.Second,
+		ErrorLog:          httplog.New(log),
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			fmt.Fprintln(w, "this page came through culvert")
 		}),

@@ -72,7 +72,7 @@ var workedOut = regexp.MustCompile(` \(default: .*\)`)
 // TestFlagTables compares docs/cli.md with the flags that there are, in their order.
 func TestFlagTables(t *testing.T) {
 	tables := readFlagTables(t)
-	eachCommand(newApp("test"), func(name string, command *flags.Command) {
+	eachCommand(newApp("test", nil), func(name string, command *flags.Command) {
 		table, ok := tables[name]
 		if !ok {
 			t.Errorf("docs/cli.md has no part on %s", name)

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"os"
 	"slices"
 
 	"culvert/internal/cli/exit"
@@ -21,8 +20,9 @@ type localOptions struct {
 	printReady bool
 }
 
-func localCommand() *flags.Command {
+func localCommand(out *outputs) *flags.Command {
 	o := &localOptions{}
+	o.connect.log.out = out
 	return &flags.Command{
 		Name: "local",
 		Usage: "open the near end of the tunnel: a SOCKS and HTTP proxy and port forwards, " +
@@ -82,7 +82,8 @@ func (o *localOptions) run(ctx context.Context) error {
 	defer l.close()
 	signals := catchInterrupts(ctx, c.config.Log)
 	defer signals.stop()
-	return runLocal(signals, c, l, o.stdio, o.printReady)
+	task := localTask{stdio: o.stdio, printReady: o.printReady, out: o.connect.log.out}
+	return runLocal(signals, c, l, task)
 }
 
 // checkStdio checks -W, and lets it disable --socks.
@@ -153,37 +154,38 @@ func loadForwarding(
 	return c, l, specs, nil
 }
 
+// localTask is what a local is for, apart from its listeners.
+type localTask struct {
+	stdio      string // target of standard input and output, or ""
+	printReady bool
+	out        *outputs
+}
+
 // runLocal connects and serves the listeners, until a signal comes, the remote turns out to be a
 // wrong one, a listener breaks, or standard input and output, if they are for a target, are done.
-func runLocal(
-	signals *interrupts, c *connection, l *listeners, stdio string, printReady bool,
-) error {
+func runLocal(signals *interrupts, c *connection, l *listeners, task localTask) error {
 	ctx := signals.soft
-	s, err := start(ctx, c, l)
-	if err != nil || s == nil {
+	s, err := start(ctx, c, l, signals.reloads)
+	if err != nil {
 		return signals.result(err)
 	}
+	if s == nil {
+		return signals.beforeReady()
+	}
 	defer context.AfterFunc(signals.hard, s.node.Abort)()
-	defer onHangup(ctx, s.node.Retry)()
 	if err := s.serve(ctx); err != nil {
 		s.stop()
 		if ctx.Err() != nil {
-			err = nil
+			return signals.beforeReady()
 		}
 		return signals.result(err)
 	}
-	if printReady {
-		printReadyLine(s.ready())
+	if task.printReady {
+		printReadyLine(task.out.stdout, s.ready())
 	}
-	done := make(chan error, 1)
-	if stdio != "" {
-		go func() {
-			err := s.node.Stdio(ctx, stdio, os.Stdin, os.Stdout)
-			if err != nil && ctx.Err() == nil {
-				err = exit.Fail(exit.Failed, stdio, err, "")
-			}
-			done <- err
-		}()
+	done := make(chan error, 2)
+	if task.stdio != "" {
+		defer startStdio(ctx, s.node, task.stdio, done).stop()
 	}
 	err = s.wait(ctx, done)
 	s.stop()

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"io"
-	"os"
 	"time"
 
 	"culvert/internal/cli/exit"
@@ -13,6 +12,7 @@ import (
 
 // logOptions set up the log of a node.
 type logOptions struct {
+	out   *outputs
 	level string
 	given bool // the user chose the level
 }
@@ -31,7 +31,9 @@ func (o *logOptions) logger() (zerolog.Logger, error) {
 		return zerolog.Logger{}, exit.Usagef("levels are debug, info, warn, error and disabled",
 			"unknown log level %q", o.level)
 	}
-	return zerolog.New(logWriter(os.Stderr)).Level(level).Hook(timestamp{}), nil
+	log := zerolog.New(logWriter(o.out.stderr)).Level(level).Hook(timestamp{})
+	takeLibraryLog(log)
+	return log, nil
 }
 
 // quietLogger returns a logger for a command that shares standard error with another program: it
@@ -40,6 +42,7 @@ func (o *logOptions) quietLogger() (zerolog.Logger, error) {
 	log, err := o.logger()
 	if !o.given {
 		log = log.Level(zerolog.WarnLevel)
+		takeLibraryLog(log)
 	}
 	return log, err
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	stdlog "log"
 	"net"
 	"net/http"
 	"net/netip"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"culvert/internal/cli/exit"
+	"culvert/internal/httplog"
 	"culvert/internal/netfault"
 
 	"github.com/rs/zerolog"
@@ -127,12 +127,12 @@ func (p *pac) url() string { return "http://" + p.listener.Addr().String() + pac
 // serve serves the file until ctx is done. It returns an error if the listener breaks.
 func (p *pac) serve(ctx context.Context) error {
 	server := &http.Server{
-		Handler:           p,
+		Handler:           httplog.Recover(p.log, p),
 		ReadHeaderTimeout: pacTimeout,
 		WriteTimeout:      pacTimeout,
 		IdleTimeout:       pacTimeout,
 		MaxHeaderBytes:    pacMaxHeader,
-		ErrorLog:          stdlog.New(p.log, "", 0),
+		ErrorLog:          httplog.New(p.log),
 	}
 	stop := context.AfterFunc(ctx, func() { server.Close() })
 	defer stop()

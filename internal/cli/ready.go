@@ -2,7 +2,7 @@ package cli
 
 import (
 	"encoding/json"
-	"os"
+	"io"
 )
 
 // readyUsage describes --print-ready, which several commands have.
@@ -20,7 +20,7 @@ type readyLine struct {
 	PublicKey string   `json:"public_key"`
 }
 
-func printReadyLine(line readyLine) {
+func printReadyLine(w io.Writer, line readyLine) {
 	line.Event = "ready"
-	json.NewEncoder(os.Stdout).Encode(line)
+	json.NewEncoder(w).Encode(line)
 }

@@ -14,8 +14,9 @@ import (
 
 // signalRelay passes signals on to a command while it runs.
 type signalRelay struct {
-	idle context.Context // ends at a signal while no command runs
-	stop func()          // releases the signals
+	idle    context.Context // ends at a signal while no command runs
+	reloads reloads         // for the tunnel
+	stop    func()          // releases the signals
 
 	mu     sync.Mutex // guards all below
 	child  *os.Process
@@ -25,20 +26,23 @@ type signalRelay struct {
 // catchSignals starts catching the signals that end a program.
 func catchSignals(parent context.Context) *signalRelay {
 	idle, cancel := context.WithCancel(parent)
-	r := &signalRelay{idle: idle}
+	r := &signalRelay{idle: idle, reloads: newReloads()}
 	signals := make(chan os.Signal, 16)
 	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT} {
 		if !signal.Ignored(s) { // as under nohup(1); the command inherits that
 			signal.Notify(signals, s)
 		}
 	}
+	signal.Notify(signals, reloadSignals...)
 	done := make(chan struct{})
 	var catching sync.WaitGroup
 	catching.Go(func() {
 		for {
 			select {
 			case s := <-signals:
-				if !r.relay(s.(syscall.Signal)) {
+				if isReload(s) {
+					r.reloads.request()
+				} else if !r.relay(s.(syscall.Signal)) {
 					cancel()
 				}
 			case <-done:

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 
@@ -30,8 +29,8 @@ type remoteOptions struct {
 	source *flags.Source
 }
 
-func remoteCommand() *flags.Command {
-	o := &remoteOptions{}
+func remoteCommand(out *outputs) *flags.Command {
+	o := &remoteOptions{log: logOptions{out: out}}
 	return &flags.Command{
 		Name:   "remote",
 		Usage:  "serve as the exit node, which connects to the targets",
@@ -179,14 +178,13 @@ func (o *remoteOptions) serve(
 	defer context.AfterFunc(signals.hard, node.Abort)()
 	shown := &remoteTLS{}
 	shown.current.Store(settings.tls)
-	stopReloading := onHangup(signals.soft, func() {
+	defer signals.reloads.watch(func() {
 		if err := o.reload(node, shown); err != nil {
-			fmt.Fprintln(os.Stderr, "culvert: not reloaded:", err)
+			fmt.Fprintln(o.log.out.stderr, "culvert: not reloaded:", err)
 		} else {
-			fmt.Fprintln(os.Stderr, "culvert: reloaded")
+			fmt.Fprintln(o.log.out.stderr, "culvert: reloaded")
 		}
-	})
-	defer stopReloading()
+	})()
 
 	var addresses []string
 	for _, ln := range listeners {
@@ -196,7 +194,7 @@ func (o *remoteOptions) serve(
 	log.Info().Strs("listen", addresses).Str("path", o.listen.path).Stringer("key", key).
 		Msg("remote up")
 	if o.printReady {
-		printReadyLine(readyLine{Listen: addresses, PublicKey: key.String()})
+		printReadyLine(o.log.out.stdout, readyLine{Listen: addresses, PublicKey: key.String()})
 	}
 	if settings.tls != nil {
 		listeners = shown.wrap(listeners)

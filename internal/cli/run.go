@@ -32,8 +32,9 @@ type runOptions struct {
 	argv      []string // the command
 }
 
-func runCommand() *flags.Command {
+func runCommand(out *outputs) *flags.Command {
 	o := &runOptions{}
+	o.connect.log.out = out
 	return &flags.Command{
 		Name:   "run",
 		Usage:  "run a command with its traffic through a tunnel of its own",
@@ -122,7 +123,7 @@ func proxyEnv(environ []string, address, secret string) []string {
 func runThrough(ctx context.Context, c *connection, l *listeners, cmd *exec.Cmd) error {
 	signals := catchSignals(ctx)
 	defer signals.stop()
-	s, err := start(signals.idle, c, l)
+	s, err := start(signals.idle, c, l, signals.reloads)
 	if err != nil {
 		return err
 	}

@@ -80,6 +80,7 @@ func TestRunPassesSignalsOn(t *testing.T) {
 	p := startTrapping(t, nil)
 	p.send(t, syscall.SIGINT)
 	awaitOutput(t, p, "up\nINT\n")
+	p.send(t, syscall.SIGUSR1) // for the tunnel
 	p.send(t, syscall.SIGHUP)
 	awaitOutput(t, p, "up\nINT\nHUP\n")
 	p.send(t, syscall.SIGTERM)

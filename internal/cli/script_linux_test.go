@@ -27,7 +27,7 @@ import (
 //	start NAME ARG…        run culvert ARG… in the background until its ready line, and set
 //	                       $NAME_URL, $NAME_LISTEN, $NAME_SOCKS, $NAME_PAC, $NAME_FORWARD,
 //	                       $NAME_REVERSE and $NAME_KEY from it
-//	signal NAME SIGNAL     send it a signal: HUP, INT or TERM
+//	signal NAME SIGNAL     send it a signal: HUP, INT, TERM or USR1
 //	await NAME REGEXP      wait until its standard error matches
 //	exited NAME STATUS     wait until it exits, with this status; stdout and stderr are then its
 //	                       output
@@ -190,6 +190,7 @@ func (s *script) process(ts *testscript.TestScript, name string) *process {
 func (s *script) signal(ts *testscript.TestScript, args []string) {
 	signal, ok := map[string]syscall.Signal{
 		"HUP": syscall.SIGHUP, "INT": syscall.SIGINT, "TERM": syscall.SIGTERM,
+		"USR1": syscall.SIGUSR1,
 	}[args[1]]
 	if !ok {
 		ts.Fatalf("unknown signal %s", args[1])
@@ -278,15 +279,27 @@ type process struct {
 // startProcess runs a command with a controlling terminal, which is also its standard input, or
 // without one if terminal is nil.
 func startProcess(dir string, env, args []string, terminal *os.File) (*process, error) {
-	p := &process{stdout: newRecord(), stderr: newRecord(), ended: make(chan struct{})}
-	p.cmd = exec.Command(args[0], args[1:]...)
-	p.cmd.Dir, p.cmd.Env = dir, env
-	p.cmd.Stdout, p.cmd.Stderr = p.stdout, p.stderr
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Dir, cmd.Env = dir, env
 	if terminal != nil {
-		p.cmd.Stdin = terminal
-		p.cmd.SysProcAttr.Setctty = true
+		cmd.Stdin = terminal
 	}
+	return startSession(cmd, terminal != nil)
+}
+
+// startSession runs a command in a session of its own. If it has a terminal, that is its standard
+// input. Its other streams are recorded unless they are set.
+func startSession(cmd *exec.Cmd, terminal bool) (*process, error) {
+	p := &process{
+		cmd: cmd, stdout: newRecord(), stderr: newRecord(), ended: make(chan struct{}),
+	}
+	if cmd.Stdout == nil {
+		cmd.Stdout = p.stdout
+	}
+	if cmd.Stderr == nil {
+		cmd.Stderr = p.stderr
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: terminal}
 	if err := p.cmd.Start(); err != nil {
 		return nil, err
 	}

@@ -21,16 +21,21 @@ type service struct {
 	ended   chan error         // gets the node's error, once, when the node has ended
 	endNode context.CancelFunc // drains the node
 
+	reloads     reloads // make the node reconnect
+	stopReloads func()
+
 	failed      <-chan error // gets the errors of listeners that break
 	servers     sync.WaitGroup
 	stopServing context.CancelFunc
 }
 
 // start runs a node until its first session is up; it asks the user about an unknown remote. The
-// node ends when ctx is done or stop is called. If ctx is done before there is a session, start
-// returns nil and no error.
-func start(ctx context.Context, c *connection, l *listeners) (*service, error) {
-	s := &service{connection: c, listeners: l, stopServing: func() {}}
+// node ends when ctx is done or stop is called, and reconnects when reloads ask for it. If ctx is
+// done before there is a session, start returns nil and no error.
+func start(
+	ctx context.Context, c *connection, l *listeners, reloads reloads,
+) (*service, error) {
+	s := &service{connection: c, listeners: l, reloads: reloads, stopServing: func() {}}
 	for asked := false; ; asked = true {
 		err := s.startNode(ctx)
 		if err == nil {
@@ -60,10 +65,12 @@ func (s *service) startNode(ctx context.Context) error {
 	s.node, s.endNode = node, cancel
 	s.ended = make(chan error, 1)
 	ended := s.ended
+	s.stopReloads = s.reloads.watch(node.Retry)
 	go func() { ended <- node.Run(running) }()
 	_, err := node.WaitSession(ctx)
 	if err != nil {
 		cancel()
+		s.stopReloads()
 		<-ended // err has the cause; Run returns nil if it sees that it was stopped
 	}
 	return err
@@ -115,6 +122,7 @@ func (s *service) stop() {
 	s.stopServing()
 	s.listeners.shutdown(&s.servers)
 	s.endNode()
+	s.stopReloads()
 	<-s.ended
 	s.servers.Wait()
 }

@@ -16,11 +16,35 @@ import (
 // abortTimeout bounds how long the second signal waits for connections to be reset.
 const abortTimeout = time.Second
 
-// interrupts turns signals into contexts.
+// hangup is what SIGHUP does.
+type hangup int
+
+const (
+	hangupReloads hangup = iota
+	hangupEnds           // the terminal is gone, and with it whoever started the command
+	hangupIgnored        // as under nohup(1)
+)
+
+// hangupAction decides what SIGHUP does. It is called when the process starts: later, a terminal
+// that is gone can't be told from none.
+func hangupAction() hangup {
+	switch {
+	case signal.Ignored(syscall.SIGHUP):
+		return hangupIgnored
+	case hasTerminal():
+		return hangupEnds
+	}
+	return hangupReloads
+}
+
+// interrupts turns signals into contexts and reloads.
 type interrupts struct {
-	soft context.Context // ends at the first SIGINT or SIGTERM: drain and stop
-	hard context.Context // ends at the second: stop at once, cutting short what is left
-	stop func()          // releases the signals
+	soft    context.Context // ends at the first signal that stops: drain
+	hard    context.Context // ends at the second SIGINT or SIGTERM: stop at once
+	reloads reloads
+	stop    func() // releases the signals
+
+	first os.Signal // that ended soft; set before
 }
 
 // catchInterrupts starts catching signals. If the program has not ended abortTimeout after the
@@ -28,8 +52,14 @@ type interrupts struct {
 func catchInterrupts(parent context.Context, log zerolog.Logger) *interrupts {
 	soft, cancelSoft := context.WithCancel(parent)
 	hard, cancelHard := context.WithCancel(parent)
-	signals := make(chan os.Signal, 2)
+	i := &interrupts{soft: soft, hard: hard, reloads: newReloads()}
+	onHangup := hangupAction()
+	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	signal.Notify(signals, reloadSignals...)
+	if onHangup != hangupIgnored {
+		signal.Notify(signals, syscall.SIGHUP)
+	}
 	done := make(chan struct{})
 	var catching sync.WaitGroup
 	catching.Go(func() {
@@ -37,10 +67,15 @@ func catchInterrupts(parent context.Context, log zerolog.Logger) *interrupts {
 		for {
 			select {
 			case s := <-signals:
-				if soft.Err() == nil {
-					log.Info().Stringer("signal", s).Msg("stopping")
+				hangs := s == syscall.SIGHUP
+				switch {
+				case isReload(s), hangs && onHangup == hangupReloads:
+					i.reloads.request()
+				case soft.Err() == nil:
+					i.first = s
 					cancelSoft()
-				} else if giveUp == nil {
+					log.Info().Stringer("signal", s).Msg("stopping")
+				case !hangs && giveUp == nil: // a terminal's end may bring several hangups
 					cancelHard()
 					giveUp = time.After(abortTimeout)
 				}
@@ -51,13 +86,14 @@ func catchInterrupts(parent context.Context, log zerolog.Logger) *interrupts {
 			}
 		}
 	})
-	return &interrupts{soft, hard, func() {
+	i.stop = func() {
 		signal.Stop(signals)
 		close(done)
 		catching.Wait()
 		cancelSoft()
 		cancelHard()
-	}}
+	}
+	return i
 }
 
 // result returns the command's error: err, or that a second signal came.
@@ -68,25 +104,43 @@ func (i *interrupts) result(err error) error {
 	return err
 }
 
-// onHangup calls act at each SIGHUP, until ctx is done or stop is called.
-func onHangup(ctx context.Context, act func()) (stop func()) {
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
-	ctx, cancel := context.WithCancel(ctx)
+// beforeReady returns the error of a command that was stopped before it was ready: it is that of
+// SIGINT, with which a user ends a command that has done nothing yet.
+func (i *interrupts) beforeReady() error {
+	if i.soft.Err() != nil && i.first == syscall.SIGINT {
+		return i.result(exit.Status(exitSignal + int(syscall.SIGINT)))
+	}
+	return i.result(nil)
+}
+
+// reloads are requests to reload, or to reconnect. Several that come before one is served are one.
+type reloads chan struct{}
+
+func newReloads() reloads { return make(reloads, 1) }
+
+func (r reloads) request() {
+	select {
+	case r <- struct{}{}:
+	default:
+	}
+}
+
+// watch calls act at each request until stop is called.
+func (r reloads) watch(act func()) (stop func()) {
+	done := make(chan struct{})
 	var watching sync.WaitGroup
 	watching.Go(func() {
 		for {
 			select {
-			case <-hangups:
+			case <-r:
 				act()
-			case <-ctx.Done():
+			case <-done:
 				return
 			}
 		}
 	})
 	return func() {
-		signal.Stop(hangups)
-		cancel()
+		close(done)
 		watching.Wait()
 	}
 }

@@ -1,0 +1,72 @@
+package cli
+
+import (
+	"bytes"
+	stdlog "log"
+	"os"
+
+	"culvert/internal/cli/exit"
+	"culvert/internal/httplog"
+	"culvert/internal/logsink"
+	"culvert/internal/stdstream"
+
+	"github.com/rs/zerolog"
+)
+
+// outputs are where commands that serve write: nothing holds them up, whoever reads that or doesn't.
+// What is the purpose of a command, such as the certificate that `culvert cert show` prints or the
+// data of -W, doesn't go here.
+type outputs struct {
+	stdout *output // the line of --print-ready, and what demo prints
+	stderr *output // logs and errors
+}
+
+// output is one of them.
+type output struct {
+	*logsink.Writer
+	stream *stdstream.Stream
+}
+
+func newOutput(file *os.File, note func(dropped int) []byte) *output {
+	stream := stdstream.New(file)
+	return &output{logsink.New(stream, note), stream}
+}
+
+// close writes what is queued, followed by last.
+func (o *output) close(last []byte) {
+	if o.Close(last) {
+		o.stream.Release()
+	}
+}
+
+func openOutputs() *outputs {
+	return &outputs{stdout: newOutput(os.Stdout, nil), stderr: newOutput(os.Stderr, droppedNote)}
+}
+
+// finish reports the error that ended the command, if there is one, and returns the exit status.
+func (o *outputs) finish(err error) int {
+	var text bytes.Buffer
+	status := exit.OK
+	if err != nil {
+		status = exit.Report(&text, err)
+	}
+	o.stdout.close(nil)
+	o.stderr.close(text.Bytes())
+	return status
+}
+
+// droppedNote returns the line about lines of the log that are missing.
+func droppedNote(dropped int) []byte {
+	var line bytes.Buffer
+	log := zerolog.New(logWriter(&line)).Hook(timestamp{})
+	log.Warn().Int("lines", dropped).Msg("log lines were dropped, as nobody read them")
+	return line.Bytes()
+}
+
+// takeLibraryLog logs what libraries write to the standard logger, at the level for details: package
+// net/http has lines there about what peers send. They would go to standard error otherwise,
+// whatever the level.
+func takeLibraryLog(log zerolog.Logger) {
+	stdlog.SetFlags(0)
+	stdlog.SetOutput(httplog.Writer{Log: log})
+}

@@ -1,0 +1,86 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"os"
+	"sync"
+	"syscall"
+
+	"culvert/internal/cli/exit"
+	"culvert/internal/stdstream"
+	"culvert/tunnel"
+)
+
+// stdioTask joins standard input and output to the target of -W.
+type stdioTask struct {
+	in, out *stdstream.Stream
+	ended   chan struct{} // closed when standard input is at its end, or fails
+	once    sync.Once
+	cut     context.CancelFunc
+	running sync.WaitGroup
+}
+
+// startStdio joins standard input and output to target until both are at their end, ctx is done, or
+// stop is called. It sends the result to done, and nil once standard input is at its end and nobody
+// is left to read standard output; so done needs room for two.
+func startStdio(
+	ctx context.Context, node *tunnel.Local, target string, done chan<- error,
+) *stdioTask {
+	t := &stdioTask{
+		in: stdstream.New(os.Stdin), out: stdstream.New(os.Stdout), ended: make(chan struct{}),
+	}
+	joined, cut := context.WithCancel(ctx)
+	t.cut = cut
+	t.running.Go(func() {
+		err := node.Stdio(joined, target, t, t.out)
+		switch {
+		case ctx.Err() != nil:
+			err = nil // it was to stop
+		case err != nil:
+			err = stdioFailure(target, err)
+		}
+		done <- err
+	})
+	t.running.Go(func() {
+		select {
+		case <-t.ended:
+		case <-joined.Done():
+			return
+		}
+		if t.out.AwaitHangup() == nil {
+			done <- nil
+		}
+	})
+	return t
+}
+
+// stdioFailure explains why -W has ended. When standard output is a pipe that nobody reads, it exits
+// as a program does that the system kills for that: the user has what was wanted.
+func stdioFailure(target string, err error) error {
+	var path *os.PathError
+	if errors.As(err, &path) && errors.Is(path.Err, syscall.EPIPE) {
+		return exit.Status(exitSignal + int(syscall.SIGPIPE))
+	}
+	return exit.Fail(exit.Failed, target, err, "")
+}
+
+// Read reads standard input.
+func (t *stdioTask) Read(p []byte) (int, error) {
+	n, err := t.in.Read(p)
+	if err != nil {
+		t.once.Do(func() { close(t.ended) })
+	}
+	return n, err
+}
+
+// Close ends a Read.
+func (t *stdioTask) Close() error { return t.in.Close() }
+
+// stop cuts short what is left, and waits for the end.
+func (t *stdioTask) stop() {
+	t.cut()
+	t.running.Wait()
+	t.in.Release()
+	t.out.Release()
+}
