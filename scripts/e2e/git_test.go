@@ -1,6 +1,9 @@
+//go:build linux
+
 package e2e
 
 import (
+	"culvert/internal/testnet"
 	"fmt"
 	"io"
 	"net"
@@ -8,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 )
@@ -82,41 +84,22 @@ func (g *gitWorld) refs(folder, branches string) string {
 // serveGit serves the repositories in a folder with git's own daemon, as an inetd would: one process a connection.
 func (g *gitWorld) serveGit(folder string) (address string) {
 	g.t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		g.t.Fatal(err)
-	}
 	git := needProgram(g.t, "git")
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		for {
-			conn, err := ln.Accept()
-			if err != nil {
-				return // closed
-			}
-			serving.Go(func() {
-				defer conn.Close()
-				socket, err := conn.(*net.TCPConn).File()
-				if err != nil {
-					g.t.Error(err)
-					return
-				}
-				defer socket.Close()
-				daemon := exec.CommandContext(g.t.Context(), git, "daemon", "--inetd", "--export-all", "--enable=receive-pack",
-					"--base-path="+folder, folder)
-				daemon.Env = g.env
-				daemon.Stdin, daemon.Stdout = socket, socket
-				if err := daemon.Run(); err != nil && g.t.Context().Err() == nil {
-					g.t.Errorf("git daemon: %v", err)
-				}
-			})
+	return testnet.ServeTCP(g.t, func(conn *net.TCPConn) {
+		socket, err := conn.File()
+		if err != nil {
+			g.t.Error(err)
+			return
+		}
+		defer socket.Close()
+		daemon := exec.CommandContext(g.t.Context(), git, "daemon", "--inetd", "--export-all",
+			"--enable=receive-pack", "--base-path="+folder, folder)
+		daemon.Env = g.env
+		daemon.Stdin, daemon.Stdout = socket, socket
+		if err := daemon.Run(); err != nil && g.t.Context().Err() == nil {
+			g.t.Errorf("git daemon: %v", err)
 		}
 	})
-	g.t.Cleanup(func() {
-		ln.Close()
-		serving.Wait()
-	})
-	return ln.Addr().String()
 }
 
 // A clone, and a push into it, through a port forward.

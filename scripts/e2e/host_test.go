@@ -1,7 +1,9 @@
+//go:build linux
+
 package e2e
 
 import (
-	"errors"
+	"culvert/internal/testnet"
 	"fmt"
 	"net"
 	"net/netip"
@@ -14,7 +16,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
 	"golang.org/x/sys/unix"
@@ -132,33 +133,19 @@ func (h *host) listen(t *testing.T, address string) net.Listener {
 	return ln
 }
 
-// silentPort returns an address on the host that answers nothing: its listener's queue is full, so that the system drops what
-// asks for a connection (listen(2)).
+// dial connects to an address as a program on the host does.
+func (h *host) dial(address string) (net.Conn, error) {
+	return inNamespace(h.name, func() (net.Conn, error) { return net.DialTimeout("tcp", address, patience) })
+}
+
+// silentPort returns an address on the host that doesn't answer.
 func (h *host) silentPort(t *testing.T) (address string) {
 	t.Helper()
-	fd, err := inNamespace(h.name, func() (int, error) { return unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0) })
-	if err == nil {
-		t.Cleanup(func() { unix.Close(fd) })
-		err = errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(fd, 0))
-	}
+	silent, err := inNamespace(h.name, func() (netip.AddrPort, error) { return testnet.SilentPort(t), nil })
 	if err != nil {
 		t.Fatal(err)
 	}
-	bound, err := unix.Getsockname(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	address = net.JoinHostPort("127.0.0.1", strconv.Itoa(bound.(*unix.SockaddrInet4).Port))
-	for {
-		conn, err := inNamespace(h.name, func() (net.Conn, error) { return net.DialTimeout("tcp", address, time.Second) })
-		if timeout := net.Error(nil); errors.As(err, &timeout) && timeout.Timeout() {
-			return address
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { conn.Close() })
-	}
+	return silent.String()
 }
 
 // inNamespace calls f on a thread that is in the namespace meanwhile. A socket stays in the namespace it was made in.

@@ -1,6 +1,9 @@
+//go:build linux
+
 package e2e
 
 import (
+	"culvert/internal/testnet"
 	"errors"
 	"fmt"
 	"io"
@@ -39,11 +42,13 @@ var hostileClients = map[string]func(conn net.Conn){
 		}
 	},
 	"a request drop by drop": func(conn net.Conn) {
+		drops := time.NewTicker(500 * time.Millisecond)
+		defer drops.Stop()
 		for i := 0; ; i++ {
 			if _, err := io.WriteString(conn, "GET http://a.test/ HTTP/1.1\r\n"[i%20:][:1]); err != nil {
 				return
 			}
-			<-time.After(500 * time.Millisecond)
+			<-drops.C
 		}
 	},
 }
@@ -62,7 +67,7 @@ func openFiles(t *testing.T, p *process) int {
 func TestHostileClients(t *testing.T) {
 	t.Parallel()
 	tun := startReverse(t, "localhost", "-R", "0:socks", "--pac", "127.0.0.1:0")
-	echoAddress := startEcho(t)
+	echoAddress := testnet.EchoServer(t)
 	ports := map[string]string{
 		"--socks": tun.local.socks, "--pac": strings.TrimSuffix(strings.TrimPrefix(tun.local.pac, "http://"), "/proxy.pac"),
 		"--listen": tun.remote.listen[0], "-R": tun.local.reverse[0],
@@ -74,7 +79,7 @@ func TestHostileClients(t *testing.T) {
 			if got != replyOK {
 				t.Fatalf("%s: reply %d", port, got)
 			}
-			if err := echo(conn, "reached"); err != nil {
+			if err := testnet.CheckEcho(conn, "reached"); err != nil {
 				t.Errorf("%s: %v", port, err)
 			}
 			conn.Close()

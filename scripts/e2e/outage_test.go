@@ -1,8 +1,11 @@
+//go:build linux
+
 package e2e
 
 import (
 	"bytes"
 	"crypto/rand"
+	"culvert/internal/testnet"
 	"io"
 	"net"
 	"syscall"
@@ -20,14 +23,14 @@ func TestStoppedProcess(t *testing.T) {
 	for _, who := range []string{"local", "remote"} {
 		t.Run(who, func(t *testing.T) {
 			t.Parallel()
-			tun := startTunnel(t, "-L", "0:"+startEcho(t))
+			tun := startTunnel(t, "-L", "0:"+testnet.EchoServer(t))
 			conn, err := net.DialTimeout("tcp", tun.local.forwards[0], patience)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer conn.Close()
 			conn.SetDeadline(time.Now().Add(lidTime + 2*patience))
-			if err := echo(conn, "before"); err != nil {
+			if err := testnet.CheckEcho(conn, "before"); err != nil {
 				t.Fatal(err)
 			}
 			node := map[string]*node{"local": tun.local, "remote": tun.remote}[who]
@@ -39,7 +42,11 @@ func TestStoppedProcess(t *testing.T) {
 				_, err := conn.Write(sent)
 				written <- err
 			}()
-			<-time.After(lidTime)
+			select {
+			case <-time.After(lidTime):
+			case <-node.exited:
+				t.Fatalf("the stopped %s has exited", who)
+			}
 			node.signal(syscall.SIGCONT)
 			got := make([]byte, len(sent))
 			if n, err := io.ReadFull(conn, got); err != nil || !bytes.Equal(got, sent) {

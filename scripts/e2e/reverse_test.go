@@ -1,6 +1,9 @@
+//go:build linux
+
 package e2e
 
 import (
+	"culvert/internal/testnet"
 	"net"
 	"strings"
 	"syscall"
@@ -70,7 +73,7 @@ func TestReverseProxy(t *testing.T) {
 // What is not granted, or taken by another client, ends a local with a line that says so, and one that says what to do.
 func TestReverseRefused(t *testing.T) {
 	t.Parallel()
-	echoAddress := startEcho(t)
+	echoAddress := testnet.EchoServer(t)
 	tun := startReverse(t, "localhost", "-R", "0:"+echoAddress)
 	taken, other := tun.local.reverse[0], newIdentity(t)
 	rewrite(t, tun.authorized, tun.client.key+"\n"+other.key+"\n")
@@ -116,7 +119,7 @@ func reachReverse(t *testing.T, address string) net.Conn {
 			return false
 		}
 		conn.SetDeadline(time.Now().Add(patience))
-		if echo(conn, "there") == nil {
+		if testnet.CheckEcho(conn, "there") == nil {
 			return true
 		}
 		conn.Close()
@@ -129,7 +132,7 @@ func reachReverse(t *testing.T, address string) net.Conn {
 // A killed local's port goes to the local that comes after it with the same key, although the session waits for the first.
 func TestReverseAfterKill(t *testing.T) {
 	t.Parallel()
-	echoAddress := startEcho(t)
+	echoAddress := testnet.EchoServer(t)
 	tun := startReverse(t, "localhost", "-R", "0:"+echoAddress)
 	address := tun.local.reverse[0]
 	tun.local.kill()
@@ -143,18 +146,18 @@ func TestReverseAfterKill(t *testing.T) {
 // The port outlives the WebSocket with what goes through it, and is made anew after the remote was restarted.
 func TestReverseComesBack(t *testing.T) {
 	t.Parallel()
-	echoAddress := startEcho(t)
+	echoAddress := testnet.EchoServer(t)
 	tun := &tunnel{server: newIdentity(t), client: newIdentity(t)}
 	tun.authorized = writeFile(t, "authorized_keys", tun.client.key+"\n")
 	tun.remote = tun.startReverseRemote(t, "127.0.0.1:0", "localhost")
-	way := startRelay(t, tun.remote.listen[0])
-	tun.local = startNode(t, "local", culvert(t, localArgs(tun.client, tun.server, "ws://"+way.address+"/",
+	way := testnet.RelayTo(t, tun.remote.listen[0], testnet.RelayConfig{Idle: relayIdle})
+	tun.local = startNode(t, "local", culvert(t, localArgs(tun.client, tun.server, "ws://"+way.Address()+"/",
 		"-R", "0:"+echoAddress, "--keepalive", "0")...))
 	address := tun.local.reverse[0]
 	conn := reachReverse(t, address)
 	tun.local.stderr.waitLine(t, tun.local.process, "session resumed", patience) // the relay cuts idle connections
 	conn.SetDeadline(time.Now().Add(patience))
-	if err := echo(conn, "after"); err != nil {
+	if err := testnet.CheckEcho(conn, "after"); err != nil {
 		t.Errorf("after the WebSocket was lost: %v", err)
 	}
 	reachReverse(t, address)

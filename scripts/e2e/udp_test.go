@@ -1,8 +1,11 @@
+//go:build linux
+
 package e2e
 
 import (
 	"bytes"
 	"crypto/rand"
+	"culvert/internal/testnet"
 	"encoding/json"
 	"errors"
 	"io"
@@ -43,26 +46,7 @@ func startUDPEcho(t *testing.T, h *host, address string) netip.AddrPort {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn.SetReadBuffer(1 << 20)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		p := make([]byte, 64<<10)
-		for {
-			n, from, err := conn.ReadFromUDPAddrPort(p)
-			if errors.Is(err, net.ErrClosed) {
-				return
-			}
-			if err == nil {
-				conn.WriteToUDPAddrPort(p[:n], from)
-			}
-		}
-	}()
-	t.Cleanup(func() {
-		conn.Close()
-		<-done
-	})
-	return conn.LocalAddr().(*net.UDPAddr).AddrPort()
+	return testnet.ServeUDP(t, conn, testnet.EchoUDP)
 }
 
 // dig asks a DNS server that -L or -R leads to.

@@ -1,0 +1,76 @@
+//go:build unix
+
+package testnet
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// RefusingPort returns an address of loopback that refuses connections and that nobody else gets
+// until the test ends or free is called: it is bound, and not listened on.
+func RefusingPort(tb testing.TB) (address netip.AddrPort, free func()) {
+	tb.Helper()
+	fd, address := bindLoopback(tb)
+	closed := false
+	free = func() {
+		if !closed {
+			closed = true
+			syscall.Close(fd)
+		}
+	}
+	tb.Cleanup(free)
+	return address, free
+}
+
+// silentDial is how long a connection to a [SilentPort] may take to be established before the
+// port counts as silent. Loopback needs microseconds.
+const silentDial = 300 * time.Millisecond
+
+// SilentPort returns an address of loopback that doesn't answer: the queue of its listener is
+// full, so that the system drops what asks for a connection (listen(2)).
+func SilentPort(tb testing.TB) netip.AddrPort {
+	tb.Helper()
+	fd, address := bindLoopback(tb)
+	tb.Cleanup(func() { syscall.Close(fd) })
+	if err := syscall.Listen(fd, 0); err != nil {
+		tb.Fatal(err)
+	}
+	for {
+		conn, err := net.DialTimeout("tcp", address.String(), silentDial)
+		if timeout := net.Error(nil); errors.As(err, &timeout) && timeout.Timeout() {
+			return address
+		}
+		if err != nil {
+			tb.Fatal(err)
+		}
+		tb.Cleanup(func() { conn.Close() })
+	}
+}
+
+// bindLoopback binds a socket to a free port of loopback. The caller closes it.
+func bindLoopback(tb testing.TB) (fd int, address netip.AddrPort) {
+	tb.Helper()
+	loopback := [4]byte{127, 0, 0, 1}
+	syscall.ForkLock.RLock() // until the socket is closed at exec
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	if err == nil {
+		syscall.CloseOnExec(fd)
+	}
+	syscall.ForkLock.RUnlock()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	err = syscall.Bind(fd, &syscall.SockaddrInet4{Addr: loopback})
+	name, nameErr := syscall.Getsockname(fd)
+	if err := errors.Join(err, nameErr); err != nil {
+		syscall.Close(fd)
+		tb.Fatal(err)
+	}
+	port := uint16(name.(*syscall.SockaddrInet4).Port)
+	return fd, netip.AddrPortFrom(netip.AddrFrom4(loopback), port)
+}

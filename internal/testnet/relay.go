@@ -1,0 +1,276 @@
+package testnet
+
+import (
+	"context"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// RelayConfig is how a [Relay] treats what goes through it. The zero value passes all on at once.
+type RelayConfig struct {
+	// Rate limits each direction of all connections together, in bytes a second; 0 is no limit.
+	Rate int
+
+	// Delay is added to each direction, and twice to the establishing of a connection, as TCP's
+	// handshake over such a way takes.
+	Delay time.Duration
+
+	// Idle closes a connection after this long without traffic, as proxies do; 0 is never.
+	Idle time.Duration
+}
+
+// relayBacklog bounds in pieces what a direction of a connection holds while it is delayed.
+const relayBacklog = 4096
+
+// relayPiece is the most bytes that a relay reads at once.
+const relayPiece = 16 << 10
+
+// Relay passes TCP connections on to a server, until it is told not to. Its methods may be called
+// concurrently.
+type Relay struct {
+	// IdleClosed gets a value for each connection that was closed for being idle.
+	IdleClosed chan struct{}
+
+	cfg     RelayConfig
+	address string
+	dial    func() (net.Conn, error)
+	ctx     context.Context // ends with the test
+	down    atomic.Bool
+
+	mu       sync.Mutex
+	pairs    map[*relayPair]struct{}
+	allowed  [2]time.Time // when each direction may send again
+	accepted int
+}
+
+// relayPair is a connection through a relay, by its two sockets.
+type relayPair struct {
+	ends    [2]*net.TCPConn
+	cut     atomic.Bool
+	silent  atomic.Bool
+	traffic chan struct{} // gets a value when bytes came; nil without an idle time
+}
+
+// StartRelay relays what comes in on ln to the connections that dial makes, until the test ends.
+// Both must be TCP. The relay takes the listener over.
+func StartRelay(
+	tb testing.TB, ln net.Listener, dial func() (net.Conn, error), cfg RelayConfig,
+) *Relay {
+	tb.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &Relay{
+		IdleClosed: make(chan struct{}, 1024), cfg: cfg, address: ln.Addr().String(), dial: dial,
+		ctx: ctx, pairs: make(map[*relayPair]struct{}),
+	}
+	Serve(tb, ln, func(conn net.Conn) { r.relay(conn.(*net.TCPConn)) })
+	tb.Cleanup(func() { // before that of Serve, which waits
+		cancel()
+		r.Cut()
+	})
+	return r
+}
+
+// RelayTo is [StartRelay] from a free port of loopback to a server's address.
+func RelayTo(tb testing.TB, server string, cfg RelayConfig) *Relay {
+	tb.Helper()
+	return StartRelay(tb, Listen(tb), func() (net.Conn, error) { return net.Dial("tcp", server) }, cfg)
+}
+
+// Address is where the relay listens.
+func (r *Relay) Address() string { return r.address }
+
+// Accepted returns the number of connections that went, or go, through the relay.
+func (r *Relay) Accepted() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.accepted
+}
+
+// Cut resets the connections that go through now, and returns their number. What comes later
+// goes through.
+func (r *Relay) Cut() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := 0
+	for p := range r.pairs {
+		if p.reset() {
+			n++
+		}
+	}
+	return n
+}
+
+// Silence drops what comes on the connections that go through now, their ends included, and
+// returns the number of those that were not silent yet. What comes later goes through.
+func (r *Relay) Silence() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := 0
+	for p := range r.pairs {
+		if !p.silent.Swap(true) {
+			n++
+		}
+	}
+	return n
+}
+
+// SetDown makes the relay drop all that comes, also on later connections, until it is called with
+// false. What was dropped is lost: the connections that it hit must be cut.
+func (r *Relay) SetDown(down bool) { r.down.Store(down) }
+
+func (r *Relay) relay(client *net.TCPConn) {
+	if !r.wait(2 * r.cfg.Delay) {
+		return
+	}
+	server, err := r.dial()
+	if err != nil {
+		return // which closes the client
+	}
+	p := &relayPair{ends: [2]*net.TCPConn{client, server.(*net.TCPConn)}}
+	defer p.close()
+	if !r.add(p) {
+		return
+	}
+	defer r.remove(p)
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	done := make(chan struct{})
+	defer close(done)
+	if r.cfg.Idle > 0 {
+		p.traffic = make(chan struct{}, 1)
+		watching.Go(func() { r.closeIdle(p, done) })
+	}
+	var ways sync.WaitGroup
+	for from := range 2 {
+		ways.Go(func() { r.copy(p, from) })
+	}
+	ways.Wait()
+}
+
+// closeIdle closes a connection that was idle for too long, unless it is done before.
+func (r *Relay) closeIdle(p *relayPair, done <-chan struct{}) {
+	idle := time.NewTimer(r.cfg.Idle)
+	defer idle.Stop()
+	for {
+		select {
+		case <-p.traffic:
+			idle.Reset(r.cfg.Idle)
+		case <-idle.C:
+			select {
+			case <-p.traffic: // just in time, by a busy machine's clock
+				idle.Reset(r.cfg.Idle)
+				continue
+			default:
+			}
+			r.IdleClosed <- struct{}{}
+			p.close()
+			return
+		case <-done:
+			return
+		}
+	}
+}
+
+// add makes a connection one that can be cut, and reports false at the end of the test.
+func (r *Relay) add(p *relayPair) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.pairs[p] = struct{}{}
+	r.accepted++
+	return r.ctx.Err() == nil
+}
+
+func (r *Relay) remove(p *relayPair) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.pairs, p)
+}
+
+// copy passes one direction on, from end number from to the other one.
+func (r *Relay) copy(p *relayPair, from int) {
+	type piece struct {
+		due  time.Time
+		data []byte
+	}
+	way := make(chan piece, relayBacklog)
+	var writing sync.WaitGroup
+	writing.Go(func() {
+		for next := range way {
+			if !r.wait(time.Until(next.due)) || p.silent.Load() || r.down.Load() {
+				continue
+			}
+			p.ends[1-from].Write(next.data) // an error ends the reader's side too
+		}
+		if !p.silent.Load() && !r.down.Load() {
+			p.ends[1-from].CloseWrite()
+		}
+	})
+	defer writing.Wait()
+	defer close(way)
+	for {
+		buf := make([]byte, relayPiece)
+		n, err := p.ends[from].Read(buf)
+		if n > 0 {
+			select {
+			case p.traffic <- struct{}{}:
+			default: // noted already, or nobody asks
+			}
+			r.wait(r.reserve(from, n))
+			way <- piece{time.Now().Add(r.cfg.Delay), buf[:n]}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// reserve takes n bytes of a direction's rate, and returns how long to wait for them.
+func (r *Relay) reserve(direction, n int) time.Duration {
+	if r.cfg.Rate == 0 {
+		return 0
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := time.Now()
+	if r.allowed[direction].Before(now) {
+		r.allowed[direction] = now
+	}
+	wait := r.allowed[direction].Sub(now)
+	takes := time.Duration(n) * time.Second / time.Duration(r.cfg.Rate)
+	r.allowed[direction] = r.allowed[direction].Add(takes)
+	return wait
+}
+
+// wait waits, and reports false when the test ended before.
+func (r *Relay) wait(d time.Duration) bool {
+	if d <= 0 {
+		return true
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-r.ctx.Done():
+		return false
+	}
+}
+
+// reset resets both ends, and reports false when that was done before.
+func (p *relayPair) reset() bool {
+	first := !p.cut.Swap(true)
+	for _, end := range p.ends {
+		end.SetLinger(0)
+	}
+	p.close()
+	return first
+}
+
+func (p *relayPair) close() {
+	for _, end := range p.ends {
+		end.Close()
+	}
+}

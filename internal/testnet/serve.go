@@ -1,0 +1,150 @@
+package testnet
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Listen listens on a free port of loopback until the test ends.
+func Listen(tb testing.TB) net.Listener {
+	tb.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { ln.Close() })
+	return ln
+}
+
+// Serve calls handle, in a goroutine each, with the connections that come in on ln, which it
+// takes over. A connection is closed when handle returns. At the end of the test the listener and
+// what is still open are closed, and Serve's goroutines are waited for.
+func Serve(tb testing.TB, ln net.Listener, handle func(net.Conn)) {
+	tb.Helper()
+	var (
+		mu     sync.Mutex
+		ended  bool
+		open   = make(map[net.Conn]struct{})
+		active sync.WaitGroup
+	)
+	track := func(conn net.Conn) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		open[conn] = struct{}{}
+		return !ended
+	}
+	active.Go(func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return // closed
+			}
+			active.Go(func() {
+				defer func() {
+					conn.Close()
+					mu.Lock()
+					defer mu.Unlock()
+					delete(open, conn)
+				}()
+				if track(conn) {
+					handle(conn)
+				}
+			})
+		}
+	})
+	tb.Cleanup(func() {
+		ln.Close()
+		mu.Lock()
+		ended = true
+		for conn := range open {
+			conn.Close()
+		}
+		mu.Unlock()
+		active.Wait()
+	})
+}
+
+// ServeTCP is [Serve] on a free port of loopback, whose address it returns.
+func ServeTCP(tb testing.TB, handle func(*net.TCPConn)) (address string) {
+	tb.Helper()
+	ln := Listen(tb)
+	Serve(tb, ln, func(conn net.Conn) { handle(conn.(*net.TCPConn)) })
+	return ln.Addr().String()
+}
+
+// Echo sends back what it receives until the other side is done sending.
+func Echo(conn *net.TCPConn) { io.Copy(conn, conn) }
+
+// EchoServer serves [Echo] until the test ends.
+func EchoServer(tb testing.TB) (address string) {
+	tb.Helper()
+	return ServeTCP(tb, Echo)
+}
+
+// CheckEcho sends text and reports what is wrong with what comes back.
+func CheckEcho(conn net.Conn, text string) error {
+	if _, err := io.WriteString(conn, text); err != nil {
+		return err
+	}
+	got := make([]byte, len(text))
+	if n, err := io.ReadFull(conn, got); err != nil {
+		return fmt.Errorf("%d of %d bytes came back: %w", n, len(text), err)
+	}
+	if string(got) != text {
+		return errors.New("what came back differs from what was sent")
+	}
+	return nil
+}
+
+// Dial connects to an address. The connection is closed when the test ends, and its deadline is
+// after timeout.
+func Dial(tb testing.TB, address string, timeout time.Duration) *net.TCPConn {
+	tb.Helper()
+	conn, err := net.DialTimeout("tcp", address, timeout)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { conn.Close() })
+	conn.SetDeadline(time.Now().Add(timeout))
+	return conn.(*net.TCPConn)
+}
+
+// Pair returns both ends of a connection over "tcp" on loopback or over "unix". They are closed
+// when the test ends, and their deadline is after timeout.
+func Pair(tb testing.TB, network string, timeout time.Duration) (near, far net.Conn) {
+	tb.Helper()
+	address := "127.0.0.1:0"
+	if network == "unix" {
+		address = tb.TempDir() + "/s"
+	}
+	ln, err := net.Listen(network, address)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer ln.Close()
+	// The connection is complete before it is accepted (listen(2)).
+	if near, err = net.DialTimeout(network, ln.Addr().String(), timeout); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { near.Close() })
+	if far, err = ln.Accept(); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { far.Close() })
+	for _, conn := range []net.Conn{near, far} {
+		conn.SetDeadline(time.Now().Add(timeout))
+	}
+	return near, far
+}
+
+// TCPPair is [Pair] over loopback.
+func TCPPair(tb testing.TB, timeout time.Duration) (near, far *net.TCPConn) {
+	tb.Helper()
+	a, b := Pair(tb, "tcp", timeout)
+	return a.(*net.TCPConn), b.(*net.TCPConn)
+}

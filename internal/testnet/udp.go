@@ -1,0 +1,54 @@
+package testnet
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"sync"
+	"testing"
+)
+
+// udpReadBuffer in bytes is for bursts; large datagrams count for more than they hold.
+const udpReadBuffer = 1 << 20
+
+// ListenUDP binds a UDP socket to an address until the test ends.
+func ListenUDP(tb testing.TB, address string) *net.UDPConn {
+	tb.Helper()
+	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.MustParseAddrPort(address)))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { conn.Close() })
+	conn.SetReadBuffer(udpReadBuffer)
+	return conn
+}
+
+// ServeUDP calls handle with each datagram that comes to conn until the test ends. The bytes are
+// handle's until it returns. It returns the socket's address.
+func ServeUDP(
+	tb testing.TB, conn *net.UDPConn, handle func(conn *net.UDPConn, p []byte, from netip.AddrPort),
+) netip.AddrPort {
+	tb.Helper()
+	conn.SetReadBuffer(udpReadBuffer)
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		p := make([]byte, 64<<10)
+		for {
+			n, from, err := conn.ReadFromUDPAddrPort(p)
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			if err == nil { // else an ICMP error of an earlier datagram
+				handle(conn, p[:n], from)
+			}
+		}
+	})
+	tb.Cleanup(func() {
+		conn.Close()
+		serving.Wait()
+	})
+	return conn.LocalAddr().(*net.UDPAddr).AddrPort()
+}
+
+// EchoUDP, for [ServeUDP], sends a datagram back.
+func EchoUDP(conn *net.UDPConn, p []byte, from netip.AddrPort) { conn.WriteToUDPAddrPort(p, from) }
