@@ -1,12 +1,21 @@
 #!/usr/bin/env bash
-# Builds ./build/culvert. The version is what git says of the checkout; outside
-# a checkout the program keeps the version that main.go gives it.
+# Builds ./build/culvert: one static file, with the same bytes from the same
+# commit wherever the checkout is. The version is the commit's tag or, without
+# one, its hash; outside a git checkout it stays what main.go gives it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-flags=(-trimpath)
-if version=$(git describe --tags --always --dirty 2>/dev/null); then
-  flags+=(-ldflags "-X main.version=$version")
+# The version does not depend on how much of the history is there. It is set
+# here and not by go, whose own stamp needs a git that trusts the checkout.
+version() {
+  git describe --tags --exact-match --dirty || git describe --always --abbrev=12 --exclude='*' --dirty
+}
+ldflags='-buildid='
+if version=$(version 2>/dev/null); then
+  ldflags+=" -X main.version=$version"
 fi
 mkdir -p build
-go build "${flags[@]}" -o build/culvert .
+# urfave_cli_no_docs leaves out the generator of man pages, and the two
+# libraries that it brings.
+CGO_ENABLED=0 go build -trimpath -buildvcs=false -tags urfave_cli_no_docs -ldflags "$ldflags" \
+  -o build/culvert .
