@@ -1,21 +1,22 @@
-# Each target names a short script in scripts/, where its details and pinned
-# versions are. Settings go on the command line: make test PKGS=./certs/
+# Each target runs a short script in scripts/, which has the details and the
+# pinned versions. Settings go on the command line: make test PKGS=./certs/
 
 PKGS ?= ./...
 TESTFLAGS ?=
 FUZZTIME ?= 10s
+PLATFORMS ?=
 
 .PHONY: help
 help: ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | \
-		while IFS='|' read -r target says; do printf 'make %-10s %s\n' "$$target" "$$says"; done
+		while IFS='|' read -r target text; do printf 'make %-12s%s\n' "$$target" "$$text"; done
 
 .PHONY: run
-run: build ## Build, then start a remote and a local on loopback, nothing to set up.
+run: build ## Build, then run the demo: a remote and a local on loopback, no setup.
 	./build/culvert demo
 
 .PHONY: build
-build: ## Build ./build/culvert.
+build: ## Build ./build/culvert, static and reproducible.
 	@scripts/build.sh
 
 .PHONY: test
@@ -23,12 +24,20 @@ test: test-deps ## Run all tests; a skipped test fails (PKGS=./..., TESTFLAGS='-
 	@scripts/test.sh $(TESTFLAGS) $(PKGS)
 
 .PHONY: test-deps
-test-deps: ## Install what the tests need and is missing (root or sudo).
+test-deps: ## Install the programs that the tests need and that are missing (root or sudo).
 	@scripts/test-deps.sh
 
+.PHONY: cover
+cover: ## Print how much of each package its unit tests cover.
+	@go test -count=1 -cover ./certs ./protocol ./socks ./tunnel/... ./internal/...
+
 .PHONY: lint
-lint: ## Check format, vet, staticcheck, module files, test rules, known vulnerabilities.
+lint: ## Run the static checks: format, vet, linters, imports, sizes, vulnerabilities.
 	@scripts/lint.sh
+
+.PHONY: cross
+cross: ## Build and vet for every platform (PLATFORMS='windows/amd64 linux/arm').
+	@scripts/cross.sh $(PLATFORMS)
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME=10s (PKGS=./...).
@@ -39,7 +48,7 @@ bench-micro: ## Measure handshake, records and session in pairs; medians of COUN
 	@scripts/bench-micro.sh
 
 .PHONY: bench
-bench: ## Measure culvert beside OpenSSH and Xray; 30 minutes (QUICK=1: 5; ONLY=CASE,…).
+bench: ## Compare culvert with OpenSSH and Xray; 30 minutes (QUICK=1: 5; ONLY=CASE,...).
 	@QUICK='$(QUICK)' ONLY='$(ONLY)' ROUNDS='$(ROUNDS)' RENDER='$(RENDER)' scripts/bench.sh
 
 .PHONY: clean

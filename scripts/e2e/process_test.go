@@ -97,7 +97,10 @@ func spawner() {
 
 // spawn starts a command in a process group of its own, which is killed when the tests are.
 func spawn(cmd *exec.Cmd) error {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Setpgid, cmd.SysProcAttr.Pdeathsig = true, syscall.SIGKILL
 	done := make(chan error, 1)
 	spawns <- func() { done <- cmd.Start() }
 	return <-done
