@@ -51,7 +51,10 @@ look() {
   need openssl 'openssl: the documents and their tests make TLS certificates with it' command -v openssl
   need tinyproxy 'tinyproxy: the HTTP proxy of the tests' command -v tinyproxy
   need dante-server 'danted: the SOCKS5 proxy of the tests' command -v danted
-  need chromium 'chromium: the browser test drives it' command -v chromium
+  need squid 'squid: another HTTP proxy of the tests' command -v squid
+  need wget 'wget: uploads through the HTTP proxy in the tests' command -v wget
+  need chromium 'chromium: the browser tests drive it' command -v chromium
+  need firefox-esr 'firefox: so do they with it' command -v firefox-esr
   need zsh 'zsh: the completion tests type in it' command -v zsh
   need fish 'fish: the completion tests type in it' command -v fish
   need iperf3 'iperf3: measures through a forwarded port in the tests' command -v iperf3
@@ -97,7 +100,7 @@ install_packages() {
   fi
   say "installing ${packages[*]}"
   local service status=0 new_services=()
-  for service in ssh:sshd tinyproxy:tinyproxy danted:danted haproxy:haproxy; do # the unit and its program
+  for service in ssh:sshd tinyproxy:tinyproxy squid:squid danted:danted haproxy:haproxy; do # the unit and its program
     command -v "${service#*:}" >/dev/null || new_services+=("$service")
   done
   if [ ! -e $policy ] || grep -qs "$policy_mark" $policy; then

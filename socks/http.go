@@ -93,7 +93,9 @@ func (h *httpConn) refuseHead(status int, why error) error {
 
 // handle answers one request. The target is not nil when the client was told that it is joined
 // to it; otherwise keep says whether another request may follow. An error ends the connection.
-func (h *httpConn) handle(ctx context.Context, req *request) (target net.Conn, keep bool, err error) {
+func (h *httpConn) handle(
+	ctx context.Context, req *request,
+) (target net.Conn, keep bool, err error) {
 	if !h.authorized(req) {
 		const text = "this proxy asks for a user name and a password"
 		return h.refuse(req, http.StatusProxyAuthRequired, text, errors.New(text))

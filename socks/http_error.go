@@ -44,7 +44,9 @@ func (x *exchange) answer(status int, text string, why error) (net.Conn, bool, e
 }
 
 // refuse answers a request that is not forwarded. What it returns is for handle to return.
-func (h *httpConn) refuse(req *request, status int, text string, why error) (net.Conn, bool, error) {
+func (h *httpConn) refuse(
+	req *request, status int, text string, why error,
+) (net.Conn, bool, error) {
 	keep := req.body.done() && !req.close && req.method != http.MethodConnect
 	err := h.write(req, status, text, keep, why)
 	newUpload(h.c, req).finish(!keep)

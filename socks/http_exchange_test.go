@@ -99,7 +99,8 @@ func TestDecodedForOldClient(t *testing.T) {
 	conn := connect(t, startServer(t, Config{Dial: dialTo(near)}))
 	mustWrite(t, conn, "GET http://a.test/ HTTP/1.0\r\nHost: a.test\r\n\r\n")
 	mustRead(t, far, askedA)
-	go io.WriteString(far, "HTTP/1.1 200 OK\r\nTrailer: X\r\nTransfer-Encoding: chunked\r\n\r\n"+chunks.String())
+	go io.WriteString(far,
+		"HTTP/1.1 200 OK\r\nTrailer: X\r\nTransfer-Encoding: chunked\r\n\r\n"+chunks.String())
 	mustRead(t, conn, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"+body)
 	mustEnd(t, conn)
 }
@@ -131,7 +132,8 @@ func TestCutResponseDelivers(t *testing.T) {
 			far.CloseWrite()
 		}()
 		got, err := io.ReadAll(conn)
-		if string(got) != said && string(got) != strings.Replace(said, "\r\n\r\n", "\r\nConnection: close\r\n\r\n", 1) || err != nil {
+		if string(got) != said && string(got) != strings.Replace(said, "\r\n\r\n",
+			"\r\nConnection: close\r\n\r\n", 1) || err != nil {
 			t.Errorf("%.60q: got %d bytes of %d, %v", said, len(got), len(said), err)
 		}
 		resp, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(got)), nil)
@@ -157,9 +159,9 @@ func (c brokenTarget) Read(p []byte) (int, error) {
 	return 0, syscall.ECONNRESET
 }
 
-// TestResetAfterData: a response that its client can't know the length of, and that is cut short, is
-// ended by a reset for the client too. That overtakes nothing: the client's receive buffer is small,
-// so that most of the data is still on its way then.
+// TestResetAfterData: a response that its client can't know the length of, and that is cut short,
+// is ended by a reset for the client too. That overtakes nothing: the client's receive buffer is
+// small, so that most of the data is still on its way then.
 func TestResetAfterData(t *testing.T) {
 	data := counted(0, 500_000)
 	for _, tt := range []struct{ version, head, body string }{
@@ -175,7 +177,8 @@ func TestResetAfterData(t *testing.T) {
 		conn.SetReadBuffer(32 << 10)
 		mustWrite(t, conn, "GET http://a.test/ HTTP/"+tt.version+"\r\nHost: a.test\r\n\r\n")
 		got, err := io.ReadAll(conn)
-		if want := "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + data; string(got) != want || !isReset(err) {
+		if want := "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + data; string(got) != want ||
+			!isReset(err) {
 			t.Errorf("HTTP/%s, %q: got %d bytes of %d, %v", tt.version, tt.head, len(got), len(want), err)
 		}
 	}
@@ -378,12 +381,14 @@ func TestUnsolicited(t *testing.T) {
 // TestUnsolicitedSwitch: a target that switches protocols when nobody asked for it has given no
 // valid response.
 func TestUnsolicitedSwitch(t *testing.T) {
-	for _, fields := range []string{"", "Upgrade: websocket\r\n", "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\n"} {
+	for _, fields := range []string{"", "Upgrade: websocket\r\n",
+		"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\n"} {
 		near, far := tcpPair(t)
 		conn := connect(t, startServer(t, Config{Dial: dialTo(near)}))
 		mustWrite(t, conn, "GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\n"+fields+"\r\n")
 		mustRead(t, far, askedA)
-		mustWrite(t, far, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nhello")
+		mustWrite(t, far,
+			"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nhello")
 		mustRead(t, conn, "HTTP/1.1 502 Bad Gateway\r\n")
 		mustEnd(t, far)
 	}
@@ -401,7 +406,8 @@ func TestUpgradeWithBody(t *testing.T) {
 		fields := "Connection: Upgrade\r\nUpgrade: tcp\r\n"
 		mustWrite(t, conn, postA+fields+body[:len(body)-8])
 		mustRead(t, far, gotA+fields+body[:len(body)-8])
-		switched := "HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.raw-stream\r\nUpgrade: tcp\r\n"
+		switched := "HTTP/1.1 101 UPGRADED\r\n" +
+			"Content-Type: application/vnd.docker.raw-stream\r\nUpgrade: tcp\r\n"
 		mustWrite(t, far, switched+"Connection: Upgrade\r\n\r\nhello")
 		mustWrite(t, conn, body[len(body)-8:]+"early")
 		mustRead(t, far, body[len(body)-8:]+"early")
@@ -592,7 +598,8 @@ func TestIdleTargets(t *testing.T) {
 func TestLargeBufferIsGivenBack(t *testing.T) {
 	r, w := io.Pipe()
 	var out bytes.Buffer
-	c := bodyCopy{dst: &out, in: bufio.NewReaderSize(r, readBufferSize), body: &framing{kind: framedByClose}}
+	c := bodyCopy{dst: &out, in: bufio.NewReaderSize(r, readBufferSize),
+		body: &framing{kind: framedByClose}}
 	go func() {
 		for range 4 {
 			w.Write(make([]byte, readBufferSize))

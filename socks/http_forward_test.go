@@ -130,7 +130,8 @@ func TestForward(t *testing.T) {
 // TestNothingIsHeld: each piece of a body goes through before the next is sent,
 // both ways and at once.
 func TestNothingIsHeld(t *testing.T) {
-	for _, framing := range []string{"Transfer-Encoding: chunked\r\n\r\n", "Content-Length: 10\r\n\r\n"} {
+	for _, framing := range []string{"Transfer-Encoding: chunked\r\n\r\n",
+		"Content-Length: 10\r\n\r\n"} {
 		near, far := tcpPair(t)
 		conn := connect(t, startServer(t, Config{Dial: dialTo(near)}))
 		piece, last := "1\r\nx\r\n", "0\r\n\r\n"
@@ -181,7 +182,8 @@ func TestCutShortResponse(t *testing.T) {
 			mustWrite(t, far, said)
 			in := bufio.NewReader(conn)
 			resp := mustGetResponse(t, in, "GET")
-			if !strings.HasSuffix(said, "9\r\nabc") && !strings.HasSuffix(said, "z\r\n") { // net/http reads on within a chunk
+			// net/http reads on within a chunk
+			if !strings.HasSuffix(said, "9\r\nabc") && !strings.HasSuffix(said, "z\r\n") {
 				mustRead(t, resp.Body, "abc")
 			}
 			if resets {
@@ -222,7 +224,8 @@ func TestNoResponse(t *testing.T) {
 			for resp.StatusCode == http.StatusProcessing {
 				resp = mustGetResponse(t, in, "GET")
 			}
-			if body, err := io.ReadAll(resp.Body); resp.StatusCode != 502 || string(body) != "a.test:80: no valid response\n" || err != nil {
+			if body, err := io.ReadAll(resp.Body); resp.StatusCode != 502 ||
+				string(body) != "a.test:80: no valid response\n" || err != nil {
 				t.Errorf("%.30q: %s, %q, %v", said, resp.Status, body, err)
 			}
 		}
@@ -233,7 +236,8 @@ func TestNoResponse(t *testing.T) {
 // or doesn't say, and not when it refuses it.
 func TestExpectContinue(t *testing.T) {
 	const request = "Content-Length: 4\r\nExpect: 100-continue\r\n\r\n"
-	for says, wants := range map[string]bool{"HTTP/1.1 100 Continue\r\n\r\n": true, "": true, "HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n": false} {
+	for says, wants := range map[string]bool{"HTTP/1.1 100 Continue\r\n\r\n": true, "": true,
+		"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n": false} {
 		synctest.Test(t, func(t *testing.T) {
 			near, far := net.Pipe()
 			defer far.Close()
@@ -280,7 +284,8 @@ func TestTargetTakesNoMore(t *testing.T) {
 // TestClientCutsUpload: an upload that its client cuts short is cut short for the
 // target.
 func TestClientCutsUpload(t *testing.T) {
-	for _, framing := range []string{"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", "Content-Length: 9\r\n\r\nabc"} {
+	for _, framing := range []string{"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+		"Content-Length: 9\r\n\r\nabc"} {
 		near, far := tcpPair(t)
 		conn := connect(t, startServer(t, Config{Dial: dialTo(near)}))
 		mustWrite(t, conn, "POST http://a.test/ HTTP/1.1\r\nHost: a.test\r\n"+framing)
@@ -304,7 +309,8 @@ func TestKeepAlive(t *testing.T) {
 		io.WriteString(w, r.Host)
 	})
 	var dials atomic.Int32
-	conn := connect(t, startServer(t, Config{Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+	conn := connect(t, startServer(t, Config{Dial: func(ctx context.Context, network,
+		address string) (net.Conn, error) {
 		dials.Add(1)
 		return dialAlways(site)(ctx, network, address)
 	}}))
@@ -312,7 +318,8 @@ func TestKeepAlive(t *testing.T) {
 	var requests bytes.Buffer
 	for range 10 {
 		for _, host := range []string{"a.test", "b.test"} {
-			requests.WriteString("POST http://" + host + "/ HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nto \r\n" +
+			requests.WriteString("POST http://" + host +
+				"/ HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nto \r\n" +
 				"GET http://" + host + "/ HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("x", 5000) + "\r\n\r\n")
 		}
 	}
@@ -355,7 +362,8 @@ func TestLargeBodies(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	if n, err := io.Copy(got, resp.Body); n != size || err != nil || !bytes.Equal(got.Sum(nil), sent.Sum(nil)) {
+	if n, err := io.Copy(got, resp.Body); n != size || err != nil ||
+		!bytes.Equal(got.Sum(nil), sent.Sum(nil)) {
 		t.Errorf("%d bytes, %v", n, err)
 	}
 }
@@ -379,7 +387,8 @@ func TestWebSocket(t *testing.T) {
 	})
 	addr := startServer(t, Config{Dial: dialAlways(site)})
 	// gorilla's own way through a proxy would be CONNECT.
-	dialer := websocket.Dialer{NetDialContext: func(context.Context, string, string) (net.Conn, error) {
+	dialer := websocket.Dialer{NetDialContext: func(context.Context, string, string) (net.Conn,
+		error) {
 		return absoluteConn{connect(t, addr)}, nil
 	}}
 	ws, resp, err := dialer.Dial("ws://a.test/chat", nil)
@@ -415,10 +424,14 @@ func (c absoluteConn) Write(p []byte) (int, error) {
 func TestUpgradeRefused(t *testing.T) {
 	near, far := tcpPair(t)
 	conn := connect(t, startServer(t, Config{Dial: dialTo(near)}))
-	mustWrite(t, conn, "GET http://a.test/ HTTP/1.1\r\nHost: x\r\nConnection: X-Hop, upgrade\r\nX-Hop: 1\r\nUpgrade: websocket\r\n\r\n")
-	mustRead(t, far, "GET / HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-	mustWrite(t, far, "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 400 Bad Request\r\nContent-Length: 2\r\n\r\nno")
-	mustRead(t, conn, "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 400 Bad Request\r\nContent-Length: 2\r\n\r\nno")
+	mustWrite(t, conn,
+		"GET http://a.test/ HTTP/1.1\r\nHost: x\r\nConnection: X-Hop, upgrade\r\nX-Hop: 1\r\nUpgrade: websocket\r\n\r\n")
+	mustRead(t, far,
+		"GET / HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+	mustWrite(t, far,
+		"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 400 Bad Request\r\nContent-Length: 2\r\n\r\nno")
+	mustRead(t, conn,
+		"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 400 Bad Request\r\nContent-Length: 2\r\n\r\nno")
 	// Another request may follow, on another connection to the target.
 	if _, err := far.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("the target sees %v", err)

@@ -56,7 +56,8 @@ func FuzzRequest(f *testing.F) {
 			!chunked && got.ContentLength != req.body.left {
 			t.Errorf("%q is framed by %d, %d left", asked, req.body.kind, req.body.left)
 		}
-		if host, err := targetAddress(got.Host, "80"); err != nil || !strings.EqualFold(host, req.address) {
+		if host, err := targetAddress(got.Host, "80"); err != nil ||
+			!strings.EqualFold(host, req.address) {
 			t.Errorf("%q is for %q and goes to %s", asked, got.Host, req.address)
 		}
 		for name := range got.Header {
@@ -101,23 +102,26 @@ func FuzzChunks(f *testing.F) {
 		n, data, done, err := scan(true, len(body)+1)
 		n1, data1, done1, err1 := scan(true, int(step)+1)
 		if n != n1 || !bytes.Equal(data, data1) || done != done1 || err != err1 {
-			t.Fatalf("in pieces: %d, %q, %v, %v; at once %d, %q, %v, %v", n1, data1, done1, err1, n, data, done, err)
+			t.Fatalf("in pieces: %d, %q, %v, %v; at once %d, %q, %v, %v", n1, data1, done1, err1, n, data,
+				done, err)
 		}
 		if !done {
 			return
 		}
-		if n1, data1, done1, err1 := scan(false, int(step)+1); n != n1 || !bytes.Equal(data, data1) || !done1 || err1 != nil {
+		if n1, data1, done1, err1 := scan(false, int(step)+1); n != n1 || !bytes.Equal(data, data1) ||
+			!done1 || err1 != nil {
 			t.Fatalf("lenient: %d, %q, %v, %v; strict %d, %q", n1, data1, done1, err1, n, data)
 		}
 		theirs, err := io.ReadAll(httputil.NewChunkedReader(bytes.NewReader(body)))
-		if len(body) < 4096 && (err != nil || !bytes.Equal(theirs, data)) { // net/http's lines are shorter
+		// net/http's lines are shorter
+		if len(body) < 4096 && (err != nil || !bytes.Equal(theirs, data)) {
 			t.Errorf("%q: %q, net/http: %q, %v", body, data, theirs, err)
 		}
 	})
 }
 
-// FuzzResponse checks that a response which needs no leniency is read as net/http reads it, and that
-// the head that the client gets is framed in the same way.
+// FuzzResponse checks that a response which needs no leniency is read as net/http reads it, and
+// that the head that the client gets is framed in the same way.
 func FuzzResponse(f *testing.F) {
 	for _, tt := range lenientTests {
 		f.Add([]byte(tt.said), false)
@@ -144,13 +148,16 @@ func FuzzResponse(f *testing.F) {
 			t.Fatalf("%q is a head of %d bytes and more", head, m)
 		}
 		again, err := parseResponse(head, method)
-		if err != nil || again.body.kind != r.body.kind || again.body.left != r.body.left || again.status != r.status || !again.close {
-			t.Fatalf("%q, framed by %d, becomes %q, framed by %d; %v", said[:n], r.body.kind, head, again.body.kind, err)
+		if err != nil || again.body.kind != r.body.kind || again.body.left != r.body.left ||
+			again.status != r.status || !again.close {
+			t.Fatalf("%q, framed by %d, becomes %q, framed by %d; %v", said[:n], r.body.kind, head,
+				again.body.kind, err)
 		}
 		if r.lenient {
 			return
 		}
-		theirs, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(head)), &http.Request{Method: method})
+		theirs, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(head)),
+			&http.Request{Method: method})
 		if err != nil {
 			t.Fatalf("%q: %v", head, err)
 		}

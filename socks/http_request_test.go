@@ -132,14 +132,16 @@ var smuggling = []string{
 func TestSmuggling(t *testing.T) {
 	for _, fields := range smuggling {
 		for _, first := range []string{"Host: a.test\r\n" + fields, fields + "\r\nHost: a.test"} {
-			sent := "POST http://a.test/ HTTP/1.1\r\n" + first + "\r\n\r\n0\r\n\r\nGET http://b.test/ HTTP/1.1\r\nHost: b.test\r\n\r\n"
+			sent := "POST http://a.test/ HTTP/1.1\r\n" + first +
+				"\r\n\r\n0\r\n\r\nGET http://b.test/ HTTP/1.1\r\nHost: b.test\r\n\r\n"
 			synctest.Test(t, func(t *testing.T) {
 				ln, dialed := wireServer(t, false)
 				conn := ln.dial()
 				defer conn.Close()
 				go io.WriteString(conn, sent)
 				got, err := io.ReadAll(conn)
-				if !strings.HasPrefix(string(got), "HTTP/1.1 400 ") || strings.Count(string(got), "HTTP/1.1") != 1 || err != nil {
+				if !strings.HasPrefix(string(got), "HTTP/1.1 400 ") ||
+					strings.Count(string(got), "HTTP/1.1") != 1 || err != nil {
 					t.Errorf("%q: got %q, %v", fields, got, err)
 				}
 				if *dialed != "" {
@@ -168,7 +170,8 @@ func TestChunkAttacks(t *testing.T) {
 	for _, body := range chunkAttacks {
 		near, far := tcpPair(t)
 		conn := connect(t, startServer(t, Config{Dial: dialTo(near)}))
-		mustWrite(t, conn, "POST http://a.test/ HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n"+body)
+		mustWrite(t, conn,
+			"POST http://a.test/ HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n"+body)
 		conn.SetReadDeadline(time.Now().Add(testTimeout))
 		got := make(chan string, 1)
 		go func() {
@@ -198,7 +201,8 @@ func TestRepeatable(t *testing.T) {
 		{"GET", "Content-Length: 1\r\n", false}, {"PUT", "Transfer-Encoding: chunked\r\n", false},
 		{"GET", "Connection: Upgrade\r\nUpgrade: websocket\r\n", false},
 	} {
-		req, err := parseRequest([]byte(tt.method + " http://a.test/ HTTP/1.1\r\nHost: a.test\r\n" + tt.fields + "\r\n"))
+		req, err := parseRequest([]byte(tt.method + " http://a.test/ HTTP/1.1\r\nHost: a.test\r\n" +
+			tt.fields + "\r\n"))
 		if err != nil || req.repeatable() != tt.want {
 			t.Errorf("%s %q: %v", tt.method, tt.fields, err)
 		}

@@ -194,7 +194,8 @@ func TestStrictResponse(t *testing.T) {
 			continue
 		}
 		if r.body.kind != tt.kind || r.body.left != tt.left || r.close != tt.close {
-			t.Errorf("%q to %s: framing %d, %d left, close %v", tt.head, tt.method, r.body.kind, r.body.left, r.close)
+			t.Errorf("%q to %s: framing %d, %d left, close %v", tt.head, tt.method, r.body.kind, r.body.left,
+				r.close)
 		}
 		want := tt.decoded
 		if want == "" {

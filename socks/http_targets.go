@@ -28,7 +28,8 @@ type targetConn struct {
 
 // newTargetConn wraps a connection, which ctx then closes.
 func newTargetConn(ctx context.Context, conn net.Conn, address string) *targetConn {
-	t := &targetConn{Conn: conn, address: address, stop: context.AfterFunc(ctx, func() { conn.Close() })}
+	t := &targetConn{Conn: conn, address: address}
+	t.stop = context.AfterFunc(ctx, func() { conn.Close() })
 	t.takeReader()
 	return t
 }

@@ -84,7 +84,8 @@ func TestHTTPRefusals(t *testing.T) {
 					in := bufio.NewReader(conn)
 					resp := mustGetResponse(t, in, "GET")
 					body, err := io.ReadAll(resp.Body)
-					if !strings.HasPrefix(resp.Status, tt.status+" ") || err != nil || len(body) == 0 || !resp.Close {
+					if !strings.HasPrefix(resp.Status, tt.status+" ") || err != nil || len(body) == 0 ||
+						!resp.Close {
 						t.Errorf("got %q, %q, %v", resp.Status, body, err)
 					}
 					if rest, err := io.ReadAll(in); err != nil || len(rest) != 0 {
@@ -129,11 +130,13 @@ func TestDialStatus(t *testing.T) {
 	for _, tt := range dialStatusTests {
 		synctest.Test(t, func(t *testing.T) {
 			ln := newPipeListener()
-			serve(t, newServer(t, Config{Dial: dialFails(io.EOF), Classify: func(error) Reply { return tt.reply }}), ln)
+			serve(t, newServer(t, Config{Dial: dialFails(io.EOF),
+				Classify: func(error) Reply { return tt.reply }}), ln)
 			conn := ln.dial()
 			defer conn.Close()
 			in := bufio.NewReader(conn)
-			for _, request := range []string{getA, "HEAD http://b.test/x HTTP/1.1\r\nHost: b.test\r\n\r\n", "CONNECT c.test:443 HTTP/1.1\r\n\r\n"} {
+			for _, request := range []string{getA, "HEAD http://b.test/x HTTP/1.1\r\nHost: b.test\r\n\r\n",
+				"CONNECT c.test:443 HTTP/1.1\r\n\r\n"} {
 				go io.WriteString(conn, request)
 				method, _, _ := strings.Cut(request, " ")
 				resp := mustGetResponse(t, in, method)
@@ -169,11 +172,13 @@ func TestHTTPAuth(t *testing.T) {
 			conn := ln.dial()
 			defer conn.Close()
 			in := bufio.NewReader(conn)
-			for _, first := range []string{"GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\n", "GET / HTTP/1.1\r\nHost: a.test\r\n", "CONNECT a.test:80 HTTP/1.1\r\n"} {
+			for _, first := range []string{"GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\n",
+				"GET / HTTP/1.1\r\nHost: a.test\r\n", "CONNECT a.test:80 HTTP/1.1\r\n"} {
 				go io.WriteString(conn, first+field+"\r\n")
 				resp := mustGetResponse(t, in, "GET")
 				io.Copy(io.Discard, resp.Body)
-				if resp.StatusCode != 407 || resp.Header.Get("Proxy-Authenticate") != `Basic realm="proxy", charset="UTF-8"` {
+				if resp.StatusCode != 407 ||
+					resp.Header.Get("Proxy-Authenticate") != `Basic realm="proxy", charset="UTF-8"` {
 					t.Errorf("%q: %s, %v", field, resp.Status, resp.Header)
 				}
 			}
@@ -187,8 +192,10 @@ func TestHTTPAuth(t *testing.T) {
 			ln, dialed := wireServer(t, true)
 			conn := ln.dial()
 			defer conn.Close()
-			go io.WriteString(conn, "CONNECT a.test:80 HTTP/1.1\r\nProxy-Authorization: "+scheme+basicToken+"\r\n\r\n")
-			if got, err := io.ReadAll(conn); err != nil || string(got) != established || *dialed != "a.test:80" {
+			go io.WriteString(conn,
+				"CONNECT a.test:80 HTTP/1.1\r\nProxy-Authorization: "+scheme+basicToken+"\r\n\r\n")
+			if got, err := io.ReadAll(conn); err != nil || string(got) != established ||
+				*dialed != "a.test:80" {
 				t.Errorf("%q: got %q, %v; dialed %q", scheme, got, err, *dialed)
 			}
 		})
@@ -228,7 +235,8 @@ func TestRequestTarget(t *testing.T) {
 // TestConnectRelays: what follows a CONNECT is the target's, also what was sent
 // ahead of the answer behind a head of any size.
 func TestConnectRelays(t *testing.T) {
-	for _, size := range []int{1, readBufferSize - 1, readBufferSize, readBufferSize + 1, maxHead - 100} {
+	for _, size := range []int{1, readBufferSize - 1, readBufferSize, readBufferSize + 1,
+		maxHead - 100} {
 		synctest.Test(t, func(t *testing.T) {
 			near, far := net.Pipe()
 			defer far.Close()
@@ -237,7 +245,8 @@ func TestConnectRelays(t *testing.T) {
 			conn := ln.dial()
 			defer conn.Close()
 			early := counted(0, 5000)
-			go io.WriteString(conn, "CONNECT a.test:443 HTTP/1.1\r\nX: "+strings.Repeat("x", size)+"\r\n\r\n"+early)
+			go io.WriteString(conn, "CONNECT a.test:443 HTTP/1.1\r\nX: "+strings.Repeat("x",
+				size)+"\r\n\r\n"+early)
 			mustRead(t, conn, established)
 			mustRead(t, far, early)
 			go io.WriteString(far, "answer")
@@ -280,7 +289,8 @@ func TestHTTPTimes(t *testing.T) {
 			began := time.Now()
 			go io.WriteString(conn, tt.sent)
 			got, err := io.ReadAll(conn)
-			if d := time.Since(began); err != nil || !strings.HasPrefix(string(got), tt.says) || d != tt.want {
+			if d := time.Since(began); err != nil || !strings.HasPrefix(string(got), tt.says) ||
+				d != tt.want {
 				t.Errorf("%q: got %q, %v, after %v; want %v", tt.sent, got, err, d, tt.want)
 			}
 		})
@@ -300,7 +310,8 @@ func TestHTTPTimes(t *testing.T) {
 				time.Sleep(time.Second)
 			}
 		})
-		if got, err := io.ReadAll(conn); err != nil || len(got) != 0 || time.Since(began) != DefaultNegotiationTimeout {
+		if got, err := io.ReadAll(conn); err != nil || len(got) != 0 ||
+			time.Since(began) != DefaultNegotiationTimeout {
 			t.Errorf("got %q, %v, after %v", got, err, time.Since(began))
 		}
 	})
@@ -373,7 +384,8 @@ func TestHTTPClientLeaves(t *testing.T) {
 		<-r.Context().Done()
 		gone <- r.URL.Path
 	})
-	addr := startServer(t, Config{Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+	addr := startServer(t, Config{Dial: func(ctx context.Context, network, address string) (net.Conn,
+		error) {
 		if address != "dialing.test:80" {
 			return dialAlways(site)(ctx, network, address)
 		}

@@ -1,0 +1,232 @@
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"html/template"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// oddPage fetches all odd responses, a path that net/url refuses, and one that is refused while it
+// is still uploaded, and reports what came of each.
+var oddPage = template.Must(template.New("odd").Parse(`<!DOCTYPE html>
+<html><head><meta charset="utf-8"><title>odd responses</title><script>
+  'use strict';
+  async function get(path, options) {
+    try {
+      const response = await fetch(path, { cache: 'no-store', ...options });
+      const body = new Uint8Array(await response.arrayBuffer());
+      return response.status + ' ' + String.fromCharCode(...body);
+    } catch (err) {
+      return 'failed';
+    }
+  }
+  (async () => {
+    const report = {};
+    for (let i = 0; i < {{.}}; i++) report[i] = await get('/odd/' + i);
+    report.path = await get('/100%?50%off');
+    report.early = await get('/early', { method: 'POST', body: new Uint8Array(8 << 20) });
+    await get('/first');
+    report.stale = await get('/stale', { method: 'POST', body: 'abc' });
+    await fetch('/report', { method: 'POST', body: JSON.stringify(report) });
+  })();
+</script></head></html>
+`))
+
+// oddSite serves the page to browsers.
+type oddSite struct {
+	t       *testing.T
+	reports chan map[string]string
+	stale   atomic.Int32 // connections that were ended as a request came
+}
+
+func (s *oddSite) answer() func(head string, in *bufio.Reader, conn net.Conn) bool {
+	kept := make(chan net.Conn, 1) // the connection that has served /first
+	return func(head string, in *bufio.Reader, conn net.Conn) bool {
+		req, err := http.ReadRequest(bufio.NewReader(strings.NewReader(strings.Replace(head, "%?50%",
+			"%25?50%25", 1))))
+		if err != nil {
+			s.t.Errorf("%q: %v", head, err)
+			return false
+		}
+		ok := "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+		switch path := req.URL.Path; {
+		case path == "/":
+			var page bytes.Buffer
+			if err := oddPage.Execute(&page, len(oddResponses)); err != nil {
+				s.t.Error(err)
+			}
+			fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n%s",
+				page.Len(), &page)
+		case strings.HasPrefix(path, "/odd/"):
+			n, _ := strconv.Atoi(path[len("/odd/"):])
+			io.WriteString(conn, oddResponses[n].said)
+			return false
+		case path == "/100%":
+			io.WriteString(conn, ok)
+		case path == "/early":
+			return answerEarly(head, in, conn)
+		case path == "/first":
+			select {
+			case kept <- conn:
+			default: // it was asked for again
+			}
+			io.WriteString(conn, ok)
+		case path == "/stale":
+			select {
+			case first := <-kept:
+				if first == conn {
+					s.stale.Add(1)
+					conn.Close()
+					return false
+				}
+			default:
+			}
+			io.CopyN(io.Discard, in, req.ContentLength)
+			io.WriteString(conn, ok)
+		case path == "/report":
+			report := make(map[string]string)
+			if err := json.NewDecoder(io.LimitReader(in, req.ContentLength)).Decode(&report); err != nil {
+				s.t.Errorf("the report: %v", err)
+			}
+			io.WriteString(conn, ok)
+			s.reports <- report
+		default: // /favicon.ico, for one
+			io.WriteString(conn, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+		}
+		return true
+	}
+}
+
+// Chromium and Firefox make the same of odd responses, of one that comes during an upload, and of a
+// connection that ends under a request, through the HTTP proxy as on the site's own host without
+// it.
+func TestHTTPProxyBrowsers(t *testing.T) {
+	t.Parallel()
+	near, far := newHost(t, ""), newHost(t, pageHosts)
+	site := &oddSite{t: t, reports: make(chan map[string]string, 1)}
+	serveRaw(t, far.listen(t, "127.0.1.1:80"), site.answer())
+	tun := startFarTunnel(t, far, "--socks", near.nearAddr.String()+":0")
+	page := "http://" + pageHost + "/"
+	for name, open := range map[string]func(t *testing.T, h *host, proxy string){
+		"chromium": func(t *testing.T, h *host, proxy string) {
+			flag := "--no-proxy-server"
+			if proxy != "" {
+				flag = "--proxy-server=http://" + proxy
+			}
+			startChromium(t, h, flag, page)
+		},
+		"firefox": func(t *testing.T, h *host, proxy string) { startFirefox(t, h, proxy, page) },
+	} {
+		load := func(t *testing.T, h *host, proxy string) (report map[string]string) {
+			how := "direct"
+			if proxy != "" {
+				how = "proxy"
+			}
+			t.Run(name+" "+how, func(t *testing.T) {
+				open(t, h, proxy)
+				select {
+				case report = <-site.reports:
+				case <-time.After(pageTime):
+					t.Fatalf("no report within %v", pageTime)
+				}
+			})
+			return report
+		}
+		direct := load(t, far, "")
+		site.stale.Store(0)
+		through := load(t, near, tun.local.socks)
+		for _, key := range slices.Sorted(maps.Keys(direct)) {
+			if direct[key] == through[key] {
+				continue
+			}
+			// Firefox takes a status line in lower case for the beginning of the page.
+			if n, err := strconv.Atoi(key); name == "firefox" && err == nil &&
+				oddResponses[n].name == "lower case" {
+				continue
+			}
+			t.Errorf("%s: %s is %q, and %q through the proxy", name, key, direct[key], through[key])
+		}
+		for key, want := range map[string]string{"0": "200 ok", "path": "200 ok", "early": "413 big\n",
+			"stale": "200 ok"} {
+			if through[key] != want {
+				t.Errorf("%s: %s is %q, want %q", name, key, through[key], want)
+			}
+		}
+		if n := site.stale.Load(); n == 0 {
+			t.Errorf("%s: no connection ended under a request", name)
+		}
+		for i, tt := range oddResponses {
+			if got := through[strconv.Itoa(i)]; name == "chromium" && strings.HasPrefix(tt.want, "0 ") &&
+				got != "200 ok" {
+				t.Errorf("%s: %s is %q", name, tt.name, got)
+			}
+		}
+	}
+}
+
+// startFirefox opens a page in Firefox on a host, with a profile of its own, until the test ends.
+// The proxy is an HTTP proxy's address, or empty.
+func startFirefox(t *testing.T, h *host, proxy, page string) {
+	t.Helper()
+	prefs := map[string]any{
+		"network.proxy.type":                         0,
+		"network.captive-portal-service.enabled":     false,
+		"network.connectivity-service.enabled":       false,
+		"browser.shell.checkDefaultBrowser":          false,
+		"browser.safebrowsing.downloads.enabled":     false,
+		"browser.aboutwelcome.enabled":               false,
+		"browser.newtabpage.enabled":                 false,
+		"browser.startup.homepage_override.mstone":   "ignore",
+		"datareporting.policy.dataSubmissionEnabled": false,
+		"toolkit.telemetry.reportingpolicy.firstRun": false,
+		"app.normandy.enabled":                       false,
+		"dom.security.https_first":                   false,
+	}
+	if proxy != "" {
+		address, port, err := net.SplitHostPort(proxy)
+		if err != nil {
+			t.Fatal(err)
+		}
+		number, _ := strconv.Atoi(port)
+		prefs["network.proxy.type"] = 1
+		prefs["network.proxy.http"] = address
+		prefs["network.proxy.http_port"] = number
+	}
+	var text strings.Builder
+	for name, value := range prefs {
+		b, err := json.Marshal(value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&text, "user_pref(%q, %s);\n", name, b)
+	}
+	profile := filepath.Dir(writeFile(t, "user.js", text.String()))
+	browser := start(t, "firefox", h.command(t, command(append(cleanEnv(t),
+		"MOZ_CRASHREPORTER_DISABLE=1"), t.TempDir(),
+		needProgram(t, "firefox-esr"), "--headless", "--no-remote", "--profile", profile, page)))
+	t.Cleanup(func() {
+		if browser.running() {
+			browser.signal(syscall.SIGTERM)
+		}
+		select {
+		case <-browser.exited:
+		case <-time.After(patience):
+			t.Error("firefox did not stop")
+		}
+		poll(t, patience, "firefox's processes have ended", func() bool { return !anyProcess(profile) })
+	})
+}
