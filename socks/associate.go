@@ -33,7 +33,7 @@ type Association interface {
 
 // udpRequest is a client's request for an association.
 type udpRequest struct {
-	port uint16 // from which the client will send; 0 if it does not know
+	port uint16 // from which the client says it will send; 0 if it does not know
 }
 
 // packetConn is the part of *net.UDPConn that an association uses.
@@ -56,6 +56,7 @@ func listenUDP(addr netip.Addr) (packetConn, error) {
 
 var (
 	errNotTCP              = errors.New("UDP ASSOCIATE from a client without an IP address")
+	errPortUnnamed         = errors.New("UDP ASSOCIATE with a password must name the client's port")
 	errTooManyAssociations = errors.New("too many associations")
 	errAssociationIdle     = errors.New("association idle for too long")
 )
@@ -67,6 +68,9 @@ func (s *Server) associate(ctx context.Context, c *clientConn) error {
 	client, clientErr := addrOf(c.RemoteAddr())
 	if localErr != nil || clientErr != nil {
 		return s.socks5.refuse(ReplyCommandNotSupported, errNotTCP)
+	}
+	if s.asked != nil && c.udp.port == 0 {
+		return s.socks5.refuse(ReplyNotAllowed, errPortUnnamed)
 	}
 	if !s.beginAssociation() {
 		return s.socks5.refuse(ReplyGeneralFailure, errTooManyAssociations)
@@ -99,9 +103,13 @@ func (s *Server) associate(ctx context.Context, c *clientConn) error {
 		return err
 	}
 	c.SetWriteDeadline(time.Time{})
-	a := &association{far: far, near: conn, client: client, idle: s.cfg.UDPIdleTimeout,
-		began: time.Now()}
-	a.port.Store(uint32(c.udp.port))
+	a := &association{
+		far: far, near: conn, client: client, drops: s.drops,
+		idle: s.cfg.UDPIdleTimeout, began: time.Now(),
+	}
+	if s.asked != nil {
+		a.named = c.udp.port
+	}
 	if !c.stopReset() {
 		return errDraining
 	}
@@ -137,10 +145,13 @@ func appendSource(b []byte, source netip.AddrPort) []byte {
 //
 //	reserved 2 · fragment 1 · address type 1 · address 4, 16 or 1–256 · port 2 · payload
 //
-// Fragments are dropped, as the RFC allows.
-func parseDatagram(p []byte) (host string, port uint16, payload []byte, ok bool) {
-	if len(p) < 5 || p[2] != 0 {
-		return "", 0, nil, false
+// The reason is that for dropping the datagram, or empty. Fragments are dropped, as the RFC allows.
+func parseDatagram(p []byte) (host string, port uint16, payload []byte, reason DropReason) {
+	if len(p) < 5 {
+		return "", 0, nil, DropMalformed
+	}
+	if p[2] != 0 {
+		return "", 0, nil, DropFragment
 	}
 	start, size := 4, 0
 	switch p[3] {
@@ -153,7 +164,7 @@ func parseDatagram(p []byte) (host string, port uint16, payload []byte, ok bool)
 	}
 	end := start + size
 	if size == 0 || len(p) < end+2 {
-		return "", 0, nil, false
+		return "", 0, nil, DropMalformed
 	}
 	if p[3] == addressName {
 		host = string(p[start:end])
@@ -162,15 +173,26 @@ func parseDatagram(p []byte) (host string, port uint16, payload []byte, ok bool)
 		host = addr.Unmap().String()
 	}
 	port = binary.BigEndian.Uint16(p[end:])
-	return host, port, p[end+2:], checkTarget(host, int(port)) == nil
+	if checkTarget(host, int(port)) != nil {
+		return "", 0, nil, DropMalformed
+	}
+	return host, port, p[end+2:], ""
 }
 
 // association is a running association, between the client's datagrams and far.
+//
+// RFC 1928 section 7 tells a client's datagrams by their address alone: clients send from another
+// port than they named, from several, or from one opened later. So any port of the client's address
+// may send, and the last that did gets the answers. A password would be worth nothing then, since
+// every program on the client's machine could use what it opened: after authentication, only the
+// port that the client named in its request may send.
 type association struct {
 	far    Association
 	near   packetConn
-	client netip.Addr    // datagrams from elsewhere are dropped
-	port   atomic.Uint32 // the client's; 0 until its first datagram fixes it
+	client netip.Addr // datagrams from elsewhere are dropped
+	named  uint16     // the only port that may send; 0 for any
+	drops  drops
+	port   atomic.Uint32 // the client's, as its last datagram had it; 0 before the first
 	idle   time.Duration
 
 	began time.Time
@@ -240,19 +262,22 @@ func (a *association) outward() error {
 
 // pass sends on a datagram if it is the client's.
 func (a *association) pass(p []byte, from netip.AddrPort) {
-	port := a.port.Load()
-	if from.Addr().Unmap() != a.client || (port != 0 && port != uint32(from.Port())) {
+	host, targetPort, payload, reason := parseDatagram(p)
+	switch {
+	case from.Addr().Unmap() != a.client:
+		reason = DropAddress
+	case a.named != 0 && a.named != from.Port():
+		reason = DropPort
+	}
+	if reason != "" {
+		a.drops.note(reason, a.client, from, nil)
 		return
 	}
-	host, targetPort, payload, ok := parseDatagram(p)
-	if !ok {
-		return
-	}
-	if port == 0 {
-		a.port.Store(uint32(from.Port()))
-	}
+	a.port.Store(uint32(from.Port()))
 	a.touch()
-	a.far.Send(host, targetPort, payload) // datagrams may be lost
+	if err := a.far.Send(host, targetPort, payload); err != nil {
+		a.drops.note(DropSend, a.client, from, err)
+	}
 }
 
 // inward returns datagrams to the client.
@@ -266,12 +291,16 @@ func (a *association) inward() error {
 		}
 		port := a.port.Load()
 		if port == 0 {
-			continue // not an answer: the client has sent nothing
+			a.drops.note(DropUnasked, a.client, from, nil)
+			continue
 		}
 		a.touch()
 		start := room - 4 - from.Addr().Unmap().BitLen()/8 - 2
 		appendSource(append(buf[start:start], 0, 0, 0), from)
-		a.near.WriteToUDPAddrPort(buf[start:room+n], netip.AddrPortFrom(a.client, uint16(port)))
+		to := netip.AddrPortFrom(a.client, uint16(port))
+		if _, err := a.near.WriteToUDPAddrPort(buf[start:room+n], to); err != nil {
+			a.drops.note(DropDeliver, a.client, from, err)
+		}
 	}
 }
 

@@ -5,15 +5,21 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/rs/zerolog"
 )
 
 // sentDatagram is a datagram that a server under test has sent on.
@@ -33,18 +39,25 @@ type answer struct {
 type farEnd struct {
 	sent    chan sentDatagram
 	answers chan answer
+	refuse  atomic.Bool // Send fails
 	closed  chan struct{}
 	close   func()
 }
 
 func newFarEnd() *farEnd {
 	closed := make(chan struct{})
-	closeOnce := sync.OnceFunc(func() { close(closed) })
-	return &farEnd{make(chan sentDatagram, 100), make(chan answer), closed, closeOnce}
+	return &farEnd{
+		sent: make(chan sentDatagram, 100), answers: make(chan answer),
+		closed: closed, close: sync.OnceFunc(func() { close(closed) }),
+	}
 }
 
 func (f *farEnd) Send(host string, port uint16, p []byte) error {
+	refuse := f.refuse.Load()
 	f.sent <- sentDatagram{host, port, string(p)}
+	if refuse {
+		return errors.New("can't be sent")
+	}
 	return nil
 }
 
@@ -102,8 +115,16 @@ const requestUDP = "\x05\x03\x00\x01\x00\x00\x00\x00\x00\x00"
 // associate asks for an association and returns where its datagrams go.
 func associate(t *testing.T, conn net.Conn, request string) netip.AddrPort {
 	t.Helper()
-	mustWrite(t, conn, greeting+request)
-	mustRead(t, conn, methodNone+"\x05\x00\x00")
+	mustWrite(t, conn, greeting)
+	mustRead(t, conn, methodNone)
+	return requestAssociation(t, conn, request)
+}
+
+// requestAssociation is associate after the client has been admitted.
+func requestAssociation(t *testing.T, conn net.Conn, request string) netip.AddrPort {
+	t.Helper()
+	mustWrite(t, conn, request)
+	mustRead(t, conn, "\x05\x00\x00")
 	size := map[byte]int{addressIPv4: 4, addressIPv6: 16}
 	kind := make([]byte, 1)
 	if _, err := io.ReadFull(conn, kind); err != nil {
@@ -183,39 +204,152 @@ func TestAssociate(t *testing.T) {
 	}
 }
 
-// TestAssociateSources sends from addresses that are not the client's.
+// wantDropped waits for the server's counts, of which those not in want are 0. Datagrams of several
+// sockets may overtake each other.
+func wantDropped(t *testing.T, s *Server, want map[DropReason]uint64) {
+	t.Helper()
+	full := s.Dropped()
+	for reason := range full {
+		full[reason] = want[reason]
+	}
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(testTimeout)
+	for !maps.Equal(s.Dropped(), full) {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Errorf("dropped %v, want %v", s.Dropped(), full)
+			return
+		}
+	}
+}
+
+// startAssociating serves cfg on a loopback port until the test ends.
+func startAssociating(t *testing.T, cfg Config) (s *Server, addr string) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s = newServer(t, cfg)
+	serve(t, s, ln)
+	return s, ln.Addr().String()
+}
+
+// naming is a request that names a socket's port, and an address behind translation, which is
+// ignored.
+func naming(conn *net.UDPConn) string {
+	port := conn.LocalAddr().(*net.UDPAddr).AddrPort().Port()
+	return string(binary.BigEndian.AppendUint16([]byte("\x05\x03\x00\x01\x0a\x01\x02\x03"), port))
+}
+
+// wantAnswer sends an answer into an association, and checks which of its client's sockets gets it.
+func (f *farEnd) wantAnswer(t *testing.T, client *net.UDPConn, payload string) {
+	t.Helper()
+	f.answers <- answer{payload, netip.MustParseAddrPort("192.0.2.7:53")}
+	p := make([]byte, 1000)
+	n, _, err := client.ReadFromUDPAddrPort(p)
+	if got := string(p[:n]); err != nil || got != headerIPv4+payload {
+		t.Errorf("answer %q: %q, %v", payload, got, err)
+	}
+}
+
+// TestAssociateSources sends from several ports of the client's address, which all may send and the
+// last of which gets the answers, and from another address, which may not.
 func TestAssociateSources(t *testing.T) {
 	for _, named := range []bool{false, true} {
 		far := newFarEnd()
-		addr := startServer(t, associateConfig(far))
-		client, otherPort, otherHost := udpSocket(t, "127.0.0.1:0"), udpSocket(t, "127.0.0.1:0"),
-			udpSocket(t, "127.0.0.2:0")
-		request := []byte(requestUDP)
-		if named { // with an address behind translation, which does not count
-			copy(request[4:], "\x0a\x01\x02\x03")
-			binary.BigEndian.PutUint16(request[8:],
-				client.LocalAddr().(*net.UDPAddr).AddrPort().Port())
+		s, addr := startAssociating(t, associateConfig(far))
+		otherHost := udpSocket(t, "127.0.0.2:0")
+		first, second := udpSocket(t, "127.0.0.1:0"), udpSocket(t, "127.0.0.1:0")
+		request := requestUDP
+		if named { // another port than it sends from
+			request = naming(otherHost)
 		}
-		bound := associate(t, connect(t, addr), string(request))
+		bound := associate(t, connect(t, addr), request)
 		sendTo(t, otherHost, bound, headerIPv4+"other host")
-		if named {
-			sendTo(t, otherPort, bound, headerIPv4+"other port")
-		} else {
-			sendTo(t, otherPort, bound, "what is no datagram fixes no port")
+		for i, client := range []*net.UDPConn{first, second, first} {
+			question := "question " + string(rune('1'+i))
+			sendTo(t, client, bound, headerIPv4+question)
+			far.wantSent(t, sentDatagram{"192.0.2.7", 53, question})
+			far.wantAnswer(t, client, "answer to "+question)
+			sendTo(t, second, bound, headerIPv4[:9]) // which is no datagram, and changes no port
+			sendTo(t, otherHost, bound, headerIPv4+"other host")
 		}
-		sendTo(t, client, bound, headerIPv4+"first")
-		far.wantSent(t, sentDatagram{"192.0.2.7", 53, "first"})
+		first.Close()
+		reopened := udpSocket(t, "127.0.0.1:0")
+		sendTo(t, reopened, bound, headerIPv4+"reopened")
+		far.wantSent(t, sentDatagram{"192.0.2.7", 53, "reopened"})
+		far.wantAnswer(t, reopened, "answer to the reopened")
+		wantDropped(t, s, map[DropReason]uint64{DropAddress: 4, DropMalformed: 3})
+	}
+}
+
+// TestAssociateMapped connects to a listener on all addresses, to which IPv4 addresses may look
+// like IPv6.
+func TestAssociateMapped(t *testing.T) {
+	ln, err := net.Listen("tcp", "[::]:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	far := newFarEnd()
+	s := newServer(t, associateConfig(far))
+	serve(t, s, ln)
+	port := ln.Addr().(*net.TCPAddr).Port
+	bound := associate(t, connect(t, net.JoinHostPort("127.0.0.1", strconv.Itoa(port))), requestUDP)
+	if !bound.Addr().Is4() || !bound.Addr().IsLoopback() {
+		t.Errorf("bound to %v", bound)
+	}
+	for _, network := range []string{"udp4", "udp"} { // the latter's socket is of IPv6
+		client, err := net.ListenUDP(network, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+		client.SetDeadline(time.Now().Add(testTimeout))
+		sendTo(t, client, bound, headerIPv4+network)
+		far.wantSent(t, sentDatagram{"192.0.2.7", 53, network})
+		far.wantAnswer(t, client, "answer to "+network)
+	}
+	wantDropped(t, s, nil)
+}
+
+// TestAssociatePassword shows that nothing else on the machine of a client that has authenticated
+// can use its association.
+func TestAssociatePassword(t *testing.T) {
+	far := newFarEnd()
+	cfg := associateConfig(far)
+	cfg.Username, cfg.Password = "alice", "secret"
+	s, addr := startAssociating(t, cfg)
+	client, otherPort, otherHost := udpSocket(t, "127.0.0.1:0"), udpSocket(t, "127.0.0.1:0"),
+		udpSocket(t, "127.0.0.2:0")
+
+	const login, accepted = "\x05\x01\x02\x01\x05alice\x06secret", "\x05\x02\x01\x00"
+	unnamed := connect(t, addr)
+	mustWrite(t, unnamed, login+requestUDP)
+	mustRead(t, unnamed, accepted+"\x05\x02\x00\x01\x00\x00\x00\x00\x00\x00")
+
+	conn := connect(t, addr)
+	mustWrite(t, conn, login)
+	mustRead(t, conn, accepted)
+	bound := requestAssociation(t, conn, naming(client))
+	for _, text := range []string{"first", "second"} {
 		sendTo(t, otherPort, bound, headerIPv4+"other port")
 		sendTo(t, otherHost, bound, headerIPv4+"other host")
-		sendTo(t, client, bound, headerIPv4+"second")
-		far.wantSent(t, sentDatagram{"192.0.2.7", 53, "second"})
+		sendTo(t, otherPort, bound, "malformed, from another port")
+		sendTo(t, client, bound, headerIPv4+text)
+		far.wantSent(t, sentDatagram{"192.0.2.7", 53, text})
+		far.wantAnswer(t, client, "answer to "+text)
 	}
+	wantDropped(t, s, map[DropReason]uint64{DropAddress: 2, DropPort: 4})
 }
 
 // TestAssociateMalformed sends what must be dropped.
 func TestAssociateMalformed(t *testing.T) {
 	far := newFarEnd()
-	bound := associate(t, connect(t, startServer(t, associateConfig(far))), requestUDP)
+	s, addr := startAssociating(t, associateConfig(far))
+	bound := associate(t, connect(t, addr), requestUDP)
 	client := udpSocket(t, "127.0.0.1:0")
 	for _, datagram := range []string{
 		"", "\x00", "\x00\x00\x00", "\x00\x00\x00\x01", headerIPv4[:len(headerIPv4)-1],
@@ -231,6 +365,58 @@ func TestAssociateMalformed(t *testing.T) {
 	}
 	sendTo(t, client, bound, headerIPv4+"good")
 	far.wantSent(t, sentDatagram{"192.0.2.7", 53, "good"})
+	wantDropped(t, s, map[DropReason]uint64{DropFragment: 2, DropMalformed: 12})
+}
+
+// TestAssociateUndelivered drops what the far end refuses to send, and what can't be delivered.
+func TestAssociateUndelivered(t *testing.T) {
+	far := newFarEnd()
+	s, addr := startAssociating(t, associateConfig(far))
+	bound := associate(t, connect(t, addr), requestUDP)
+	client := udpSocket(t, "127.0.0.1:0")
+	from := netip.MustParseAddrPort("192.0.2.7:53")
+	far.answers <- answer{"before the client has sent anything", from}
+	wantDropped(t, s, map[DropReason]uint64{DropUnasked: 1})
+	far.refuse.Store(true)
+	sendTo(t, client, bound, headerIPv4+"refused")
+	far.wantSent(t, sentDatagram{"192.0.2.7", 53, "refused"})
+	far.refuse.Store(false)
+	sendTo(t, client, bound, headerIPv4+"sent")
+	far.wantSent(t, sentDatagram{"192.0.2.7", 53, "sent"})
+	far.answers <- answer{string(make([]byte, 65507)), from} // too large with its header
+	far.wantAnswer(t, client, "after what was not delivered")
+	wantDropped(t, s, map[DropReason]uint64{DropSend: 1, DropDeliver: 1, DropUnasked: 1})
+}
+
+// TestAssociateDropsLogged drops many datagrams at once, and others later: the log has a line for
+// each reason in each period, with a count of all.
+func TestAssociateDropsLogged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		logger := zerolog.New(&log)
+		d := newDrops(&logger)
+		client, from := netip.MustParseAddr("192.0.2.2"), netip.MustParseAddrPort("192.0.2.3:4000")
+		for range 3 {
+			for range 100 {
+				d.note(DropAddress, client, from, nil)
+			}
+			d.note(DropSend, client, from, errors.New("too large"))
+			time.Sleep(dropLogPeriod)
+		}
+		const (
+			address = `{"level":"debug","reason":"address","client":"192.0.2.2",` +
+				`"from":"192.0.2.3:4000","total":%d,"message":"socks: datagram dropped"}` + "\n"
+			send = `{"level":"debug","error":"too large","reason":"send","client":"192.0.2.2",` +
+				`"from":"192.0.2.3:4000","total":%d,"message":"socks: datagram dropped"}` + "\n"
+		)
+		want := ""
+		for i := range 3 {
+			want += fmt.Sprintf(address, 100*i+1) + fmt.Sprintf(send, i+1)
+		}
+		if log.String() != want {
+			t.Errorf("logged\n%s, want\n%s", &log, want)
+		}
+	})
 }
 
 // TestAssociateEnds ends associations from each side.
@@ -484,8 +670,8 @@ func FuzzParseDatagram(f *testing.F) {
 		f.Add([]byte(header + "payload"))
 	}
 	f.Fuzz(func(t *testing.T, p []byte) {
-		host, port, payload, ok := parseDatagram(p)
-		if !ok {
+		host, port, payload, reason := parseDatagram(p)
+		if reason != "" {
 			return
 		}
 		if err := checkTarget(host, int(port)); err != nil || p[2] != 0 ||

@@ -36,6 +36,9 @@ type Server struct {
 	// closing is closed when Shutdown begins.
 	closing chan struct{}
 
+	// drops counts the datagrams of associations that were not passed on.
+	drops drops
+
 	// listenUDP opens the socket of an association; tests replace it.
 	listenUDP func(netip.Addr) (packetConn, error)
 
@@ -62,6 +65,7 @@ func New(cfg Config) (*Server, error) {
 		socks5:    newSOCKS5(asked, cfg.Associate != nil),
 		socks4:    &socks4Protocol{refuseAll: asked != nil},
 		closing:   make(chan struct{}),
+		drops:     newDrops(cfg.Log),
 		listenUDP: listenUDP,
 		listeners: make(map[net.Listener]struct{}),
 		conns:     make(map[*clientConn]struct{}),
