@@ -55,6 +55,8 @@ look() {
   need wget 'wget: uploads through the HTTP proxy in the tests' command -v wget
   need chromium 'chromium: the browser tests drive it' command -v chromium
   need firefox-esr 'firefox: so do they with it' command -v firefox-esr
+  need python3 'python3: a client of UDP ASSOCIATE in the tests' test -x /usr/bin/python3
+  need python3-socks 'PySocks: another, for /usr/bin/python3' /usr/bin/python3 -c 'import socks'
   need zsh 'zsh: the completion tests type in it' command -v zsh
   need fish 'fish: the completion tests type in it' command -v fish
   need iperf3 'iperf3: measures through a forwarded port in the tests' command -v iperf3

@@ -19,6 +19,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"culvert/internal/testnet"
+
 	"github.com/rs/zerolog"
 )
 
@@ -212,17 +214,9 @@ func wantDropped(t *testing.T, s *Server, want map[DropReason]uint64) {
 	for reason := range full {
 		full[reason] = want[reason]
 	}
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	deadline := time.After(testTimeout)
-	for !maps.Equal(s.Dropped(), full) {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Errorf("dropped %v, want %v", s.Dropped(), full)
-			return
-		}
-	}
+	testnet.Poll(t, testTimeout, fmt.Sprintf("%v are dropped", full), func() bool {
+		return maps.Equal(s.Dropped(), full)
+	})
 }
 
 // startAssociating serves cfg on a loopback port until the test ends.

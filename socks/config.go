@@ -71,7 +71,7 @@ type Config struct {
 	// Username and Password are what a client must present, by RFC 1929 or HTTP's
 	// Basic scheme, 1 to 255 bytes each, the name without a colon. Both empty means
 	// that clients need no authentication. Otherwise SOCKS4, which can't carry
-	// them, is refused.
+	// them, is refused, and UDP ASSOCIATE must name the port that the client sends from.
 	Username, Password string
 
 	// NegotiationTimeout bounds the time from accepting a connection to having
@@ -86,10 +86,10 @@ type Config struct {
 	// means DefaultMaxConns. Further ones are accepted and closed.
 	MaxConns int
 
-	// Log gets one event for each connection at debug level, and one for each HTTP
-	// request that is refused or fails, with the client's address and the target
-	// and never a credential or a URL, and trouble with accepting at warn level.
-	// Nil is silent.
+	// Log gets one event for each connection at debug level, and one for each HTTP request that is
+	// refused or fails, with the client's address and the target and never a credential or a URL;
+	// also dropped datagrams, at most one a second for each reason; and trouble with accepting at
+	// warn level. Nil is silent.
 	Log *zerolog.Logger
 }
 

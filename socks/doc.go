@@ -27,8 +27,10 @@
 // accepting, dispatch, replies, deadlines and the end of a connection are this package's.
 //
 // An association of UDP ASSOCIATE has a socket at the local address of the client's connection, and
-// accepts datagrams only from that connection's remote address. The request gives the port, or else
-// the first datagram does. Fragments, and datagrams for which there is no room, are dropped. The
+// accepts datagrams only from that connection's remote address. Any port of it may send, and the last
+// that did gets the answers. If clients must authenticate, only the port that the request names may
+// send, and a request for port 0 is refused with "not allowed". Fragments are dropped, and so are
+// datagrams for which there is no room. [Server.Dropped] counts what is dropped, by reason. The
 // association ends with the connection, and an association that is idle for too long ends the
 // connection; Shutdown does not wait for it.
 //

@@ -143,13 +143,15 @@ type udpClient struct {
 	lines int // of its output that were read
 }
 
-func startUDPClient(t *testing.T, socks string) *udpClient {
+// startUDPClient starts a client of a SOCKS server. The login is empty or USER:PASSWORD.
+func startUDPClient(t *testing.T, socks string, login ...string) *udpClient {
 	t.Helper()
 	folder := filepath.Join("..", "interop")
 	if _, err := os.Stat(filepath.Join(folder, "node_modules", "socks")); err != nil {
 		t.Fatal("the npm package socks is missing from scripts/interop/node_modules: make test-deps installs it")
 	}
-	cmd := command(cleanEnv(t), folder, needProgram(t, "node"), "socks-udp.js", socks)
+	cmd := command(cleanEnv(t), folder, needProgram(t, "node"),
+		append([]string{"socks-udp.js", socks}, login...)...)
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
