@@ -17,11 +17,14 @@ func (a *ackState) stop() {
 	}
 }
 
-// handleAckLocked takes the peer's acknowledgement.
+// handleAckLocked takes the peer's acknowledgement. One that is repeated or late changes nothing.
 func (l *link) handleAckLocked(position uint64) error {
 	o := &l.session.out
-	if position < o.acked || position > o.position {
-		return protocolErrorf("ack of %d, between %d and %d possible", position, o.acked, o.position)
+	switch {
+	case position > o.position:
+		return protocolErrorf("ack of %d, at most %d possible", position, o.position)
+	case position <= o.acked:
+		return nil
 	}
 	o.acked = position
 	o.retained.acknowledge(position)

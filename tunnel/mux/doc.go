@@ -72,8 +72,10 @@
 //	datagram   0xa0   flags (1), bytes of the datagram
 //
 // A ping is answered once; of several that wait, only the newest is. Tokens start at 1 and ascend
-// throughout a session. A pong that is repeated or late is ignored; one to a ping that was never
-// sent is a violation. Text is at most 256 bytes, a target 512.
+// throughout a session. Of what is not sequenced, a repetition does no harm: a pong or an ack that
+// is repeated or late is ignored. A pong to a ping that was never sent is a violation, and so is an
+// ack of more than was sent. Sequenced frames count in the positions, so each is sent once. Text is
+// at most 256 bytes, a target 512.
 //
 // Each carrier begins with one hello from the client and one from the server, in this order: the
 // reference handshake requires that the server speaks second.
@@ -96,7 +98,7 @@
 //
 //	client → server  hello with the session's id, a proof, and the client's positions
 //	server → client  hello with the same id, the server's proof, and its positions
-//	both             continue to send at the other's receive position
+//	both             continue to send at the other's receive position, and ping
 //
 // A proof is HMAC-SHA256 under the session's key over the sender's role and a value that only the
 // two ends of the new carrier can export. It is worthless on another carrier, so an observer,

@@ -3,6 +3,7 @@ package mux
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -119,9 +120,105 @@ func TestRepeatedPong(t *testing.T) {
 		pong(1)
 		r.cut()
 		r.resume()
+		if got := ping(); got < want { // the carrier begins with a ping, too
+			t.Errorf("round trip of %v, at least %v possible", got, want)
+		}
+		if got := ping(); got != want {
+			t.Errorf("round trip of %v, want %v", got, want)
+		}
 		pong(2)
 		if got := ping(); got != want {
 			t.Errorf("round trip of %v, want %v", got, want)
+		}
+	})
+}
+
+// TestRepeatedAck: an ack that comes twice or late changes nothing. One of more than was sent is in
+// TestViolations.
+func TestRepeatedAck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, p := newRawClient(t, Config{}, rawHello)
+		st := p.accept(s, 1)
+		go st.Write(make([]byte, 100))
+		p.until(kindData)
+		for _, position := range []uint64{headerSize, headerSize, 0, 1, headerSize} {
+			p.send(wire(kindAck, 0, u64(position)))
+			p.quiet()
+			if got := s.Stats().Acknowledged; got != headerSize || s.Err() != nil {
+				t.Fatalf("after an ack of %d: %d acknowledged, %v", position, got, s.Err())
+			}
+		}
+		p.send(wire(kindAck, 0, u64(s.Stats().Sent)))
+		p.quiet()
+		if stats := s.Stats(); stats.Acknowledged != stats.Sent {
+			t.Errorf("%d acknowledged of %d", stats.Acknowledged, stats.Sent)
+		}
+	})
+}
+
+// TestRoundTripsAreTheCarriers: a round trip that a freeze has stretched makes no end patient with
+// the next carrier, and a client that was receiving notices soon when the next one is dead, too.
+func TestRoundTripsAreTheCarriers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, HostConfig{}, Config{})
+		openPair(t, r.client, r.server)
+		for _, s := range []*Session{r.client, r.server} { // the pong is late by a minute
+			s.mu.Lock()
+			s.link.onRTTSampleLocked(time.Minute)
+			s.mu.Unlock()
+		}
+		r.cut()
+		r.resume()
+		time.Sleep(time.Second) // synctest: the carrier's own round trip is measured
+		r.carrier.freeze()
+		r.far.freeze()
+		frozen := time.Now()
+		for _, s := range []*Session{r.client, r.server} {
+			s.Probe()
+		}
+		for _, s := range []*Session{r.client, r.server} {
+			if err := s.AwaitLoss(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if took := time.Since(frozen); took > probePatience {
+			t.Errorf("noticed after %v", took)
+		}
+		r.resume()
+		r.carrier.freeze()
+		r.far.freeze()
+		frozen = time.Now()
+		for _, s := range []*Session{r.client, r.server} {
+			if err := s.AwaitLoss(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if took := time.Since(frozen); took > DefaultPatience {
+			t.Errorf("after a resumption noticed after %v", took)
+		}
+	})
+}
+
+// TestAbandonTooLate: the window of a loss that another carrier has ended does not end the session.
+func TestAbandonTooLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, HostConfig{}, Config{})
+		r.cut()
+		r.server.mu.Lock()
+		since := r.server.lost.since
+		r.server.mu.Unlock()
+		late := errors.New("too late")
+		time.Sleep(time.Second) // synctest
+		r.resume()
+		r.server.abandon(since, late)
+		r.cut()
+		r.server.abandon(since, late)
+		if err := r.server.Err(); err != nil {
+			t.Fatalf("ended with %v", err)
+		}
+		r.server.abandon(time.Now(), late)
+		if err := r.server.Err(); err != late {
+			t.Errorf("ended with %v, want %v", err, late)
 		}
 	})
 }

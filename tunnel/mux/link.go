@@ -21,6 +21,7 @@ type link struct {
 
 	pace     *pace.Controller // bounds what is inflight
 	sample   rttSample        // the acknowledgement that is being timed
+	rtt      roundTrips
 	ping     pingState
 	pong     pongState
 	ack      ackState
@@ -84,8 +85,10 @@ func (s *Session) attachLocked(carrier Carrier, peerPosition uint64) {
 	s.out.acked = peerPosition
 	l := newLink(s, carrier, peerPosition)
 	s.link = l
-	s.lost.since = time.Time{}
-	if s.rtt.answered < s.rtt.issued { // somebody may wait for the answer
+	if !s.lost.since.IsZero() {
+		// On a carrier that was resumed on, a ping soon shows whether the new path works in both
+		// directions, and how long its round trip is. It also answers whoever waits in Ping.
+		s.lost.since = time.Time{}
 		l.queuePingLocked()
 	}
 	l.scheduleCheckLocked()
@@ -136,11 +139,25 @@ func (l *link) end(err error) {
 // in time.
 func (s *Session) loseCarrierLocked(err error) {
 	s.detachLocked()
-	s.lost.since, s.lost.cause = time.Now(), err
-	window := s.resumption.window
+	since, window := time.Now(), s.resumption.window
+	s.lost.since, s.lost.cause = since, err
 	s.lost.timer = time.AfterFunc(window, func() {
-		s.fail(&AbandonedError{Window: window, Err: err})
+		s.abandon(since, &AbandonedError{Window: window, Err: err})
 	})
+}
+
+// abandon ends a session that is still without the carrier that it lost at a time: another may have
+// come just before this call.
+func (s *Session) abandon(since time.Time, err error) {
+	s.mu.Lock()
+	if s.link == nil && s.lost.since.Equal(since) {
+		s.failLocked(err)
+	}
+	ended := s.err != nil
+	s.mu.Unlock()
+	if ended && s.host != nil {
+		s.host.forget(s)
+	}
 }
 
 // stopAwayTimerLocked lets the session live though no carrier comes.

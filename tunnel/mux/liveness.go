@@ -7,10 +7,30 @@ import (
 
 // pingState is the newest ping on a carrier.
 type pingState struct {
-	token    uint64    // 0 before the first; tokens ascend over all carriers of a session
+	token    uint64    // 0 before the first; see pings
 	due      bool      // it is to be sent
 	answered bool      // its pong has come
 	queuedAt time.Time // when it became due
+}
+
+// roundTrips is what pings and acknowledgements have shown of a carrier's round trip. It is zero
+// before the first sample. The next carrier may take another path, and a sample may be as long as
+// an end or the path was frozen.
+type roundTrips struct {
+	smoothed time.Duration
+	least    time.Duration
+}
+
+// add takes a sample.
+func (r *roundTrips) add(sample time.Duration) {
+	if r.smoothed == 0 {
+		r.smoothed = sample
+	} else {
+		r.smoothed += (sample - r.smoothed) / 8 // RFC 6298, section 2
+	}
+	if r.least == 0 || sample < r.least {
+		r.least = sample
+	}
 }
 
 // pongState is the answer that a carrier's peer waits for. Only the newest ping is answered, as
@@ -24,17 +44,17 @@ type pongState struct {
 func (s *Session) Ping(ctx context.Context) (time.Duration, error) {
 	s.mu.Lock()
 	if s.link == nil {
-		s.rtt.issued++ // the next link sends a ping that answers for this one
+		s.pings.issued++ // the next link sends a ping that answers for this one
 	} else {
 		s.link.queuePingLocked()
 		s.link.scheduleCheckLocked()
 	}
-	token := s.rtt.issued
+	token := s.pings.issued
 	s.mu.Unlock()
 	var rtt time.Duration
 	err := s.await(ctx, func() bool {
-		rtt = s.rtt.lastPing
-		return s.rtt.answered >= token
+		rtt = s.pings.roundTrip
+		return s.pings.answered >= token
 	})
 	return rtt, err
 }
@@ -42,8 +62,8 @@ func (s *Session) Ping(ctx context.Context) (time.Duration, error) {
 // queuePingLocked queues a new ping.
 func (l *link) queuePingLocked() {
 	s := l.session
-	s.rtt.issued++
-	l.ping = pingState{token: s.rtt.issued, due: true, queuedAt: time.Now()}
+	s.pings.issued++
+	l.ping = pingState{token: s.pings.issued, due: true, queuedAt: time.Now()}
 	s.out.wake.Broadcast()
 }
 
@@ -58,16 +78,16 @@ func (l *link) handlePingLocked(token uint64) {
 func (l *link) handlePongLocked(token uint64) error {
 	s := l.session
 	switch {
-	case token == 0, token > s.rtt.issued, token == l.ping.token && l.ping.due:
+	case token == 0, token > s.pings.issued, token == l.ping.token && l.ping.due:
 		return protocolErrorf("pong without a ping")
 	case token != l.ping.token, l.ping.answered:
 		return nil
 	}
 	l.ping.answered = true
 	l.probedAt = time.Time{}
-	s.rtt.answered = token
-	s.rtt.lastPing = max(time.Since(l.ping.queuedAt), 1)
-	l.onRTTSampleLocked(s.rtt.lastPing)
+	s.pings.answered = token
+	s.pings.roundTrip = max(time.Since(l.ping.queuedAt), 1)
+	l.onRTTSampleLocked(s.pings.roundTrip)
 	s.changed.Broadcast()
 	return nil
 }
@@ -76,15 +96,7 @@ func (l *link) handlePongLocked(token uint64) error {
 func (l *link) onRTTSampleLocked(rtt time.Duration) {
 	rtt = max(rtt, 1)
 	l.pace.OnRTTSample(l.lastRead, rtt)
-	e := &l.session.rtt
-	if e.smoothed == 0 {
-		e.smoothed = rtt
-	} else {
-		e.smoothed += (rtt - e.smoothed) / 8 // RFC 6298, section 2
-	}
-	if e.least == 0 || rtt < e.least {
-		e.least = rtt
-	}
+	l.rtt.add(rtt)
 }
 
 // readObserver is a carrier that knows when bytes last came. A record on a slow link arrives over
@@ -108,7 +120,7 @@ func (l *link) lastLifeLocked() time.Time {
 func (l *link) waitingSinceLocked(lastLife time.Time) time.Time {
 	since := l.owedSince
 	pinged := l.ping.token != 0 && !l.ping.answered
-	if pinged && l.ping.queuedAt.After(lastLife) && since.IsZero() {
+	if pinged && !l.ping.queuedAt.Before(lastLife) && since.IsZero() {
 		since = l.ping.queuedAt
 	}
 	if !since.IsZero() && lastLife.After(since) {
@@ -119,17 +131,17 @@ func (l *link) waitingSinceLocked(lastLife time.Time) time.Time {
 
 // patienceLocked returns how long the peer may owe a sign of life: long against the round trip,
 // even one that a full queue has stretched.
-func (s *Session) patienceLocked() time.Duration {
-	return max(s.cfg.Patience, 4*s.rtt.smoothed)
+func (l *link) patienceLocked() time.Duration {
+	return max(l.session.cfg.Patience, 4*l.rtt.smoothed)
 }
 
 // probePatienceLocked is patienceLocked for the answer to a probe. It is shorter, since the path
 // has probably changed, and a session that can be resumed loses little with its carrier.
-func (s *Session) probePatienceLocked() time.Duration {
-	if s.resumption == nil || s.rtt.smoothed == 0 {
-		return s.patienceLocked()
+func (l *link) probePatienceLocked() time.Duration {
+	if l.session.resumption == nil || l.rtt.smoothed == 0 {
+		return l.patienceLocked()
 	}
-	return max(probePatience, 4*s.rtt.smoothed)
+	return max(probePatience, 4*l.rtt.smoothed)
 }
 
 // Probe asks the peer for a sign of life, because the path to it may have changed. Unless there is
@@ -166,13 +178,13 @@ func (s *Session) DropCarrier(err error) {
 func (l *link) silentAtLocked(lastLife time.Time) time.Time {
 	var at time.Time
 	if since := l.waitingSinceLocked(lastLife); !since.IsZero() {
-		at = since.Add(l.session.patienceLocked())
+		at = since.Add(l.patienceLocked())
 	}
 	if since := l.probedAt; !since.IsZero() {
 		if lastLife.After(since) {
 			since = lastLife
 		}
-		if probed := since.Add(l.session.probePatienceLocked()); at.IsZero() || probed.Before(at) {
+		if probed := since.Add(l.probePatienceLocked()); at.IsZero() || probed.Before(at) {
 			at = probed
 		}
 	}

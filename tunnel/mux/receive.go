@@ -166,7 +166,8 @@ func (st *stream) growWindowLocked() {
 	first := r.announced.IsZero()
 	r.announced = now
 	more := min(r.window, uint64(s.cfg.MaxWindow)-min(r.window, uint64(s.cfg.MaxWindow)))
-	if first || took >= s.rtt.least || more == 0 || s.memory.grown+more > uint64(s.cfg.MaxBuffered)/2 {
+	quick := !first && s.link != nil && took < s.link.rtt.least
+	if !quick || more == 0 || s.memory.grown+more > uint64(s.cfg.MaxBuffered)/2 {
 		return
 	}
 	r.window += more

@@ -322,7 +322,7 @@ func (h *Host) boundAway() {
 		s.mu.Unlock()
 	}
 	if away > h.cfg.MaxAway {
-		oldest.fail(&AbandonedError{Window: time.Since(oldestSince), Err: errTooManyAway})
+		oldest.abandon(oldestSince, &AbandonedError{Window: time.Since(oldestSince), Err: errTooManyAway})
 	}
 }
 

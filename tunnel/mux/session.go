@@ -48,7 +48,7 @@ type Session struct {
 	out      outbox
 	received uint64 // sequenced bytes received
 	memory   memory
-	rtt      rttEstimate
+	pings    pings
 
 	datagrams DatagramStats
 	changed   sync.Cond // incoming, streams, pongs or the link changed, or the session ended
@@ -70,13 +70,12 @@ type memory struct {
 	grown    uint64 // bytes by which the windows of all streams have grown together
 }
 
-// rttEstimate is what pings and acknowledgements have shown of the round trip, on all carriers.
-type rttEstimate struct {
-	issued   uint64 // token of the newest ping
-	answered uint64 // token of the newest ping that was answered
-	lastPing time.Duration
-	smoothed time.Duration
-	least    time.Duration
+// pings is what a session keeps of its pings on all carriers. Tokens ascend, so that the answer to a
+// ping also answers those before it, which may have been lost with their carrier.
+type pings struct {
+	issued    uint64        // token of the newest ping
+	answered  uint64        // token of the newest ping that was answered
+	roundTrip time.Duration // of that ping, for the users of Ping and Stats
 }
 
 // NewClient starts a session as the side that speaks first. It returns when the peer has answered
@@ -312,7 +311,7 @@ func (s *Session) Stats() Stats {
 		Resent:       s.out.resent,
 		Retained:     s.out.retained.mem,
 		Away:         s.link == nil,
-		RoundTrip:    s.rtt.lastPing,
+		RoundTrip:    s.pings.roundTrip,
 		Datagrams:    s.datagrams,
 	}
 }
@@ -321,8 +320,15 @@ func (s *Session) Stats() Stats {
 // session ends with the cause of that.
 func (s *Session) fail(err error) {
 	s.mu.Lock()
+	s.failLocked(err)
+	s.mu.Unlock()
+	if s.host != nil {
+		s.host.forget(s)
+	}
+}
+
+func (s *Session) failLocked(err error) {
 	if s.err != nil {
-		s.mu.Unlock()
 		return
 	}
 	if s.out.closing {
@@ -339,10 +345,6 @@ func (s *Session) fail(err error) {
 	s.out.retained.release()
 	s.detachLocked()
 	close(s.done)
-	s.mu.Unlock()
-	if s.host != nil {
-		s.host.forget(s)
-	}
 }
 
 var _ net.Conn = (*Stream)(nil)
