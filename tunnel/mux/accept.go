@@ -17,7 +17,7 @@ type Incoming interface {
 	Refuse(code Code, text string)
 
 	// NotifyEnd is that of Stream and Flow: the opener may give up.
-	NotifyEnd(f func())
+	NotifyEnd(f func(unread bool))
 
 	unanswered() *stream
 }
@@ -62,7 +62,8 @@ func (s *Session) Accept(ctx context.Context) (Incoming, error) {
 }
 
 // Confirm tells the opener that the target was reached, and returns the stream. When it fails, the
-// stream has ended.
+// stream has ended. It does not fail when the opener has sent data and then cut the stream short:
+// the target is still to get the data.
 func (in *IncomingStream) Confirm() (*Stream, error) {
 	if err := in.st.confirm(); err != nil {
 		return nil, err
@@ -90,7 +91,7 @@ func (in incoming) ID() uint32 { return in.st.ID() }
 func (in incoming) Refuse(code Code, text string) { in.st.refuse(code, text) }
 
 // NotifyEnd registers f to be called once the opener has given up, as NotifyEnd of Stream does.
-func (in incoming) NotifyEnd(f func()) { in.st.NotifyEnd(f) }
+func (in incoming) NotifyEnd(f func(unread bool)) { in.st.NotifyEnd(f) }
 
 func (in incoming) unanswered() *stream { return in.st }
 
@@ -99,14 +100,17 @@ func (st *stream) confirm() error {
 	s := st.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if st.send.err != nil {
+	ended := st.send.err != nil
+	if unread := st.flow == nil && st.recv.queue.len > 0; ended && !unread {
 		st.releaseLocked()
 		st.dropReceivedLocked()
 		return st.send.err
 	}
 	if st.state == opening {
 		st.state = openConfirmed
-		s.queueControlLocked(kindOpened, st.id, nil)
+		if !ended {
+			s.queueControlLocked(kindOpened, st.id, nil)
+		}
 	}
 	return nil
 }

@@ -16,6 +16,7 @@ type blockReader struct {
 	raw    syscall.RawConn // of a socket, else nil
 	blocks [maxBlocks]*block
 	many   int // blocks to read into next: it follows what was read
+	source sourceWatch
 
 	// State of the callback of raw.Read, here so that it is not allocated each time.
 	room     int

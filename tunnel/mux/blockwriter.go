@@ -17,6 +17,8 @@ type blockWriter struct {
 	deadline writeDeadline // w's, nil if it has none
 	blocks   [maxBlocks]*block
 
+	interrupted bool // interrupt was called; guarded by the session's mutex
+
 	vector  [maxBlocks][]byte
 	buffers net.Buffers // what write passes on, here so that it is not allocated each time
 }
@@ -38,26 +40,46 @@ func (b *blockWriter) free() {
 }
 
 // write writes all blocks and returns the number of bytes that were taken.
-func (b *blockWriter) write() (int64, error) {
+func (b *blockWriter) write() (n int64, err error) {
 	b.buffers = b.vector[:0]
 	for _, c := range b.blocks {
 		if c == nil {
 			break
 		}
-		b.buffers = append(b.buffers, c.buf[c.r:c.w])
+		if c.r < c.w {
+			b.buffers = append(b.buffers, c.buf[c.r:c.w])
+		}
 	}
 	if len(b.buffers) == 1 {
-		n, err := b.w.Write(b.buffers[0])
-		if err == nil && n < len(b.buffers[0]) {
+		var taken int
+		taken, err = b.w.Write(b.buffers[0])
+		if err == nil && taken < len(b.buffers[0]) {
 			err = io.ErrShortWrite
 		}
-		return int64(n), err
+		n = int64(taken)
+	} else {
+		n, err = b.buffers.WriteTo(b.w)
 	}
-	return b.buffers.WriteTo(b.w)
+	b.drop(n)
+	return n, err
 }
 
-// interrupt makes a pending write return, and all later ones fail.
+// drop removes the first n bytes from the blocks.
+func (b *blockWriter) drop(n int64) {
+	for _, c := range b.blocks {
+		if n == 0 {
+			break
+		}
+		taken := min(n, int64(c.w-c.r))
+		c.r += int(taken)
+		n -= taken
+	}
+}
+
+// interrupt makes a pending write return, and all later ones fail. It is called with the session's
+// mutex held.
 func (b *blockWriter) interrupt() {
+	b.interrupted = true
 	if b.deadline != nil {
 		b.deadline.SetWriteDeadline(time.Unix(1, 0))
 	}

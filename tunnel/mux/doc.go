@@ -125,8 +125,14 @@
 // The client of a session opens streams with odd ids, the server with even ones, ascending and
 // never used twice. Frames for a stream that has ended are dropped; frames for one that was never
 // opened are an error. Each half of a stream ends with fin (a clean end of file) or by a reset,
-// which the other side sees as an error that wraps ECONNRESET, never as an end of file. A reset
-// that follows the sender's fin only means that the sender reads no more.
+// which the other side sees as an error that wraps ECONNRESET, never as an end of file. After the
+// sender's fin, a reset means that the sender reads no more, and ends the other half.
+//
+// A reset does not overtake data. A sender whose source has failed ([Stream.CloseWithReset]) sends
+// what it has accepted, under credit as always, and then the reset; a receiver keeps what precedes
+// a reset readable. Both drop the rest when the one that should take it takes nothing for 30
+// seconds: the sender then resets the stream with code 22, at which the receiver drops what it
+// holds, as it does when the opener gives up (code 18). [Stream.Reset] waits for nothing.
 //
 // An opener may send data before the answer, within the first credit. It is lost if the stream is
 // refused.

@@ -31,6 +31,7 @@ const (
 	CodeClosed         Code = 19 // the sender has closed the stream and reads no more
 	CodeAborted        Code = 20 // the connection behind the stream was cut short
 	CodeOverload       Code = 21 // the stream held more memory than the session may
+	CodeStalled        Code = 22 // the receiver took too long over what preceded the cut
 	CodeDone           Code = 32 // the session is over, nothing is wrong
 	CodeProtocol       Code = 33 // the peer broke the rules of the format
 	CodeInternal       Code = 34 // the sender failed inside
@@ -53,6 +54,7 @@ var codeTexts = map[Code]string{
 	CodeClosed:         "closed by the peer",
 	CodeAborted:        "connection cut short",
 	CodeOverload:       "buffer limit reached",
+	CodeStalled:        "the receiver takes nothing",
 	CodeDone:           "done",
 	CodeProtocol:       "protocol error",
 	CodeInternal:       "internal error",

@@ -172,11 +172,7 @@ func (s *Session) handleStreamFrameLocked(f frame, in *recordInput) error {
 		return st.handleFinLocked()
 	case kindReset:
 		code, _ := f.code()
-		if st.ours && st.state == opening {
-			st.refuseOwnLocked(code, "")
-		} else {
-			st.endLocked(&ResetError{Code: code, Remote: true})
-		}
+		st.handleResetLocked(code)
 	}
 	return nil
 }

@@ -86,6 +86,12 @@ const (
 	// quietTime is how long after data has ceased to come a ping shows whether the carrier is dead.
 	quietTime = time.Second
 
+	// lingerTime is how long a stream that was cut short may spend on what came before the cut
+	// without progress, in either direction. sourceCheck is how often the source of a stream is
+	// checked for a reset while the stream's queue is full, so that nothing is read from the source.
+	lingerTime  = 30 * time.Second
+	sourceCheck = time.Second
+
 	// closeTimeout bounds how long Close waits for the close frame to be written.
 	closeTimeout = time.Second
 )

@@ -122,7 +122,7 @@ func TestRefusedAfterOpenAtOnce(t *testing.T) {
 					t.Errorf("told %v", (*told)[0])
 				}
 				ended := false
-				st.NotifyEnd(func() { ended = true })
+				st.NotifyEnd(func(bool) { ended = true })
 				if !ended {
 					t.Error("the stream is not told to have ended")
 				}

@@ -52,18 +52,32 @@ func (st *Stream) WriteTo(w io.Writer) (int64, error) {
 // unlocks the mutex while it writes.
 func (st *stream) writeSomeLocked(out *blockWriter) (int64, error) {
 	st.lendLocked(out)
-	st.session.mu.Unlock()
-	n, err := out.write()
-	st.session.mu.Lock()
+	var total int64
+	var err error
+	for again := true; again; {
+		if st.ended || st.session.err != nil {
+			out.limit()
+		}
+		st.session.mu.Unlock()
+		var n int64
+		n, err = out.write()
+		st.session.mu.Lock()
+		total += n
+		again = out.slow(n, err)
+	}
 	st.takeBackLocked(out)
 	switch {
 	case err == nil:
-		st.consumeLocked(int(n))
-		return n, nil
-	case st.recv.err != nil:
-		return n, st.recv.err
+		st.consumeLocked(int(total))
+		return total, nil
+	case errors.Is(err, os.ErrDeadlineExceeded) && (st.ended || st.session.err != nil):
+		return total, st.endCauseLocked()
 	}
-	return n, &CopyError{err}
+	st.recv.refused = true
+	if st.recv.err != nil {
+		return total, st.recv.err
+	}
+	return total, &CopyError{err}
 }
 
 // lendLocked moves blocks from the receiving queue to out. They count as held until they are taken
@@ -196,6 +210,7 @@ func (st *stream) accountLocked(before int) {
 	s.memory.buffered += st.recv.mem() - before
 	if st.removed && st.recv.mem() == 0 {
 		delete(s.streams.leftovers, st)
+		s.changed.Broadcast()
 	}
 }
 

@@ -49,7 +49,7 @@ func (st *Stream) ReadFrom(r io.Reader) (int64, error) {
 	in := newBlockReader(r)
 	defer in.release()
 	for {
-		room, err := st.waitRoom()
+		room, err := st.waitRoom(in)
 		if err != nil {
 			return total, err
 		}
@@ -77,7 +77,7 @@ func (st *Stream) enqueue(in *blockReader) error {
 	switch {
 	case st.send.err != nil:
 		return st.send.err
-	case st.send.fin:
+	case st.send.ends():
 		return net.ErrClosed
 	}
 	in.moveTo(&st.send.queue)
@@ -85,10 +85,15 @@ func (st *Stream) enqueue(in *blockReader) error {
 	return nil
 }
 
-// waitRoom waits until the send buffer has room, and returns how many bytes.
-func (st *Stream) waitRoom() (int, error) {
+// waitRoom waits until the send buffer has room for what in reads, and returns how many bytes.
+func (st *Stream) waitRoom(in *blockReader) (int, error) {
 	st.session.mu.Lock()
 	defer st.session.mu.Unlock()
+	full := st.send.queue.len >= st.session.cfg.SendBuffer
+	if full && in.raw != nil {
+		st.watchSourceLocked(in)
+		defer in.source.stop()
+	}
 	if err := st.awaitRoomLocked(); err != nil {
 		return 0, err
 	}
@@ -105,10 +110,12 @@ func (st *Stream) awaitRoomLocked() error {
 		switch {
 		case h.err != nil:
 			return h.err
-		case h.fin:
+		case h.ends():
 			return net.ErrClosed
 		case h.deadline.expired:
 			return os.ErrDeadlineExceeded
+		case h.stalled:
+			return ErrStalled
 		case h.queue.len <= enough:
 			return nil
 		}
@@ -150,8 +157,14 @@ func (st *stream) canSendLocked() bool {
 	if h.queue.len > 0 {
 		return h.sent < h.limit
 	}
-	return h.fin && !h.finSent
+	return h.endDue()
 }
+
+// ends reports whether nothing more may be queued, because an end follows.
+func (h *sendHalf) ends() bool { return h.fin || h.resetCode != 0 }
+
+// endDue reports whether a fin or a reset follows the queue.
+func (h *sendHalf) endDue() bool { return (h.fin && !h.finSent) || h.resetCode != 0 }
 
 // appendFramesLocked appends the stream's next data frame, of at most largest bytes, and its end
 // when that is due, to a record with room for at least a header and minFill bytes. It must be the
@@ -172,7 +185,7 @@ func (st *stream) appendFramesLocked(p *packer, largest int) {
 			h.wake.Broadcast()
 		}
 	}
-	if h.queue.len == 0 && h.fin && !h.finSent && p.left() >= endSize {
+	if h.queue.len == 0 && h.endDue() && p.left() >= endSize {
 		p.b = st.appendEndLocked(p.b)
 	}
 }
@@ -205,10 +218,18 @@ const endSize = 2*headerSize + 2
 
 func (st *stream) appendEndLocked(b []byte) []byte {
 	h := &st.send
-	h.finSent = true
-	b = appendHeader(b, kindFin, st.id, 0)
-	if h.resetAfterFin && !st.recv.fin {
-		b = appendFrame(b, kindReset, st.id, codePayload(CodeClosed, ""))
+	if h.fin && !h.finSent {
+		h.finSent = true
+		b = appendHeader(b, kindFin, st.id, 0)
+	}
+	code := h.resetCode
+	if code == 0 && h.resetAfterFin && !st.recv.fin {
+		code = CodeClosed
+	}
+	if code != 0 {
+		b = appendFrame(b, kindReset, st.id, codePayload(code, ""))
+		st.reportOpenLocked(net.ErrClosed)
+		st.failSendLocked(net.ErrClosed)
 		st.session.forgetLocked(st)
 		return b
 	}

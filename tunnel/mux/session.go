@@ -212,7 +212,9 @@ func (s *Session) Drain(ctx context.Context) error {
 		s.queueControlLocked(kindDraining, 0, nil)
 	}
 	s.mu.Unlock()
-	err := s.await(ctx, func() bool { return len(s.streams.byID) == 0 })
+	err := s.await(ctx, func() bool {
+		return len(s.streams.byID) == 0 && len(s.streams.leftovers) == 0
+	})
 	var ended *SessionError
 	if errors.As(err, &ended) {
 		return nil
@@ -338,6 +340,9 @@ func (s *Session) failLocked(err error) {
 	s.stopAwayTimerLocked()
 	for _, st := range s.streams.byID {
 		st.endLocked(&SessionError{s.err})
+	}
+	for st := range s.streams.leftovers {
+		st.limitDeliveryLocked()
 	}
 	s.streams.incoming = nil
 	s.changed.Broadcast()

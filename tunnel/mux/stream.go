@@ -7,7 +7,7 @@ import (
 )
 
 // Stream is one reliable, ordered, bidirectional byte stream of a session. It implements net.Conn;
-// all methods may be called concurrently. It must be ended with Close or Reset.
+// all methods may be called concurrently. It must be ended with Close, CloseWithReset or Reset.
 type Stream struct{ stream }
 
 // stream is what a Stream and a Flow have in common: an entry in the session's table, how it was
@@ -27,11 +27,11 @@ type stream struct {
 	recv       recvHalf
 	send       sendHalf
 	turn       turn
-	creditDue  bool   // in the session's list of streams that owe the peer credit
-	closed     bool   // released by its user: closed, reset, refused, or never handed out
-	removed    bool   // no longer in the session's table
-	ended      bool   // cut short: endLocked was called
-	onEnd      func() // of NotifyEnd
+	creditDue  bool              // in the session's list of streams that owe the peer credit
+	closed     bool              // released by its user: closed, reset, refused, or never handed out
+	removed    bool              // no longer in the session's table
+	ended      bool              // cut short: markEndedLocked was called
+	onEnd      func(unread bool) // of NotifyEnd
 }
 
 // openState is the progress of opening a stream.
@@ -55,6 +55,7 @@ type recvHalf struct {
 	lent     int    // bytes of memory of blocks that WriteTo is writing
 	lentTo   *blockWriter
 	delivery *delivery // of Deliver, until it ends
+	refused  bool      // a write of Deliver or WriteTo has failed
 
 	announced time.Time // when credit was last announced
 	fin       bool      // the peer's fin was received
@@ -70,8 +71,11 @@ type sendHalf struct {
 	limit         uint64 // the peer's credit: the offset that sent may reach
 	fin           bool   // end after the queue
 	finSent       bool
-	resetAfterFin bool  // closed while the peer sends: tell it to stop once this half has ended
-	err           error // sticky
+	resetAfterFin bool        // closed while the peer sends: tell it to stop once this half has ended
+	resetCode     Code        // of CloseWithReset: follows the queue, and the fin if that is due; or 0
+	stall         *time.Timer // of CloseWithReset: checks that the queue makes progress
+	stalled       bool        // the source was reset, and the queue made no progress for lingerTime
+	err           error       // sticky
 }
 
 func newStream(s *Session, id uint32, target Target, ours bool) *Stream {
@@ -96,15 +100,15 @@ func (st *stream) Target() Target { return st.target }
 func (st *stream) ID() uint32 { return st.id }
 
 // NotifyEnd registers f to be called once the stream is cut short: reset by either side, refused,
-// or lost with its session. If it already was, f is called at once. A clean end does not count. f
-// must neither wait nor call a method of the stream or its session. There is one such f at a time;
-// nil removes it.
-func (st *stream) NotifyEnd(f func()) {
+// or lost with its session. If it already was, f is called at once. A clean end does not count.
+// unread reports whether data that arrived before is still to be read. f must neither wait nor call
+// a method of the stream or its session. There is one such f at a time; nil removes it.
+func (st *stream) NotifyEnd(f func(unread bool)) {
 	st.session.mu.Lock()
 	defer st.session.mu.Unlock()
 	st.onEnd = f
 	if f != nil && st.ended {
-		f()
+		f(st.recv.queue.len > 0)
 	}
 }
 
@@ -158,7 +162,8 @@ func (st *stream) releaseLocked() {
 	}
 }
 
-// Reset cuts the stream short: the peer's reads and writes fail, and what is queued is dropped.
+// Reset cuts the stream short at once: the peer's reads and writes fail, and what is queued in
+// either direction is dropped. CloseWithReset still sends what was written.
 func (st *stream) Reset(code Code) {
 	s := st.session
 	s.mu.Lock()
@@ -188,19 +193,26 @@ func (st *stream) cutLocked(err error) {
 // endLocked ends both halves with err and removes the stream from the table. What was received
 // before stays readable, and a half that has ended cleanly stays clean: its data is complete.
 func (st *stream) endLocked(err error) {
-	if !st.ended {
-		st.ended = true
-		if st.onEnd != nil {
-			st.onEnd()
-		}
-	}
+	st.markEndedLocked()
 	st.reportOpenLocked(st.causeLocked(err))
 	st.failSendLocked(err)
 	if st.recv.err == nil && !st.recv.fin {
 		st.recv.err = err
 	}
+	st.limitDeliveryLocked()
 	st.wakeReaderLocked()
 	st.session.forgetLocked(st)
+}
+
+// markEndedLocked notes, and reports once, that the stream is cut short.
+func (st *stream) markEndedLocked() {
+	if st.ended {
+		return
+	}
+	st.ended = true
+	if st.onEnd != nil {
+		st.onEnd(st.recv.queue.len > 0)
+	}
 }
 
 // failSendLocked drops what is queued to be sent and makes every later Write fail with err.
@@ -209,6 +221,9 @@ func (st *stream) failSendLocked(err error) {
 		st.send.err = err
 	}
 	st.send.queue.release()
+	if st.send.stall != nil {
+		st.send.stall.Stop()
+	}
 	st.flow.dropQueuedLocked()
 	st.session.sched.remove(st)
 	st.send.wake.Broadcast()

@@ -1,0 +1,167 @@
+package mux
+
+import (
+	"errors"
+	"net"
+	"os"
+	"time"
+)
+
+// CloseWithReset ends the stream as Close does, but cut short: the peer receives what was written,
+// and then a reset with the code in place of an end of file. It is for a stream whose source has
+// failed, and does not wait. When the peer takes nothing for lingerTime, the rest is dropped.
+func (st *stream) CloseWithReset(code Code) {
+	s := st.session
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if st.closed {
+		return
+	}
+	st.releaseLocked()
+	st.dropReceivedLocked()
+	if st.recv.err == nil {
+		st.recv.err = net.ErrClosed
+	}
+	st.markEndedLocked()
+	st.wakeReaderLocked()
+	st.send.wake.Broadcast()
+	switch h := &st.send; {
+	case st.removed || h.err != nil:
+	case !st.ours && st.state == opening: // nothing could be written yet
+		st.resetLocked(code)
+	case h.queue.len == 0 && (!h.fin || h.finSent):
+		st.resetLocked(code)
+	default:
+		h.resetCode = code
+		st.discardLocked()
+		s.wakeSenderLocked(st)
+		st.limitStallLocked()
+	}
+}
+
+// limitStallLocked drops what is queued to be sent when none of it leaves for lingerTime.
+func (st *stream) limitStallLocked() {
+	h := &st.send
+	seen := h.sent
+	h.stall = time.AfterFunc(lingerTime, func() {
+		st.session.mu.Lock()
+		defer st.session.mu.Unlock()
+		switch {
+		case h.err != nil:
+			return
+		case h.sent != seen || st.session.link == nil: // it waits for a carrier, not for the peer
+			seen = h.sent
+			h.stall.Reset(lingerTime)
+			return
+		}
+		st.resetLocked(CodeStalled)
+	})
+}
+
+// ErrStalled is the error of ReadFrom when its source has gone while the stream's queue was full,
+// and the peer has taken nothing of that for too long.
+var ErrStalled = errors.New("the peer takes nothing")
+
+// sourceWatch looks after the source of ReadFrom while nothing is read from it, because the
+// stream's queue is full: a source that was reset in the meantime does not wait for ever. The
+// session's mutex guards it.
+type sourceWatch struct {
+	timer   *time.Timer // made by the first wait
+	waiting bool
+	sent    uint64    // of the stream, when it was last looked at
+	since   time.Time // when the source was last there, or the stream made progress
+}
+
+// watchSourceLocked begins a wait for room.
+func (st *Stream) watchSourceLocked(in *blockReader) {
+	w := &in.source
+	w.waiting, w.since = true, time.Now()
+	if w.timer == nil {
+		w.timer = time.AfterFunc(sourceCheck, func() { st.checkSource(in) })
+	} else {
+		w.timer.Reset(sourceCheck)
+	}
+}
+
+// stop ends the wait.
+func (w *sourceWatch) stop() {
+	w.waiting = false
+	w.timer.Stop()
+}
+
+// checkSource looks at a source, and makes ReadFrom fail when it has gone and nothing moves.
+func (st *Stream) checkSource(in *blockReader) {
+	gone := in.gone()
+	st.session.mu.Lock()
+	defer st.session.mu.Unlock()
+	w := &in.source
+	if !w.waiting {
+		return
+	}
+	now := time.Now()
+	if !gone || st.send.sent != w.sent || st.session.link == nil {
+		w.sent, w.since = st.send.sent, now
+	}
+	if now.Sub(w.since) >= lingerTime {
+		st.send.stalled = true
+		st.send.wake.Broadcast()
+		return
+	}
+	w.timer.Reset(sourceCheck)
+}
+
+// handleResetLocked takes the peer's reset. What arrived before stays readable, unless the reset's
+// code means that nobody waits for it.
+func (st *stream) handleResetLocked(code Code) {
+	err := &ResetError{Code: code, Remote: true}
+	switch {
+	case st.ours && st.state == opening:
+		st.refuseOwnLocked(code, "")
+	case code == CodeCancelled || code == CodeStalled:
+		st.cutLocked(err)
+	default:
+		st.endLocked(err)
+	}
+}
+
+// limitDeliveryLocked bounds the time for which a stream that has ended waits for what takes its
+// data, from now on.
+func (st *stream) limitDeliveryLocked() {
+	if out := st.recv.lentTo; out != nil {
+		out.limit()
+	}
+}
+
+// endCauseLocked returns why a stream that has ended fails, also when the peer's fin had come
+// before.
+func (st *stream) endCauseLocked() error {
+	switch {
+	case st.recv.err != nil:
+		return st.recv.err
+	case st.send.err != nil:
+		return st.send.err
+	}
+	return &SessionError{st.session.err}
+}
+
+// WriteFailed reports whether a write to what Deliver or WriteTo writes to has failed, or may be
+// about to: one is under way. A system reports a reset in one call only, so that a read which ends
+// meanwhile may look like an end of file.
+func (st *Stream) WriteFailed() bool {
+	st.session.mu.Lock()
+	defer st.session.mu.Unlock()
+	return st.recv.refused || st.recv.lentTo != nil
+}
+
+// limit makes writes fail that take nothing for lingerTime.
+func (b *blockWriter) limit() {
+	if b.deadline != nil && !b.interrupted {
+		b.deadline.SetWriteDeadline(time.Now().Add(lingerTime))
+	}
+}
+
+// slow reports whether a write that has taken n bytes has only met the deadline that limit sets,
+// and may go on.
+func (b *blockWriter) slow(n int64, err error) bool {
+	return n > 0 && !b.interrupted && errors.Is(err, os.ErrDeadlineExceeded)
+}
