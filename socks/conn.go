@@ -301,6 +301,16 @@ func (c *earlyConn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// Early returns what the client has sent, and Read no longer yields it.
+func (c *earlyConn) Early() []byte {
+	early := c.early
+	c.early = nil
+	return early
+}
+
+// NetConn returns the accepted connection.
+func (c *earlyConn) NetConn() net.Conn { return c.Conn }
+
 // SetLinger is that of the accepted connection. A connection that can't be reset, such as a Unix
 // socket, ignores it.
 func (c *earlyConn) SetLinger(seconds int) error {

@@ -7,6 +7,19 @@ const (
 	// DrainTimeout is how long a node that was told to stop waits for its streams to end.
 	DrainTimeout = 5 * time.Second
 
+	// lingerTime is how long a connection whose other side was cut short may take nothing of what is
+	// to be delivered before, as in package mux. Its socket is looked at every lingerPoll at first,
+	// and up to lingerPollMax apart. Where a system can't tell what it has sent, lingerBlind has to
+	// do.
+	lingerTime    = 30 * time.Second
+	lingerPoll    = time.Millisecond
+	lingerPollMax = 100 * time.Millisecond
+	lingerBlind   = 250 * time.Millisecond
+
+	// resetWatchDelay is how long after its end of file a connection is first watched for a reset.
+	// Most end before that, and cost nothing for it.
+	resetWatchDelay = time.Second
+
 	// dialTimeout bounds an attempt to reach a target. It is below the time that browsers wait.
 	dialTimeout = 20 * time.Second
 
@@ -58,7 +71,7 @@ const (
 
 	// maxWaitingReverse bounds the connections of a reverse forward that wait to be accepted at the
 	// local. One more is refused.
-	maxWaitingReverse = 256
+	maxWaitingReverse = maxListenerConns
 
 	// maxReverseFlows bounds the clients of one UDP port of the remote at the local, where each
 	// holds a socket. One more is refused. It is twice maxUDPClients because a client that the

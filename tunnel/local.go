@@ -18,9 +18,12 @@ type Local struct {
 	connector *localConnector
 	reached   reachedTargets
 
-	aborted context.Context // ends when Abort is called
-	abort   context.CancelFunc
-	retry   chan struct{} // a token makes a pending attempt to reconnect start at once
+	aborted   context.Context // ends when Abort is called
+	abort     context.CancelFunc
+	relaying  context.Context // of the relays; ends a while after Run, and with aborted
+	cutRelays context.CancelFunc
+
+	retry chan struct{} // a token makes a pending attempt to reconnect start at once
 
 	mu      sync.Mutex
 	current *localConnection
@@ -32,11 +35,14 @@ type Local struct {
 // NewLocal returns a Local. It connects when Run is called.
 func NewLocal(cfg LocalConfig) *Local {
 	aborted, abort := context.WithCancel(context.Background())
+	relaying, cutRelays := context.WithCancel(aborted)
 	return &Local{
 		cfg:       cfg,
 		connector: cfg.connector(),
 		aborted:   aborted,
 		abort:     abort,
+		relaying:  relaying,
+		cutRelays: cutRelays,
 		retry:     make(chan struct{}, 1),
 		changed:   make(chan struct{}),
 		reverse:   make(map[reverseID]*reverseBind),
@@ -46,17 +52,19 @@ func NewLocal(cfg LocalConfig) *Local {
 // Abort makes a Run whose context is done stop waiting for its streams, which are cut short.
 func (l *Local) Abort() { l.abort() }
 
-// shutdown gives the streams time to end.
+// shutdown gives the streams time to end, and to deliver what they have brought.
 func (l *Local) shutdown(session *mux.Session) {
 	if n := session.Stats().Streams; n > 0 {
 		l.cfg.Log.Info().Int("streams", n).Dur("at_most", DrainTimeout).Msg("draining")
 	}
-	ctx, cancel := context.WithTimeout(l.aborted, DrainTimeout)
+	deadline := time.Now().Add(DrainTimeout)
+	ctx, cancel := context.WithDeadline(l.aborted, deadline)
 	defer cancel()
 	if err := session.Drain(ctx); err != nil {
 		l.cfg.Log.Warn().Int("streams", session.Stats().Streams).Msg("streams cut short")
 	}
 	session.Close()
+	time.AfterFunc(time.Until(deadline), l.cutRelays)
 }
 
 func (l *Local) set(conn *localConnection, err error) {

@@ -31,7 +31,7 @@ func (l *Local) forward(ctx context.Context, conn net.Conn, target string) {
 		abort(conn)
 		return
 	}
-	err = relay(context.Background(), stream, conn)
+	err = relay(l.relaying, stream, conn)
 	if _, refused := errors.AsType[*mux.OpenError](err); refused { // it was opened at once
 		log.Warn().Err(err).Msg("forward refused")
 		return
@@ -61,17 +61,18 @@ func (l *Local) Stdio(
 	defer stream.Close()
 	var sending sync.WaitGroup
 	defer sending.Wait()
-	cut := func() {
+	defer context.AfterFunc(ctx, func() {
 		stream.Reset(mux.CodeAborted)
 		in.Close()
 		out.Close()
-	}
-	defer context.AfterFunc(ctx, cut)()
+	})()
 	outward := make(chan error, 1)
 	sending.Go(func() {
 		_, err := stream.ReadFrom(in)
 		if err == nil {
 			err = stream.CloseWrite()
+		} else if _, ours := errors.AsType[*mux.CopyError](err); ours {
+			stream.CloseWithReset(mux.CodeAborted)
 		}
 		outward <- err
 	})
@@ -83,7 +84,8 @@ func (l *Local) Stdio(
 		err = <-outward
 	}
 	if err != nil {
-		cut()
+		stream.CloseWithReset(mux.CodeAborted)
+		in.Close()
 	}
 	if err != nil && ctx.Err() != nil {
 		return context.Cause(ctx)

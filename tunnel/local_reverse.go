@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"context"
+	"errors"
 	"net"
 	"strings"
 	"sync"
@@ -62,13 +63,13 @@ func (l *Local) ServeReverse(ctx context.Context, ln *ReverseListener, target st
 			return
 		}
 		conns.Go(func() { // the session bounds its streams
-			serveReverse(ctx, in.(*mux.IncomingStream), target, ln.log)
+			l.serveReverse(ctx, in.(*mux.IncomingStream), target, ln.log)
 		})
 	}
 }
 
 // serveReverse connects to the target and joins the two.
-func serveReverse(
+func (l *Local) serveReverse(
 	ctx context.Context, in *mux.IncomingStream, target string, log zerolog.Logger,
 ) {
 	log = log.With().Str("target", target).Logger()
@@ -76,7 +77,11 @@ func serveReverse(
 		return dialHere(ctx, "tcp", target)
 	})
 	if err != nil {
-		log.Warn().Err(err).Msg("reverse forward: target not reached")
+		level := zerolog.WarnLevel
+		if errors.Is(err, errNotWanted) {
+			level = zerolog.DebugLevel
+		}
+		log.WithLevel(level).Err(err).Msg("reverse forward: target not reached")
 		in.Refuse(dialCode(err), "")
 		return
 	}
@@ -85,18 +90,22 @@ func serveReverse(
 		abort(conn)
 		return
 	}
-	err = relay(context.Background(), stream, conn)
+	err = relay(l.relaying, stream, conn)
 	log.Debug().Err(err).Msg("reverse forward: connection ended")
+}
+
+// DialHere connects to a target from this side, for a proxy whose clients are at the remote.
+func DialHere(ctx context.Context, network, address string) (net.Conn, error) {
+	return policy.Connect(ctx, net.Dialer{}, network, address)
 }
 
 // dialHere connects to a target from this side. The network is for a target that is a host and
 // port.
 func dialHere(ctx context.Context, network, target string) (net.Conn, error) {
-	var dialer net.Dialer
 	if to := streamTarget(target); to.Kind == mux.StreamUnix {
-		return dialer.DialContext(ctx, "unix", to.Address)
+		network, target = "unix", to.Address
 	}
-	return dialer.DialContext(ctx, network, target)
+	return DialHere(ctx, network, target)
 }
 
 // reverseConn is a connection that the remote has accepted. As with package net, its Close resets
@@ -115,12 +124,12 @@ func (c *reverseConn) SetLinger(seconds int) error {
 	return nil
 }
 
-// Close ends the stream; after SetLinger(0) it cuts the stream short.
+// Close ends the stream; after SetLinger(0) the peer sees it cut short, after what was written.
 func (c *reverseConn) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.abort {
-		c.Reset(mux.CodeAborted)
+		c.CloseWithReset(mux.CodeAborted)
 		return nil
 	}
 	return c.Stream.Close()

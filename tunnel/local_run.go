@@ -60,6 +60,7 @@ func (l *Local) finish(ctx context.Context, err error) error {
 	l.mu.Unlock()
 	if last != nil {
 		last.session.Close()
+		time.AfterFunc(DrainTimeout, l.cutRelays)
 	}
 	if ctx.Err() != nil {
 		l.set(nil, net.ErrClosed)

@@ -3,130 +3,164 @@ package tunnel
 import (
 	"context"
 	"errors"
-	"io"
 	"net"
-	"sync"
+	"os"
 	"sync/atomic"
+	"syscall"
+	"time"
 
 	"culvert/tunnel/mux"
 )
 
 // relay copies between a stream and a connection until both directions have ended, and closes both.
 // It passes an end of file on as a half-close, so that the other direction continues. When one side
-// is cut short it cuts the other short too: a truncated download must be seen as truncated. When
-// ctx ends, both are cut short. It returns nil when both directions ended with an end of file.
+// is cut short it cuts the other short too, once that has received what came before: a truncated
+// download must be seen as truncated, and no more than it was. When ctx ends, both are cut short at
+// once. It returns nil when both directions ended with an end of file.
 func relay(ctx context.Context, stream *mux.Stream, conn net.Conn) error {
-	stop := context.AfterFunc(ctx, func() {
-		stream.Reset(mux.CodeAborted)
-		abort(conn)
-	})
+	r := &relayed{stream: stream, conn: conn}
+	return r.run(ctx)
+}
+
+// Join copies between a connection that a ReverseListener has accepted and another, as relay does.
+// The client may be wrapped by types with NetConn and, when it has sent data already, Early.
+func Join(ctx context.Context, client, target net.Conn) error {
+	r := &relayed{stream: unwrap(client).(*reverseConn).Stream, conn: target}
+	if c, ok := client.(interface{ Early() []byte }); ok {
+		r.early = c.Early()
+	}
+	return r.run(ctx)
+}
+
+// relayed is a stream and a connection that a relay has joined.
+type relayed struct {
+	stream *mux.Stream
+	conn   net.Conn
+	early  []byte // what was read from the stream already, for conn
+
+	// delivered gets the result of the direction from the stream to the connection.
+	delivered chan error
+
+	refused  bool        // conn has not taken early
+	sent     atomic.Bool // all of conn, to its end, has gone into the stream
+	watching atomic.Bool // awaitReset reads from conn, and delivered ends that
+}
+
+// errCutShort is the result of a direction that ended because the other was cut short.
+var errCutShort = errors.New("the other direction was cut short")
+
+func (r *relayed) run(ctx context.Context) error {
+	r.delivered = make(chan error, 1)
+	stop := context.AfterFunc(ctx, r.cut)
 	defer stop()
-	delivered := make(chan error, 1)
-	var sent atomic.Bool // all of conn, to its end, has gone into the stream
-	stream.Deliver(conn, func(err error) {
-		if err != nil || !sent.Load() { // otherwise relay closes conn at once
-			if end := endOfStream(conn, err); err == nil {
-				err = end
-			}
+	r.stream.NotifyEnd(func(bool) { stopReading(r.conn) })
+	r.deliver()
+	outward := r.send()
+	inward := r.awaitDelivery(outward == nil)
+	if outward == nil && inward == nil {
+		r.stream.Close()
+		r.conn.Close()
+		return nil
+	}
+	r.stream.CloseWithReset(mux.CodeAborted)
+	awaitSent(ctx, r.conn)
+	abort(r.conn)
+	if outward == nil || (outward == errCutShort && inward != nil) {
+		return inward
+	}
+	return outward
+}
+
+// cut cuts both sides short at once.
+func (r *relayed) cut() {
+	r.stream.Reset(mux.CodeAborted)
+	abort(r.conn)
+}
+
+// deliver begins to copy from the stream to conn.
+func (r *relayed) deliver() {
+	if len(r.early) > 0 {
+		if _, err := r.conn.Write(r.early); err != nil {
+			r.refused = true
+			r.delivered <- err
+			return
 		}
-		delivered <- err
-	})
-	outward := copyToStream(stream, conn)
-	sent.Store(outward == nil)
-	inward := <-delivered
-	if inward == nil && outward == nil {
-		stream.Close()
-		conn.Close()
-		return nil
 	}
-	stream.Reset(mux.CodeAborted)
-	abort(conn)
-	if outward != nil {
-		return outward
-	}
-	return inward
+	r.stream.Deliver(r.conn, r.deliveryEnded)
 }
 
-// endOfStream passes the end of a stream on to conn. When the stream was cut short it cuts conn
-// short at once, since a reader of conn could wait forever. When conn accepts no more data,
-// endOfStream leaves it alone: its other direction ends soon by itself and may still bring data.
-func endOfStream(conn net.Conn, err error) error {
-	if err == nil {
-		return closeWrite(conn)
+// deliveryEnded is called when nothing more goes from the stream to conn. When conn accepts no more
+// data, it is left alone: its other direction ends soon by itself and may still bring data.
+func (r *relayed) deliveryEnded(err error) {
+	if err == nil && !r.sent.Load() { // otherwise relay closes conn at once
+		err = closeWrite(r.conn)
 	}
-	if _, ours := errors.AsType[*mux.CopyError](err); !ours {
-		abort(conn)
+	r.delivered <- err
+	if r.watching.Load() {
+		stopReading(r.conn)
 	}
-	return nil
 }
 
-// copyToStream copies from conn to the stream, and treats their ends as endOfStream does.
-func copyToStream(stream *mux.Stream, conn net.Conn) error {
-	_, err := stream.ReadFrom(conn)
-	if err == nil {
-		return stream.CloseWrite()
+// send copies from conn to the stream, and passes the end on: an end of file, or a reset after all
+// that was read. A stream that has ended itself is left alone: it may have data to deliver.
+func (r *relayed) send() error {
+	_, err := r.stream.ReadFrom(r.conn)
+	if err == nil && (r.refused || r.stream.WriteFailed()) && wasReset(r.conn) {
+		err = &mux.CopyError{Err: syscall.ECONNRESET}
 	}
-	if _, ours := errors.AsType[*mux.CopyError](err); ours {
-		stream.Reset(mux.CodeAborted)
-	}
-	return err
-}
-
-// Join copies between two connections as Local.Relay does. They come from package net or from
-// ReverseListener.Accept.
-func Join(ctx context.Context, a, b net.Conn) error {
-	stop := context.AfterFunc(ctx, func() {
-		abort(a)
-		abort(b)
-	})
-	defer stop()
-	var forth error
-	var wg sync.WaitGroup
-	wg.Go(func() { forth = pipe(b, a) })
-	back := pipe(a, b)
-	wg.Wait()
-	if forth == nil && back == nil {
-		a.Close()
-		b.Close()
-		return nil
-	}
-	abort(a)
-	abort(b)
-	if forth != nil {
-		return forth
-	}
-	return back
-}
-
-// pipe copies from one connection to another, and treats their ends as endOfStream does.
-func pipe(to, from net.Conn) error {
-	w := &writeErrors{w: to}
-	_, err := io.Copy(w, from)
+	_, ours := errors.AsType[*mux.CopyError](err)
 	switch {
 	case err == nil:
-		return closeWrite(to)
-	case w.err == nil:
-		abort(to)
+		err = r.stream.CloseWrite()
+		r.sent.Store(err == nil)
+	case errors.Is(err, mux.ErrStalled):
+		r.stream.Reset(mux.CodeStalled)
+	case errors.Is(err, os.ErrDeadlineExceeded): // by stopReading
+		return errCutShort
+	case ours:
+		r.stream.CloseWithReset(mux.CodeAborted)
 	}
 	return err
 }
 
-// writeErrors keeps the last error of a writer, to tell which side of a copy has failed.
-type writeErrors struct {
-	w   io.Writer
-	err error
-}
-
-func (w *writeErrors) Write(p []byte) (int, error) {
-	n, err := w.w.Write(p)
-	if err != nil {
-		w.err = err
+// awaitDelivery waits until nothing more goes from the stream to conn. After the end of conn's own
+// data nobody reads from it, so that a reset would go unnoticed as long as the stream is idle.
+func (r *relayed) awaitDelivery(sent bool) error {
+	if !sent {
+		return <-r.delivered
 	}
-	return n, err
+	timer := time.NewTimer(resetWatchDelay)
+	defer timer.Stop()
+	select {
+	case err := <-r.delivered:
+		return err
+	case <-timer.C:
+	}
+	r.watching.Store(true)
+	select {
+	case err := <-r.delivered:
+		return err
+	default:
+	}
+	if awaitReset(r.conn) {
+		r.stream.CloseWithReset(mux.CodeAborted)
+	}
+	return <-r.delivered
 }
 
-// closeWrite half-closes a connection. It closes one that can't be half-closed: its peer could not
-// see the end otherwise.
+// unwrap returns the connection under those that have NetConn.
+func unwrap(conn net.Conn) net.Conn {
+	for {
+		c, ok := conn.(interface{ NetConn() net.Conn })
+		if !ok {
+			return conn
+		}
+		conn = c.NetConn()
+	}
+}
+
+// closeWrite half-closes a connection that can be half-closed, and closes any other: its peer
+// could not learn of the end in any other way.
 func closeWrite(conn net.Conn) error {
 	if c, ok := conn.(interface{ CloseWrite() error }); ok {
 		return c.CloseWrite()
@@ -134,10 +168,57 @@ func closeWrite(conn net.Conn) error {
 	return conn.Close()
 }
 
-// abort closes a connection so that its peer sees it cut short: TCP sends a reset.
+// abort closes a connection at once so that its peer sees it cut short: with a TCP reset where it
+// is TCP. What the peer's system has not acknowledged is lost; see awaitSent.
 func abort(conn net.Conn) {
 	if c, ok := conn.(interface{ SetLinger(int) error }); ok {
 		c.SetLinger(0)
 	}
 	conn.Close()
+}
+
+// stopReading makes reads from a connection fail.
+func stopReading(conn net.Conn) { conn.SetReadDeadline(time.Unix(1, 0)) }
+
+// awaitSent waits until the peer's system has received what was written to a TCP connection: a
+// reset would overtake it. It gives up when nothing moves for lingerTime, or when ctx is done.
+// Where the system can't tell, it waits for lingerBlind.
+func awaitSent(ctx context.Context, conn net.Conn) {
+	tcp, ok := unwrap(conn).(*net.TCPConn)
+	if !ok {
+		return
+	}
+	var seen uint64
+	pause, since := lingerPoll, time.Now()
+	for {
+		queue := sendQueueOf(tcp)
+		switch now := time.Now(); {
+		case queue.empty:
+			return
+		case queue.unknown:
+			pause = lingerBlind
+		case queue.progress != seen:
+			seen, since, pause = queue.progress, now, lingerPoll
+		case now.Sub(since) >= lingerTime:
+			return
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		}
+		if queue.unknown {
+			return
+		}
+		pause = min(2*pause, lingerPollMax)
+	}
+}
+
+// sendQueue is what the system knows of the data that was written to a connection.
+type sendQueue struct {
+	unknown  bool   // nothing
+	empty    bool   // the peer has acknowledged everything, or the connection is over
+	progress uint64 // differs when some of it has been acknowledged
 }

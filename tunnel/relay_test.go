@@ -9,6 +9,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 )
 
 func TestForwardHalfClose(t *testing.T) {
@@ -117,10 +118,21 @@ func TestAnswerBeforeTheQuestionEnds(t *testing.T) {
 	}
 }
 
-// joined calls Join with two connections and returns their far ends.
+// joined calls Join with a connection that a remote has accepted and another, and returns their far
+// ends.
 func joined(t testing.TB, ctx context.Context) (left, right *net.TCPConn, ended <-chan error) {
 	t.Helper()
-	left, a := tcpPair(t)
+	local, _ := reverseTunnel(t, "localhost")
+	ln, err := local.ListenReverse(within(t, 10*time.Second), "localhost:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	left = dialForward(t, ln.Addr().String())
+	a, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
 	right, b := tcpPair(t)
 	done := make(chan error, 1)
 	var joining sync.WaitGroup

@@ -64,6 +64,7 @@ type Remote struct {
 	binds    map[*remoteBind]struct{}
 	draining bool
 	sessions map[*mux.Session]protocol.Peer
+	changed  sync.Cond // a session was removed
 }
 
 // NewRemote returns a Remote. The caller ends it with Shutdown or through Serve.
@@ -92,14 +93,16 @@ func NewRemote(cfg RemoteConfig) (*Remote, error) {
 		binds:      make(map[*remoteBind]struct{}),
 		sessions:   make(map[*mux.Session]protocol.Peer),
 	}
+	r.changed.L = &r.mu
 	if cfg.Fallback != nil {
 		r.fallback = newRemoteFallback(cfg.Fallback, cfg.Log)
 	}
 	return r, nil
 }
 
-// Shutdown takes no new clients, drains the sessions until they have no streams or ctx is done, and
-// ends the rest. When it returns, all goroutines of the Remote have ended.
+// Shutdown takes no new clients, drains the sessions until their streams have ended and delivered
+// what they brought, or until ctx is done, and ends the rest. When it returns, all goroutines of
+// the Remote have ended.
 func (r *Remote) Shutdown(ctx context.Context) {
 	r.mu.Lock()
 	r.draining = true
@@ -113,10 +116,26 @@ func (r *Remote) Shutdown(ctx context.Context) {
 	}
 	r.mu.Unlock()
 	drains.Wait()
+	r.awaitSessions(ctx)
 	r.stop()
 	r.serving.Wait()
 	if r.fallback != nil {
 		r.fallback.transport.CloseIdleConnections()
+	}
+}
+
+// awaitSessions waits until no session is served any more or ctx is done.
+func (r *Remote) awaitSessions(ctx context.Context) {
+	stop := context.AfterFunc(ctx, func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.changed.Broadcast()
+	})
+	defer stop()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for len(r.sessions) > 0 && ctx.Err() == nil {
+		r.changed.Wait()
 	}
 }
 

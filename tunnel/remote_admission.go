@@ -78,4 +78,5 @@ func (r *Remote) removeSession(session *mux.Session) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.sessions, session)
+	r.changed.Broadcast()
 }

@@ -92,16 +92,16 @@ func (b *remoteBind) streamAddress(from fmt.Stringer) string {
 }
 
 // serve opens streams for connections or datagrams until listening is done or the listener fails.
-// Connections outlive the listener: they end with the session's context. Datagrams end with
-// listening.
-func (b *remoteBind) serve(session, listening context.Context) {
+// Connections outlive the listener: they end with the session, or at once when all is done.
+// Datagrams end with listening.
+func (b *remoteBind) serve(all, session, listening context.Context) {
 	defer b.end()
 	var err error
 	if b.packets != nil {
 		err = b.servePackets(listening)
 	} else {
 		err = serveConns(listening, b.ln, maxListenerConns, func(conn net.Conn) {
-			b.forward(session, conn)
+			b.forward(all, session, conn)
 		})
 	}
 	if err != nil && !errors.Is(err, net.ErrClosed) {
@@ -120,8 +120,8 @@ func (b *remoteBind) servePackets(ctx context.Context) error {
 }
 
 // forward joins a connection to a stream to the local. One that the local doesn't take is reset.
-func (b *remoteBind) forward(ctx context.Context, conn net.Conn) {
-	opening, cancel := context.WithTimeout(ctx, dialTimeout+openWait)
+func (b *remoteBind) forward(all, session context.Context, conn net.Conn) {
+	opening, cancel := context.WithTimeout(session, dialTimeout+openWait)
 	target := mux.Target{Kind: mux.StreamReverse, Address: b.streamAddress(conn.RemoteAddr())}
 	stream, err := b.session.Open(opening, target)
 	cancel()
@@ -130,6 +130,6 @@ func (b *remoteBind) forward(ctx context.Context, conn net.Conn) {
 		abort(conn)
 		return
 	}
-	err = relay(ctx, stream, conn)
+	err = relay(all, stream, conn)
 	b.log.Debug().Err(err).Msg("stream ended")
 }

@@ -48,7 +48,7 @@ func (s *remoteSession) serveListen(in *mux.IncomingStream) {
 	serving.Go(func() {
 		defer end()
 		if err == nil && b.announce(control) {
-			serving.Go(func() { b.serve(s.ctx, listening) })
+			serving.Go(func() { b.serve(s.remote.ctx, s.ctx, listening) })
 			io.Copy(io.Discard, control) // its error is how the stream ended
 		}
 	})

@@ -28,7 +28,7 @@ func (s *remoteSession) serveStream(in *mux.IncomingStream) {
 		return
 	}
 	s.streams.Go(func() {
-		err := relay(s.ctx, stream, conn)
+		err := relay(s.remote.ctx, stream, conn) // outlives the session, to deliver what has arrived
 		s.log.Debug().Err(err).Str("target", stream.Target().Address).Msg("stream ended")
 	})
 }

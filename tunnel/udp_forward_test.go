@@ -69,7 +69,7 @@ func drainDatagrams(flow *mux.Flow) (err error) {
 // endOfFlow returns a channel that is closed when the flow is cut short.
 func endOfFlow(flow *mux.Flow) <-chan struct{} {
 	ended := make(chan struct{})
-	flow.NotifyEnd(func() { close(ended) })
+	flow.NotifyEnd(func(bool) { close(ended) })
 	return ended
 }
 

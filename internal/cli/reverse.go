@@ -27,8 +27,8 @@ type reverseSpec struct {
 const reverseHint = "it is [BIND:]PORT:HOST:HOSTPORT, such as 8022:localhost:22 or " +
 	"5353:192.0.2.1:53/udp, or [BIND:]PORT:socks; either end may be unix:/PATH instead"
 
-// parseReverse parses what parseForward does, with the sides swapped, and [BIND:]PORT:socks. A BIND
-// is an address, localhost, or * or nothing for all addresses.
+// parseReverse parses what parseForward does, with the sides swapped, and [BIND:]PORT:socks. A
+// BIND is an address, localhost, or * or nothing for all addresses.
 func parseReverse(text string) (reverseSpec, error) {
 	fail := func(why string) (reverseSpec, error) {
 		return reverseSpec{}, exit.Usagef(reverseHint, "bad -R %q: %s", text, why)
@@ -144,11 +144,10 @@ func parseReverses(texts []string, socksAuth string, log zerolog.Logger) (revers
 	if err != nil {
 		return l, err
 	}
-	var here net.Dialer
 	l.socksCfg = socks.Config{
 		Username: user, Password: pass,
 		Log:  &log,
-		Dial: here.DialContext, Relay: tunnel.Join,
+		Dial: tunnel.DialHere, Relay: tunnel.Join,
 	}
 	return l, nil
 }

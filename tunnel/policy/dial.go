@@ -123,7 +123,7 @@ func dialEach(ctx context.Context, network string, addrs []netip.AddrPort) (net.
 			dialer.KeepAlive = -1 // a peer on this machine does not vanish silently
 		}
 		attempt, cancel := shareTime(ctx, len(addrs)-i)
-		conn, err := dialer.DialContext(attempt, network, addr.String())
+		conn, err := Connect(attempt, dialer, network, addr.String())
 		cancel()
 		if err == nil {
 			return conn, nil

@@ -1,0 +1,47 @@
+package policy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"syscall"
+)
+
+// Connect is the dialer's DialContext, but for targets that reset the connection as soon as they
+// have said something, as servers do that are full. Package net looks at a new connection only
+// when the poller has woken it. When it was reset until then, the dial fails, and what the target
+// has sent is lost. Connect returns the connection then, to read from, where the system allows
+// that.
+func Connect(ctx context.Context, dialer net.Dialer, network, address string) (net.Conn, error) {
+	if !strings.HasPrefix(network, "tcp") {
+		return dialer.DialContext(ctx, network, address)
+	}
+	var spares spareSockets
+	defer spares.close()
+	dialer.ControlContext = spares.add
+	conn, err := dialer.DialContext(ctx, network, address)
+	if errors.Is(err, syscall.ECONNRESET) {
+		if found, ok := spares.unread().(*net.TCPConn); ok {
+			return resetConn{found}, nil
+		}
+	}
+	return conn, err
+}
+
+// resetConn is a connection that was reset before it was returned, which took the error of the
+// reset from the socket.
+type resetConn struct{ *net.TCPConn }
+
+// Read returns the error of a reset in place of an end of file.
+func (c resetConn) Read(p []byte) (int, error) {
+	n, err := c.TCPConn.Read(p)
+	if errors.Is(err, io.EOF) {
+		err = &net.OpError{Op: "read", Net: "tcp", Source: c.LocalAddr(), Err: syscall.ECONNRESET}
+	}
+	return n, err
+}
+
+// NetConn returns the connection of package net.
+func (c resetConn) NetConn() net.Conn { return c.TCPConn }

@@ -1,0 +1,60 @@
+package policy
+
+import (
+	"context"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// spareSockets are descriptors of the sockets that a dial uses, which outlive the dial.
+type spareSockets struct {
+	mu  sync.Mutex // guards all below: addresses may be dialed in parallel
+	all []int
+	end bool // the dial is over; what it still tries in parallel comes to nothing
+}
+
+// add is a net.Dialer's ControlContext. A dial works as well without a spare.
+func (s *spareSockets) add(_ context.Context, _, _ string, raw syscall.RawConn) error {
+	return raw.Control(func(fd uintptr) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.end {
+			return
+		}
+		if spare, err := unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0); err == nil {
+			s.all = append(s.all, spare)
+		}
+	})
+}
+
+// unread returns a connection that has something to read, nil if there is none.
+func (s *spareSockets) unread() net.Conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, fd := range s.all {
+		if n, err := unix.IoctlGetInt(fd, unix.SIOCINQ); err != nil || n == 0 {
+			continue
+		}
+		file := os.NewFile(uintptr(fd), "")
+		defer file.Close() // FileConn has a copy
+		s.all = append(s.all[:i], s.all[i+1:]...)
+		if conn, err := net.FileConn(file); err == nil {
+			return conn
+		}
+		return nil
+	}
+	return nil
+}
+
+func (s *spareSockets) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, fd := range s.all {
+		unix.Close(fd)
+	}
+	s.all, s.end = nil, true
+}

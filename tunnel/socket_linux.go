@@ -1,0 +1,61 @@
+package tunnel
+
+import (
+	"net"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// tcpClosed is the state of a connection that was reset (TCP_CLOSE in the kernel's tcp_states.h).
+const tcpClosed = 7
+
+// sendQueueOf asks for a connection's send queue. SIOCOUTQ would not do: it stays as it was when
+// the connection is reset.
+func sendQueueOf(conn *net.TCPConn) sendQueue {
+	queue := sendQueue{empty: true}
+	control(conn, func(fd int) {
+		info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+		if err == nil {
+			pending := info.Notsent_bytes > 0 || info.Unacked > 0
+			queue = sendQueue{empty: info.State == tcpClosed || !pending, progress: info.Bytes_acked}
+		}
+	})
+	return queue
+}
+
+// wasReset reports whether a connection, whose writing half this side has not closed, is over. Its
+// reads may show no more than an end of file, when a write has met the error before.
+func wasReset(conn net.Conn) (reset bool) {
+	if sc, ok := unwrap(conn).(syscall.Conn); ok {
+		control(sc, func(fd int) { reset = hungUp(fd) })
+	}
+	return reset
+}
+
+// awaitReset waits until wasReset would report true, and returns true then; or until stopReading is
+// called, or conn closed.
+func awaitReset(conn net.Conn) bool {
+	sc, ok := unwrap(conn).(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return false
+	}
+	return raw.Read(func(fd uintptr) bool { return hungUp(int(fd)) }) == nil
+}
+
+func hungUp(fd int) bool {
+	fds := []unix.PollFd{{Fd: int32(fd)}}
+	n, err := unix.Poll(fds, 0)
+	return err == nil && n > 0 && fds[0].Revents&(unix.POLLHUP|unix.POLLERR) != 0
+}
+
+// control calls f with the connection's descriptor, unless it is closed.
+func control(conn syscall.Conn, f func(fd int)) {
+	if raw, err := conn.SyscallConn(); err == nil {
+		raw.Control(func(fd uintptr) { f(int(fd)) })
+	}
+}
