@@ -1,0 +1,327 @@
+package e2e
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// place is where sockets of the test itself are: in a namespace or, when empty, in the test's own.
+type place string
+
+func (p place) listen(t *testing.T) net.Listener {
+	t.Helper()
+	if p != "" {
+		return (&host{name: string(p)}).listen(t, "127.0.0.1:0")
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	return ln
+}
+
+// dial connects as a client does whose connect(2) waits. That of package net doesn't, and when the
+// connection was reset before it looks again, it loses what has come in meanwhile.
+func (p place) dial(address string) (net.Conn, error) {
+	dial := func() (net.Conn, error) { return dialBlocking(address) }
+	if p != "" {
+		return inNamespace(string(p), dial)
+	}
+	return dial()
+}
+
+func dialBlocking(address string) (net.Conn, error) {
+	to, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return nil, err
+		}
+		err = unix.Connect(fd, &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()})
+		file := os.NewFile(uintptr(fd), "")
+		if err == nil {
+			conn, err := net.FileConn(file)
+			return conn, errors.Join(err, file.Close())
+		}
+		file.Close()
+		if err != unix.ECONNRESET && err != unix.EINTR { // else it was too slow even so
+			return nil, err
+		}
+	}
+}
+
+// route leads clients to targets.
+type route struct {
+	name             string
+	clients, targets place
+	quietEnd         bool // shows a reset as an end of file
+
+	// lead prepares the route to these targets, where that is necessary.
+	lead func(t *testing.T, targets []string)
+
+	// connect connects a client to one of them.
+	connect func(target string) (net.Conn, error)
+}
+
+// portRoute is a route with a port for each target. open opens the ports and returns their
+// addresses.
+func portRoute(name string, clients, targets place,
+	open func(t *testing.T, targets []string) []string) *route {
+	ports := make(map[string]string)
+	return &route{
+		name: name, clients: clients, targets: targets,
+		lead: func(t *testing.T, targets []string) {
+			for i, address := range open(t, targets) {
+				ports[targets[i]] = address
+			}
+		},
+		connect: func(target string) (net.Conn, error) { return clients.dial(ports[target]) },
+	}
+}
+
+// proxyRoute leads through a proxy. ask has the proxy at the other end of conn connect it to
+// target.
+func proxyRoute(name string, clients, targets place, proxy string,
+	ask func(conn net.Conn, target string) error) *route {
+	return &route{name: name, clients: clients, targets: targets,
+		connect: func(target string) (net.Conn, error) {
+			conn, err := clients.dial(proxy)
+			if err != nil {
+				return nil, err
+			}
+			conn.SetDeadline(time.Now().Add(patience))
+			if err := ask(conn, target); err != nil {
+				conn.Close()
+				return nil, err
+			}
+			return conn, nil
+		}}
+}
+
+// askSOCKS5 asks a SOCKS5 proxy (RFC 1928), which wants no password.
+func askSOCKS5(conn net.Conn, target string) error {
+	if _, err := exchange(conn, []byte{5, 1, 0}, 2); err != nil {
+		return err
+	}
+	return requestSOCKS5(conn, target)
+}
+
+// askSOCKS5As does so with the name and password of proxyUser (RFC 1929).
+func askSOCKS5As(conn net.Conn, target string) error {
+	user := fmt.Sprintf("\x01%c%s%c%s", len(proxyUser), proxyUser, len(proxyPassword), proxyPassword)
+	for _, message := range [][]byte{{5, 1, 2}, []byte(user)} {
+		if _, err := exchange(conn, message, 2); err != nil {
+			return err
+		}
+	}
+	return requestSOCKS5(conn, target)
+}
+
+func requestSOCKS5(conn net.Conn, target string) error {
+	to, err := netip.ParseAddrPort(target)
+	if err != nil {
+		return err
+	}
+	request := append([]byte{5, 1, 0, 1}, to.Addr().AsSlice()...)
+	answer, err := exchange(conn, append(request, byte(to.Port()>>8), byte(to.Port())), 10)
+	if err == nil && answer[1] != replyOK {
+		err = fmt.Errorf("SOCKS reply %d", answer[1])
+	}
+	return err
+}
+
+// exchange sends a message and reads so many bytes.
+func exchange(conn net.Conn, message []byte, n int) ([]byte, error) {
+	answer := make([]byte, n)
+	if _, err := conn.Write(message); err != nil {
+		return nil, err
+	}
+	_, err := io.ReadFull(conn, answer)
+	return answer, err
+}
+
+// askCONNECT asks an HTTP proxy, as user with a password unless that is nil.
+func askCONNECT(user *url.Userinfo) func(conn net.Conn, target string) error {
+	return func(conn net.Conn, target string) error {
+		head := fmt.Sprintf("CONNECT %s HTTP/1.1\r\nHost: %[1]s\r\n", target)
+		if user != nil {
+			basic := base64.StdEncoding.EncodeToString([]byte(user.String()))
+			head += "Proxy-Authorization: Basic " + basic + "\r\n"
+		}
+		answer, err := exchange(conn, []byte(head+"\r\n"), 1)
+		for err == nil && !strings.HasSuffix(string(answer), "\r\n\r\n") { // and no byte more
+			next := make([]byte, 1)
+			_, err = io.ReadFull(conn, next)
+			answer = append(answer, next...)
+		}
+		if err == nil && !strings.HasPrefix(string(answer), "HTTP/1.1 200 ") {
+			err = fmt.Errorf("CONNECT: %q", answer)
+		}
+		return err
+	}
+}
+
+// world is a remote, and where locals, clients and targets are.
+type world struct {
+	tunnel
+	nearHost, farHost *host // nil for the machine itself
+	near, far         place
+}
+
+// startWorld starts the remote at far. It may listen for its clients on loopback.
+func startWorld(t *testing.T, near, far *host) *world {
+	t.Helper()
+	w := &world{nearHost: near, farHost: far}
+	w.server, w.client = newIdentity(t), newIdentity(t)
+	listen := "127.0.0.1:0"
+	if far != nil {
+		w.near, w.far, listen = place(near.name), place(far.name), far.addr.String()+":0"
+	}
+	w.authorized = writeFile(t, "authorized_keys", w.client.key+"\n")
+	w.startRemote(t, listen)
+	return w
+}
+
+// startRemote starts the remote, or one in its place.
+func (w *world) startRemote(t *testing.T, listen string) {
+	t.Helper()
+	w.remote = w.start(t, w.farHost, "remote", remoteArgs(w.server, "--listen", listen,
+		"--authorized-keys", w.authorized, "--reverse", "localhost"))
+}
+
+// startLocal starts a local.
+func (w *world) startLocal(t *testing.T, flags ...string) *node {
+	t.Helper()
+	return w.start(t, w.nearHost, "local", localArgs(w.client, w.server, w.remote.url(), flags...))
+}
+
+func (w *world) start(t *testing.T, at *host, name string, args []string) *node {
+	t.Helper()
+	cmd := culvert(t, args...)
+	if at != nil {
+		cmd = at.command(t, cmd)
+	}
+	return startNode(t, name, cmd)
+}
+
+// routes are those through a local and the remote, one for each kind of listener.
+func (w *world) routes(t *testing.T) []*route {
+	t.Helper()
+	local := w.startLocal(t, "-R", "127.0.0.1:0:socks")
+	return []*route{
+		portRoute("-L", w.near, w.far, func(t *testing.T, targets []string) []string {
+			return w.startLocal(t, ports("-L", targets)...).forwards
+		}),
+		portRoute("-R", w.far, w.near, func(t *testing.T, targets []string) []string {
+			return w.startLocal(t, ports("-R", targets)...).reverse
+		}),
+		proxyRoute("SOCKS", w.near, w.far, local.socks, askSOCKS5),
+		proxyRoute("CONNECT", w.near, w.far, local.socks, askCONNECT(nil)),
+		proxyRoute("-R socks", w.far, w.near, local.reverse[0], askSOCKS5),
+		proxyRoute("-R socks, CONNECT", w.far, w.near, local.reverse[0], askCONNECT(nil)),
+	}
+}
+
+// ports are the flags of a local that leads a port to each of the targets.
+func ports(flag string, targets []string) []string {
+	var flags []string
+	for _, target := range targets {
+		flags = append(flags, flag, "127.0.0.1:0:"+target)
+	}
+	return flags
+}
+
+// runRoute leads through the proxy of "culvert run".
+func (w *world) runRoute(t *testing.T) *route {
+	t.Helper()
+	p := start(t, "run", culvert(t, "run", "--key", w.client.file, "--remote-key", w.server.key,
+		w.remote.url(), "--", "sh", "-c", `echo "$HTTP_PROXY"; exec sleep 600`))
+	proxy, err := url.Parse(p.stdout.waitLine(t, p, "http://", patience))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return proxyRoute("run", w.near, w.far, proxy.Host, askCONNECT(proxy.User))
+}
+
+// sshRoutes are those through ssh -L and ssh -D.
+func sshRoutes(t *testing.T) []*route {
+	t.Helper()
+	server := startSSHD(t)
+	open := func(t *testing.T, forwards ...string) {
+		args := append([]string{"-F", "none", "-N", "-o", "UserKnownHostsFile=" + server.knownHosts,
+			"-o", "GlobalKnownHostsFile=none", "-o", "HostKeyAlias=culvert-e2e",
+			"-o", "StrictHostKeyChecking=yes", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes",
+			"-o", "IdentityAgent=none", "-i", server.clientKey, "-p", server.port}, forwards...)
+		start(t, "ssh", command(cleanEnv(t), t.TempDir(), needProgram(t, "ssh"),
+			append(args, server.user+"@127.0.0.1")...))
+	}
+	dynamic := "127.0.0.1:" + freePort(t)
+	open(t, "-D", dynamic)
+	awaitListener(t, dynamic)
+	routes := []*route{
+		portRoute("ssh -L", "", "", func(t *testing.T, targets []string) (addresses []string) {
+			var flags []string
+			for _, target := range targets {
+				address := "127.0.0.1:" + freePort(t)
+				addresses = append(addresses, address)
+				flags = append(flags, "-L", address+":"+target)
+			}
+			open(t, flags...)
+			poll(t, patience, "ssh listens", func() bool { return listening(t, addresses) })
+			return addresses
+		}),
+		proxyRoute("ssh -D", "", "", dynamic, askSOCKS5),
+	}
+	for _, r := range routes {
+		r.quietEnd = true
+	}
+	return routes
+}
+
+// listening reports whether all these ports of 127.0.0.1 are listened on: in the kernel's table,
+// the local address is followed by an empty remote one and the state LISTEN.
+func listening(t *testing.T, addresses []string) bool {
+	t.Helper()
+	table, err := os.ReadFile("/proc/net/tcp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, address := range addresses {
+		port := netip.MustParseAddrPort(address).Port()
+		line := fmt.Sprintf(" 0100007F:%04X 00000000:0000 0A ", port)
+		if !strings.Contains(string(table), line) {
+			return false
+		}
+	}
+	return true
+}
+
+// danteRoute leads through dante to targets on a host of its own.
+func danteRoute(t *testing.T) *route {
+	t.Helper()
+	h := newHost(t, "")
+	_, proxy := startDante(t, h)
+	r := proxyRoute("dante", "", place(h.name), proxy, askSOCKS5As)
+	r.quietEnd = true
+	return r
+}
+
+// directRoute is no tunnel at all.
+func directRoute() *route { return &route{name: "direct", connect: place("").dial} }
+
+var errNotTCP = errors.New("not a TCP connection")
