@@ -33,8 +33,8 @@ type ClientConfig struct {
 	ServerAddr netip.Addr
 	// VerifyServer decides in step 4 whether this is the right server, by a pin or a remembered
 	// key. It is called after the server has proved that it holds the key, and in version 2 after
-	// its certificate was verified. Its error reaches Client's caller in an *IdentityError. Version
-	// 1 requires VerifyServer, since nothing else identifies the server. It runs within the
+	// its certificate was verified. Its error reaches Client's caller in an *IdentityError, or as it
+	// is when it is an *OwnFault. Version 1 requires VerifyServer, since nothing else identifies the server. It runs within the
 	// handshake timeouts of both ends, so it must not wait for a person: fail, ask, and connect
 	// again.
 	VerifyServer func(Peer) error
@@ -194,7 +194,11 @@ func (h *clientHandshake) step4VerifyServerHello(message []byte) (ready []byte, 
 		h.who.Cert = cert
 	}
 	if h.cfg.VerifyServer != nil {
-		if err := h.cfg.VerifyServer(h.who); err != nil {
+		err := h.cfg.VerifyServer(h.who)
+		if _, ours := errors.AsType[*OwnFault](err); ours {
+			return nil, h.reject4b(CloseInternal, err)
+		}
+		if err != nil {
 			return nil, h.rejectIdentity4b(CloseIdentity, err)
 		}
 	}

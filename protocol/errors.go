@@ -152,6 +152,17 @@ func (e *PeerClosedError) Error() string {
 	return fmt.Sprintf("protocol: closed by the peer (%d): %q", e.Code, e.Reason)
 }
 
+// Refuses reports whether the code means that the peer does not want the connection, rather than
+// that it stops or fails. Anybody on the way can have sent it.
+func (e *PeerClosedError) Refuses() bool {
+	switch e.Code {
+	case websocket.CloseNormalClosure, websocket.CloseNoStatusReceived,
+		websocket.ClosePolicyViolation:
+		return true
+	}
+	return false
+}
+
 // Unwrap returns io.EOF for a planned close, otherwise nil.
 func (e *PeerClosedError) Unwrap() error {
 	switch e.Code {
@@ -173,6 +184,15 @@ func (e *IdentityError) Error() string { return "the server's identity: " + e.Er
 
 // Unwrap returns the reason.
 func (e *IdentityError) Unwrap() error { return e.Err }
+
+// OwnFault is what ClientConfig.VerifyServer returns when it can't decide for reasons of this side,
+// such as a file that can't be written: the server is told so, and isn't called a wrong one.
+type OwnFault struct{ Err error }
+
+func (e *OwnFault) Error() string { return e.Err.Error() }
+
+// Unwrap returns the reason.
+func (e *OwnFault) Unwrap() error { return e.Err }
 
 // HandshakeError is the reason why a handshake ended, and the step of the specification.
 type HandshakeError struct {

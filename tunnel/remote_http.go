@@ -2,11 +2,13 @@ package tunnel
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"sync"
 
 	"culvert/internal/httplog"
+	"culvert/protocol"
 
 	"github.com/gorilla/websocket"
 	"github.com/rs/zerolog"
@@ -45,11 +47,7 @@ func (r *Remote) serveClient(w http.ResponseWriter, request *http.Request) {
 	r.handshakes.leave()
 	log := r.cfg.Log.With().Str("from", request.RemoteAddr).Logger()
 	if err != nil {
-		level := zerolog.InfoLevel
-		if !websocket.IsWebSocketUpgrade(request) { // a visitor, a scanner or a health check
-			level = zerolog.DebugLevel
-		}
-		log.WithLevel(level).Err(err).Msg("client refused")
+		logRefusal(log, request, err)
 		return
 	}
 	if resumed { // the call that began the session continues to serve it
@@ -59,6 +57,22 @@ func (r *Remote) serveClient(w http.ResponseWriter, request *http.Request) {
 		return
 	}
 	r.serveSession(session, state, log)
+}
+
+// logRefusal logs why a request has led to no session.
+func logRefusal(log zerolog.Logger, request *http.Request, err error) {
+	var handshake *protocol.HandshakeError
+	var refused *protocol.RefusedError
+	switch {
+	case !websocket.IsWebSocketUpgrade(request): // a visitor, a scanner or a health check
+		log.Debug().Err(err).Msg("client refused")
+	case errors.As(err, &refused) && refused.Code == protocol.CloseIdentity:
+		log.Info().Msg("client left: it does not know this remote's key, or expects another one")
+	case errors.As(err, &handshake) && handshake.Code == 0: // it could be told nothing
+		log.Info().Err(handshake.Err).Msg("client left during the handshake")
+	default:
+		log.Info().Err(err).Msg("client refused")
+	}
 }
 
 // Serve serves HTTP on the listeners until ctx is done or one of them fails. Then it shuts down

@@ -31,6 +31,9 @@ func cannotListen(address, flag, hint string, err error) error {
 
 // connectFailure explains why there is no session with the remote.
 func connectFailure(err error, c *connection) error {
+	if ours, ok := errors.AsType[*exit.Failure](err); ok { // it is not about the remote at all
+		return ours
+	}
 	if f := identityFailure(err, c); f != nil {
 		return f
 	}
@@ -45,6 +48,9 @@ func connectFailure(err error, c *connection) error {
 		return exit.Fail(exit.Unreachable, "not a culvert remote",
 			fmt.Errorf("%s completes the handshake but serves no tunnel", c.address),
 			"check the address")
+	}
+	if f := closedFailure(err, c); f != nil {
+		return f
 	}
 	if f := unreachableFailure(err, c); f != nil {
 		return f
@@ -96,6 +102,32 @@ func identityFailure(err error, c *connection) error {
 }
 
 const notWhoItShouldBe = "the remote isn't who it should be"
+
+// closedFailure explains that the server closed the WebSocket in the handshake or right after it,
+// without a reason. That is how servers of the reference implementation refuse, and what they do
+// when they have waited for 2 seconds. It returns nil for other errors.
+func closedFailure(err error, c *connection) error {
+	var connect *tunnel.ConnectError
+	var closed *protocol.PeerClosedError
+	if !errors.As(err, &connect) || !errors.As(err, &closed) || !closed.Refuses() {
+		return nil
+	}
+	// The server verifies our part of the handshake when that is complete on this side.
+	why, hint := "refuses us after the handshake", "the server may require a certificate for our key"+
+		" and our address (--ca with --cert), or not admit the key "+c.key.Public().String()
+	switch {
+	case connect.Step == tunnel.StepSession && c.config.Cert != nil:
+		hint = "the server may not accept our certificate: it has to be of its CA, for our key, " +
+			"not expired, and may have to name the address that we come from"
+	case connect.Step == tunnel.StepHandshake:
+		why, hint = "refuses our handshake", "the server may speak the other version: --ca selects "+
+			"version 2, leaving it out version 1; or the path is too slow for a server that waits 2 seconds"
+	case connect.Step != tunnel.StepSession:
+		return nil
+	}
+	return exit.Fail(exit.NotAdmitted, "not admitted",
+		fmt.Errorf("%s %s: %s", c.address, why, "it closed the connection without a reason"), hint)
+}
 
 // unreachableFailure explains an error on the way to the remote. It returns nil for other errors.
 func unreachableFailure(err error, c *connection) error {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -307,4 +308,54 @@ func check(t *testing.T, address string) {
 		io.Copy(io.Discard, conn) // its error is how the remote ends it
 		conn.Close()
 	}
+}
+
+// TestClientsThatLeave has clients walk away in the middle of the handshake. The remote's log tells
+// that, and calls neither them nor the remote wrong.
+func TestClientsThatLeave(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	p := startIn(t, s.plain("remote", "--listen", "127.0.0.1:0", "--allow-anyone", "--print-ready"),
+		false)
+	ready := awaitLine(t, p)
+	const closeNormally = "\x88\x82\x00\x00\x00\x00\x03\xe8"
+	for _, last := range []string{"", closeNormally} {
+		leave(t, ready.Listen[0], last)
+	}
+	// This one gets to see the remote's key, and doesn't know it.
+	s.remote = ready
+	cmd := s.plain("local", "--key", "client.json", "--socks", "none", "ws://"+ready.Listen[0]+"/")
+	checkStatus(t, startIn(t, cmd, false), exit.WrongRemote)
+	p.send(t, syscall.SIGTERM)
+	checkStatus(t, p, exit.OK)
+	text := p.stderr.String()
+	if strings.Count(text, " INF client left") != 3 || strings.Contains(text, " WRN ") ||
+		strings.Contains(text, "refused") || strings.Contains(text, "wrong") {
+		t.Errorf("the remote logs\n%s", text)
+	}
+}
+
+// leave opens a WebSocket, sends its last words and closes the connection.
+func leave(t *testing.T, address, last string) {
+	t.Helper()
+	conn, err := net.DialTimeout("tcp", address, stepTimeout)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	err = conn.SetDeadline(time.Now().Add(stepTimeout))
+	_, writeErr := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"+
+		"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"+
+		"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n")
+	response, readErr := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err := errors.Join(err, writeErr, readErr); err != nil ||
+		response.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatalf("%+v, %v", response, err)
+	}
+	response.Body.Close()
+	_, err = io.WriteString(conn, last)
+	if err := errors.Join(err, conn.(*net.TCPConn).CloseWrite()); err != nil {
+		t.Fatal(err)
+	}
+	io.Copy(io.Discard, conn) // until the remote has noticed
 }

@@ -45,7 +45,7 @@ func start(
 		if !asked && errors.Is(err, certs.ErrUnknownRemote) && errors.As(err, &identity) {
 			yes, err := c.trust.ask(ctx, c.address.String(), identity.Key)
 			if err != nil {
-				return nil, exit.Fail(exit.Failed, "can't remember the remote", err, "")
+				return nil, connectFailure(err, c)
 			}
 			if yes {
 				continue

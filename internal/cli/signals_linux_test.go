@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -70,26 +72,32 @@ func serveEcho(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	served := make(chan struct{})
+	serveEchoOn(t, ln)
+	return ln.Addr().String()
+}
+
+// serveEchoOn does so on a listener, which it closes.
+func serveEchoOn(t *testing.T, ln net.Listener) {
+	var serving sync.WaitGroup
+	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(func() {
 		ln.Close()
-		<-served
+		cancel()
+		serving.Wait()
 	})
-	go func() {
-		defer close(served)
+	serving.Go(func() {
 		for {
 			conn, err := ln.Accept()
 			if err != nil {
 				return
 			}
-			conn.SetDeadline(time.Now().Add(stepTimeout))
-			go func() {
+			serving.Go(func() {
+				defer context.AfterFunc(ctx, func() { conn.Close() })()
 				defer conn.Close()
 				io.Copy(conn, conn)
-			}()
+			})
 		}
-	}()
-	return ln.Addr().String()
+	})
 }
 
 // TestTerminalCloses closes the terminal in which a command runs: it ends, as ssh does.

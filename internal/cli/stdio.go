@@ -68,7 +68,7 @@ func stdioFailure(target string, err error) error {
 // Read reads standard input.
 func (t *stdioTask) Read(p []byte) (int, error) {
 	n, err := t.in.Read(p)
-	if err != nil {
+	if err != nil && !errors.Is(err, stdstream.ErrInterrupted) {
 		t.once.Do(func() { close(t.ended) })
 	}
 	return n, err

@@ -101,9 +101,22 @@ func (t *remoteTrust) verify(peer protocol.Peer) error {
 	}
 	err := t.known.Check(t.name, peer.Key)
 	if errors.Is(err, certs.ErrUnknownRemote) && t.acceptNew {
-		return t.known.Add(t.name, peer.Key)
+		err = t.remember(peer.Key)
+		if _, changed := errors.AsType[*certs.ChangedKeyError](err); err != nil && !changed {
+			return &protocol.OwnFault{Err: err}
+		}
 	}
 	return err
+}
+
+// remember adds the remote's key to the file of known remotes.
+func (t *remoteTrust) remember(key certs.PublicKey) error {
+	err := t.known.Add(t.name, key)
+	if _, changed := errors.AsType[*certs.ChangedKeyError](err); err == nil || changed {
+		return err
+	}
+	return exit.Fail(exit.Failed, "can't remember the remote", err,
+		"name another file with --known-remotes FILE, or give --remote-key "+key.String())
 }
 
 // basis describes what vouches for the remote.
@@ -137,5 +150,5 @@ func (t *remoteTrust) ask(ctx context.Context, remote string, key certs.PublicKe
 	if err != nil || strings.TrimSpace(strings.ToLower(answer)) != "yes" {
 		return false, nil
 	}
-	return true, t.known.Add(t.name, key)
+	return true, t.remember(key)
 }

@@ -1,5 +1,9 @@
-// Package secretfile opens files that hold secrets, and refuses those that others than their owner
-// may access.
+// Package secretfile opens files that hold secrets, and refuses those that others may access.
+//
+// There is one rule. The permission bits have to keep everybody but the owner out. A file that root
+// owns may also be read by its group, when another user reads it: that is how an administrator hands
+// a key to a service, which can't change such a file's mode. OpenSSH is as lenient with files that
+// aren't the caller's own. Windows has no such bits, and there every file passes.
 package secretfile
 
 import (
@@ -7,13 +11,20 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"runtime"
 )
 
-// ErrMode is wrapped when others than the owner may read or write a file. The cure is chmod 600.
+// ErrMode is wrapped when others may read or write a file. The cure is chmod 600.
 var ErrMode = errors.New("key file is accessible by others than its owner")
 
-// Open opens a file that only its owner may access. For any other file the error wraps ErrMode.
+const (
+	// ownerOnly are the permission bits of a file that is private.
+	ownerOnly fs.FileMode = 0o700
+
+	// ownerAndReaders are those of a file that its group may read.
+	ownerAndReaders fs.FileMode = 0o740
+)
+
+// Open opens a file that is private. For any other file the error wraps ErrMode.
 func Open(path string) (*os.File, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -30,8 +41,12 @@ func Open(path string) (*os.File, error) {
 	return f, nil
 }
 
-// IsPrivate reports whether the permission bits of a file keep everybody but its owner out. Windows
-// has no such bits, and package os makes them up, so IsPrivate reports true there.
-func IsPrivate(info fs.FileInfo) bool {
-	return runtime.GOOS == "windows" || info.Mode().Perm()&0o077 == 0
+// isPrivate is the rule for a file of this owner, which the user reads. The owner root has the
+// number 0.
+func isPrivate(mode fs.FileMode, owner, user int) bool {
+	allowed := ownerOnly
+	if owner == 0 && user != 0 {
+		allowed = ownerAndReaders
+	}
+	return mode.Perm()&^allowed == 0
 }

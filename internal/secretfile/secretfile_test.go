@@ -2,6 +2,7 @@ package secretfile
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -44,5 +45,29 @@ func TestOpen(t *testing.T) {
 	}
 	if _, err := Open(filepath.Join(t.TempDir(), "missing")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a missing file: %v", err)
+	}
+}
+
+// The rule, for any user.
+func TestRule(t *testing.T) {
+	const root, service, other = 0, 33, 1000
+	for _, tt := range []struct {
+		owner, user int
+		modes       string // that are accepted
+	}{
+		{root, root, "0600 0400 0700"},
+		{service, service, "0600 0400 0700"},
+		{root, service, "0600 0400 0700 0640 0440 0740"},
+		{other, service, "0600 0400 0700"},
+		{other, root, "0600 0400 0700"},
+	} {
+		for _, mode := range []fs.FileMode{
+			0o600, 0o400, 0o700, 0o640, 0o440, 0o740, 0o660, 0o650, 0o644, 0o604, 0o606, 0o620, 0o777,
+		} {
+			want := strings.Contains(tt.modes, fmt.Sprintf("%04o", mode))
+			if got := isPrivate(mode, tt.owner, tt.user); got != want {
+				t.Errorf("mode %04o, owner %d, user %d: %v", mode, tt.owner, tt.user, got)
+			}
+		}
 	}
 }

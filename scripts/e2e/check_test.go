@@ -64,12 +64,69 @@ func TestCheckReferenceServer(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			test.server.Key = server.file
-			p := start(t, "the reference's server", test.server.command(t, "e2e-server.js"))
-			url := fmt.Sprintf("ws://127.0.0.1:%d/", waitEvent(t, p, "listening").Port)
+			p, url := test.server.startServer(t)
 			r := run(t, patience, culvert(t, append(append([]string{"check", "--key", client.file}, test.flags...), url)...))
 			checked(t, r, noRemote, "tcp", "upgrade", "handshake", "identity", "session")
 			waitEvent(t, p, "open")
 			waitEvent(t, p, "message") // the record was opened there
+		})
+	}
+}
+
+// startServer starts a server of the reference implementation.
+func (r reference) startServer(t *testing.T) (p *process, url string) {
+	t.Helper()
+	p = start(t, "the reference's server", r.command(t, "e2e-server.js"))
+	return p, fmt.Sprintf("ws://127.0.0.1:%d/", waitEvent(t, p, "listening").Port)
+}
+
+// Servers of the reference refuse by closing the connection, or by waiting for 2 seconds and then
+// closing it. They give no reason, but culvert tells a refusal from a server that is not there.
+func TestReferenceServerRefuses(t *testing.T) {
+	t.Parallel()
+	server, client := newIdentity(t), newIdentity(t)
+	ca, otherCA := newAuthority(t), newAuthority(t)
+	strict := reference{
+		Version: 2, Key: server.file, Cert: ca.issue(t, server, "--ip", "127.0.0.1"), CA: ca.cert,
+		RequireCert: true,
+	}
+	for name, test := range map[string]struct {
+		server reference
+		flags  []string
+		want   []string // in the error
+	}{
+		"another version, 2 seconds": {
+			strict, []string{"--remote-key", server.key},
+			[]string{" refuses our handshake: ", "--ca selects version 2"},
+		},
+		"the other way round": {
+			reference{Version: 1, Key: server.file}, []string{"--ca", ca.cert},
+			[]string{" refuses our handshake: ", "leaving it out version 1"},
+		},
+		"another CA": {
+			strict, []string{"--ca", ca.cert, "--cert", otherCA.issue(t, client, "--ip", "127.0.0.1")},
+			[]string{" refuses us after the handshake: ", "may not accept our certificate"},
+		},
+		"another address": {
+			strict, []string{"--ca", ca.cert, "--cert", ca.issue(t, client, "--ip", "192.0.2.1")},
+			[]string{" refuses us after the handshake: ", "may not accept our certificate"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, url := test.server.startServer(t)
+			for _, command := range [][]string{{"check"}, {"local", "--socks", "none"}} {
+				args := append(command, "--key", client.file)
+				r := run(t, patience, culvert(t, append(append(args, test.flags...), url)...))
+				if r.status != exitNotAdmitted || strings.Contains(r.stderr, "can't be reached") {
+					t.Errorf("%s: status %d, %s", command[0], r.status, r.stderr)
+				}
+				for _, want := range test.want {
+					if !strings.Contains(r.stderr, want) {
+						t.Errorf("%s: no %q in %s", command[0], want, r.stderr)
+					}
+				}
+			}
 		})
 	}
 }

@@ -1,13 +1,9 @@
 package policy
 
 import (
-	"errors"
 	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
-	"syscall"
 )
 
 // The prefixes of an address to bind: that of host:port for TCP, of host:port for UDP, and of an
@@ -85,52 +81,4 @@ func (b Bind) version() string {
 // alone.
 func (b Bind) Conflicts(other Bind) bool {
 	return b.Socket == other.Socket && b.UDP == other.UDP && b.Addr.Port() == other.Addr.Port()
-}
-
-// ListenUnix binds a socket that only its owner may connect to. It replaces the file of a process
-// that is gone.
-func ListenUnix(path string) (net.Listener, error) {
-	if info, err := os.Lstat(path); err == nil && info.Mode()&os.ModeSocket != 0 {
-		if conn, err := net.Dial("unix", path); err == nil {
-			conn.Close()
-			return nil, syscall.EADDRINUSE
-		} else if errors.Is(err, syscall.ECONNREFUSED) {
-			os.Remove(path)
-		}
-	}
-	// The socket gets its mode in a private folder, before it gets its name: nobody else can
-	// connect in between.
-	private, err := os.MkdirTemp(filepath.Dir(path), ".culvert-")
-	if err != nil {
-		return nil, err
-	}
-	defer os.RemoveAll(private)
-	inside := filepath.Join(private, "s")
-	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: inside, Net: "unix"})
-	if err != nil {
-		return nil, err
-	}
-	ln.SetUnlinkOnClose(false)
-	if err := errors.Join(os.Chmod(inside, 0o600), os.Link(inside, path)); err != nil {
-		ln.Close()
-		return nil, err
-	}
-	return &unixListener{ln, path}, nil
-}
-
-// unixListener has the address of its file, and removes that when it is closed.
-type unixListener struct {
-	net.Listener
-	path string
-}
-
-// Addr returns the file's path as it was given.
-func (l *unixListener) Addr() net.Addr { return &net.UnixAddr{Name: l.path, Net: "unix"} }
-
-func (l *unixListener) Close() error {
-	err := l.Listener.Close()
-	if !errors.Is(err, net.ErrClosed) {
-		os.Remove(l.path)
-	}
-	return err
 }

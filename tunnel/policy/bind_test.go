@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -127,6 +128,49 @@ func TestListenUnixReplacesStaleSocket(t *testing.T) {
 	}
 	defer ln.Close()
 	checkSocket(t, path)
+}
+
+// longPath returns a path of so many bytes in a new folder.
+func longPath(t *testing.T, length int) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "p")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir + "/" + strings.Repeat("s", length-len(dir)-1)
+}
+
+// A path may be as long as the system allows, whatever is beside it meanwhile, and no longer.
+func TestListenUnixLongestPath(t *testing.T) {
+	for name, listen := range map[string]func(string) (net.Listener, error){
+		"in a private folder": ListenUnix,
+		"with a mask":         listenPrivately,
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := longPath(t, maxSocketPath)
+			ln, err := listen(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer ln.Close()
+			checkSocket(t, path)
+			if got := ln.Addr().String(); got != path {
+				t.Errorf("its address is %s", got)
+			}
+			conn, err := net.Dial("unix", path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			conn.Close()
+			if entries, err := os.ReadDir(filepath.Dir(path)); err != nil || len(entries) != 1 {
+				t.Errorf("beside it: %v, %v", entries, err)
+			}
+			if _, err := listen(longPath(t, maxSocketPath+1)); !errors.Is(err, errSocketPath) {
+				t.Errorf("a longer path: %v", err)
+			}
+		})
+	}
 }
 
 func TestListenUnixKeepsOtherFiles(t *testing.T) {

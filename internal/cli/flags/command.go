@@ -102,7 +102,7 @@ func (a *App) library() *cli.App {
 		HideHelpCommand:           true, // helpFlag serves `help`
 		CustomAppHelpTemplate:     appHelp,
 		DisableSliceFlagSeparator: true,
-		OnUsageError:              a.usageError(a.Name, "commands"),
+		OnUsageError:              a.usageError(nil),
 		ExitErrHandler:            func(*cli.Context, error) {}, // Run returns the error
 		Action: func(c *cli.Context) error {
 			if word := c.Args().First(); word != "" {
@@ -125,7 +125,7 @@ func (a *App) command(c *Command) *cli.Command {
 		ArgsUsage:          c.set.argumentsUsage("[FLAG]..."),
 		HideHelpCommand:    true,
 		CustomHelpTemplate: commandHelp,
-		OnUsageError:       a.usageError(c.full, "flags"),
+		OnUsageError:       a.usageError(c),
 	}
 	for _, f := range c.set.flags {
 		command.Flags = append(command.Flags, f.library)
@@ -166,12 +166,20 @@ func plainValue(value any) any {
 }
 
 // usageError turns what the library finds wrong with a variable's value into an error of ours.
-// Wrong flags have been found by flagsFirst.
-func (a *App) usageError(command, listed string) cli.OnUsageErrorFunc {
+// Wrong flags have been found by flagsFirst. The command is nil for the program itself.
+func (a *App) usageError(c *Command) cli.OnUsageErrorFunc {
 	return func(_ *cli.Context, err error, _ bool) error {
 		if _, complete := errors.AsType[*exit.Failure](err); complete {
 			return err
 		}
-		return exit.Usagef(helpHint(command, listed), "%v", err)
+		if c == nil {
+			return exit.Usagef(helpHint(a.Name, "commands"), "%v", err)
+		}
+		for _, f := range c.set.flags {
+			if bad := f.checkVariable(); bad != nil {
+				return bad
+			}
+		}
+		return exit.Usagef(helpHint(c.full, "flags"), "%v", err)
 	}
 }

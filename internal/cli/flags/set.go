@@ -1,9 +1,12 @@
 package flags
 
 import (
+	"os"
 	"strconv"
 	"strings"
 	"time"
+
+	"culvert/internal/cli/exit"
 
 	"github.com/urfave/cli/v2"
 )
@@ -214,6 +217,28 @@ func (f *Flag) Default() string {
 // Variable returns the name of the flag's environment variable.
 func (f *Flag) Variable() string {
 	return "CULVERT_" + strings.ToUpper(strings.ReplaceAll(f.names[0], "-", "_"))
+}
+
+// checkVariable returns an error if the flag's variable is set to something that the flag can't be.
+// The value of a flag that holds a secret is a text, and any text will do.
+func (f *Flag) checkVariable() error {
+	text := os.Getenv(f.Variable())
+	if text == "" {
+		return nil
+	}
+	want := f.kind.check(text)
+	if want == "" {
+		return nil
+	}
+	example := f.Default()
+	if f.kind.isSwitch() {
+		example = "true"
+	}
+	hint := ""
+	if example != "" {
+		hint = "such as " + f.Variable() + "=" + example
+	}
+	return exit.Usagef(hint, "bad %s %q: want %s", f.Variable(), text, want)
 }
 
 func (f *Flag) variables() []string { return []string{f.Variable()} }

@@ -1,0 +1,6 @@
+package secretfile
+
+import "io/fs"
+
+// IsPrivate reports true: package os makes up the permission bits here.
+func IsPrivate(fs.FileInfo) bool { return true }

@@ -1,0 +1,85 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// maxSocketPath is the longest path that a socket may have in bytes: the system's structure ends
+// with a zero byte (unix(7)).
+const maxSocketPath = len(syscall.RawSockaddrUnix{}.Path) - 1
+
+// errSocketPath is the error for a path that the system would not take.
+var errSocketPath = fmt.Errorf("the path of a socket has at most %d bytes", maxSocketPath)
+
+// ListenUnix binds a socket that only its owner may connect to. It replaces the file of a process
+// that is gone.
+func ListenUnix(path string) (net.Listener, error) {
+	if len(path) > maxSocketPath {
+		return nil, errSocketPath
+	}
+	if info, err := os.Lstat(path); err == nil && info.Mode()&os.ModeSocket != 0 {
+		if conn, err := net.Dial("unix", path); err == nil {
+			conn.Close()
+			return nil, syscall.EADDRINUSE
+		} else if errors.Is(err, syscall.ECONNREFUSED) {
+			os.Remove(path)
+		}
+	}
+	// The socket gets its mode in a private folder, before it gets its name: nobody else can
+	// connect in between.
+	private, err := os.MkdirTemp(filepath.Dir(path), ".culvert-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(private)
+	inside := filepath.Join(private, "s")
+	short, release := shorten(private)
+	ln, err := listenUnix(filepath.Join(short, "s"))
+	release()
+	if errors.Is(err, errSocketPath) {
+		return listenPrivately(path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(os.Chmod(inside, 0o600), os.Link(inside, path)); err != nil {
+		ln.Close()
+		return nil, err
+	}
+	return &unixListener{ln, path}, nil
+}
+
+// listenUnix binds a socket, and leaves its file to the caller.
+func listenUnix(path string) (*net.UnixListener, error) {
+	if len(path) > maxSocketPath {
+		return nil, errSocketPath
+	}
+	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	ln.SetUnlinkOnClose(false)
+	return ln, nil
+}
+
+// unixListener has the address of its file, and removes that when it is closed.
+type unixListener struct {
+	net.Listener
+	path string
+}
+
+// Addr returns the file's path as it was given.
+func (l *unixListener) Addr() net.Addr { return &net.UnixAddr{Name: l.path, Net: "unix"} }
+
+func (l *unixListener) Close() error {
+	err := l.Listener.Close()
+	if !errors.Is(err, net.ErrClosed) {
+		os.Remove(l.path)
+	}
+	return err
+}
