@@ -49,7 +49,7 @@ func (o *ruleOptions) define(s *flags.Set) {
 	s.Strings(&o.allow, "allow", nil, "allow clients to reach only targets that match `RULE`: "+
 		"a host with optional ports, such as *.example.org:443; repeatable").Reloadable()
 	s.Strings(&o.deny, "deny", nil, "deny clients targets that match `RULE`, such as "+
-		"10.0.0.0/8 or *:25; overrides --allow; repeatable").Reloadable()
+		"private, 10.0.0.0/8 or *:25; overrides --allow; repeatable").Reloadable()
 	s.Strings(&o.reverse, "reverse", nil, "allow clients' -R to bind addresses that match `RULE`, "+
 		"such as localhost:8022, *:8000-8999 or unix:/path; repeatable").Reloadable()
 }

@@ -18,8 +18,12 @@ func ParseReverseRules(texts []string) (*ReverseRules, error) {
 		return nil, err
 	}
 	for _, g := range grants {
-		if g.name != "" && g.name != "localhost" {
-			return nil, &ruleError{g.name, "what -R may bind is an address, localhost or *, " +
+		name := g.name
+		if g.local {
+			name = "private"
+		}
+		if name != "" && name != "localhost" {
+			return nil, &ruleError{name, "what -R may bind is an address, localhost or *, " +
 				"with ports if you like, or unix:/path"}
 		}
 	}

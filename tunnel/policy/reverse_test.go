@@ -58,7 +58,7 @@ func TestReverseRules(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{
-		"example.org:8022", "*.example.org", "local*", "8022", "unix:a", "localhost:0",
+		"example.org:8022", "*.example.org", "private", "local*", "8022", "unix:a", "localhost:0",
 	} {
 		var rule *ruleError
 		if _, err := ParseReverseRules([]string{bad}); !errors.As(err, &rule) {

@@ -20,11 +20,12 @@ func (e *ruleError) Error() string { return fmt.Sprintf("bad rule %q: %s", e.Rul
 // rule is one target rule: hosts, and their ports.
 //
 //	rule  = host [":" ports] | "unix:" absolute path
-//	host  = "*" | name | glob | IPv4 address or prefix | "[" IPv6 address or prefix "]"
+//	host  = "*" | "private" | name | glob | IPv4 address or prefix | "[" IPv6 address or prefix "]"
 //	ports = port *("," port)
 //	port  = number ["-" number]
 type rule struct {
 	any    bool         // "*": all names and addresses
+	local  bool         // "private": the addresses of privates
 	name   string       // a name or a glob, lower case, without a trailing dot
 	glob   bool         // the name contains "*", which matches any characters, dots too
 	prefix netip.Prefix // of addresses, never IPv4-mapped; otherwise not valid
@@ -99,6 +100,8 @@ func parseRule(text string) (rule, error) {
 		}
 	case host == "*":
 		r.any = true
+	case strings.EqualFold(host, "private"): // a host of that name is written with a dot at its end
+		r.local = true
 	default:
 		if r.prefix, err = parsePrefix(host); err != nil {
 			r.name, err = parsePattern(host)
@@ -246,4 +249,6 @@ func (r *rule) hasName(name string) bool {
 }
 
 // hasAddr reports whether the rule covers an address, which has no zone and is not IPv4-mapped.
-func (r *rule) hasAddr(addr netip.Addr) bool { return r.any || r.prefix.Contains(addr) }
+func (r *rule) hasAddr(addr netip.Addr) bool {
+	return r.any || r.prefix.Contains(addr) || (r.local && isPrivate(addr))
+}

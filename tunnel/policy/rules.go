@@ -153,7 +153,7 @@ func (r *Rules) mayAllowName(name string, port uint16) bool {
 	}
 	for _, list := range r.allow {
 		if !slices.ContainsFunc(list, func(a rule) bool {
-			return a.hasPort(port) && (a.prefix.IsValid() || a.hasName(name))
+			return a.hasPort(port) && (a.prefix.IsValid() || a.local || a.hasName(name))
 		}) {
 			return false
 		}
