@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
-# Runs every static check, all of them even when one fails, and fails when one
-# did. Tools are built at the versions pinned here, into build/tools/.
+# Runs every static check in every module, even after one has failed, and fails
+# if one did. Tools are built at the versions pinned here, into build/tools/.
 #
-#   GOVULNCHECK_DB        URL of a vulnerability database in place of the
-#                         public one (a mirror, or file:///folder)
-#   GOVULNCHECK_REQUIRED  1: fail, too, when that database cannot be read
+#   GOVULNCHECK_DB        URL of a vulnerability database to use in place of
+#                         the public one (a mirror, or file:///folder)
+#   GOVULNCHECK_REQUIRED  1: also fail if that database cannot be read
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 
 staticcheck_version=v0.8.1 # 2026.2.1
 govulncheck_version=v1.9.0
+golangci_version=v2.15.0
 
 tools=$PWD/build/tools
 failed=()
@@ -44,8 +45,8 @@ formatted() {
   return 1
 }
 
-# ST1000 and ST1020 to ST1022 (in "all") ask for the package comment and for
-# doc comments in Go's form; the quick fixes (QF) are matters of taste.
+# "all" includes ST1000 and ST1020 to ST1022, which want a package comment and
+# doc comments in Go's form. The quick fixes (QF) are matters of taste.
 staticcheck() {
   tool "honnef.co/go/tools/cmd/staticcheck@$staticcheck_version" &&
     each "$tools/staticcheck" -checks 'all,-QF*' ./...
@@ -58,35 +59,34 @@ tidy() {
   }
 }
 
-# A test that skips itself shows nothing. One that sleeps is slow or flaky,
-# except on the fake clock of a testing/synctest bubble: after synctest.Test(
-# in the same function, or on a line with a comment that says synctest, for
-# what a bubble calls.
-test_rules() {
-  find . \( -name node_modules -o -name build -o -name testdata \) -prune -o -name '*_test.go' -print0 |
-    xargs -0 -r awk '
-      function report(says) { printf "%s:%d: %s\n", FILENAME, FNR, says; bad = 1 }
-      /^func / { bubble = 0 }
-      /synctest\.Test\(/ { bubble = 1 }
-      /(^|[^A-Za-z0-9_.])(t|b|f|tb)\.Skip(f|Now)?\(/ {
-        report("a test must not skip itself: have it fail and say what is missing")
-      }
-      /(^|[^A-Za-z0-9_.])time\.Sleep\(/ && !bubble && !/\/\/.*synctest/ {
-        report("a test must not sleep: wait for an event, poll with a deadline, or use testing/synctest")
-      }
-      END { exit bad }'
+# The rules that no standard linter knows; scripts/lint documents them.
+own_rules() {
+  (cd scripts/lint && go build -o "$tools/lint" .) && each go vet -vettool="$tools/lint" ./...
 }
 
-# govulncheck exits 3 when the program calls vulnerable code. A query that
-# names no code of ours goes first, so that an unreachable database is told
-# from every other failure; that alone is let pass, and loudly.
+golangci() {
+  tool "github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$golangci_version" &&
+    each "$tools/golangci-lint" run --show-stats=false
+}
+
+# Test data and what npm and the build make may have longer lines.
+lines() {
+  find . \( -name node_modules -o -name build -o -name testdata -o -name .git \) -prune -o -type f \
+    \( -name '*.go' -o -name '*.sh' -o -name '*.js' -o -name '*.md' -o -name '*.yml' \
+    -o -name Makefile -o -path ./.ci/run \) -print0 | xargs -0 "$tools/lint" lines
+}
+
+# govulncheck exits with 3 if the program calls vulnerable code. A query about
+# Go itself goes first, to tell an unreachable database from other failures. An
+# unreachable database gives a warning, and fails only if it is required.
 govulncheck() {
   local db=() answer
   [ -n "${GOVULNCHECK_DB:-}" ] && db=(-db "$GOVULNCHECK_DB")
   tool "golang.org/x/vuln/cmd/govulncheck@$govulncheck_version" || return 1
-  if ! answer=$("$tools/govulncheck" "${db[@]}" -mode=query -format=json stdlib@v1.26.0 2>&1 >/dev/null); then
+  if ! answer=$("$tools/govulncheck" "${db[@]}" -mode=query -format=json stdlib@v1.26.0 \
+    2>&1 >/dev/null); then
     printf '%s\n' "$answer"
-    echo 'WARNING: the vulnerability database cannot be read: NOTHING WAS CHECKED for known vulnerabilities'
+    echo 'WARNING: the vulnerability database cannot be read: NOTHING WAS CHECKED'
     [ "${GOVULNCHECK_REQUIRED:-}" != 1 ]
     return
   fi
@@ -96,8 +96,11 @@ govulncheck() {
 check gofmt formatted
 check 'go vet' each go vet ./...
 check "staticcheck $staticcheck_version" staticcheck
+check "golangci-lint $golangci_version" golangci
+check 'scripts/lint' own_rules
+check 'line length' lines
 check 'go mod tidy' each tidy
-check 'test rules' test_rules
+check 'other platforms' scripts/cross.sh linux/386 darwin/arm64 windows/amd64 freebsd/amd64
 check "govulncheck $govulncheck_version" govulncheck
 
 if [ ${#failed[@]} -gt 0 ]; then

@@ -3,6 +3,7 @@
 package testnet
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net"
@@ -187,6 +188,7 @@ type flipped struct {
 
 func (f *flipped) Write(p []byte) (int, error) {
 	if f.wrote {
+		p = bytes.Clone(p)
 		p[0] ^= 1
 	}
 	f.wrote = true

@@ -50,5 +50,5 @@ func ServeUDP(
 	return conn.LocalAddr().(*net.UDPAddr).AddrPort()
 }
 
-// EchoUDP, for [ServeUDP], sends a datagram back.
+// EchoUDP sends a datagram back. It is a handler for [ServeUDP].
 func EchoUDP(conn *net.UDPConn, p []byte, from netip.AddrPort) { conn.WriteToUDPAddrPort(p, from) }

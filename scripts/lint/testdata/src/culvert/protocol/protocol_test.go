@@ -1,0 +1,3 @@
+package protocol
+
+func g() { go g() }

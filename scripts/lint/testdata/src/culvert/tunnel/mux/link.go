@@ -1,0 +1,3 @@
+package mux
+
+func link() { go link() }
