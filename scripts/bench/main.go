@@ -1,18 +1,20 @@
 //go:build linux
 
-// Command bench measures culvert beside OpenSSH, Xray and no proxy, in turns in one run, on loopback and over emulated
-// wide-area links, and writes what it found as JSON, and as tables and plots for people. scripts/bench.sh, which
-// "make bench" calls, builds what it needs and starts it:
+// Command bench measures culvert beside OpenSSH, Xray and no proxy, in turns in one run, on
+// loopback and over emulated wide-area links, and writes what it found as JSON, and as tables and
+// plots for people. scripts/bench.sh, which "make bench" calls, builds what it needs and starts it:
 //
 //	bench [-quick] [-only CASE,…] [-rounds N] [-results FILE] [-docs FOLDER]   measure
 //	bench -list                                                                list the cases
 //	bench -render FILE [-docs FOLDER]                                          write tables and plots again
 //
-// With -only, the cases it names (by patterns such as loopback-*) replace those in the file of results; the others stay.
+// With -only, the cases it names (by patterns such as loopback-*) replace those in the file of
+// results; the others stay.
 //
-// cases.go has the cases, run.go has them measured in turns, site.go makes the hosts and the link of one, progress.go says
-// how far it is. Packages load, peer, proc, result and report do the work. The target and the loads run in processes of
-// their own, "bench target" and "bench load", because that is how they get into a network namespace.
+// cases.go has the cases, run.go has them measured in turns, site.go makes the hosts and the link
+// of one, progress.go says how far it is. Packages load, peer, proc, result and report do the work.
+// The target and the loads run in processes of their own, "bench target" and "bench load", because
+// that is how they get into a network namespace.
 package main
 
 import (
@@ -71,7 +73,8 @@ func runLoad(ctx context.Context, in io.Reader, out io.Writer) error {
 	return json.NewEncoder(out).Encode(values)
 }
 
-// runTarget serves on some ports of a host until it is interrupted, and prints a line when it is ready.
+// runTarget serves on some ports of a host until it is interrupted, and prints a line when it is
+// ready.
 func runTarget(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("target", flag.ContinueOnError)
 	host := flags.String("host", "", "`address` to listen on")
@@ -176,8 +179,8 @@ func bench(ctx context.Context, args []string) error {
 	return measure(ctx, o, cases, results)
 }
 
-// measure runs the cases and writes the report. The results are stored also when it is interrupted, but for the case it is
-// in.
+// measure runs the cases and writes the report. The results are stored also when it is interrupted,
+// but for the case it is in.
 func measure(ctx context.Context, o options, cases []benchCase, results *result.Results) error {
 	r, err := newRunner(o, results)
 	if err != nil {

@@ -23,7 +23,8 @@ import (
 // program is culvert, built for these tests.
 var program string
 
-// TestMain builds culvert. It lets the tests' own program be the target and the loads that it starts.
+// TestMain builds culvert. It lets the tests' own program be the target and the loads that it
+// starts.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && (os.Args[1] == "load" || os.Args[1] == "target") {
 		main()

@@ -29,7 +29,8 @@ const (
 	pagePort = 8000
 )
 
-// loadPage loads the page in a browser with a new profile, beside the request's bulk if it has any: load_s.
+// loadPage loads the page in a browser with a new profile, beside the request's bulk if it has any:
+// load_s.
 func (s *site) loadPage(ctx context.Context, chromium string, request load.Request) (_ load.Values, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, request.Warmup+pageTime, errors.New("the page did not load"))
 	defer cancel()
@@ -76,7 +77,8 @@ func (s *site) startBulk(request load.Request) (*proc.Process, error) {
 	return s.starter.Start("bulk", cmd)
 }
 
-// startBrowser opens the page in a browser on the near host, with a profile of its own. stop ends it.
+// startBrowser opens the page in a browser on the near host, with a profile of its own. stop ends
+// it.
 func (s *site) startBrowser(ctx context.Context, chromium, socks string) (stop func(), err error) {
 	folder, err := os.MkdirTemp("", "culvert-bench-")
 	if err != nil {
@@ -100,7 +102,8 @@ func (s *site) startBrowser(ctx context.Context, chromium, socks string) (stop f
 	}
 	return func() {
 		browser.Stop()
-		// Some of its processes have had other parents by then, and write to the profile until they notice its end.
+		// Some of its processes have had other parents by then, and write to the profile until they
+		// notice its end.
 		proc.WaitGone(folder, goneTime)
 		os.RemoveAll(folder)
 	}, nil

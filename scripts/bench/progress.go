@@ -37,7 +37,8 @@ func measurements(c benchCase) int { return c.rounds * len(c.peers) }
 // expected is what one measurement takes.
 func expected(c benchCase) time.Duration { return c.request.Warmup + c.request.Window + c.extra }
 
-// rest estimates what is left: by what a case's measurements have taken, else by what is expected of them.
+// rest estimates what is left: by what a case's measurements have taken, else by what is expected
+// of them.
 func (p *progress) rest() time.Duration {
 	var rest time.Duration
 	for _, c := range p.cases {

@@ -39,8 +39,8 @@ func newRunner(o options, results *result.Results) (*runner, error) {
 
 func (r *runner) close() { r.starter.Close() }
 
-// run measures the cases one after another, and stores the results after each. It returns those that are new, and what kept
-// it from measuring the others.
+// run measures the cases one after another, and stores the results after each. It returns those
+// that are new, and what kept it from measuring the others.
 func (r *runner) run(ctx context.Context, cases []benchCase) (measured *result.Results, err error) {
 	measured = result.New()
 	cases = r.possible(cases)

@@ -21,11 +21,13 @@ const (
 	// targetStart bounds the start of the target.
 	targetStart = 20 * time.Second
 
-	// overtime is what a measurement may take beyond its own times: connecting, and the patience of each wait in it.
+	// overtime is what a measurement may take beyond its own times: connecting, and the patience of
+	// each wait in it.
 	overtime = 90 * time.Second
 
-	// quietTime is how long the link has to carry less than quietBytes, and the programs to use less than quietCPU in
-	// seconds, until the next measurement begins; quietPatience bounds the wait for that.
+	// quietTime is how long the link has to carry less than quietBytes, and the programs to use less
+	// than quietCPU in seconds, until the next measurement begins; quietPatience bounds the wait for
+	// that.
 	quietTime     = 300 * time.Millisecond
 	quietBytes    = 2000
 	quietCPU      = 0.03
@@ -116,7 +118,8 @@ func (s *site) load(ctx context.Context, request load.Request) (load.Values, err
 	return values, nil
 }
 
-// startPeer starts a peer in a folder of its own and waits until connections go through. stop ends it.
+// startPeer starts a peer in a folder of its own and waits until connections go through. stop ends
+// it.
 func (s *site) startPeer(ctx context.Context, name string, programs peer.Programs, proxied bool) (p *peer.Peer, stop func(), err error) {
 	folder, err := os.MkdirTemp("", "culvert-bench-")
 	if err != nil {
@@ -140,7 +143,8 @@ func (s *site) startPeer(ctx context.Context, name string, programs peer.Program
 	return p, stop, nil
 }
 
-// quiet waits until nothing goes on any more of the measurement before, over the link, in the target and in the peers.
+// quiet waits until nothing goes on any more of the measurement before, over the link, in the
+// target and in the peers.
 func (s *site) quiet(ctx context.Context, peers []int) error {
 	deadline := time.Now().Add(quietPatience)
 	programs := proc.Tree(append(peers, s.target.PID())...)

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// The close codes of package protocol that a client which is turned away gets, and the one of RFC 6455, section 7.4.1, for
-// a connection that has served its purpose.
+// The close codes of package protocol that a client which is turned away gets, and the one of RFC
+// 6455, section 7.4.1, for a connection that has served its purpose.
 const (
 	closeNormal      = 1000
 	closeVersion     = 4402
@@ -16,7 +16,8 @@ const (
 	closeCertificate = 4404
 )
 
-// A client of the reference is admitted by its key or by its certificate, and turned away when it is neither.
+// A client of the reference is admitted by its key or by its certificate, and turned away when it
+// is neither.
 func TestReferenceClient(t *testing.T) {
 	t.Parallel()
 	server, ca, otherCA := newIdentity(t), newAuthority(t), newAuthority(t)
@@ -77,8 +78,9 @@ func wasRefused(t *testing.T, client *referenceClient, remote *node, code int) {
 	remote.stderr.waitLine(t, remote.process, "client refused", patience)
 }
 
-// wasAdmitted checks that a client has completed the handshake: the remote waits for its first record, and opens it. What
-// that says is no culvert, so the remote then ends this connection, and goes on serving others.
+// wasAdmitted checks that a client has completed the handshake: the remote waits for its first
+// record, and opens it. What that says is no culvert, so the remote then ends this connection, and
+// goes on serving others.
 func wasAdmitted(t *testing.T, client *referenceClient, remote *node) {
 	t.Helper()
 	waitEvent(t, client.process, "open")
@@ -89,7 +91,8 @@ func wasAdmitted(t *testing.T, client *referenceClient, remote *node) {
 	remote.stderr.waitLine(t, remote.process, "does not speak culvert's session protocol", patience)
 }
 
-// A client that is asked for a certificate and has none gives up by itself; it never gets to send anything.
+// A client that is asked for a certificate and has none gives up by itself; it never gets to send
+// anything.
 func TestReferenceClientWithoutCertificate(t *testing.T) {
 	t.Parallel()
 	server, ca := newIdentity(t), newAuthority(t)

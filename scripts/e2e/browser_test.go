@@ -19,9 +19,10 @@ import (
 // pageTime bounds the start of the browser and the loading of the page.
 const pageTime = 2 * time.Minute
 
-// A browser loads a page of 200 resources, the names of which mean something on the remote's host alone. The browser has a
-// host of its own, which reaches nothing but the local's port: whatever does not go through the tunnel fails. That also
-// keeps the machine's other cables, which come and go with other tests, out of its sight.
+// A browser loads a page of 200 resources, the names of which mean something on the remote's host
+// alone. The browser has a host of its own, which reaches nothing but the local's port: whatever
+// does not go through the tunnel fails. That also keeps the machine's other cables, which come and
+// go with other tests, out of its sight.
 func TestBrowser(t *testing.T) {
 	t.Parallel()
 	near, far := newHost(t, ""), newHost(t, pageHosts)
@@ -51,8 +52,8 @@ func TestBrowser(t *testing.T) {
 // pacPage has a picture from each side of the tunnel.
 const pacPage = `<!DOCTYPE html><title>two pictures</title><img src="http://` + imageHost + `/picture"><img src="http://%s/picture">`
 
-// A browser that is given the URL of a PAC file loads a page through the tunnel, and from a host of --pac-direct, which the
-// remote can't reach, without it.
+// A browser that is given the URL of a PAC file loads a page through the tunnel, and from a host of
+// --pac-direct, which the remote can't reach, without it.
 func TestBrowserPAC(t *testing.T) {
 	t.Parallel()
 	near, far := newHost(t, ""), newHost(t, pageHosts)
@@ -108,8 +109,8 @@ func TestBrowserPAC(t *testing.T) {
 	}
 }
 
-// startChromium opens a page in a browser on a host, with a profile of its own and a flag that says which proxy to use,
-// until the test ends.
+// startChromium opens a page in a browser on a host, with a profile of its own and a flag that says
+// which proxy to use, until the test ends.
 func startChromium(t *testing.T, h *host, proxyFlag, page string) {
 	t.Helper()
 	profile := filepath.Join(t.TempDir(), "profile")
@@ -126,7 +127,8 @@ func startChromium(t *testing.T, h *host, proxyFlag, page string) {
 		case <-time.After(patience):
 			t.Error("chromium did not stop")
 		}
-		// Its children leave its process group, and go on writing to the profile until they notice its end.
+		// Its children leave its process group, and go on writing to the profile until they notice its
+		// end.
 		poll(t, patience, "chromium's processes have ended", func() bool { return !anyProcess(profile) })
 	})
 }

@@ -64,8 +64,8 @@ type node struct {
 // url is a remote's address.
 func (n *node) url() string { return "ws://" + n.listen[0] + "/" }
 
-// startNode runs a command of culvert that prints a ready line. When the test ends, the node has to stop at SIGTERM with
-// status 0, unless it has ended before.
+// startNode runs a command of culvert that prints a ready line. When the test ends, the node has to
+// stop at SIGTERM with status 0, unless it has ended before.
 func startNode(t *testing.T, name string, cmd *exec.Cmd) *node {
 	t.Helper()
 	p := start(t, name, cmd)

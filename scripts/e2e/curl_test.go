@@ -45,8 +45,8 @@ func startDrip(t *testing.T, tun *tunnel, web *httptest.Server, length string) *
 	return download
 }
 
-// wasCut checks that a download has noticed that it was cut short: by a reset, or, where the process that would have sent
-// it is gone itself, by how HTTP marks the end.
+// wasCut checks that a download has noticed that it was cut short: by a reset, or, where the
+// process that would have sent it is gone itself, by how HTTP marks the end.
 func wasCut(t *testing.T, download *process) {
 	t.Helper()
 	if status := download.wait(patience); status != curlRecvError && status != curlPartial {
@@ -76,8 +76,8 @@ func TestCurlUpload(t *testing.T) {
 	}
 }
 
-// A download that breaks off is never taken for one that was completed. Where the server has not said how much would
-// come, only the reset tells.
+// A download that breaks off is never taken for one that was completed. Where the server has not
+// said how much would come, only the reset tells.
 func TestCurlBrokenDownload(t *testing.T) {
 	t.Parallel()
 	tun, web := startTunnel(t), startSite(t)

@@ -34,7 +34,8 @@ func doors(address string) map[string][]string {
 	}
 }
 
-// Every door leads to names that the remote's host alone knows, and brings back what its server says.
+// Every door leads to names that the remote's host alone knows, and brings back what its server
+// says.
 func TestDoors(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "127.0.1.1 only.culvert.test\n")
@@ -85,7 +86,8 @@ func TestSOCKS4Door(t *testing.T) {
 	}
 }
 
-// Every cause of a failure has its answer at every door, from the remote's rules, kernel and resolver to the client.
+// Every cause of a failure has its answer at every door, from the remote's rules, kernel and
+// resolver to the client.
 func TestDoorsTellWhy(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "")
@@ -131,7 +133,8 @@ func TestDoorsTellWhy(t *testing.T) {
 	})
 }
 
-// A target that never answers has an answer of its own too, once the remote has given up. All doors wait for that at once.
+// A target that never answers has an answer of its own too, once the remote has given up. All doors
+// wait for that at once.
 func TestDoorsTellOfSilence(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "")
@@ -190,7 +193,8 @@ func TestDoorsWithPassword(t *testing.T) {
 	}
 }
 
-// Large bodies go through a plain request, both ways, and one connection to the proxy serves several.
+// Large bodies go through a plain request, both ways, and one connection to the proxy serves
+// several.
 func TestHTTPDoorBulk(t *testing.T) {
 	t.Parallel()
 	tun, web := startTunnel(t), startSite(t)

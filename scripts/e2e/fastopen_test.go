@@ -47,8 +47,9 @@ func fetchFrom(t *testing.T, near *host, args ...string) fetch {
 	return fetch{r.status, code, time.Duration(took * float64(time.Second)), r.stderr}
 }
 
-// The first request to a target waits for two round trips: the true answer and the page. The next one waits for one. When
-// the target has gone away, the next client is reset, and the one after it told why.
+// The first request to a target waits for two round trips: the true answer and the page. The next
+// one waits for one. When the target has gone away, the next client is reset, and the one after it
+// told why.
 func TestFastOpen(t *testing.T) {
 	t.Parallel()
 	needRoot(t, "it makes network namespaces")
@@ -91,7 +92,8 @@ func checkFastOpen(t *testing.T, near, far *host, mode, door, forwarded string, 
 	ln := far.listen(t, listen)
 	serveOn(t, ln, func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, "a page") })
 	get := func() fetch { return fetchFrom(t, near, append(way, "http://"+ln.Addr().String()+"/")...) }
-	// bars checks the time to the first byte: at least so many round trips, and not as many as one more.
+	// bars checks the time to the first byte: at least so many round trips, and not as many as one
+	// more.
 	bars := func(when string, trips time.Duration) {
 		t.Helper()
 		var quickest time.Duration
@@ -128,7 +130,8 @@ func checkFastOpen(t *testing.T, near, far *host, mode, door, forwarded string, 
 	checkTargetGone(t, door, get(), mode != "always")
 }
 
-// checkTargetGone checks how a client has learned that its target is gone: by the true answer of its door, or by a reset.
+// checkTargetGone checks how a client has learned that its target is gone: by the true answer of
+// its door, or by a reset.
 func checkTargetGone(t *testing.T, door string, f fetch, told bool) {
 	t.Helper()
 	cut := []int{curlSendError, curlRecvError}

@@ -38,7 +38,8 @@ func (g *gitWorld) run(folder string, args ...string) string {
 	return must(g.t, gitTime, command(g.env, folder, needProgram(g.t, "git"), args...))
 }
 
-// makeRepository makes a repository with a history: files in folders that change, one of 8 MiB, a branch, a merge, tags.
+// makeRepository makes a repository with a history: files in folders that change, one of 8 MiB, a
+// branch, a merge, tags.
 func (g *gitWorld) makeRepository(folder string) {
 	g.t.Helper()
 	g.run("", "init", "-q", "-b", "main", folder)
@@ -74,14 +75,16 @@ func (g *gitWorld) makeRepository(folder string) {
 	g.run(folder, "tag", "light")
 }
 
-// refs is what a repository holds: the names and hashes of its branches, from where they are, and of its tags.
+// refs is what a repository holds: the names and hashes of its branches, from where they are, and
+// of its tags.
 func (g *gitWorld) refs(folder, branches string) string {
 	g.t.Helper()
 	return g.run(folder, "for-each-ref", "--format=%(objectname) %(refname:lstrip=-1)",
 		branches+"main", branches+"side", "refs/tags")
 }
 
-// serveGit serves the repositories in a folder with git's own daemon, as an inetd would: one process a connection.
+// serveGit serves the repositories in a folder with git's own daemon, as an inetd would: one
+// process a connection.
 func (g *gitWorld) serveGit(folder string) (address string) {
 	g.t.Helper()
 	git := needProgram(g.t, "git")

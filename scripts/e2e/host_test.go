@@ -21,11 +21,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hostPrefix begins the names of the namespaces, followed by the number of the process that made them.
+// hostPrefix begins the names of the namespaces, followed by the number of the process that made
+// them.
 const hostPrefix = "culvert-e2e-"
 
-// noRoute is a network that a host has no way to, noHost one whose router says that it can't reach anybody there. Both
-// are for documentation (RFC 5737), so nobody is ever there.
+// noRoute is a network that a host has no way to, noHost one whose router says that it can't reach
+// anybody there. Both are for documentation (RFC 5737), so nobody is ever there.
 const (
 	noRoute = "203.0.113.1"
 	noHost  = "198.51.100.1"
@@ -34,8 +35,9 @@ const (
 // hosts counts the hosts of this process, for their names and addresses.
 var hosts atomic.Int64
 
-// host is a network namespace, joined to the machine by a cable of its own: another machine, as far as the network goes.
-// It has its own loopback, and resolves names by its own /etc/hosts and its own DNS server, which knows none.
+// host is a network namespace, joined to the machine by a cable of its own: another machine, as far
+// as the network goes. It has its own loopback, and resolves names by its own /etc/hosts and its
+// own DNS server, which knows none.
 type host struct {
 	name     string
 	addr     netip.Addr // as the machine reaches it
@@ -51,8 +53,8 @@ func newHost(t *testing.T, hostsFile string) *host {
 	n := hosts.Add(1)
 	h := &host{name: fmt.Sprintf("%s%d-%d", hostPrefix, os.Getpid(), n)}
 	near, far := fmt.Sprintf("cv%dn%da", os.Getpid(), n), fmt.Sprintf("cv%dn%db", os.Getpid(), n)
-	// 198.18.0.0/15 is for networks under test (RFC 2544). Each cable has a /30 of it, and each process 32 of those, so that
-	// the hosts of tests that run in parallel don't meet.
+	// 198.18.0.0/15 is for networks under test (RFC 2544). Each cable has a /30 of it, and each
+	// process 32 of those, so that the hosts of tests that run in parallel don't meet.
 	offset := (os.Getpid()%1024)*128 + int(n%32)*4
 	h.nearAddr = netip.AddrFrom4([4]byte{198, byte(18 + offset>>16), byte(offset >> 8), byte(offset) + 1})
 	h.addr = h.nearAddr.Next()
@@ -84,8 +86,8 @@ func newHost(t *testing.T, hostsFile string) *host {
 		"link add " + near + " type veth peer name " + far + " netns " + h.name,
 		"addr add " + h.nearAddr.String() + "/30 dev " + near,
 		"link set " + near + " up",
-		// Without this an IPv6 address comes up by itself some time later, and a browser that sees its network change
-		// aborts what it is loading.
+		// Without this an IPv6 address comes up by itself some time later, and a browser that sees its
+		// network change aborts what it is loading.
 		"-n " + h.name + " link set " + far + " addrgenmode none",
 		"-n " + h.name + " addr add " + h.addr.String() + "/30 dev " + far,
 		"-n " + h.name + " link set " + far + " up",
@@ -148,7 +150,8 @@ func (h *host) silentPort(t *testing.T) (address string) {
 	return silent.String()
 }
 
-// inNamespace calls f on a thread that is in the namespace meanwhile. A socket stays in the namespace it was made in.
+// inNamespace calls f on a thread that is in the namespace meanwhile. A socket stays in the
+// namespace it was made in.
 func inNamespace[T any](name string, f func() (T, error)) (made T, err error) {
 	runtime.LockOSThread()
 	own, err := os.Open("/proc/thread-self/ns/net")
@@ -175,7 +178,8 @@ func inNamespace[T any](name string, f func() (T, error)) (made T, err error) {
 	return made, err
 }
 
-// serveNoNames answers every question to the host's DNS server with "no such name" (RFC 1035, section 4.1.1).
+// serveNoNames answers every question to the host's DNS server with "no such name" (RFC 1035,
+// section 4.1.1).
 func (h *host) serveNoNames(t *testing.T) {
 	t.Helper()
 	conn, err := inNamespace(h.name, func() (net.PacketConn, error) { return net.ListenPacket("udp", "127.0.0.53:53") })
@@ -210,7 +214,8 @@ func (h *host) serveNoNames(t *testing.T) {
 	})
 }
 
-// startFarTunnel starts a remote on a host, and a local that reaches it over the cable. The flags are the local's.
+// startFarTunnel starts a remote on a host, and a local that reaches it over the cable. The flags
+// are the local's.
 func startFarTunnel(t *testing.T, h *host, localFlags ...string) *tunnel {
 	t.Helper()
 	tun := &tunnel{server: newIdentity(t), client: newIdentity(t)}

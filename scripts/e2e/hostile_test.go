@@ -17,7 +17,8 @@ import (
 )
 
 const (
-	// negotiation is more than any door gives a client that comes to no point: 15 s, and 2 s in which it may read why.
+	// negotiation is more than any door gives a client that comes to no point: 15 s, and 2 s in which
+	// it may read why.
 	negotiation = 25 * time.Second
 
 	// hostileEach is how many clients of each kind come to each door, at once.
@@ -63,7 +64,8 @@ func openFiles(t *testing.T, p *process) int {
 	return len(files)
 }
 
-// Clients that come to no point are closed in time at every port of both ends, and leave nothing behind.
+// Clients that come to no point are closed in time at every port of both ends, and leave nothing
+// behind.
 func TestHostileClients(t *testing.T) {
 	t.Parallel()
 	tun := startReverse(t, "localhost", "-R", "0:socks", "--pac", "127.0.0.1:0")

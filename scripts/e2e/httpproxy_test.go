@@ -237,8 +237,8 @@ const request = http.request({ host, port, path: url, method: 'POST',
 request.on('error', (err) => { console.log(err.code); process.exit(1); });
 request.end(fs.readFileSync(file));`
 
-// A response that comes while the client still sends is not lost, whatever the client, and whether it
-// is the server's or the proxy's own. tinyproxy passes the server's.
+// A response that comes while the client still sends is not lost, whatever the client, and whether
+// it is the server's or the proxy's own. tinyproxy passes the server's.
 func TestHTTPProxyEarlyResponse(t *testing.T) {
 	t.Parallel()
 	tun := startTunnel(t)
@@ -274,8 +274,8 @@ func TestHTTPProxyEarlyResponse(t *testing.T) {
 	}
 }
 
-// A server that ends a connection just as the next request arrives is asked again, by the proxy or by
-// curl. squid does the same.
+// A server that ends a connection just as the next request arrives is asked again, by the proxy or
+// by curl. squid does the same.
 func TestHTTPProxyStaleConnection(t *testing.T) {
 	t.Parallel()
 	tun, peer := startTunnel(t), startSquid(t)

@@ -9,10 +9,12 @@ import (
 	"time"
 )
 
-// relayIdle is after how long without traffic the relay closes a connection, as proxies do after a minute or so.
+// relayIdle is after how long without traffic the relay closes a connection, as proxies do after a
+// minute or so.
 const relayIdle = 1500 * time.Millisecond
 
-// throughRelay is a tunnel whose WebSocket goes through a relay, and a connection through it to an echo server.
+// throughRelay is a tunnel whose WebSocket goes through a relay, and a connection through it to an
+// echo server.
 func throughRelay(t *testing.T, keepalive string) (*testnet.Relay, net.Conn) {
 	t.Helper()
 	tun := startRemoteOnly(t)
@@ -31,7 +33,8 @@ func throughRelay(t *testing.T, keepalive string) (*testnet.Relay, net.Conn) {
 	return between, conn
 }
 
-// Pings keep the session, and a connection on it that says nothing, through a proxy that closes what is idle.
+// Pings keep the session, and a connection on it that says nothing, through a proxy that closes
+// what is idle.
 func TestKeepaliveThroughProxy(t *testing.T) {
 	t.Parallel()
 	between, conn := throughRelay(t, "300ms")
@@ -48,7 +51,8 @@ func TestKeepaliveThroughProxy(t *testing.T) {
 	}
 }
 
-// Without pings the proxy does close it; the session goes on over another, and the connection on it notices nothing.
+// Without pings the proxy does close it; the session goes on over another, and the connection on it
+// notices nothing.
 func TestNoKeepaliveThroughProxy(t *testing.T) {
 	t.Parallel()
 	between, conn := throughRelay(t, "0")

@@ -38,8 +38,8 @@ func TestMain(m *testing.M) {
 	}))
 }
 
-// build makes the program of this checkout. With the race detector it carries 80 MB/s on two cores, which is quick
-// enough for all that the tests transfer.
+// build makes the program of this checkout. With the race detector it carries 80 MB/s on two cores,
+// which is quick enough for all that the tests transfer.
 func build(path string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), buildTimeout)
 	defer cancel()

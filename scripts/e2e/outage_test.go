@@ -13,11 +13,12 @@ import (
 	"time"
 )
 
-// lidTime is how long a process is stopped. It is longer than the other end waits for a sign of life.
+// lidTime is how long a process is stopped. It is longer than the other end waits for a sign of
+// life.
 const lidTime = 10 * time.Second
 
-// Either process is stopped for ten seconds, as by a laptop's lid: what went through the tunnel goes on afterwards, and
-// nothing is lost.
+// Either process is stopped for ten seconds, as by a laptop's lid: what went through the tunnel
+// goes on afterwards, and nothing is lost.
 func TestStoppedProcess(t *testing.T) {
 	t.Parallel()
 	for _, who := range []string{"local", "remote"} {

@@ -45,8 +45,8 @@ func (o *output) get() (text string, changed <-chan struct{}) {
 	return string(o.kept), o.changed
 }
 
-// waitLine waits for a whole line with text in it and returns the line. It fails the test when the process exits first,
-// or after timeout.
+// waitLine waits for a whole line with text in it and returns the line. It fails the test when the
+// process exits first, or after timeout.
 func (o *output) waitLine(t *testing.T, p *process, text string, timeout time.Duration) string {
 	t.Helper()
 	deadline := time.After(timeout)

@@ -17,16 +17,20 @@ import (
 )
 
 const (
-	// patience bounds every wait for something that is quick on an idle machine, where a test has no bound of its own.
+	// patience bounds every wait for something that is quick on an idle machine, where a test has no
+	// bound of its own.
 	patience = 30 * time.Second
 
-	// stopTime is how long culvert may take from a signal to its exit: 5 s for draining, and some for a busy machine.
+	// stopTime is how long culvert may take from a signal to its exit: 5 s for draining, and some for
+	// a busy machine.
 	stopTime = 15 * time.Second
 
-	// pipeDelay is how long the output of a process that has exited may stay open in one of its children.
+	// pipeDelay is how long the output of a process that has exited may stay open in one of its
+	// children.
 	pipeDelay = 5 * time.Second
 
-	// maxLogged bounds in bytes what is shown of the output of a process when its test has failed: the end tells most.
+	// maxLogged bounds in bytes what is shown of the output of a process when its test has failed: the
+	// end tells most.
 	maxLogged = 16 << 10
 
 	// raceStatus is what a program exits with when its race detector has found a race.
@@ -56,7 +60,8 @@ func needRoot(t *testing.T, why string) {
 	}
 }
 
-// cleanEnv is an environment with a home of its own, in which nothing of the machine's settings shows.
+// cleanEnv is an environment with a home of its own, in which nothing of the machine's settings
+// shows.
 func cleanEnv(t *testing.T) []string {
 	t.Helper()
 	home := t.TempDir()
@@ -71,8 +76,8 @@ func cleanEnv(t *testing.T) []string {
 	}
 }
 
-// process is a program that a test has started, in a process group of its own. Whatever of it is left when the test ends
-// is killed.
+// process is a program that a test has started, in a process group of its own. Whatever of it is
+// left when the test ends is killed.
 type process struct {
 	t      *testing.T
 	name   string
@@ -85,9 +90,10 @@ type process struct {
 // spawns are the commands that spawner is to start.
 var spawns = make(chan func())
 
-// spawner starts what is to die with the tests. The kernel sends the signal of Pdeathsig when the thread that started a
-// process ends, not when its program does (prctl(2), PR_SET_PDEATHSIG), and threads that were in another network
-// namespace do end (see package link): one thread, which lasts, starts them all.
+// spawner starts what is to die with the tests. The kernel sends the signal of Pdeathsig when the
+// thread that started a process ends, not when its program does (prctl(2), PR_SET_PDEATHSIG), and
+// threads that were in another network namespace do end (see package link): one thread, which
+// lasts, starts them all.
 func spawner() {
 	runtime.LockOSThread()
 	for start := range spawns {

@@ -17,11 +17,13 @@ const (
 	exitNotAdmitted = 5
 )
 
-// backTime is how long the tunnel may take to work again once the remote is back. A few seconds are enough for a user
-// who has not yet pressed reload; the pause between two attempts has grown to a second or two by then.
+// backTime is how long the tunnel may take to work again once the remote is back. A few seconds are
+// enough for a user who has not yet pressed reload; the pause between two attempts has grown to a
+// second or two by then.
 const backTime = 8 * time.Second
 
-// The remote dies and comes back without its sessions: what was under way ends with an error, and what comes later goes through the same port.
+// The remote dies and comes back without its sessions: what was under way ends with an error, and
+// what comes later goes through the same port.
 func TestRemoteComesBack(t *testing.T) {
 	t.Parallel()
 	tun, web := startTunnel(t), startSite(t)
@@ -73,7 +75,8 @@ func final(t *testing.T, local *node, status int, says ...string) {
 	}
 }
 
-// A remote that comes back as somebody else is not connected to, whether its key was pinned or remembered.
+// A remote that comes back as somebody else is not connected to, whether its key was pinned or
+// remembered.
 func TestRemoteKeyChanges(t *testing.T) {
 	t.Parallel()
 	t.Run("pinned", func(t *testing.T) {
@@ -95,7 +98,8 @@ func TestRemoteKeyChanges(t *testing.T) {
 	})
 }
 
-// A client that is listed no more is turned away: by a remote that comes back, and by one that reads its list anew.
+// A client that is listed no more is turned away: by a remote that comes back, and by one that
+// reads its list anew.
 func TestClientIsRemoved(t *testing.T) {
 	t.Parallel()
 	for _, how := range []string{"restart", "reload"} {

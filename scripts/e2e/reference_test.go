@@ -11,7 +11,8 @@ import (
 	"testing"
 )
 
-// reference is what the scripts around the reference implementation take: see e2e-server.js and e2e-client.js.
+// reference is what the scripts around the reference implementation take: see e2e-server.js and
+// e2e-client.js.
 type reference struct {
 	URL         string `json:"url,omitempty"`
 	Version     int    `json:"version"`
@@ -46,7 +47,8 @@ func (r reference) command(t *testing.T, script string) *exec.Cmd {
 	return command(cleanEnv(t), folder, node, "--no-deprecation", script, string(argument))
 }
 
-// referenceClient is a client of the reference implementation that runs until its connection closes.
+// referenceClient is a client of the reference implementation that runs until its connection
+// closes.
 type referenceClient struct {
 	*process
 	stdin io.WriteCloser

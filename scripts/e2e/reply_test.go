@@ -22,7 +22,8 @@ const (
 	replyRefused     = 5
 )
 
-// socksConnect asks a SOCKS5 server for a connection to a name or an IPv4 address, and returns its reply.
+// socksConnect asks a SOCKS5 server for a connection to a name or an IPv4 address, and returns its
+// reply.
 func socksConnect(t *testing.T, server, target string) (net.Conn, byte) {
 	t.Helper()
 	conn, err := net.DialTimeout("tcp", server, patience)
@@ -58,7 +59,8 @@ func socksConnect(t *testing.T, server, target string) (net.Conn, byte) {
 	return conn, answer[3]
 }
 
-// Every failure to reach a target has the reply of its own, from the remote's kernel and resolver to the client.
+// Every failure to reach a target has the reply of its own, from the remote's kernel and resolver
+// to the client.
 func TestSocksReplies(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "127.0.1.1 known.culvert.test\n")

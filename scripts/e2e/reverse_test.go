@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// exitCannotListen is the status of culvert when an address can't be bound, also one of -R at the remote.
+// exitCannotListen is the status of culvert when an address can't be bound, also one of -R at the
+// remote.
 const exitCannotListen = 6
 
 // startReverse starts a remote that grants what rule says, and a local with flags.
@@ -70,7 +71,8 @@ func TestReverseProxy(t *testing.T) {
 	}
 }
 
-// What is not granted, or taken by another client, ends a local with a line that says so, and one that says what to do.
+// What is not granted, or taken by another client, ends a local with a line that says so, and one
+// that says what to do.
 func TestReverseRefused(t *testing.T) {
 	t.Parallel()
 	echoAddress := testnet.EchoServer(t)
@@ -129,7 +131,8 @@ func reachReverse(t *testing.T, address string) net.Conn {
 	return conn
 }
 
-// A killed local's port goes to the local that comes after it with the same key, although the session waits for the first.
+// A killed local's port goes to the local that comes after it with the same key, although the
+// session waits for the first.
 func TestReverseAfterKill(t *testing.T) {
 	t.Parallel()
 	echoAddress := testnet.EchoServer(t)
@@ -143,7 +146,8 @@ func TestReverseAfterKill(t *testing.T) {
 	})
 }
 
-// The port outlives the WebSocket with what goes through it, and is made anew after the remote was restarted.
+// The port outlives the WebSocket with what goes through it, and is made anew after the remote was
+// restarted.
 func TestReverseComesBack(t *testing.T) {
 	t.Parallel()
 	echoAddress := testnet.EchoServer(t)

@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// startBackTunnel starts a remote on this machine that grants what rule says, and a local on a host, whose loopback only the
-// tunnel leads to. The flags are the local's.
+// startBackTunnel starts a remote on this machine that grants what rule says, and a local on a
+// host, whose loopback only the tunnel leads to. The flags are the local's.
 func startBackTunnel(t *testing.T, h *host, rule string, flags ...string) *tunnel {
 	t.Helper()
 	tun := &tunnel{server: newIdentity(t), client: newIdentity(t)}
@@ -36,7 +36,8 @@ func (n *node) udpPort(t *testing.T, i int) string {
 	return address
 }
 
-// dig asks the remote's port, and a DNS server on the local's own loopback answers, in small and in large.
+// dig asks the remote's port, and a DNS server on the local's own loopback answers, in small and in
+// large.
 func TestDigThroughReverse(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "")
@@ -79,7 +80,8 @@ func TestReverseDatagrams(t *testing.T) {
 	}
 }
 
-// iperf3 measures UDP to the local's host by the remote's port: its control connection is beside it, at the same port of TCP.
+// iperf3 measures UDP to the local's host by the remote's port: its control connection is beside
+// it, at the same port of TCP.
 func TestIperfUDPThroughReverse(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "")
@@ -109,8 +111,8 @@ func TestIperfUDPThroughReverse(t *testing.T) {
 	}
 }
 
-// A port for datagrams is one client's at a time. It is made anew after the remote was restarted, and is free for the next as
-// soon as its owner has stopped.
+// A port for datagrams is one client's at a time. It is made anew after the remote was restarted,
+// and is free for the next as soon as its owner has stopped.
 func TestReverseUDPComesBack(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "")

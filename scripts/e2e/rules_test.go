@@ -13,8 +13,9 @@ import (
 	"time"
 )
 
-// Every way to ask for a target that the rules forbid has the reply "not allowed", for all clients and for one key, by name
-// and by address, and each other failure keeps its own. The names are those of the host's resolver.
+// Every way to ask for a target that the rules forbid has the reply "not allowed", for all clients
+// and for one key, by name and by address, and each other failure keeps its own. The names are
+// those of the host's resolver.
 func TestRulesAtSocksDoor(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "127.0.1.1 open.culvert.test\n127.0.2.1 closed.culvert.test\n"+
@@ -77,8 +78,8 @@ func TestRulesAtSocksDoor(t *testing.T) {
 	}
 }
 
-// A forbidden target is refused at every other door too: the log names it where there is no reply, and what the rules allow
-// still passes beside it.
+// A forbidden target is refused at every other door too: the log names it where there is no reply,
+// and what the rules allow still passes beside it.
 func TestRulesAtOtherDoors(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "127.0.2.1 closed.culvert.test\n")

@@ -27,7 +27,8 @@ import (
 // siteHost is the name of a server on the remote's host, by which nobody else knows it.
 const siteHost = "site.culvert.test"
 
-// runWorld is a remote on a host of its own with servers beside it, and what `culvert run` needs to reach it.
+// runWorld is a remote on a host of its own with servers beside it, and what `culvert run` needs to
+// reach it.
 type runWorld struct {
 	server, client identity
 	remote         *node
@@ -68,7 +69,8 @@ func startRunWorld(t *testing.T, handler http.Handler) *runWorld {
 	return w
 }
 
-// siteTLS makes a certificate for siteHost that vouches for itself, and returns the file that has clients trust it.
+// siteTLS makes a certificate for siteHost that vouches for itself, and returns the file that has
+// clients trust it.
 func siteTLS(t *testing.T) (*tls.Config, string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -99,8 +99,8 @@ func TestSignalLetsDownloadFinish(t *testing.T) {
 	})
 }
 
-// A download that does not end is given drainTime, in which nothing new is begun, and then cut short, and not taken for a
-// complete one.
+// A download that does not end is given drainTime, in which nothing new is begun, and then cut
+// short, and not taken for a complete one.
 func TestSignalCutsEndlessDownload(t *testing.T) {
 	const drainTime = 5 * time.Second
 	bothNodes(t, func(t *testing.T, tun *tunnel, web *httptest.Server, stopping *node) {

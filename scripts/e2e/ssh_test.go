@@ -53,7 +53,8 @@ func startSSHD(t *testing.T) *sshServer {
 	}
 	s := &sshServer{clientKey: clientKey, user: me.Username}
 	s.knownHosts = writeFile(t, "known_hosts", "culvert-e2e "+string(public))
-	// sshd can't pick a port, and one that is free now may be taken by another program before sshd binds it.
+	// sshd can't pick a port, and one that is free now may be taken by another program before sshd
+	// binds it.
 	for range 5 {
 		s.port = freePort(t)
 		config := writeFile(t, "sshd_config", fmt.Sprintf(`
@@ -154,7 +155,8 @@ func TestSSHThroughStdio(t *testing.T) {
 	})
 }
 
-// When the server goes away in the middle, ssh learns of it although its own standard input stays open.
+// When the server goes away in the middle, ssh learns of it although its own standard input stays
+// open.
 func TestSSHEndsWithServer(t *testing.T) {
 	t.Parallel()
 	server, tun := startSSHD(t), startRemoteOnly(t)
@@ -164,7 +166,8 @@ func TestSSHEndsWithServer(t *testing.T) {
 	}
 	defer keepOpen.Close()
 	defer stdin.Close()
-	// The command's parent is the sshd of its connection. Killed, it says no goodbye; cat ends with it.
+	// The command's parent is the sshd of its connection. Killed, it says no goodbye; cat ends with
+	// it.
 	cmd := server.sshThrough(t, tun, "echo $PPID; exec cat")
 	cmd.Stdin = stdin
 	ssh := start(t, "ssh", cmd)

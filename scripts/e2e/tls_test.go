@@ -37,7 +37,8 @@ func newWebCA(t *testing.T) *webCA {
 	return ca
 }
 
-// issue makes a certificate for a name, and returns the files of it and of its key, and its serial number.
+// issue makes a certificate for a name, and returns the files of it and of its key, and its serial
+// number.
 func (ca *webCA) issue(t *testing.T, name string) (certFile, keyFile string, serial *big.Int) {
 	t.Helper()
 	cert, key, certFile := makeCertificate(t, ca, &x509.Certificate{DNSNames: []string{name}})
@@ -72,9 +73,9 @@ func makeCertificate(t *testing.T, ca *webCA, template *x509.Certificate) (*x509
 	return cert, key, writeFile(t, "cert.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
 }
 
-// A remote with TLS of its own, under a private CA and with a site in front: a visitor's curl sees the site, with the right
-// certificate, and a local gets through; with another CA or name it stops with status 4. SIGHUP changes the certificate
-// under a session that goes on.
+// A remote with TLS of its own, under a private CA and with a site in front: a visitor's curl sees
+// the site, with the right certificate, and a local gets through; with another CA or name it stops
+// with status 4. SIGHUP changes the certificate under a session that goes on.
 func TestTLSAndFallback(t *testing.T) {
 	t.Parallel()
 	const name = "exit.culvert.test"

@@ -23,8 +23,8 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 )
 
-// startDNS starts dnsmasq on port 53 of a host. It knows known.culvert.test, and many.culvert.test, whose texts take some
-// 3,000 bytes.
+// startDNS starts dnsmasq on port 53 of a host. It knows known.culvert.test, and many.culvert.test,
+// whose texts take some 3,000 bytes.
 func startDNS(t *testing.T, h *host) {
 	t.Helper()
 	args := []string{"--keep-in-foreground", "--log-facility=-", "--conf-file=/dev/null", "--pid-file", "--user=root", "--no-resolv",
@@ -109,7 +109,8 @@ func TestForwardDatagrams(t *testing.T) {
 	}
 }
 
-// readAgain reads the answer to p, which it sends once more when none comes, as users of UDP have to.
+// readAgain reads the answer to p, which it sends once more when none comes, as users of UDP have
+// to.
 func readAgain(t *testing.T, conn net.Conn, p []byte) []byte {
 	t.Helper()
 	got := make([]byte, 64<<10)
@@ -208,8 +209,8 @@ func (c *udpClient) ask(t *testing.T, host string, port uint16, p []byte) datagr
 	return datagram{}
 }
 
-// The npm package socks associates: with a DNS server and an echo on the remote's loopback, by address and by a name that
-// only the remote's host knows.
+// The npm package socks associates: with a DNS server and an echo on the remote's loopback, by
+// address and by a name that only the remote's host knows.
 func TestAssociate(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "127.0.0.1 echo.culvert.test\n")

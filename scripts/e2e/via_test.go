@@ -17,8 +17,8 @@ const (
 	proxyPassword = "tellnobody"
 )
 
-// passwd and shadow are what the SOCKS proxy finds the user in: danted(8) asks the system. The password
-// is proxyPassword, as `openssl passwd -6` has it.
+// passwd and shadow are what the SOCKS proxy finds the user in: danted(8) asks the system. The
+// password is proxyPassword, as `openssl passwd -6` has it.
 const (
 	passwdLine = "alice:x:4242:65534::/nonexistent:/usr/sbin/nologin\n"
 	shadowLine = "alice:$6$culvertsalt$A4GA06dxCDS1c9grv5yduxj/Jo/q/d53J1IdyifBCd.oHIatQ.43IBOC2mKJ4zUwKpVNvGhT2.danP5J3vkB00:20000:0:99999:7:::\n"
@@ -49,7 +49,8 @@ func awaitListener(t *testing.T, address string) {
 	})
 }
 
-// startTinyproxy starts an HTTP proxy on the host, for this machine with a password, and returns its address.
+// startTinyproxy starts an HTTP proxy on the host, for this machine with a password, and returns
+// its address.
 func startTinyproxy(t *testing.T, h *host, connectPort string) (*process, string) {
 	t.Helper()
 	port := h.freePort(t)
@@ -92,8 +93,8 @@ socks pass { from: %s/32 to: 0.0.0.0/0 }
 	return p, address
 }
 
-// A remote that only the proxy's host can reach, and by a name that only it knows, is reached through the proxy: with the
-// right password, which nobody else is told.
+// A remote that only the proxy's host can reach, and by a name that only it knows, is reached
+// through the proxy: with the right password, which nobody else is told.
 func TestVia(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "127.0.0.1 remote.culvert.test\n")

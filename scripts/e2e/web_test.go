@@ -32,8 +32,8 @@ func sum(t *testing.T, r io.Reader) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// drips is the number of pieces, a line each, of what /drip serves, and dripSize their size in bytes. They come one a
-// dripPause.
+// drips is the number of pieces, a line each, of what /drip serves, and dripSize their size in
+// bytes. They come one a dripPause.
 const (
 	drips     = 20
 	dripSize  = 1 << 10
@@ -77,11 +77,12 @@ func serveSum(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, "%x", h.Sum(nil))
 }
 
-// cutSize is what a download that breaks off has brought by then, of twice as many bytes where it says how many.
+// cutSize is what a download that breaks off has brought by then, of twice as many bytes where it
+// says how many.
 const cutSize = 8 << 20
 
-// serveCut breaks a download off: with a reset of the connection or an early end of file, after it has said how long it
-// would be or has left its end to that of the connection.
+// serveCut breaks a download off: with a reset of the connection or an early end of file, after it
+// has said how long it would be or has left its end to that of the connection.
 func serveCut(w http.ResponseWriter, r *http.Request) {
 	conn, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -104,8 +105,8 @@ func serveCut(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// serveDrip serves a slow download: one of drips pieces, or, when asked for an endless one, one that goes on until the
-// client has gone.
+// serveDrip serves a slow download: one of drips pieces, or, when asked for an endless one, one
+// that goes on until the client has gone.
 func serveDrip(w http.ResponseWriter, r *http.Request) {
 	tick := time.NewTicker(dripPause)
 	defer tick.Stop()

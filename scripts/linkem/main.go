@@ -1,15 +1,17 @@
 //go:build linux
 
-// Command linkem runs an emulated wide-area link between two new network namespaces until it is interrupted:
+// Command linkem runs an emulated wide-area link between two new network namespaces until it is
+// interrupted:
 //
 //	linkem [-delay 40ms] [-rate 100] [-queue BYTES] [-loss 0.01] [-seed 1] [-mtu 1500]
 //
-// It needs root. When the link is up, it prints a line with the name of each namespace and the address of the host in it:
+// It needs root. When the link is up, it prints a line with the name of each namespace and the
+// address of the host in it:
 //
 //	ready linkem-4711-1a 198.18.0.1 linkem-4711-1b 198.18.0.2
 //
-// "ip netns exec linkem-4711-1a COMMAND" then runs a command on the first host. At SIGINT or SIGTERM, linkem removes the
-// namespaces and prints what became of the packets.
+// "ip netns exec linkem-4711-1a COMMAND" then runs a command on the first host. At SIGINT or
+// SIGTERM, linkem removes the namespaces and prints what became of the packets.
 package main
 
 import (

@@ -23,7 +23,8 @@ const (
 	// namespaceFolder is where ip has the namespaces that it made.
 	namespaceFolder = "/run/netns"
 
-	// namespacePrefix begins the names of the namespaces. The number of the process that made them follows.
+	// namespacePrefix begins the names of the namespaces. The number of the process that made them
+	// follows.
 	namespacePrefix = "linkem-"
 
 	// deviceName is that of each host's TUN device.
@@ -33,8 +34,8 @@ const (
 // links counts the links of this process, for their names.
 var links atomic.Int64
 
-// addresses are those of the two hosts, from a network for tests (RFC 2544). They are the same for every link: its hosts
-// see nobody but each other.
+// addresses are those of the two hosts, from a network for tests (RFC 2544). They are the same for
+// every link: its hosts see nobody but each other.
 var addresses = [2]netip.Addr{netip.AddrFrom4([4]byte{198, 18, 0, 1}), netip.AddrFrom4([4]byte{198, 18, 0, 2})}
 
 // Host is one end of a link.
@@ -85,7 +86,8 @@ func (h *Host) remove() error {
 	return ip("netns", "del", h.Namespace)
 }
 
-// within calls f on a thread of its own that is in a namespace. Files and sockets that f opens stay in the namespace.
+// within calls f on a thread of its own that is in a namespace. Files and sockets that f opens stay
+// in the namespace.
 func within(namespace string, f func() error) error {
 	done := make(chan error, 1)
 	go func() {
@@ -105,8 +107,8 @@ func within(namespace string, f func() error) error {
 	return <-done
 }
 
-// openTUN makes a TUN device in the thread's namespace. It lasts as long as the file, from which each read and to which
-// each write is one IP packet.
+// openTUN makes a TUN device in the thread's namespace. It lasts as long as the file, from which
+// each read and to which each write is one IP packet.
 func openTUN() (*os.File, error) {
 	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {

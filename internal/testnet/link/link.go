@@ -60,8 +60,8 @@ func New(cfg Config) (*Link, error) {
 // Stats returns the figures of the way from A to B and of that from B to A.
 func (l *Link) Stats() (fromA, fromB Stats) { return l.ways[0].stats(), l.ways[1].stats() }
 
-// Close ends the link and removes its hosts; what is on its way is lost. It returns also what has broken the link before,
-// if something did. A second call returns the same.
+// Close ends the link and removes its hosts; what is on its way is lost. It returns also what has
+// broken the link before, if something did. A second call returns the same.
 func (l *Link) Close() error { return l.close() }
 
 func (l *Link) shut() error {
@@ -161,7 +161,8 @@ func (w *way) put(p packet) {
 	w.changed.Signal()
 }
 
-// takeAll waits for packets and exchanges them for the memory of an empty batch. It returns none when the way is closed.
+// takeAll waits for packets and exchanges them for the memory of an empty batch. It returns none
+// when the way is closed.
 func (w *way) takeAll(empty []packet) []packet {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -176,8 +177,9 @@ func (w *way) takeAll(empty []packet) []packet {
 	return batch
 }
 
-// deliver gives the packets to the receiving host when they are due, until the way is closed. All that became due during
-// one sleep goes out at once, so that at high rates a sleep serves many packets.
+// deliver gives the packets to the receiving host when they are due, until the way is closed. All
+// that became due during one sleep goes out at once, so that at high rates a sleep serves many
+// packets.
 func (w *way) deliver() {
 	var batch []packet
 	for {
@@ -200,8 +202,8 @@ func (w *way) deliver() {
 	}
 }
 
-// sleepUntil returns false when the way was closed meanwhile. It asks the kernel rather than the runtime, whose timers
-// come up to a millisecond late when nothing else goes on.
+// sleepUntil returns false when the way was closed meanwhile. It asks the kernel rather than the
+// runtime, whose timers come up to a millisecond late when nothing else goes on.
 func (w *way) sleepUntil(due time.Time) bool {
 	for {
 		left := time.Until(due)

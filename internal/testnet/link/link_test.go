@@ -104,7 +104,8 @@ func TestDelay(t *testing.T) {
 	}
 }
 
-// What was sent arrives, was dropped or was lost; what arrives is in order, and takes the time that the rate gives it.
+// What was sent arrives, was dropped or was lost; what arrives is in order, and takes the time that
+// the rate gives it.
 func TestRateLossAndQueue(t *testing.T) {
 	const (
 		packets = 1000
@@ -179,7 +180,8 @@ func TestRemoveAbandoned(t *testing.T) {
 	}
 }
 
-// BenchmarkTCP sends through one TCP connection over a link of 1 Gbit/s and 10 ms round trip with large packets.
+// BenchmarkTCP sends through one TCP connection over a link of 1 Gbit/s and 10 ms round trip with
+// large packets.
 func BenchmarkTCP(b *testing.B) {
 	l := startLink(b, Config{Delay: 5 * time.Millisecond, Rate: 1e9, MTU: 9000})
 	ln := on(b, l.B, func() (net.Listener, error) { return net.Listen("tcp", l.B.Addr.String()+":0") })

@@ -62,8 +62,8 @@ const (
 	lost         // on the way
 )
 
-// shaper is a direction's transmitter: a queue that is sent at a rate, into a line with a delay and losses. It knows
-// only times and sizes.
+// shaper is a direction's transmitter: a queue that is sent at a rate, into a line with a delay and
+// losses. It knows only times and sizes.
 type shaper struct {
 	cfg   Config
 	rate  float64 // bit/s
@@ -78,8 +78,8 @@ func newShaper(cfg Config, direction int) *shaper {
 	return &shaper{cfg: cfg, rate: rate, queue: queue, loss: rand.New(rand.NewPCG(cfg.Seed, uint64(direction)))}
 }
 
-// take says what becomes of a packet of size bytes that comes at now, and when it arrives. What is lost has taken its
-// share of the rate, as on a real line.
+// take says what becomes of a packet of size bytes that comes at now, and when it arrives. What is
+// lost has taken its share of the rate, as on a real line.
 func (s *shaper) take(now time.Time, size int) (time.Time, fate) {
 	if s.free.Before(now) {
 		s.free = now

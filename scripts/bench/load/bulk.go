@@ -158,7 +158,8 @@ func (t *tallyReader) stop() {
 	<-t.done
 }
 
-// between returns how many bytes have arrived between two times, after waiting for the tally that tells.
+// between returns how many bytes have arrived between two times, after waiting for the tally that
+// tells.
 func (t *tallyReader) between(begin, end time.Time) (float64, error) {
 	for deadline := time.Now().Add(tallyPatience); time.Now().Before(deadline); time.Sleep(tallyPause) {
 		t.mu.Lock()

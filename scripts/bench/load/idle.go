@@ -14,8 +14,8 @@ import (
 // earlyStreams is how many streams are open already when the memory of the others is measured.
 const earlyStreams = 100
 
-// idle opens the request's streams, and measures what memory that takes in the processes it names: kb_per_stream
-// (kilobytes of 1024).
+// idle opens the request's streams, and measures what memory that takes in the processes it names:
+// kb_per_stream (kilobytes of 1024).
 func idle(ctx context.Context, r Request) (Values, error) {
 	// So that what only the first connections need, code and pools, isn't counted.
 	early := r
@@ -33,8 +33,9 @@ func idle(ctx context.Context, r Request) (Values, error) {
 	return Values{"kb_per_stream": (after - before) / 1024 / float64(len(conns))}, nil
 }
 
-// hold opens the request's streams, and measures the echo of another one before and meanwhile. Then each of the streams
-// has to bring back a byte: unloaded_p50_ms, p50_ms, ratio, held, kb_per_stream.
+// hold opens the request's streams, and measures the echo of another one before and meanwhile. Then
+// each of the streams has to bring back a byte: unloaded_p50_ms, p50_ms, ratio, held,
+// kb_per_stream.
 func hold(ctx context.Context, r Request) (Values, error) {
 	live, err := r.openEcho(ctx, r.Target)
 	if err != nil {
@@ -67,8 +68,8 @@ func hold(ctx context.Context, r Request) (Values, error) {
 	return values, nil
 }
 
-// openSettled opens the request's streams, and returns with them what memory the processes it names take, in bytes, once
-// they have settled. The caller closes the streams, also after an error.
+// openSettled opens the request's streams, and returns with them what memory the processes it names
+// take, in bytes, once they have settled. The caller closes the streams, also after an error.
 func openSettled(ctx context.Context, r Request) ([]net.Conn, float64, error) {
 	conns, err := openIdle(ctx, r)
 	if err == nil {
@@ -80,7 +81,8 @@ func openSettled(ctx context.Context, r Request) ([]net.Conn, float64, error) {
 	return conns, proc.Tree(r.PIDs...).Memory(), nil
 }
 
-// openIdle opens the request's streams. The caller has to close those that it returns, also with an error.
+// openIdle opens the request's streams. The caller has to close those that it returns, also with an
+// error.
 func openIdle(ctx context.Context, r Request) ([]net.Conn, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

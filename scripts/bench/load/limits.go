@@ -15,7 +15,8 @@ const (
 	// echoTime bounds one echo.
 	echoTime = 20 * time.Second
 
-	// readyTime bounds the wait for a proxy that has just been started; readyPause is between two attempts.
+	// readyTime bounds the wait for a proxy that has just been started; readyPause is between two
+	// attempts.
 	readyTime  = 20 * time.Second
 	readyPause = 50 * time.Millisecond
 

@@ -19,7 +19,8 @@ import (
 	"sync"
 )
 
-// What the page consists of: 200 resources of 5.3 MB together, from as many origins as it has ports.
+// What the page consists of: 200 resources of 5.3 MB together, from as many origins as it has
+// ports.
 const (
 	PageOrigins   = 6
 	PageResources = pageImages + pageScripts + pageStyles
@@ -29,7 +30,8 @@ const (
 	pageStyles  = 16
 )
 
-// Sizes in bytes of the least and the largest resource of a kind; the others are between, in a geometric row.
+// Sizes in bytes of the least and the largest resource of a kind; the others are between, in a
+// geometric row.
 const (
 	leastImage, mostImage   = 8 << 10, 42 << 10
 	leastScript, mostScript = 20 << 10, 68 << 10
@@ -51,9 +53,10 @@ type page struct {
 	report    func(run, milliseconds, loaded string)
 }
 
-// ServePage serves the page on PageOrigins ports of a host until ctx ends. It calls ready when it does, and report when a
-// browser has loaded the page: with the text after ?run= in its address, the milliseconds from the navigation's begin to
-// the load event, and how many of the resources have come. report may be called concurrently.
+// ServePage serves the page on PageOrigins ports of a host until ctx ends. It calls ready when it
+// does, and report when a browser has loaded the page: with the text after ?run= in its address,
+// the milliseconds from the navigation's begin to the load event, and how many of the resources
+// have come. report may be called concurrently.
 func ServePage(ctx context.Context, host string, first int, ready func(), report func(run, milliseconds, loaded string)) error {
 	p := &page{host: host, first: first, resources: make(map[string]resource), report: report}
 	if err := p.make(); err != nil {

@@ -29,8 +29,8 @@ type target struct {
 	serving  sync.WaitGroup
 }
 
-// Serve listens on host with the first port and the count-1 after it, and serves until ctx ends. It calls ready with
-// nothing left to do but to serve.
+// Serve listens on host with the first port and the count-1 after it, and serves until ctx ends. It
+// calls ready with nothing left to do but to serve.
 func Serve(ctx context.Context, host string, first, count int, ready func()) error {
 	t := &target{noise: make([]byte, bulkBuffer)}
 	for i := range t.noise {

@@ -45,7 +45,8 @@ func (s Setting) culvertKey(ctx context.Context, end string) (string, error) {
 	return string(bytes.TrimSpace(key)), err
 }
 
-// culvert starts an end and waits until it is ready. It returns the address of its SOCKS5 proxy, if it has one.
+// culvert starts an end and waits until it is ready. It returns the address of its SOCKS5 proxy, if
+// it has one.
 func (s Setting) culvert(ctx context.Context, p *Peer, h Host, end string, args ...string) (socks string, err error) {
 	args = append([]string{end, "--print-ready", "--log-level", "error", "--key", s.identity(end)}, args...)
 	cmd := h.Command(s.Programs.Culvert, args...)

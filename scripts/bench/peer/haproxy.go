@@ -5,7 +5,8 @@ import (
 	"fmt"
 )
 
-// haproxyConfig is what HAProxy's documentation shows for WebSockets: HTTP mode, and a timeout for tunnels.
+// haproxyConfig is what HAProxy's documentation shows for WebSockets: HTTP mode, and a timeout for
+// tunnels.
 const haproxyConfig = `global
   maxconn 4000
 defaults
@@ -21,8 +22,8 @@ backend remote
   server remote %s
 `
 
-// startHAProxy has HAProxy on the far host pass on what comes to an address. It isn't of the peer's own programs, so its
-// CPU time and memory don't count.
+// startHAProxy has HAProxy on the far host pass on what comes to an address. It isn't of the peer's
+// own programs, so its CPU time and memory don't count.
 func (s Setting) startHAProxy(ctx context.Context, p *Peer, listen, to string) error {
 	config, err := s.write("haproxy.cfg", fmt.Sprintf(haproxyConfig, listen, to))
 	if err != nil {

@@ -13,7 +13,8 @@ type Host struct {
 	Address   string // as the other host reaches it
 }
 
-// Command makes a command that runs on the host. It becomes the program itself, so signals reach it.
+// Command makes a command that runs on the host. It becomes the program itself, so signals reach
+// it.
 func (h Host) Command(program string, args ...string) *exec.Cmd {
 	if h.Namespace == "" {
 		return exec.Command(program, args...)
@@ -21,7 +22,8 @@ func (h Host) Command(program string, args ...string) *exec.Cmd {
 	return exec.Command(Find("ip"), append([]string{"netns", "exec", h.Namespace, program}, args...)...)
 }
 
-// Find is the path of a program, also of one that is off an ordinary user's PATH, or its name when it isn't there.
+// Find is the path of a program, also of one that is off an ordinary user's PATH, or its name when
+// it isn't there.
 func Find(name string) string {
 	if path, err := exec.LookPath(name); err == nil {
 		return path
@@ -34,7 +36,8 @@ func Find(name string) string {
 	return name
 }
 
-// FreePort is a port of loopback that nobody listens on at the moment; in a namespace of a link's nobody does anyway.
+// FreePort is a port of loopback that nobody listens on at the moment; in a namespace of a link's
+// nobody does anyway.
 func FreePort() (string, error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

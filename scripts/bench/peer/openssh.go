@@ -21,7 +21,8 @@ PermitRootLogin prohibit-password
 LogLevel ERROR
 `
 
-// startOpenSSH starts an sshd and an "ssh -D" with a cipher; empty: what the two agree on by default.
+// startOpenSSH starts an sshd and an "ssh -D" with a cipher; empty: what the two agree on by
+// default.
 func startOpenSSH(cipher string) func(context.Context, Setting, *Peer) error {
 	return func(ctx context.Context, s Setting, p *Peer) error {
 		me, err := user.Current()

@@ -72,7 +72,8 @@ func (p *Peer) add(process *proc.Process) {
 	p.PIDs = append(p.PIDs, process.PID())
 }
 
-// Start starts a peer; it may take a moment more until connections go through. The caller has to stop it.
+// Start starts a peer; it may take a moment more until connections go through. The caller has to
+// stop it.
 func Start(ctx context.Context, name string, s Setting) (_ *Peer, err error) {
 	start, ok := map[string]func(context.Context, Setting, *Peer) error{
 		None:       func(context.Context, Setting, *Peer) error { return nil },
@@ -95,8 +96,8 @@ func Start(ctx context.Context, name string, s Setting) (_ *Peer, err error) {
 	return p, nil
 }
 
-// server starts the far end's server by listen, which is given the address to listen on, and returns the address where the
-// near end reaches it.
+// server starts the far end's server by listen, which is given the address to listen on, and
+// returns the address where the near end reaches it.
 func (s Setting) server(ctx context.Context, p *Peer, listen func(address string) error) (string, error) {
 	port, err := FreePort()
 	if err != nil {

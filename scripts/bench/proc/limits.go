@@ -6,7 +6,8 @@ const (
 	// stopTime is how long a process may take from SIGTERM to its end before it is killed.
 	stopTime = 5 * time.Second
 
-	// pipeDelay is how long the output of a process that has exited may stay open in one of its children.
+	// pipeDelay is how long the output of a process that has exited may stay open in one of its
+	// children.
 	pipeDelay = time.Second
 
 	// goneTime bounds the wait for descendants that have been killed.

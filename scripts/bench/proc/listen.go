@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// Listening waits until somebody listens on a TCP port, on IPv4, in the process's network namespace.
+// Listening waits until somebody listens on a TCP port, on IPv4, in the process's network
+// namespace.
 func (p *Process) Listening(ctx context.Context, port int) error {
 	for {
 		// proc_pid_net(5): a line is slot, local address, remote address, state, …; 0A is TCP_LISTEN.

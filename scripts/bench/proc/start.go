@@ -16,7 +16,8 @@ import (
 	"time"
 )
 
-// Starter starts processes that die with the benchmark, however it ends. Its methods may be called concurrently.
+// Starter starts processes that die with the benchmark, however it ends. Its methods may be called
+// concurrently.
 type Starter struct {
 	starts chan func()
 	ended  chan struct{}
@@ -29,9 +30,9 @@ func NewStarter() *Starter {
 	return s
 }
 
-// serve starts all processes from one thread, which lasts: the kernel sends the signal of Pdeathsig when the thread that
-// started a process ends, not when its program does (prctl(2), PR_SET_PDEATHSIG), and threads that were in another
-// network namespace do end.
+// serve starts all processes from one thread, which lasts: the kernel sends the signal of Pdeathsig
+// when the thread that started a process ends, not when its program does (prctl(2),
+// PR_SET_PDEATHSIG), and threads that were in another network namespace do end.
 func (s *Starter) serve() {
 	defer close(s.ended)
 	runtime.LockOSThread()
@@ -116,7 +117,8 @@ func (p *Process) Line(ctx context.Context) (string, error) {
 	}
 }
 
-// Err says how a process has ended that should not have, with the end of its standard error. It waits for that end.
+// Err says how a process has ended that should not have, with the end of its standard error. It
+// waits for that end.
 func (p *Process) Err() error {
 	<-p.Exited
 	return fmt.Errorf("%s: %v: %s", p.name, p.cmd.ProcessState, p.stderr)
@@ -137,7 +139,8 @@ func (p *Process) end() {
 	family.kill()
 }
 
-// Run runs a command to its end, with input, and returns its standard output. It is killed when ctx ends.
+// Run runs a command to its end, with input, and returns its standard output. It is killed when ctx
+// ends.
 func (s *Starter) Run(ctx context.Context, name string, cmd *exec.Cmd, input []byte) ([]byte, error) {
 	var stdout bytes.Buffer
 	stderr := &tail{}

@@ -9,10 +9,12 @@ import (
 	"strconv"
 )
 
-// ticksPerSecond is the unit of CPU times in /proc: USER_HZ, 100 on every architecture that Go knows.
+// ticksPerSecond is the unit of CPU times in /proc: USER_HZ, 100 on every architecture that Go
+// knows.
 const ticksPerSecond = 100
 
-// CPU adds up the CPU seconds that the family has used, those of descendants that have ended and been waited for too.
+// CPU adds up the CPU seconds that the family has used, those of descendants that have ended and
+// been waited for too.
 func (f Family) CPU() float64 {
 	var ticks uint64
 	for _, m := range f {
@@ -23,8 +25,8 @@ func (f Family) CPU() float64 {
 	return float64(ticks) / ticksPerSecond
 }
 
-// Memory adds up the memory of the family in bytes: its proportional set size, where the kernel tells it, so that what
-// processes share counts once, else the resident one.
+// Memory adds up the memory of the family in bytes: its proportional set size, where the kernel
+// tells it, so that what processes share counts once, else the resident one.
 func (f Family) Memory() float64 {
 	var kilobytes uint64
 	for _, m := range f {

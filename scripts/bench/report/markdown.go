@@ -13,7 +13,8 @@ import (
 	"culvert/scripts/bench/result"
 )
 
-// worth is the share of a figure below which two medians count as equal: they differ more from run to run.
+// worth is the share of a figure below which two medians count as equal: they differ more from run
+// to run.
 const worth = 0.02
 
 // plotFolder is that of the plots, beside benchmarks.md.
@@ -202,7 +203,8 @@ func spread(s result.Summary, digits int) string {
 	return fmt.Sprintf("%s (%s–%s)", number(s.Median, digits), number(s.Least, digits), number(s.Most, digits))
 }
 
-// number writes a figure with digits after the point, as many as it needs with -1, and commas between thousands.
+// number writes a figure with digits after the point, as many as it needs with -1, and commas
+// between thousands.
 func number(v float64, digits int) string {
 	text := strconv.FormatFloat(v, 'f', digits, 64)
 	whole, fraction, _ := strings.Cut(text, ".")

@@ -26,7 +26,8 @@ const (
 	// legendAt is the share of the width that is left of the legend.
 	legendAt = 0.62
 
-	// legendSize of the letters leaves room for them in a font that is wider than the one this package knows.
+	// legendSize of the letters leaves room for them in a font that is wider than the one this package
+	// knows.
 	legendSize = 10
 
 	// margin is left free at the border, and headroom, a share of the height, above the highest bar.
@@ -76,8 +77,9 @@ func drawAll(folder string, r *result.Results) error {
 	return nil
 }
 
-// drawPlot draws a group of bars for each column, with a bar for each peer: its median, and a line from the least to the
-// most. No proxy is left out where it is only the ceiling, as it would make the others hard to see.
+// drawPlot draws a group of bars for each column, with a bar for each peer: its median, and a line
+// from the least to the most. No proxy is left out where it is only the ceiling, as it would make
+// the others hard to see.
 func drawPlot(t table, p plotted, r *result.Results) ([]byte, error) {
 	chart := plot.New()
 	chart.Title.Text = p.title

@@ -17,7 +17,8 @@ const (
 	endMarker   = "<!-- bench: end -->"
 )
 
-// Write writes the tables into benchmarks.md of a folder, which is made when it isn't there, and the plots beside it.
+// Write writes the tables into benchmarks.md of a folder, which is made when it isn't there, and
+// the plots beside it.
 func Write(folder string, r *result.Results) error {
 	if err := os.MkdirAll(filepath.Join(folder, plotFolder), 0o755); err != nil {
 		return err
@@ -39,7 +40,8 @@ func Write(folder string, r *result.Results) error {
 	return drawAll(filepath.Join(folder, plotFolder), r)
 }
 
-// replaceSection replaces what is between the markers of a text. Without markers it goes to the end, with them.
+// replaceSection replaces what is between the markers of a text. Without markers it goes to the
+// end, with them.
 func replaceSection(text, section []byte) ([]byte, error) {
 	section = bytes.TrimSpace(section)
 	before, rest, found := bytes.Cut(text, []byte(beginMarker))

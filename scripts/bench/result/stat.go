@@ -5,7 +5,8 @@ import (
 	"slices"
 )
 
-// Quantile is the value that a share of the values does not pass, the nearest one of them. It is NaN for no values.
+// Quantile is the value that a share of the values does not pass, the nearest one of them. It is
+// NaN for no values.
 func Quantile(values []float64, share float64) float64 {
 	if len(values) == 0 {
 		return math.NaN()
@@ -15,7 +16,8 @@ func Quantile(values []float64, share float64) float64 {
 	return sorted[min(max(rank, 1), len(sorted))-1]
 }
 
-// Median is the middle one of the values, or the mean of the two in the middle. It is NaN for no values.
+// Median is the middle one of the values, or the mean of the two in the middle. It is NaN for no
+// values.
 func Median(values []float64) float64 {
 	if len(values) == 0 {
 		return math.NaN()
