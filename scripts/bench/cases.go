@@ -30,7 +30,8 @@ type benchCase struct {
 
 // Peers of the cases: not every one makes sense everywhere.
 var (
-	everyone = []string{peer.None, peer.Culvert, peer.OpenSSHGCM, peer.OpenSSH, peer.XrayVLESS, peer.XrayVMess}
+	everyone = []string{peer.None, peer.Culvert, peer.OpenSSHGCM, peer.OpenSSH, peer.XrayVLESS,
+		peer.XrayVMess}
 	tunnels  = everyone[1:]
 	overHTTP = []string{peer.Culvert, peer.XrayVLESS, peer.XrayVMess}
 )
@@ -65,14 +66,16 @@ func allCases(o options) []benchCase {
 func loopbackCases() []benchCase {
 	const warmup, loopbackExtra = 300 * time.Millisecond, 500 * time.Millisecond
 	bulk := func(name, title string, streams int, up bool) benchCase {
-		return benchCase{name: "loopback-" + name, title: title, peers: everyone, rounds: 5, request: load.Request{
-			Kind: "throughput", Streams: streams, Up: up, Warmup: warmup, Window: 1500 * time.Millisecond,
-		}, extra: loopbackExtra}
+		return benchCase{name: "loopback-" + name, title: title, peers: everyone, rounds: 5,
+			request: load.Request{
+				Kind: "throughput", Streams: streams, Up: up, Warmup: warmup, Window: 1500 * time.Millisecond,
+			}, extra: loopbackExtra}
 	}
 	echo := func(name, title string, streams int, up bool) benchCase {
-		return benchCase{name: "loopback-" + name, title: title, peers: everyone, rounds: 3, request: load.Request{
-			Kind: "echo", Bulk: streams, Up: up, Warmup: 500 * time.Millisecond, Window: 2 * time.Second,
-		}, extra: loopbackExtra}
+		return benchCase{name: "loopback-" + name, title: title, peers: everyone, rounds: 3,
+			request: load.Request{
+				Kind: "echo", Bulk: streams, Up: up, Warmup: 500 * time.Millisecond, Window: 2 * time.Second,
+			}, extra: loopbackExtra}
 	}
 	return []benchCase{
 		bulk("down-1", "loopback, one stream down", 1, false),
@@ -84,32 +87,41 @@ func loopbackCases() []benchCase {
 		echo("echo", "loopback, echo with nothing else running", 0, false),
 		echo("echo-down", "loopback, echo under 4 downloads", 4, false),
 		echo("echo-up", "loopback, echo under 4 uploads", 4, true),
-		{name: "loopback-connect", title: "loopback, new connections, 16 at a time", peers: everyone, rounds: 5,
-			request: load.Request{Kind: "connect", Streams: 16, Window: 2 * time.Second}, extra: loopbackExtra},
+		{name: "loopback-connect", title: "loopback, new connections, 16 at a time", peers: everyone,
+			rounds: 5,
+			request: load.Request{Kind: "connect", Streams: 16,
+				Window: 2 * time.Second}, extra: loopbackExtra},
 		{name: "idle-1000", title: "memory of 1,000 idle streams", peers: tunnels, rounds: 3, fresh: true,
 			request: load.Request{Kind: "idle", Streams: 1000}, extra: 3 * time.Second},
-		{name: "idle-10000", title: "echo beside 10,000 idle streams", peers: everyone, rounds: 2, fresh: true,
-			request: load.Request{Kind: "hold", Streams: 10000, Window: 2 * time.Second}, extra: 12 * time.Second},
+		{name: "idle-10000", title: "echo beside 10,000 idle streams", peers: everyone, rounds: 2,
+			fresh: true,
+			request: load.Request{Kind: "hold", Streams: 10000,
+				Window: 2 * time.Second}, extra: 12 * time.Second},
 	}
 }
 
 func linkCases() []benchCase {
 	long := func(name, title string, up bool) benchCase {
-		return benchCase{name: name, title: title, peers: everyone, rounds: 3, link: &longLink, request: load.Request{
-			Kind: "throughput", Streams: 1, Up: up, Warmup: 2 * time.Second, Window: 4 * time.Second,
-		}, extra: 2 * time.Second}
+		return benchCase{name: name, title: title, peers: everyone, rounds: 3, link: &longLink,
+			request: load.Request{
+				Kind: "throughput", Streams: 1, Up: up, Warmup: 2 * time.Second, Window: 4 * time.Second,
+			}, extra: 2 * time.Second}
 	}
 	narrow := func(name, title string, peers []string, l *link.Config, up bool) benchCase {
-		return benchCase{name: name, title: title, peers: peers, rounds: 3, link: l, request: load.Request{
-			Kind: "echo", Bulk: 4, Up: up, Warmup: 2 * time.Second, Window: 6 * time.Second,
-		}, extra: 2 * time.Second}
+		return benchCase{name: name, title: title, peers: peers, rounds: 3, link: l,
+			request: load.Request{
+				Kind: "echo", Bulk: 4, Up: up, Warmup: 2 * time.Second, Window: 6 * time.Second,
+			}, extra: 2 * time.Second}
 	}
-	proxied := narrow("narrow-haproxy", "40 ms, 50 Mbit/s, HAProxy before the remote, echo under 4 downloads", overHTTP, &narrowLink, false)
+	proxied := narrow("narrow-haproxy",
+		"40 ms, 50 Mbit/s, HAProxy before the remote, echo under 4 downloads",
+		overHTTP, &narrowLink, false)
 	proxied.proxied = true
 	return []benchCase{
 		long("long-down", "100 ms, 1 Gbit/s, one stream down", false),
 		long("long-up", "100 ms, 1 Gbit/s, one stream up", true),
-		{name: "long-first", title: "100 ms, 1 Gbit/s, a new connection's first byte", peers: everyone, rounds: 3, link: &longLink,
+		{name: "long-first", title: "100 ms, 1 Gbit/s, a new connection's first byte", peers: everyone,
+			rounds: 3, link: &longLink,
 			request: load.Request{Kind: "first"}, ports: 3, extra: 2 * time.Second},
 		narrow("narrow-down", "40 ms, 50 Mbit/s, echo under 4 downloads", everyone, &narrowLink, false),
 		narrow("narrow-up", "40 ms, 10 Mbit/s up, echo under 4 uploads", everyone, &uplink, true),
@@ -119,10 +131,13 @@ func linkCases() []benchCase {
 
 func pageCases() []benchCase {
 	return []benchCase{
-		{name: "page-alone", title: "100 ms, 100 Mbit/s, a page of 200 resources", peers: everyone, rounds: 5,
-			link: &pageLink, page: true, extra: 4 * time.Second},
-		{name: "page-busy", title: "40 ms, 50 Mbit/s, the page beside 2 downloads", peers: everyone, rounds: 5,
-			link: &narrowLink, page: true, request: load.Request{Bulk: 2, Warmup: 2 * time.Second}, extra: 7 * time.Second},
+		{name: "page-alone", title: "100 ms, 100 Mbit/s, a page of 200 resources", peers: everyone,
+			rounds: 5,
+			link:   &pageLink, page: true, extra: 4 * time.Second},
+		{name: "page-busy", title: "40 ms, 50 Mbit/s, the page beside 2 downloads", peers: everyone,
+			rounds: 5,
+			link:   &narrowLink, page: true, request: load.Request{Bulk: 2,
+				Warmup: 2 * time.Second}, extra: 7 * time.Second},
 	}
 }
 

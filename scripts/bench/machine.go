@@ -22,7 +22,8 @@ const versionTime = 10 * time.Second
 
 // describe notes the machine, the versions of the programs and the commit.
 func (r *runner) describe(ctx context.Context) {
-	r.results.Machine = result.Machine{CPU: processor(), Cores: runtime.NumCPU(), Kernel: kernel(), Go: runtime.Version()}
+	r.results.Machine = result.Machine{CPU: processor(), Cores: runtime.NumCPU(), Kernel: kernel(),
+		Go: runtime.Version()}
 	r.commit = firstMatch(`.+`, says(ctx, "git", "describe", "--tags", "--always", "--dirty"))
 	p := r.options.programs
 	for name, version := range map[string]string{

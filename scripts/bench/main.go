@@ -4,9 +4,10 @@
 // loopback and over emulated wide-area links, and writes what it found as JSON, and as tables and
 // plots for people. scripts/bench.sh, which "make bench" calls, builds what it needs and starts it:
 //
-//	bench [-quick] [-only CASE,…] [-rounds N] [-results FILE] [-docs FOLDER]   measure
-//	bench -list                                                                list the cases
-//	bench -render FILE [-docs FOLDER]                                          write tables and plots again
+//	bench [-quick] [-only CASE,…] [-rounds N] [-results FILE] [-docs FOLDER]
+//	                                       measure
+//	bench -list                            list the cases
+//	bench -render FILE [-docs FOLDER]      write tables and plots again
 //
 // With -only, the cases it names (by patterns such as loopback-*) replace those in the file of
 // results; the others stay.
@@ -92,7 +93,10 @@ func runTarget(ctx context.Context, args []string) error {
 	var serving sync.WaitGroup
 	defer serving.Wait()
 	return load.ServePage(ctx, *host, *page, func() {
-		serving.Go(func() { cancel(load.Serve(ctx, *host, *first, *count, func() { fmt.Println("ready") })) })
+		serving.Go(func() {
+			cancel(load.Serve(ctx, *host, *first, *count,
+				func() { fmt.Println("ready") }))
+		})
 	}, func(run, milliseconds, loaded string) { fmt.Println("page", run, milliseconds, loaded) })
 }
 
@@ -113,15 +117,20 @@ func parse(args []string) (options, error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.BoolVar(&o.quick, "quick", false, "fewer rounds and shorter measurements: for a first look")
 	flags.BoolVar(&o.list, "list", false, "list the cases and end")
-	flags.StringVar(&o.only, "only", "", "measure the cases of these `patterns` alone, and replace them in the results")
-	flags.StringVar(&o.peers, "peers", "", "measure these `peers` alone; prints what it finds and writes nothing")
+	flags.StringVar(&o.only, "only", "",
+		"measure the cases of these `patterns` alone, and replace them in the results")
+	flags.StringVar(&o.peers, "peers", "",
+		"measure these `peers` alone; prints what it finds and writes nothing")
 	flags.IntVar(&o.rounds, "rounds", 0, "measure each case in `number` rounds (0: as the case says)")
 	flags.StringVar(&o.results, "results", "build/bench.json", "`file` of the results")
-	flags.StringVar(&o.docs, "docs", "docs", "`folder` with benchmarks.md, for tables and plots; empty: none")
-	flags.StringVar(&o.render, "render", "", "measure nothing: write tables and plots from the results in `file`")
+	flags.StringVar(&o.docs, "docs", "docs",
+		"`folder` with benchmarks.md, for tables and plots; empty: none")
+	flags.StringVar(&o.render, "render", "",
+		"measure nothing: write tables and plots from the results in `file`")
 	flags.StringVar(&o.programs.Culvert, "culvert", "build/culvert", "`path` of culvert")
 	flags.StringVar(&o.programs.Xray, "xray", "", "`path` of Xray")
-	flags.StringVar(&o.command, "command", "", "the `command` that was given to make bench, for the report")
+	flags.StringVar(&o.command, "command", "",
+		"the `command` that was given to make bench, for the report")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}

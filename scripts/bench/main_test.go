@@ -36,7 +36,8 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	program = filepath.Join(folder, "culvert")
-	if output, err := exec.Command("go", "-C", "../..", "build", "-o", program, ".").CombinedOutput(); err != nil {
+	if output, err := exec.Command("go", "-C", "../..", "build", "-o", program,
+		".").CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, output)
 		os.Exit(1)
 	}
@@ -50,7 +51,8 @@ func TestMain(m *testing.M) {
 func TestMeasure(t *testing.T) {
 	folder := t.TempDir()
 	stored, docs := filepath.Join(folder, "bench.json"), filepath.Join(folder, "docs")
-	args := []string{"-quick", "-only", "loopback-down-1", "-culvert", program, "-results", stored, "-docs", docs}
+	args := []string{"-quick", "-only", "loopback-down-1", "-culvert", program, "-results", stored,
+		"-docs", docs}
 	o, err := parse(args)
 	if err != nil {
 		t.Fatal(err)
@@ -83,7 +85,8 @@ func TestMeasure(t *testing.T) {
 	if err != nil || !strings.Contains(string(text), "| culvert | ") {
 		t.Errorf("report: %v\n%s", err, text)
 	}
-	if svg, err := os.ReadFile(filepath.Join(docs, "benchmarks", "loopback-throughput.svg")); err != nil || !strings.Contains(string(svg), "</svg>") {
+	if svg, err := os.ReadFile(filepath.Join(docs, "benchmarks",
+		"loopback-throughput.svg")); err != nil || !strings.Contains(string(svg), "</svg>") {
 		t.Errorf("plot: %v, %d bytes", err, len(svg))
 	}
 }
@@ -129,7 +132,8 @@ func TestPeers(t *testing.T) {
 // An interrupted run stops at once, says so, and leaves what it had.
 func TestInterrupt(t *testing.T) {
 	stored := filepath.Join(t.TempDir(), "bench.json")
-	o, err := parse([]string{"-only", "loopback-down-1", "-culvert", program, "-results", stored, "-docs", ""})
+	o, err := parse([]string{"-only", "loopback-down-1", "-culvert", program, "-results", stored,
+		"-docs", ""})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,7 +203,9 @@ func TestProgress(t *testing.T) {
 	if rest := p.rest(); rest != 10*time.Second {
 		t.Errorf("rest %v with a case left out", rest)
 	}
-	for _, want := range []string{"5 measurements", "1/5, 1m40s to go: a, round 1 of 2, x: p50_ms 1.5\n", "failed: no way\n", "b is left out: no link\n"} {
+	for _, want := range []string{"5 measurements",
+		"1/5, 1m40s to go: a, round 1 of 2, x: p50_ms " +
+			"1.5\n", "failed: no way\n", "b is left out: no link\n"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is not in\n%s", want, out.String())
 		}

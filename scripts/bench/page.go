@@ -31,8 +31,10 @@ const (
 
 // loadPage loads the page in a browser with a new profile, beside the request's bulk if it has any:
 // load_s.
-func (s *site) loadPage(ctx context.Context, chromium string, request load.Request) (_ load.Values, err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, request.Warmup+pageTime, errors.New("the page did not load"))
+func (s *site) loadPage(ctx context.Context, chromium string,
+	request load.Request) (_ load.Values, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, request.Warmup+pageTime,
+		errors.New("the page did not load"))
 	defer cancel()
 	if request.Bulk > 0 {
 		bulk, err := s.startBulk(request)

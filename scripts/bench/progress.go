@@ -28,7 +28,8 @@ func newProgress(out io.Writer, cases []benchCase) *progress {
 	for _, c := range cases {
 		p.all += measurements(c)
 	}
-	fmt.Fprintf(out, "bench: %d cases, %d measurements, about %v; leave the machine alone\n", len(cases), p.all, p.rest().Round(time.Minute))
+	fmt.Fprintf(out, "bench: %d cases, %d measurements, about %v; leave the machine alone\n",
+		len(cases), p.all, p.rest().Round(time.Minute))
 	return p
 }
 

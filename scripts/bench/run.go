@@ -56,7 +56,8 @@ func (r *runner) run(ctx context.Context, cases []benchCase) (measured *result.R
 			r.progress.leave(c, failure)
 			continue
 		}
-		done := &result.Case{Date: r.began, Commit: r.commit, Command: r.options.command, Samples: samples}
+		done := &result.Case{Date: r.began, Commit: r.commit, Command: r.options.command,
+			Samples: samples}
 		r.results.Cases[c.name], measured.Cases[c.name] = done, done
 		if r.options.peers != "" {
 			continue
@@ -83,7 +84,8 @@ func (r *runner) possible(cases []benchCase) []benchCase {
 		}
 	}
 	if len(out) > 0 {
-		fmt.Fprintln(os.Stderr, "bench: left out, as only root can make network namespaces for links:", strings.Join(out, ", "))
+		fmt.Fprintln(os.Stderr, "bench: left out, as only root can make network namespaces for links:",
+			strings.Join(out, ", "))
 	}
 	return left
 }
@@ -140,7 +142,8 @@ func (r *runner) measure(ctx context.Context, c benchCase) (samples []result.Sam
 }
 
 // one measures one peer once, which runs already unless the case wants it fresh.
-func (r *runner) one(ctx context.Context, s *site, c benchCase, name string, p *peer.Peer, round int) (load.Values, error) {
+func (r *runner) one(ctx context.Context, s *site, c benchCase, name string, p *peer.Peer,
+	round int) (load.Values, error) {
 	if c.fresh {
 		fresh, stop, err := s.startPeer(ctx, name, r.options.programs, c.proxied)
 		if err != nil {

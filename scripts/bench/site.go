@@ -49,7 +49,8 @@ type site struct {
 }
 
 // newSite makes a case's hosts and starts the target. The caller has to close it.
-func newSite(ctx context.Context, starter *proc.Starter, self string, c benchCase) (_ *site, err error) {
+func newSite(ctx context.Context, starter *proc.Starter, self string,
+	c benchCase) (_ *site, err error) {
 	s := &site{self: self, starter: starter, first: firstPort}
 	defer func() {
 		if err != nil {
@@ -74,7 +75,8 @@ func newSite(ctx context.Context, starter *proc.Starter, self string, c benchCas
 	}
 	ctx, cancel := context.WithTimeout(ctx, targetStart)
 	defer cancel()
-	args := []string{"target", "-host", s.far.Address, "-first", strconv.Itoa(s.first), "-count", strconv.Itoa(1 + c.ports*c.rounds)}
+	args := []string{"target", "-host", s.far.Address, "-first", strconv.Itoa(s.first), "-count",
+		strconv.Itoa(1 + c.ports*c.rounds)}
 	if c.page {
 		args = append(args, "-page", strconv.Itoa(pagePort))
 	}
@@ -101,7 +103,8 @@ func (s *site) address() string { return s.far.Address + ":" + strconv.Itoa(s.fi
 
 // load has a request done by a process on the near host.
 func (s *site) load(ctx context.Context, request load.Request) (load.Values, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, request.Warmup+2*request.Window+overtime, errors.New("took too long"))
+	ctx, cancel := context.WithTimeoutCause(ctx, request.Warmup+2*request.Window+overtime,
+		errors.New("took too long"))
 	defer cancel()
 	input, err := json.Marshal(request)
 	if err != nil {
@@ -120,13 +123,15 @@ func (s *site) load(ctx context.Context, request load.Request) (load.Values, err
 
 // startPeer starts a peer in a folder of its own and waits until connections go through. stop ends
 // it.
-func (s *site) startPeer(ctx context.Context, name string, programs peer.Programs, proxied bool) (p *peer.Peer, stop func(), err error) {
+func (s *site) startPeer(ctx context.Context, name string, programs peer.Programs,
+	proxied bool) (p *peer.Peer, stop func(), err error) {
 	folder, err := os.MkdirTemp("", "culvert-bench-")
 	if err != nil {
 		return nil, nil, err
 	}
 	p, err = peer.Start(ctx, name, peer.Setting{
-		Starter: s.starter, Programs: programs, Near: s.near, Far: s.far, Proxied: proxied, Folder: folder,
+		Starter: s.starter, Programs: programs, Near: s.near, Far: s.far, Proxied: proxied,
+		Folder: folder,
 	})
 	if err != nil {
 		os.RemoveAll(folder)
@@ -136,7 +141,8 @@ func (s *site) startPeer(ctx context.Context, name string, programs peer.Program
 		p.Stop()
 		os.RemoveAll(folder)
 	}
-	if _, err := s.load(ctx, load.Request{Kind: "ready", Socks: p.Socks, Target: s.address()}); err != nil {
+	if _, err := s.load(ctx,
+		load.Request{Kind: "ready", Socks: p.Socks, Target: s.address()}); err != nil {
 		stop()
 		return nil, nil, err
 	}
@@ -155,7 +161,8 @@ func (s *site) quiet(ctx context.Context, peers []int) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		if s.carried()-before < quietBytes && programs.CPU()-used < quietCPU || time.Now().After(deadline) {
+		if s.carried()-before < quietBytes && programs.CPU()-used < quietCPU ||
+			time.Now().After(deadline) {
 			return nil
 		}
 	}

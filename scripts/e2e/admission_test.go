@@ -37,19 +37,24 @@ func TestReferenceClient(t *testing.T) {
 		{"key listed, version 1", byKey, reference{Version: 1, Key: listed.file}, 0},
 		{"key listed, version 2", byKey, reference{Version: 2, Key: listed.file, CA: ca.cert}, 0},
 		{"key not listed, version 1", byKey, reference{Version: 1, Key: unlisted.file}, closeNotAdmitted},
-		{"key not listed, version 2", byKey, reference{Version: 2, Key: unlisted.file, CA: ca.cert}, closeNotAdmitted},
+		{"key not listed, version 2", byKey, reference{Version: 2, Key: unlisted.file, CA: ca.cert},
+			closeNotAdmitted},
 		{"key not listed, though certified", byKey,
-			reference{Version: 2, Key: unlisted.file, CA: ca.cert, Cert: ca.issue(t, unlisted, here...)}, closeNotAdmitted},
+			reference{Version: 2, Key: unlisted.file, CA: ca.cert,
+				Cert: ca.issue(t, unlisted, here...)}, closeNotAdmitted},
 		{"certified", byCert,
 			reference{Version: 2, Key: unlisted.file, CA: ca.cert, Cert: ca.issue(t, unlisted)}, 0},
 		{"certified for this address", byCert,
 			reference{Version: 2, Key: unlisted.file, CA: ca.cert, Cert: ca.issue(t, unlisted, here...)}, 0},
 		{"certified for another address", byCert,
-			reference{Version: 2, Key: unlisted.file, CA: ca.cert, Cert: ca.issue(t, unlisted, elsewhere...)}, closeCertificate},
+			reference{Version: 2, Key: unlisted.file, CA: ca.cert,
+				Cert: ca.issue(t, unlisted, elsewhere...)}, closeCertificate},
 		{"certified by another CA", byCert,
-			reference{Version: 2, Key: unlisted.file, CA: ca.cert, Cert: otherCA.issue(t, unlisted, here...)}, closeCertificate},
+			reference{Version: 2, Key: unlisted.file, CA: ca.cert,
+				Cert: otherCA.issue(t, unlisted, here...)}, closeCertificate},
 		{"another one's certificate", byCert,
-			reference{Version: 2, Key: unlisted.file, CA: ca.cert, Cert: ca.issue(t, listed, here...)}, closeCertificate},
+			reference{Version: 2, Key: unlisted.file, CA: ca.cert,
+				Cert: ca.issue(t, listed, here...)}, closeCertificate},
 		{"no way to show a certificate", byCert, reference{Version: 1, Key: listed.file}, closeVersion},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -98,9 +103,11 @@ func TestReferenceClientWithoutCertificate(t *testing.T) {
 	server, ca := newIdentity(t), newAuthority(t)
 	remote := startNode(t, "remote", culvert(t, remoteArgs(server,
 		"--ca", ca.cert, "--require-client-cert", "--cert", ca.issue(t, server, "--ip", "127.0.0.1"))...))
-	client := reference{URL: remote.url(), Version: 2, Key: newIdentity(t).file, CA: ca.cert}.startClient(t)
+	client := reference{URL: remote.url(), Version: 2, Key: newIdentity(t).file,
+		CA: ca.cert}.startClient(t)
 	waitEvent(t, client.process, "close")
-	if out := client.stdout.String(); !strings.Contains(out, "Miss client cert") || strings.Contains(out, `"open"`) {
+	if out := client.stdout.String(); !strings.Contains(out, "Miss client cert") ||
+		strings.Contains(out, `"open"`) {
 		t.Errorf("the client says\n%s", out)
 	}
 }

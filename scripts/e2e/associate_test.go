@@ -20,7 +20,8 @@ type sources map[string]any
 func askFrom(t *testing.T, h *host, args ...string) sources {
 	t.Helper()
 	folder := filepath.Join("..", "interop")
-	cmd := command(cleanEnv(t), folder, "/usr/bin/python3", append([]string{"socks-udp.py"}, args...)...)
+	cmd := command(cleanEnv(t), folder, "/usr/bin/python3",
+		append([]string{"socks-udp.py"}, args...)...)
 	if h != nil {
 		cmd = h.command(t, cmd)
 	}

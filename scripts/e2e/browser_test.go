@@ -38,7 +38,8 @@ func TestBrowser(t *testing.T) {
 	case report = <-server.reports:
 	case <-time.After(pageTime):
 		once, _ := server.servedOnce()
-		t.Fatalf("the page did not load within %v; %d of %d resources were served", pageTime, once, pageResources)
+		t.Fatalf("the page did not load within %v; %d of %d resources were served", pageTime, once,
+			pageResources)
 	}
 	if report.Images != pageImages || report.Scripts != pageScripts || report.Styles != pageStyles ||
 		report.Fetches != pageFetches || len(report.Bad) > 0 {
@@ -50,7 +51,8 @@ func TestBrowser(t *testing.T) {
 }
 
 // pacPage has a picture from each side of the tunnel.
-const pacPage = `<!DOCTYPE html><title>two pictures</title><img src="http://` + imageHost + `/picture"><img src="http://%s/picture">`
+const pacPage = `<!DOCTYPE html><title>two pictures</title><img src="http://` + imageHost +
+	`/picture"><img src="http://%s/picture">`
 
 // A browser that is given the URL of a PAC file loads a page through the tunnel, and from a host of
 // --pac-direct, which the remote can't reach, without it.
@@ -58,7 +60,8 @@ func TestBrowserPAC(t *testing.T) {
 	t.Parallel()
 	near, far := newHost(t, ""), newHost(t, pageHosts)
 	address := near.nearAddr.String()
-	tun := startFarTunnel(t, far, "--socks", address+":0", "--pac", address+":0", "--pac-direct", address+"/32")
+	tun := startFarTunnel(t, far, "--socks", address+":0", "--pac", address+":0", "--pac-direct",
+		address+"/32")
 
 	direct, err := net.Listen("tcp", address+":0")
 	if err != nil {
@@ -66,7 +69,9 @@ func TestBrowserPAC(t *testing.T) {
 	}
 	got := make(chan string, 4)
 	serve := func(ln net.Listener, side string) {
-		server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		server := httptest.NewUnstartedServer(http.HandlerFunc(func(
+			w http.ResponseWriter, r *http.Request,
+		) {
 			from, _, _ := net.SplitHostPort(r.RemoteAddr)
 			switch r.URL.Path {
 			case "/":
@@ -114,10 +119,11 @@ func TestBrowserPAC(t *testing.T) {
 func startChromium(t *testing.T, h *host, proxyFlag, page string) {
 	t.Helper()
 	profile := filepath.Join(t.TempDir(), "profile")
-	browser := start(t, "chromium", h.command(t, command(cleanEnv(t), t.TempDir(), needProgram(t, "chromium"),
-		"--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-		"--disable-background-networking", "--disable-component-update", "--disable-sync",
-		"--user-data-dir="+profile, proxyFlag, page)))
+	browser := start(t, "chromium",
+		h.command(t, command(cleanEnv(t), t.TempDir(), needProgram(t, "chromium"),
+			"--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+			"--disable-background-networking", "--disable-component-update", "--disable-sync",
+			"--user-data-dir="+profile, proxyFlag, page)))
 	t.Cleanup(func() {
 		if browser.running() {
 			browser.signal(syscall.SIGTERM)

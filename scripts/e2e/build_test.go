@@ -20,7 +20,8 @@ import (
 )
 
 // manPageModules are needed by the generator of man pages alone, and must not be in the program.
-var manPageModules = []string{"github.com/cpuguy83/go-md2man/v2", "github.com/russross/blackfriday/v2"}
+var manPageModules = []string{"github.com/cpuguy83/go-md2man/v2",
+	"github.com/russross/blackfriday/v2"}
 
 // copyCheckout copies the sources of this checkout to a folder and commits them there, so that
 // every copy has the same commit.
@@ -95,7 +96,8 @@ func TestBuild(t *testing.T) {
 	}
 	path := filepath.Join(folders[0], "build/culvert")
 	version := must(t, patience, command(nil, t.TempDir(), path, "--version"))
-	commit := must(t, patience, command(cleanEnv(t), folders[0], needProgram(t, "git"), "rev-parse", "HEAD"))
+	commit := must(t, patience,
+		command(cleanEnv(t), folders[0], needProgram(t, "git"), "rev-parse", "HEAD"))
 	if fields := strings.Fields(version); len(fields) != 3 || len(fields[2]) < 12 ||
 		!strings.HasPrefix(commit, fields[2]) {
 		t.Errorf("version %q of commit %s", version, commit)

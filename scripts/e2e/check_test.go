@@ -32,8 +32,10 @@ func checked(t *testing.T, r result, last string, steps ...string) {
 func TestCheckRemote(t *testing.T) {
 	t.Parallel()
 	tun := startRemoteOnly(t)
-	r := run(t, patience, culvert(t, "check", "--key", tun.client.file, "--remote-key", tun.server.key, tun.remote.url()))
-	checked(t, r, "the tunnel works", "tcp", "upgrade", "handshake", "identity", "session", "round trip")
+	r := run(t, patience,
+		culvert(t, "check", "--key", tun.client.file, "--remote-key", tun.server.key, tun.remote.url()))
+	checked(t, r, "the tunnel works", "tcp", "upgrade", "handshake", "identity", "session",
+		"round trip")
 }
 
 const noRemote = "the handshake works, but this is not a culvert remote: it serves no tunnel"
@@ -65,7 +67,8 @@ func TestCheckReferenceServer(t *testing.T) {
 			t.Parallel()
 			test.server.Key = server.file
 			p, url := test.server.startServer(t)
-			r := run(t, patience, culvert(t, append(append([]string{"check", "--key", client.file}, test.flags...), url)...))
+			r := run(t, patience,
+				culvert(t, append(append([]string{"check", "--key", client.file}, test.flags...), url)...))
 			checked(t, r, noRemote, "tcp", "upgrade", "handshake", "identity", "session")
 			waitEvent(t, p, "open")
 			waitEvent(t, p, "message") // the record was opened there

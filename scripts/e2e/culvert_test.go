@@ -113,7 +113,8 @@ func remoteArgs(server identity, flags ...string) []string {
 
 // localArgs are the arguments of a local that is sure of its remote by its key.
 func localArgs(client, server identity, url string, flags ...string) []string {
-	args := []string{"local", "--print-ready", "--log-level", "debug", "--key", client.file, "--remote-key", server.key}
+	args := []string{"local", "--print-ready", "--log-level", "debug", "--key", client.file,
+		"--remote-key", server.key}
 	if !slices.Contains(flags, "--socks") {
 		args = append(args, "--socks", "127.0.0.1:0")
 	}
@@ -133,7 +134,8 @@ func startTunnel(t *testing.T, localFlags ...string) *tunnel {
 	tun := &tunnel{server: newIdentity(t), client: newIdentity(t)}
 	tun.authorized = writeFile(t, "authorized_keys", tun.client.key+" the client of this test\n")
 	tun.remote = tun.startRemote(t, "127.0.0.1:0", tun.server)
-	tun.local = startNode(t, "local", culvert(t, localArgs(tun.client, tun.server, tun.remote.url(), localFlags...)...))
+	tun.local = startNode(t, "local",
+		culvert(t, localArgs(tun.client, tun.server, tun.remote.url(), localFlags...)...))
 	return tun
 }
 

@@ -40,7 +40,8 @@ func curl(t *testing.T, socks string, timeout time.Duration, args ...string) *ex
 // startDrip starts a slow download, and waits until it has brought something.
 func startDrip(t *testing.T, tun *tunnel, web *httptest.Server, length string) *process {
 	t.Helper()
-	download := start(t, "curl", curl(t, tun.local.socks, bulkTime, "--no-buffer", web.URL+"/drip/"+length))
+	download := start(t, "curl",
+		curl(t, tun.local.socks, bulkTime, "--no-buffer", web.URL+"/drip/"+length))
 	download.stdout.waitLine(t, download, "", patience)
 	return download
 }
@@ -87,7 +88,8 @@ func TestCurlBrokenDownload(t *testing.T) {
 		"end-length":   {curlPartial},
 	} {
 		t.Run(how, func(t *testing.T) {
-			r := run(t, bulkTime, curl(t, tun.local.socks, bulkTime, "--output", "/dev/null", web.URL+"/cut/"+how))
+			r := run(t, bulkTime,
+				curl(t, tun.local.socks, bulkTime, "--output", "/dev/null", web.URL+"/cut/"+how))
 			for _, status := range want {
 				if r.status == status {
 					return
@@ -98,7 +100,8 @@ func TestCurlBrokenDownload(t *testing.T) {
 	}
 	// What ends without a length and without a reset is complete.
 	r := run(t, bulkTime, curl(t, tun.local.socks, bulkTime, web.URL+"/cut/end-open"))
-	if got, want := sum(t, strings.NewReader(r.stdout)), sum(t, randomBytes(cutSize)); r.status != 0 || got != want {
+	if got, want := sum(t, strings.NewReader(r.stdout)), sum(t, randomBytes(cutSize)); r.status != 0 ||
+		got != want {
 		t.Errorf("status %d and %s, want %s; %s", r.status, got, want, r.stderr)
 	}
 }

@@ -19,7 +19,8 @@ import (
 func doorCurl(t *testing.T, timeout time.Duration, args ...string) *exec.Cmd {
 	t.Helper()
 	return command(cleanEnv(t), t.TempDir(), needProgram(t, "curl"), append([]string{
-		"-q", "--silent", "--show-error", "--noproxy", "", "--max-time", strconv.Itoa(int(timeout / time.Second)),
+		"-q", "--silent", "--show-error", "--noproxy", "",
+		"--max-time", strconv.Itoa(int(timeout / time.Second)),
 	}, args...)...)
 }
 
@@ -50,7 +51,8 @@ func TestDoors(t *testing.T) {
 			ways = map[string][]string{
 				"socks5 on a unix socket":  {"-x", "socks5h://localhost" + socket},
 				"socks4a on a unix socket": {"-x", "socks4a://localhost" + socket},
-				"http on a unix socket":    {"--unix-socket", socket, "--request-target", "http://only.culvert.test/x"},
+				"http on a unix socket": {"--unix-socket", socket, "--request-target",
+					"http://only.culvert.test/x"},
 			}
 		}
 		for name, way := range ways {
@@ -80,7 +82,8 @@ func serveOn(t *testing.T, ln net.Listener, handler http.HandlerFunc) {
 func TestSOCKS4Door(t *testing.T) {
 	t.Parallel()
 	tun, web := startTunnel(t), startSite(t)
-	got := must(t, patience, doorCurl(t, patience, "--socks4", tun.local.socks, web.URL+"/random/1000"))
+	got := must(t, patience,
+		doorCurl(t, patience, "--socks4", tun.local.socks, web.URL+"/random/1000"))
 	if sum(t, strings.NewReader(got)) != sum(t, randomBytes(1000)) {
 		t.Errorf("got %d bytes, other ones", len(got))
 	}
@@ -93,8 +96,9 @@ func TestDoorsTellWhy(t *testing.T) {
 	h := newHost(t, "")
 	server, client := newIdentity(t), newIdentity(t)
 	authorized := writeFile(t, "authorized_keys", client.key+"\n")
-	remote := startNode(t, "remote", h.command(t, culvert(t, remoteArgs(server, "--listen", h.addr.String()+":0",
-		"--authorized-keys", authorized, "--deny", "forbidden.culvert.test")...)))
+	remote := startNode(t, "remote",
+		h.command(t, culvert(t, remoteArgs(server, "--listen", h.addr.String()+":0",
+			"--authorized-keys", authorized, "--deny", "forbidden.culvert.test")...)))
 	local := startNode(t, "local", culvert(t, localArgs(client, server, remote.url())...))
 	check := func(t *testing.T, target, socks5 string, status int, text string) {
 		url := "http://" + target + "/"
@@ -106,14 +110,16 @@ func TestDoorsTellWhy(t *testing.T) {
 		}{
 			"socks5":  {nil, 97, "", socks5},
 			"socks4a": {nil, 97, "", "(91)"},
-			"http":    {[]string{"--write-out", "%{http_code}"}, 0, fmt.Sprintf("%s: %s\n%d", target, text, status), ""},
+			"http": {[]string{"--write-out", "%{http_code}"}, 0,
+				fmt.Sprintf("%s: %s\n%d", target, text, status), ""},
 			"connect": {[]string{"--write-out", "%{http_connect}"}, 56, strconv.Itoa(status), ""},
 		} {
 			t.Run(name+" to "+target, func(t *testing.T) {
 				t.Parallel()
 				flags := append(append(doors(local.socks)[name], want.flags...), url)
 				r := run(t, patience, doorCurl(t, patience, flags...))
-				if r.status != want.status || r.stdout != want.stdout || !strings.Contains(r.stderr, want.stderr) {
+				if r.status != want.status || r.stdout != want.stdout ||
+					!strings.Contains(r.stderr, want.stderr) {
 					t.Errorf("status %d, %q, %q; want %+v", r.status, r.stdout, r.stderr, want)
 				}
 			})
@@ -164,7 +170,8 @@ func TestDoorsTellOfSilence(t *testing.T) {
 	for name, want := range wants {
 		p := waiting[name]
 		status := p.wait(patience)
-		if out, err := p.stdout.String(), p.stderr.String(); status != want.status || out != want.stdout || !strings.Contains(err, want.stderr) {
+		if out, err := p.stdout.String(), p.stderr.String(); status != want.status ||
+			out != want.stdout || !strings.Contains(err, want.stderr) {
 			t.Errorf("%s: status %d, %q, %q; want %+v", name, status, out, err, want)
 		}
 	}
@@ -176,16 +183,19 @@ func TestDoorsWithPassword(t *testing.T) {
 	tun, web := startTunnel(t, "--socks-auth", "alice:secret"), startSite(t)
 	page := web.URL + "/random/1000"
 	for name, refusal := range map[string]int{"socks5": 97, "http": 22, "connect": 22, "socks4a": 97} {
-		right := run(t, patience, doorCurl(t, patience, append(doors(tun.local.socks)[name], "--proxy-user", "alice:secret", "--fail", page)...))
+		right := run(t, patience, doorCurl(t, patience,
+			append(doors(tun.local.socks)[name], "--proxy-user", "alice:secret", "--fail", page)...))
 		if name == "socks4a" {
 			if right.status != refusal {
 				t.Errorf("%s: status %d", name, right.status)
 			}
-		} else if right.status != 0 || sum(t, strings.NewReader(right.stdout)) != sum(t, randomBytes(1000)) {
+		} else if right.status != 0 ||
+			sum(t, strings.NewReader(right.stdout)) != sum(t, randomBytes(1000)) {
 			t.Errorf("%s: status %d, %d bytes; %s", name, right.status, len(right.stdout), right.stderr)
 		}
 		for _, user := range []string{"alice:wrong", "bob:secret"} {
-			wrong := run(t, patience, doorCurl(t, patience, append(doors(tun.local.socks)[name], "--proxy-user", user, "--fail", page)...))
+			wrong := run(t, patience, doorCurl(t, patience,
+				append(doors(tun.local.socks)[name], "--proxy-user", user, "--fail", page)...))
 			if wrong.status != refusal || wrong.stdout != "" {
 				t.Errorf("%s as %s: status %d, %d bytes", name, user, wrong.status, len(wrong.stdout))
 			}
@@ -201,15 +211,17 @@ func TestHTTPDoorBulk(t *testing.T) {
 	const size = 64 << 20
 	proxy := doors(tun.local.socks)["http"]
 	for _, extra := range [][]string{nil, {"-H", "Expect: 100-continue"}} {
-		upload := doorCurl(t, bulkTime, append(append(proxy, extra...), "--upload-file", "-", web.URL+"/sum")...)
+		upload := doorCurl(t, bulkTime,
+			append(append(proxy, extra...), "--upload-file", "-", web.URL+"/sum")...)
 		upload.Stdin = randomBytes(size)
 		if got, want := must(t, bulkTime, upload), sum(t, randomBytes(size)); got != want {
 			t.Errorf("%q: the server got %s, want %s", extra, got, want)
 		}
 	}
 	page := web.URL + "/random/" + strconv.Itoa(size)
-	r := run(t, bulkTime, doorCurl(t, bulkTime, append(proxy, "--output", "/dev/null", "--output", "/dev/null",
-		"--write-out", "%{size_download} %{num_connects}\n", page, page)...))
+	r := run(t, bulkTime,
+		doorCurl(t, bulkTime, append(proxy, "--output", "/dev/null", "--output", "/dev/null",
+			"--write-out", "%{size_download} %{num_connects}\n", page, page)...))
 	if want := fmt.Sprintf("%d 1\n%d 0\n", size, size); r.status != 0 || r.stdout != want {
 		t.Errorf("status %d, %q, want %q; %s", r.status, r.stdout, want, r.stderr)
 	}
@@ -221,7 +233,8 @@ func TestHTTPDoorBrokenDownload(t *testing.T) {
 	tun, web := startTunnel(t), startSite(t)
 	for _, how := range []string{"reset-length", "reset-open", "end-length"} {
 		for _, name := range []string{"http", "http 1.0", "connect", "socks4a"} {
-			r := run(t, bulkTime, doorCurl(t, bulkTime, append(doors(tun.local.socks)[name], "--output", "/dev/null", web.URL+"/cut/"+how)...))
+			r := run(t, bulkTime, doorCurl(t, bulkTime,
+				append(doors(tun.local.socks)[name], "--output", "/dev/null", web.URL+"/cut/"+how)...))
 			if r.status != curlPartial && r.status != curlRecvError {
 				t.Errorf("%s, %s: status %d; %s", how, name, r.status, r.stderr)
 			}

@@ -38,7 +38,8 @@ type fetch struct {
 func fetchFrom(t *testing.T, near *host, args ...string) fetch {
 	t.Helper()
 	r := run(t, patience, near.command(t, doorCurl(t, patience,
-		append([]string{"--output", "/dev/null", "--write-out", "%{http_code} %{time_starttransfer}"}, args...)...)))
+		append([]string{"--output", "/dev/null", "--write-out", "%{http_code} %{time_starttransfer}"},
+			args...)...)))
 	code, seconds, _ := strings.Cut(r.stdout, " ")
 	took, err := strconv.ParseFloat(seconds, 64)
 	if err != nil {
@@ -67,10 +68,12 @@ func TestFastOpen(t *testing.T) {
 		tun := &tunnel{server: newIdentity(t), client: newIdentity(t)}
 		tun.authorized = writeFile(t, "authorized_keys", tun.client.key+"\n")
 		tun.remote = startNode(t, "remote", far.command(t, culvert(t,
-			remoteArgs(tun.server, "--listen", far.addr.String()+":0", "--authorized-keys", tun.authorized)...)))
+			remoteArgs(tun.server, "--listen", far.addr.String()+":0", "--authorized-keys",
+				tun.authorized)...)))
 		forwarded := fmt.Sprintf("127.0.1.%d:80", i+1)
 		tun.local = startNode(t, "local", near.command(t, culvert(t,
-			localArgs(tun.client, tun.server, tun.remote.url(), "--fast-open", mode, "-L", "127.0.0.1:0:"+forwarded)...)))
+			localArgs(tun.client, tun.server, tun.remote.url(), "--fast-open", mode, "-L",
+				"127.0.0.1:0:"+forwarded)...)))
 		for name, way := range map[string][]string{
 			"socks5":  {"--socks5-hostname", tun.local.socks},
 			"socks4a": {"--socks4a", tun.local.socks},
@@ -78,7 +81,8 @@ func TestFastOpen(t *testing.T) {
 			"http":    {"-x", "http://" + tun.local.socks},
 			"forward": {"--connect-to", "::" + tun.local.forwards[0]},
 		} {
-			t.Run(mode+"/"+name, func(t *testing.T) { checkFastOpen(t, near, far, mode, name, forwarded, way) })
+			t.Run(mode+"/"+name,
+				func(t *testing.T) { checkFastOpen(t, near, far, mode, name, forwarded, way) })
 		}
 	}
 }

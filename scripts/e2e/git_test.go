@@ -28,7 +28,8 @@ func newGitWorld(t *testing.T) *gitWorld {
 	t.Helper()
 	env := append(cleanEnv(t), "GIT_TERMINAL_PROMPT=0")
 	for _, who := range []string{"AUTHOR", "COMMITTER"} {
-		env = append(env, "GIT_"+who+"_NAME=e2e", "GIT_"+who+"_EMAIL=e2e@culvert.test", "GIT_"+who+"_DATE=2026-01-01T00:00:00Z")
+		env = append(env, "GIT_"+who+"_NAME=e2e", "GIT_"+who+"_EMAIL=e2e@culvert.test",
+			"GIT_"+who+"_DATE=2026-01-01T00:00:00Z")
 	}
 	return &gitWorld{t, env}
 }
@@ -120,7 +121,8 @@ func TestGitThroughForward(t *testing.T) {
 	if got, want := g.refs(clone, "refs/remotes/origin/"), g.refs(origin, "refs/heads/"); got != want {
 		t.Errorf("the clone has\n%s, want\n%s", got, want)
 	}
-	if got, want := g.run(clone, "ls-tree", "-r", "HEAD"), g.run(origin, "ls-tree", "-r", "HEAD"); got != want {
+	got, want := g.run(clone, "ls-tree", "-r", "HEAD"), g.run(origin, "ls-tree", "-r", "HEAD")
+	if got != want {
 		t.Errorf("the clone's files are\n%s, want\n%s", got, want)
 	}
 	if dirty := g.run(clone, "status", "--porcelain"); dirty != "" {
@@ -143,7 +145,8 @@ func TestGitThroughForward(t *testing.T) {
 	g.run(clone, "commit", "-q", "-m", "answer")
 	g.run(clone, "push", "-q", "origin", "main:answer")
 	g.run(origin, "fsck", "--full", "--strict")
-	if got, want := g.run(origin, "rev-parse", "answer"), g.run(clone, "rev-parse", "main"); got != want {
+	got, want = g.run(origin, "rev-parse", "answer"), g.run(clone, "rev-parse", "main")
+	if got != want {
 		t.Errorf("the push brought %s, want %s", got, want)
 	}
 }

@@ -56,7 +56,8 @@ func newHost(t *testing.T, hostsFile string) *host {
 	// 198.18.0.0/15 is for networks under test (RFC 2544). Each cable has a /30 of it, and each
 	// process 32 of those, so that the hosts of tests that run in parallel don't meet.
 	offset := (os.Getpid()%1024)*128 + int(n%32)*4
-	h.nearAddr = netip.AddrFrom4([4]byte{198, byte(18 + offset>>16), byte(offset >> 8), byte(offset) + 1})
+	h.nearAddr = netip.AddrFrom4([4]byte{198, byte(18 + offset>>16), byte(offset >> 8),
+		byte(offset) + 1})
 	h.addr = h.nearAddr.Next()
 
 	etc := filepath.Join("/etc/netns", h.name)
@@ -137,13 +138,15 @@ func (h *host) listen(t *testing.T, address string) net.Listener {
 
 // dial connects to an address as a program on the host does.
 func (h *host) dial(address string) (net.Conn, error) {
-	return inNamespace(h.name, func() (net.Conn, error) { return net.DialTimeout("tcp", address, patience) })
+	return inNamespace(h.name,
+		func() (net.Conn, error) { return net.DialTimeout("tcp", address, patience) })
 }
 
 // silentPort returns an address on the host that doesn't answer.
 func (h *host) silentPort(t *testing.T) (address string) {
 	t.Helper()
-	silent, err := inNamespace(h.name, func() (netip.AddrPort, error) { return testnet.SilentPort(t), nil })
+	silent, err := inNamespace(h.name,
+		func() (netip.AddrPort, error) { return testnet.SilentPort(t), nil })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,7 +185,8 @@ func inNamespace[T any](name string, f func() (T, error)) (made T, err error) {
 // section 4.1.1).
 func (h *host) serveNoNames(t *testing.T) {
 	t.Helper()
-	conn, err := inNamespace(h.name, func() (net.PacketConn, error) { return net.ListenPacket("udp", "127.0.0.53:53") })
+	conn, err := inNamespace(h.name,
+		func() (net.PacketConn, error) { return net.ListenPacket("udp", "127.0.0.53:53") })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,7 +204,8 @@ func (h *host) serveNoNames(t *testing.T) {
 				continue
 			}
 			answer := dnsmessage.Message{
-				Header:    dnsmessage.Header{ID: m.ID, Response: true, RecursionAvailable: true, RCode: dnsmessage.RCodeNameError},
+				Header: dnsmessage.Header{ID: m.ID, Response: true, RecursionAvailable: true,
+					RCode: dnsmessage.RCodeNameError},
 				Questions: m.Questions,
 			}
 			if packed, err := answer.Pack(); err == nil {
@@ -220,8 +225,10 @@ func startFarTunnel(t *testing.T, h *host, localFlags ...string) *tunnel {
 	t.Helper()
 	tun := &tunnel{server: newIdentity(t), client: newIdentity(t)}
 	tun.authorized = writeFile(t, "authorized_keys", tun.client.key+"\n")
-	args := remoteArgs(tun.server, "--listen", h.addr.String()+":0", "--authorized-keys", tun.authorized)
+	args := remoteArgs(tun.server, "--listen", h.addr.String()+":0", "--authorized-keys",
+		tun.authorized)
 	tun.remote = startNode(t, "remote", h.command(t, culvert(t, args...)))
-	tun.local = startNode(t, "local", culvert(t, localArgs(tun.client, tun.server, tun.remote.url(), localFlags...)...))
+	tun.local = startNode(t, "local",
+		culvert(t, localArgs(tun.client, tun.server, tun.remote.url(), localFlags...)...))
 	return tun
 }

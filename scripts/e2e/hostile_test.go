@@ -27,18 +27,25 @@ const (
 
 // hostileClients are what clients send who mean no good, or have come to the wrong door.
 var hostileClients = map[string]func(conn net.Conn){
-	"silence":               func(net.Conn) {},
-	"a garbage first byte":  func(conn net.Conn) { io.WriteString(conn, "\xff\x00\x17") },
-	"garbage":               func(conn net.Conn) { io.Copy(conn, randomBytes(1<<20)) },
-	"a ClientHello of TLS":  func(conn net.Conn) { io.WriteString(conn, "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03") },
-	"half a SOCKS5 request": func(conn net.Conn) { io.WriteString(conn, "\x05\x01\x00\x05\x01\x00\x03\x0bexam") },
+	"silence":              func(net.Conn) {},
+	"a garbage first byte": func(conn net.Conn) { io.WriteString(conn, "\xff\x00\x17") },
+	"garbage":              func(conn net.Conn) { io.Copy(conn, randomBytes(1<<20)) },
+	"a ClientHello of TLS": func(conn net.Conn) {
+		io.WriteString(conn, "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
+	},
+	"half a SOCKS5 request": func(conn net.Conn) {
+		io.WriteString(conn, "\x05\x01\x00\x05\x01\x00\x03\x0bexam")
+	},
 	"half a SOCKS4 request": func(conn net.Conn) { io.WriteString(conn, "\x04\x01\x00\x50\x00\x00") },
-	"half an HTTP request":  func(conn net.Conn) { io.WriteString(conn, "GET http://a.test/ HTTP/1.1\r\nHost: a.t") },
+	"half an HTTP request": func(conn net.Conn) {
+		io.WriteString(conn, "GET http://a.test/ HTTP/1.1\r\nHost: a.t")
+	},
 	"a name of 1 MB": func(conn net.Conn) {
 		io.WriteString(conn, "\x04\x01\x00\x50\x00\x00\x00\x01\x00"+strings.Repeat("a", 1<<20))
 	},
 	"an endless header": func(conn net.Conn) {
-		for _, err := io.WriteString(conn, "GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\n"); err == nil; {
+		_, err := io.WriteString(conn, "GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\n")
+		for err == nil {
 			_, err = io.WriteString(conn, "X: "+strings.Repeat("a", 1000)+"\r\n")
 		}
 	},
@@ -71,7 +78,8 @@ func TestHostileClients(t *testing.T) {
 	tun := startReverse(t, "localhost", "-R", "0:socks", "--pac", "127.0.0.1:0")
 	echoAddress := testnet.EchoServer(t)
 	ports := map[string]string{
-		"--socks": tun.local.socks, "--pac": strings.TrimSuffix(strings.TrimPrefix(tun.local.pac, "http://"), "/proxy.pac"),
+		"--socks":  tun.local.socks,
+		"--pac":    strings.TrimSuffix(strings.TrimPrefix(tun.local.pac, "http://"), "/proxy.pac"),
 		"--listen": tun.remote.listen[0], "-R": tun.local.reverse[0],
 	}
 	reach := func() {
@@ -88,7 +96,9 @@ func TestHostileClients(t *testing.T) {
 		}
 	}
 	reach() // what is opened with the first connection stays open
-	settled := func(before int, p *process) func() bool { return func() bool { return openFiles(t, p) <= before } }
+	settled := func(before int, p *process) func() bool {
+		return func() bool { return openFiles(t, p) <= before }
+	}
 	var before [2]int
 	for i, p := range []*process{tun.local.process, tun.remote.process} {
 		before[i] = fewestFiles(t, p)
@@ -107,7 +117,8 @@ func TestHostileClients(t *testing.T) {
 	}
 	clients.Wait()
 	for i, p := range []*process{tun.local.process, tun.remote.process} {
-		poll(t, patience, fmt.Sprintf("%s has %d descriptors again", p.name, before[i]), settled(before[i], p))
+		poll(t, patience, fmt.Sprintf("%s has %d descriptors again", p.name, before[i]),
+			settled(before[i], p))
 	}
 	reach()
 }

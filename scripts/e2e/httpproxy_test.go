@@ -137,26 +137,36 @@ var oddResponses = []struct {
 	tinyproxy, squid bool
 }{
 	{"plain", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "0 200 ok", true, true},
-	{"space in a name", "HTTP/1.1 200 OK\r\nSecured by x : y\r\nContent-Length: 2\r\n\r\nok", "0 200 ok", true, false},
+	{"space in a name", "HTTP/1.1 200 OK\r\nSecured by x : y\r\nContent-Length: 2\r\n\r\nok",
+		"0 200 ok", true, false},
 	{"empty name", "HTTP/1.1 200 OK\r\n: x\r\nContent-Length: 2\r\n\r\nok", "0 200 ok", true, false},
-	{"name not ASCII", "HTTP/1.1 200 OK\r\nX-\xe9: 1\r\nContent-Length: 2\r\n\r\nok", "0 200 ok", true, false},
-	{"control in a value", "HTTP/1.1 200 OK\r\nX: a\x01b\r\nContent-Length: 2\r\n\r\nok", "0 200 ok", true, true},
-	{"carriage return in a value", "HTTP/1.1 200 OK\r\nX: a\rb\r\nContent-Length: 2\r\n\r\nok", "0 200 ok", true, true},
+	{"name not ASCII", "HTTP/1.1 200 OK\r\nX-\xe9: 1\r\nContent-Length: 2\r\n\r\nok", "0 200 ok", true,
+		false},
+	{"control in a value", "HTTP/1.1 200 OK\r\nX: a\x01b\r\nContent-Length: 2\r\n\r\nok", "0 200 ok",
+		true, true},
+	{"carriage return in a value", "HTTP/1.1 200 OK\r\nX: a\rb\r\nContent-Length: 2\r\n\r\nok",
+		"0 200 ok", true, true},
 	{"folded", "HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length: 2\r\n\r\nok", "0 200 ok", true, true},
 	{"line feeds alone", "HTTP/1.1 200 OK\nContent-Length: 2\n\nok", "0 200 ok", true, true},
 	{"no reason", "HTTP/1.1 200\r\nContent-Length: 2\r\n\r\nok", "0 200 ok", true, true},
 	{"lower case", "http/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "0 200 ok", true, false},
 	{"line end first", "\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "0 200 ok", true, false},
-	{"identity", "HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\nContent-Length: 2\r\n\r\nok", "0 200 ok", true, true},
-	{"chunked twice", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n" +
-		"2\r\nok\r\n0\r\n\r\n", "0 200 ok", true, false},
-	{"chunked and a length", "HTTP/1.1 200 OK\r\nContent-Length: 99\r\nTransfer-Encoding: chunked\r\n\r\n" +
-		"2\r\nok\r\n0\r\n\r\n", "0 200 ok", true, true},
+	{"identity", "HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\nContent-Length: 2\r\n\r\nok",
+		"0 200 ok", true, true},
+	{"chunked twice",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n" +
+			"2\r\nok\r\n0\r\n\r\n", "0 200 ok", true, false},
+	{"chunked and a length",
+		"HTTP/1.1 200 OK\r\nContent-Length: 99\r\nTransfer-Encoding: chunked\r\n\r\n" +
+			"2\r\nok\r\n0\r\n\r\n", "0 200 ok", true, true},
 	{"length twice", "HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nok", "0 200 ok", true, true},
 	{"length of a sign", "HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nok", "0 200 ok", true, false},
-	{"chunks of line feeds", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\nok\n0\n\n", "0 200 ok", true, false},
-	{"chunks without an end", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n", "18 200 ok", true, true},
-	{"half a chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nok", "18 200 ok", true, true},
+	{"chunks of line feeds", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\nok\n0\n\n",
+		"0 200 ok", true, false},
+	{"chunks without an end", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n",
+		"18 200 ok", true, true},
+	{"half a chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nok", "18 200 ok", true,
+		true},
 	{"half of a length", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok", "18 200 ok", true, true},
 	{"ten interim responses", strings.Repeat("HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n", 10) +
 		"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "0 200 ok", true, true},
@@ -207,11 +217,14 @@ func TestHTTPProxyPaths(t *testing.T) {
 		fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(line), line)
 		return false
 	})
-	for _, path := range []string{"/100%", "/50%off", "/%zz", "/q?x=50%off", "/x%00y", "/a|b{c}^`\"<>", "//a//b%2Fc", "/../x/./y", "/caf\xe9"} {
+	for _, path := range []string{"/100%", "/50%off", "/%zz", "/q?x=50%off", "/x%00y", "/a|b{c}^`\"<>",
+		"//a//b%2Fc", "/../x/./y", "/caf\xe9"} {
 		for name, proxy := range map[string]string{"culvert": tun.local.socks, "tinyproxy": peer} {
 			got := must(t, patience, doorCurl(t, patience, "-x", "http://"+proxy,
-				"--globoff", "--request-target", "http://"+ln.Addr().String()+path, "http://"+ln.Addr().String()))
-			if method, rest, _ := strings.Cut(got, " "); method != "GET" || !strings.HasPrefix(rest, path+" HTTP/1.") {
+				"--globoff", "--request-target", "http://"+ln.Addr().String()+path, "http://"+
+					ln.Addr().String()))
+			if method, rest, _ := strings.Cut(got, " "); method != "GET" ||
+				!strings.HasPrefix(rest, path+" HTTP/1.") {
 				t.Errorf("%s through %s: %q", path, name, got)
 			}
 		}
@@ -220,7 +233,8 @@ func TestHTTPProxyPaths(t *testing.T) {
 
 // answerEarly refuses an upload at once, and reads on.
 func answerEarly(head string, in *bufio.Reader, conn net.Conn) bool {
-	io.WriteString(conn, "HTTP/1.1 413 Too Large\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbig\n")
+	io.WriteString(conn,
+		"HTTP/1.1 413 Too Large\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbig\n")
 	return false
 }
 
@@ -256,17 +270,21 @@ func TestHTTPProxyEarlyResponse(t *testing.T) {
 	} {
 		url := "http://" + tt.target + "/"
 		for range 3 {
-			r := run(t, patience, doorCurl(t, patience, "-x", "http://"+tt.proxy, "-H", "Expect:", "--output", "/dev/null",
-				"--write-out", "%{http_code}", "--data-binary", "@"+file, url))
+			r := run(t, patience,
+				doorCurl(t, patience, "-x", "http://"+tt.proxy, "-H", "Expect:", "--output", "/dev/null",
+					"--write-out", "%{http_code}", "--data-binary", "@"+file, url))
 			if r.status != 0 || r.stdout != tt.status {
 				t.Errorf("%s: curl: status %d, %s; %s", tt.name, r.status, r.stdout, r.stderr)
 			}
-			wget := command(append(cleanEnv(t), "http_proxy=http://"+tt.proxy), t.TempDir(), needProgram(t, "wget"),
+			wget := command(append(cleanEnv(t), "http_proxy=http://"+tt.proxy), t.TempDir(),
+				needProgram(t, "wget"),
 				"--output-document=-", "--no-verbose", "--tries=1", "--post-file="+file, url)
-			if r := run(t, patience, wget); r.status != 8 || !strings.Contains(r.stderr, "ERROR "+tt.status) {
+			if r := run(t, patience, wget); r.status != 8 ||
+				!strings.Contains(r.stderr, "ERROR "+tt.status) {
 				t.Errorf("%s: wget: status %d; %s", tt.name, r.status, r.stderr)
 			}
-			node := command(cleanEnv(t), t.TempDir(), needProgram(t, "node"), "-e", uploader, url, tt.proxy, file)
+			node := command(cleanEnv(t), t.TempDir(), needProgram(t, "node"), "-e", uploader, url, tt.proxy,
+				file)
 			if r := run(t, patience, node); r.stdout != tt.status+"\n" {
 				t.Errorf("%s: node: %s%s", tt.name, r.stdout, r.stderr)
 			}
@@ -301,11 +319,14 @@ func TestHTTPProxyStaleConnection(t *testing.T) {
 	url := "http://" + ln.Addr().String() + "/"
 	for _, request := range [][]string{
 		{"-X", "GET"}, {"-X", "DELETE"}, {"-X", "POST", "-H", "Content-Length: 0"},
-		{"--data-binary", "abc"}, {"-X", "PUT", "--data-binary", "abc"}, {"-X", "PATCH", "--data-binary", "abc"},
+		{"--data-binary", "abc"}, {"-X", "PUT", "--data-binary", "abc"}, {"-X", "PATCH", "--data-binary",
+			"abc"},
 	} {
 		for name, proxy := range map[string]string{"culvert": tun.local.socks, "squid": peer} {
-			first := []string{"-x", "http://" + proxy, "--write-out", " %{http_code} ", url, "--next", "--silent", "--show-error", "--noproxy", ""}
-			second := append([]string{"-x", "http://" + proxy, "--write-out", " %{http_code}"}, append(request, url)...)
+			first := []string{"-x", "http://" + proxy, "--write-out", " %{http_code} ", url, "--next",
+				"--silent", "--show-error", "--noproxy", ""}
+			second := append([]string{"-x", "http://" + proxy, "--write-out", " %{http_code}"},
+				append(request, url)...)
 			r := run(t, patience, doorCurl(t, patience, append(first, second...)...))
 			if r.status != 0 || r.stdout != "ok 200 ok 200" {
 				t.Errorf("%q through %s: status %d, %q; %s", request, name, r.status, r.stdout, r.stderr)
@@ -347,7 +368,9 @@ func TestHTTPProxyHalfClose(t *testing.T) {
 		return false
 	})
 	for name, proxy := range map[string]string{"culvert": tun.local.socks, "tinyproxy": peer} {
-		got := halfClosing(t, proxy, fmt.Sprintf("POST http://%s/ HTTP/1.1\r\nHost: %[1]s\r\nContent-Length: 4\r\n\r\nbody", ln.Addr()))
+		got := halfClosing(t, proxy,
+			fmt.Sprintf("POST http://%s/ HTTP/1.1\r\nHost: %[1]s\r\nContent-Length: 4\r\n\r\nbody",
+				ln.Addr()))
 		if !strings.HasPrefix(got, "HTTP/1.1 200 OK\r\n") || !strings.HasSuffix(got, "\r\n\r\nok") {
 			t.Errorf("%s: %q", name, got)
 		}
@@ -360,14 +383,16 @@ func TestHTTPProxyCopies(t *testing.T) {
 	tun := startTunnel(t)
 	ln := listenLoopback(t)
 	heads := make(chan string, 1)
-	response := "HTTP/1.1 200 Fine\r\nx-Z: 1\r\nset-cookie: a=b\r\nX-a:2\r\nSet-Cookie: c=d\r\nContent-length: 2\r\n\r\nok"
+	response := "HTTP/1.1 200 Fine\r\nx-Z: 1\r\nset-cookie: a=b\r\nX-a:2\r\nSet-Cookie: " +
+		"c=d\r\nContent-length: 2\r\n\r\nok"
 	serveRaw(t, ln, func(head string, in *bufio.Reader, conn net.Conn) bool {
 		heads <- head
 		io.WriteString(conn, response)
 		return false
 	})
 	fields := "x-B: 1\r\nHost: " + ln.Addr().String() + "\r\naccept: */*\r\nX-a:2\r\nUser-agent: u\r\n"
-	got := halfClosing(t, tun.local.socks, "GET http://"+ln.Addr().String()+"/ HTTP/1.1\r\n"+fields+"\r\n")
+	got := halfClosing(t, tun.local.socks,
+		"GET http://"+ln.Addr().String()+"/ HTTP/1.1\r\n"+fields+"\r\n")
 	if head := <-heads; head != "GET / HTTP/1.1\r\n"+fields+"\r\n" {
 		t.Errorf("the server gets %q", head)
 	}

@@ -15,7 +15,8 @@ func TestIperf(t *testing.T) {
 	t.Parallel()
 	program := needProgram(t, "iperf3")
 	port := freePort(t)
-	server := start(t, "iperf3 server", command(cleanEnv(t), t.TempDir(), program, "--server", "--bind", "127.0.0.1", "--port", port))
+	server := start(t, "iperf3 server",
+		command(cleanEnv(t), t.TempDir(), program, "--server", "--bind", "127.0.0.1", "--port", port))
 	poll(t, patience, "iperf3's server to listen", func() bool {
 		conn, err := net.DialTimeout("tcp", "127.0.0.1:"+port, patience)
 		if err == nil {
@@ -30,8 +31,9 @@ func TestIperf(t *testing.T) {
 	}
 	for _, way := range []struct{ name, flag string }{{"up", "--no-delay"}, {"down", "--reverse"}} {
 		t.Run(way.name, func(t *testing.T) {
-			out := must(t, time.Minute, command(cleanEnv(t), t.TempDir(), program, "--client", "127.0.0.1", "--port", near,
-				"--parallel", "4", "--bytes", "32M", "--json", way.flag))
+			out := must(t, time.Minute,
+				command(cleanEnv(t), t.TempDir(), program, "--client", "127.0.0.1", "--port", near,
+					"--parallel", "4", "--bytes", "32M", "--json", way.flag))
 			var report struct {
 				End struct {
 					Sent     struct{ Bytes int64 } `json:"sum_sent"`

@@ -19,8 +19,9 @@ func throughRelay(t *testing.T, keepalive string) (*testnet.Relay, net.Conn) {
 	t.Helper()
 	tun := startRemoteOnly(t)
 	between := testnet.RelayTo(t, tun.remote.listen[0], testnet.RelayConfig{Idle: relayIdle})
-	tun.local = startNode(t, "local", culvert(t, localArgs(tun.client, tun.server, "ws://"+between.Address()+"/",
-		"--keepalive", keepalive, "-L", "127.0.0.1:0:"+testnet.EchoServer(t))...))
+	tun.local = startNode(t, "local",
+		culvert(t, localArgs(tun.client, tun.server, "ws://"+between.Address()+"/",
+			"--keepalive", keepalive, "-L", "127.0.0.1:0:"+testnet.EchoServer(t))...))
 	conn, err := net.DialTimeout("tcp", tun.local.forwards[0], patience)
 	if err != nil {
 		t.Fatal(err)

@@ -32,10 +32,11 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	go spawner()
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("culvert/scripts/e2e.spawner"), goleak.Cleanup(func(status int) {
-		os.RemoveAll(folder)
-		os.Exit(status)
-	}))
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("culvert/scripts/e2e.spawner"),
+		goleak.Cleanup(func(status int) {
+			os.RemoveAll(folder)
+			os.Exit(status)
+		}))
 }
 
 // build makes the program of this checkout. With the race detector it carries 80 MB/s on two cores,

@@ -71,7 +71,8 @@ type pageServer struct {
 // startPage serves the page on a host.
 func startPage(t *testing.T, h *host) *pageServer {
 	t.Helper()
-	s := &pageServer{t: t, resources: makeResources(t), reports: make(chan pageReport, 1), served: make(map[string]int)}
+	s := &pageServer{t: t, resources: makeResources(t), reports: make(chan pageReport, 1),
+		served: make(map[string]int)}
 	for i := 1; i <= 4; i++ {
 		s.serve(h.listen(t, fmt.Sprintf("127.0.1.%d:80", i)))
 	}
@@ -97,11 +98,13 @@ func makeResources(t *testing.T) map[string]resource {
 		all[imageHost+"/"+strconv.Itoa(i)+".png"] = resource{"image/png", noise(t, i+1)}
 	}
 	for i := range pageScripts {
-		script := fmt.Sprintf("loaded.push(%d);\n%s", i, strings.Repeat("// what a script is made of\n", 40*i))
+		script := fmt.Sprintf("loaded.push(%d);\n%s", i,
+			strings.Repeat("// what a script is made of\n", 40*i))
 		all[staticHost+"/"+strconv.Itoa(i)+".js"] = resource{"text/javascript", []byte(script)}
 	}
 	for i := range pageStyles {
-		style := fmt.Sprintf(":root { --style-%d: %d }\n%s", i, i, strings.Repeat("/* what a style is made of */\n", 100*i))
+		style := fmt.Sprintf(":root { --style-%d: %d }\n%s", i, i,
+			strings.Repeat("/* what a style is made of */\n", 100*i))
 		all[staticHost+"/"+strconv.Itoa(i)+".css"] = resource{"text/css", []byte(style)}
 	}
 	for i := range pageFetches {
@@ -201,7 +204,8 @@ var page = template.Must(template.New("page").Parse(`<!DOCTYPE html>
       link.href = 'http://{{.StaticHost}}/' + i + '.css';
       document.head.append(link);
     }).then(() => {
-      const value = getComputedStyle(document.documentElement).getPropertyValue('--style-' + i).trim();
+      const style = getComputedStyle(document.documentElement);
+      const value = style.getPropertyValue('--style-' + i).trim();
       return value === String(i) || (bad.push('style ' + i + ': ' + value), false);
     });
   }
@@ -229,7 +233,9 @@ var page = template.Must(template.New("page").Parse(`<!DOCTYPE html>
     try {
       const response = await fetch('http://{{.ServiceHost}}/' + i);
       const text = await response.text();
-      return text === ('answer ' + i + '\n').repeat(100 * i + 1) || (bad.push('fetch ' + i + ': ' + text.length), false);
+      const good = text === ('answer ' + i + '\n').repeat(100 * i + 1);
+      if (!good) bad.push('fetch ' + i + ': ' + text.length);
+      return good;
     } catch (err) {
       bad.push('fetch ' + i + ': ' + err);
       return false;

@@ -115,7 +115,8 @@ func spawn(cmd *exec.Cmd) error {
 // start runs a command in the background. Its Stdout and Stderr are collected unless they are set.
 func start(t *testing.T, name string, cmd *exec.Cmd) *process {
 	t.Helper()
-	p := &process{t: t, name: name, cmd: cmd, stdout: newOutput(), stderr: newOutput(), exited: make(chan struct{})}
+	p := &process{t: t, name: name, cmd: cmd, stdout: newOutput(), stderr: newOutput(),
+		exited: make(chan struct{})}
 	if cmd.Stdout == nil {
 		cmd.Stdout = p.stdout
 	}
@@ -147,7 +148,8 @@ func (p *process) end() {
 		}
 	}
 	if p.t.Failed() {
-		p.t.Logf("%s: status %d, standard error:\n%s", p.name, p.status(), text[max(0, len(text)-maxLogged):])
+		p.t.Logf("%s: status %d, standard error:\n%s", p.name, p.status(),
+			text[max(0, len(text)-maxLogged):])
 	}
 }
 

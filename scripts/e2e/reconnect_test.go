@@ -89,8 +89,9 @@ func TestRemoteKeyChanges(t *testing.T) {
 	t.Run("remembered", func(t *testing.T) {
 		tun, other := startRemoteOnly(t), newIdentity(t)
 		known := writeFile(t, "known_remotes", "")
-		local := startNode(t, "local", culvert(t, "local", "--print-ready", "--accept-new", "--known-remotes", known,
-			"--key", tun.client.file, "--socks", "127.0.0.1:0", tun.remote.url()))
+		local := startNode(t, "local",
+			culvert(t, "local", "--print-ready", "--accept-new", "--known-remotes", known,
+				"--key", tun.client.file, "--socks", "127.0.0.1:0", tun.remote.url()))
 		address := tun.remote.listen[0]
 		tun.remote.kill()
 		tun.startRemote(t, address, other)

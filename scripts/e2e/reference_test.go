@@ -38,7 +38,8 @@ func (r reference) command(t *testing.T, script string) *exec.Cmd {
 	folder := filepath.Join("..", "interop")
 	node := needProgram(t, "node")
 	if _, err := os.Stat(filepath.Join(folder, "node_modules", "node-sws")); err != nil {
-		t.Fatal("the npm package node-sws is missing from scripts/interop/node_modules: make test-deps installs it")
+		t.Fatal("the npm package node-sws is missing from scripts/interop/node_modules: make test-deps " +
+			"installs it")
 	}
 	argument, err := json.Marshal(r)
 	if err != nil {
@@ -93,7 +94,8 @@ func newAuthority(t *testing.T) authority {
 	t.Helper()
 	folder := t.TempDir()
 	ca := authority{filepath.Join(folder, "ca-key.json"), filepath.Join(folder, "ca.json")}
-	must(t, patience, culvert(t, "cert", "ca", "--name", "e2e.culvert.test", "--out", ca.secret, "--cert-out", ca.cert))
+	must(t, patience,
+		culvert(t, "cert", "ca", "--name", "e2e.culvert.test", "--out", ca.secret, "--cert-out", ca.cert))
 	return ca
 }
 
@@ -101,7 +103,8 @@ func newAuthority(t *testing.T) authority {
 func (ca authority) issue(t *testing.T, id identity, flags ...string) (file string) {
 	t.Helper()
 	file = filepath.Join(t.TempDir(), "cert.json")
-	args := append([]string{"cert", "issue", "--ca-key", ca.secret, "--public-key=" + id.key, "--out", file}, flags...)
+	args := append([]string{"cert", "issue", "--ca-key", ca.secret, "--public-key=" + id.key, "--out",
+		file}, flags...)
 	must(t, patience, culvert(t, args...))
 	return file
 }

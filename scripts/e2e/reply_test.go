@@ -109,7 +109,8 @@ func TestCurlTellsWhy(t *testing.T) {
 	} {
 		r := run(t, patience, curl(t, tun.local.socks, patience, "http://"+target+"/"))
 		if r.status != couldNotConnectProxy || !strings.Contains(r.stderr, reply) {
-			t.Errorf("%s: status %d, %q; want %d and %s", target, r.status, r.stderr, couldNotConnectProxy, reply)
+			t.Errorf("%s: status %d, %q; want %d and %s", target, r.status, r.stderr, couldNotConnectProxy,
+				reply)
 		}
 	}
 }

@@ -21,14 +21,16 @@ func startReverse(t *testing.T, rule string, flags ...string) *tunnel {
 	tun := &tunnel{server: newIdentity(t), client: newIdentity(t)}
 	tun.authorized = writeFile(t, "authorized_keys", tun.client.key+"\n")
 	tun.remote = tun.startReverseRemote(t, "127.0.0.1:0", rule)
-	tun.local = startNode(t, "local", culvert(t, localArgs(tun.client, tun.server, tun.remote.url(), flags...)...))
+	tun.local = startNode(t, "local",
+		culvert(t, localArgs(tun.client, tun.server, tun.remote.url(), flags...)...))
 	return tun
 }
 
 func (tun *tunnel) startReverseRemote(t *testing.T, listen, rule string) *node {
 	t.Helper()
-	return startNode(t, "remote", culvert(t, remoteArgs(tun.server, "--listen", listen, "--authorized-keys", tun.authorized,
-		"--reverse", rule)...))
+	return startNode(t, "remote",
+		culvert(t, remoteArgs(tun.server, "--listen", listen, "--authorized-keys", tun.authorized,
+			"--reverse", rule)...))
 }
 
 // ssh back through the remote's port reaches the sshd beside the local.
@@ -42,8 +44,10 @@ func TestSSHBackThroughReverse(t *testing.T) {
 	}
 	want := sum(t, randomBytes(sshSize))
 	cmd := command(cleanEnv(t), t.TempDir(), needProgram(t, "ssh"), "-F", "none",
-		"-o", "UserKnownHostsFile="+server.knownHosts, "-o", "GlobalKnownHostsFile=none", "-o", "HostKeyAlias=culvert-e2e",
-		"-o", "StrictHostKeyChecking=yes", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none",
+		"-o", "UserKnownHostsFile="+server.knownHosts,
+		"-o", "GlobalKnownHostsFile=none", "-o", "HostKeyAlias=culvert-e2e",
+		"-o", "StrictHostKeyChecking=yes", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes",
+		"-o", "IdentityAgent=none",
 		"-i", server.clientKey, "-p", port, server.user+"@127.0.0.1", "cat; exit 3")
 	cmd.Stdin = randomBytes(sshSize)
 	r := run(t, sshTime, cmd)
@@ -65,7 +69,8 @@ func TestReverseProxy(t *testing.T) {
 		"CONNECT": {"--proxytunnel", "--proxy", "http://" + proxy, page},
 		"GET":     {"--proxy", "http://" + proxy, page},
 	} {
-		if got := sum(t, strings.NewReader(must(t, patience, doorCurl(t, patience, args...)))); got != want {
+		if got := sum(t,
+			strings.NewReader(must(t, patience, doorCurl(t, patience, args...)))); got != want {
 			t.Errorf("%s: got %s, want %s", name, got, want)
 		}
 	}
@@ -86,12 +91,14 @@ func TestReverseRefused(t *testing.T) {
 		status int
 		says   []string
 	}{
-		{taken, exitCannotListen, []string{"can't listen on " + taken + " at the remote: address in use", "give another port"}},
+		{taken, exitCannotListen,
+			[]string{"can't listen on " + taken + " at the remote: address in use", "give another port"}},
 		{"*:0", exitNotAdmitted, []string{"can't listen on *:0 at the remote: not allowed", "--reverse"}},
 		{"127.0.0.9:0", exitNotAdmitted, []string{"not allowed by the remote's rules", other.key}},
 	} {
-		r := run(t, patience, culvert(t, "local", "--key", other.file, "--remote-key", tun.server.key, "--log-level", "error",
-			"--socks", "none", "-R", test.bind+":"+echoAddress, tun.remote.url()))
+		r := run(t, patience,
+			culvert(t, "local", "--key", other.file, "--remote-key", tun.server.key, "--log-level", "error",
+				"--socks", "none", "-R", test.bind+":"+echoAddress, tun.remote.url()))
 		if r.status != test.status || strings.Count(r.stderr, "\n") != 2 {
 			t.Errorf("%s: status %d, want %d, and %q", test.bind, r.status, test.status, r.stderr)
 		}
@@ -104,7 +111,8 @@ func TestReverseRefused(t *testing.T) {
 
 	// When its owner stops, another client can have the port at once.
 	tun.local.stop()
-	next := startNode(t, "other local", culvert(t, localArgs(other, tun.server, tun.remote.url(), "-R", taken+":"+echoAddress)...))
+	next := startNode(t, "other local",
+		culvert(t, localArgs(other, tun.server, tun.remote.url(), "-R", taken+":"+echoAddress)...))
 	if len(next.reverse) != 1 || next.reverse[0] != taken {
 		t.Errorf("the other local has %v, want %s", next.reverse, taken)
 	}
@@ -140,8 +148,9 @@ func TestReverseAfterKill(t *testing.T) {
 	address := tun.local.reverse[0]
 	tun.local.kill()
 	poll(t, patience, "the remote has noticed, and gives the port to the next", func() bool {
-		r := run(t, patience, culvert(t, "local", "--key", tun.client.file, "--remote-key", tun.server.key, "--socks", "none",
-			"--log-level", "error", "-R", address+":"+echoAddress, "-W", echoAddress, tun.remote.url()))
+		r := run(t, patience,
+			culvert(t, "local", "--key", tun.client.file, "--remote-key", tun.server.key, "--socks", "none",
+				"--log-level", "error", "-R", address+":"+echoAddress, "-W", echoAddress, tun.remote.url()))
 		return r.status == 0
 	})
 }
@@ -155,11 +164,13 @@ func TestReverseComesBack(t *testing.T) {
 	tun.authorized = writeFile(t, "authorized_keys", tun.client.key+"\n")
 	tun.remote = tun.startReverseRemote(t, "127.0.0.1:0", "localhost")
 	way := testnet.RelayTo(t, tun.remote.listen[0], testnet.RelayConfig{Idle: relayIdle})
-	tun.local = startNode(t, "local", culvert(t, localArgs(tun.client, tun.server, "ws://"+way.Address()+"/",
-		"-R", "0:"+echoAddress, "--keepalive", "0")...))
+	tun.local = startNode(t, "local",
+		culvert(t, localArgs(tun.client, tun.server, "ws://"+way.Address()+"/",
+			"-R", "0:"+echoAddress, "--keepalive", "0")...))
 	address := tun.local.reverse[0]
 	conn := reachReverse(t, address)
-	tun.local.stderr.waitLine(t, tun.local.process, "session resumed", patience) // the relay cuts idle connections
+	// the relay cuts idle connections
+	tun.local.stderr.waitLine(t, tun.local.process, "session resumed", patience)
 	conn.SetDeadline(time.Now().Add(patience))
 	if err := testnet.CheckEcho(conn, "after"); err != nil {
 		t.Errorf("after the WebSocket was lost: %v", err)

@@ -42,13 +42,15 @@ func TestDigThroughReverse(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "")
 	startDNS(t, h)
-	tun := startBackTunnel(t, h, "localhost", "-R", "0:127.0.0.1:53/udp", "-R", "[::1]:0:127.0.0.1:53/udp")
+	tun := startBackTunnel(t, h, "localhost", "-R", "0:127.0.0.1:53/udp", "-R",
+		"[::1]:0:127.0.0.1:53/udp")
 	for _, port := range tun.local.reverse {
 		if got := dig(t, port, "+short", "known.culvert.test"); got != "192.0.2.53\n" {
 			t.Errorf("%s: dig says %q", port, got)
 		}
 	}
-	got := dig(t, tun.local.reverse[0], "+short", "+notcp", "+ignore", "+bufsize=4096", "many.culvert.test", "TXT")
+	got := dig(t, tun.local.reverse[0], "+short", "+notcp", "+ignore", "+bufsize=4096",
+		"many.culvert.test", "TXT")
 	if n := strings.Count(got, "\n"); n != 15 || len(got) != 15*203 {
 		t.Errorf("dig says %d texts of %d bytes", n, len(got))
 	}
@@ -86,14 +88,17 @@ func TestIperfUDPThroughReverse(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "")
 	program := needProgram(t, "iperf3")
-	server := start(t, "iperf3 server", h.command(t, command(cleanEnv(t), t.TempDir(), program, "--server", "--forceflush",
-		"--bind", "127.0.0.1", "--port", "5201")))
+	server := start(t, "iperf3 server",
+		h.command(t, command(cleanEnv(t), t.TempDir(), program, "--server", "--forceflush",
+			"--bind", "127.0.0.1", "--port", "5201")))
 	server.stdout.waitLine(t, server, "Server listening", patience)
 	port := freePort(t)
-	startBackTunnel(t, h, "localhost:"+port, "-R", port+":127.0.0.1:5201", "-R", port+":127.0.0.1:5201/udp")
+	startBackTunnel(t, h, "localhost:"+port, "-R", port+":127.0.0.1:5201", "-R",
+		port+":127.0.0.1:5201/udp")
 	for _, way := range [][]string{nil, {"--reverse"}} {
-		out := must(t, time.Minute, command(cleanEnv(t), t.TempDir(), program, append([]string{"--client", "127.0.0.1", "--port", port,
-			"--udp", "--bitrate", "10M", "--length", "1200", "--bytes", "2M", "--json"}, way...)...))
+		out := must(t, time.Minute, command(cleanEnv(t), t.TempDir(), program,
+			append([]string{"--client", "127.0.0.1", "--port", port,
+				"--udp", "--bitrate", "10M", "--length", "1200", "--bytes", "2M", "--json"}, way...)...))
 		var report struct {
 			End struct {
 				Sum struct {
@@ -125,9 +130,11 @@ func TestReverseUDPComesBack(t *testing.T) {
 	}
 
 	claim := address + ":" + echo.String() + "/udp"
-	r := run(t, patience, h.command(t, culvert(t, "local", "--key", tun.client.file, "--remote-key", tun.server.key, "--socks", "none",
-		"--log-level", "error", "-R", claim, tun.remote.url())))
-	if r.status != exitCannotListen || !strings.HasPrefix(r.stderr, "culvert: can't listen on "+address+"/udp at the remote: address in use\n") {
+	r := run(t, patience, h.command(t,
+		culvert(t, "local", "--key", tun.client.file, "--remote-key", tun.server.key, "--socks", "none",
+			"--log-level", "error", "-R", claim, tun.remote.url())))
+	if r.status != exitCannotListen || !strings.HasPrefix(r.stderr,
+		"culvert: can't listen on "+address+"/udp at the remote: address in use\n") {
 		t.Errorf("a second claim: status %d, %s", r.status, r.stderr)
 	}
 
@@ -148,7 +155,8 @@ func TestReverseUDPComesBack(t *testing.T) {
 		t.Fatalf("the port when its owner has stopped: %v", err)
 	}
 	conn.Close()
-	next := startNode(t, "next local", h.command(t, culvert(t, localArgs(tun.client, tun.server, tun.remote.url(), "-R", claim)...)))
+	next := startNode(t, "next local",
+		h.command(t, culvert(t, localArgs(tun.client, tun.server, tun.remote.url(), "-R", claim)...)))
 	if got := next.udpPort(t, 0); got != address {
 		t.Errorf("the next has %s, want %s", got, address)
 	}

@@ -31,11 +31,15 @@ func TestRulesAtSocksDoor(t *testing.T) {
 	server, free, bound := newIdentity(t), newIdentity(t), newIdentity(t)
 	lines := free.key + "\n" + bound.key + " allow=open.culvert.test:" + open + "\n"
 	authorized := writeFile(t, "authorized_keys", lines)
-	remote := startNode(t, "remote", h.command(t, culvert(t, remoteArgs(server, "--listen", h.addr.String()+":0",
-		"--authorized-keys", authorized, "--deny", "127.0.2.0/24", "--deny", "forbidden.culvert.test")...)))
+	remote := startNode(t, "remote",
+		h.command(t, culvert(t, remoteArgs(server, "--listen", h.addr.String()+":0",
+			"--authorized-keys", authorized, "--deny", "127.0.2.0/24",
+			"--deny", "forbidden.culvert.test")...)))
 	// For the true replies, also to those who have reached a target before the rules changed.
-	freeLocal := startNode(t, "local", culvert(t, localArgs(free, server, remote.url(), "--fast-open", "never")...))
-	boundLocal := startNode(t, "restricted local", culvert(t, localArgs(bound, server, remote.url(), "--fast-open", "never")...))
+	freeLocal := startNode(t, "local",
+		culvert(t, localArgs(free, server, remote.url(), "--fast-open", "never")...))
+	boundLocal := startNode(t, "restricted local",
+		culvert(t, localArgs(bound, server, remote.url(), "--fast-open", "never")...))
 	for _, test := range []struct {
 		name, target string
 		free, bound  byte
@@ -45,7 +49,8 @@ func TestRulesAtSocksDoor(t *testing.T) {
 		{"another port", "open.culvert.test:" + other, replyOK, replyNotAllowed},
 		{"allowed by name, asked for by address", "127.0.1.1:" + open, replyOK, replyNotAllowed},
 		{"a name whose first address is denied", "two.culvert.test:" + open, replyOK, replyNotAllowed},
-		{"denied by the address of a name", "closed.culvert.test:" + open, replyNotAllowed, replyNotAllowed},
+		{"denied by the address of a name", "closed.culvert.test:" + open, replyNotAllowed,
+			replyNotAllowed},
 		{"denied by address", "127.0.2.1:" + open, replyNotAllowed, replyNotAllowed},
 		{"denied by name", "forbidden.culvert.test:80", replyNotAllowed, replyNotAllowed},
 		{"metadata by address", "169.254.169.254:80", replyNotAllowed, replyNotAllowed},
@@ -85,28 +90,36 @@ func TestRulesAtOtherDoors(t *testing.T) {
 	h := newHost(t, "127.0.2.1 closed.culvert.test\n")
 	port := strconv.Itoa(int(startUDPEcho(t, h, "127.0.1.1:0").Port()))
 	stolen := startUDPEcho(t, h, "127.0.2.1:"+port)
-	serveOn(t, h.listen(t, "127.0.2.1:"+port), func(http.ResponseWriter, *http.Request) { t.Error("a forbidden target was reached") })
+	serveOn(t, h.listen(t, "127.0.2.1:"+port),
+		func(http.ResponseWriter, *http.Request) { t.Error("a forbidden target was reached") })
 	socket := filepath.Join(t.TempDir(), "forbidden")
 	server, client := newIdentity(t), newIdentity(t)
-	remote := startNode(t, "remote", h.command(t, culvert(t, remoteArgs(server, "--listen", h.addr.String()+":0",
-		"--authorized-keys", writeFile(t, "authorized_keys", client.key+"\n"), "--deny", "127.0.2.0/24", "--reverse", "127.0.0.1:1")...)))
+	remote := startNode(t, "remote",
+		h.command(t, culvert(t, remoteArgs(server, "--listen", h.addr.String()+":0",
+			"--authorized-keys", writeFile(t, "authorized_keys", client.key+"\n"),
+			"--deny", "127.0.2.0/24", "--reverse", "127.0.0.1:1")...)))
 	closed := "closed.culvert.test:" + port
-	local := startNode(t, "local", culvert(t, localArgs(client, server, remote.url(), "-L", "0:"+closed, "-L", "0:127.0.2.1:"+port+"/udp",
-		"-L", "0:unix:"+socket, "-L", "0:127.0.1.1:"+port+"/udp")...))
+	local := startNode(t, "local", culvert(t,
+		localArgs(client, server, remote.url(), "-L", "0:"+closed, "-L", "0:127.0.2.1:"+port+"/udp",
+			"-L", "0:unix:"+socket, "-L", "0:127.0.1.1:"+port+"/udp")...))
 
 	for i, target := range map[int]string{0: closed, 2: "unix:" + socket} {
 		r := run(t, patience, doorCurl(t, patience, "http://"+local.forwards[i]+"/"))
-		if r.status != curlRecvError && r.status != curlConnect { // the reset may come before the call that connects has returned
+		// the reset may come before the call that connects has returned
+		if r.status != curlRecvError && r.status != curlConnect {
 			t.Errorf("-L to %s: status %d, %q", target, r.status, r.stderr)
 		}
-		if line := local.stderr.waitLine(t, local.process, "target="+target, patience); !strings.Contains(line, "not allowed by the remote's rules") {
+		line := local.stderr.waitLine(t, local.process, "target="+target, patience)
+		if !strings.Contains(line, "not allowed by the remote's rules") {
 			t.Errorf("-L to %s: the log says %q", target, line)
 		}
 	}
-	forbidden, allowed := dialDatagrams(t, strings.TrimSuffix(local.forwards[1], "/udp")), dialDatagrams(t, strings.TrimSuffix(local.forwards[3], "/udp"))
+	forbidden := dialDatagrams(t, strings.TrimSuffix(local.forwards[1], "/udp"))
+	allowed := dialDatagrams(t, strings.TrimSuffix(local.forwards[3], "/udp"))
 	forbidden.Write([]byte("forbidden"))
 	refusal := local.stderr.waitLine(t, local.process, "target=127.0.2.1:"+port, patience)
-	if !strings.Contains(refusal, "forward refused") || !strings.Contains(refusal, "not allowed by the remote's rules") {
+	if !strings.Contains(refusal, "forward refused") ||
+		!strings.Contains(refusal, "not allowed by the remote's rules") {
 		t.Errorf("-L …/udp: the log says %q", refusal)
 	}
 	allowed.Write([]byte("allowed"))
@@ -135,16 +148,21 @@ func TestRulesAtOtherDoors(t *testing.T) {
 	}{
 		{[]string{"-W", closed}, 1, closed + ": not allowed by the remote's rules\n"},
 		{[]string{"-W", "unix:" + socket}, 1, "unix:" + socket + ": not allowed by the remote's rules\n"},
-		{[]string{"-R", "2:localhost:22"}, exitNotAdmitted, "can't listen on localhost:2 at the remote: not allowed by the remote's rules\n"},
-		{[]string{"-R", "2:localhost:53/udp"}, exitNotAdmitted, "can't listen on localhost:2/udp at the remote: not allowed by the remote's rules\n"},
+		{[]string{"-R", "2:localhost:22"}, exitNotAdmitted,
+			"can't listen on localhost:2 at the remote: not allowed by the remote's rules\n"},
+		{[]string{"-R", "2:localhost:53/udp"}, exitNotAdmitted,
+			"can't listen on localhost:2/udp at the remote: not allowed by the remote's rules\n"},
 	} {
-		r := run(t, patience, culvert(t, append(append([]string{"local", "--key", client.file, "--remote-key", server.key, "--socks", "none",
-			"--log-level", "error"}, test.flags...), remote.url())...))
+		r := run(t, patience,
+			culvert(t, append(append([]string{"local", "--key", client.file, "--remote-key", server.key,
+				"--socks", "none", "--log-level", "error"}, test.flags...), remote.url())...))
 		if r.status != test.status || !strings.Contains(r.stderr, test.says) {
-			t.Errorf("%v: status %d, want %d, and %q, want %q", test.flags, r.status, test.status, r.stderr, test.says)
+			t.Errorf("%v: status %d, want %d, and %q, want %q", test.flags, r.status, test.status, r.stderr,
+				test.says)
 		}
 	}
-	forbiddenRun := culvert(t, "run", "--key", client.file, "--remote-key", server.key, remote.url(), "--", needProgram(t, "curl"), "-q", "--silent",
+	forbiddenRun := culvert(t, "run", "--key", client.file, "--remote-key", server.key, remote.url(),
+		"--", needProgram(t, "curl"), "-q", "--silent",
 		"--output", "/dev/null", "--write-out", "%{http_code}", "http://"+closed+"/")
 	if r := run(t, patience, forbiddenRun); r.stdout != "403" {
 		t.Errorf("run: status %d, %q, %s", r.status, r.stdout, r.stderr)

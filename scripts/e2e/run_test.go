@@ -44,7 +44,9 @@ func startRunWorld(t *testing.T, handler http.Handler) *runWorld {
 	far := newHost(t, "127.0.1.1 "+siteHost+"\n")
 	w := &runWorld{server: newIdentity(t), client: newIdentity(t)}
 	for address, secure := range map[string]bool{"127.0.1.1:80": false, "127.0.1.1:443": true} {
-		site := httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		site := httptest.NewUnstartedServer(http.HandlerFunc(func(
+			rw http.ResponseWriter, r *http.Request,
+		) {
 			w.mu.Lock()
 			w.requests = append(w.requests, r.Method+" "+r.URL.String())
 			w.mu.Unlock()
@@ -78,22 +80,27 @@ func siteTLS(t *testing.T) (*tls.Config, string) {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: siteHost}, DNSNames: []string{siteHost},
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: siteHost},
+		DNSNames:  []string{siteHost},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	file := writeFile(t, "ca.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
-	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}, file
+	file := writeFile(t, "ca.pem",
+		string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
+	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der},
+		PrivateKey: key}}}, file
 }
 
 // run runs a command that has to succeed in culvert run, and returns what it prints.
 func (w *runWorld) run(t *testing.T, env []string, folder string, argv ...string) string {
 	t.Helper()
-	args := append([]string{"run", "--key", w.client.file, "--remote-key", w.server.key, w.remote.url(), "--"}, argv...)
+	args := append([]string{"run", "--key", w.client.file, "--remote-key", w.server.key,
+		w.remote.url(), "--"}, argv...)
 	env = append(env, "CURL_CA_BUNDLE="+w.ca, "GIT_SSL_CAINFO="+w.ca, "npm_config_cafile="+w.ca)
 	return must(t, gitTime, command(env, folder, program, args...))
 }
@@ -119,13 +126,15 @@ func TestRunCurl(t *testing.T) {
 	w := startRunWorld(t, mux)
 	want := sum(t, randomBytes(size))
 	for _, scheme := range []string{"http://", "https://"} {
-		curl := []string{needProgram(t, "curl"), "-q", "--silent", "--show-error", "--fail", scheme + siteHost}
+		curl := []string{needProgram(t, "curl"), "-q", "--silent", "--show-error", "--fail",
+			scheme + siteHost}
 		curl[len(curl)-1] += "/random/" + strconv.Itoa(size)
 		if got := sum(t, strings.NewReader(w.run(t, cleanEnv(t), "", curl...))); got != want {
 			t.Errorf("%s: got %s, want %s", scheme, got, want)
 		}
 		curl[len(curl)-1] = scheme + siteHost + "/sum"
-		args := append([]string{"sh", "-c", `head -c 1048576 random | "$@"`, "sh"}, append(curl, "--upload-file", "-")...)
+		args := append([]string{"sh", "-c", `head -c 1048576 random | "$@"`, "sh"},
+			append(curl, "--upload-file", "-")...)
 		folder := t.TempDir()
 		file, err := os.Create(filepath.Join(folder, "random"))
 		if err != nil {
@@ -160,21 +169,25 @@ func TestRunGit(t *testing.T) {
 	if got, want := g.refs(clone, "refs/remotes/origin/"), g.refs(origin, "refs/heads/"); got != want {
 		t.Errorf("the clone has\n%s, want\n%s", got, want)
 	}
-	if err := os.WriteFile(filepath.Join(clone, "answer"), []byte("from the clone\n"), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(clone, "answer"), []byte("from the clone\n"),
+		0o644); err != nil {
 		t.Fatal(err)
 	}
 	g.run(clone, "add", "answer")
 	g.run(clone, "commit", "-q", "-m", "answer")
 	w.run(t, g.env, clone, git, "push", "-q", "origin", "main:answer")
-	if got, want := g.run(origin, "rev-parse", "answer"), g.run(clone, "rev-parse", "main"); got != want {
+	if got, want := g.run(origin, "rev-parse", "answer"), g.run(clone, "rev-parse",
+		"main"); got != want {
 		t.Errorf("the push brought %s, want %s", got, want)
 	}
 }
 
 // packument is what a registry of npm packages tells of one.
-const packument = `{"_id":"culvert-fixture","name":"culvert-fixture","dist-tags":{"latest":"1.2.3"},"versions":{"1.2.3":{
+const packument = `{"_id":"culvert-fixture","name":"culvert-fixture",
+	"dist-tags":{"latest":"1.2.3"},"versions":{"1.2.3":{
 	"name":"culvert-fixture","version":"1.2.3","description":"through the tunnel",
-	"dist":{"tarball":"https://` + siteHost + `/culvert-fixture/-/culvert-fixture-1.2.3.tgz","shasum":"da39a3ee5e6b4b0d3255bfef95601890afd80709"}}},
+	"dist":{"tarball":"https://` + siteHost + `/culvert-fixture/-/culvert-fixture-1.2.3.tgz",
+		"shasum":"da39a3ee5e6b4b0d3255bfef95601890afd80709"}}},
 	"time":{"modified":"2026-01-01T00:00:00.000Z","1.2.3":"2026-01-01T00:00:00.000Z"}}`
 
 // npm asks a registry that only the remote knows.
@@ -189,8 +202,10 @@ func TestRunNPM(t *testing.T) {
 		fmt.Fprint(rw, packument)
 	}))
 	for _, scheme := range []string{"http://", "https://"} {
-		env := append(cleanEnv(t), "npm_config_registry="+scheme+siteHost+"/", "npm_config_update_notifier=false", "npm_config_fetch_retries=0")
-		got := w.run(t, env, t.TempDir(), needProgram(t, "npm"), "view", "culvert-fixture", "version", "description", "--json")
+		env := append(cleanEnv(t), "npm_config_registry="+scheme+siteHost+"/",
+			"npm_config_update_notifier=false", "npm_config_fetch_retries=0")
+		got := w.run(t, env, t.TempDir(), needProgram(t, "npm"), "view", "culvert-fixture", "version",
+			"description", "--json")
 		if !strings.Contains(got, `"version": "1.2.3"`) || !strings.Contains(got, "through the tunnel") {
 			t.Errorf("%s: npm prints %s", scheme, got)
 		}

@@ -35,7 +35,8 @@ func checkGone(t *testing.T, n *node) {
 // Nodes with nothing to do stop at once.
 func TestSignalStopsIdle(t *testing.T) {
 	t.Parallel()
-	for name, s := range map[string]syscall.Signal{"SIGTERM": syscall.SIGTERM, "SIGINT": syscall.SIGINT} {
+	for name, s := range map[string]syscall.Signal{"SIGTERM": syscall.SIGTERM,
+		"SIGINT": syscall.SIGINT} {
 		t.Run(name, func(t *testing.T) {
 			web := startSite(t)
 			tun := startTunnel(t, "-L", "127.0.0.1:0:"+web.Listener.Addr().String())
@@ -72,7 +73,8 @@ func TestSignalStopsRemoteFirst(t *testing.T) {
 }
 
 // bothNodes runs a test with each node as the one that gets the signal.
-func bothNodes(t *testing.T, test func(t *testing.T, tun *tunnel, web *httptest.Server, stopping *node)) {
+func bothNodes(t *testing.T,
+	test func(t *testing.T, tun *tunnel, web *httptest.Server, stopping *node)) {
 	t.Parallel()
 	for _, name := range []string{"local", "remote"} {
 		t.Run(name, func(t *testing.T) {
@@ -89,7 +91,8 @@ func TestSignalLetsDownloadFinish(t *testing.T) {
 		download := startDrip(t, tun, web, "short")
 		stopping.signal(syscall.SIGTERM)
 		stopping.stderr.waitLine(t, stopping.process, "stopping", patience)
-		if status, got := download.wait(patience), len(download.stdout.String()); status != 0 || got != drips*dripSize {
+		if status, got := download.wait(patience), len(download.stdout.String()); status != 0 ||
+			got != drips*dripSize {
 			t.Errorf("curl: status %d, %d bytes of %d", status, got, drips*dripSize)
 		}
 		if status := stopping.wait(atOnce); status != 0 {
@@ -112,7 +115,8 @@ func TestSignalCutsEndlessDownload(t *testing.T) {
 			return run(t, patience, curl(t, tun.local.socks, patience, web.URL+"/random/1000")).status != 0
 		})
 		if took := time.Since(began); took > drainTime*3/4 || !download.running() || !stopping.running() {
-			t.Errorf("refused after %v; the download runs: %v, %s runs: %v", took, download.running(), stopping.name, stopping.running())
+			t.Errorf("refused after %v; the download runs: %v, %s runs: %v", took, download.running(),
+				stopping.name, stopping.running())
 		}
 		status := stopping.wait(stopTime)
 		if took := time.Since(began); status != 0 || took < drainTime {

@@ -35,7 +35,8 @@ func startSSHD(t *testing.T) *sshServer {
 	t.Helper()
 	needRoot(t, "sshd starts sessions")
 	sshd, keygen := needProgram(t, "sshd"), needProgram(t, "ssh-keygen")
-	if err := os.MkdirAll("/run/sshd", 0o755); err != nil { // where sshd shuts its unprivileged half in
+	// where sshd shuts its unprivileged half in
+	if err := os.MkdirAll("/run/sshd", 0o755); err != nil {
 		t.Fatal(err)
 	}
 	folder := t.TempDir()
@@ -112,9 +113,12 @@ func (s *sshServer) sshThrough(t *testing.T, tun *tunnel, remoteCommand string) 
 	t.Helper()
 	proxy := fmt.Sprintf("%s local -W %%h:%%p --key %s --remote-key %s %s",
 		program, tun.client.file, tun.server.key, tun.remote.url())
-	return command(cleanEnv(t), t.TempDir(), needProgram(t, "ssh"), "-F", "none", "-o", "ProxyCommand="+proxy,
-		"-o", "UserKnownHostsFile="+s.knownHosts, "-o", "GlobalKnownHostsFile=none", "-o", "HostKeyAlias=culvert-e2e",
-		"-o", "StrictHostKeyChecking=yes", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none",
+	return command(cleanEnv(t), t.TempDir(), needProgram(t, "ssh"), "-F", "none", "-o",
+		"ProxyCommand="+proxy,
+		"-o", "UserKnownHostsFile="+s.knownHosts,
+		"-o", "GlobalKnownHostsFile=none", "-o", "HostKeyAlias=culvert-e2e",
+		"-o", "StrictHostKeyChecking=yes", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes",
+		"-o", "IdentityAgent=none",
 		"-i", s.clientKey, "-p", s.port, s.user+"@127.0.0.1", remoteCommand)
 }
 
@@ -149,7 +153,8 @@ func TestSSHThroughStdio(t *testing.T) {
 		}
 	})
 	t.Run("copy back", func(t *testing.T) {
-		if got := sum(t, strings.NewReader(must(t, sshTime, server.sshThrough(t, tun, "cat '"+file+"'")))); got != want {
+		if got := sum(t,
+			strings.NewReader(must(t, sshTime, server.sshThrough(t, tun, "cat '"+file+"'")))); got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
 	})
@@ -192,7 +197,8 @@ func TestStdioRefused(t *testing.T) {
 	target := "127.0.0.1:" + freePort(t)
 	r := run(t, patience, culvert(t, "local", "-W", target,
 		"--key", tun.client.file, "--remote-key", tun.server.key, tun.remote.url()))
-	if want := "culvert: " + target + ": connection refused\n"; r.status != 1 || r.stdout != "" || r.stderr != want {
+	if want := "culvert: " + target + ": connection refused\n"; r.status != 1 || r.stdout != "" ||
+		r.stderr != want {
 		t.Errorf("status %d, %q, %q, want %q", r.status, r.stdout, r.stderr, want)
 	}
 }

@@ -32,7 +32,8 @@ func newWebCA(t *testing.T) *webCA {
 	t.Helper()
 	ca := &webCA{}
 	ca.cert, ca.key, ca.file = makeCertificate(t, nil, &x509.Certificate{
-		Subject: pkix.Name{CommonName: "a private CA"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+		Subject: pkix.Name{CommonName: "a private CA"}, IsCA: true,
+		BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	})
 	return ca
 }
@@ -46,12 +47,14 @@ func (ca *webCA) issue(t *testing.T, name string) (certFile, keyFile string, ser
 	if err != nil {
 		t.Fatal(err)
 	}
-	keyFile = writeFile(t, "key.pem", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})))
+	keyFile = writeFile(t, "key.pem",
+		string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})))
 	return certFile, keyFile, cert.SerialNumber
 }
 
 // makeCertificate signs a certificate with the CA, or with its own key when there is none.
-func makeCertificate(t *testing.T, ca *webCA, template *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey, string) {
+func makeCertificate(t *testing.T, ca *webCA,
+	template *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey, string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -70,7 +73,8 @@ func makeCertificate(t *testing.T, ca *webCA, template *x509.Certificate) (*x509
 	if err != nil {
 		t.Fatal(err)
 	}
-	return cert, key, writeFile(t, "cert.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
+	return cert, key, writeFile(t, "cert.pem",
+		string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
 }
 
 // A remote with TLS of its own, under a private CA and with a site in front: a visitor's curl sees
@@ -87,11 +91,13 @@ func TestTLSAndFallback(t *testing.T) {
 		w.Write([]byte("an ordinary page at " + r.URL.Path + "\n"))
 	}))
 	t.Cleanup(site.Close)
-	remote := startNode(t, "remote", culvert(t, remoteArgs(server, "--path", "/tunnel", "--fallback", site.URL,
-		"--tls-cert", certFile, "--tls-key", keyFile,
-		"--authorized-keys", writeFile(t, "authorized_keys", client.key+"\n"))...))
+	remote := startNode(t, "remote",
+		culvert(t, remoteArgs(server, "--path", "/tunnel", "--fallback", site.URL,
+			"--tls-cert", certFile, "--tls-key", keyFile,
+			"--authorized-keys", writeFile(t, "authorized_keys", client.key+"\n"))...))
 	url := "wss://" + remote.listen[0] + "/tunnel"
-	local := startNode(t, "local", culvert(t, localArgs(client, server, url, "--tls-ca", ca.file, "--tls-server-name", name)...))
+	local := startNode(t, "local",
+		culvert(t, localArgs(client, server, url, "--tls-ca", ca.file, "--tls-server-name", name)...))
 	web := startSite(t)
 	download := startDrip(t, &tunnel{local: local}, web, "whole")
 
@@ -100,11 +106,13 @@ func TestTLSAndFallback(t *testing.T) {
 		t.Fatal(err)
 	}
 	visit := func(args ...string) result {
-		return run(t, patience, command(cleanEnv(t), t.TempDir(), needProgram(t, "curl"), append([]string{"-q", "-sS",
-			"--cacert", ca.file, "--resolve", name + ":" + port + ":127.0.0.1"}, args...)...))
+		return run(t, patience,
+			command(cleanEnv(t), t.TempDir(), needProgram(t, "curl"), append([]string{"-q", "-sS",
+				"--cacert", ca.file, "--resolve", name + ":" + port + ":127.0.0.1"}, args...)...))
 	}
 	base := "https://" + name + ":" + port
-	upgrade := []string{"-H", "Connection: Upgrade", "-H", "Upgrade: websocket", "-H", "Sec-WebSocket-Version: 13"}
+	upgrade := []string{"-H", "Connection: Upgrade", "-H", "Upgrade: websocket", "-H",
+		"Sec-WebSocket-Version: 13"}
 	for _, args := range [][]string{
 		{base + "/tunnel"},
 		{"-X", "POST", base + "/tunnel"},
@@ -114,7 +122,8 @@ func TestTLSAndFallback(t *testing.T) {
 			t.Errorf("%v: status %d, %q, %s", args, r.status, r.stdout, r.stderr)
 		}
 	}
-	if r := visit("--head", base+"/"); !strings.Contains(r.stdout, "HTTP/1.1 200 OK") || !strings.Contains(r.stdout, "X-Site: ordinary") {
+	if r := visit("--head", base+"/"); !strings.Contains(r.stdout, "HTTP/1.1 200 OK") ||
+		!strings.Contains(r.stdout, "X-Site: ordinary") {
 		t.Errorf("status %d, %q, %s", r.status, r.stdout, r.stderr)
 	}
 
@@ -122,14 +131,19 @@ func TestTLSAndFallback(t *testing.T) {
 		args   []string
 		status int
 	}{
-		"another CA":      {localArgs(client, server, url, "--tls-ca", otherCA.file, "--tls-server-name", name), 4},
-		"the system's":    {localArgs(client, server, url, "--tls-server-name", name), 4},
-		"another name":    {localArgs(client, server, url, "--tls-ca", ca.file, "--tls-server-name", "other.culvert.test"), 4},
-		"the URL's":       {localArgs(client, server, url, "--tls-ca", ca.file), 4},
-		"another key":     {localArgs(client, client, url, "--tls-ca", ca.file, "--tls-server-name", name), 4},
-		"a stranger":      {localArgs(stranger, server, url, "--tls-ca", ca.file, "--tls-server-name", name), 5},
-		"without TLS":     {localArgs(client, server, "ws"+url[3:]), 3},
-		"the site's path": {localArgs(client, server, strings.TrimSuffix(url, "tunnel"), "--tls-ca", ca.file, "--tls-server-name", name), 3},
+		"another CA": {localArgs(client, server, url, "--tls-ca", otherCA.file, "--tls-server-name",
+			name), 4},
+		"the system's": {localArgs(client, server, url, "--tls-server-name", name), 4},
+		"another name": {localArgs(client, server, url, "--tls-ca", ca.file, "--tls-server-name",
+			"other.culvert.test"), 4},
+		"the URL's": {localArgs(client, server, url, "--tls-ca", ca.file), 4},
+		"another key": {localArgs(client, client, url, "--tls-ca", ca.file, "--tls-server-name",
+			name), 4},
+		"a stranger": {localArgs(stranger, server, url, "--tls-ca", ca.file, "--tls-server-name",
+			name), 5},
+		"without TLS": {localArgs(client, server, "ws"+url[3:]), 3},
+		"the site's path": {localArgs(client, server, strings.TrimSuffix(url, "tunnel"), "--tls-ca",
+			ca.file, "--tls-server-name", name), 3},
 	} {
 		if r := run(t, patience, culvert(t, test.args...)); r.status != test.status {
 			t.Errorf("%s: status %d, want %d; %s", what, r.status, test.status, r.stderr)
@@ -141,11 +155,13 @@ func TestTLSAndFallback(t *testing.T) {
 	copyFile(t, newKey, keyFile)
 	remote.signal(syscall.SIGHUP)
 	remote.stderr.waitLine(t, remote.process, "culvert: reloaded", patience)
-	if r := visit("-o", "/dev/null", "-w", "%{certs}", base+"/"); !strings.Contains(serials(r.stdout), second.Text(16)) ||
+	if r := visit("-o", "/dev/null", "-w", "%{certs}", base+"/"); !strings.Contains(serials(r.stdout),
+		second.Text(16)) ||
 		strings.Contains(serials(r.stdout), first.Text(16)) {
 		t.Errorf("after SIGHUP the serial number is not %x in\n%s%s", second, r.stdout, r.stderr)
 	}
-	if status := download.wait(patience); status != 0 || len(download.stdout.String()) != drips*dripSize {
+	if status := download.wait(patience); status != 0 ||
+		len(download.stdout.String()) != drips*dripSize {
 		t.Errorf("the download: status %d, %s bytes", status, strconv.Itoa(len(download.stdout.String())))
 	}
 }

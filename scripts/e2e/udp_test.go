@@ -27,13 +27,15 @@ import (
 // whose texts take some 3,000 bytes.
 func startDNS(t *testing.T, h *host) {
 	t.Helper()
-	args := []string{"--keep-in-foreground", "--log-facility=-", "--conf-file=/dev/null", "--pid-file", "--user=root", "--no-resolv",
+	args := []string{"--keep-in-foreground", "--log-facility=-", "--conf-file=/dev/null", "--pid-file",
+		"--user=root", "--no-resolv",
 		"--no-hosts", "--listen-address=127.0.0.1", "--bind-interfaces", "--edns-packet-max=4096",
 		"--address=/known.culvert.test/192.0.2.53"}
 	for i := range 15 {
 		args = append(args, "--txt-record=many.culvert.test,"+strings.Repeat(string(rune('a'+i)), 200))
 	}
-	p := start(t, "dnsmasq", h.command(t, command(cleanEnv(t), t.TempDir(), needProgram(t, "dnsmasq"), args...)))
+	p := start(t, "dnsmasq",
+		h.command(t, command(cleanEnv(t), t.TempDir(), needProgram(t, "dnsmasq"), args...)))
 	p.stderr.waitLine(t, p, "started", patience)
 }
 
@@ -57,7 +59,8 @@ func dig(t *testing.T, forward string, args ...string) string {
 		t.Fatalf("%s is not the address of a forward of datagrams", forward)
 	}
 	at := netip.MustParseAddrPort(address)
-	args = append([]string{"-r", "@" + at.Addr().String(), "-p", strconv.Itoa(int(at.Port()))}, args...)
+	args = append([]string{"-r", "@" + at.Addr().String(), "-p", strconv.Itoa(int(at.Port()))},
+		args...)
 	return must(t, patience, command(cleanEnv(t), t.TempDir(), needProgram(t, "dig"), args...))
 }
 
@@ -149,7 +152,8 @@ func startUDPClient(t *testing.T, socks string, login ...string) *udpClient {
 	t.Helper()
 	folder := filepath.Join("..", "interop")
 	if _, err := os.Stat(filepath.Join(folder, "node_modules", "socks")); err != nil {
-		t.Fatal("the npm package socks is missing from scripts/interop/node_modules: make test-deps installs it")
+		t.Fatal("the npm package socks is missing from scripts/interop/node_modules: make test-deps " +
+			"installs it")
 	}
 	cmd := command(cleanEnv(t), folder, needProgram(t, "node"),
 		append([]string{"socks-udp.js", socks}, login...)...)
@@ -222,7 +226,8 @@ func TestAssociate(t *testing.T) {
 	question := dnsmessage.Message{
 		Header: dnsmessage.Header{ID: 4242, RecursionDesired: true},
 		Questions: []dnsmessage.Question{{
-			Name: dnsmessage.MustNewName("known.culvert.test."), Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET,
+			Name: dnsmessage.MustNewName("known.culvert.test."), Type: dnsmessage.TypeA,
+			Class: dnsmessage.ClassINET,
 		}},
 	}
 	packed, err := question.Pack()
@@ -234,7 +239,8 @@ func TestAssociate(t *testing.T) {
 	if err := m.Unpack(answer.Data); err != nil || answer.Host != "127.0.0.1" || answer.Port != 53 {
 		t.Fatalf("%+v: %v", answer, err)
 	}
-	if len(m.Answers) != 1 || m.ID != 4242 || *m.Answers[0].Body.(*dnsmessage.AResource) != (dnsmessage.AResource{A: [4]byte{192, 0, 2, 53}}) {
+	if len(m.Answers) != 1 || m.ID != 4242 ||
+		*m.Answers[0].Body.(*dnsmessage.AResource) != (dnsmessage.AResource{A: [4]byte{192, 0, 2, 53}}) {
 		t.Errorf("the DNS server says %+v", m)
 	}
 
@@ -247,7 +253,8 @@ func TestAssociate(t *testing.T) {
 			t.Errorf("%d bytes come back as %d from %s:%d", size, len(d.Data), d.Host, d.Port)
 		}
 	}
-	if d := c.ask(t, "echo.culvert.test", echo.Port(), []byte("by name")); string(d.Data) != "by name" {
+	if d := c.ask(t, "echo.culvert.test", echo.Port(),
+		[]byte("by name")); string(d.Data) != "by name" {
 		t.Errorf("by name: %+v", d)
 	}
 

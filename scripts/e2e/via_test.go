@@ -21,7 +21,8 @@ const (
 // password is proxyPassword, as `openssl passwd -6` has it.
 const (
 	passwdLine = "alice:x:4242:65534::/nonexistent:/usr/sbin/nologin\n"
-	shadowLine = "alice:$6$culvertsalt$A4GA06dxCDS1c9grv5yduxj/Jo/q/d53J1IdyifBCd.oHIatQ.43IBOC2mKJ4zUwKpVNvGhT2.danP5J3vkB00:20000:0:99999:7:::\n"
+	shadowLine = "alice:$6$culvertsalt$A4GA06dxCDS1c9grv5yduxj/Jo/q/d53J1IdyifBCd.oHIatQ." +
+		"43IBOC2mKJ4zUwKpVNvGhT2.danP5J3vkB00:20000:0:99999:7:::\n"
 )
 
 // freePort returns a port of the host that was free a moment ago.
@@ -55,9 +56,11 @@ func startTinyproxy(t *testing.T, h *host, connectPort string) (*process, string
 	t.Helper()
 	port := h.freePort(t)
 	config := writeFile(t, "tinyproxy.conf", fmt.Sprintf(
-		"Listen %s\nPort %s\nAllow %s\nTimeout 60\nMaxClients 20\nConnectPort %s\nConnectPort 1\nBasicAuth %s %s\nLogLevel Info\n",
+		"Listen %s\nPort %s\nAllow %s\nTimeout 60\nMaxClients 20\nConnectPort %s\nConnectPort "+
+			"1\nBasicAuth %s %s\nLogLevel Info\n",
 		h.addr, port, h.nearAddr, connectPort, proxyUser, proxyPassword))
-	p := start(t, "tinyproxy", h.command(t, command(cleanEnv(t), t.TempDir(), needProgram(t, "tinyproxy"), "-d", "-c", config)))
+	p := start(t, "tinyproxy",
+		h.command(t, command(cleanEnv(t), t.TempDir(), needProgram(t, "tinyproxy"), "-d", "-c", config)))
 	address := net.JoinHostPort(h.addr.String(), port)
 	awaitListener(t, address)
 	return p, address
@@ -72,7 +75,8 @@ func startDante(t *testing.T, h *host) (*process, string) {
 			t.Fatal(err)
 		}
 		// As newHost has it for the hosts file: laid over the machine's own for what runs on the host.
-		if err := os.WriteFile(filepath.Join("/etc/netns", h.name, file), append(own, line...), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join("/etc/netns", h.name, file), append(own, line...),
+			0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -87,7 +91,8 @@ user.unprivileged: nobody
 client pass { from: %s/32 to: 0.0.0.0/0 }
 socks pass { from: %s/32 to: 0.0.0.0/0 }
 `, h.addr, port, h.nearAddr, h.nearAddr))
-	p := start(t, "danted", h.command(t, command(cleanEnv(t), t.TempDir(), needProgram(t, "danted"), "-f", config)))
+	p := start(t, "danted",
+		h.command(t, command(cleanEnv(t), t.TempDir(), needProgram(t, "danted"), "-f", config)))
 	address := net.JoinHostPort(h.addr.String(), port)
 	awaitListener(t, address)
 	return p, address
@@ -100,7 +105,8 @@ func TestVia(t *testing.T) {
 	h := newHost(t, "127.0.0.1 remote.culvert.test\n")
 	server, client := newIdentity(t), newIdentity(t)
 	authorized := writeFile(t, "authorized_keys", client.key+"\n")
-	remote := startNode(t, "remote", h.command(t, culvert(t, remoteArgs(server, "--authorized-keys", authorized)...)))
+	remote := startNode(t, "remote",
+		h.command(t, culvert(t, remoteArgs(server, "--authorized-keys", authorized)...)))
 	_, port, err := net.SplitHostPort(remote.listen[0])
 	if err != nil {
 		t.Fatal(err)
@@ -109,16 +115,19 @@ func TestVia(t *testing.T) {
 	_, socksAddress := startDante(t, h)
 	url := "ws://remote.culvert.test:" + port + "/"
 	for name, test := range map[string]struct{ scheme, address, question, refusal string }{
-		"http":   {"http", httpAddress, "407 Proxy Authentication Required", "401 Unauthorized"},
-		"socks5": {"socks5", socksAddress, "no acceptable authentication methods", "username/password authentication failed"},
+		"http": {"http", httpAddress, "407 Proxy Authentication Required", "401 Unauthorized"},
+		"socks5": {"socks5", socksAddress, "no acceptable authentication methods",
+			"username/password authentication failed"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			via := fmt.Sprintf("%s://%s:%s@%s", test.scheme, proxyUser, proxyPassword, test.address)
 			cmd := culvert(t, "check", "--key", client.file, "--remote-key", server.key, url)
 			cmd.Env = append(cmd.Env, "CULVERT_VIA="+via)
 			r := run(t, patience, cmd)
-			checked(t, r, "the tunnel works", "tcp", "proxy", "upgrade", "handshake", "identity", "session", "round trip")
-			if want := fmt.Sprintf("remote.culvert.test:%s through %s://%s\n", port, test.scheme, test.address); !strings.Contains(r.stdout, want) {
+			checked(t, r, "the tunnel works", "tcp", "proxy", "upgrade", "handshake", "identity", "session",
+				"round trip")
+			if want := fmt.Sprintf("remote.culvert.test:%s through %s://%s\n", port, test.scheme,
+				test.address); !strings.Contains(r.stdout, want) {
 				t.Errorf("no %q in\n%s", want, r.stdout)
 			}
 
@@ -131,16 +140,19 @@ func TestVia(t *testing.T) {
 			}
 
 			for what, bad := range map[string]struct{ via, url, want string }{
-				"wrong password": {fmt.Sprintf("%s://%s:guess@%s", test.scheme, proxyUser, test.address), url, test.refusal},
-				"no password":    {fmt.Sprintf("%s://%s", test.scheme, test.address), url, test.question},
-				"no remote":      {via, "ws://127.0.0.1:1/", ""},
-				"no such name":   {via, "ws://unknown.culvert.test:" + port + "/", ""},
+				"wrong password": {fmt.Sprintf("%s://%s:guess@%s", test.scheme, proxyUser, test.address), url,
+					test.refusal},
+				"no password":  {fmt.Sprintf("%s://%s", test.scheme, test.address), url, test.question},
+				"no remote":    {via, "ws://127.0.0.1:1/", ""},
+				"no such name": {via, "ws://unknown.culvert.test:" + port + "/", ""},
 			} {
 				cmd := culvert(t, "check", "--key", client.file, "--remote-key", server.key, bad.url)
 				cmd.Env = append(cmd.Env, "CULVERT_VIA="+bad.via)
 				r := run(t, patience, cmd)
-				if r.status != 3 || !strings.Contains(r.stderr, bad.want) || !strings.Contains(r.stderr, ": proxy: ") ||
-					strings.Contains(r.stderr+r.stdout, "guess") || strings.Contains(r.stderr+r.stdout, proxyPassword) {
+				if r.status != 3 || !strings.Contains(r.stderr, bad.want) ||
+					!strings.Contains(r.stderr, ": proxy: ") ||
+					strings.Contains(r.stderr+r.stdout, "guess") ||
+					strings.Contains(r.stderr+r.stdout, proxyPassword) {
 					t.Errorf("%s: status %d, %q\n%s", what, r.status, r.stderr, r.stdout)
 				}
 			}

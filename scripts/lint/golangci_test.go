@@ -106,14 +106,17 @@ var imports = []struct {
 // rules are other files, each with what must be found in it, or "".
 var rules = map[string]struct{ text, want string }{
 	"socks/skip_test.go": {
-		"package socks\n\nimport \"testing\"\n\nfunc TestX(t *testing.T) { t.Skip(\"no\") }\n", "skip itself",
+		"package socks\n\nimport \"testing\"\n\nfunc TestX(t *testing.T) { t.Skip(\"no\") " +
+			"}\n", "skip itself",
 	},
 	"socks/skipf_test.go": {
-		"package socks\n\nimport \"testing\"\n\nfunc f(tb testing.TB) { tb.Skipf(\"no\") }\n\nvar _ = f\n",
+		"package socks\n\nimport \"testing\"\n\nfunc f(tb testing.TB) { tb.Skipf(\"no\") }\n\nvar _ = " +
+			"f\n",
 		"skip itself",
 	},
 	"socks/skipnow_test.go": {
-		"package socks\n\nimport \"testing\"\n\nfunc FuzzX(f *testing.F) { f.SkipNow() }\n", "skip itself",
+		"package socks\n\nimport \"testing\"\n\nfunc FuzzX(f *testing.F) { f.SkipNow() " +
+			"}\n", "skip itself",
 	},
 	"socks/function.go": {
 		"package socks\n\nfunc F() {\n" + strings.Repeat("\tprintln()\n", 61) + "}\n", "too long",
@@ -122,13 +125,15 @@ var rules = map[string]struct{ text, want string }{
 		"package socks\n\nfunc F60() {\n" + strings.Repeat("\tprintln()\n", 60) + "}\n", "",
 	},
 	"socks/function_test.go": {
-		"package socks\n\nfunc f61() {\n" + strings.Repeat("\tprintln()\n", 61) + "}\n\nvar _ = f61\n", "",
+		"package socks\n\nfunc f61() {\n" + strings.Repeat("\tprintln()\n", 61) +
+			"}\n\nvar _ = f61\n", "",
 	},
 	"socks/file.go":      {"package socks\n" + strings.Repeat("// x\n", 500), "501"},
 	"socks/file500.go":   {"package socks\n" + strings.Repeat("// x\n", 499), ""},
 	"socks/file_test.go": {"package socks\n" + strings.Repeat("// x\n", 600), ""},
 	"socks/wrap.go": {
-		"package socks\n\nimport \"fmt\"\n\nfunc W(err error) error { return fmt.Errorf(\"x: %v\", err) }\n",
+		"package socks\n\nimport \"fmt\"\n\nfunc W(err error) error { return fmt.Errorf(\"x: %v\", " +
+			"err) }\n",
 		"non-wrapping",
 	},
 }

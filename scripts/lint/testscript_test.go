@@ -145,30 +145,38 @@ func TestTestScript(t *testing.T) {
 		{"pass", []string{"./pass"}, "2 passed, 0 failed, 0 skipped", []string{"✓  pass"}, "quiet"},
 		{"no test files", []string{"./pass", "./empty/"}, "2 passed, 0 failed, 0 skipped", nil, "quiet"},
 		{"two modules", []string{"./tools/x", "./pass"}, "3 passed, 0 failed, 0 skipped", nil, "quiet"},
-		{"modules below a folder", []string{"./tools/..."}, "2 passed, 0 failed, 0 skipped", nil, "TestX"},
+		{"modules below a folder", []string{"./tools/..."}, "2 passed, 0 failed, 0 skipped", nil,
+			"TestX"},
 		{"fail", []string{"./pass", "./fail"}, "3 passed, 1 failed, 0 skipped",
 			[]string{"fail TestA", "one is not two"}, "quiet"},
 		{"failure in another module", []string{"./fail", "./tools/x"}, "2 passed, 1 failed, 0 skipped",
 			[]string{"✓  tools/x", "✖  fail"}, "quiet"},
-		{"skip", []string{"./skip"}, "1 passed, 0 failed, 1 skipped", []string{"skip TestA/sub", "no browser"}, "FAIL"},
-		{"panic", []string{"./panic"}, "1 passed, 1 failed, 0 skipped", []string{"panic TestB", "out of cheese"}, "quiet"},
+		{"skip", []string{"./skip"}, "1 passed, 0 failed, 1 skipped",
+			[]string{"skip TestA/sub", "no browser"}, "FAIL"},
+		{"panic", []string{"./panic"}, "1 passed, 1 failed, 0 skipped",
+			[]string{"panic TestB", "out of cheese"}, "quiet"},
 		{"does not build", []string{"./pass", "./broken"}, "2 passed, 1 failed, 0 skipped",
 			[]string{"undefined: undefined"}, "quiet"},
-		{"TestMain fails", []string{"./main"}, "1 passed, 1 failed, 0 skipped", []string{"found a leak"}, "quiet"},
+		{"TestMain fails", []string{"./main"}, "1 passed, 1 failed, 0 skipped", []string{"found a leak"},
+			"quiet"},
 		{"time limit", []string{"-timeout=100ms", "./stuck"}, "1 passed, 1 failed, 0 skipped",
 			[]string{"stuck TestB", "timed out after 100ms"}, "quiet"},
 		{"nothing ran", []string{"-run=NoSuchTest", "./pass"}, "0 passed, 0 failed, 0 skipped",
 			[]string{"no test ran"}, "quiet"},
 		{"nothing ran, with success", []string{"./quits"}, "0 passed, 0 failed, 0 skipped",
 			[]string{"no test ran"}, "quiet"},
-		{"wrong flag", []string{"-count=many", "./pass"}, "0 passed, 1 failed, 0 skipped", []string{"many"}, "quiet"},
-		{"no such folder", []string{"./nowhere"}, "0 passed, 1 failed, 0 skipped", []string{"./nowhere"}, "quiet"},
-		{"a test that prints an event", []string{"./forge"}, "0 passed, 1 failed, 0 skipped", nil, "quiet"},
+		{"wrong flag", []string{"-count=many", "./pass"}, "0 passed, 1 failed, 0 skipped",
+			[]string{"many"}, "quiet"},
+		{"no such folder", []string{"./nowhere"}, "0 passed, 1 failed, 0 skipped", []string{"./nowhere"},
+			"quiet"},
+		{"a test that prints an event", []string{"./forge"}, "0 passed, 1 failed, 0 skipped", nil,
+			"quiet"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			output, err := testScript(t.Context(), folder, tt.args...).CombinedOutput()
 			got := string(output)
-			good := strings.HasSuffix(tt.last, "0 failed, 0 skipped") && !strings.HasPrefix(tt.last, "0 passed")
+			good := strings.HasSuffix(tt.last, "0 failed, 0 skipped") && !strings.HasPrefix(tt.last,
+				"0 passed")
 			if (err == nil) != good {
 				t.Errorf("exit: %v", err)
 			}
@@ -203,7 +211,8 @@ func TestTestScriptInterrupted(t *testing.T) {
 	}
 	cmd := testScript(ctx, folder, "./stuck")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) } // as a terminal does
+	// as a terminal does
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
 	go func() {
 		tick := time.NewTicker(20 * time.Millisecond)
 		defer tick.Stop()

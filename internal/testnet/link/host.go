@@ -36,7 +36,9 @@ var links atomic.Int64
 
 // addresses are those of the two hosts, from a network for tests (RFC 2544). They are the same for
 // every link: its hosts see nobody but each other.
-var addresses = [2]netip.Addr{netip.AddrFrom4([4]byte{198, 18, 0, 1}), netip.AddrFrom4([4]byte{198, 18, 0, 2})}
+var addresses = [2]netip.Addr{
+	netip.AddrFrom4([4]byte{198, 18, 0, 1}), netip.AddrFrom4([4]byte{198, 18, 0, 2}),
+}
 
 // Host is one end of a link.
 type Host struct {
@@ -66,7 +68,8 @@ func newHost(name string, addr netip.Addr, mtu int) (_ *Host, err error) {
 	}
 	for _, args := range []string{
 		"link set lo up",
-		"link set " + deviceName + " addrgenmode none", // else the host sends packets that nobody asked for
+		// Else the host sends packets that nobody asked for.
+		"link set " + deviceName + " addrgenmode none",
 		fmt.Sprintf("link set %s mtu %d txqueuelen %d", deviceName, mtu, deviceQueue),
 		fmt.Sprintf("addr add %s/30 dev %s", addr, deviceName),
 		"link set " + deviceName + " up",
@@ -91,7 +94,8 @@ func (h *Host) remove() error {
 func within(namespace string, f func() error) error {
 	done := make(chan error, 1)
 	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread, of the wrong namespace now, ends with the goroutine
+		// Never unlocked: the thread, of the wrong namespace then, ends with the goroutine.
+		runtime.LockOSThread()
 		fd, err := unix.Open(filepath.Join(namespaceFolder, namespace), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		if err != nil {
 			done <- err

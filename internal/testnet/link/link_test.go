@@ -62,7 +62,8 @@ func udpPair(t *testing.T, l *Link) (a, b *net.UDPConn) {
 		return net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(l.B.Addr, 0)))
 	})
 	t.Cleanup(func() { b.Close() })
-	a = on(t, l.A, func() (*net.UDPConn, error) { return net.DialUDP("udp", nil, b.LocalAddr().(*net.UDPAddr)) })
+	a = on(t, l.A,
+		func() (*net.UDPConn, error) { return net.DialUDP("udp", nil, b.LocalAddr().(*net.UDPAddr)) })
 	t.Cleanup(func() { a.Close() })
 	for _, conn := range []*net.UDPConn{a, b} {
 		conn.SetDeadline(time.Now().Add(time.Minute))
@@ -113,7 +114,8 @@ func TestRateLossAndQueue(t *testing.T) {
 		rate    = 8e6
 		queue   = 500 * size
 	)
-	l := startLink(t, Config{Delay: 5 * time.Millisecond, Rate: rate, Queue: queue, Loss: 0.1, Seed: 1})
+	l := startLink(t,
+		Config{Delay: 5 * time.Millisecond, Rate: rate, Queue: queue, Loss: 0.1, Seed: 1})
 	a, b := udpPair(t, l)
 	payload := make([]byte, size-28) // less the headers of IPv4 and UDP
 	began := time.Now()

@@ -11,10 +11,13 @@ type Config struct {
 	Delay time.Duration // one way: from a packet's last bit sent to its arrival
 	Rate  float64       // bit/s, of whole IP packets
 	RateA float64       // the same for what A sends; 0: Rate
-	Queue int           // bytes that may wait for the rate, more are dropped; 0: a round trip of the rate, at least 40 packets
-	Loss  float64       // probability that a packet that was sent never arrives, 0 to 1
-	Seed  uint64        // of the losses: the same packets of a direction, by their number, are lost each time
-	MTU   int           // bytes; 0: 1500
+	// Bytes that may wait for the rate, more are dropped; 0: a round trip of the rate, at least 40
+	// packets.
+	Queue int
+	Loss  float64 // probability that a packet that was sent never arrives, 0 to 1
+	// Of the losses: the same packets of a direction, by their number, are lost each time.
+	Seed uint64
+	MTU  int // bytes; 0: 1500
 }
 
 // withDefaults checks a configuration and fills in what it leaves open.
@@ -75,7 +78,8 @@ type shaper struct {
 // newShaper makes the shaper of one of the two directions. The configuration must be complete.
 func newShaper(cfg Config, direction int) *shaper {
 	rate, queue := cfg.direction(direction)
-	return &shaper{cfg: cfg, rate: rate, queue: queue, loss: rand.New(rand.NewPCG(cfg.Seed, uint64(direction)))}
+	return &shaper{cfg: cfg, rate: rate, queue: queue,
+		loss: rand.New(rand.NewPCG(cfg.Seed, uint64(direction)))}
 }
 
 // take says what becomes of a packet of size bytes that comes at now, and when it arrives. What is

@@ -144,7 +144,8 @@ func readTally(ctx context.Context, address string) (*tallyReader, error) {
 			if _, err := io.ReadFull(conn, message[:]); err != nil {
 				return
 			}
-			s := sample{int64(binary.BigEndian.Uint64(message[:8])), int64(binary.BigEndian.Uint64(message[8:]))}
+			s := sample{int64(binary.BigEndian.Uint64(message[:8])),
+				int64(binary.BigEndian.Uint64(message[8:]))}
 			t.mu.Lock()
 			t.samples = append(t.samples, s)
 			t.mu.Unlock()
@@ -161,7 +162,8 @@ func (t *tallyReader) stop() {
 // between returns how many bytes have arrived between two times, after waiting for the tally that
 // tells.
 func (t *tallyReader) between(begin, end time.Time) (float64, error) {
-	for deadline := time.Now().Add(tallyPatience); time.Now().Before(deadline); time.Sleep(tallyPause) {
+	deadline := time.Now().Add(tallyPatience)
+	for ; time.Now().Before(deadline); time.Sleep(tallyPause) {
 		t.mu.Lock()
 		samples := t.samples
 		t.mu.Unlock()

@@ -23,7 +23,8 @@ type Request struct {
 	Warmup  time.Duration `json:"warmup"`  // how long bulk runs before the measurement begins
 	Window  time.Duration `json:"window"`  // how long the measurement takes
 	Ports   []int         `json:"ports"`   // of the target's host, each of which is new to the proxy
-	PIDs    []int         `json:"pids"`    // processes whose CPU time and memory count, with their descendants
+	// processes whose CPU time and memory count, with their descendants
+	PIDs []int `json:"pids"`
 }
 
 // Values are what was measured, each by its name, which ends in its unit.

@@ -6,7 +6,8 @@
 //	D  the target sends without end
 //	U  the target takes what comes
 //	E  the target sends back what comes
-//	T  the target sends a tally every tallyPause: the time and what has come over all U connections so far
+//	T  the target sends a tally every tallyPause: the time and what has come over all U
+//	   connections so far
 //
 // The tally goes over a connection of its own and not through the proxy, so that an upload is
 // measured where it arrives. Its time is the machine's, which both ends share: a tally that comes

@@ -115,7 +115,8 @@ feed:
 	close(next)
 	working.Wait()
 	if ctx.Err() != nil {
-		return conns, fmt.Errorf("%d of %d streams were opened: %w", len(conns), r.Streams, context.Cause(ctx))
+		return conns, fmt.Errorf("%d of %d streams were opened: %w", len(conns), r.Streams,
+			context.Cause(ctx))
 	}
 	return conns, nil
 }

@@ -45,15 +45,20 @@ func TestLoads(t *testing.T) {
 		request Request
 		want    []string // values, all of which are more than 0
 	}{
-		"ready":     {Request{Kind: "ready"}, nil},
-		"downloads": {Request{Kind: "throughput", Streams: 3, Warmup: short, Window: short}, []string{"mb_per_s"}},
-		"uploads":   {Request{Kind: "throughput", Streams: 3, Up: true, Warmup: short, Window: short}, []string{"mb_per_s"}},
-		"echo":      {Request{Kind: "echo", Window: short}, []string{"p50_ms", "p90_ms", "p99_ms"}},
+		"ready": {Request{Kind: "ready"}, nil},
+		"downloads": {Request{Kind: "throughput", Streams: 3, Warmup: short, Window: short},
+			[]string{"mb_per_s"}},
+		"uploads": {Request{Kind: "throughput", Streams: 3, Up: true, Warmup: short, Window: short},
+			[]string{"mb_per_s"}},
+		"echo": {Request{Kind: "echo", Window: short}, []string{"p50_ms", "p90_ms", "p99_ms"}},
 		"loaded echo": {Request{Kind: "echo", Bulk: 2, Up: true, Warmup: short, Window: short},
 			[]string{"p50_ms", "p90_ms", "p99_ms", "bulk_mb_per_s"}},
-		"connections": {Request{Kind: "connect", Streams: 4, Window: short}, []string{"conns_per_s", "p50_ms"}},
-		"first byte":  {Request{Kind: "first", Ports: []int{first + 1, first + 2}}, []string{"unseen_ms", "seen_ms"}},
-		"hold":        {Request{Kind: "hold", Streams: 100, Window: short}, []string{"unloaded_p50_ms", "p50_ms", "ratio", "held"}},
+		"connections": {Request{Kind: "connect", Streams: 4, Window: short},
+			[]string{"conns_per_s", "p50_ms"}},
+		"first byte": {Request{Kind: "first", Ports: []int{first + 1, first + 2}},
+			[]string{"unseen_ms", "seen_ms"}},
+		"hold": {Request{Kind: "hold", Streams: 100, Window: short},
+			[]string{"unloaded_p50_ms", "p50_ms", "ratio", "held"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			request := test.request
@@ -86,7 +91,8 @@ func TestUnreachable(t *testing.T) {
 	ln.Close()
 	for kind := range kinds {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		if values, err := Run(ctx, Request{Kind: kind, Target: ln.Addr().String(), Streams: 2, Window: time.Second, Ports: []int{1}}); err == nil {
+		if values, err := Run(ctx, Request{Kind: kind, Target: ln.Addr().String(), Streams: 2,
+			Window: time.Second, Ports: []int{1}}); err == nil {
 			t.Errorf("%s: %v", kind, values)
 		}
 		cancel()
@@ -103,9 +109,10 @@ func TestPage(t *testing.T) {
 	ready, done := make(chan struct{}), make(chan error, 1)
 	reports := make(chan string, 1)
 	go func() {
-		done <- ServePage(ctx, "127.0.0.1", first, func() { close(ready) }, func(run, milliseconds, loaded string) {
-			reports <- run + " " + milliseconds + " " + loaded
-		})
+		done <- ServePage(ctx, "127.0.0.1", first, func() { close(ready) },
+			func(run, milliseconds, loaded string) {
+				reports <- run + " " + milliseconds + " " + loaded
+			})
 	}()
 	defer func() {
 		cancel()
@@ -182,7 +189,8 @@ search:
 
 func TestInterpolation(t *testing.T) {
 	samples := []sample{{100, 1000}, {200, 3000}, {300, 3000}}
-	for when, want := range map[int64]float64{50: 1000, 100: 1000, 150: 2000, 200: 3000, 250: 3000, 400: 3000} {
+	for when, want := range map[int64]float64{50: 1000, 100: 1000, 150: 2000, 200: 3000, 250: 3000,
+		400: 3000} {
 		if got := at(samples, when); got != want {
 			t.Errorf("at %d: %v, want %v", when, got, want)
 		}

@@ -57,7 +57,8 @@ type page struct {
 // does, and report when a browser has loaded the page: with the text after ?run= in its address,
 // the milliseconds from the navigation's begin to the load event, and how many of the resources
 // have come. report may be called concurrently.
-func ServePage(ctx context.Context, host string, first int, ready func(), report func(run, milliseconds, loaded string)) error {
+func ServePage(ctx context.Context, host string, first int, ready func(),
+	report func(run, milliseconds, loaded string)) error {
 	p := &page{host: host, first: first, resources: make(map[string]resource), report: report}
 	if err := p.make(); err != nil {
 		return err
@@ -111,11 +112,13 @@ func (p *page) make() error {
 	}
 	for i := range pageStyles {
 		text := fmt.Sprintf(":root { --style-%d: 1 }\n", i)
-		add(fmt.Sprintf("/%d.css", i), resource{"text/css", padded(text, "/* what a style is made of */\n", size(leastStyle, mostStyle, i, pageStyles))})
+		add(fmt.Sprintf("/%d.css", i), resource{"text/css",
+			padded(text, "/* what a style is made of */\n", size(leastStyle, mostStyle, i, pageStyles))})
 	}
 	for i := range pageScripts {
 		add(fmt.Sprintf("/%d.js", i), resource{"text/javascript",
-			padded("scripts++;\n", "// what a script is made of\n", size(leastScript, mostScript, i, pageScripts))})
+			padded("scripts++;\n", "// what a script is made of\n",
+				size(leastScript, mostScript, i, pageScripts))})
 	}
 	for i := range pageImages {
 		body, err := noise(size(leastImage, mostImage, i, pageImages))
@@ -126,7 +129,8 @@ func (p *page) make() error {
 	}
 	var html bytes.Buffer
 	err := pageTemplate.Execute(&html, map[string]any{
-		"Styles": addresses["text/css"], "Scripts": addresses["text/javascript"], "Images": addresses["image/png"],
+		"Styles": addresses["text/css"], "Scripts": addresses["text/javascript"],
+		"Images": addresses["image/png"],
 	})
 	p.html = html.Bytes()
 	return err

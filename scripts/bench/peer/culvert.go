@@ -29,7 +29,8 @@ func startCulvert(ctx context.Context, s Setting, p *Peer) error {
 	if err != nil {
 		return err
 	}
-	p.Socks, err = s.culvert(ctx, p, s.Near, "local", "--socks", "127.0.0.1:0", "--remote-key", keys["remote"], "ws://"+address+"/")
+	p.Socks, err = s.culvert(ctx, p, s.Near, "local", "--socks", "127.0.0.1:0", "--remote-key",
+		keys["remote"], "ws://"+address+"/")
 	return err
 }
 
@@ -47,8 +48,10 @@ func (s Setting) culvertKey(ctx context.Context, end string) (string, error) {
 
 // culvert starts an end and waits until it is ready. It returns the address of its SOCKS5 proxy, if
 // it has one.
-func (s Setting) culvert(ctx context.Context, p *Peer, h Host, end string, args ...string) (socks string, err error) {
-	args = append([]string{end, "--print-ready", "--log-level", "error", "--key", s.identity(end)}, args...)
+func (s Setting) culvert(ctx context.Context, p *Peer, h Host, end string,
+	args ...string) (socks string, err error) {
+	args = append([]string{end, "--print-ready", "--log-level", "error", "--key", s.identity(end)},
+		args...)
 	cmd := h.Command(s.Programs.Culvert, args...)
 	cmd.Env = environment(s.Folder)
 	process, err := s.Starter.Start("culvert "+end, cmd)

@@ -19,7 +19,8 @@ func (h Host) Command(program string, args ...string) *exec.Cmd {
 	if h.Namespace == "" {
 		return exec.Command(program, args...)
 	}
-	return exec.Command(Find("ip"), append([]string{"netns", "exec", h.Namespace, program}, args...)...)
+	return exec.Command(Find("ip"),
+		append([]string{"netns", "exec", h.Namespace, program}, args...)...)
 }
 
 // Find is the path of a program, also of one that is off an ordinary user's PATH, or its name when
@@ -50,5 +51,6 @@ func FreePort() (string, error) {
 
 // environment is that of the programs, in which nothing of the user's settings shows.
 func environment(home string) []string {
-	return []string{"HOME=" + home, "XDG_CONFIG_HOME=" + home, "PATH=" + os.Getenv("PATH"), "LANG=C.UTF-8", "TMPDIR=" + os.TempDir()}
+	return []string{"HOME=" + home, "XDG_CONFIG_HOME=" + home, "PATH=" + os.Getenv("PATH"),
+		"LANG=C.UTF-8", "TMPDIR=" + os.TempDir()}
 }

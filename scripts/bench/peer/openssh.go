@@ -38,7 +38,8 @@ func startOpenSSH(cipher string) func(context.Context, Setting, *Peer) error {
 		if err != nil {
 			return err
 		}
-		address, err := s.server(ctx, p, func(listen string) error { return s.startSSHD(ctx, p, listen, hostKey, clientKey) })
+		address, err := s.server(ctx, p,
+			func(listen string) error { return s.startSSHD(ctx, p, listen, hostKey, clientKey) })
 		if err != nil {
 			return err
 		}
@@ -52,7 +53,8 @@ func (s Setting) sshKeys(ctx context.Context) (hostKey, clientKey string, err er
 	defer cancel()
 	hostKey, clientKey = filepath.Join(s.Folder, "host"), filepath.Join(s.Folder, "client")
 	for _, file := range []string{hostKey, clientKey} {
-		cmd := Host{}.Command(s.Programs.Keygen, "-q", "-t", "ed25519", "-N", "", "-C", "bench", "-f", file)
+		cmd := Host{}.Command(s.Programs.Keygen, "-q", "-t", "ed25519", "-N", "", "-C", "bench", "-f",
+			file)
 		if _, err := s.Starter.Run(ctx, "ssh-keygen", cmd, nil); err != nil {
 			return "", "", err
 		}
@@ -90,7 +92,8 @@ func (s Setting) startSSH(ctx context.Context, p *Peer, address, user, key, ciph
 	p.Socks = "127.0.0.1:" + socks
 	args := []string{"-N", "-F", "none", "-D", p.Socks, "-i", key, "-p", port, "-l", user}
 	for _, option := range []string{
-		"IdentitiesOnly=yes", "BatchMode=yes", "ExitOnForwardFailure=yes", "LogLevel=ERROR", "HostKeyAlias=bench",
+		"IdentitiesOnly=yes", "BatchMode=yes", "ExitOnForwardFailure=yes", "LogLevel=ERROR",
+		"HostKeyAlias=bench",
 		"UserKnownHostsFile=" + filepath.Join(s.Folder, "known_hosts"),
 		"ConnectTimeout=10",
 	} {

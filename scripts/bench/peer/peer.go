@@ -98,7 +98,8 @@ func Start(ctx context.Context, name string, s Setting) (_ *Peer, err error) {
 
 // server starts the far end's server by listen, which is given the address to listen on, and
 // returns the address where the near end reaches it.
-func (s Setting) server(ctx context.Context, p *Peer, listen func(address string) error) (string, error) {
+func (s Setting) server(ctx context.Context, p *Peer,
+	listen func(address string) error) (string, error) {
 	port, err := FreePort()
 	if err != nil {
 		return "", err

@@ -36,7 +36,8 @@ func startXray(protocol xrayProtocol) func(context.Context, Setting, *Peer) erro
 	return func(ctx context.Context, s Setting, p *Peer) error {
 		stream := object{"network": "ws", "wsSettings": object{"path": "/bench"}}
 		address, err := s.server(ctx, p, func(listen string) error {
-			inbound := object{"protocol": protocol.name, "settings": protocol.server, "streamSettings": stream}
+			inbound := object{"protocol": protocol.name, "settings": protocol.server,
+				"streamSettings": stream}
 			outbound := object{"protocol": "freedom"}
 			return s.xray(ctx, p, s.Far, "far.json", listen, inbound, outbound)
 		})
@@ -54,8 +55,9 @@ func startXray(protocol xrayProtocol) func(context.Context, Setting, *Peer) erro
 		p.Socks = "127.0.0.1:" + socks
 		inbound := object{"protocol": "socks", "settings": object{"auth": "noauth", "udp": false}}
 		outbound := object{
-			"protocol":       protocol.name,
-			"settings":       object{"vnext": []object{{"address": host, "port": port, "users": []object{protocol.user}}}},
+			"protocol": protocol.name,
+			"settings": object{"vnext": []object{{"address": host, "port": port,
+				"users": []object{protocol.user}}}},
 			"streamSettings": stream,
 			"mux":            object{"enabled": true},
 		}
@@ -64,7 +66,8 @@ func startXray(protocol xrayProtocol) func(context.Context, Setting, *Peer) erro
 }
 
 // xray starts an end.
-func (s Setting) xray(ctx context.Context, p *Peer, h Host, file, listen string, inbound, outbound object) error {
+func (s Setting) xray(ctx context.Context, p *Peer, h Host, file, listen string, inbound,
+	outbound object) error {
 	host, port, err := splitPort(listen)
 	if err != nil {
 		return err

@@ -21,7 +21,8 @@ func (p *Process) Listening(ctx context.Context, port int) error {
 		}
 		for line := range strings.Lines(string(table)) {
 			fields := strings.Fields(line)
-			if len(fields) > 3 && fields[3] == "0A" && strings.HasSuffix(fields[1], fmt.Sprintf(":%04X", port)) {
+			if len(fields) > 3 && fields[3] == "0A" && strings.HasSuffix(fields[1],
+				fmt.Sprintf(":%04X", port)) {
 				return nil
 			}
 		}

@@ -28,7 +28,8 @@ func newStarter(t *testing.T) *Starter {
 // A process is stopped with a child that has left its group and ignores SIGTERM.
 func TestStop(t *testing.T) {
 	s := newStarter(t)
-	p, err := s.Start("sh", exec.Command("sh", "-c", "setsid sh -c 'trap \"\" TERM; echo $$; sleep 1000' & wait"))
+	p, err := s.Start("sh",
+		exec.Command("sh", "-c", "setsid sh -c 'trap \"\" TERM; echo $$; sleep 1000' & wait"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +87,8 @@ func TestRun(t *testing.T) {
 // The CPU time of a family counts what its members use, and a child's also when that has ended.
 func TestCPU(t *testing.T) {
 	s := newStarter(t)
-	p, err := s.Start("sh", exec.Command("sh", "-c", `sh -c 'i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done'; echo done; sleep 1000`))
+	p, err := s.Start("sh", exec.Command("sh", "-c",
+		`sh -c 'i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done'; echo done; sleep 1000`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +110,8 @@ func TestCPU(t *testing.T) {
 // What a process holds is its memory.
 func TestMemory(t *testing.T) {
 	s := newStarter(t)
-	p, err := s.Start("sh", exec.Command("sh", "-c", `v=$(head -c 30000000 /dev/zero | tr '\0' x); echo ${#v}; sleep 1000; echo $v`))
+	p, err := s.Start("sh", exec.Command("sh", "-c",
+		`v=$(head -c 30000000 /dev/zero | tr '\0' x); echo ${#v}; sleep 1000; echo $v`))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -141,7 +141,8 @@ func (p *Process) end() {
 
 // Run runs a command to its end, with input, and returns its standard output. It is killed when ctx
 // ends.
-func (s *Starter) Run(ctx context.Context, name string, cmd *exec.Cmd, input []byte) ([]byte, error) {
+func (s *Starter) Run(ctx context.Context, name string, cmd *exec.Cmd,
+	input []byte) ([]byte, error) {
 	var stdout bytes.Buffer
 	stderr := &tail{}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), &stdout, stderr

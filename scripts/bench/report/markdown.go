@@ -39,17 +39,24 @@ func writeRuns(w io.Writer, r *result.Results) {
 	for _, name := range slices.Sorted(maps.Keys(r.Programs)) {
 		programs = append(programs, name+" "+r.Programs[name])
 	}
-	fmt.Fprintf(w, "%s, %d cores; %s; %s; %s. The load generator, both ends and, where there is one, the link share this machine.\n\n",
+	fmt.Fprintf(w,
+		"%s, %d cores; %s; %s; %s. The load generator, both ends and, where there is one, the link "+
+			"share this machine.\n\n",
 		m.CPU, m.Cores, m.Kernel, m.Go, strings.Join(programs, ", "))
 	for _, run := range r.Runs() {
-		fmt.Fprintf(w, "- %s, commit %s: `%s`\n", run.Date.Format("2006-01-02 15:04 UTC"), run.Commit, run.Command)
+		fmt.Fprintf(w, "- %s, commit %s: `%s`\n", run.Date.Format("2006-01-02 15:04 UTC"), run.Commit,
+			run.Command)
 	}
-	fmt.Fprint(w, "\nThe peers were measured in turns. Figures are medians of the rounds, with the least and the most in parentheses. MB and GB are powers\nof ten, KB are 1,024 bytes. OpenSSH is `ssh -D`; Xray runs over WebSocket with mux; all have their defaults.\n\n")
+	fmt.Fprint(w,
+		"\nThe peers were measured in turns. Figures are medians of the rounds, with the least and the "+
+			"most in parentheses. MB and GB are powers\nof ten, KB are 1,024 bytes. OpenSSH is `ssh -D`; "+
+			"Xray runs over WebSocket with mux; all have their defaults.\n\n")
 }
 
 // writeBars says which bars are reached.
 func writeBars(w io.Writer, r *result.Results) {
-	fmt.Fprint(w, "### What was to reach\n\n| figure | bar | beyond | measured | |\n|---|---|---|---|---|\n")
+	fmt.Fprint(w,
+		"### What was to reach\n\n| figure | bar | beyond | measured | |\n|---|---|---|---|---|\n")
 	for _, b := range result.Bars {
 		sign, beyond := "≥", "–"
 		if b.AtMost {
@@ -59,7 +66,8 @@ func writeBars(w io.Writer, r *result.Results) {
 			beyond = withUnit(number(b.Beyond, -1), b.Unit)
 		}
 		v := b.Verdict(r)
-		fmt.Fprintf(w, "| %s | %s %s | %s | %s | %s |\n", b.Figure, sign, withUnit(number(b.Value, -1), b.Unit), beyond, measured(b, v), verdict(v))
+		fmt.Fprintf(w, "| %s | %s %s | %s | %s | %s |\n", b.Figure, sign,
+			withUnit(number(b.Value, -1), b.Unit), beyond, measured(b, v), verdict(v))
 	}
 	fmt.Fprintln(w)
 }
@@ -151,7 +159,8 @@ func writeFailures(w io.Writer, t table, r *result.Results) {
 				continue
 			}
 			told = append(told, c.name+name)
-			fmt.Fprintf(w, "- %s, `%s`: %d of %d failed: %s\n", peer.Label(name), c.name, failed, all, firstLine(r.FirstFailure(c.name, name)))
+			fmt.Fprintf(w, "- %s, `%s`: %d of %d failed: %s\n", peer.Label(name), c.name, failed, all,
+				firstLine(r.FirstFailure(c.name, name)))
 		}
 	}
 	if len(told) > 0 {
@@ -189,7 +198,8 @@ func losses(t table, r *result.Results) []string {
 			}
 		}
 		if by != "" {
-			lost = append(lost, fmt.Sprintf("%s: %s, %s has %s", c.head, number(mine, c.digit), peer.Label(by), number(best, c.digit)))
+			lost = append(lost, fmt.Sprintf("%s: %s, %s has %s", c.head, number(mine, c.digit),
+				peer.Label(by), number(best, c.digit)))
 		}
 	}
 	return lost
@@ -200,7 +210,8 @@ func spread(s result.Summary, digits int) string {
 	if s.Count < 2 {
 		return number(s.Median, digits)
 	}
-	return fmt.Sprintf("%s (%s–%s)", number(s.Median, digits), number(s.Least, digits), number(s.Most, digits))
+	return fmt.Sprintf("%s (%s–%s)", number(s.Median, digits), number(s.Least, digits),
+		number(s.Most, digits))
 }
 
 // number writes a figure with digits after the point, as many as it needs with -1, and commas

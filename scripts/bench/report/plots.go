@@ -86,10 +86,12 @@ func drawPlot(t table, p plotted, r *result.Results) ([]byte, error) {
 	chart.Y.Label.Text = p.axis
 	chart.Y.Min = 0
 	chart.Legend.Top = true
-	chart.Legend.Left = true // of its texts, which begin at one place then, whatever font they are shown in
+	// of its texts, which begin at one place then, whatever font they are shown in
+	chart.Legend.Left = true
 	chart.Legend.XOffs = plotWidth * legendAt
 	for _, style := range []*text.Style{
-		&chart.Title.TextStyle, &chart.X.Tick.Label, &chart.Y.Tick.Label, &chart.Y.Label.TextStyle, &chart.Legend.TextStyle,
+		&chart.Title.TextStyle, &chart.X.Tick.Label, &chart.Y.Tick.Label, &chart.Y.Label.TextStyle,
+		&chart.Legend.TextStyle,
 	} {
 		style.Font.Variant = "Sans"
 	}
@@ -125,7 +127,8 @@ func drawPlot(t table, p plotted, r *result.Results) ([]byte, error) {
 }
 
 // addPeer adds a peer's bars.
-func addPeer(chart *plot.Plot, t table, p plotted, name string, width, offset vg.Length, r *result.Results) error {
+func addPeer(chart *plot.Plot, t table, p plotted, name string, width, offset vg.Length,
+	r *result.Results) error {
 	medians := make(plotter.Values, len(p.columns))
 	var ends spans
 	for group, i := range p.columns {

@@ -29,7 +29,8 @@ func TestNumber(t *testing.T) {
 			t.Errorf("%v with %d digits: %q, want %q", test.value, test.digits, got, test.want)
 		}
 	}
-	if got := spread(result.Summary{Median: 2, Least: 1, Most: 3.25, Count: 3}, 1); got != "2.0 (1.0–3.2)" {
+	if got := spread(result.Summary{Median: 2, Least: 1, Most: 3.25, Count: 3},
+		1); got != "2.0 (1.0–3.2)" {
 		t.Errorf("spread %q", got)
 	}
 }
@@ -40,13 +41,15 @@ func TestReplaceSection(t *testing.T) {
 	for _, test := range []struct{ text, want string }{
 		{"", want},
 		{"# Title\n", "# Title\n\n" + want},
-		{"# Title\n\n" + beginMarker + "old" + endMarker + "\n\n## After\n", "# Title\n\n" + want + "\n## After\n"},
+		{"# Title\n\n" + beginMarker + "old" + endMarker + "\n\n## After\n",
+			"# Title\n\n" + want + "\n## After\n"},
 	} {
 		got, err := replaceSection([]byte(test.text), []byte(section))
 		if err != nil || string(got) != test.want {
 			t.Errorf("%q: %q, %v", test.text, got, err)
 		}
-		if again, err := replaceSection(got, []byte(section)); err != nil || string(again) != string(got) {
+		if again, err := replaceSection(got, []byte(section)); err != nil ||
+			string(again) != string(got) {
 			t.Errorf("again: %q, %v", again, err)
 		}
 	}
@@ -63,19 +66,25 @@ func example() *result.Results {
 	add := func(name, peer string, round int, values map[string]float64, failed string) {
 		c := r.Cases[name]
 		if c == nil {
-			c = &result.Case{Date: time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC), Commit: "abc", Command: "make bench"}
+			c = &result.Case{Date: time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC), Commit: "abc",
+				Command: "make bench"}
 			r.Cases[name] = c
 		}
-		c.Samples = append(c.Samples, result.Sample{Peer: peer, Round: round, Values: values, Failed: failed})
+		c.Samples = append(c.Samples,
+			result.Sample{Peer: peer, Round: round, Values: values, Failed: failed})
 	}
 	for round, culvert := range []float64{700, 900, 800} {
-		add("loopback-down-1", peer.Culvert, round, map[string]float64{"mb_per_s": culvert, "cpu_s_per_gb": 2}, "")
-		add("loopback-down-1", peer.OpenSSHGCM, round, map[string]float64{"mb_per_s": 700, "cpu_s_per_gb": 1.6}, "")
+		add("loopback-down-1", peer.Culvert, round,
+			map[string]float64{"mb_per_s": culvert, "cpu_s_per_gb": 2}, "")
+		add("loopback-down-1", peer.OpenSSHGCM, round,
+			map[string]float64{"mb_per_s": 700, "cpu_s_per_gb": 1.6}, "")
 		add("loopback-down-1", peer.XrayVLESS, round, nil, "first byte: EOF\nand more")
 		add("loopback-down-1", peer.None, round, map[string]float64{"mb_per_s": 3000}, "")
 	}
-	add("narrow-down", peer.Culvert, 0, map[string]float64{"p50_ms": 90, "p90_ms": 99, "bulk_mb_per_s": 5.9}, "")
-	add("narrow-down", peer.None, 0, map[string]float64{"p50_ms": 80, "p90_ms": 98, "bulk_mb_per_s": 5.9}, "")
+	add("narrow-down", peer.Culvert, 0,
+		map[string]float64{"p50_ms": 90, "p90_ms": 99, "bulk_mb_per_s": 5.9}, "")
+	add("narrow-down", peer.None, 0,
+		map[string]float64{"p50_ms": 80, "p90_ms": 98, "bulk_mb_per_s": 5.9}, "")
 	return r
 }
 
@@ -91,14 +100,17 @@ func TestWrite(t *testing.T) {
 	for _, want := range []string{
 		"a processor, 2 cores; Linux 6; go1; OpenSSH 9.",
 		"- 2026-11-01 12:00 UTC, commit abc: `make bench`",
-		"| one stream down on loopback, against OpenSSH with aes128-gcm | ≥ 1 | 1.3 | 1.14 (1.00–1.29) | reached |",
-		"| CPU time per GB down, both ends, against the same | ≤ 1 | 0.8 | 1.25 (1.25–1.25) | **missed** |",
+		"| one stream down on loopback, against OpenSSH with aes128-gcm | ≥ 1 | 1.3 | 1.14 (1.00–1.29) " +
+			"| reached |",
+		"| CPU time per GB down, both ends, against the same | ≤ 1 | 0.8 | 1.25 (1.25–1.25) | " +
+			"**missed** |",
 		"| one stream up on loopback, against the same | ≥ 1 | 1.3 | – | not measured |",
 		"| culvert | 800 (700–900) | – |",
 		"| Xray VLESS, no encryption | failed | – |",
 		"- Xray VLESS, no encryption, `loopback-down-1`: 3 of 3 failed: first byte: EOF\n",
 		"Here culvert loses: CPU down, s/GB: 2.00, OpenSSH, aes128-gcm has 1.60.",
-		"Here culvert loses: 4 down p50, ms: 90, no proxy has 80.", // and 99 against 98 isn't worth a word
+		// and 99 against 98 isn't worth a word
+		"Here culvert loses: 4 down p50, ms: 90, no proxy has 80.",
 		"![Throughput on loopback](benchmarks/loopback-throughput.svg)",
 	} {
 		if !strings.Contains(string(text), want) {
@@ -111,7 +123,8 @@ func TestWrite(t *testing.T) {
 	if t.Failed() {
 		t.Logf("%s", text)
 	}
-	for name, want := range map[string]bool{"loopback-throughput.svg": true, "narrow-echo.svg": true, "page.svg": false} {
+	for name, want := range map[string]bool{"loopback-throughput.svg": true, "narrow-echo.svg": true,
+		"page.svg": false} {
 		svg, err := os.ReadFile(filepath.Join(folder, plotFolder, name))
 		if (err == nil) != want {
 			t.Errorf("%s: %v", name, err)
@@ -124,7 +137,8 @@ func TestWrite(t *testing.T) {
 func TestSummary(t *testing.T) {
 	var out strings.Builder
 	Summary(&out, example())
-	if want := "MISSED       CPU time per GB down, both ends, against the same: 1.25 (1.25–1.25), bar <= 1\n"; !strings.Contains(out.String(), want) {
+	if want := "MISSED       CPU time per GB down, both ends, against the same: 1.25 (1.25–1.25), " +
+		"bar <= 1\n"; !strings.Contains(out.String(), want) {
 		t.Errorf("summary\n%s", out.String())
 	}
 }

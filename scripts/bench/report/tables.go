@@ -37,7 +37,8 @@ var tunnels = peer.All[:len(peer.All)-1]
 var tables = []table{
 	{
 		title: "Throughput on loopback",
-		about: "What arrives a second through SOCKS5, after a warm-up, over 1, 16 and 256 streams at once; and the CPU time of both ends together per gigabyte, with one stream.",
+		about: "What arrives a second through SOCKS5, after a warm-up, over 1, 16 and 256 streams at " +
+			"once; and the CPU time of both ends together per gigabyte, with one stream.",
 		columns: []column{
 			{head: "1 down, MB/s", name: "loopback-down-1", value: "mb_per_s"},
 			{head: "16 down, MB/s", name: "loopback-down-16", value: "mb_per_s"},
@@ -56,7 +57,8 @@ var tables = []table{
 	},
 	{
 		title: "Latency and connections on loopback",
-		about: "The time of a 64-byte echo, with nothing else running and while 4 streams move as much as they can; new connections a second, 16 at a time, each with one byte there and back.",
+		about: "The time of a 64-byte echo, with nothing else running and while 4 streams move as much " +
+			"as they can; new connections a second, 16 at a time, each with one byte there and back.",
 		columns: []column{
 			{head: "idle p50, ms", name: "loopback-echo", value: "p50_ms", digit: 2, less: true},
 			{head: "idle p90, ms", name: "loopback-echo", value: "p90_ms", digit: 2, less: true},
@@ -67,15 +69,20 @@ var tables = []table{
 			{head: "connections/s", name: "loopback-connect", value: "conns_per_s"},
 		},
 		peers: peer.All,
-		plots: []plotted{{"loopback-echo.svg", "Echo on loopback while 4 streams move data", "p50, ms", []int{2, 4}}},
+		plots: []plotted{{"loopback-echo.svg", "Echo on loopback while 4 streams move data", "p50, ms",
+			[]int{2, 4}}},
 	},
 	{
 		title: "Idle streams",
-		about: "Memory that each of 1,000 and of 10,000 idle streams takes in both ends: the proportional set size of processes that were just started, less that of the first hundred streams (before 10,000, of the first). Then the echo of one more stream without and with 10,000 idle ones beside it, and how many of these still bring back a byte.",
+		about: "Memory that each of 1,000 and of 10,000 idle streams takes in both ends: the " +
+			"proportional set size of processes that were just started, less that of the first hundred " +
+			"streams (before 10,000, of the first). Then the echo of one more stream without and with " +
+			"10,000 idle ones beside it, and how many of these still bring back a byte.",
 		columns: []column{
 			{head: "memory of 1,000, KB", name: "idle-1000", value: "kb_per_stream", digit: 1, less: true},
 			{head: "of 10,000, KB", name: "idle-10000", value: "kb_per_stream", digit: 1, less: true},
-			{head: "echo p50 alone, ms", name: "idle-10000", value: "unloaded_p50_ms", digit: 2, less: true, plain: true},
+			{head: "echo p50 alone, ms", name: "idle-10000", value: "unloaded_p50_ms", digit: 2, less: true,
+				plain: true},
 			{head: "beside 10,000, ms", name: "idle-10000", value: "p50_ms", digit: 2, less: true},
 			{head: "ratio", name: "idle-10000", value: "ratio", digit: 2, less: true},
 			{head: "held", name: "idle-10000", value: "held"},
@@ -84,7 +91,9 @@ var tables = []table{
 	},
 	{
 		title: "A long fast link: 100 ms round trip, 1 Gbit/s, MTU 9000",
-		about: "One stream, after a warm-up of 2 s; and the time from a new connection's begin until its first byte has come back, to a target that the tunnel has not been asked for, and to the same again.",
+		about: "One stream, after a warm-up of 2 s; and the time from a new connection's begin until " +
+			"its first byte has come back, to a target that the tunnel has not been asked for, and to the " +
+			"same again.",
 		columns: []column{
 			{head: "down, MB/s", name: "long-down", value: "mb_per_s", digit: 1},
 			{head: "up, MB/s", name: "long-up", value: "mb_per_s", digit: 1},
@@ -100,7 +109,9 @@ var tables = []table{
 	},
 	{
 		title: "A narrow link: 40 ms round trip, 50 Mbit/s, 10 Mbit/s up",
-		about: "The time of a 64-byte echo while 4 streams fill the link, and what these move together. The uploads are over a link of 10 Mbit/s up, the other two of 50 Mbit/s each way. In the last case HAProxy stands before the remote, on its host.",
+		about: "The time of a 64-byte echo while 4 streams fill the link, and what these move " +
+			"together. The uploads are over a link of 10 Mbit/s up, the other two of 50 Mbit/s each way. " +
+			"In the last case HAProxy stands before the remote, on its host.",
 		columns: []column{
 			{head: "4 down p50, ms", name: "narrow-down", value: "p50_ms", less: true},
 			{head: "4 down p90, ms", name: "narrow-down", value: "p90_ms", less: true},
@@ -114,11 +125,14 @@ var tables = []table{
 		},
 		peers:  peer.All,
 		direct: true,
-		plots:  []plotted{{"narrow-echo.svg", "Echo while 4 streams fill the link", "p50, ms", []int{0, 3, 6}}},
+		plots: []plotted{{"narrow-echo.svg", "Echo while 4 streams fill the link", "p50, ms",
+			[]int{0, 3, 6}}},
 	},
 	{
 		title: "A page of 200 resources",
-		about: "5.3 MB from six origins in headless Chromium, with a new profile for each load, until its load event: alone at 100 ms and 100 Mbit/s, and beside two downloads at 40 ms and 50 Mbit/s.",
+		about: "5.3 MB from six origins in headless Chromium, with a new profile for each load, until " +
+			"its load event: alone at 100 ms and 100 Mbit/s, and beside two downloads at 40 ms and 50 " +
+			"Mbit/s.",
 		columns: []column{
 			{head: "alone, s", name: "page-alone", value: "load_s", digit: 2, less: true},
 			{head: "beside two downloads, s", name: "page-busy", value: "load_s", digit: 2, less: true},

@@ -56,7 +56,8 @@ func replaceSection(text, section []byte) ([]byte, error) {
 	if after = bytes.TrimLeft(after, "\n"); len(after) > 0 {
 		after = append([]byte("\n"), after...)
 	}
-	return fmt.Appendf(nil, "%s%s\n\n%s\n\n%s\n%s", before, beginMarker, section, endMarker, after), nil
+	return fmt.Appendf(nil, "%s%s\n\n%s\n\n%s\n%s", before, beginMarker, section, endMarker,
+		after), nil
 }
 
 // Summary prints which bars are reached.
@@ -70,7 +71,8 @@ func Summary(w io.Writer, r *result.Results) {
 		if b.AtMost {
 			sign = "<="
 		}
-		fmt.Fprintf(w, "%-12s %s: %s, bar %s %s\n", summaryWord(v), b.Figure, measured(b, v), sign, withUnit(number(b.Value, -1), b.Unit))
+		fmt.Fprintf(w, "%-12s %s: %s, bar %s %s\n", summaryWord(v), b.Figure, measured(b, v), sign,
+			withUnit(number(b.Value, -1), b.Unit))
 	}
 }
 

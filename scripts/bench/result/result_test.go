@@ -30,7 +30,8 @@ func TestStatistics(t *testing.T) {
 			t.Errorf("%v was sorted", test.values)
 		}
 	}
-	if !math.IsNaN(Median(nil)) || !math.IsNaN(Quantile(nil, 0.5)) || !math.IsNaN(Summarize(nil).Most) {
+	if !math.IsNaN(Median(nil)) || !math.IsNaN(Quantile(nil, 0.5)) ||
+		!math.IsNaN(Summarize(nil).Most) {
 		t.Error("no values have statistics")
 	}
 	if got := Summarize([]float64{2, 8, 3}); got != (Summary{3, 2, 8, 3}) {
@@ -41,30 +42,34 @@ func TestStatistics(t *testing.T) {
 // example has three rounds of one stream down, of which the second failed for OpenSSH.
 func example() *Results {
 	r := New()
-	r.Cases["loopback-down-1"] = &Case{Date: time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC), Commit: "abc", Samples: []Sample{
-		{Peer: "openssh-gcm", Round: 0, Values: map[string]float64{"mb_per_s": 500, "cpu_s_per_gb": 2}},
-		{Peer: "culvert", Round: 0, Values: map[string]float64{"mb_per_s": 600, "cpu_s_per_gb": 1.5}},
-		{Peer: "culvert", Round: 1, Values: map[string]float64{"mb_per_s": 9000, "cpu_s_per_gb": 1.5}},
-		{Peer: "openssh-gcm", Round: 1, Failed: "lost"},
-		{Peer: "culvert", Round: 2, Values: map[string]float64{"mb_per_s": 400, "cpu_s_per_gb": 1.5}},
-		{Peer: "openssh-gcm", Round: 2, Values: map[string]float64{"mb_per_s": 500, "cpu_s_per_gb": 1}},
-		{Peer: "xray-vless", Round: 2, Failed: "never"},
-	}}
+	r.Cases["loopback-down-1"] = &Case{Date: time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC),
+		Commit: "abc", Samples: []Sample{
+			{Peer: "openssh-gcm", Round: 0, Values: map[string]float64{"mb_per_s": 500, "cpu_s_per_gb": 2}},
+			{Peer: "culvert", Round: 0, Values: map[string]float64{"mb_per_s": 600, "cpu_s_per_gb": 1.5}},
+			{Peer: "culvert", Round: 1, Values: map[string]float64{"mb_per_s": 9000, "cpu_s_per_gb": 1.5}},
+			{Peer: "openssh-gcm", Round: 1, Failed: "lost"},
+			{Peer: "culvert", Round: 2, Values: map[string]float64{"mb_per_s": 400, "cpu_s_per_gb": 1.5}},
+			{Peer: "openssh-gcm", Round: 2, Values: map[string]float64{"mb_per_s": 500, "cpu_s_per_gb": 1}},
+			{Peer: "xray-vless", Round: 2, Failed: "never"},
+		}}
 	return r
 }
 
 func TestResults(t *testing.T) {
 	r := example()
-	if got := r.Values("loopback-down-1", "culvert", "mb_per_s"); !slices.Equal(got, []float64{600, 9000, 400}) {
+	if got := r.Values("loopback-down-1", "culvert", "mb_per_s"); !slices.Equal(got,
+		[]float64{600, 9000, 400}) {
 		t.Errorf("values %v", got)
 	}
-	if got := r.Ratios("loopback-down-1", "mb_per_s", "culvert", "openssh-gcm"); !slices.Equal(got, []float64{1.2, 0.8}) {
+	if got := r.Ratios("loopback-down-1", "mb_per_s", "culvert", "openssh-gcm"); !slices.Equal(got,
+		[]float64{1.2, 0.8}) {
 		t.Errorf("ratios %v: of rounds that both have", got)
 	}
 	if got := againstBest("loopback-down-1", "mb_per_s")(r); !slices.Equal(got, []float64{0.8, 1.2}) {
 		t.Errorf("ratios to the best %v", got)
 	}
-	if r.Failure("loopback-down-1", "openssh-gcm") != "" || r.Failure("loopback-down-1", "xray-vless") != "never" {
+	if r.Failure("loopback-down-1", "openssh-gcm") != "" ||
+		r.Failure("loopback-down-1", "xray-vless") != "never" {
 		t.Error("a peer has failed when all of its measurements have")
 	}
 	if failed, all := r.Failures("loopback-down-1", "openssh-gcm"); failed != 1 || all != 3 {
@@ -73,7 +78,8 @@ func TestResults(t *testing.T) {
 	if r.FirstFailure("loopback-down-1", "openssh-gcm") != "lost" {
 		t.Error("the failure is forgotten")
 	}
-	if r.Values("nothing", "culvert", "mb_per_s") != nil || r.Ratios("nothing", "x", "a", "b") != nil || r.Failure("nothing", "culvert") != "" {
+	if r.Values("nothing", "culvert", "mb_per_s") != nil ||
+		r.Ratios("nothing", "x", "a", "b") != nil || r.Failure("nothing", "culvert") != "" {
 		t.Error("a case that was not measured has results")
 	}
 }
@@ -117,7 +123,8 @@ func TestBars(t *testing.T) {
 		}
 	}
 	down, cpu := Bars[0].Verdict(r), Bars[2].Verdict(r)
-	if !down.Known || !down.Reached || down.ReachedBeyond || down.Measured != (Summary{1, 0.8, 1.2, 2}) {
+	if !down.Known || !down.Reached || down.ReachedBeyond ||
+		down.Measured != (Summary{1, 0.8, 1.2, 2}) {
 		t.Errorf("throughput %+v", down)
 	}
 	if !cpu.Known || cpu.Reached { // 0.75 and 1.5
@@ -126,7 +133,8 @@ func TestBars(t *testing.T) {
 	if v := Bars[4].Verdict(r); v.Known || v.Reached || v.ReachedBeyond {
 		t.Errorf("not measured: %+v", v)
 	}
-	atMost := Bar{AtMost: true, Value: 60, Beyond: 45, values: func(*Results) []float64 { return []float64{45} }}
+	atMost := Bar{AtMost: true, Value: 60, Beyond: 45,
+		values: func(*Results) []float64 { return []float64{45} }}
 	if v := atMost.Verdict(r); !v.Reached || !v.ReachedBeyond {
 		t.Errorf("at most: %+v", v)
 	}
