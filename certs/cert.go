@@ -19,6 +19,17 @@ const (
 	TypeCA   CertType = "ca"   // a Box key, signed by a CA
 )
 
+// Use is the end of a connection that a certificate is for. The reference doesn't know it: there, a
+// client's certificate with names is as good as a server's.
+type Use string
+
+// The uses. A certificate that has none is for both ends.
+const (
+	UseAny    Use = ""
+	UseServer Use = "server"
+	UseClient Use = "client"
+)
+
 // certVersion is the only version of certificates.
 const certVersion = "1.0"
 
@@ -38,6 +49,7 @@ type Certificate struct {
 	ips       []string
 	macs      []string
 	gid       string
+	use       Use
 	desc      []byte // canonical: what the signature is over
 	signature [64]byte
 
@@ -107,6 +119,13 @@ func certificateFrom(v any) (*Certificate, error) {
 		if *list, ok = stringArray(desc.get(key)); !ok {
 			return malformed(key + " is not an array of strings")
 		}
+	}
+	if use := desc.get("use"); use != nil {
+		text, ok := use.(string)
+		if !ok {
+			return malformed("use is not a string")
+		}
+		c.use = Use(text)
 	}
 	// Verification doesn't need these: absent ones stay empty.
 	c.ca, _ = desc.get("ca").(string)
@@ -206,6 +225,9 @@ func (c *Certificate) MACs() []string { return printables(c.macs) }
 
 // GID returns the identifier by which the certificate can be revoked, or "".
 func (c *Certificate) GID() string { return printable(c.gid) }
+
+// Use returns the end that the certificate is for, which may be an unknown one.
+func (c *Certificate) Use() Use { return Use(printable(string(c.use))) }
 
 // Expires returns the first instant at which the certificate is no longer valid.
 func (c *Certificate) Expires() time.Time { return timeFrom(c.expires) }

@@ -279,6 +279,7 @@ func TestIssueRefuses(t *testing.T) {
 		"a zone":        {func(r *Request) { r.IPs = []string{"fe80::1%eth0"} }, "IPs"},
 		"empty address": {func(r *Request) { r.IPs = []string{""} }, "IPs"},
 		"empty MAC":     {func(r *Request) { r.MACs = []string{""} }, "MACs"},
+		"unknown use":   {func(r *Request) { r.Use = "Server" }, "Use"},
 	} {
 		req := Request{PublicKey: PublicKey{9}, Expires: testNow.Add(time.Hour)}
 		tt.edit(&req)

@@ -13,19 +13,21 @@
 // A [Certificate] is the JSON object of the reference implementation (npm package nacl-cert 1.1.0):
 //
 //	{"desc":{"version":"1.0","type":"self"|"ca","tte":ms,"ca":name,"publickey":[32 numbers],
-//	         "names":[…],"ips":[…],"macs":[…],"signtime":ms,"gid":uuid},
+//	         "names":[…],"ips":[…],"macs":[…],"use":"server"|"client","signtime":ms,"gid":uuid},
 //	 "sign":{"signature":[64 numbers]}}
 //
 // Type "self" is a CA, and publickey its Ed25519 key; type "ca" is signed by a CA, and publickey is
-// a Box key. The signature is over JSON.stringify(desc) as JavaScript prints the object that it
+// a Box key. The member use is ours and may be absent; the reference signs and ignores it. The
+// signature is over JSON.stringify(desc) as JavaScript prints the object that it
 // parsed, so canonical.go holds a parser and a printer with exactly JavaScript's rules;
 // encoding/json differs from them in a dozen places.
 //
 // [NewCA] and [CA.Issue] make certificates. Don't rely on a received certificate until all of these
 // have passed: [Certificate.Verify] (time, version, type, CA, signature, revocation),
-// [Certificate.VerifyKey] (it is for the key that the peer has proved to hold) and, for a server,
-// [Certificate.VerifyHost] or [Certificate.VerifyAddr]. Each refusal is a [*VerifyError] with a
-// [Reason].
+// [Certificate.VerifyKey] (it is for the key that the peer has proved to hold),
+// [Certificate.VerifyUse] (it is for the peer's end) and, for a server, [Certificate.VerifyHost] if
+// it was reached by a name, [Certificate.VerifyAddr] if by an address. Each refusal is a
+// [*VerifyError] with a [Reason].
 //
 // # Trust without certificates
 //

@@ -102,6 +102,7 @@ const (
 	ReasonWrongHost                      // names do not cover the host
 	ReasonWrongAddress                   // ips do not list the address
 	ReasonWrongKey                       // it vouches for another key
+	ReasonWrongUse                       // it is for the other end of a connection
 )
 
 func (r Reason) String() string {
@@ -130,6 +131,8 @@ func (r Reason) String() string {
 		return "for other addresses"
 	case ReasonWrongKey:
 		return "for another key"
+	case ReasonWrongUse:
+		return "for the other end of a connection"
 	}
 	return "reason " + strconv.Itoa(int(r))
 }

@@ -96,6 +96,64 @@ func TestOursVerifyThere(t *testing.T) {
 	runValidations(t, checks)
 }
 
+// TestUseVerifiesThere: the reference signs and ignores the end that a certificate is for.
+func TestUseVerifiesThere(t *testing.T) {
+	ca := newCA(t, "test")
+	caJSON := ca.Certificate().JSON()
+	var checks []validation
+	for _, use := range []Use{UseServer, UseClient} {
+		c := issue(t, ca, func(r *Request) { r.Use = use }).JSON()
+		checks = append(checks,
+			validation{string(use), op("validate", c, caJSON), true},
+			validation{string(use) + " host", op("checkDomain", c, []byte("x.a.com")), true},
+			validation{string(use) + " changed", op("validate", bytes.Replace(c,
+				[]byte(`"use":"`+use+`"`), []byte(`"use":"other!"`), 1), caJSON), false})
+	}
+	runValidations(t, checks)
+	// The other way round, where the issuer is the reference.
+	made := makeTheirs(t, [][]byte{[]byte(`"a.com"`)}, func(name []byte) string {
+		return strings.TrimSuffix(theirRequest(name), "}") + `,"use":"client"}`
+	})
+	c := parse(t, made[0].cert)
+	if err := c.Verify(VerifyOptions{CA: parse(t, caOf(t, made[0].ca))}); err != nil {
+		t.Error(err)
+	}
+	wantReason(t, "theirs for a client", c.VerifyUse(UseServer), ReasonWrongUse)
+}
+
+// TestReferenceProblem: a name has a problem if the reference fails to match the host that is
+// called so, or matches another one that has nothing in common with it.
+func TestReferenceProblem(t *testing.T) {
+	ca := newCA(t, "test")
+	names := []string{"a.com", "x-1.a.com", "xn--bcher-kva.example", "_dns.a.com", "10.0.0.1",
+		"*.a.com", "*", "a+b.com", "(a.com", "a)b.com", "[a.com", "a]b.com)", "a?.com", "^a.com",
+		"a.com$", "a.com|", `a\`, "a{2}.com", "{a}(.com"}
+	var ops []operation
+	for _, name := range names {
+		c := issue(t, ca, func(r *Request) { r.Names = []string{name} }).JSON()
+		ops = append(ops, op("checkDomain", c, []byte(name)),
+			op("checkDomain", c, []byte("other.test")))
+	}
+	results := reference(t, ops)
+	for i, name := range names {
+		breaks := !results[2*i].OK || results[2*i+1].OK
+		problem := ReferenceProblem(name)
+		if breaks && problem == "" {
+			t.Errorf("%q: the reference matches the host: %v, another: %v, and there is no problem",
+				name, results[2*i].OK, results[2*i+1].OK)
+		}
+		if !breaks && problem != "" {
+			t.Logf("%q: %s, though the reference matches as it should", name, problem)
+		}
+		if i < 5 && problem != "" {
+			t.Errorf("%q: %s", name, problem)
+		}
+	}
+	if ReferenceProblem("") == "" {
+		t.Error("an empty name has no problem")
+	}
+}
+
 // theirs is the reference's output for one name.
 type theirs struct {
 	ca, cert []byte // as JSON.stringify printed them; ca is {cert, secretkey}

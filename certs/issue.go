@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 	"unicode/utf8"
 )
@@ -87,6 +88,9 @@ type Request struct {
 	// MACs are hardware addresses. They are signed as given, and neither end checks them.
 	MACs []string
 
+	// Use is the end that the certificate is for. The reference ignores it.
+	Use Use
+
 	// Expires must be in the future and not after the CA's. Fractions of a millisecond are dropped.
 	Expires time.Time
 }
@@ -118,7 +122,10 @@ func (ca *CA) Issue(rand io.Reader, now time.Time, req Request) (*Certificate, e
 	if err := checkList("MACs", req.MACs); err != nil {
 		return nil, err
 	}
-	// The members are in the order of the reference's command line.
+	if req.Use != UseAny && req.Use != UseServer && req.Use != UseClient {
+		return nil, &RequestError{Field: "Use", Problem: "is unknown"}
+	}
+	// The members are in the order of the reference's command line; it has no use.
 	desc := &object{}
 	desc.set("version", certVersion)
 	desc.set("type", string(TypeCA))
@@ -127,6 +134,9 @@ func (ca *CA) Issue(rand io.Reader, now time.Time, req Request) (*Certificate, e
 	desc.set("names", texts(req.Names))
 	desc.set("ips", texts(ips))
 	desc.set("macs", texts(req.MACs))
+	if req.Use != UseAny {
+		desc.set("use", string(req.Use))
+	}
 	desc.set("ca", ca.cert.ca)
 	cert, err := ca.sign(rand, now, desc)
 	if errors.Is(err, ErrTooLarge) {
@@ -162,6 +172,20 @@ func newUUID(rand io.Reader) (string, error) {
 	u[8] = u[8]&0x3F | 0x80
 	h := hex.EncodeToString(u[:])
 	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:], nil
+}
+
+// ReferenceProblem returns why clients of the reference fail at a certificate with this name, or
+// accept it for hosts that it does not name; "" if they don't. They take names for regular
+// expressions, in any place of the host's name.
+func ReferenceProblem(name string) string {
+	if name == "" {
+		return "an empty name matches every host"
+	}
+	if i := strings.IndexAny(name, "*+?()[]{}^$|\\"); i >= 0 {
+		return fmt.Sprintf("%c is special in the regular expressions that they take names for",
+			name[i])
+	}
+	return ""
 }
 
 func canonicalIPs(ips []string) ([]string, error) {

@@ -23,8 +23,8 @@ type VerifyOptions struct {
 }
 
 // Verify checks time, version, type, CA, signature and revocation, in the reference's order. It
-// does not check whom the certificate identifies: VerifyKey, VerifyHost and VerifyAddr do. An error
-// is a *VerifyError.
+// does not check whom the certificate identifies: VerifyKey, VerifyUse, VerifyHost and VerifyAddr
+// do. An error is a *VerifyError.
 func (c *Certificate) Verify(opts VerifyOptions) error {
 	if opts.Now.IsZero() {
 		opts.Now = time.Now()
@@ -85,6 +85,15 @@ func (c *Certificate) verifyIssuer(opts VerifyOptions) error {
 func (c *Certificate) VerifyKey(k PublicKey) error {
 	if own, ok := c.BoxKey(); !ok || !own.Equal(k) {
 		return refuse(ReasonWrongKey)
+	}
+	return nil
+}
+
+// VerifyUse checks that the certificate is for this end, or for both. One with an unknown use is for
+// none. An error is a *VerifyError.
+func (c *Certificate) VerifyUse(use Use) error {
+	if c.use != UseAny && c.use != use {
+		return refuse(ReasonWrongUse)
 	}
 	return nil
 }

@@ -96,6 +96,43 @@ func TestIssueVerify(t *testing.T) {
 	}
 }
 
+func TestVerifyUse(t *testing.T) {
+	ca := newCA(t, "test")
+	for _, use := range []Use{UseAny, UseServer, UseClient} {
+		c := issue(t, ca, func(r *Request) { r.Use = use })
+		if c.Use() != use || parse(t, c.JSON()).Use() != use {
+			t.Errorf("issued for %q: it is for %q", use, c.Use())
+		}
+		for _, end := range []Use{UseServer, UseClient} {
+			if err := c.VerifyUse(end); use == UseAny || use == end {
+				if err != nil {
+					t.Errorf("%q for %q: %v", use, end, err)
+				}
+			} else {
+				wantReason(t, "the other end", err, ReasonWrongUse)
+			}
+		}
+	}
+	// What another issuer writes there is taken for a restriction, too.
+	for _, text := range []string{`""`, `null`} {
+		c := parse(t, signed(t, ca, descOf(`"ca":"test"`, `"ca":"test","use":`+text)))
+		if err := errors.Join(c.VerifyUse(UseServer), c.VerifyUse(UseClient)); err != nil {
+			t.Errorf("use %s: %v", text, err)
+		}
+	}
+	for _, text := range []string{`"Server"`, `"both"`, `"server "`} {
+		c := parse(t, signed(t, ca, descOf(`"ca":"test"`, `"ca":"test","use":`+text)))
+		wantReason(t, text, c.VerifyUse(UseServer), ReasonWrongUse)
+		wantReason(t, text, c.VerifyUse(UseClient), ReasonWrongUse)
+	}
+	for _, text := range []string{`1`, `true`, `["server"]`, `{}`} {
+		_, err := ParseCertificate(signed(t, ca, descOf(`"ca":"test"`, `"ca":"test","use":`+text)))
+		if !errors.Is(err, ErrMalformedCertificate) {
+			t.Errorf("use %s: %v", text, err)
+		}
+	}
+}
+
 func TestVerifyReasons(t *testing.T) {
 	ca, other, namesake := newCA(t, "test"), newCA(t, "other"), newCA(t, "TEST")
 	ok := VerifyOptions{CA: ca.Certificate(), Now: testNow}

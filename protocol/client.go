@@ -27,9 +27,9 @@ type ClientConfig struct {
 	// CA must vouch for the server in version 2.
 	CA *certs.Certificate
 	// ServerName is the URL's host without a port. In version 2 the server's certificate must be
-	// for it or for ServerAddr.
+	// for it: if it is a name, one of the certificate's names must cover it, whatever its address.
 	ServerName string
-	// ServerAddr is the server's address, if known.
+	// ServerAddr is the server's address, if known. It is only for Peer.
 	ServerAddr netip.Addr
 	// VerifyServer decides in step 4 whether this is the right server, by a pin or a remembered
 	// key. It is called after the server has proved that it holds the key, and in version 2 after
@@ -104,7 +104,7 @@ func newClientHandshake(cfg ClientConfig) (*clientHandshake, error) {
 	case cfg.Version == Version2 && cfg.CA == nil:
 		return nil, errors.New("protocol: configuration: version 2 without CA")
 	case cfg.Version == Version2 && cfg.Cert != nil:
-		err = checkOwnCertificate(cfg.Cert, cfg.Key)
+		err = checkOwnCertificate(cfg.Cert, cfg.Key, certs.UseClient)
 	case cfg.Version != Version1 && cfg.Version != Version2:
 		err = fmt.Errorf("protocol: configuration: Version %d", cfg.Version)
 	}
@@ -240,8 +240,9 @@ func (h *clientHandshake) verifyAnswer(tail []byte) error {
 	return nil
 }
 
-// verifyCertificate checks that the CA vouches for the server's key, and for its name or its
-// address.
+// verifyCertificate checks that the CA vouches for the server's key, and for the host of the URL.
+// The addresses in a certificate are of no account when that is a name: they may be those of any
+// machine, a client's for example, and whoever controls the DNS or the path leads there.
 func (h *clientHandshake) verifyCertificate(cert *certs.Certificate) error {
 	if err := cert.Verify(certs.VerifyOptions{CA: h.cfg.CA, Now: h.now()}); err != nil {
 		return err
@@ -249,14 +250,14 @@ func (h *clientHandshake) verifyCertificate(cert *certs.Certificate) error {
 	if err := cert.VerifyKey(h.who.Key); err != nil {
 		return err
 	}
-	hostErr := cert.VerifyHost(h.cfg.ServerName)
-	if hostErr == nil {
-		return nil
+	if err := cert.VerifyUse(certs.UseServer); err != nil {
+		return err
 	}
-	if cert.VerifyAddr(h.cfg.ServerAddr) == nil {
-		return nil
+	err := cert.VerifyHost(h.cfg.ServerName)
+	if addr, notAddr := netip.ParseAddr(h.cfg.ServerName); err != nil && notAddr == nil {
+		err = cert.VerifyAddr(addr)
 	}
-	return hostErr
+	return err
 }
 
 // grant4a makes the ClientReady: a fresh nonce, the client's share key and, in version 2, its

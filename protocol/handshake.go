@@ -141,11 +141,14 @@ func withDefaults(
 	return c, nil
 }
 
-// checkOwnCertificate checks that a configured certificate is for the configured key. A peer would
-// refuse another one, with a less helpful error.
-func checkOwnCertificate(cert *certs.Certificate, key *certs.KeyPair) error {
+// checkOwnCertificate checks that a configured certificate is for the configured key and this end.
+// A peer would refuse another one, with a less helpful error.
+func checkOwnCertificate(cert *certs.Certificate, key *certs.KeyPair, use certs.Use) error {
 	if err := cert.VerifyKey(key.Public()); err != nil {
 		return fmt.Errorf("protocol: configuration: Cert does not go with Key: %w", err)
+	}
+	if err := cert.VerifyUse(use); err != nil {
+		return fmt.Errorf("protocol: configuration: Cert: %w", err)
 	}
 	return nil
 }

@@ -285,16 +285,17 @@ func wantReason(t *testing.T, err error, reason certs.Reason) {
 	}
 }
 
-// TestStep4aAddressInPlaceOfName verifies a certificate for the address only, and one for a parent
-// name.
-func TestStep4aAddressInPlaceOfName(t *testing.T) {
+// TestStep4aHost verifies certificates for the URL's host: an address, or a name or its parent.
+func TestStep4aHost(t *testing.T) {
 	for _, tt := range []struct {
 		names, ips []string
 		host       string
 		addr       string
 	}{
-		{nil, []string{"127.0.0.1"}, "remote.example", "127.0.0.1"},
-		{nil, []string{"127.0.0.1"}, "remote.example", "::ffff:127.0.0.1"},
+		{nil, []string{"127.0.0.1"}, "127.0.0.1", "127.0.0.1"},
+		{nil, []string{"127.0.0.1"}, "::ffff:127.0.0.1", "127.0.0.1"},
+		{nil, []string{"2001:db8::1"}, "2001:DB8:0::1", "::1"},
+		{[]string{"127.0.0.1"}, nil, "127.0.0.1", "::1"},
 		{[]string{"example"}, nil, "Remote.Example", "::1"},
 	} {
 		p := newParties(t, Version2, false)

@@ -68,6 +68,23 @@ func (a authority) issue(
 	return cert
 }
 
+// issueFor issues a certificate for one end of connections to remote.example.
+func (a authority) issueFor(
+	tb testing.TB, key *certs.KeyPair, use certs.Use,
+) *certs.Certificate {
+	tb.Helper()
+	cert, err := a.ca.Issue(rand.Reader, a.now, certs.Request{
+		PublicKey: key.Public(),
+		Names:     []string{"remote.example"},
+		Use:       use,
+		Expires:   a.now.Add(time.Hour),
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return cert
+}
+
 // parties holds matching configurations, for a test to change.
 type parties struct {
 	authority authority

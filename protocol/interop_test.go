@@ -265,7 +265,15 @@ func TestInteropWeRefuseServer(t *testing.T) {
 		{"wrong host and address", func(p *parties) {
 			p.server.Cert = p.authority.issue(t, p.server.Key, []string{"a.example"},
 				[]string{"192.0.2.1"})
+		}, CloseIdentity, certs.ReasonWrongAddress, nil},
+		{"wrong host", func(p *parties) {
+			p.client.ServerName = "b.example"
+			p.server.Cert = p.authority.issue(t, p.server.Key, []string{"a.example"},
+				[]string{"127.0.0.1"})
 		}, CloseIdentity, certs.ReasonWrongHost, nil},
+		{"a client's certificate", func(p *parties) {
+			p.server.Cert = p.authority.issueFor(t, p.server.Key, certs.UseClient)
+		}, CloseIdentity, certs.ReasonWrongUse, nil},
 		{"certificate for another key", func(p *parties) {
 			p.server.Cert = p.authority.issue(t, newKey(t, "other"), nil, []string{"127.0.0.1"})
 		}, CloseIdentity, certs.ReasonWrongKey, nil},

@@ -93,7 +93,7 @@ func newServerHandshake(cfg ServerConfig) (*serverHandshake, error) {
 	case cfg.RequireCert && (cfg.Cert == nil || cfg.CA == nil):
 		return nil, errors.New("protocol: configuration: RequireCert needs Cert and CA")
 	case cfg.Cert != nil:
-		err = checkOwnCertificate(cfg.Cert, cfg.Key)
+		err = checkOwnCertificate(cfg.Cert, cfg.Key, certs.UseServer)
 	}
 	if err != nil {
 		return nil, err
@@ -259,6 +259,9 @@ func (h *serverHandshake) verifyCertificate(tail []byte) (*certs.Certificate, er
 		return nil, err
 	}
 	if err := cert.VerifyKey(h.who.Key); err != nil {
+		return nil, err
+	}
+	if err := cert.VerifyUse(certs.UseClient); err != nil {
 		return nil, err
 	}
 	if len(cert.IPs()) > 0 {

@@ -94,6 +94,7 @@ type certIssueOptions struct {
 	publicKey string
 	names     []string
 	ips       []string
+	use       string
 	validity  validityOptions
 	out       string
 }
@@ -104,9 +105,25 @@ func (o *certIssueOptions) define(s *flags.Set) {
 		"certify the public `KEY`, as keygen prints it").Required()
 	s.Strings(&o.names, "name", nil, "certify the host name `HOST`; repeatable")
 	s.Strings(&o.ips, "ip", nil, "certify the IP `ADDRESS`; repeatable")
+	defineUse(s, &o.use, "issue a certificate that only a `USE`, server or client, may present "+
+		"(default: either)")
 	o.validity.define(s, 365)
 	s.String(&o.out, "out,o", "",
 		"write the certificate to `FILE`, which must not exist").Required()
+}
+
+// defineUse defines the flag that names the end of a connection.
+func defineUse(s *flags.Set, use *string, usage string) {
+	s.String(use, "use", "", usage).Values(string(certs.UseServer), string(certs.UseClient))
+}
+
+func parseUse(text string) (certs.Use, error) {
+	use := certs.Use(text)
+	switch use {
+	case certs.UseAny, certs.UseServer, certs.UseClient:
+		return use, nil
+	}
+	return use, exit.Usagef("it is server or client", "bad --use %q", text)
 }
 
 func (o *certIssueOptions) run(context.Context) error {
@@ -125,6 +142,10 @@ func (o *certIssueOptions) run(context.Context) error {
 			return err
 		}
 	}
+	use, err := parseUse(o.use)
+	if err != nil {
+		return err
+	}
 	ca, err := certs.ReadCA(o.caKey)
 	if err != nil {
 		return exit.Fail(exit.Failed, "can't use the CA's file", err,
@@ -134,6 +155,7 @@ func (o *certIssueOptions) run(context.Context) error {
 		PublicKey: key,
 		Names:     o.names,
 		IPs:       o.ips,
+		Use:       use,
 		Expires:   expires,
 	})
 	if err != nil {
@@ -142,7 +164,23 @@ func (o *certIssueOptions) run(context.Context) error {
 	if err := cert.WriteFile(o.out); err != nil {
 		return writeFailure("certificate", o.out, err)
 	}
+	o.warn(os.Stderr, use)
 	return nil
+}
+
+// warn prints what is likely to be a mistake in a certificate that was issued.
+func (o *certIssueOptions) warn(w io.Writer, use certs.Use) {
+	for _, name := range o.names {
+		if problem := certs.ReferenceProblem(name); problem != "" {
+			fmt.Fprintf(w, "culvert: warning: --name %q breaks clients of the reference: %s\n"+
+				"a name also stands for the hosts below it: write example.org, not *.example.org\n",
+				name, problem)
+		}
+	}
+	if use == certs.UseServer && len(o.names)+len(o.ips) == 0 {
+		fmt.Fprintln(w, "culvert: warning: no client accepts a server's certificate without "+
+			"--name and --ip\ngive the host in the URL that clients connect to")
+	}
 }
 
 func parseIP(text string) (netip.Addr, error) {
@@ -187,6 +225,9 @@ func (o *certShowOptions) run(context.Context) error {
 	if key, ok := cert.BoxKey(); ok {
 		fmt.Fprintf(w, "key      %s\n", key)
 	}
+	if use := cert.Use(); use != certs.UseAny {
+		fmt.Fprintf(w, "use      %q\n", use)
+	}
 	printList(w, "names", cert.Names())
 	printList(w, "ips", cert.IPs())
 	return nil
@@ -212,6 +253,7 @@ type certVerifyOptions struct {
 	ca          string
 	host        string
 	ip          string
+	use         string
 	revoked     string
 	certificate certificateArgument
 }
@@ -220,6 +262,7 @@ func (o *certVerifyOptions) define(s *flags.Set) {
 	s.String(&o.ca, "ca", "", "read the CA's certificate from `FILE`").Required()
 	s.String(&o.host, "host", "", "require a certificate for the host name `HOST`")
 	s.String(&o.ip, "ip", "", "require a certificate for the IP `ADDRESS`")
+	defineUse(s, &o.use, "require a certificate that a `USE`, server or client, may present")
 	s.String(&o.revoked, "revoked", "",
 		"refuse the certificates whose gids are listed in `FILE`, one per line")
 	o.certificate.define(s)
@@ -232,6 +275,10 @@ func (o *certVerifyOptions) run(context.Context) error {
 		if addr, err = parseIP(o.ip); err != nil {
 			return err
 		}
+	}
+	use, err := parseUse(o.use)
+	if err != nil {
+		return err
 	}
 	cert, err := o.certificate.load()
 	if err != nil {
@@ -247,6 +294,9 @@ func (o *certVerifyOptions) run(context.Context) error {
 		}
 	}
 	err = cert.Verify(opts)
+	if err == nil && use != certs.UseAny {
+		err = cert.VerifyUse(use)
+	}
 	if err == nil && o.host != "" {
 		err = cert.VerifyHost(o.host)
 	}

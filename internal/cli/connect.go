@@ -83,7 +83,7 @@ func (o *connectOptions) load() (*connection, error) {
 	if err != nil {
 		return nil, err
 	}
-	key, cert, err := o.identity.load()
+	key, cert, err := o.identity.load(certs.UseClient)
 	if err != nil {
 		return nil, err
 	}

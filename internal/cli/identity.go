@@ -33,9 +33,9 @@ func (o *identityOptions) defineKey(s *flags.Set) {
 		"(default: identity.json in culvert's configuration folder, created at first use)")
 }
 
-// load reads the key pair and the certificate, which is nil if there is none. It creates the
-// default key pair if that is missing, but no other.
-func (o *identityOptions) load() (*certs.KeyPair, *certs.Certificate, error) {
+// load reads the key pair and the certificate for this end, which is nil if there is none. It
+// creates the default key pair if that is missing, but no other.
+func (o *identityOptions) load(end certs.Use) (*certs.KeyPair, *certs.Certificate, error) {
 	cert, err := loadCertificate("cert", o.cert)
 	if err != nil {
 		return nil, nil, err
@@ -44,7 +44,7 @@ func (o *identityOptions) load() (*certs.KeyPair, *certs.Certificate, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return key, cert, checkCertified(cert, key)
+	return key, cert, checkCertified(cert, key, end)
 }
 
 func loadKey(path string) (key *certs.KeyPair, err error) {
@@ -87,8 +87,9 @@ func loadCertificate(flag, path string) (*certs.Certificate, error) {
 	return cert, nil
 }
 
-// checkCertified refuses a certificate, which may be nil, that is not for our key.
-func checkCertified(cert *certs.Certificate, key *certs.KeyPair) error {
+// checkCertified refuses a certificate, which may be nil, that is not for our key or not for our
+// end.
+func checkCertified(cert *certs.Certificate, key *certs.KeyPair, end certs.Use) error {
 	if cert == nil {
 		return nil
 	}
@@ -96,6 +97,11 @@ func checkCertified(cert *certs.Certificate, key *certs.KeyPair) error {
 		return exit.Fail(exit.Failed, "can't use the certificate of --cert",
 			fmt.Errorf("it is not for the key %s", key.Public()),
 			"have one issued for that key, or name the certified key with --key FILE")
+	}
+	if cert.VerifyUse(end) != nil {
+		return exit.Fail(exit.Failed, "can't use the certificate of --cert",
+			fmt.Errorf("it is for a %s only", cert.Use()),
+			fmt.Sprintf("have one issued with --use %s, or without --use", end))
 	}
 	return nil
 }

@@ -77,7 +77,7 @@ func (o *remoteOptions) loadSettings() (s remoteSettings, err error) {
 	if s.trust, err = o.loadTrust(); err != nil {
 		return s, err
 	}
-	if s.identity.Key, s.identity.Cert, err = o.identity.load(); err != nil {
+	if s.identity.Key, s.identity.Cert, err = o.identity.load(certs.UseServer); err != nil {
 		return s, err
 	}
 	if s.rules, err = policy.ParseRules(o.rules.allow, o.rules.deny); err != nil {
