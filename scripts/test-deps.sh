@@ -52,11 +52,16 @@ look() {
   need tinyproxy 'tinyproxy: the HTTP proxy of the tests' command -v tinyproxy
   need dante-server 'danted: the SOCKS5 proxy of the tests' command -v danted
   need squid 'squid: another HTTP proxy of the tests' command -v squid
-  need wget 'wget: uploads through the HTTP proxy in the tests' command -v wget
+  need wget 'wget: loads and uploads through the HTTP proxy in the tests' command -v wget
   need chromium 'chromium: the browser tests drive it' command -v chromium
   need firefox-esr 'firefox: so do they with it' command -v firefox-esr
   need python3 'python3: a client of UDP ASSOCIATE in the tests' test -x /usr/bin/python3
   need python3-socks 'PySocks: another, for /usr/bin/python3' /usr/bin/python3 -c 'import socks'
+  need python3-requests 'requests: clients of culvert run in the tests' /usr/bin/python3 -c 'import requests'
+  need python3-httpx 'httpx: so are its' /usr/bin/python3 -c 'import httpx'
+  need python3-pip 'pip: another' /usr/bin/python3 -m pip --version
+  need aria2 'aria2: another' command -v aria2c
+  need lynx 'lynx: another' command -v lynx
   need zsh 'zsh: the completion tests type in it' command -v zsh
   need fish 'fish: the completion tests type in it' command -v fish
   need iperf3 'iperf3: measures through a forwarded port in the tests' command -v iperf3

@@ -23,8 +23,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stuckPipe returns a pipe in the blocking mode, as a shell's, that holds all it can: whoever writes
-// to w waits for a reader.
+// stuckPipe returns a pipe in the blocking mode, as a shell's, that holds all it can: whoever
+// writes to w waits for a reader.
 func stuckPipe(t *testing.T) (r, w *os.File) {
 	t.Helper()
 	var fds [2]int
@@ -83,8 +83,8 @@ func dialEcho(t *testing.T, socks, echo string) {
 	}
 }
 
-// TestLogNobodyReads runs a remote and a local whose standard error is a full pipe, at the level with
-// the most lines: streams, other requests, new clients and signals don't notice.
+// TestLogNobodyReads runs a remote and a local whose standard error is a full pipe, at the level
+// with the most lines: streams, other requests, new clients and signals don't notice.
 func TestLogNobodyReads(t *testing.T) {
 	t.Parallel()
 	s, echo := newStage(t), serveEcho(t)
@@ -117,7 +117,7 @@ func TestLogNobodyReads(t *testing.T) {
 		began := time.Now()
 		p.send(t, syscall.SIGTERM)
 		checkStatus(t, p, exit.OK)
-		if took := time.Since(began); took > 4*time.Second { // what is not written is waited for, a second
+		if took := time.Since(began); took > 4*time.Second { // flushing takes a second of it
 			t.Errorf("it stops after %v", took)
 		}
 	}

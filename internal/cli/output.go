@@ -13,9 +13,9 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// outputs are where commands that serve write: nothing holds them up, whoever reads that or doesn't.
-// What is the purpose of a command, such as the certificate that `culvert cert show` prints or the
-// data of -W, doesn't go here.
+// outputs are where commands that serve write: nothing holds them up, whether anybody reads that or
+// not. The results of other commands, such as the certificate that `culvert cert show` prints, and
+// the data of -W are written directly.
 type outputs struct {
 	stdout *output // the line of --print-ready, and what demo prints
 	stderr *output // logs and errors
@@ -63,9 +63,8 @@ func droppedNote(dropped int) []byte {
 	return line.Bytes()
 }
 
-// takeLibraryLog logs what libraries write to the standard logger, at the level for details: package
-// net/http has lines there about what peers send. They would go to standard error otherwise,
-// whatever the level.
+// takeLibraryLog logs what libraries write to the standard logger, at the debug level: net/http has
+// lines there about what peers send. Otherwise they would go to standard error, whatever the level.
 func takeLibraryLog(log zerolog.Logger) {
 	stdlog.SetFlags(0)
 	stdlog.SetOutput(httplog.Writer{Log: log})

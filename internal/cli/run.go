@@ -7,7 +7,6 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
-	"slices"
 	"strings"
 	"sync"
 
@@ -96,20 +95,27 @@ const proxyUser = "culvert"
 // direct lists the hosts that a command reaches without the proxy: its own machine.
 const direct = "localhost,127.0.0.1,::1"
 
-// proxyEnv returns environ with the variables that make programs use the proxy at address. They
-// have no common form: some programs read those in capitals, some the others. The port is a SOCKS
-// and an HTTP proxy: more programs support the latter, and anything but HTTP needs the former, as
-// socks5h, which leaves names to the remote to resolve.
+// ownPrefix begins the names of culvert's variables.
+const ownPrefix = "CULVERT_"
+
+// proxyEnv returns environ with the variables that make programs use the proxy at address, and
+// without culvert's own, which may hold secrets that are none of the command's business.
+//
+// The variables have no common form: some programs read those in capitals, some the others. The
+// proxy is an http:// one in all of them, although the port speaks SOCKS as well: all programs know
+// that scheme, and some fail on any other, even in a variable that they have no use for.
 func proxyEnv(environ []string, address, secret string) []string {
-	proxy := func(scheme string) string {
-		user := url.UserPassword(proxyUser, secret)
-		return (&url.URL{Scheme: scheme, User: user, Host: address}).String()
+	var env []string
+	for _, v := range environ {
+		if !strings.HasPrefix(strings.ToUpper(v), ownPrefix) {
+			env = append(env, v)
+		}
 	}
-	env := slices.Clone(environ)
+	proxy := url.URL{Scheme: "http", User: url.UserPassword(proxyUser, secret), Host: address}
 	for _, v := range []struct{ name, value string }{
-		{"ALL_PROXY", proxy("socks5h")},
-		{"HTTP_PROXY", proxy("http")},
-		{"HTTPS_PROXY", proxy("http")},
+		{"ALL_PROXY", proxy.String()},
+		{"HTTP_PROXY", proxy.String()},
+		{"HTTPS_PROXY", proxy.String()},
 		{"NO_PROXY", direct},
 	} {
 		// The last value of a name wins.

@@ -37,8 +37,8 @@ func TestLongestSocketPaths(t *testing.T) {
 		"--print-ready")
 	remote := startIn(t, cmd, false)
 	s.remote = awaitLine(t, remote)
-	args := []string{"--socks", "unix:" + socket("socks"), "-L", "unix:" + socket("local") + ":unix:" + echo,
-		"-R", "unix:" + socket("reverse") + ":unix:" + echo, "--print-ready"}
+	args := []string{"--socks", "unix:" + socket("socks"),
+		"-L", "unix:" + socket("local") + ":unix:" + echo, "-R", "unix:" + socket("reverse") + ":unix:" + echo, "--print-ready"}
 	local := startIn(t, s.command("local", args...), false)
 	awaitLine(t, local)
 	for _, name := range []string{"local", "reverse"} {

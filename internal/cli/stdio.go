@@ -55,8 +55,8 @@ func startStdio(
 	return t
 }
 
-// stdioFailure explains why -W has ended. When standard output is a pipe that nobody reads, it exits
-// as a program does that the system kills for that: the user has what was wanted.
+// stdioFailure explains why -W has ended. When standard output is a pipe that nobody reads, it has
+// the status of a program that the system kills for that, and says nothing, as such a program.
 func stdioFailure(target string, err error) error {
 	var path *os.PathError
 	if errors.As(err, &path) && errors.Is(path.Err, syscall.EPIPE) {

@@ -15,9 +15,9 @@ var reloadSignals = []os.Signal{syscall.SIGUSR1}
 // isReload reports whether a signal is one of them.
 func isReload(s os.Signal) bool { return s == syscall.SIGUSR1 }
 
-// hasTerminal reports whether the process has a controlling terminal. Where there is no /dev/tty, as
-// in a folder that is the root of a process, it asks the standard streams: only the controlling
-// terminal tells its foreground group.
+// hasTerminal reports whether the process has a controlling terminal. Where there is no /dev/tty,
+// as in a chroot, it asks the standard streams: only the controlling terminal reports its
+// foreground group.
 func hasTerminal() bool {
 	tty, err := os.OpenFile("/dev/tty", os.O_RDONLY|syscall.O_NOCTTY, 0)
 	if err == nil {

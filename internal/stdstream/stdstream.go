@@ -5,8 +5,8 @@
 // Unix each call waits with poll(2) and only then reads or writes. Elsewhere a blocked call is left
 // behind when the process exits.
 //
-// A write to a pipe or a terminal that nobody reads any more is an error like any other, of standard
-// output and standard error too, for which package os ends the process.
+// A write to a pipe that nobody reads any more is an error like any other, even on standard output
+// and standard error, for which package os ends the process.
 package stdstream
 
 import (

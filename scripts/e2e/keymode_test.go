@@ -15,9 +15,8 @@ import (
 // service is the user and the group that a service of culvert's runs as.
 const service = 65534
 
-// A service reads a key that root owns and hands it by its group, as OpenSSH reads files that
-// aren't the caller's own. It reads none that others may read, and none of its own that its group
-// may.
+// A service reads a key that root owns and its group may read, as OpenSSH reads files that aren't
+// the caller's own. It reads none that others may read, and none of its own that its group may.
 func TestKeyFileModes(t *testing.T) {
 	t.Parallel()
 	needRoot(t, "it runs a remote as another user")
