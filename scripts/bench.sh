@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
-# Measures culvert beside OpenSSH, Xray and no proxy, in turns in one run, and
-# writes build/bench.json and the tables and plots of docs/benchmarks.md. Half an
-# hour on two cores. Emulated links need root; without it these cases are left out.
+# Compares culvert with OpenSSH, Xray and no proxy, which take turns in one run,
+# and writes build/bench.json and the tables and plots of docs/benchmarks.md.
+# Takes half an hour on two cores. Emulated links need root; without it their
+# cases are left out.
 #
-#   QUICK=1      five minutes: fewer rounds, into build/bench-quick/ and not docs/
-#   ONLY=CASE,…  measure these cases alone (loopback-*, say) and put them in place
-#                of the old ones in build/bench.json; scripts/bench -list has the names
+#   QUICK=1      fewer rounds, in five minutes, into build/bench-quick/, not docs/
+#   ONLY=CASE,…  measure only these cases (such as loopback-*), and replace them
+#                in build/bench.json; build/bench/bench -list lists them
 #   ROUNDS=N     rounds of each case
-#   RENDER=1     measure nothing: write tables and plots again from build/bench.json
+#   RENDER=1     measure nothing: write tables and plots from build/bench.json
 #
-# Arguments go to the program in scripts/bench: -help tells.
+# Arguments go to the program in scripts/bench; -help lists them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -26,8 +27,9 @@ scripts/build.sh
 xray=build/bench/xray-$xray_version
 if [ ! -x "$xray" ]; then
   echo "bench: building Xray $xray_version"
-  # Outside the module, so that it has the versions that its own go.mod names.
-  (cd build/bench && CGO_ENABLED=0 GOBIN=$PWD GOFLAGS=-mod=mod go install "github.com/xtls/xray-core/main@$xray_version")
+  # With a version, go install uses the go.mod of Xray, not ours.
+  CGO_ENABLED=0 GOBIN=$PWD/build/bench GOFLAGS=-mod=mod \
+    go install "github.com/xtls/xray-core/main@$xray_version"
   mv build/bench/main "$xray"
 fi
 

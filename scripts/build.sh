@@ -8,7 +8,8 @@ cd "$(dirname "$0")/.."
 # The version does not depend on how much of the history is there. It is set
 # here and not by go, whose own stamp needs a git that trusts the checkout.
 version() {
-  git describe --tags --exact-match --dirty || git describe --always --abbrev=12 --exclude='*' --dirty
+  git describe --tags --exact-match --dirty ||
+    git describe --always --abbrev=12 --exclude='*' --dirty
 }
 ldflags='-buildid='
 if version=$(version 2>/dev/null); then

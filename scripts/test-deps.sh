@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Installs what the tests need and the machine lacks: Debian packages (as root,
-# or through sudo) and the Node packages of scripts/interop. Quick when all is
-# there. Where it cannot install, it says what is missing, what was tried and
-# how to get it, and fails. It asks nothing and starts no service.
+# Installs what the tests need and the machine lacks: Debian packages (as root
+# or with sudo) and the Node packages of scripts/interop. Quick if nothing is
+# missing. If it cannot install something, it prints what is missing, what it
+# tried and how to get it, and fails. It asks no questions and starts no service.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
-# Where sshd and ip are, off an ordinary user's PATH.
+# Where sshd and ip are, which an ordinary user's PATH lacks.
 PATH=$PATH:/usr/sbin:/sbin
 
 policy=/usr/sbin/policy-rc.d
@@ -17,7 +17,7 @@ node_modules_old=
 
 say() { echo "test-deps: $*"; }
 
-# need PACKAGE "WHAT: WHO NEEDS IT" TEST... notes what is missing.
+# need PACKAGE "WHAT: WHO NEEDS IT" TEST... records what is missing.
 need() {
   local package=$1 what=$2
   shift 2
@@ -35,20 +35,21 @@ node_modules_current() {
 
 look() {
   missing=() packages=()
-  # Go and Node come first and in a version the project names, so they are
-  # asked for, not installed.
+  # Go and Node are not installed: they have to be of a version that the project
+  # names, and Debian may have another.
   need '' 'go: builds everything; install Go, at least the version in go.mod' command -v go
-  need '' 'node: the interop tests run the reference implementation; install Node 20 or newer' command -v node
+  need '' 'node: the interop tests run the reference; install Node 20 or newer' command -v node
   need '' 'npm: installs the reference implementation; it comes with Node' command -v npm
   need make 'make: runs the checks' command -v make
   need gcc 'gcc: the race detector is linked with it' command -v "${CC:-gcc}"
   need libc6-dev 'C headers (libc6-dev): the race detector is built with them' c_headers
-  need ca-certificates 'ca-certificates: TLS to the servers that packages come from' test -s /etc/ssl/certs/ca-certificates.crt
+  need ca-certificates 'ca-certificates: TLS to the servers that packages come from' \
+    test -s /etc/ssl/certs/ca-certificates.crt
   need curl 'curl: the end-to-end tests load and upload with it' command -v curl
   need git 'git: the end-to-end tests clone with it' command -v git
   need openssh-client 'ssh: the end-to-end tests connect with it' command -v ssh
   need openssh-server 'sshd: the server of those tests' command -v sshd
-  need openssl 'openssl: the documents and their tests make TLS certificates with it' command -v openssl
+  need openssl 'openssl: the tutorials and their tests make TLS certificates' command -v openssl
   need tinyproxy 'tinyproxy: the HTTP proxy of the tests' command -v tinyproxy
   need dante-server 'danted: the SOCKS5 proxy of the tests' command -v danted
   need squid 'squid: another HTTP proxy of the tests' command -v squid
@@ -65,7 +66,7 @@ look() {
   need zsh 'zsh: the completion tests type in it' command -v zsh
   need fish 'fish: the completion tests type in it' command -v fish
   need iperf3 'iperf3: measures through a forwarded port in the tests' command -v iperf3
-  need haproxy 'haproxy: stands before the remote in the benchmark' command -v haproxy
+  need haproxy 'haproxy: in front of the remote in the benchmark' command -v haproxy
   need iproute2 'ip: sets up the network namespaces of the tests' command -v ip
   need dnsmasq-base 'dnsmasq: the DNS server of the UDP tests' command -v dnsmasq
   need bind9-dnsutils 'dig: asks it, through the tunnel' command -v dig
@@ -73,7 +74,7 @@ look() {
   node_modules_old=
   if ! node_modules_current; then
     node_modules_old=1
-    missing+=('scripts/interop/node_modules: the reference implementation, as its package-lock.json says')
+    missing+=('scripts/interop/node_modules: the reference, in the versions of package-lock.json')
   fi
 }
 
@@ -83,31 +84,32 @@ as_root() {
   elif [ -t 0 ]; then
     sudo "$@"
   else
-    sudo -n "$@" # without a terminal nobody could type a password
+    sudo -n "$@" # without a terminal nobody can type a password
   fi
 }
 
-# Runs apt-get as root, without questions, waiting for another one's lock.
+# Runs apt-get as root, without questions; it waits for the lock of another one.
 apt() {
   as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 \
     -o Acquire::Retries=3 -o Dpkg::Use-Pty=0 "$@" </dev/null
 }
 
-# Installs the packages. Debian starts a service when it is installed unless
-# policy-rc.d forbids it, so there is such a policy meanwhile, if the machine
-# has none of its own; and a server that only tests need is not left enabled.
+# Installs the packages. Debian starts a service on installation unless
+# policy-rc.d forbids it, so this sets such a policy for the time being, unless
+# the machine has one. A server that only tests need is not left enabled.
 install_packages() {
   if ! command -v apt-get >/dev/null; then
-    tried+=('no apt-get here to install packages with')
+    tried+=('no package was installed: no apt-get')
     return
   fi
   if [ "$(id -u)" != 0 ] && ! command -v sudo >/dev/null; then
-    tried+=('no package was installed: this is not root, and there is no sudo')
+    tried+=('no package was installed: not root, and no sudo')
     return
   fi
   say "installing ${packages[*]}"
   local service status=0 new_services=()
-  for service in ssh:sshd tinyproxy:tinyproxy squid:squid danted:danted haproxy:haproxy; do # the unit and its program
+  # Each unit with its program.
+  for service in ssh:sshd tinyproxy:tinyproxy squid:squid danted:danted haproxy:haproxy; do
     command -v "${service#*:}" >/dev/null || new_services+=("$service")
   done
   if [ ! -e $policy ] || grep -qs "$policy_mark" $policy; then
@@ -150,7 +152,7 @@ look
 hash -r
 look
 if [ ${#missing[@]} = 0 ]; then
-  say 'all there'
+  say 'complete'
   exit
 fi
 {
@@ -158,10 +160,10 @@ fi
   for what in "${tried[@]}"; do say "tried: $what"; done
   if [ ${#packages[@]} -gt 0 ]; then
     say "to get it: as root, on Debian: apt-get update && apt-get install ${packages[*]}"
-    say 'to get it: elsewhere: install these programs by other means and have them on PATH'
+    say 'to get it: elsewhere: install these programs so that they are on PATH'
   fi
   if [ -n "$node_modules_old" ]; then
-    say 'to get it: npm ci in scripts/interop, where a registry of Node packages can be reached'
+    say 'to get it: run npm ci in scripts/interop, with access to a registry of Node packages'
   fi
 } >&2
 exit 1

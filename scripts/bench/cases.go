@@ -24,7 +24,7 @@ type benchCase struct {
 	fresh   bool          // peers are started anew for each measurement
 	request load.Request  // what is measured, but for the addresses
 	ports   int           // new ones of the target for each round
-	page    bool          // a page in a browser is what is measured, beside the request's bulk
+	page    bool          // a page in a browser is what is measured, during the request's bulk
 	extra   time.Duration // beyond the request's own times, for the first estimate
 }
 
@@ -93,7 +93,7 @@ func loopbackCases() []benchCase {
 				Window: 2 * time.Second}, extra: loopbackExtra},
 		{name: "idle-1000", title: "memory of 1,000 idle streams", peers: tunnels, rounds: 3, fresh: true,
 			request: load.Request{Kind: "idle", Streams: 1000}, extra: 3 * time.Second},
-		{name: "idle-10000", title: "echo beside 10,000 idle streams", peers: everyone, rounds: 2,
+		{name: "idle-10000", title: "echo with 10,000 idle streams", peers: everyone, rounds: 2,
 			fresh: true,
 			request: load.Request{Kind: "hold", Streams: 10000,
 				Window: 2 * time.Second}, extra: 12 * time.Second},
@@ -134,7 +134,7 @@ func pageCases() []benchCase {
 		{name: "page-alone", title: "100 ms, 100 Mbit/s, a page of 200 resources", peers: everyone,
 			rounds: 5,
 			link:   &pageLink, page: true, extra: 4 * time.Second},
-		{name: "page-busy", title: "40 ms, 50 Mbit/s, the page beside 2 downloads", peers: everyone,
+		{name: "page-busy", title: "40 ms, 50 Mbit/s, the page during 2 downloads", peers: everyone,
 			rounds: 5,
 			link:   &narrowLink, page: true, request: load.Request{Bulk: 2,
 				Warmup: 2 * time.Second}, extra: 7 * time.Second},

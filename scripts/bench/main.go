@@ -1,6 +1,6 @@
 //go:build linux
 
-// Command bench measures culvert beside OpenSSH, Xray and no proxy, in turns in one run, on
+// Command bench compares culvert with OpenSSH, Xray and no proxy, in turns in one run, on
 // loopback and over emulated wide-area links, and writes what it found as JSON, and as tables and
 // plots for people. scripts/bench.sh, which "make bench" calls, builds what it needs and starts it:
 //

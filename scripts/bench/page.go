@@ -29,7 +29,7 @@ const (
 	pagePort = 8000
 )
 
-// loadPage loads the page in a browser with a new profile, beside the request's bulk if it has any:
+// loadPage loads the page in a browser with a new profile, during the request's bulk if it has any:
 // load_s.
 func (s *site) loadPage(ctx context.Context, chromium string,
 	request load.Request) (_ load.Values, err error) {

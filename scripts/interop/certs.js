@@ -1,8 +1,9 @@
-// Runs a batch of operations with the reference's certificates (npm package nacl-cert) and JavaScript's own JSON, for the
-// tests of the Go package certs.
+// Runs a batch of operations with the reference's certificates (npm package nacl-cert) and
+// JavaScript's own JSON, for the tests of the Go package certs.
 //
-// Standard input: a JSON array of operations {"op": name, "args": [text or null, …]}, each text in base64.
-// Standard output: a JSON array with, for each, {"ok": bool, "text": base64}; text is JSON for what makes something.
+// Standard input: a JSON array of operations {"op": name, "args": [text or null, …]}, each text in
+// base64. Standard output: a JSON array with, for each, {"ok": bool, "text": base64}; text is JSON
+// for what makes something.
 
 'use strict';
 
@@ -34,7 +35,10 @@ const operations = {
   // keyPair() makes what the reference's command line writes to box-kp.json
   keyPair: () => {
     const kp = nacl.box.keyPair();
-    return made({ secretkey: cert.Uint8ToArray(kp.secretKey), publickey: cert.Uint8ToArray(kp.publicKey) });
+    return made({
+      secretkey: cert.Uint8ToArray(kp.secretKey),
+      publickey: cert.Uint8ToArray(kp.publicKey),
+    });
   },
   // checkKeyPair(key pair's file)
   checkKeyPair: (file) => {
@@ -46,7 +50,8 @@ const operations = {
 
 const results = JSON.parse(fs.readFileSync(0, 'utf8')).map(({ op, args }) => {
   try {
-    const { ok, text } = operations[op](...args.map((a) => (a === null ? null : Buffer.from(a, 'base64'))));
+    const decoded = args.map((a) => (a === null ? null : Buffer.from(a, 'base64')));
+    const { ok, text } = operations[op](...decoded);
     return { ok, text: Buffer.from(text || '', 'utf8').toString('base64') };
   } catch (err) {
     if (!(op in operations)) {

@@ -4,8 +4,9 @@
 //
 //   {"version": 1 or 2, "key": file, "cert": file, "ca": file, "requireCert": bool, "echo": bool}
 //
-// It prints a line of JSON for each event: {"event": "listening", "port"}, {"event": "open"} for each client that has
-// completed the handshake, and {"event": "message", "bytes"}. With echo it answers each message with the same one.
+// It prints a line of JSON for each event: {"event": "listening", "port"}, {"event": "open"} for
+// each client that has completed the handshake, and {"event": "message", "bytes"}. With echo it
+// answers each message with the same one.
 
 const say = console.log;
 console.log = console.error; // the reference prints its warnings; standard output is for the events
@@ -24,11 +25,14 @@ const secinfo = {
   mySecretKey: new Uint8Array(key.secretkey),
 };
 if (options.version === 2) {
-  Object.assign(secinfo, { cert: read(options.cert), ca: read(options.ca), requireCert: options.requireCert });
+  const { requireCert } = options;
+  Object.assign(secinfo, { cert: read(options.cert), ca: read(options.ca), requireCert });
 }
 
 const server = new SecureWebSocket.Server({ host: '127.0.0.1', port: 0 }, secinfo);
-server.on('listening', () => print({ event: 'listening', port: server.wss._server.address().port }));
+server.on('listening', () => {
+  print({ event: 'listening', port: server.wss._server.address().port });
+});
 server.on('connection', (ws) => {
   print({ event: 'open' });
   ws.on('message', (message) => {

@@ -1,13 +1,15 @@
-// Derives the keys and seals the records of protocol/testdata/extension.json again, with Node's own cryptography and from
-// nothing but the secrets and the messages. Standard input: the file. Standard output: what came out, in the same shape.
+// Derives the keys and seals the records of protocol/testdata/extension.json again, with Node's own
+// cryptography and from nothing but the secrets and the messages. Standard input: the file.
+// Standard output: what came out, in the same shape.
 
 'use strict';
 
 const crypto = require('crypto');
 const fs = require('fs');
 
-const hmac = (key, ...parts) => parts.reduce((h, p) => h.update(p), crypto.createHmac('sha256', key)).digest();
-const sha256 = (...parts) => parts.reduce((h, p) => h.update(p), crypto.createHash('sha256')).digest();
+const digest = (hash, parts) => parts.reduce((h, p) => h.update(p), hash).digest();
+const hmac = (key, ...parts) => digest(crypto.createHmac('sha256', key), parts);
+const sha256 = (...parts) => digest(crypto.createHash('sha256'), parts);
 const unhex = (s) => Buffer.from(s, 'hex');
 
 // RFC 5869, for outputs of one hash.
@@ -32,11 +34,12 @@ const transcript = sha256(...messages);
 const root = extract(transcript, Buffer.concat([v.kem, v.serverShare, v.clientShare].map(unhex)));
 const exporter = expand(root, 'culvert extension 1 exporter');
 const contextHash = sha256(unhex(v.exportContext)).toString('latin1');
+const exportInfo = `culvert extension 1 export\0${v.exportLabel}\0${contextHash}`;
 const made = {
   ...v,
   transcript: transcript.toString('hex'),
   exporter: exporter.toString('hex'),
-  exported: expand(exporter, `culvert extension 1 export\0${v.exportLabel}\0${contextHash}`).toString('hex'),
+  exported: expand(exporter, exportInfo).toString('hex'),
   suites: v.suites.map((s) => {
     const keys = {
       client: expand(root, 'culvert extension 1 client to server ' + s.suite),
@@ -53,7 +56,8 @@ const made = {
         if (number > 0 && number % v.ratchetEvery === 0) {
           current[r.from] = expand(current[r.from], 'culvert extension 1 ratchet');
         }
-        return { ...r, record: seal(s.suite, current[r.from], number, unhex(r.payload)).toString('hex') };
+        const record = seal(s.suite, current[r.from], number, unhex(r.payload));
+        return { ...r, record: record.toString('hex') };
       }),
     };
   }),

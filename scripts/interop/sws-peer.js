@@ -1,5 +1,5 @@
-// One end of a connection with the reference implementation (npm package node-sws), for the tests of the Go package
-// protocol.
+// One end of a connection with the reference implementation (npm package node-sws), for the tests
+// of the Go package protocol.
 //
 // The first line of standard input is the configuration, JSON:
 //   role        "client" or "server"
@@ -8,13 +8,14 @@
 //   key         {"secretkey":[…],"publickey":[…]}
 //   cert, ca    certificates, or null
 //   requireCert of a server
-//   sizes       lengths of the messages to send, null for none; a client sends when it is connected, a server when the
-//               first message has arrived
+//   sizes       lengths of the messages to send, null for none; a client sends when it is
+//               connected, a server when the first message has arrived
 //   expect      how many messages the other end sends
 //
-// Standard output gets one JSON object a line, each with an "event": listening (port), open (peer: the gid of the peer's
-// certificate), done (sent, received: see digest below; when everything has been sent and received), error (text), close
-// (code, reason). The process ends when standard input does.
+// Standard output gets one JSON object a line, each with an "event": listening (port), open (peer:
+// the gid of the peer's certificate), done (sent, received: see digest below; when everything has
+// been sent and received), error (text), close (code, reason). The process ends when standard input
+// does.
 
 'use strict';
 
@@ -39,7 +40,8 @@ function addTo(hash, message) {
 function exchange(socket, config) {
   const sent = crypto.createHash('sha256');
   const received = crypto.createHash('sha256');
-  const sizes = config.sizes || []; // a client takes itself for connected before the server has refused it
+  // A client counts as connected before the server has refused it.
+  const sizes = config.sizes || [];
   let sending = 0;
   let arrived = 0;
 

@@ -1,8 +1,8 @@
-// Makes the handshakes and records of protocol/testdata/vectors.json again, with the reference's own Box and SecretBox
-// and with JSON.stringify, from nothing but the secrets and the randomness.
+// Makes the handshakes and records of protocol/testdata/vectors.json again, with the reference's
+// own Box and SecretBox and with JSON.stringify, from nothing but the secrets and the randomness.
 //
-// Standard input: the file. Standard output: a JSON array with, for each vector, the messages, the records, and whether
-// the certificates are valid.
+// Standard input: the file. Standard output: a JSON array with, for each vector, the messages, the
+// records, and whether the certificates are valid.
 
 'use strict';
 
@@ -37,7 +37,8 @@ function remake(v) {
   const clientBox = new sws.Box(server.publicKey, client.secretKey, serverRandom.subarray(0, 8));
   const made = {
     clientHello: JSON.stringify({
-      version: v.version, opc: 0, client_public_key: array(client.publicKey), nonce: array(helloNonce),
+      version: v.version, opc: 0,
+      client_public_key: array(client.publicKey), nonce: array(helloNonce),
     }),
     serverHello: JSON.stringify({
       version: v.version, opc: 1, server_public_key: array(server.publicKey),

@@ -19,7 +19,7 @@ type Request struct {
 
 	Streams int           `json:"streams"` // of what is measured
 	Up      bool          `json:"up"`      // uploads, not downloads
-	Bulk    int           `json:"bulk"`    // streams that move data beside what is measured
+	Bulk    int           `json:"bulk"`    // streams that move data during the measurement
 	Warmup  time.Duration `json:"warmup"`  // how long bulk runs before the measurement begins
 	Window  time.Duration `json:"window"`  // how long the measurement takes
 	Ports   []int         `json:"ports"`   // of the target's host, each of which is new to the proxy

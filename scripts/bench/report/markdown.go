@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"culvert/scripts/bench/peer"
 	"culvert/scripts/bench/result"
@@ -17,12 +18,52 @@ import (
 // to run.
 const worth = 0.02
 
-// plotFolder is that of the plots, beside benchmarks.md.
+// plotFolder is that of the plots, next to benchmarks.md.
 const plotFolder = "benchmarks"
+
+// maxLine is the most characters in a line of prose.
+const maxLine = 100
 
 // writeMarkdown writes all that is known.
 func writeMarkdown(w io.Writer, r *result.Results) {
-	fmt.Fprintf(w, "## Beside other tunnels\n\n")
+	var text strings.Builder
+	writeSections(&text, r)
+	for line := range strings.Lines(text.String()) {
+		io.WriteString(w, fill(line))
+	}
+}
+
+// fill breaks a line of prose between words. What has to be one line stays so: a table's row, a
+// heading, a picture.
+func fill(line string) string {
+	if strings.HasPrefix(line, "|") || strings.HasPrefix(line, "#") || strings.HasPrefix(line, "!") {
+		return line
+	}
+	indent := ""
+	if strings.HasPrefix(line, "- ") {
+		indent = "  "
+	}
+	var filled strings.Builder
+	length := 0
+	for i, word := range strings.Fields(line) {
+		n := utf8.RuneCountInString(word)
+		switch {
+		case i == 0:
+		case length+1+n > maxLine:
+			filled.WriteString("\n" + indent)
+			length = len(indent)
+		default:
+			filled.WriteByte(' ')
+			length++
+		}
+		filled.WriteString(word)
+		length += n
+	}
+	return filled.String() + "\n"
+}
+
+func writeSections(w io.Writer, r *result.Results) {
+	fmt.Fprintf(w, "## Comparison with other tunnels\n\n")
 	writeRuns(w, r)
 	writeBars(w, r)
 	for _, t := range tables {
@@ -32,7 +73,7 @@ func writeMarkdown(w io.Writer, r *result.Results) {
 	}
 }
 
-// writeRuns says where, when and with what.
+// writeRuns describes the machine, the programs and the runs.
 func writeRuns(w io.Writer, r *result.Results) {
 	m := r.Machine
 	var programs []string
@@ -49,14 +90,14 @@ func writeRuns(w io.Writer, r *result.Results) {
 	}
 	fmt.Fprint(w,
 		"\nThe peers were measured in turns. Figures are medians of the rounds, with the least and the "+
-			"most in parentheses. MB and GB are powers\nof ten, KB are 1,024 bytes. OpenSSH is `ssh -D`; "+
+			"most in parentheses. MB and GB are powers of ten, KB are 1,024 bytes. OpenSSH is `ssh -D`; "+
 			"Xray runs over WebSocket with mux; all have their defaults.\n\n")
 }
 
-// writeBars says which bars are reached.
+// writeBars lists the goals and whether they are reached.
 func writeBars(w io.Writer, r *result.Results) {
 	fmt.Fprint(w,
-		"### What was to reach\n\n| figure | bar | beyond | measured | |\n|---|---|---|---|---|\n")
+		"### Goals\n\n| figure | bar | beyond | measured | |\n|---|---|---|---|---|\n")
 	for _, b := range result.Bars {
 		sign, beyond := "≥", "–"
 		if b.AtMost {
@@ -105,7 +146,7 @@ func withUnit(text, unit string) string {
 	return text + " " + unit
 }
 
-// known says that there is any value in a table.
+// known reports whether a table has any value.
 func known(t table, r *result.Results) bool {
 	return slices.ContainsFunc(t.columns, func(c column) bool { return r.Cases[c.name] != nil })
 }
@@ -126,9 +167,9 @@ func writeTable(w io.Writer, t table, r *result.Results) {
 	fmt.Fprintln(w)
 	writeFailures(w, t, r)
 	if lost := losses(t, r); len(lost) == 0 {
-		fmt.Fprint(w, "Culvert is behind nobody here.\n\n")
+		fmt.Fprint(w, "Culvert leads or is level in every column.\n\n")
 	} else {
-		fmt.Fprintf(w, "Here culvert loses: %s.\n\n", strings.Join(lost, "; "))
+		fmt.Fprintf(w, "Culvert is behind: %s.\n\n", strings.Join(lost, "; "))
 	}
 	for _, p := range t.plots {
 		if plottable(t, p, r) {
@@ -149,7 +190,7 @@ func cell(c column, name string, r *result.Results) string {
 	return "–"
 }
 
-// writeFailures says of each case what failed, and why.
+// writeFailures lists what failed, with the reason.
 func writeFailures(w io.Writer, t table, r *result.Results) {
 	var told []string
 	for _, c := range t.columns {
@@ -173,7 +214,7 @@ func firstLine(text string) string {
 	return strings.ReplaceAll(line, "|", "/")
 }
 
-// losses says where other peers are better than culvert.
+// losses lists the columns in which another peer is better than culvert.
 func losses(t table, r *result.Results) []string {
 	var lost []string
 	for _, c := range t.columns {

@@ -174,7 +174,7 @@ func (s spans) YError(i int) (below, above float64) {
 	return s[i].s.Median - s[i].s.Least, s[i].s.Most - s[i].s.Median
 }
 
-// shifted draws error bars beside the middle of their group, as their bars are.
+// shifted draws error bars next to the middle of their group, as their bars are.
 type shifted struct {
 	*plotter.YErrorBars
 	offset vg.Length

@@ -108,9 +108,9 @@ func TestWrite(t *testing.T) {
 		"| culvert | 800 (700–900) | – |",
 		"| Xray VLESS, no encryption | failed | – |",
 		"- Xray VLESS, no encryption, `loopback-down-1`: 3 of 3 failed: first byte: EOF\n",
-		"Here culvert loses: CPU down, s/GB: 2.00, OpenSSH, aes128-gcm has 1.60.",
+		"Culvert is behind: CPU down, s/GB: 2.00, OpenSSH, aes128-gcm has 1.60.",
 		// and 99 against 98 isn't worth a word
-		"Here culvert loses: 4 down p50, ms: 90, no proxy has 80.",
+		"Culvert is behind: 4 down p50, ms: 90, no proxy has 80.",
 		"![Throughput on loopback](benchmarks/loopback-throughput.svg)",
 	} {
 		if !strings.Contains(string(text), want) {
@@ -159,6 +159,23 @@ func TestTables(t *testing.T) {
 					t.Errorf("%s: no column %d", p.file, i)
 				}
 			}
+		}
+	}
+}
+
+func TestFill(t *testing.T) {
+	long := strings.Repeat("word ", 30)
+	for _, tt := range []struct{ line, want string }{
+		{"short\n", "short\n"},
+		{"\n", "\n"},
+		{"| " + long + "|\n", "| " + long + "|\n"},
+		{"![" + long + "](x.svg)\n", "![" + long + "](x.svg)\n"},
+		{long + "\n", strings.Repeat("word ", 19) + "word\n" + strings.Repeat("word ", 9) + "word\n"},
+		{"- " + long + "\n", "- " + strings.Repeat("word ", 18) + "word\n  " +
+			strings.Repeat("word ", 10) + "word\n"},
+	} {
+		if got := fill(tt.line); got != tt.want {
+			t.Errorf("%q is filled as\n%q, want\n%q", tt.line, got, tt.want)
 		}
 	}
 }

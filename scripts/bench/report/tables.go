@@ -77,13 +77,13 @@ var tables = []table{
 		about: "Memory that each of 1,000 and of 10,000 idle streams takes in both ends: the " +
 			"proportional set size of processes that were just started, less that of the first hundred " +
 			"streams (before 10,000, of the first). Then the echo of one more stream without and with " +
-			"10,000 idle ones beside it, and how many of these still bring back a byte.",
+			"10,000 idle ones, and how many of these still bring back a byte.",
 		columns: []column{
 			{head: "memory of 1,000, KB", name: "idle-1000", value: "kb_per_stream", digit: 1, less: true},
 			{head: "of 10,000, KB", name: "idle-10000", value: "kb_per_stream", digit: 1, less: true},
 			{head: "echo p50 alone, ms", name: "idle-10000", value: "unloaded_p50_ms", digit: 2, less: true,
 				plain: true},
-			{head: "beside 10,000, ms", name: "idle-10000", value: "p50_ms", digit: 2, less: true},
+			{head: "with 10,000, ms", name: "idle-10000", value: "p50_ms", digit: 2, less: true},
 			{head: "ratio", name: "idle-10000", value: "ratio", digit: 2, less: true},
 			{head: "held", name: "idle-10000", value: "held"},
 		},
@@ -91,7 +91,7 @@ var tables = []table{
 	},
 	{
 		title: "A long fast link: 100 ms round trip, 1 Gbit/s, MTU 9000",
-		about: "One stream, after a warm-up of 2 s; and the time from a new connection's begin until " +
+		about: "One stream, after a warm-up of 2 s; and the time from the start of a new connection until " +
 			"its first byte has come back, to a target that the tunnel has not been asked for, and to the " +
 			"same again.",
 		columns: []column{
@@ -131,11 +131,11 @@ var tables = []table{
 	{
 		title: "A page of 200 resources",
 		about: "5.3 MB from six origins in headless Chromium, with a new profile for each load, until " +
-			"its load event: alone at 100 ms and 100 Mbit/s, and beside two downloads at 40 ms and 50 " +
+			"its load event: alone at 100 ms and 100 Mbit/s, and during two downloads at 40 ms and 50 " +
 			"Mbit/s.",
 		columns: []column{
 			{head: "alone, s", name: "page-alone", value: "load_s", digit: 2, less: true},
-			{head: "beside two downloads, s", name: "page-busy", value: "load_s", digit: 2, less: true},
+			{head: "during two downloads, s", name: "page-busy", value: "load_s", digit: 2, less: true},
 		},
 		peers:  peer.All,
 		direct: true,

@@ -18,7 +18,7 @@ const (
 )
 
 // Write writes the tables into benchmarks.md of a folder, which is made when it isn't there, and
-// the plots beside it.
+// the plots next to it.
 func Write(folder string, r *result.Results) error {
 	if err := os.MkdirAll(filepath.Join(folder, plotFolder), 0o755); err != nil {
 		return err

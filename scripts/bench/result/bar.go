@@ -66,14 +66,14 @@ var Bars = []Bar{
 		values: ratio("loopback-connect", "conns_per_s", fastest)},
 	{Figure: "the page at 100 ms, 100 Mbit/s, against no proxy", AtMost: true, Value: 0.9, Beyond: 0.8,
 		values: ratio("page-alone", "load_s", direct)},
-	{Figure: "the page beside two downloads at 40 ms, 50 Mbit/s, against no proxy", AtMost: true,
+	{Figure: "the page during two downloads at 40 ms, 50 Mbit/s, against no proxy", AtMost: true,
 		Value: 1, Beyond: 0.7,
 		values: ratio("page-busy", "load_s", direct)},
 	{Figure: "memory of an idle stream, both ends", AtMost: true, Value: 16, Beyond: 10, Unit: "KB",
 		values: own("idle-1000", "kb_per_stream")},
 	{Figure: "idle streams held over one WebSocket, of 10,000", Value: 10000,
 		values: own("idle-10000", "held")},
-	{Figure: "echo beside them, against the same with none", AtMost: true, Value: 2,
+	{Figure: "echo with them, against the same with none", AtMost: true, Value: 2,
 		values: own("idle-10000", "ratio")},
 }
 
