@@ -89,8 +89,8 @@ func (c *Certificate) VerifyKey(k PublicKey) error {
 	return nil
 }
 
-// VerifyUse checks that the certificate is for this end, or for both. One with an unknown use is for
-// none. An error is a *VerifyError.
+// VerifyUse checks that the certificate is for this end, or for both. One with an unknown use is
+// for none. An error is a *VerifyError.
 func (c *Certificate) VerifyUse(use Use) error {
 	if c.use != UseAny && c.use != use {
 		return refuse(ReasonWrongUse)

@@ -31,12 +31,12 @@ type ClientConfig struct {
 	ServerName string
 	// ServerAddr is the server's address, if known. It is only for Peer.
 	ServerAddr netip.Addr
-	// VerifyServer decides in step 4 whether this is the right server, by a pin or a remembered
-	// key. It is called after the server has proved that it holds the key, and in version 2 after
-	// its certificate was verified. Its error reaches Client's caller in an *IdentityError, or as it
-	// is when it is an *OwnFault. Version 1 requires VerifyServer, since nothing else identifies the server. It runs within the
-	// handshake timeouts of both ends, so it must not wait for a person: fail, ask, and connect
-	// again.
+	// VerifyServer decides in step 4 whether this is the right server, by a pin or a remembered key.
+	// It is called after the server has proved that it holds the key, and in version 2 after its
+	// certificate was verified. Its error reaches Client's caller in an *IdentityError, or as it is
+	// when it is an *OwnFault. Version 1 requires VerifyServer, since nothing else identifies the
+	// server. It runs within the handshake timeouts of both ends, so it must not wait for a person:
+	// fail, ask, and connect again.
 	VerifyServer func(Peer) error
 	// Extension is whether to offer the extension: forward secrecy, and records at hardware speed.
 	// The zero value offers it and accepts a server without it.

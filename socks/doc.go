@@ -27,12 +27,12 @@
 // accepting, dispatch, replies, deadlines and the end of a connection are this package's.
 //
 // An association of UDP ASSOCIATE has a socket at the local address of the client's connection, and
-// accepts datagrams only from that connection's remote address. Any port of it may send, and the last
-// that did gets the answers. If clients must authenticate, only the port that the request names may
-// send, and a request for port 0 is refused with "not allowed". Fragments are dropped, and so are
-// datagrams for which there is no room. [Server.Dropped] counts what is dropped, by reason. The
-// association ends with the connection, and an association that is idle for too long ends the
-// connection; Shutdown does not wait for it.
+// accepts datagrams only from that connection's remote address. Any port of it may send, and the
+// last that did gets the answers. If clients must authenticate, only the port that the request
+// names may send, and a request for port 0 is refused with "not allowed". Fragments are dropped,
+// and so are datagrams for which there is no room. [Server.Dropped] counts what is dropped, by
+// reason. The association ends with the connection, and an association that is idle for too long
+// ends the connection; Shutdown does not wait for it.
 //
 // SOCKS4 can't carry a password, so all its requests are refused when clients
 // must authenticate.
@@ -51,9 +51,9 @@
 //	503  nothing can be dialed at present
 //	504  timed out
 //
-// A response that is cut short by its target is cut short for the client, after
-// what came of it: its connection ends early, or is reset where only that shows. A request to switch to another protocol, such as
-// WebSocket, becomes a relay once the target has agreed.
+// A response that is cut short by its target is cut short for the client, after what came of it:
+// its connection ends early, or is reset where only that shows. A request to switch to another
+// protocol, such as WebSocket, becomes a relay once the target has agreed.
 //
 // A Dialer may return before its target is reached, so that the client's first
 // bytes need not wait for that. SOCKS and CONNECT clients are then told of success,

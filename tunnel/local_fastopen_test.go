@@ -243,7 +243,8 @@ func TestFastOpenStdio(t *testing.T) {
 	if err := local.Stdio(within(t, 10*time.Second), serveTCP(t, func(conn *net.TCPConn) {
 		io.Copy(conn, conn)
 		conn.CloseWrite()
-	}), io.NopCloser(bytes.NewReader(content)), &got); err != nil || !bytes.Equal(got.Bytes(), content) {
+	}), io.NopCloser(bytes.NewReader(content)), &got); err != nil ||
+		!bytes.Equal(got.Bytes(), content) {
 		t.Errorf("%d bytes, %v", got.Len(), err)
 	}
 	absent, end := passing(t)

@@ -47,8 +47,8 @@ func (l *Local) Relay(ctx context.Context, client, target net.Conn) error {
 }
 
 // Stdio joins in and out to target, which is as for ServeForward. It returns when both directions
-// have ended, or with an error when the stream is cut short or ctx is done. By then it has closed in
-// and out; closing them has to end calls that are blocked.
+// have ended, or with an error when the stream is cut short or ctx is done. By then it has closed
+// in and out; closing them has to end calls that are blocked.
 func (l *Local) Stdio(
 	ctx context.Context, target string, in io.ReadCloser, out io.WriteCloser,
 ) error {

@@ -154,16 +154,20 @@ func TestViaBadProxies(t *testing.T) {
 		hang   bool
 		want   string
 	}{
-		"refused":           {"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", false, `the proxy answered "407 Proxy Authentication Required"`},
-		"forbidden, a body": {"HTTP/1.1 403 Filtered\r\nContent-Length: 5\r\n\r\nsorry", false, `the proxy answered "403 Filtered"`},
-		"a redirect":        {"HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n", false, `the proxy answered "302 Found"`},
-		"closed":            {"", false, "closed the connection"},
-		"half an answer":    {"HTTP/1.1 200 OK\r\nA: b", false, "closed the connection"},
-		"garbage":           {"\x05\x00 something else\r\n\r\n", false, "not an HTTP proxy"},
-		"endless header":    {"HTTP/1.1 200 OK\r\nA: " + strings.Repeat("a", 2*maxHeaderBytes), true, "closed the connection"},
-		"silence":           {"", true, "deadline"},
-		"data of its own":   {established + "surprise", true, "data of its own"},
-		"no WebSocket":      {established, false, "closed"},
+		"refused": {"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", false,
+			`the proxy answered "407 Proxy Authentication Required"`},
+		"forbidden, a body": {"HTTP/1.1 403 Filtered\r\nContent-Length: 5\r\n\r\nsorry", false,
+			`the proxy answered "403 Filtered"`},
+		"a redirect": {"HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n", false,
+			`the proxy answered "302 Found"`},
+		"closed":         {"", false, "closed the connection"},
+		"half an answer": {"HTTP/1.1 200 OK\r\nA: b", false, "closed the connection"},
+		"garbage":        {"\x05\x00 something else\r\n\r\n", false, "not an HTTP proxy"},
+		"endless header": {"HTTP/1.1 200 OK\r\nA: " + strings.Repeat("a", 2*maxHeaderBytes), true,
+			"closed the connection"},
+		"silence":         {"", true, "deadline"},
+		"data of its own": {established + "surprise", true, "data of its own"},
+		"no WebSocket":    {established, false, "closed"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			via := httpProxy(t, func(_ *http.Request, conn *net.TCPConn) {
@@ -208,12 +212,16 @@ func TestViaBadProxies(t *testing.T) {
 // The error has the reason that a SOCKS5 proxy gives. scripts/e2e tests a real one.
 func TestViaBadSOCKS(t *testing.T) {
 	for name, test := range map[string]struct{ answer, want string }{
-		"unreachable":      {"\x05\x00\x05\x04\x00\x01\x00\x00\x00\x00\x00\x00", "the proxy says: host unreachable"},
-		"not allowed":      {"\x05\x00\x05\x02\x00\x01\x00\x00\x00\x00\x00\x00", "the proxy says: connection not allowed by ruleset"},
-		"no method":        {"\x05\xff", "the proxy says: no acceptable authentication methods"},
-		"wrong password":   {"\x05\x02\x01\x01", "the proxy says: username/password authentication failed"},
-		"another protocol": {"HTTP/1.1 400 Bad Request\r\n\r\n", "the proxy says: unexpected protocol version 72"},
-		"closed":           {"", "the proxy closed the connection"},
+		"unreachable": {"\x05\x00\x05\x04\x00\x01\x00\x00\x00\x00\x00\x00",
+			"the proxy says: host unreachable"},
+		"not allowed": {"\x05\x00\x05\x02\x00\x01\x00\x00\x00\x00\x00\x00",
+			"the proxy says: connection not allowed by ruleset"},
+		"no method": {"\x05\xff", "the proxy says: no acceptable authentication methods"},
+		"wrong password": {"\x05\x02\x01\x01",
+			"the proxy says: username/password authentication failed"},
+		"another protocol": {"HTTP/1.1 400 Bad Request\r\n\r\n",
+			"the proxy says: unexpected protocol version 72"},
+		"closed": {"", "the proxy closed the connection"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			address := serveTCP(t, func(conn *net.TCPConn) {

@@ -62,8 +62,8 @@ func (s *remoteSession) serveListen(in *mux.IncomingStream) {
 	serving.Wait()
 }
 
-// announce writes the address that was bound to the control stream, and reports whether the local is
-// ready for connections.
+// announce writes the address that was bound to the control stream, and reports whether the local
+// is ready for connections.
 func (b *remoteBind) announce(control *mux.Stream) bool {
 	if _, err := io.WriteString(control, b.address()+"\n"); err != nil {
 		return false

@@ -60,7 +60,8 @@ func TestExitsAreBounded(t *testing.T) {
 	)
 	full.exits = newPlaces(0)
 	full.serveFlow(accepted.(*mux.IncomingFlow))
-	if _, err := stream.Receive(nil); !errors.As(err, &refused) || refused.Code != mux.CodeTooManyStreams {
+	if _, err := stream.Receive(nil); !errors.As(err, &refused) ||
+		refused.Code != mux.CodeTooManyStreams {
 		t.Errorf("one more of a session: %v", err)
 	}
 }

@@ -38,7 +38,8 @@ func TestLongestSocketPaths(t *testing.T) {
 	remote := startIn(t, cmd, false)
 	s.remote = awaitLine(t, remote)
 	args := []string{"--socks", "unix:" + socket("socks"),
-		"-L", "unix:" + socket("local") + ":unix:" + echo, "-R", "unix:" + socket("reverse") + ":unix:" + echo, "--print-ready"}
+		"-L", "unix:" + socket("local") + ":unix:" + echo, "-R", "unix:" + socket("reverse") + ":unix:" +
+			echo, "--print-ready"}
 	local := startIn(t, s.command("local", args...), false)
 	awaitLine(t, local)
 	for _, name := range []string{"local", "reverse"} {

@@ -24,8 +24,8 @@ func (w Writer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Recover returns a handler that logs the panics of next as errors, and aborts the request. net/http
-// would only write them to its own log.
+// Recover returns a handler that logs the panics of next as errors, and aborts the request.
+// net/http would only write them to its own log.
 func Recover(log zerolog.Logger, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() {

@@ -79,7 +79,8 @@ func TestRecover(t *testing.T) {
 			}
 			got := out.String()
 			if strings.Count(got, "\n") != test.want ||
-				test.want > 0 && (!strings.Contains(got, "a fault") || !strings.Contains(got, "httplog_test.go")) {
+				test.want > 0 &&
+					(!strings.Contains(got, "a fault") || !strings.Contains(got, "httplog_test.go")) {
 				t.Errorf("logged %q", got)
 			}
 		})

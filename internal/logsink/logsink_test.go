@@ -155,8 +155,8 @@ func TestNoteWithoutAnotherLine(t *testing.T) {
 	})
 }
 
-// An output that fails, such as a pipe without a reader or a full disk, is tried again with the next
-// line, and not before.
+// An output that fails, such as a pipe without a reader or a full disk, is tried again with the
+// next line, and not before.
 func TestFailingOutput(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		out := newOutput()

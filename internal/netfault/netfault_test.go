@@ -77,7 +77,8 @@ func TestCause(t *testing.T) {
 	}{
 		{op(syscall.ECONNREFUSED), syscall.ECONNREFUSED.Error()},
 		{fmt.Errorf("dial: %w", op(syscall.EHOSTUNREACH)), syscall.EHOSTUNREACH.Error()},
-		{&net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", Name: "a.test"}}, "no such host"},
+		{&net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", Name: "a.test"}},
+			"no such host"},
 		{&net.OpError{Op: "dial", Err: context.DeadlineExceeded}, "context deadline exceeded"},
 		{
 			&tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}},

@@ -501,10 +501,11 @@ func TestDatagramBreaches(t *testing.T) {
 	open := wire(kindOpen, 1, openPayload(Target{StreamUDP, "h:1"}, nil))
 	first := wire(kindDatagram, 1, []byte{2}, make([]byte, maxData))
 	for name, frames := range map[string][][]byte{
-		"no flags":             {open, wire(kindDatagram, 1)},
-		"unknown flags":        {open, wire(kindDatagram, 1, []byte{4})},
-		"empty first piece":    {open, wire(kindDatagram, 1, []byte{2})},
-		"empty further piece":  {open, wire(kindDatagram, 1, []byte{2, 'x'}), wire(kindDatagram, 1, []byte{1})},
+		"no flags":          {open, wire(kindDatagram, 1)},
+		"unknown flags":     {open, wire(kindDatagram, 1, []byte{4})},
+		"empty first piece": {open, wire(kindDatagram, 1, []byte{2})},
+		"empty further piece": {open, wire(kindDatagram, 1, []byte{2, 'x'}),
+			wire(kindDatagram, 1, []byte{1})},
 		"too large":            {open, first, wire(kindDatagram, 1, []byte{1}, make([]byte, maxData))},
 		"of the session":       {wire(kindDatagram, 0, []byte{0})},
 		"on a stream of bytes": {wireOpen(1), wire(kindDatagram, 1, []byte{0})},

@@ -19,10 +19,15 @@ var wireCases = []struct {
 }{
 	{
 		"hello of a client",
-		appendHello(nil, hello{role: roleClient, maxRecord: 65536, firstCredit: 262144, maxStreams: 16384, sendPosition: 1, receivePosition: 2}),
-		"01 00005c 00000000  63756c76657274 01 01 000000 00010000 00040000 00004000 0000000000000001 0000000000000002 " +
+		appendHello(nil, hello{role: roleClient, maxRecord: 65536, firstCredit: 262144, maxStreams: 16384,
+			sendPosition: 1, receivePosition: 2}),
+		"01 00005c 00000000  63756c76657274 01 01 000000 00010000 00040000 00004000 " +
+			"0000000000000001 0000000000000002 " +
 			strings.Repeat("00", 52),
-		frame{kindHello, 0, []byte("culvert\x01\x01\x00\x00\x00\x00\x01\x00\x00\x00\x04\x00\x00\x00\x00\x40\x00\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x02" + strings.Repeat("\x00", 52))},
+		frame{kindHello, 0,
+			[]byte("culvert\x01\x01\x00\x00\x00\x00\x01\x00\x00\x00\x04\x00\x00\x00\x00\x40\x00" +
+				"\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x02" +
+				strings.Repeat("\x00", 52))},
 	},
 	{
 		"hello of a server",
@@ -30,17 +35,27 @@ var wireCases = []struct {
 			role: roleServer, maxRecord: 4096, maxStreams: math.MaxUint32, receivePosition: math.MaxUint64,
 			id: sessionID{0, 1, 2, 15: 15}, proof: [proofSize]byte{0xa0, 31: 0xaf}, window: 2 * time.Minute,
 		}),
-		"01 00005c 00000000  63756c76657274 01 02 000000 00001000 00000000 ffffffff 0000000000000000 ffffffffffffffff " +
+		"01 00005c 00000000  63756c76657274 01 02 000000 00001000 00000000 ffffffff " +
+			"0000000000000000 ffffffffffffffff " +
 			"0001020000000000000000000000000f a0" + strings.Repeat("00", 30) + "af 00000078",
-		frame{kindHello, 0, []byte("culvert\x01\x02\x00\x00\x00\x00\x00\x10\x00\x00\x00\x00\x00\xff\xff\xff\xff\x00\x00\x00\x00\x00\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\xff" +
-			"\x00\x01\x02" + strings.Repeat("\x00", 12) + "\x0f\xa0" + strings.Repeat("\x00", 30) + "\xaf\x00\x00\x00\x78")},
+		frame{kindHello, 0,
+			[]byte("culvert\x01\x02\x00\x00\x00\x00\x00\x10\x00\x00\x00\x00\x00\xff\xff\xff\xff" +
+				"\x00\x00\x00\x00\x00\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\xff" +
+				"\x00\x01\x02" + strings.Repeat("\x00", 12) + "\x0f\xa0" + strings.Repeat("\x00", 30) +
+				"\xaf\x00\x00\x00\x78")},
 	},
-	{"ping", appendUint64Frame(nil, kindPing, 0, 0x0102030405060708), "02 000008 00000000  0102030405060708", frame{kindPing, 0, u64(0x0102030405060708)}},
-	{"pong", appendUint64Frame(nil, kindPong, 0, 1), "03 000008 00000000  0000000000000001", frame{kindPong, 0, u64(1)}},
-	{"ack", appendUint64Frame(nil, kindAck, 0, 1<<40), "04 000008 00000000  0000010000000000", frame{kindAck, 0, u64(1 << 40)}},
-	{"close", appendFrame(nil, kindClose, 0, codePayload(CodeDone, "")), "05 000002 00000000  0020", frame{kindClose, 0, []byte{0, 0x20}}},
-	{"close with a text", appendFrame(nil, kindClose, 0, codePayload(CodeProtocol, "né")), "05 000005 00000000  0021 6ec3a9", frame{kindClose, 0, []byte("\x00\x21n\u00e9")}},
-	{"draining", appendFrame(nil, kindDraining, 0, nil), "46 000000 00000000", frame{kindDraining, 0, nil}},
+	{"ping", appendUint64Frame(nil, kindPing, 0, 0x0102030405060708),
+		"02 000008 00000000  0102030405060708", frame{kindPing, 0, u64(0x0102030405060708)}},
+	{"pong", appendUint64Frame(nil, kindPong, 0, 1), "03 000008 00000000  0000000000000001",
+		frame{kindPong, 0, u64(1)}},
+	{"ack", appendUint64Frame(nil, kindAck, 0, 1<<40), "04 000008 00000000  0000010000000000",
+		frame{kindAck, 0, u64(1 << 40)}},
+	{"close", appendFrame(nil, kindClose, 0, codePayload(CodeDone, "")), "05 000002 00000000  0020",
+		frame{kindClose, 0, []byte{0, 0x20}}},
+	{"close with a text", appendFrame(nil, kindClose, 0, codePayload(CodeProtocol, "né")),
+		"05 000005 00000000  0021 6ec3a9", frame{kindClose, 0, []byte("\x00\x21n\u00e9")}},
+	{"draining", appendFrame(nil, kindDraining, 0, nil), "46 000000 00000000",
+		frame{kindDraining, 0, nil}},
 	{
 		"open",
 		appendFrame(nil, kindOpen, 1, openPayload(Target{StreamTCP, "a.test:80"}, nil)),
@@ -54,11 +69,15 @@ var wireCases = []struct {
 		frame{kindOpen, 0xfffffffe, []byte("\x02\x00\x00GET")},
 	},
 	{"opened", appendFrame(nil, kindOpened, 1, nil), "51 000000 00000001", frame{kindOpened, 1, nil}},
-	{"refused", appendFrame(nil, kindRefused, 2, codePayload(CodeNotAllowed, "no")), "52 000004 00000002  0006 6e6f", frame{kindRefused, 2, []byte("\x00\x06no")}},
-	{"data", appendFrame(nil, kindData, 3, []byte{0, 255}), "53 000002 00000003  00ff", frame{kindData, 3, []byte{0, 255}}},
-	{"credit", appendUint64Frame(nil, kindCredit, 4, math.MaxUint64), "54 000008 00000004  ffffffffffffffff", frame{kindCredit, 4, u64(math.MaxUint64)}},
+	{"refused", appendFrame(nil, kindRefused, 2, codePayload(CodeNotAllowed, "no")),
+		"52 000004 00000002  0006 6e6f", frame{kindRefused, 2, []byte("\x00\x06no")}},
+	{"data", appendFrame(nil, kindData, 3, []byte{0, 255}), "53 000002 00000003  00ff",
+		frame{kindData, 3, []byte{0, 255}}},
+	{"credit", appendUint64Frame(nil, kindCredit, 4, math.MaxUint64),
+		"54 000008 00000004  ffffffffffffffff", frame{kindCredit, 4, u64(math.MaxUint64)}},
 	{"fin", appendFrame(nil, kindFin, 5, nil), "55 000000 00000005", frame{kindFin, 5, nil}},
-	{"reset", appendFrame(nil, kindReset, 6, codePayload(CodeAborted, "")), "56 000002 00000006  0014", frame{kindReset, 6, []byte{0, 20}}},
+	{"reset", appendFrame(nil, kindReset, 6, codePayload(CodeAborted, "")), "56 000002 00000006  0014",
+		frame{kindReset, 6, []byte{0, 20}}},
 }
 
 // literal decodes a literal of wireCases.

@@ -59,8 +59,12 @@ func TestHalfClose(t *testing.T) {
 func TestResetIsNeverEndOfFile(t *testing.T) {
 	client, server := newPair(t, Config{}, Config{})
 	cutShort := map[string]func(st *Stream, s *Session){
-		"reset":                 func(st *Stream, s *Session) { st.Reset(CodeAborted) },
-		"reset after fin":       func(st *Stream, s *Session) { st.Write(make([]byte, 1<<18)); st.CloseWrite(); st.Reset(CodeAborted) },
+		"reset": func(st *Stream, s *Session) { st.Reset(CodeAborted) },
+		"reset after fin": func(st *Stream, s *Session) {
+			st.Write(make([]byte, 1<<18))
+			st.CloseWrite()
+			st.Reset(CodeAborted)
+		},
 		"close with unread end": func(st *Stream, s *Session) { st.Reset(CodeClosed) },
 		"session closed":        func(st *Stream, s *Session) { s.Close() },
 	}

@@ -88,10 +88,13 @@ func TestRefusedAfterOpenAtOnce(t *testing.T) {
 		code   Code
 		text   string
 	}{
-		{"refused", [][]byte{wire(kindRefused, 1, u16(CodeRefused), []byte("why"))}, CodeRefused, "connection refused: why"},
-		{"data and fin, then refused", [][]byte{wire(kindData, 1, []byte("early")), wire(kindFin, 1), wire(kindRefused, 1, u16(CodeTimeout))},
+		{"refused", [][]byte{wire(kindRefused, 1, u16(CodeRefused), []byte("why"))}, CodeRefused,
+			"connection refused: why"},
+		{"data and fin, then refused", [][]byte{wire(kindData, 1, []byte("early")), wire(kindFin, 1),
+			wire(kindRefused, 1, u16(CodeTimeout))},
 			CodeTimeout, "timed out"},
-		{"reset", [][]byte{wire(kindData, 1, []byte("early")), wire(kindFin, 1), wire(kindReset, 1, u16(CodeOverload))},
+		{"reset", [][]byte{wire(kindData, 1, []byte("early")), wire(kindFin, 1),
+			wire(kindReset, 1, u16(CodeOverload))},
 			CodeOverload, "buffer limit reached"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -70,8 +70,8 @@ type memory struct {
 	grown    uint64 // bytes by which the windows of all streams have grown together
 }
 
-// pings is what a session keeps of its pings on all carriers. Tokens ascend, so that the answer to a
-// ping also answers those before it, which may have been lost with their carrier.
+// pings is what a session keeps of its pings on all carriers. Tokens ascend, so that the answer to
+// a ping also answers those before it, which may have been lost with their carrier.
 type pings struct {
 	issued    uint64        // token of the newest ping
 	answered  uint64        // token of the newest ping that was answered

@@ -87,20 +87,23 @@ func TestBadHello(t *testing.T) {
 		want   string
 	}{
 		{"good", appendHello(nil, good), ""},
-		{"with a later version's bytes", append(appendHeader(nil, kindHello, 0, helloSize+3), append(appendHello(nil, good)[headerSize:], 1, 2, 3)...), ""},
+		{"with a later version's bytes", append(appendHeader(nil, kindHello, 0, helloSize+3),
+			append(appendHello(nil, good)[headerSize:], 1, 2, 3)...), ""},
 		{"empty record", nil, notCulvert},
 		{"text", []byte("HTTP/1.1 400 Bad Request\r\n\r\n"), notCulvert},
 		{"another frame", wire(kindPing, 0, u64(1)), notCulvert},
 		{"an echo", with(func(h *hello) { h.role = roleClient }), notCulvert},
 		{"magic", flip(headerSize + 3), notCulvert},
 		{"truncated", appendHello(nil, good)[:headerSize+helloSize-1], notCulvert},
-		{"short payload", wire(kindHello, 0, appendHello(nil, good)[headerSize:headerSize+helloSize-1]), notCulvert},
+		{"short payload", wire(kindHello, 0, appendHello(nil, good)[headerSize:headerSize+helloSize-1]),
+			notCulvert},
 		{"on a stream", flip(7), notCulvert},
 		{"version", flip(headerSize + len(helloMagic)), protocolErr},
 		{"small records", with(func(h *hello) { h.maxRecord = minRecordSize - 1 }), protocolErr},
 		{"send position", with(func(h *hello) { h.sendPosition = 1 }), protocolErr},
 		{"receive position", with(func(h *hello) { h.receivePosition = 1 }), protocolErr},
-		{"followed by a frame", append(appendHello(nil, good), wire(kindPing, 0, u64(1))...), protocolErr},
+		{"followed by a frame", append(appendHello(nil, good), wire(kindPing, 0, u64(1))...),
+			protocolErr},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			a, b := newPipe()
@@ -215,8 +218,13 @@ func TestOpenSeesEnd(t *testing.T) {
 		want   Code
 	}{
 		{"reset", func(p *rawPeer) { p.send(wire(kindReset, 1, u16(CodeAborted))) }, CodeAborted},
-		{"fin, then reset", func(p *rawPeer) { p.send(wire(kindFin, 1), wire(kindReset, 1, u16(CodeAborted))) }, CodeAborted},
-		{"fin, then the session's end", func(p *rawPeer) { p.send(wire(kindFin, 1)); p.carrier.Close() }, 0},
+		{"fin, then reset",
+			func(p *rawPeer) {
+				p.send(wire(kindFin, 1),
+					wire(kindReset, 1, u16(CodeAborted)))
+			}, CodeAborted},
+		{"fin, then the session's end", func(p *rawPeer) { p.send(wire(kindFin, 1)); p.carrier.Close() },
+			0},
 		{"data, then refused", func(p *rawPeer) {
 			p.send(wire(kindData, 1, []byte("early")), wire(kindRefused, 1, u16(CodeTimeout)))
 		}, CodeTimeout},

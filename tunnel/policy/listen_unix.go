@@ -11,8 +11,8 @@ import (
 // umask is held while the process's mask for new files is another.
 var umask sync.Mutex
 
-// listenPrivately binds a socket under its final name, with a mask that keeps others out. Files that
-// the process makes at the same moment get it too, which makes them no more accessible.
+// listenPrivately binds a socket under its final name, with a mask that keeps others out. Files
+// that the process makes at the same moment get it too, which makes them no more accessible.
 func listenPrivately(path string) (net.Listener, error) {
 	umask.Lock()
 	before := syscall.Umask(0o177)

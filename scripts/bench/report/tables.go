@@ -91,9 +91,9 @@ var tables = []table{
 	},
 	{
 		title: "A long fast link: 100 ms round trip, 1 Gbit/s, MTU 9000",
-		about: "One stream, after a warm-up of 2 s; and the time from the start of a new connection until " +
-			"its first byte has come back, to a target that the tunnel has not been asked for, and to the " +
-			"same again.",
+		about: "One stream, after a warm-up of 2 s; and the time from the start of a new connection " +
+			"until its first byte has come back, to a target that the tunnel has not been asked for, " +
+			"and to the same again.",
 		columns: []column{
 			{head: "down, MB/s", name: "long-down", value: "mb_per_s", digit: 1},
 			{head: "up, MB/s", name: "long-up", value: "mb_per_s", digit: 1},

@@ -60,7 +60,8 @@ const simStep = 100 * time.Microsecond
 func newSimPath(rate float64, roundTrip time.Duration) *simPath {
 	began := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	return &simPath{
-		c: New(testConfig, Start{Now: began}), now: began, lostAt: began, rate: rate, roundTrip: roundTrip,
+		c: New(testConfig, Start{Now: began}), now: began, lostAt: began,
+		rate: rate, roundTrip: roundTrip,
 	}
 }
 
