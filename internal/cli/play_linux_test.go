@@ -23,8 +23,11 @@ import (
 // documents are the files that users read, relative to the repository's root.
 var documents = []string{
 	"README.md",
+	"docs/CONTRIBUTING.md",
+	"docs/architecture.md",
 	"docs/benchmarks.md",
 	"docs/cli.md",
+	"docs/http-proxy.md",
 	"docs/rules.md",
 	"docs/threat-model.md",
 	"docs/tutorial-reverse.md",
