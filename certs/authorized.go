@@ -101,6 +101,14 @@ func hasEmpty(list []string) bool {
 	return false
 }
 
+// Len returns the number of keys.
+func (a *AuthorizedKeys) Len() int {
+	if a == nil {
+		return 0
+	}
+	return len(a.entries)
+}
+
 // Lookup finds the line of a key. Its duration reveals neither how much of the key matched nor on
 // which line. The caller must not change the entry.
 func (a *AuthorizedKeys) Lookup(k PublicKey) (*AuthorizedKey, bool) {

@@ -15,7 +15,9 @@ import (
 // The Origin header is not checked. That check protects users from pages of other sites that use
 // the user's authority, such as cookies. Here a client has no authority but its own key's, proved
 // in the handshake, so a page can do nothing that its author could not do without the browser. The
-// reference's client in a browser is a legitimate peer, from any origin.
+// reference's client in a browser is a legitimate peer, from any origin. A server that admits every
+// key has to check Origin itself: its clients' authority is to reach it, which a visitor's browser
+// may do where the page's author can't.
 func Upgrade(w http.ResponseWriter, r *http.Request) (*websocket.Conn, error) {
 	u := websocket.Upgrader{
 		ReadBufferSize:  headBufferSize,

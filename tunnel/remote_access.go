@@ -2,6 +2,10 @@ package tunnel
 
 import (
 	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
 
 	"culvert/certs"
 	"culvert/protocol"
@@ -25,8 +29,11 @@ type RemoteTrust struct {
 	CA          *certs.Certificate
 	Revoked     *certs.Revocations
 
-	// Anyone admits every client that meets the conditions above, even when none is set.
-	Anyone bool
+	// Anyone admits every client that meets the conditions above, even when none is set. A web page
+	// that a user of the remote's network visits is a client too. So when none is set, a request
+	// with an Origin header is refused unless Origins has that origin, as ParseOrigin returns it.
+	Anyone  bool
+	Origins []string
 }
 
 // ErrNobodyAdmitted is the error for a RemoteTrust that would admit nobody.
@@ -46,7 +53,37 @@ func (t *RemoteTrust) check() error {
 var (
 	errKeyNotListed = errors.New("key not listed")
 	errNoCert       = errors.New("no certificate")
+	errOrigin       = errors.New("sent by a web page of an origin that is not admitted")
 )
+
+// ParseOrigin parses the origin of a web page in the form in which browsers send it: a scheme, a
+// host and a port unless that is the scheme's, or null (RFC 6454, section 6.2).
+func ParseOrigin(text string) (string, error) {
+	if text == "null" {
+		return text, nil
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme == "" || u.Hostname() == "" || u.User != nil ||
+		strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
+		return "", errors.New("not the origin of a web page")
+	}
+	host := strings.ToLower(u.Host)
+	if port := u.Port(); port == map[string]string{"http": "80", "https": "443"}[u.Scheme] {
+		host = strings.TrimSuffix(host, ":"+port)
+	}
+	return u.Scheme + "://" + host, nil
+}
+
+// admitsOrigin reports whether the origin of a request doesn't matter, or is admitted.
+func (t *RemoteTrust) admitsOrigin(request http.Header) bool {
+	if t.Authorized != nil || t.RequireCert {
+		return true
+	}
+	return !slices.ContainsFunc(request.Values("Origin"), func(text string) bool {
+		origin, err := ParseOrigin(text)
+		return err != nil || !slices.Contains(t.Origins, origin)
+	})
+}
 
 // admit decides on a client whose certificate, if it presented one, has been verified.
 func (t *RemoteTrust) admit(peer protocol.Peer) error {

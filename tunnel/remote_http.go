@@ -26,16 +26,23 @@ func (r *Remote) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	}
 	refuse := draining || (ours && r.isFull())
 	r.mu.Unlock()
-	if ours && !refuse && !r.handshakes.take() {
+	foreign := ours && websocket.IsWebSocketUpgrade(request) &&
+		!r.currentAccess().trust.admitsOrigin(request.Header)
+	if ours && !refuse && !foreign && !r.handshakes.take() {
 		refuse = true
 	}
 	switch {
-	case r.fallback != nil && !draining && (!ours || refuse):
+	case r.fallback != nil && !draining && (!ours || refuse || foreign):
 		r.fallback.serve(r.ctx, w, request)
 	case !ours:
 		http.NotFound(w, request)
 	case refuse:
 		http.Error(w, "busy", http.StatusServiceUnavailable)
+	case foreign:
+		log := r.cfg.Log.With().Str("from", request.RemoteAddr).
+			Strs("origin", request.Header.Values("Origin")).Logger()
+		logRefusal(log, request, errOrigin)
+		http.Error(w, "origin not allowed", http.StatusForbidden)
 	default:
 		r.serveClient(w, request)
 	}

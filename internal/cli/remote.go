@@ -179,13 +179,14 @@ func (o *remoteOptions) serve(
 	shown := &remoteTLS{}
 	shown.current.Store(settings.tls)
 	defer signals.reloads.watch(func() {
-		if err := o.reload(node, shown); err != nil {
+		if err := o.reload(node, shown, log); err != nil {
 			fmt.Fprintln(o.log.out.stderr, "culvert: not reloaded:", err)
 		} else {
 			fmt.Fprintln(o.log.out.stderr, "culvert: reloaded")
 		}
 	})()
 
+	warnTrust(log, settings.trust)
 	var addresses []string
 	for _, ln := range listeners {
 		addresses = append(addresses, listenerAddress(ln))

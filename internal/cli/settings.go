@@ -10,12 +10,15 @@ import (
 	"culvert/internal/cli/flags"
 	"culvert/tunnel"
 	"culvert/tunnel/policy"
+
+	"github.com/rs/zerolog"
 )
 
 // admissionOptions decide which clients a remote admits.
 type admissionOptions struct {
 	authorizedKeys    string // file
 	allowAnyone       bool
+	allowOrigins      []string
 	ca                string // file
 	requireClientCert bool
 	revoked           string // file
@@ -29,6 +32,8 @@ func (o *admissionOptions) define(s *flags.Set) {
 		"admit the clients whose public keys are listed in `FILE`, one per line")
 	s.Bool(&o.allowAnyone, "allow-anyone",
 		"admit every client: an open proxy for anybody who can reach it")
+	s.Strings(&o.allowOrigins, "allow-origin", nil, "with --allow-anyone, also admit web pages of "+
+		"`ORIGIN`, such as https://example.org; repeatable")
 	s.String(&o.ca, "ca", "", "verify clients' certificates with the CA in `FILE`")
 	s.Bool(&o.requireClientCert, "require-client-cert",
 		"admit only clients with a certificate of --ca")
@@ -92,7 +97,9 @@ func (o *remoteOptions) loadSettings() (s remoteSettings, err error) {
 
 // reload replaces the settings of a running remote, all of them or none. Files are read again;
 // of the flags only the reloadable ones change.
-func (o *remoteOptions) reload(node *tunnel.Remote, shown *remoteTLS) error {
+func (o *remoteOptions) reload(
+	node *tunnel.Remote, shown *remoteTLS, log zerolog.Logger,
+) error {
 	now := &remoteOptions{}
 	if err := o.source.Decode(now.define); err != nil {
 		return err
@@ -105,7 +112,18 @@ func (o *remoteOptions) reload(node *tunnel.Remote, shown *remoteTLS) error {
 		return o.settingsFailure(err)
 	}
 	shown.current.Store(s.tls)
+	warnTrust(log, s.trust)
 	return nil
+}
+
+// warnTrust logs that everybody or nobody is admitted.
+func warnTrust(log zerolog.Logger, trust tunnel.RemoteTrust) {
+	switch {
+	case trust.Authorized != nil && trust.Authorized.Len() == 0:
+		log.Warn().Msg("nobody is admitted: the list of authorized keys is empty")
+	case trust.Anyone:
+		log.Warn().Msg("everybody is admitted: whoever reaches this remote can use it as a proxy")
+	}
 }
 
 // settingsFailure explains why a remote refuses its settings.
@@ -131,6 +149,9 @@ func (o *admissionOptions) check(certified bool) error {
 	case o.allowAnyone && (o.authorizedKeys != "" || o.requireClientCert):
 		return exit.Usagef("leave one of them out",
 			"--allow-anyone contradicts --authorized-keys and --require-client-cert")
+	case len(o.allowOrigins) > 0 && !o.allowAnyone:
+		return exit.Usagef("leave it out: pages have no keys of their own that could be admitted",
+			"--allow-origin does nothing without --allow-anyone")
 	case o.requireClientCert && o.ca == "":
 		return exit.Usagef("give the CA's certificate with --ca FILE",
 			"--require-client-cert needs --ca")
@@ -152,6 +173,14 @@ func (o *remoteOptions) loadTrust() (trust tunnel.RemoteTrust, err error) {
 		return trust, err
 	}
 	trust.RequireCert, trust.Anyone = a.requireClientCert, a.allowAnyone
+	for _, text := range a.allowOrigins {
+		origin, err := tunnel.ParseOrigin(text)
+		if err != nil {
+			return trust, exit.Usagef("such as https://example.org or http://localhost:3000",
+				"bad --allow-origin %q: %v", text, err)
+		}
+		trust.Origins = append(trust.Origins, origin)
+	}
 	if trust.CA, err = loadCertificate("ca", a.ca); err != nil {
 		return trust, err
 	}
