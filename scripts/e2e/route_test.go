@@ -71,6 +71,7 @@ func dialBlocking(address string) (net.Conn, error) {
 type route struct {
 	name             string
 	clients, targets place
+	reverse          bool // the targets are at the local, the clients at the remote
 	quietEnd         bool // shows a reset as an end of file
 
 	// lead prepares the route to these targets, where that is necessary.
@@ -183,6 +184,8 @@ type world struct {
 	tunnel
 	nearHost, farHost *host // nil for the machine itself
 	near, far         place
+	locals            []*node
+	runs              []*process // of "culvert run"
 }
 
 // startWorld starts the remote at far. It may listen for its clients on loopback.
@@ -209,7 +212,10 @@ func (w *world) startRemote(t *testing.T, listen string) {
 // startLocal starts a local.
 func (w *world) startLocal(t *testing.T, flags ...string) *node {
 	t.Helper()
-	return w.start(t, w.nearHost, "local", localArgs(w.client, w.server, w.remote.url(), flags...))
+	args := localArgs(w.client, w.server, w.remote.url(), flags...)
+	local := w.start(t, w.nearHost, "local", args)
+	w.locals = append(w.locals, local)
+	return local
 }
 
 func (w *world) start(t *testing.T, at *host, name string, args []string) *node {
@@ -225,7 +231,7 @@ func (w *world) start(t *testing.T, at *host, name string, args []string) *node 
 func (w *world) routes(t *testing.T) []*route {
 	t.Helper()
 	local := w.startLocal(t, "-R", "127.0.0.1:0:socks")
-	return []*route{
+	routes := []*route{
 		portRoute("-L", w.near, w.far, func(t *testing.T, targets []string) []string {
 			return w.startLocal(t, ports("-L", targets)...).forwards
 		}),
@@ -237,6 +243,10 @@ func (w *world) routes(t *testing.T) []*route {
 		proxyRoute("-R socks", w.far, w.near, local.reverse[0], askSOCKS5),
 		proxyRoute("-R socks, CONNECT", w.far, w.near, local.reverse[0], askCONNECT(nil)),
 	}
+	for _, r := range routes {
+		r.reverse = strings.HasPrefix(r.name, "-R")
+	}
+	return routes
 }
 
 // ports are the flags of a local that leads a port to each of the targets.
@@ -253,6 +263,7 @@ func (w *world) runRoute(t *testing.T) *route {
 	t.Helper()
 	p := start(t, "run", culvert(t, "run", "--key", w.client.file, "--remote-key", w.server.key,
 		w.remote.url(), "--", "sh", "-c", `echo "$HTTP_PROXY"; exec sleep 600`))
+	w.runs = append(w.runs, p)
 	proxy, err := url.Parse(p.stdout.waitLine(t, p, "http://", patience))
 	if err != nil {
 		t.Fatal(err)

@@ -1,0 +1,173 @@
+package e2e
+
+import (
+	"errors"
+	"io"
+	"net"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// tcpClosed is the state of a connection that is over (TCP_CLOSE of the kernel's tcp_states.h).
+const tcpClosed = 7
+
+// halfClosed is a connection of which one end has closed its half, idle since.
+type halfClosed struct {
+	route          *route
+	client, target net.Conn
+	byClient       bool
+}
+
+// open opens a connection by the route, and closes a half of it.
+func (r *route) open(t *testing.T, ln net.Listener, byClient bool) *halfClosed {
+	t.Helper()
+	client, err := r.connect(ln.Addr().String())
+	if err != nil {
+		t.Fatalf("%s: %v", r.name, err)
+	}
+	t.Cleanup(func() { client.Close() })
+	if _, err := client.Write([]byte("?")); err != nil {
+		t.Fatalf("%s: %v", r.name, err)
+	}
+	target, err := ln.Accept()
+	if err != nil {
+		t.Fatalf("%s: %v", r.name, err)
+	}
+	t.Cleanup(func() { target.Close() })
+	h := &halfClosed{r, client, target, byClient}
+	for _, conn := range []net.Conn{client, target} {
+		conn.SetDeadline(time.Now().Add(cutTime))
+	}
+	if _, err := io.ReadFull(target, make([]byte, 1)); err != nil {
+		t.Fatalf("%s: the target: %v", r.name, err)
+	}
+	closing, other := h.ends()
+	if err := closing.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatalf("%s: %v", r.name, err)
+	}
+	if n, err := other.Read(make([]byte, 1)); err != io.EOF {
+		t.Fatalf("%s: read %d bytes, %v after a half-close", r.name, n, err)
+	}
+	return h
+}
+
+// ends returns the end that has closed its half, and the other.
+func (h *halfClosed) ends() (closing, other net.Conn) {
+	if h.byClient {
+		return h.client, h.target
+	}
+	return h.target, h.client
+}
+
+func (h *halfClosed) String() string {
+	if h.byClient {
+		return h.route.name + ", half-closed by the client"
+	}
+	return h.route.name + ", half-closed by the target"
+}
+
+// awaitClosed waits until a connection is over, which its system knows although nothing is sent.
+func (h *halfClosed) awaitClosed(t *testing.T, conn net.Conn, end string) {
+	t.Helper()
+	poll(t, patience, h.String()+": the connection of the "+end+" is over", func() bool {
+		info, err := tcpInfo(conn)
+		return err != nil || info.State == tcpClosed
+	})
+}
+
+// openHalves opens connections by each route, half-closed by either end.
+func openHalves(t *testing.T, routes []*route) (all []*halfClosed) {
+	t.Helper()
+	for _, r := range routes {
+		ln := r.targets.listen(t)
+		if r.lead != nil {
+			r.lead(t, []string{ln.Addr().String()})
+		}
+		for _, byClient := range []bool{true, false} {
+			all = append(all, r.open(t, ln, byClient))
+		}
+	}
+	return all
+}
+
+// Half-closed connections that nothing is sent on end with their session, however that ends: at
+// either side, for the kernel to see, and local ends too.
+func TestHalfClosedEndsWithItsSession(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(t *testing.T, w *world){
+		"local told to end": func(t *testing.T, w *world) {
+			for _, local := range w.locals {
+				local.signal(syscall.SIGTERM)
+			}
+			for _, p := range w.runs { // which passes it on to its command
+				p.signal(syscall.SIGTERM)
+			}
+		},
+		"remote told to end": func(t *testing.T, w *world) { w.remote.signal(syscall.SIGTERM) },
+		"key removed": func(t *testing.T, w *world) {
+			rewrite(t, w.authorized, newIdentity(t).key+"\n")
+			w.remote.signal(syscall.SIGUSR1)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := startWorld(t, nil, nil)
+			all := openHalves(t, append(w.routes(t), w.runRoute(t)))
+			end(t, w)
+			for _, h := range all {
+				h.awaitClosed(t, h.client, "client")
+				h.awaitClosed(t, h.target, "target")
+			}
+			if name != "remote told to end" { // then they wait for another
+				for _, local := range w.locals {
+					local.wait(stopTime)
+				}
+			}
+			if name == "local told to end" {
+				for _, p := range w.runs {
+					p.wait(stopTime)
+				}
+			}
+		})
+	}
+}
+
+// When a remote is gone and another has taken its place, local lets go of the half-closed
+// connections of the session that is no more.
+func TestHalfClosedEndsWithALostRemote(t *testing.T) {
+	t.Parallel()
+	w := startWorld(t, nil, nil)
+	all := openHalves(t, append(w.routes(t), w.runRoute(t)))
+	w.remote.kill()
+	w.startRemote(t, w.remote.listen[0])
+	for _, h := range all {
+		if h.route.reverse {
+			h.awaitClosed(t, h.target, "target")
+		} else {
+			h.awaitClosed(t, h.client, "client")
+		}
+	}
+}
+
+// A reset after an end of file reaches the other end of an idle connection, by every listener, as it
+// does without a tunnel.
+func TestResetAfterEndOfFile(t *testing.T) {
+	t.Parallel()
+	w := startWorld(t, nil, nil)
+	routes := append(w.routes(t), w.runRoute(t), directRoute())
+	first, second := openHalves(t, routes), openHalves(t, routes)
+	for i, h := range first {
+		closing, _ := h.ends()
+		_, other := second[i].ends()
+		if err := errors.Join(reset(closing), reset(other)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, h := range first {
+		_, other := h.ends()
+		h.awaitClosed(t, other, "end that goes on sending")
+		closing, _ := second[i].ends()
+		second[i].awaitClosed(t, closing, "end that has closed its half")
+	}
+}
