@@ -63,7 +63,9 @@ func (r *relayed) run(ctx context.Context) error {
 		return nil
 	}
 	r.stream.CloseWithReset(mux.CodeAborted)
-	awaitSent(ctx, r.conn)
+	if !errors.Is(inward, mux.ErrStalled) {
+		awaitSent(ctx, r.conn)
+	}
 	abort(r.conn)
 	if outward == nil || (outward == errCutShort && inward != nil) {
 		return inward

@@ -6,7 +6,6 @@ import (
 	"net"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // tcpClosed is the state of a connection that is over (TCP_CLOSE of the kernel's tcp_states.h).
@@ -22,26 +21,8 @@ type halfClosed struct {
 // open opens a connection by the route, and closes a half of it.
 func (r *route) open(t *testing.T, ln net.Listener, byClient bool) *halfClosed {
 	t.Helper()
-	client, err := r.connect(ln.Addr().String())
-	if err != nil {
-		t.Fatalf("%s: %v", r.name, err)
-	}
-	t.Cleanup(func() { client.Close() })
-	if _, err := client.Write([]byte("?")); err != nil {
-		t.Fatalf("%s: %v", r.name, err)
-	}
-	target, err := ln.Accept()
-	if err != nil {
-		t.Fatalf("%s: %v", r.name, err)
-	}
-	t.Cleanup(func() { target.Close() })
+	client, target := r.pair(t, ln)
 	h := &halfClosed{r, client, target, byClient}
-	for _, conn := range []net.Conn{client, target} {
-		conn.SetDeadline(time.Now().Add(cutTime))
-	}
-	if _, err := io.ReadFull(target, make([]byte, 1)); err != nil {
-		t.Fatalf("%s: the target: %v", r.name, err)
-	}
 	closing, other := h.ends()
 	if err := closing.(*net.TCPConn).CloseWrite(); err != nil {
 		t.Fatalf("%s: %v", r.name, err)

@@ -171,7 +171,7 @@ func (r *route) check(t *testing.T, c cutShort, outcomes <-chan outcome) {
 			if o.bytes != c.bytes {
 				short++
 			}
-			if !errors.Is(o.err, syscall.ECONNRESET) && !(r.quietEnd && o.err == nil) {
+			if !isReset(o.err) && !(r.quietEnd && o.err == nil) {
 				otherEnds[fmt.Sprint(o.err)]++
 			}
 		case <-ctx.Done():
@@ -192,6 +192,16 @@ type outcome struct {
 
 // patternByte is the byte at an offset of what is sent.
 func patternByte(offset int) byte { return byte(offset ^ offset>>8 ^ offset>>16) }
+
+func patternBytes(n int) []byte {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = patternByte(i)
+	}
+	return b
+}
+
+func isReset(err error) bool { return errors.Is(err, syscall.ECONNRESET) }
 
 // receive is the receiving side.
 func (c cutShort) receive(conn net.Conn) outcome {
@@ -225,11 +235,7 @@ func (c cutShort) send(conn net.Conn) error {
 			return err
 		}
 	}
-	content := make([]byte, c.bytes)
-	for i := range content {
-		content[i] = patternByte(i)
-	}
-	if _, err := conn.Write(content); err != nil {
+	if _, err := conn.Write(patternBytes(c.bytes)); err != nil {
 		return err
 	}
 	if err := awaitSent(conn); err != nil {

@@ -81,6 +81,31 @@ type route struct {
 	connect func(target string) (net.Conn, error)
 }
 
+// pair opens a connection to a target and returns both ends, the target's once it has heard from the
+// client.
+func (r *route) pair(t *testing.T, ln net.Listener) (client, target net.Conn) {
+	t.Helper()
+	client, err := r.connect(ln.Addr().String())
+	if err != nil {
+		t.Fatalf("%s: %v", r.name, err)
+	}
+	t.Cleanup(func() { client.Close() })
+	client.SetDeadline(time.Now().Add(cutTime))
+	if _, err := client.Write([]byte("?")); err != nil {
+		t.Fatalf("%s: %v", r.name, err)
+	}
+	target, err = ln.Accept()
+	if err != nil {
+		t.Fatalf("%s: %v", r.name, err)
+	}
+	t.Cleanup(func() { target.Close() })
+	target.SetDeadline(time.Now().Add(cutTime))
+	if _, err := io.ReadFull(target, make([]byte, 1)); err != nil {
+		t.Fatalf("%s: the target: %v", r.name, err)
+	}
+	return client, target
+}
+
 // portRoute is a route with a port for each target. open opens the ports and returns their
 // addresses.
 func portRoute(name string, clients, targets place,

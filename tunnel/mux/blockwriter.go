@@ -17,7 +17,9 @@ type blockWriter struct {
 	deadline writeDeadline // w's, nil if it has none
 	blocks   [maxBlocks]*block
 
-	interrupted bool // interrupt was called; guarded by the session's mutex
+	// The session's mutex guards these.
+	interrupted bool      // interrupt was called
+	since       time.Time // when something was last taken, once limit was called
 
 	vector  [maxBlocks][]byte
 	buffers net.Buffers // what write passes on, here so that it is not allocated each time

@@ -134,6 +134,9 @@ func (e *ResetError) Error() string {
 	return "stream reset: " + e.Code.String()
 }
 
+// Is reports whether the target is ErrStalled and the peer has reset the stream for that.
+func (e *ResetError) Is(target error) bool { return target == ErrStalled && e.Code == CodeStalled }
+
 // Unwrap lets callers treat a reset like that of a TCP connection.
 func (e *ResetError) Unwrap() []error {
 	if e.refusal != nil {

@@ -50,12 +50,10 @@ func (st *Stream) WriteTo(w io.Writer) (int64, error) {
 
 // writeSomeLocked writes at least some of what is queued, and returns how many bytes were taken. It
 // unlocks the mutex while it writes.
-func (st *stream) writeSomeLocked(out *blockWriter) (int64, error) {
+func (st *stream) writeSomeLocked(out *blockWriter) (total int64, err error) {
 	st.lendLocked(out)
-	var total int64
-	var err error
-	for again := true; again; {
-		if st.ended || st.session.err != nil {
+	for again := true; again; again = st.retriesLocked(out, err) {
+		if st.mustEndLocked() {
 			out.limit()
 		}
 		st.session.mu.Unlock()
@@ -63,15 +61,15 @@ func (st *stream) writeSomeLocked(out *blockWriter) (int64, error) {
 		n, err = out.write()
 		st.session.mu.Lock()
 		total += n
-		again = out.slow(n, err)
+		st.consumeLocked(int(n))
+		out.progress(n)
 	}
 	st.takeBackLocked(out)
 	switch {
 	case err == nil:
-		st.consumeLocked(int(total))
 		return total, nil
-	case errors.Is(err, os.ErrDeadlineExceeded) && (st.ended || st.session.err != nil):
-		return total, st.endCauseLocked()
+	case errors.Is(err, os.ErrDeadlineExceeded) && st.mustEndLocked():
+		return total, st.stalledErrorLocked(out)
 	}
 	st.recv.refused = true
 	if st.recv.err != nil {
@@ -93,6 +91,7 @@ func (st *stream) lendLocked(out *blockWriter) {
 		st.recv.lent += cap(c.buf)
 	}
 	st.recv.lentTo = out
+	st.recv.lentCount++
 }
 
 // takeBackLocked frees the blocks that were lent.
@@ -242,6 +241,7 @@ func (st *stream) handleDataLocked(p []byte, in *recordInput) error {
 		r.queue.write(p)
 	}
 	st.accountLocked(mem)
+	st.retryLaterLocked()
 	st.wakeReaderLocked()
 	return nil
 }

@@ -3,7 +3,6 @@ package mux
 import (
 	"errors"
 	"net"
-	"os"
 	"time"
 )
 
@@ -58,9 +57,9 @@ func (st *stream) limitStallLocked() {
 	})
 }
 
-// ErrStalled is the error of ReadFrom when its source has gone while the stream's queue was full,
-// and the peer has taken nothing of that for too long.
-var ErrStalled = errors.New("the peer takes nothing")
+// ErrStalled is the error of a stream that was cut short when what was sent before the cut was not
+// taken in time: by the peer, in ReadFrom, or by the writer of Deliver and WriteTo.
+var ErrStalled = errors.New("the receiver takes nothing")
 
 // sourceWatch looks after the source of ReadFrom while nothing is read from it, because the
 // stream's queue is full: a source that was reset in the meantime does not wait for ever. The
@@ -122,46 +121,4 @@ func (st *stream) handleResetLocked(code Code) {
 	default:
 		st.endLocked(err)
 	}
-}
-
-// limitDeliveryLocked bounds the time for which a stream that has ended waits for what takes its
-// data, from now on.
-func (st *stream) limitDeliveryLocked() {
-	if out := st.recv.lentTo; out != nil {
-		out.limit()
-	}
-}
-
-// endCauseLocked returns why a stream that has ended fails, also when the peer's fin had come
-// before.
-func (st *stream) endCauseLocked() error {
-	switch {
-	case st.recv.err != nil:
-		return st.recv.err
-	case st.send.err != nil:
-		return st.send.err
-	}
-	return &SessionError{st.session.err}
-}
-
-// WriteFailed reports whether a write to what Deliver or WriteTo writes to has failed, or may be
-// about to: one is under way. A system reports a reset in one call only, so that a read which ends
-// meanwhile may look like an end of file.
-func (st *Stream) WriteFailed() bool {
-	st.session.mu.Lock()
-	defer st.session.mu.Unlock()
-	return st.recv.refused || st.recv.lentTo != nil
-}
-
-// limit makes writes fail that take nothing for lingerTime.
-func (b *blockWriter) limit() {
-	if b.deadline != nil && !b.interrupted {
-		b.deadline.SetWriteDeadline(time.Now().Add(lingerTime))
-	}
-}
-
-// slow reports whether a write that has taken n bytes has only met the deadline that limit sets,
-// and may go on.
-func (b *blockWriter) slow(n int64, err error) bool {
-	return n > 0 && !b.interrupted && errors.Is(err, os.ErrDeadlineExceeded)
 }

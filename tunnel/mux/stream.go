@@ -45,17 +45,19 @@ const (
 
 // recvHalf is what arrives: filled by the session's reader, emptied by Read.
 type recvHalf struct {
-	queue    queue
-	wake     sync.Cond // data, end, error, deadline or, for the opener, the answer to open
-	deadline deadline
-	received uint64 // bytes received
-	consumed uint64 // bytes the user has taken
-	limit    uint64 // credit announced: the offset that received may reach
-	window   uint64 // what may be received and not taken
-	lent     int    // bytes of memory of blocks that WriteTo is writing
-	lentTo   *blockWriter
-	delivery *delivery // of Deliver, until it ends
-	refused  bool      // a write of Deliver or WriteTo has failed
+	queue     queue
+	wake      sync.Cond // data, end, error, deadline or, for the opener, the answer to open
+	deadline  deadline
+	received  uint64 // bytes received
+	consumed  uint64 // bytes the user has taken
+	limit     uint64 // credit announced: the offset that received may reach
+	window    uint64 // what may be received and not taken
+	lent      int    // bytes of memory of blocks that WriteTo is writing
+	lentTo    *blockWriter
+	lentCount uint64    // how often blocks were lent
+	retrying  bool      // retryLater was called, and its timer runs
+	delivery  *delivery // of Deliver, until it ends
+	refused   bool      // a write of Deliver or WriteTo has failed
 
 	announced time.Time // when credit was last announced
 	fin       bool      // the peer's fin was received
