@@ -27,7 +27,7 @@ func (l *Local) forward(ctx context.Context, conn net.Conn, target string) {
 	log := l.cfg.Log.With().Str("target", target).Logger()
 	stream, err := l.open(ctx, streamTarget(target))
 	if err != nil {
-		log.Warn().Err(err).Msg("forward refused")
+		log.WithLevel(unreachedLevel(ctx, err)).Err(err).Msg("forward refused")
 		abort(conn)
 		return
 	}

@@ -2,7 +2,6 @@ package tunnel
 
 import (
 	"context"
-	"errors"
 	"net"
 	"strings"
 	"sync"
@@ -77,11 +76,7 @@ func (l *Local) serveReverse(
 		return dialHere(ctx, "tcp", target)
 	})
 	if err != nil {
-		level := zerolog.WarnLevel
-		if errors.Is(err, errNotWanted) {
-			level = zerolog.DebugLevel
-		}
-		log.WithLevel(level).Err(err).Msg("reverse forward: target not reached")
+		log.WithLevel(unreachedLevel(ctx, err)).Err(err).Msg("reverse forward: target not reached")
 		in.Refuse(dialCode(err), "")
 		return
 	}

@@ -64,7 +64,7 @@ func serveReverseFlow(
 		return dialHere(ctx, "udp", target)
 	})
 	if err != nil {
-		log.Warn().Err(err).Msg("reverse forward: target not reached")
+		log.WithLevel(unreachedLevel(ctx, err)).Err(err).Msg("reverse forward: target not reached")
 		in.Refuse(dialCode(err), "")
 		return
 	}

@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 
 	"culvert/tunnel/mux"
+
+	"github.com/rs/zerolog"
 )
 
 // errNotWanted is the error of dialWhileWanted when the opener gave up.
@@ -33,4 +35,13 @@ func dialWhileWanted(
 		err = errNotWanted
 	}
 	return conn, err
+}
+
+// unreachedLevel returns the level of the log entry about a target that was not reached: it is
+// nothing to warn of when the client gave up, or this side is ending, as ctx is.
+func unreachedLevel(ctx context.Context, err error) zerolog.Level {
+	if ctx.Err() != nil || errors.Is(err, errNotWanted) {
+		return zerolog.DebugLevel
+	}
+	return zerolog.WarnLevel
 }
