@@ -18,8 +18,8 @@ type earlyClient struct {
 func (c earlyClient) Early() []byte     { return c.early }
 func (c earlyClient) NetConn() net.Conn { return c.Conn }
 
-// What a client has sent early goes first. When the target has gone by then, what that has said still
-// reaches the client, and then a reset.
+// What a client has sent early goes first. When the target has gone by then, what that has said
+// still reaches the client, and then a reset.
 func TestJoinEarly(t *testing.T) {
 	for _, gone := range []bool{false, true} {
 		local, _ := reverseTunnel(t, "localhost")
@@ -43,7 +43,8 @@ func TestJoinEarly(t *testing.T) {
 		done := make(chan error, 1)
 		go func() { done <- Join(t.Context(), earlyClient{client, []byte("early ")}, target) }()
 		if gone {
-			if got, err := io.ReadAll(left); string(got) != "full" || !errors.Is(err, syscall.ECONNRESET) {
+			got, err := io.ReadAll(left)
+			if string(got) != "full" || !errors.Is(err, syscall.ECONNRESET) {
 				t.Errorf("the client got %q, %v", got, err)
 			}
 			if err := <-done; err == nil {

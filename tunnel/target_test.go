@@ -37,15 +37,16 @@ func TestDialWhileWanted(t *testing.T) {
 			synctest.Wait()
 			reached, conn := make(chan struct{}), new(net.TCPConn)
 			dialed := make(chan error, 1)
+			dial := func(ctx context.Context) (net.Conn, error) {
+				select {
+				case <-reached:
+					return conn, nil
+				case <-ctx.Done():
+					return nil, ctx.Err()
+				}
+			}
 			go func() {
-				got, err := dialWhileWanted(t.Context(), in, func(ctx context.Context) (net.Conn, error) {
-					select {
-					case <-reached:
-						return conn, nil
-					case <-ctx.Done():
-						return nil, ctx.Err()
-					}
-				})
+				got, err := dialWhileWanted(t.Context(), in, dial)
 				if err == nil && got != conn {
 					t.Errorf("%s: another connection", name)
 				}

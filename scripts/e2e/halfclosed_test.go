@@ -131,8 +131,8 @@ func TestHalfClosedEndsWithALostRemote(t *testing.T) {
 	}
 }
 
-// A reset after an end of file reaches the other end of an idle connection, by every listener, as it
-// does without a tunnel.
+// A reset after an end of file reaches the other end of an idle connection, by every listener, as
+// it does without a tunnel.
 func TestResetAfterEndOfFile(t *testing.T) {
 	t.Parallel()
 	w := startWorld(t, nil, nil)

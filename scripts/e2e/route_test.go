@@ -81,8 +81,8 @@ type route struct {
 	connect func(target string) (net.Conn, error)
 }
 
-// pair opens a connection to a target and returns both ends, the target's once it has heard from the
-// client.
+// pair opens a connection to a target and returns both ends, the target's once it has heard from
+// the client.
 func (r *route) pair(t *testing.T, ln net.Listener) (client, target net.Conn) {
 	t.Helper()
 	client, err := r.connect(ln.Addr().String())

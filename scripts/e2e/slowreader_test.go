@@ -16,8 +16,8 @@ const (
 	lingerSlop = 10 * time.Second
 )
 
-// A side that sends as much as is taken, and resets, is not kept waiting for by a receiver that reads
-// nothing: that sees the reset after half a minute.
+// A side that sends as much as is taken, and resets, is not kept waiting for by a receiver that
+// reads nothing: that sees the reset after half a minute.
 func TestResetDoesNotWaitForEver(t *testing.T) {
 	t.Parallel()
 	slowReaders(t, func(t *testing.T, r *route, sender, receiver net.Conn) {

@@ -3,6 +3,7 @@ package e2e
 import (
 	"io"
 	"net"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -31,8 +32,7 @@ func TestStdioPrintsWhatComesBeforeAReset(t *testing.T) {
 			}
 		})
 		for range times {
-			r := run(t, patience, culvert(t, "local", "-W", ln.Addr().String(), "--key", tun.client.file,
-				"--remote-key", tun.server.key, tun.remote.url()))
+			r := run(t, patience, stdioTo(t, tun, ln))
 			if len(r.stdout) != size || r.status != 1 || !strings.Contains(r.stderr, "cut short") {
 				t.Errorf("status %d, %d bytes of %d, %q", r.status, len(r.stdout), size, r.stderr)
 			}
@@ -41,8 +41,8 @@ func TestStdioPrintsWhatComesBeforeAReset(t *testing.T) {
 	}
 }
 
-// When the standard input of -W is a socket that is reset, the target gets what came before, and the
-// reset.
+// When the standard input of -W is a socket that is reset, the target gets what came before, and
+// the reset.
 func TestStdioSendsWhatComesBeforeAReset(t *testing.T) {
 	t.Parallel()
 	tun := startRemoteOnly(t)
@@ -54,8 +54,7 @@ func TestStdioSendsWhatComesBeforeAReset(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		cmd := culvert(t, "local", "-W", ln.Addr().String(), "--key", tun.client.file,
-			"--remote-key", tun.server.key, tun.remote.url())
+		cmd := stdioTo(t, tun, ln)
 		cmd.Stdin = stdin
 		p := start(t, "local", cmd)
 		stdin.Close()
@@ -76,6 +75,13 @@ func TestStdioSendsWhatComesBeforeAReset(t *testing.T) {
 			t.Errorf("status %d", status)
 		}
 	}
+}
+
+// stdioTo is a local that joins its standard input and output to a listener.
+func stdioTo(t *testing.T, tun *tunnel, ln net.Listener) *exec.Cmd {
+	t.Helper()
+	return culvert(t, "local", "-W", ln.Addr().String(), "--key", tun.client.file,
+		"--remote-key", tun.server.key, tun.remote.url())
 }
 
 // tcpSockets returns both ends of a connection over loopback.

@@ -220,9 +220,12 @@ func TestResetBeforeAnswer(t *testing.T) {
 // also when the peer's half had ended.
 func TestDeliverAfterTheEnd(t *testing.T) {
 	for name, end := range map[string]func(sender *Stream, client *Session){
-		"reset":           func(sender *Stream, _ *Session) { sender.CloseWithReset(CodeAborted) },
-		"session":         func(_ *Stream, client *Session) { client.Close() },
-		"fin and session": func(sender *Stream, client *Session) { sender.CloseWrite(); client.Close() },
+		"reset":   func(sender *Stream, _ *Session) { sender.CloseWithReset(CodeAborted) },
+		"session": func(_ *Stream, client *Session) { client.Close() },
+		"fin and session": func(sender *Stream, client *Session) {
+			sender.CloseWrite()
+			client.Close()
+		},
 		"both fins and session": func(sender *Stream, client *Session) {
 			sender.Close()
 			synctest.Wait()

@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// A write to what Deliver or WriteTo writes to waits as long as it takes while the stream lives, and
-// for lingerTime without progress once the stream was cut short. Progress is hard to see: Linux
-// wakes a writer only when a third of the socket's buffer is free, for which a slow reader of a large
-// buffer needs minutes. So such writes are tried again every writeSlice.
+// A write to what Deliver or WriteTo writes to waits as long as it takes while the stream lives,
+// and for lingerTime without progress once the stream was cut short. Progress is hard to see:
+// Linux wakes a writer only when a third of the socket's buffer is free, for which a slow reader
+// of a large buffer needs minutes. So such writes are tried again every writeSlice.
 
 // mustEndLocked reports whether the stream, or its session, has ended, so that writes are limited.
 func (st *stream) mustEndLocked() bool { return st.ended || st.session.err != nil }
