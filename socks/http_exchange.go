@@ -118,6 +118,7 @@ func (x *exchange) sendHead() error {
 
 // readResponse reads the head of the response, and passes on the interim responses ahead of it.
 func (x *exchange) readResponse() (*response, int, error) {
+	lenient := false // an interim response was
 	for range maxInterim {
 		n, err := peekHead(&x.target.in, x.target, maxTargetHead)
 		x.heard = x.heard || x.target.in.Buffered() > 0
@@ -131,7 +132,10 @@ func (x *exchange) readResponse() (*response, int, error) {
 			return nil, 0, err
 		case resp.status == http.StatusSwitchingProtocols && !x.req.upgrades:
 			return nil, 0, errSwitched
-		case resp.status >= 200, resp.status == http.StatusSwitchingProtocols:
+		}
+		lenient = lenient || resp.lenient
+		resp.lenient = lenient
+		if resp.status >= 200 || resp.status == http.StatusSwitchingProtocols {
 			return resp, n, nil
 		}
 		x.inform(resp)

@@ -201,7 +201,7 @@ func TestCutShortResponse(t *testing.T) {
 // TestNoResponse: a target that answers nothing, or nonsense, or too much.
 func TestNoResponse(t *testing.T) {
 	for _, said := range []string{
-		"", "SSH-2.0-OpenSSH\r\n\r\n", "HTTP/1.1 200 OK\r\nX:",
+		"", "SSH-2.0-OpenSSH\r\n\r\n", strings.Repeat("\r\n", maxLineEnds), "HTTP/1.1 200 OK\r\nX:",
 		strings.Repeat("HTTP/1.1 102 Processing\r\n\r\n", maxInterim+1),
 		"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabc",
 		"HTTP/1.1 200 OK\r\nContent-Length: 3, x\r\n\r\nabc",

@@ -207,9 +207,10 @@ func peekHead(in **bufio.Reader, src io.Reader, limit int) (int, error) {
 
 // headLength returns the length of the head that b begins with, or 0 when it is not complete.
 // The first bytes of b, up to from, hold no end of it. A line may end without a carriage
-// return, and line ends may precede the first line.
+// return, and maxLineEnds bytes of line ends may precede the first line.
 func headLength(b []byte, from int) int {
-	from = max(from, len(b)-len(bytes.TrimLeft(b, "\r\n")))
+	first := b[:min(len(b), maxLineEnds)]
+	from = max(from, len(first)-len(bytes.TrimLeft(first, "\r\n")))
 	for {
 		i := bytes.IndexByte(b[from:], '\n')
 		if i < 0 {

@@ -66,6 +66,9 @@ const (
 	// a server that reports its progress every second for a quarter of an hour stays below.
 	maxInterim = 1000
 
+	// maxLineEnds bounds the line ends ahead of a head, in bytes.
+	maxLineEnds = 64
+
 	// statusLineSlop is how many bytes may precede a response's status line, besides line
 	// ends: what Chromium accepts.
 	statusLineSlop = 4
