@@ -170,8 +170,8 @@ func TestHTTPProxyBrowsers(t *testing.T) {
 			t.Errorf("%s: no connection ended under a request", name)
 		}
 		for i, tt := range oddResponses {
-			if got := through[strconv.Itoa(i)]; name == "chromium" && strings.HasPrefix(tt.want, "0 ") &&
-				got != "200 ok" {
+			if got := through[strconv.Itoa(i)]; name == "chromium" && got != "200 ok" &&
+				!strings.HasPrefix(tt.want, "18 ") { // which are cut short
 				t.Errorf("%s: %s is %q", name, tt.name, got)
 			}
 		}

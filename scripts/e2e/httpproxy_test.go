@@ -137,6 +137,11 @@ var oddResponses = []struct {
 	tinyproxy, squid bool
 }{
 	{"plain", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "0 200 ok", true, true},
+	// curl fails at these two, and browsers don't.
+	{"line without a colon", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\ncharset=utf-8\r\n\r\nok",
+		"8 200 ", false, false},
+	{"gzip and chunked", "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n" +
+		"2\r\nok\r\n0\r\n\r\n", "61 200 ", true, false},
 	{"space in a name", "HTTP/1.1 200 OK\r\nSecured by x : y\r\nContent-Length: 2\r\n\r\nok",
 		"0 200 ok", true, false},
 	{"empty name", "HTTP/1.1 200 OK\r\n: x\r\nContent-Length: 2\r\n\r\nok", "0 200 ok", true, false},
@@ -364,6 +369,9 @@ func TestHTTPProxyHalfClose(t *testing.T) {
 	ln := listenLoopback(t)
 	serveRaw(t, ln, func(head string, in *bufio.Reader, conn net.Conn) bool {
 		io.Copy(io.Discard, io.LimitReader(in, 4))
+		thinking := time.NewTicker(dripPause) // meanwhile the proxy notices the end of file
+		defer thinking.Stop()
+		<-thinking.C
 		io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 		return false
 	})
