@@ -1,8 +1,10 @@
 package socks
 
 import (
+	"context"
 	"errors"
-	"time"
+
+	"culvert/internal/sendqueue"
 )
 
 // breakOff ends the connection of a client that has not got all of its response. What came of it
@@ -26,19 +28,8 @@ func (x *exchange) breakOff(err error, framed bool) error {
 	return err
 }
 
-// resetWhenSent resets the connection once its peer has got all that was written to it, for
-// which there is deliverTimeout.
+// resetWhenSent resets the connection once its peer has received all that was written to it.
 func (c *clientConn) resetWhenSent() {
-	defer c.reset()
-	deadline := time.NewTimer(deliverTimeout)
-	defer deadline.Stop()
-	for pause := time.Millisecond; unsent(c.Conn); pause = min(2*pause, deliverPoll) {
-		next := time.NewTimer(pause)
-		select {
-		case <-next.C:
-		case <-deadline.C:
-			next.Stop()
-			return
-		}
-	}
+	sendqueue.Await(context.Background(), c.Conn) // the end of the connection's context resets it
+	c.reset()
 }

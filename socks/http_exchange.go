@@ -35,7 +35,9 @@ var (
 func (h *httpConn) forward(ctx context.Context, req *request) (net.Conn, bool, error) {
 	for {
 		x := &exchange{h: h, req: req, up: newUpload(h.c, req)}
-		x.up.goOn = x.goOn
+		if req.expects {
+			x.up.goOn = x.goOn
+		}
 		resp, head, err := x.ask(ctx)
 		if err == nil {
 			return x.deliver(ctx, resp, head)

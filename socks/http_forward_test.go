@@ -26,14 +26,18 @@ var forwardTests = []struct {
 }{
 	{
 		"fields for one hop are taken out",
-		"GET http://a.test/ HTTP/1.1\r\nHost: other.test\r\nConnection: keep-alive, X-Hop\r\nKeep-Alive: 5\r\nProxy-Connection: keep-alive\r\n" +
-			"Proxy-Authorization: " + basicLogin + "\r\nX-Hop: 1\r\nTE: trailers\r\nCookie: a=b\r\nX-End: 2\r\n\r\n",
+		"GET http://a.test/ HTTP/1.1\r\nHost: other.test\r\nConnection: keep-alive, X-Hop\r\n" +
+			"Keep-Alive: 5\r\nProxy-Connection: keep-alive\r\n" +
+			"Proxy-Authorization: " + basicLogin +
+			"\r\nX-Hop: 1\r\nTE: trailers\r\nCookie: a=b\r\nX-End: 2\r\n\r\n",
 		"GET / HTTP/1.1\r\nHost: a.test\r\nCookie: a=b\r\nX-End: 2\r\n\r\n",
-		"HTTP/1.1 200 OK\r\nConnection: keep-alive, X-Hop\r\nKeep-Alive: 5\r\nX-Hop: 1\r\nProxy-Authenticate: Basic\r\nX-End: 2\r\nContent-Length: 2\r\n\r\nok",
+		"HTTP/1.1 200 OK\r\nConnection: keep-alive, X-Hop\r\nKeep-Alive: 5\r\nX-Hop: 1\r\n" +
+			"Proxy-Authenticate: Basic\r\nX-End: 2\r\nContent-Length: 2\r\n\r\nok",
 		"HTTP/1.1 200 OK\r\nX-End: 2\r\nContent-Length: 2\r\n\r\nok",
 	}, {
 		"the path stays as it is",
-		"GET http://a.test:8080/a|b/%7e/%2F../;x=\"?q={1}&%zz HTTP/1.1\r\nHost: x\r\nUser-Agent: u\r\n\r\n",
+		"GET http://a.test:8080/a|b/%7e/%2F../;x=\"?q={1}&%zz HTTP/1.1\r\nHost: x\r\nUser-Agent: u\r\n" +
+			"\r\n",
 		"GET /a|b/%7e/%2F../;x=\"?q={1}&%zz HTTP/1.1\r\nHost: a.test:8080\r\nUser-Agent: u\r\n\r\n",
 		"HTTP/1.1 204 No Content\r\n\r\n",
 		"HTTP/1.1 204 No Content\r\n\r\n",
@@ -57,10 +61,14 @@ var forwardTests = []struct {
 		"HTTP/1.1 200 OK\r\nAllow: GET\r\nContent-Length: 0\r\n\r\n",
 	}, {
 		"chunks and a trailer, both ways",
-		"POST http://a.test/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTrailer: X-T\r\n\r\n3\r\nabc\r\n0\r\nX-T: 1\r\n\r\n",
-		"POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\nTrailer: X-T\r\n\r\n3\r\nabc\r\n0\r\nX-T: 1\r\n\r\n",
-		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-T\r\n\r\n3\r\nabc\r\n0\r\nX-T: 1\r\n\r\n",
-		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-T\r\n\r\n3\r\nabc\r\n0\r\nX-T: 1\r\n\r\n",
+		"POST http://a.test/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTrailer: X-T\r\n\r\n" +
+			"3\r\nabc\r\n0\r\nX-T: 1\r\n\r\n",
+		"POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\nTrailer: X-T\r\n\r\n3\r\n" +
+			"abc\r\n0\r\nX-T: 1\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-T\r\n\r\n3\r\nabc\r\n0\r\n" +
+			"X-T: 1\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-T\r\n\r\n3\r\nabc\r\n0\r\n" +
+			"X-T: 1\r\n\r\n",
 	}, {
 		"a length",
 		"PUT http://a.test/ HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc",
@@ -89,11 +97,13 @@ var forwardTests = []struct {
 		"early hints go through",
 		"GET http://a.test/ HTTP/1.1\r\nHost: x\r\n\r\n",
 		"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n",
-		"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\nConnection: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+		"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\nConnection: x\r\n\r\nHTTP/1.1 200 OK\r\n" +
+			"Content-Length: 0\r\n\r\n",
 		"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
 	}, {
 		"what ends with the connection",
-		"GET http://a.test/ HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\n\r\n",
+		"GET http://a.test/ HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\n" +
+			"Upgrade: h2c\r\nHTTP2-Settings: x\r\n\r\n",
 		"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n",
 		"HTTP/1.0 200 OK\r\n\r\nabc\x00",
 		"HTTP/1.0 200 OK\r\nConnection: close\r\n\r\nabc",
@@ -425,7 +435,8 @@ func TestUpgradeRefused(t *testing.T) {
 	near, far := tcpPair(t)
 	conn := connect(t, startServer(t, Config{Dial: dialTo(near)}))
 	mustWrite(t, conn,
-		"GET http://a.test/ HTTP/1.1\r\nHost: x\r\nConnection: X-Hop, upgrade\r\nX-Hop: 1\r\nUpgrade: websocket\r\n\r\n")
+		"GET http://a.test/ HTTP/1.1\r\nHost: x\r\nConnection: X-Hop, upgrade\r\nX-Hop: 1\r\n"+
+			"Upgrade: websocket\r\n\r\n")
 	mustRead(t, far,
 		"GET / HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
 	mustWrite(t, far,

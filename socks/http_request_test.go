@@ -12,8 +12,10 @@ import (
 var requestTests = []struct{ name, sent, want string }{
 	{
 		"names, order and spaces stay",
-		"GET http://a.test/ HTTP/1.1\r\nuser-agent:u\r\nHOST:  A.test:80\r\nX_b: \t1 \r\nAccept-encoding: x\r\nx-a: \xe9\r\nX_b: 2\r\n\r\n",
-		"GET / HTTP/1.1\r\nuser-agent:u\r\nHOST:  A.test:80\r\nX_b: \t1 \r\nAccept-encoding: x\r\nx-a: \xe9\r\nX_b: 2\r\n\r\n",
+		"GET http://a.test/ HTTP/1.1\r\nuser-agent:u\r\nHOST:  A.test:80\r\nX_b: \t1 \r\n" +
+			"Accept-encoding: x\r\nx-a: \xe9\r\nX_b: 2\r\n\r\n",
+		"GET / HTTP/1.1\r\nuser-agent:u\r\nHOST:  A.test:80\r\nX_b: \t1 \r\nAccept-encoding: x\r\n" +
+			"x-a: \xe9\r\nX_b: 2\r\n\r\n",
 	}, {
 		"a percent sign alone",
 		"GET http://a.test/100%?50%off HTTP/1.1\r\nHost: a.test\r\n\r\n",
@@ -32,7 +34,8 @@ var requestTests = []struct{ name, sent, want string }{
 		"GET / HTTP/1.1\r\nA: 1\r\nhost: a.test:81\r\nB: 2\r\n\r\n",
 	}, {
 		"no Host in HTTP/1.0",
-		"GET http://a.test:81/ HTTP/1.0\r\nA: 1\r\nExpect: 100-continue\r\nConnection: keep-alive, TE\r\nTE: x\r\n\r\n",
+		"GET http://a.test:81/ HTTP/1.0\r\nA: 1\r\nExpect: 100-continue\r\n" +
+			"Connection: keep-alive, TE\r\nTE: x\r\n\r\n",
 		"GET / HTTP/1.1\r\nHost: a.test:81\r\nA: 1\r\n\r\n",
 	}, {
 		"line feeds alone become line ends that all see",
@@ -40,12 +43,14 @@ var requestTests = []struct{ name, sent, want string }{
 		"GET / HTTP/1.1\r\nHost: a.test\r\nX: y\r\nContent-Length: 0\r\n\r\n",
 	}, {
 		"fields for this hop and for proxies",
-		"GET http://a.test/ HTTP/1.1\r\nProxy-Connection: close\r\nProxy-X: 1\r\nProxy: 2\r\nHost: a.test\r\n" +
+		"GET http://a.test/ HTTP/1.1\r\nProxy-Connection: close\r\nProxy-X: 1\r\nProxy: 2\r\n" +
+			"Host: a.test\r\n" +
 			"Connection: X-a, close\r\nX-A: 1\r\nKeep-Alive: 5\r\nTE: gzip\r\nUpgrade: x\r\n\r\n",
 		"GET / HTTP/1.1\r\nProxy: 2\r\nHost: a.test\r\n\r\n",
 	}, {
 		"what Connection can't take out",
-		"POST http://a.test/ HTTP/1.1\r\nHost: a.test\r\nConnection: Host, Content-Length, Transfer-Encoding\r\nContent-Length: 3\r\n\r\n",
+		"POST http://a.test/ HTTP/1.1\r\nHost: a.test\r\n" +
+			"Connection: Host, Content-Length, Transfer-Encoding\r\nContent-Length: 3\r\n\r\n",
 		"POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 3\r\n\r\n",
 	}, {
 		"the same length twice",
@@ -53,15 +58,19 @@ var requestTests = []struct{ name, sent, want string }{
 		"POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 3\r\n\r\n",
 	}, {
 		"codings and trailers that the client takes",
-		"GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\nconnection: te, keep-alive\r\nTE: gzip, trailers\r\n\r\n",
+		"GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\nconnection: te, keep-alive\r\n" +
+			"TE: gzip, trailers\r\n\r\n",
 		"GET / HTTP/1.1\r\nHost: a.test\r\nconnection: TE\r\nTE: gzip, trailers\r\n\r\n",
 	}, {
 		"an upgrade, with a body too",
-		"POST http://a.test/attach HTTP/1.1\r\nHost: a.test\r\nConnection: keep-alive, Upgrade\r\nUpgrade: tcp\r\nContent-Length: 2\r\n\r\n",
-		"POST /attach HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 2\r\n\r\n",
+		"POST http://a.test/attach HTTP/1.1\r\nHost: a.test\r\nConnection: keep-alive, Upgrade\r\n" +
+			"Upgrade: tcp\r\nContent-Length: 2\r\n\r\n",
+		"POST /attach HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n" +
+			"Content-Length: 2\r\n\r\n",
 	}, {
 		"an upgrade to HTTP/2 goes no further",
-		"GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\n\r\n",
+		"GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade, HTTP2-Settings\r\n" +
+			"Upgrade: h2c\r\nHTTP2-Settings: x\r\n\r\n",
 		"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n",
 	}, {
 		"an IPv6 address, with its zone",
@@ -155,13 +164,18 @@ func TestSmuggling(t *testing.T) {
 // chunkAttacks are chunked bodies that some read in another way than others.
 var chunkAttacks = []string{
 	"2\nab\r\n0\r\n\r\n", "2\r\nab\n0\r\n\r\n", "2\r\nab\r\n0\n\r\n", "2\r\nab\r\n0\r\n\n",
-	"2 \r\nab\r\n0\r\n\r\n", "2\t\r\nab\r\n0\r\n\r\n", " 2\r\nab\r\n0\r\n\r\n", "0x2\r\nab\r\n0\r\n\r\n", "+2\r\nab\r\n0\r\n\r\n",
-	"2\rX\nab\r\n0\r\n\r\n", "2;a\nab\r\n0\r\n\r\n", "2;a\rb\r\nab\r\n0\r\n\r\n", "2;\x00\r\nab\r\n0\r\n\r\n",
+	"2 \r\nab\r\n0\r\n\r\n", "2\t\r\nab\r\n0\r\n\r\n", " 2\r\nab\r\n0\r\n\r\n",
+	"0x2\r\nab\r\n0\r\n\r\n", "+2\r\nab\r\n0\r\n\r\n",
+	"2\rX\nab\r\n0\r\n\r\n", "2;a\nab\r\n0\r\n\r\n", "2;a\rb\r\nab\r\n0\r\n\r\n",
+	"2;\x00\r\nab\r\n0\r\n\r\n",
 	"\r\n2\r\nab\r\n0\r\n\r\n", ";a\r\nab\r\n0\r\n\r\n", "2\r\nabc\r\n0\r\n\r\n", "2\r\nab0\r\n\r\n",
 	"10000000000000002\r\nab\r\n0\r\n\r\n", "ffffffffffffffff\r\nab\r\n0\r\n\r\n",
-	"0\r\nContent-Length: 5\r\n\r\n", "0\r\nTransfer-Encoding: chunked\r\n\r\n", "0\r\nHost: b\r\n\r\n", "0\r\nproxy-x: b\r\n\r\n",
-	"0\r\nConnection: b\r\n\r\n", "0\r\nX : b\r\n\r\n", "0\r\nX\r\n\r\n", "0\r\n X: b\r\n\r\n", "0\r\nX: a\r b\r\n\r\n",
-	"0\r\nX: a\n\r\n", "0\r\n: a\r\n\r\n", "0\r\nX: \x00\r\n\r\n", "0;" + strings.Repeat("x", maxChunkLine) + "\r\n\r\n",
+	"0\r\nContent-Length: 5\r\n\r\n", "0\r\nTransfer-Encoding: chunked\r\n\r\n",
+	"0\r\nHost: b\r\n\r\n", "0\r\nproxy-x: b\r\n\r\n",
+	"0\r\nConnection: b\r\n\r\n", "0\r\nX : b\r\n\r\n", "0\r\nX\r\n\r\n", "0\r\n X: b\r\n\r\n",
+	"0\r\nX: a\r b\r\n\r\n",
+	"0\r\nX: a\n\r\n", "0\r\n: a\r\n\r\n", "0\r\nX: \x00\r\n\r\n", "0;" + strings.Repeat("x",
+		maxChunkLine) + "\r\n\r\n",
 	"0\r\n" + strings.Repeat("X: "+strings.Repeat("x", 1000)+"\r\n", maxTrailer/1000+1) + "\r\n",
 }
 
@@ -196,7 +210,8 @@ func TestRepeatable(t *testing.T) {
 		method, fields string
 		want           bool
 	}{
-		{"GET", "", true}, {"HEAD", "", true}, {"OPTIONS", "", true}, {"DELETE", "", true}, {"PUT", "", true},
+		{"GET", "", true}, {"HEAD", "", true}, {"OPTIONS", "", true}, {"DELETE", "", true}, {"PUT", "",
+			true},
 		{"POST", "", false}, {"PATCH", "", false}, {"REPORT", "", false},
 		{"GET", "Content-Length: 1\r\n", false}, {"PUT", "Transfer-Encoding: chunked\r\n", false},
 		{"GET", "Connection: Upgrade\r\nUpgrade: websocket\r\n", false},

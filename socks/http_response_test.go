@@ -15,7 +15,8 @@ var lenientTests = []struct{ name, said, want string }{
 		"HTTP/1.1 200 OK\r\nContent-Length: 2\r\ncharset=utf-8\r\nConnection: close\r\n\r\nok",
 	}, {
 		"spaces in a name, and ahead of a colon",
-		"HTTP/1.1 200 OK\r\nSecured by x : y\r\nContent-Length : 2\r\nConnection : X-Hop\r\nX-Hop : 1\r\n\r\nok",
+		"HTTP/1.1 200 OK\r\nSecured by x : y\r\nContent-Length : 2\r\nConnection : X-Hop\r\n" +
+			"X-Hop : 1\r\n\r\nok",
 		"HTTP/1.1 200 OK\r\nSecured by x : y\r\nContent-Length : 2\r\nConnection: close\r\n\r\nok",
 	}, {
 		"an empty name",
@@ -28,11 +29,14 @@ var lenientTests = []struct{ name, said, want string }{
 	}, {
 		"controls in values",
 		"HTTP/1.1 200 OK\r\nX-A: a\x01b\x7f\r\nX-B: a\rb\r\nX-C: a\x00b\r\nContent-Length: 2\r\n\r\nok",
-		"HTTP/1.1 200 OK\r\nX-A: a\x01b\x7f\r\nX-B: a\rb\r\nX-C: a\x00b\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok",
+		"HTTP/1.1 200 OK\r\nX-A: a\x01b\x7f\r\nX-B: a\rb\r\nX-C: a\x00b\r\nContent-Length: 2\r\n" +
+			"Connection: close\r\n\r\nok",
 	}, {
 		"folded fields, of which one goes with its lines",
-		"HTTP/1.1 200 OK\r\n X-A: a\r\nX-B: b\r\n\tc\r\nKeep-Alive: a,\r\n b\r\nContent-Length:\r\n 2\r\n\r\nok",
-		"HTTP/1.1 200 OK\r\n X-A: a\r\nX-B: b\r\n\tc\r\nContent-Length:\r\n 2\r\nConnection: close\r\n\r\nok",
+		"HTTP/1.1 200 OK\r\n X-A: a\r\nX-B: b\r\n\tc\r\nKeep-Alive: a,\r\n b\r\nContent-Length:\r\n" +
+			" 2\r\n\r\nok",
+		"HTTP/1.1 200 OK\r\n X-A: a\r\nX-B: b\r\n\tc\r\nContent-Length:\r\n 2\r\nConnection: close\r\n" +
+			"\r\nok",
 	}, {
 		"line feeds alone",
 		"HTTP/1.1 200 OK\nContent-Length: 2\nKeep-Alive: 5\n\nok",
@@ -60,7 +64,8 @@ var lenientTests = []struct{ name, said, want string }{
 	}, {
 		"an interim response that is odd",
 		"HTTP/1.1 103\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
-		"HTTP/1.1 103\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok",
+		"HTTP/1.1 103\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n" +
+			"\r\nok",
 	}, {
 		"bytes ahead of the status line",
 		"\n\xef\xbb\xbfHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
@@ -75,7 +80,8 @@ var lenientTests = []struct{ name, said, want string }{
 		"HTTP/1.1 200 OK\r\nX-A: 1\r\nConnection: close\r\n\r\nok",
 	}, {
 		"chunked twice, which is once",
-		"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+		"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n" +
+			"ok\r\n0\r\n\r\n",
 		"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nConnection: close\r\n\r\n2\r\nok\r\n0\r\n\r\n",
 	}, {
 		"chunked twice in a field",
@@ -84,18 +90,22 @@ var lenientTests = []struct{ name, said, want string }{
 	}, {
 		"another coding inside of chunked",
 		"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
-		"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\nConnection: close\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\nConnection: close\r\n\r\n2\r\nok\r\n" +
+			"0\r\n\r\n",
 	}, {
 		"chunked inside of another coding",
-		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: gzip\r\nContent-Length: 1\r\n\r\nok\x00",
-		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: gzip\r\nConnection: close\r\n\r\nok",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: gzip\r\n" +
+			"Content-Length: 1\r\n\r\nok\x00",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: gzip\r\n" +
+			"Connection: close\r\n\r\nok",
 	}, {
 		"a coding overrides a length",
 		"HTTP/1.1 200 OK\r\nContent-Length: 99\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
 		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n2\r\nok\r\n0\r\n\r\n",
 	}, {
 		"a coding overrides lengths that differ",
-		"HTTP/1.1 200 OK\r\nContent-Length: 99\r\nContent-Length: 7\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nContent-Length: 99\r\nContent-Length: 7\r\nTransfer-Encoding: chunked\r\n" +
+			"\r\n2\r\nok\r\n0\r\n\r\n",
 		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n2\r\nok\r\n0\r\n\r\n",
 	}, {
 		"chunked in HTTP/1.0",
@@ -115,7 +125,8 @@ var lenientTests = []struct{ name, said, want string }{
 		"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nok",
 	}, {
 		"lengths that are none",
-		"HTTP/1.1 200 OK\r\nContent-Length: -1\r\nContent-Length: +2\r\nContent-Length: 99999999999999999999\r\n\r\nok\x00",
+		"HTTP/1.1 200 OK\r\nContent-Length: -1\r\nContent-Length: +2\r\n" +
+			"Content-Length: 99999999999999999999\r\n\r\nok\x00",
 		"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nok",
 	}, {
 		"204 with a length",
@@ -175,18 +186,22 @@ var strictTests = []struct {
 }{
 	{"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n", "GET", framedByLength, 7, false, ""},
 	{"HTTP/1.1 200 \r\ncontent-length:7\t \r\n\r\n", "GET", framedByLength, 7, false, ""},
-	{"HTTP/1.1 200 Tr\xe8s bien\r\nX: caf\xe9\r\nContent-Length: 007\r\n\r\n", "GET", framedByLength, 7, false, ""},
-	{"HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\nTrailer: X\r\n\r\n", "GET", framedByChunks, 0, false, "HTTP/1.1 200 OK\r\n\r\n"},
+	{"HTTP/1.1 200 Tr\xe8s bien\r\nX: caf\xe9\r\nContent-Length: 007\r\n\r\n", "GET", framedByLength,
+		7, false, ""},
+	{"HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\nTrailer: X\r\n\r\n", "GET", framedByChunks, 0,
+		false, "HTTP/1.1 200 OK\r\n\r\n"},
 	{"HTTP/1.1 200 OK\r\n\r\n", "GET", framedByClose, 0, false, ""},
 	{"HTTP/1.0 200 OK\r\nContent-Length: 7\r\n\r\n", "GET", framedByLength, 7, true, ""},
 	{"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n", "HEAD", noBody, 0, false, ""},
-	{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "HEAD", noBody, 0, false, "HTTP/1.1 200 OK\r\n\r\n"},
+	{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "HEAD", noBody, 0, false,
+		"HTTP/1.1 200 OK\r\n\r\n"},
 	{"HTTP/1.1 304 Not Modified\r\nContent-Length: 7\r\n\r\n", "GET", noBody, 0, false, ""},
 	{"HTTP/1.1 204 No Content\r\n\r\n", "GET", noBody, 0, false, ""},
 	{"HTTP/1.1 205 Reset Content\r\nContent-Length: 7\r\n\r\n", "POST", framedByLength, 7, false, ""},
 	{"HTTP/1.1 600 Odd\r\nContent-Length: 7\r\n\r\n", "GET", framedByLength, 7, false, ""},
 	{"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n", "GET", noBody, 0, false, ""},
-	{"HTTP/1.1 200 OK\r\nConnection: close, content-length\r\nContent-Length: 7\r\n\r\n", "GET", framedByLength, 7, true,
+	{"HTTP/1.1 200 OK\r\nConnection: close, content-length\r\nContent-Length: 7\r\n\r\n", "GET",
+		framedByLength, 7, true,
 		"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n"},
 }
 

@@ -30,32 +30,51 @@ var httpRefusals = []struct {
 	status string
 }{
 	{"no proxy request", "GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n", "400"},
-	{"another scheme", "GET https://a.test/ HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n", "400"},
-	{"no host in the URL", "GET http:///x HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n", "400"},
-	{"user name in the URL", "GET http://u:p@a.test/ HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n", "400"},
-	{"angle in the name", "GET http://a<b/ HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n", "400"},
-	{"name not ASCII", "GET http://b\u00fccher.test/ HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n", "400"},
-	{"long name", "GET http://" + name255 + "x/ HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n", "400"},
+	{"another scheme", "GET https://a.test/ HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n",
+		"400"},
+	{"no host in the URL", "GET http:///x HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n",
+		"400"},
+	{"user name in the URL",
+		"GET http://u:p@a.test/ HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n", "400"},
+	{"angle in the name", "GET http://a<b/ HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n",
+		"400"},
+	{"name not ASCII",
+		"GET http://b\u00fccher.test/ HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n", "400"},
+	{"long name", "GET http://" + name255 + "x/ HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n",
+		"400"},
 	{"connect to a long name", "CONNECT " + name255 + "x:443 HTTP/1.1\r\n\r\n", "400"},
 	{"port 0", "GET http://a.test:0/ HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n", "400"},
-	{"port too large", "GET http://a.test:65536/ HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n", "400"},
-	{"space in the name", "GET http://a%20b/ HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n", "400"},
+	{"port too large",
+		"GET http://a.test:65536/ HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n", "400"},
+	{"space in the name", "GET http://a%20b/ HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n",
+		"400"},
 	{"connect without port", "CONNECT a.test HTTP/1.1\r\n\r\n", "400"},
 	{"connect to port 0", "CONNECT a.test:0 HTTP/1.1\r\n\r\n", "400"},
 	{"connect to a path", "CONNECT /x HTTP/1.1\r\nHost: a.test\r\n\r\n", "400"},
 	{"connect to host and path", "CONNECT a.test:443/x HTTP/1.1\r\n\r\n", "400"},
 	{"connect with user name", "CONNECT u@a.test:443 HTTP/1.1\r\n\r\n", "400"},
 	{"connect with body", "CONNECT a.test:443 HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc", "400"},
-	{"connect with chunks", "CONNECT a.test:443 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "400"},
-	{"length and coding", "POST http://a.test/ HTTP/1.1\r\nHost: a.test\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "400"},
-	{"two lengths", "POST http://a.test/ HTTP/1.1\r\nHost: a.test\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabc", "400"},
-	{"negative length", "POST http://a.test/ HTTP/1.1\r\nHost: a.test\r\nContent-Length: -3\r\n\r\n", "400"},
-	{"unknown coding", "POST http://a.test/ HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", "400"},
-	{"coding in 1.0", "POST http://a.test/ HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "400"},
+	{"connect with chunks",
+		"CONNECT a.test:443 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "400"},
+	{"length and coding",
+		"POST http://a.test/ HTTP/1.1\r\nHost: a.test\r\nContent-Length: 3\r\n" +
+			"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "400"},
+	{"two lengths",
+		"POST http://a.test/ HTTP/1.1\r\nHost: a.test\r\nContent-Length: 3\r\nContent-Length: 4\r\n" +
+			"\r\nabc", "400"},
+	{"negative length", "POST http://a.test/ HTTP/1.1\r\nHost: a.test\r\nContent-Length: -3\r\n\r\n",
+		"400"},
+	{"unknown coding",
+		"POST http://a.test/ HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+		"400"},
+	{"coding in 1.0", "POST http://a.test/ HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+		"400"},
 	{"folded field", "GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\nX-A: b\r\n c: d\r\n\r\n", "400"},
-	{"folded with tab", "GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\nX-A: b\r\n\tc: d\r\n\r\n", "400"},
+	{"folded with tab", "GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\nX-A: b\r\n\tc: d\r\n\r\n",
+		"400"},
 	{"space before colon", "GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\nX-A : b\r\n\r\n", "400"},
-	{"carriage return alone", "GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\nX-A: b\rX-B: c\r\n\r\n", "400"},
+	{"carriage return alone", "GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\nX-A: b\rX-B: c\r\n\r\n",
+		"400"},
 	{"NUL", "GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\nX-A: b\x00\r\n\r\n", "400"},
 	{"two hosts", "GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\nHost: b.test\r\n\r\n", "400"},
 	{"no host field", "GET http://a.test/ HTTP/1.1\r\n\r\n", "400"},
@@ -63,7 +82,8 @@ var httpRefusals = []struct {
 	{"not HTTP", "HELO a.test\r\n\r\n", "400"},
 	{"another version", "GET http://a.test/ HTTP/3.0\r\nHost: a.test\r\n\r\n", "505"},
 	{"HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "505"},
-	{"large head", "GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\nX-A: " + strings.Repeat("a", maxHead) + "\r\n\r\n", "431"},
+	{"large head", "GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\nX-A: " + strings.Repeat("a",
+		maxHead) + "\r\n\r\n", "431"},
 }
 
 func TestHTTPRefusals(t *testing.T) {
@@ -163,8 +183,10 @@ func TestDialStatus(t *testing.T) {
 func TestHTTPAuth(t *testing.T) {
 	for _, field := range []string{
 		"", "Authorization: " + basicLogin + "\r\n", "Proxy-Authorization: " + basicToken + "\r\n",
-		"Proxy-Authorization: Digest " + basicToken + "\r\n", "Proxy-Authorization: Basic YWxpY2U6c2VjcmVU\r\n",
-		"Proxy-Authorization: Basic YWxpY2U6c2VjcmU=\r\n", "Proxy-Authorization: Basic !\r\n", "Proxy-Authorization: Basic\r\n",
+		"Proxy-Authorization: Digest " + basicToken + "\r\n",
+		"Proxy-Authorization: Basic YWxpY2U6c2VjcmVU\r\n",
+		"Proxy-Authorization: Basic YWxpY2U6c2VjcmU=\r\n", "Proxy-Authorization: Basic !\r\n",
+		"Proxy-Authorization: Basic\r\n",
 		"Proxy-Authorization: Basic Og==\r\n", "Proxy-Authorization: Basic YWxpY2Vz\r\n",
 	} {
 		synctest.Test(t, func(t *testing.T) {
@@ -205,11 +227,12 @@ func TestHTTPAuth(t *testing.T) {
 // TestRequestTarget: what a request names is what is dialed.
 func TestRequestTarget(t *testing.T) {
 	for sent, want := range map[string]string{
-		"CONNECT a.test:443 HTTP/1.1\r\n\r\n":                                         "a.test:443",
-		"CONNECT a.test:443 HTTP/1.0\r\n\r\n":                                         "a.test:443",
-		"CONNECT a.test:443 HTTP/1.1\r\nHost: b.test:80\r\n\r\n":                      "a.test:443",
-		"CONNECT 192.0.2.7:1 HTTP/1.1\r\n\r\n":                                        "192.0.2.7:1",
-		"CONNECT [2001:db8::1]:65535 HTTP/1.1\r\n\r\n":                                "[2001:db8::1]:65535",
+		"CONNECT a.test:443 HTTP/1.1\r\n\r\n":                    "a.test:443",
+		"CONNECT a.test:443 HTTP/1.0\r\n\r\n":                    "a.test:443",
+		"CONNECT a.test:443 HTTP/1.1\r\nHost: b.test:80\r\n\r\n": "a.test:443",
+		"CONNECT 192.0.2.7:1 HTTP/1.1\r\n\r\n":                   "192.0.2.7:1",
+		"CONNECT [2001:db8::1]:65535 HTTP/1.1\r\n" +
+			"\r\n": "[2001:db8::1]:65535",
 		"GET http://a.test HTTP/1.1\r\nHost: b.test\r\n\r\n":                          "a.test:80",
 		"GET http://a.test:8080/x HTTP/1.0\r\n\r\n":                                   "a.test:8080",
 		"GET http://[2001:db8::1]/ HTTP/1.1\r\nHost: a\r\n\r\n":                       "[2001:db8::1]:80",
@@ -270,7 +293,8 @@ func TestHTTPTimes(t *testing.T) {
 		{"GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\n", "", DefaultNegotiationTimeout},
 		{getA, answered, keepAliveTimeout},
 		{getA + "G", answered, DefaultNegotiationTimeout},
-		{"POST http://a.test/ HTTP/1.1\r\nHost: a.test\r\nContent-Length: 9\r\n\r\nabc", "HTTP/1.1 400 Bad Request", bodyTimeout},
+		{"POST http://a.test/ HTTP/1.1\r\nHost: a.test\r\nContent-Length: 9\r\n\r\nabc",
+			"HTTP/1.1 400 Bad Request", bodyTimeout},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			ln := newPipeListener()

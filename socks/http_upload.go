@@ -21,8 +21,7 @@ type upload struct {
 	c         *clientConn
 	target    *targetConn // nil when there is none, and what comes is discarded
 	body      framing
-	expects   bool          // the client may wait to be told to send the body
-	goOn      func()        // tells it to
+	goOn      func()        // tells the client to send the body, if it may wait for that; else nil
 	delay     *time.Timer   // to the watch of a client whose request has no body
 	sent      chan struct{} // closed when there is nothing more to send
 	done      chan struct{} // closed when nobody reads from the client any more
@@ -49,7 +48,7 @@ var (
 
 func newUpload(c *clientConn, req *request) *upload {
 	return &upload{
-		c: c, body: req.body, expects: req.expects, complete: req.body.done(),
+		c: c, body: req.body, complete: req.body.done(),
 		sent: make(chan struct{}), done: make(chan struct{}),
 	}
 }
@@ -114,7 +113,7 @@ func (u *upload) send() bool {
 // awaitContinue waits for a client that waits for its target. One that doesn't say within
 // continueTimeout is taken to agree.
 func (u *upload) awaitContinue() {
-	if !u.expects {
+	if u.goOn == nil {
 		return
 	}
 	u.mu.Lock()
@@ -265,7 +264,7 @@ func (u *upload) isComplete() bool {
 func (u *upload) outlives(resp *response) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return u.complete || !resp.close && (u.begun || !u.expects)
+	return u.complete || !resp.close && (u.begun || u.goOn == nil)
 }
 
 // isSent reports whether there is nothing more to send.

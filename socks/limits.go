@@ -119,11 +119,6 @@ const (
 	lingerTotal  = 30 * time.Second
 	maxDiscarded = 256 << 20
 
-	// deliverTimeout bounds the time that a client has to take what it was sent before its
-	// connection is reset, and deliverPoll the time between two looks at that.
-	deliverTimeout = 30 * time.Second
-	deliverPoll    = 50 * time.Millisecond
-
 	// continueTimeout is how long a client that asks first whether to send its body
 	// (Expect: 100-continue) waits for a target that doesn't say.
 	continueTimeout = time.Second

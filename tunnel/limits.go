@@ -7,15 +7,6 @@ const (
 	// DrainTimeout is how long a node that was told to stop waits for its streams to end.
 	DrainTimeout = 5 * time.Second
 
-	// lingerTime is how long a connection whose other side was cut short may take nothing of what is
-	// to be delivered before, as in package mux. Its socket is looked at every lingerPoll at first,
-	// and up to lingerPollMax apart. Where a system can't tell what it has sent, lingerBlind has to
-	// do.
-	lingerTime    = 30 * time.Second
-	lingerPoll    = time.Millisecond
-	lingerPollMax = 100 * time.Millisecond
-	lingerBlind   = 250 * time.Millisecond
-
 	// resetWatchDelay is how long after its end of file a connection is first watched for a reset.
 	// Most end before that, and cost nothing for it.
 	resetWatchDelay = time.Second

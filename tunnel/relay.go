@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"culvert/internal/sendqueue"
 	"culvert/tunnel/mux"
 )
 
@@ -183,44 +184,5 @@ func abort(conn net.Conn) {
 func stopReading(conn net.Conn) { conn.SetReadDeadline(time.Unix(1, 0)) }
 
 // awaitSent waits until the peer's system has received what was written to a TCP connection: a
-// reset would overtake it. It gives up when nothing moves for lingerTime, or when ctx is done.
-// Where the system can't tell, it waits for lingerBlind.
-func awaitSent(ctx context.Context, conn net.Conn) {
-	tcp, ok := unwrap(conn).(*net.TCPConn)
-	if !ok {
-		return
-	}
-	var seen uint64
-	pause, since := lingerPoll, time.Now()
-	for {
-		queue := sendQueueOf(tcp)
-		switch now := time.Now(); {
-		case queue.empty:
-			return
-		case queue.unknown:
-			pause = lingerBlind
-		case queue.progress != seen:
-			seen, since, pause = queue.progress, now, lingerPoll
-		case now.Sub(since) >= lingerTime:
-			return
-		}
-		timer := time.NewTimer(pause)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return
-		}
-		if queue.unknown {
-			return
-		}
-		pause = min(2*pause, lingerPollMax)
-	}
-}
-
-// sendQueue is what the system knows of the data that was written to a connection.
-type sendQueue struct {
-	unknown  bool   // nothing
-	empty    bool   // the peer has acknowledged everything, or the connection is over
-	progress uint64 // differs when some of it has been acknowledged
-}
+// reset would overtake it.
+func awaitSent(ctx context.Context, conn net.Conn) { sendqueue.Await(ctx, conn) }

@@ -7,23 +7,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tcpClosed is the state of a connection that was reset (TCP_CLOSE in the kernel's tcp_states.h).
-const tcpClosed = 7
-
-// sendQueueOf asks for a connection's send queue. SIOCOUTQ would not do: it stays as it was when
-// the connection is reset.
-func sendQueueOf(conn *net.TCPConn) sendQueue {
-	queue := sendQueue{empty: true}
-	control(conn, func(fd int) {
-		info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
-		if err == nil {
-			pending := info.Notsent_bytes > 0 || info.Unacked > 0
-			queue = sendQueue{empty: info.State == tcpClosed || !pending, progress: info.Bytes_acked}
-		}
-	})
-	return queue
-}
-
 // wasReset reports whether a connection, whose writing half this side has not closed, is over. Its
 // reads may show no more than an end of file, when a write has met the error before.
 func wasReset(conn net.Conn) (reset bool) {

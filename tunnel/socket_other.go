@@ -4,9 +4,6 @@ package tunnel
 
 import "net"
 
-// sendQueueOf is for systems that have no common way to ask.
-func sendQueueOf(*net.TCPConn) sendQueue { return sendQueue{unknown: true} }
-
 // wasReset takes an end of file for one: a write that has failed is seen by itself.
 func wasReset(net.Conn) bool { return false }
 

@@ -87,6 +87,7 @@ var imports = []struct {
 	{"protocol/client_test.go", "culvert/tunnel/mux", false},
 	{"protocol/client.go", "culvert/socks", false},
 	{"socks/server.go", "culvert/internal/netfault", true},
+	{"socks/http_cut.go", "culvert/internal/sendqueue", true},
 	{"socks/server.go", "github.com/armon/go-socks5", true},
 	{"socks/server.go", "culvert/protocol", false},
 	{"socks/server_test.go", "culvert/tunnel", false},
