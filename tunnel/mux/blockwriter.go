@@ -14,7 +14,7 @@ type writeDeadline interface{ SetWriteDeadline(time.Time) error }
 // except while they are being written.
 type blockWriter struct {
 	w        io.Writer
-	deadline writeDeadline // w's, nil if it has none
+	deadline writeDeadline // w's, nil if it has none or is a Stream
 	blocks   [maxBlocks]*block
 
 	// The session's mutex guards these.
@@ -31,7 +31,9 @@ var blockWriters = sync.Pool{New: func() any { return new(blockWriter) }}
 func newBlockWriter(w io.Writer) *blockWriter {
 	b := blockWriters.Get().(*blockWriter)
 	b.w = w
-	b.deadline, _ = w.(writeDeadline)
+	if _, ok := w.(*Stream); !ok { // whose session's mutex is held when interrupt is called
+		b.deadline, _ = w.(writeDeadline)
+	}
 	return b
 }
 

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// fuzzCarrier feeds a server session with records and checks what it does with them.
+// fuzzCarrier feeds a session with records and checks what it does with them.
 type fuzzCarrier struct {
 	t       *testing.T
 	records [][]byte
@@ -194,56 +194,81 @@ func useFlow(in *IncomingFlow) {
 	}
 }
 
-// FuzzSession feeds a session that is in use with arbitrary records: it never panics, stays
-// consistent and ends.
+// FuzzSession feeds a session that is in use, of either end, with arbitrary records: it never panics,
+// stays consistent and ends.
 func FuzzSession(f *testing.F) {
-	open := func(ids ...uint32) (record []byte) {
-		for _, id := range ids {
-			record = append(record, wireOpen(id, 'x')...)
+	for _, client := range []bool{false, true} {
+		for _, records := range sessionSeeds(client) {
+			f.Add(client, joinRecords(records...))
 		}
-		return record
 	}
-	data := wire(kindData, 1, []byte("some bytes"))
-	f.Add([]byte{})
-	f.Add(joinRecords(wire(kindPing, 0, u64(1)), wire(kindAck, 0, u64(0)), wire(kindDraining, 0)))
-	f.Add(joinRecords(open(1, 3, 5, 7, 9), data, data, wire(kindCredit, 1, u64(1<<20)),
-		wire(kindFin, 1)))
-	f.Add(joinRecords(open(1, 3), wire(kindReset, 1, u16(CodeAborted)), wire(kindFin, 3),
-		wire(kindReset, 3, u16(CodeClosed))))
-	f.Add(joinRecords(wire(kindOpened, 2), wire(kindData, 2, []byte("answer")),
-		wire(kindCredit, 2, u64(1<<30)), wire(kindFin, 2)))
-	f.Add(joinRecords(wire(kindRefused, 2, u16(CodeTimeout), []byte("no")),
-		wire(kindData, 2, []byte("late"))))
-	f.Add(joinRecords(wire(kindFin, 2), wire(kindReset, 2, u16(CodeTimeout))))
-	f.Add(joinRecords(wire(kindPong, 0, u64(1)), wire(kindPong, 0, u64(1))))
-	f.Add(joinRecords(wire(kindClose, 0, u16(CodeDone), []byte("bye")), open(1)))
-	f.Add(joinRecords(open(1, 3, 5, 7, 9, 11, 13, 15, 17, 19), wire(0x81, 0), wire(0xc1, 5),
-		wire(0x07, 0)))
-	f.Add(joinRecords(open(9), wire(kindData, 9, make([]byte, 3000)), open(19),
-		wire(kindData, 19, make([]byte, 4000))))
-	f.Add(joinRecords(open(1), wire(kindFin, 1), data))
-	openUDP := wire(kindOpen, 1, openPayload(Target{StreamUDP, "h:1"}, nil))
-	f.Add(joinRecords(openUDP, wire(kindDatagram, 1, []byte("\x00whole")),
-		wire(kindDatagram, 1, []byte("\x02in ")),
-		wire(kindDatagram, 1, []byte("\x01two")), wire(kindFin, 1)))
-	f.Add(joinRecords(openUDP, wire(kindDatagram, 1, make([]byte, 30<<10)),
-		wire(kindDatagram, 1, []byte("\x01late")), wire(kindReset, 1, u16(CodeClosed))))
-	f.Add(joinRecords(data))
-	f.Add(joinRecords(open(2)))
-	f.Add(joinRecords(data[:5]))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		synctest.Test(t, func(t *testing.T) { fuzzSession(t, splitRecords(data)) })
+	f.Fuzz(func(t *testing.T, client bool, data []byte) {
+		synctest.Test(t, func(t *testing.T) { fuzzSession(t, client, splitRecords(data)) })
 	})
 }
 
+// sessionSeeds returns what the peer of a client or a server may send.
+func sessionSeeds(client bool) [][][]byte {
+	own, shift := uint32(2), uint32(0) // the session's stream, and the peer's after 1, 3, 5
+	if client {
+		own, shift = 1, 1
+	}
+	open := func(ids ...uint32) (record []byte) {
+		for _, id := range ids {
+			record = append(record, wireOpen(id+shift, 'x')...)
+		}
+		return record
+	}
+	peer := func(k kind, id uint32, payload ...[]byte) []byte { return wire(k, id+shift, payload...) }
+	data := peer(kindData, 1, []byte("some bytes"))
+	openUDP := peer(kindOpen, 1, openPayload(Target{StreamUDP, "h:1"}, nil))
+	return [][][]byte{
+		{},
+		{wire(kindPing, 0, u64(1)), wire(kindAck, 0, u64(0)), wire(kindDraining, 0)},
+		{open(1, 3, 5, 7, 9), data, data, peer(kindCredit, 1, u64(1<<20)), peer(kindFin, 1)},
+		{open(1, 3), peer(kindReset, 1, u16(CodeAborted)), peer(kindFin, 3),
+			peer(kindReset, 3, u16(CodeClosed))},
+		{wire(kindOpened, own), wire(kindData, own, []byte("answer")),
+			wire(kindCredit, own, u64(1<<30)), wire(kindFin, own)},
+		{wire(kindRefused, own, u16(CodeTimeout), []byte("no")), wire(kindData, own, []byte("late"))},
+		{wire(kindFin, own), wire(kindReset, own, u16(CodeTimeout))},
+		{wire(kindPong, 0, u64(1)), wire(kindPong, 0, u64(1))},
+		{wire(kindClose, 0, u16(CodeDone), []byte("bye")), open(1)},
+		{open(1, 3, 5, 7, 9, 11, 13, 15, 17, 19), wire(0x81, 0), peer(0xc1, 5), wire(0x07, 0)},
+		{open(9), peer(kindData, 9, make([]byte, 3000)), open(19),
+			peer(kindData, 19, make([]byte, 4000))},
+		{open(1), peer(kindFin, 1), data},
+		{openUDP, peer(kindDatagram, 1, []byte("\x00whole")),
+			peer(kindDatagram, 1, []byte("\x02in ")), peer(kindDatagram, 1, []byte("\x01two")),
+			peer(kindFin, 1)},
+		{openUDP, peer(kindDatagram, 1, make([]byte, 30<<10)),
+			peer(kindDatagram, 1, []byte("\x01late")), peer(kindReset, 1, u16(CodeClosed))},
+		{data},
+		{wireOpen(own, 'x')},
+		{data[:5]},
+		// What is repeated: answers, acks, credit, the end.
+		{wire(kindOpened, own), wire(kindAck, 0, u64(headerSize)), wire(kindAck, 0, u64(headerSize)),
+			wire(kindAck, 0, u64(0)), wire(kindCredit, own, u64(1<<20)), wire(kindCredit, own, u64(1)),
+			wire(kindReset, own, u16(CodeAborted)), wire(kindReset, own, u16(CodeAborted)),
+			wire(kindClose, 0, u16(CodeDone)), wire(kindClose, 0, u16(CodeDone))},
+		{wire(kindRefused, own, u16(CodeTimeout)), wire(kindRefused, own, u16(CodeTimeout)),
+			wire(kindDraining, 0), wire(kindDraining, 0), wire(kindPing, 0, u64(1)),
+			wire(kindPing, 0, u64(1))},
+	}
+}
+
 // fuzzSession is one run, in a bubble whose clock only advances if something waits in vain.
-func fuzzSession(t *testing.T, records [][]byte) {
+func fuzzSession(t *testing.T, client bool, records [][]byte) {
 	began := time.Now()
 	mine := rawHello
 	mine.role, mine.firstCredit = roleClient, 1<<10
+	start := NewServer
+	if client {
+		mine.role, start = roleServer, NewClient
+	}
 	c := &fuzzCarrier{t: t, ready: make(chan struct{}),
 		records: append([][]byte{appendHello(nil, mine)}, records...)}
-	s, err := NewServer(context.Background(), c, Config{MaxStreams: 8, Window: 4 << 10,
+	s, err := start(context.Background(), c, Config{MaxStreams: 8, Window: 4 << 10,
 		SendBuffer: 2 << 10, MaxBuffered: 64 << 10})
 	if err != nil {
 		t.Fatal(err)

@@ -26,7 +26,7 @@ func (st *Stream) Read(p []byte) (int, error) {
 // WriteTo writes what arrives to w until the peer's fin (then the error is nil) or an error; that
 // of w is a *CopyError. It saves the copy that Read makes. Data that w does not take is lost. When
 // the stream is cut short and w has a write deadline, WriteTo sets one that has passed, so that
-// nothing is held for a w that takes no more.
+// nothing is held for a w that takes no more; a w that is a Stream keeps its deadline.
 func (st *Stream) WriteTo(w io.Writer) (int64, error) {
 	out := newBlockWriter(w)
 	defer out.free()

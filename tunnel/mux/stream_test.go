@@ -288,3 +288,32 @@ func TestAddrs(t *testing.T) {
 	a.Close()
 	b.Close()
 }
+
+// TestResetOfEcho: a stream that is copied to itself can be reset while it waits for credit.
+func TestResetOfEcho(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, p := newRawClient(t, Config{}, rawHello)
+		st := p.accept(s, 1)
+		copied := make(chan error, 1)
+		go func() {
+			_, err := io.Copy(st, st)
+			copied <- err
+		}()
+		credit := uint64(0)
+		for credit < DefaultWindow+DefaultSendBuffer { // what it gets, it sends on or queues
+			p.send(wire(kindData, 1, make([]byte, 16<<10)))
+			credit += 16 << 10
+			for _, f := range ofKind(p.quiet(), kindCredit) {
+				if f.uint64() < credit {
+					t.Errorf("credit for %d bytes after %d", f.uint64(), credit)
+				}
+			}
+		}
+		p.send(wire(kindData, 1, make([]byte, 16<<10))) // which waits for room
+		p.quiet()
+		st.Reset(CodeAborted)
+		if err := <-copied; !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("the copy ended with %v", err)
+		}
+	})
+}
