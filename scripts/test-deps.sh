@@ -58,7 +58,8 @@ look() {
   need firefox-esr 'firefox: so do they with it' command -v firefox-esr
   need python3 'python3: a client of UDP ASSOCIATE in the tests' test -x /usr/bin/python3
   need python3-socks 'PySocks: another, for /usr/bin/python3' /usr/bin/python3 -c 'import socks'
-  need python3-requests 'requests: clients of culvert run in the tests' /usr/bin/python3 -c 'import requests'
+  need python3-requests 'requests: clients of culvert run in the tests' \
+    /usr/bin/python3 -c 'import requests'
   need python3-httpx 'httpx: so are its' /usr/bin/python3 -c 'import httpx'
   need python3-pip 'pip: another' /usr/bin/python3 -m pip --version
   need aria2 'aria2: another' command -v aria2c

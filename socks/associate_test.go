@@ -424,16 +424,13 @@ func TestAssociateEnds(t *testing.T) {
 	}
 	wantUnbound := func(bound netip.AddrPort) {
 		t.Helper()
-		for deadline := time.Now().Add(testTimeout); ; <-time.After(time.Millisecond) {
+		testnet.Poll(t, testTimeout, bound.String()+" is free again", func() bool {
 			conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(bound))
 			if err == nil {
 				conn.Close()
-				return
 			}
-			if time.Now().After(deadline) {
-				t.Fatalf("%v is still taken", bound)
-			}
-		}
+			return err == nil
+		})
 	}
 	fars := []*farEnd{newFarEnd(), newFarEnd(), newFarEnd()}
 	s := newServer(t, associateConfig(fars...))

@@ -16,16 +16,31 @@ import (
 
 // FuzzFreeze is FuzzResume over a path that freezes, in either direction or with an end's process,
 // is slow, and repeats what is not sequenced. The client reconnects by itself, as often as it has
-// to. No session ends, no stream loses, repeats or reorders a byte, no datagram comes twice, late or
-// damaged, and every ping is answered at last.
+// to. No session ends, no stream loses, repeats or reorders a byte, no datagram comes twice, late
+// or damaged, and every ping is answered at last.
 func FuzzFreeze(f *testing.F) {
 	const server = 32 // the operation is the server's
 	f.Add([]byte{0, 0, 1, 200, 5, 2, 13, 250, 1, 90, 6, 0, 12, 99, 1, 255, 2, 0})
-	f.Add([]byte{server, 0, 1, 200, 9, 0, 13, 250, 10, 0, 1 + server, 90, 9 + server, 1, 13, 80, 10, 0})
-	f.Add([]byte{0, 0, 7, 0, 13, 12, 1, 9, 8, 0, 16, 3, 16, 4, 15, 0, 15 + server, 0, 1, 100, 13, 90})
-	f.Add([]byte{11, 0, 17, 10, 17 + server, 255, 5, 0, 17, 200, 13, 9, 6, 0, 17, 3, 4, 0, 17, 250, 12, 9})
-	f.Add([]byte{0, 0, 14, 200, 14 + server, 250, 18, 0, 18 + server, 0, 13, 7, 19, 0, 19 + server, 0, 3, 0})
-	f.Add([]byte{0, 0, 1, 255, 5, 1, 13, 13, 5, 0, 13, 30, 6, 0, 1 + server, 255, 7, 0, 13, 13, 8, 0, 13, 1})
+	f.Add([]byte{
+		server, 0, 1, 200, 9, 0, 13, 250, 10, 0,
+		1 + server, 90, 9 + server, 1, 13, 80, 10, 0,
+	})
+	f.Add([]byte{
+		0, 0, 7, 0, 13, 12, 1, 9, 8, 0, 16, 3,
+		16, 4, 15, 0, 15 + server, 0, 1, 100, 13, 90,
+	})
+	f.Add([]byte{
+		11, 0, 17, 10, 17 + server, 255, 5, 0, 17, 200, 13, 9,
+		6, 0, 17, 3, 4, 0, 17, 250, 12, 9,
+	})
+	f.Add([]byte{
+		0, 0, 14, 200, 14 + server, 250, 18, 0, 18 + server, 0,
+		13, 7, 19, 0, 19 + server, 0, 3, 0,
+	})
+	f.Add([]byte{
+		0, 0, 1, 255, 5, 1, 13, 13, 5, 0, 13, 30,
+		6, 0, 1 + server, 255, 7, 0, 13, 13, 8, 0, 13, 1,
+	})
 	f.Fuzz(func(t *testing.T, ops []byte) {
 		if len(ops) > 300 {
 			ops = ops[:300]

@@ -194,8 +194,8 @@ func useFlow(in *IncomingFlow) {
 	}
 }
 
-// FuzzSession feeds a session that is in use, of either end, with arbitrary records: it never panics,
-// stays consistent and ends.
+// FuzzSession feeds a session that is in use, of either end, with arbitrary records: it never
+// panics, stays consistent and ends.
 func FuzzSession(f *testing.F) {
 	for _, client := range []bool{false, true} {
 		for _, records := range sessionSeeds(client) {
