@@ -14,7 +14,7 @@ type writeDeadline interface{ SetWriteDeadline(time.Time) error }
 // except while they are being written.
 type blockWriter struct {
 	w        io.Writer
-	deadline writeDeadline // w's, nil if it has none or is a Stream
+	deadline writeDeadline // w's, nil if it has none or is a stream
 	blocks   [maxBlocks]*block
 
 	// The session's mutex guards these.
@@ -31,7 +31,8 @@ var blockWriters = sync.Pool{New: func() any { return new(blockWriter) }}
 func newBlockWriter(w io.Writer) *blockWriter {
 	b := blockWriters.Get().(*blockWriter)
 	b.w = w
-	if _, ok := w.(*Stream); !ok { // whose session's mutex is held when interrupt is called
+	// A stream's session may be the one whose mutex is held when a deadline is set.
+	if _, stream := w.(interface{ releaseLocked() }); !stream {
 		b.deadline, _ = w.(writeDeadline)
 	}
 	return b

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"net"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -18,17 +20,21 @@ type modelStream struct {
 	got  [2][]byte      // by each end
 	over [2]bool        // the end has sent its fin
 	cut  bool           // reset by either end
+
+	written [2]atomic.Int64 // bytes that each end's stream has accepted
+	least   [2]int          // bytes that have to arrive at each end, although the stream was cut
 }
 
-// FuzzResume runs a sequence of operations (open, send, half-close, reset, cut, resume) on a
-// session, and compares it with a model of streams without carriers: whatever happens to the
-// carrier, each stream delivers what was sent, once and in order, then its end; or, when it was
-// reset, a prefix of that, then an error.
+// FuzzResume runs a sequence of operations (open, send, half-close, reset, reset after the data, cut,
+// resume) on a session, and compares it with a model of streams without carriers: whatever happens
+// to the carrier, each stream delivers what was sent, once and in order, then its end; or, when it
+// was reset, a prefix of that, then an error. A reset after the data follows all that was written.
 func FuzzResume(f *testing.F) {
 	f.Add([]byte{0, 1, 1, 200, 4, 0, 1, 50, 5, 0, 2, 0, 4, 0, 5, 0})
 	f.Add([]byte{0, 0, 0, 1, 1, 255, 6, 7, 4, 1, 3, 0, 5, 0, 1, 9})
 	f.Add([]byte{4, 0, 0, 0, 5, 0, 1, 100, 9, 255, 4, 0, 1, 100, 5, 0, 4, 0, 5, 0, 4, 0, 5, 0})
 	f.Add([]byte{0, 0, 1, 255, 1, 255, 1, 255, 4, 0, 5, 0, 1, 255, 4, 0, 2, 0, 10, 0, 5, 0, 3, 0})
+	f.Add([]byte{0, 0, 1, 255, 1, 255, 9, 200, 7, 0, 4, 0, 5, 0, 0, 0, 9, 90, 4, 0, 10, 1, 15, 1})
 	f.Fuzz(func(t *testing.T, ops []byte) {
 		if len(ops) > 200 {
 			ops = ops[:200]
@@ -67,6 +73,11 @@ func runResumeModel(t *testing.T, ops []byte) {
 		case op == 3 && m != nil && !m.cut && !(m.over[0] && m.over[1]):
 			m.cut = true
 			m.ends[end].Reset(CodeAborted)
+		case op == 7 && m != nil && !m.cut && !(m.over[0] && m.over[1]):
+			synctest.Wait() // until all is written that there is room for
+			m.cut = true
+			m.least[1-end] = int(m.written[end].Load())
+			m.ends[end].CloseWithReset(CodeAborted)
 		case op == 4 && !away:
 			r.cut()
 			away = true
@@ -96,7 +107,12 @@ func runResumeModel(t *testing.T, ops []byte) {
 				want = want[:len(m.got[e])]
 			}
 			if !bytes.Equal(m.got[e], want) {
-				t.Errorf("stream %d, end %d: %d bytes of %d arrived, or others", i, e, len(m.got[e]), len(want))
+				t.Errorf("stream %d, end %d: %d bytes of %d arrived, or others", i, e,
+					len(m.got[e]), len(want))
+			}
+			if len(m.got[e]) < m.least[e] {
+				t.Errorf("stream %d, end %d: %d bytes arrived, but %d were written before the reset",
+					i, e, len(m.got[e]), m.least[e])
 			}
 		}
 	}
@@ -118,11 +134,18 @@ func (m *modelStream) send(end, n int) {
 // write writes what the end has to write, then its fin. Only a reset may prevent it.
 func (m *modelStream) write(t *testing.T, end int) {
 	for b := range m.todo[end] {
-		if _, err := m.ends[end].Write(b); err != nil && !errors.Is(err, syscall.ECONNRESET) {
+		n, err := m.ends[end].Write(b)
+		m.written[end].Add(int64(n))
+		if err != nil && !isCut(err) {
 			t.Errorf("end %d: write: %v", end, err)
 		}
 	}
 	m.ends[end].CloseWrite()
+}
+
+// isCut reports whether an error is that of a stream that was reset by either end.
+func isCut(err error) bool {
+	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, net.ErrClosed)
 }
 
 // collect reads until the end.
@@ -135,7 +158,7 @@ func (m *modelStream) collect(t *testing.T, end int) {
 		case err == nil:
 			continue
 		case errors.Is(err, io.EOF):
-		case !errors.Is(err, syscall.ECONNRESET):
+		case !isCut(err):
 			t.Errorf("end %d: %v", end, err)
 		}
 		return
