@@ -352,9 +352,15 @@ func (p *process) wait() (int, error) {
 	return p.cmd.ProcessState.ExitCode(), nil
 }
 
+// kill ends the process and those of its children that stayed in its group, which would keep its
+// pipes open.
 func (p *process) kill() {
-	p.cmd.Process.Kill()
-	<-p.ended
+	select {
+	case <-p.ended:
+	default:
+		syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL) // fails when they end just now
+		<-p.ended
+	}
 }
 
 // record keeps what a process writes, and wakes whoever waits for it.
