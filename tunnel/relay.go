@@ -65,7 +65,7 @@ func (r *relayed) run(ctx context.Context) error {
 	}
 	r.stream.CloseWithReset(mux.CodeAborted)
 	if !errors.Is(inward, mux.ErrStalled) {
-		awaitSent(ctx, r.conn)
+		sendqueue.Await(ctx, r.conn)
 	}
 	abort(r.conn)
 	if outward == nil || (outward == errCutShort && inward != nil) {
@@ -172,7 +172,7 @@ func closeWrite(conn net.Conn) error {
 }
 
 // abort closes a connection at once so that its peer sees it cut short: with a TCP reset where it
-// is TCP. What the peer's system has not acknowledged is lost; see awaitSent.
+// is TCP. What the peer's system has not acknowledged is lost; see sendqueue.Await.
 func abort(conn net.Conn) {
 	if c, ok := conn.(interface{ SetLinger(int) error }); ok {
 		c.SetLinger(0)
@@ -182,7 +182,3 @@ func abort(conn net.Conn) {
 
 // stopReading makes reads from a connection fail.
 func stopReading(conn net.Conn) { conn.SetReadDeadline(time.Unix(1, 0)) }
-
-// awaitSent waits until the peer's system has received what was written to a TCP connection: a
-// reset would overtake it.
-func awaitSent(ctx context.Context, conn net.Conn) { sendqueue.Await(ctx, conn) }
