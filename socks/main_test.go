@@ -2,6 +2,7 @@ package socks
 
 import (
 	"context"
+	"culvert/internal/testnet"
 	"errors"
 	"io"
 	"net"
@@ -75,20 +76,9 @@ func connect(t *testing.T, addr string) *net.TCPConn {
 // tcpPair is a connected pair of loopback connections.
 func tcpPair(t *testing.T) (near, far *net.TCPConn) {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	near = connect(t, ln.Addr().String())
-	conn, err := ln.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(time.Now().Add(testTimeout))
+	near, far = testnet.TCPPair(t, testTimeout)
 	near.SetDeadline(time.Time{})
-	return near, conn.(*net.TCPConn)
+	return near, far
 }
 
 // dialTo is a Dialer that always returns conn.

@@ -2,6 +2,7 @@ package socks
 
 import (
 	"context"
+	"culvert/internal/testnet"
 	"errors"
 	"fmt"
 	"io"
@@ -15,33 +16,6 @@ import (
 	"time"
 )
 
-// echoServer echoes on a loopback port until the test ends.
-func echoServer(t *testing.T) (addr string) {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var conns sync.WaitGroup
-	conns.Go(func() {
-		for {
-			conn, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			conns.Go(func() {
-				defer conn.Close()
-				io.Copy(conn, conn)
-			})
-		}
-	})
-	t.Cleanup(func() {
-		ln.Close()
-		conns.Wait()
-	})
-	return ln.Addr().String()
-}
-
 // dialAlways dials addr, whatever the client asks for.
 func dialAlways(addr string) Dialer {
 	return func(ctx context.Context, network, _ string) (net.Conn, error) {
@@ -52,7 +26,7 @@ func dialAlways(addr string) Dialer {
 // TestThousandConnections holds 1,000 clients at once.
 func TestThousandConnections(t *testing.T) {
 	const n = 1000
-	echo := echoServer(t)
+	echo := testnet.EchoServer(t)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -269,7 +243,7 @@ func stageServer(
 	dialing = make(chan struct{}, 1)
 	relays = new(atomic.Int32)
 	s = newServer(t, Config{
-		Dial: stageDialer(echoServer(t), dialing),
+		Dial: stageDialer(testnet.EchoServer(t), dialing),
 		Relay: func(ctx context.Context, client, target net.Conn) error {
 			relays.Add(1)
 			defer relays.Add(-1)

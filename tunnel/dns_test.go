@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"context"
+	"culvert/internal/testnet"
 	"encoding/binary"
 	"io"
 	"net"
@@ -44,7 +45,7 @@ func useNames(t testing.TB, names map[string]string) {
 			conn.Close()
 		}
 		mu.Unlock()
-		await(t, patience, serving.Wait)
+		testnet.Await(t, patience, serving.Wait)
 	})
 }
 

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"culvert/certs"
+	"culvert/internal/testnet"
 	"culvert/protocol"
 	"culvert/tunnel/mux"
 	"culvert/tunnel/policy"
@@ -93,57 +94,23 @@ func startForward(t testing.TB, local *Local, target string) string {
 	})
 	t.Cleanup(func() {
 		cancel()
-		await(t, patience, serving.Wait)
+		testnet.Await(t, patience, serving.Wait)
 	})
 	return ln.Addr().String()
 }
 
-func dialForward(t testing.TB, address string) *net.TCPConn {
-	t.Helper()
-	conn, err := net.Dial("tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(time.Now().Add(30 * time.Second))
-	return conn.(*net.TCPConn)
-}
-
-// tcpPair returns both ends of a connection over loopback.
-func tcpPair(t testing.TB) (near, far *net.TCPConn) {
-	t.Helper()
-	accepted := make(chan *net.TCPConn)
-	held := make(chan struct{})
-	address := serveTCP(t, func(conn *net.TCPConn) {
-		accepted <- conn
-		<-held
-	})
-	t.Cleanup(func() { close(held) })
-	near = dialPlain(t, address)
-	far = receive(t, accepted)
-	far.SetDeadline(time.Now().Add(30 * time.Second))
-	return near, far
-}
+// dialTime bounds what a test does with a connection of [dialPlain].
+const dialTime = 30 * time.Second
 
 func dialPlain(t testing.TB, address string) *net.TCPConn {
 	t.Helper()
-	conn, err := net.Dial("tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(time.Now().Add(30 * time.Second))
-	return conn.(*net.TCPConn)
+	return testnet.Dial(t, address, dialTime)
 }
 
 func echoes(t testing.TB, conn net.Conn) {
 	t.Helper()
-	got := make([]byte, 4)
-	if _, err := conn.Write([]byte("ping")); err != nil {
+	if err := testnet.CheckEcho(conn, "ping"); err != nil {
 		t.Fatal(err)
-	}
-	if _, err := io.ReadFull(conn, got); err != nil || string(got) != "ping" {
-		t.Fatalf("%q, %v", got, err)
 	}
 }
 
@@ -172,14 +139,7 @@ func openCode(err error) mux.Code {
 // until waits until holds returns true.
 func until(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
-	for !holds() {
-		select {
-		case <-time.After(5 * time.Millisecond):
-		case <-deadline:
-			t.Fatal("not so: " + what)
-		}
-	}
+	testnet.Poll(t, 20*time.Second, what, holds)
 }
 
 // patience bounds what tests wait for.
@@ -194,22 +154,6 @@ func receive[T any](t testing.TB, ch <-chan T) T {
 	case <-time.After(patience):
 		t.Fatal("nothing is received")
 		panic("unreachable")
-	}
-}
-
-// await calls wait, that of a sync.WaitGroup for example, and fails the test if it doesn't return
-// within most.
-func await(t testing.TB, most time.Duration, wait func()) {
-	t.Helper()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		wait()
-	}()
-	select {
-	case <-done:
-	case <-time.After(most):
-		t.Fatalf("goroutines still run after %v", most)
 	}
 }
 
@@ -340,7 +284,7 @@ func runLocal(t testing.TB, local *Local) (ended <-chan error) {
 	running.Go(func() { done <- local.Run(ctx) })
 	t.Cleanup(func() {
 		cancel()
-		await(t, patience, running.Wait)
+		testnet.Await(t, patience, running.Wait)
 	})
 	return done
 }
@@ -362,35 +306,6 @@ func within(t testing.TB, d time.Duration) context.Context {
 	t.Cleanup(cancel)
 	return ctx
 }
-
-// serveTCP handles each connection to the returned address until the test ends.
-func serveTCP(t testing.TB, handle func(*net.TCPConn)) (address string) {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		for {
-			conn, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			serving.Go(func() {
-				defer conn.Close()
-				handle(conn.(*net.TCPConn))
-			})
-		}
-	})
-	t.Cleanup(func() {
-		ln.Close()
-		await(t, patience, serving.Wait)
-	})
-	return ln.Addr().String()
-}
-
-func echo(conn *net.TCPConn) { io.Copy(conn, conn) }
 
 func dial(t testing.TB, local *Local, address string) net.Conn {
 	t.Helper()

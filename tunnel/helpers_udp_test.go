@@ -5,59 +5,11 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"sync"
 	"testing"
 	"time"
 
 	"culvert/tunnel/policy"
 )
-
-// echoUDP sends each datagram back until the test ends.
-func echoUDP(t testing.TB, address string) netip.AddrPort {
-	t.Helper()
-	return serveUDP(
-		t,
-		address,
-		func(conn *net.UDPConn, p []byte, from netip.AddrPort) { conn.WriteToUDPAddrPort(p, from) },
-	)
-}
-
-// serveUDP handles each datagram to the returned address until the test ends.
-func serveUDP(
-	t testing.TB, address string, handle func(conn *net.UDPConn, p []byte, from netip.AddrPort),
-) netip.AddrPort {
-	t.Helper()
-	conn := listenUDP(t, address)
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		p := make([]byte, 64<<10)
-		for {
-			n, from, err := conn.ReadFromUDPAddrPort(p)
-			if errors.Is(err, net.ErrClosed) {
-				return
-			}
-			if err == nil {
-				handle(conn, p[:n], from)
-			}
-		}
-	})
-	t.Cleanup(func() {
-		conn.Close()
-		await(t, patience, serving.Wait)
-	})
-	return addrOf(conn)
-}
-
-func listenUDP(t testing.TB, address string) *net.UDPConn {
-	t.Helper()
-	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.MustParseAddrPort(address)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	conn.SetReadBuffer(1 << 20) // bytes; large datagrams count for more than they hold
-	return conn
-}
 
 func addrOf(conn *net.UDPConn) netip.AddrPort { return conn.LocalAddr().(*net.UDPAddr).AddrPort() }
 

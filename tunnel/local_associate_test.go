@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"culvert/internal/testnet"
 	"culvert/tunnel/mux"
 	"culvert/tunnel/policy"
 )
@@ -43,7 +44,7 @@ func askAssociation(
 
 func TestAssociation(t *testing.T) {
 	local, _ := startUDPTunnel(t)
-	v4, v6 := echoUDP(t, "127.0.0.1:0"), echoUDP(t, "[::1]:0")
+	v4, v6 := testnet.EchoUDPServer(t, "127.0.0.1:0"), testnet.EchoUDPServer(t, "[::1]:0")
 	a := associate(t, local)
 	for _, size := range udpSizes {
 		p := randomBytes(t, size)
@@ -84,9 +85,9 @@ func TestAssociation(t *testing.T) {
 // A host to which the association has not sent can't send to it.
 func TestAssociationStrangers(t *testing.T) {
 	local, _ := startTunnel(t)
-	stranger := listenUDP(t, "127.0.0.2:0")
+	stranger := testnet.ListenUDP(t, "127.0.0.2:0")
 	exits := make(chan netip.AddrPort, 100)
-	echo := serveUDP(t, "127.0.0.1:0", func(conn *net.UDPConn, p []byte, from netip.AddrPort) {
+	echo := testnet.ServeUDP(t, "127.0.0.1:0", func(conn *net.UDPConn, p []byte, from netip.AddrPort) {
 		exits <- from
 		stranger.WriteToUDPAddrPort([]byte("unasked"), from)
 		conn.WriteToUDPAddrPort(p, from)

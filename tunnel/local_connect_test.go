@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"culvert/certs"
+	"culvert/internal/testnet"
 )
 
 func TestSteps(t *testing.T) {
@@ -81,7 +82,7 @@ func TestVersion2(t *testing.T) {
 // The configured header and Host reach the server.
 func TestHeader(t *testing.T) {
 	got := make(chan *http.Request, 1)
-	address := serveTCP(t, func(conn *net.TCPConn) {
+	address := testnet.ServeTCP(t, func(conn *net.TCPConn) {
 		request, err := http.ReadRequest(bufio.NewReader(conn))
 		if err == nil {
 			got <- request

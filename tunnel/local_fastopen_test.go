@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"culvert/internal/testnet"
 	"culvert/tunnel/mux"
 )
 
@@ -29,29 +29,9 @@ func startFastOpen(t *testing.T, mode FastOpen) *Local {
 // passing serves echoes until it is ended; then its address refuses connections.
 func passing(t *testing.T) (address string, end func()) {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		for {
-			conn, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			serving.Go(func() {
-				io.Copy(conn, conn)
-				conn.Close()
-			})
-		}
-	})
-	end = sync.OnceFunc(func() { ln.Close() })
-	t.Cleanup(func() {
-		end()
-		await(t, patience, serving.Wait)
-	})
-	return ln.Addr().String(), end
+	ln := testnet.Listen(t)
+	testnet.Serve(t, ln, func(conn net.Conn) { io.Copy(conn, conn) })
+	return ln.Addr().String(), func() { ln.Close() }
 }
 
 // outcome reports whether a dial has returned before the answer of the remote, for a target that
@@ -113,7 +93,7 @@ func TestFastOpenModes(t *testing.T) {
 // waited for.
 func TestFastOpenRemembers(t *testing.T) {
 	local := startFastOpen(t, FastOpenAuto)
-	target := mux.Target{Kind: mux.StreamTCP, Address: serveTCP(t, echo)}
+	target := mux.Target{Kind: mux.StreamTCP, Address: testnet.EchoServer(t)}
 	conn, err := local.wait(within(t, 10*time.Second))
 	if err != nil {
 		t.Fatal(err)
@@ -240,7 +220,7 @@ func TestFastOpenStdio(t *testing.T) {
 	local := startFastOpen(t, FastOpenAlways)
 	content := randomBytes(t, 1<<20)
 	var got closeBuffer
-	if err := local.Stdio(within(t, 10*time.Second), serveTCP(t, func(conn *net.TCPConn) {
+	if err := local.Stdio(within(t, 10*time.Second), testnet.ServeTCP(t, func(conn *net.TCPConn) {
 		io.Copy(conn, conn)
 		conn.CloseWrite()
 	}), io.NopCloser(bytes.NewReader(content)), &got); err != nil ||

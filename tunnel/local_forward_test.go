@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"culvert/internal/testnet"
 	"culvert/tunnel/mux"
 )
 
@@ -47,12 +48,12 @@ func TestStdio(t *testing.T) {
 	local, _ := startTunnel(t)
 	content := randomBytes(t, 1<<20)
 	out := &closableBuffer{}
-	err := local.Stdio(within(t, patience), serveTCP(t, echo),
+	err := local.Stdio(within(t, patience), testnet.EchoServer(t),
 		io.NopCloser(bytes.NewReader(content)), out)
 	if err != nil || !bytes.Equal(out.Bytes(), content) || !out.closed {
 		t.Fatalf("%d bytes, closed %v, %v", out.Len(), out.closed, err)
 	}
-	cut := serveTCP(t, func(conn *net.TCPConn) {
+	cut := testnet.ServeTCP(t, func(conn *net.TCPConn) {
 		io.ReadFull(conn, make([]byte, 1))
 		conn.SetLinger(0)
 	})
@@ -70,7 +71,7 @@ func TestStdio(t *testing.T) {
 // nobody reads out. It leaves no goroutine behind, which the package's tests check.
 func TestStdioStops(t *testing.T) {
 	local, _ := startTunnel(t)
-	flood := serveTCP(t, func(conn *net.TCPConn) {
+	flood := testnet.ServeTCP(t, func(conn *net.TCPConn) {
 		for {
 			if _, err := conn.Write(make([]byte, 1<<16)); err != nil {
 				return

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"culvert/internal/testnet"
 	"culvert/protocol"
 )
 
@@ -66,7 +67,7 @@ func TestProxyHidesPassword(t *testing.T) {
 // httpProxy is a proxy that serves one CONNECT request after the other by calling handle with the
 // request and its connection.
 func httpProxy(t *testing.T, handle func(*http.Request, *net.TCPConn)) *Proxy {
-	address := serveTCP(t, func(conn *net.TCPConn) {
+	address := testnet.ServeTCP(t, func(conn *net.TCPConn) {
 		request, err := http.ReadRequest(bufio.NewReader(conn))
 		if err != nil {
 			t.Errorf("the request: %v", err)
@@ -224,7 +225,7 @@ func TestViaBadSOCKS(t *testing.T) {
 		"closed": {"", "the proxy closed the connection"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			address := serveTCP(t, func(conn *net.TCPConn) {
+			address := testnet.ServeTCP(t, func(conn *net.TCPConn) {
 				io.WriteString(conn, test.answer)
 				conn.CloseWrite()
 				io.Copy(io.Discard, conn)

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"culvert/internal/testnet"
 	"culvert/tunnel/mux"
 	"culvert/tunnel/policy"
 )
@@ -45,7 +46,7 @@ func serveReverseTo(
 	serving.Go(func() { local.ServeReverse(ctx, ln, target) })
 	stop = func() {
 		cancel()
-		await(t, patience, serving.Wait)
+		testnet.Await(t, patience, serving.Wait)
 	}
 	t.Cleanup(stop)
 	return ln, stop
@@ -54,7 +55,7 @@ func serveReverseTo(
 // All bytes and half-closes pass, and an unreachable target is a reset.
 func TestReverse(t *testing.T) {
 	local, _ := reverseTunnel(t, "localhost")
-	ln, stop := serveReverseTo(t, local, "localhost:0", serveTCP(t, echo))
+	ln, stop := serveReverseTo(t, local, "localhost:0", testnet.EchoServer(t))
 	address := ln.Addr().String()
 	sent := randomBytes(t, 3<<20)
 	conn := dialPlain(t, address)
@@ -64,7 +65,7 @@ func TestReverse(t *testing.T) {
 		conn.CloseWrite()
 	})
 	got, err := io.ReadAll(conn)
-	await(t, patience, writing.Wait)
+	testnet.Await(t, patience, writing.Wait)
 	if err != nil || !bytes.Equal(got, sent) {
 		t.Errorf("%d bytes came back, %v", len(got), err)
 	}
@@ -84,7 +85,7 @@ func TestReverseUnixSocket(t *testing.T) {
 	stale.SetUnlinkOnClose(false) // as when its process is killed
 	stale.Close()
 	local, _ := reverseTunnel(t, "unix:"+path)
-	ln, stop := serveReverseTo(t, local, "unix:"+path, serveTCP(t, echo))
+	ln, stop := serveReverseTo(t, local, "unix:"+path, testnet.EchoServer(t))
 	if got := ln.Addr().String(); got != "unix:"+path {
 		t.Errorf("address %s", got)
 	}
@@ -122,20 +123,20 @@ func TestReverseUnixSocket(t *testing.T) {
 // A listener, and its connections, outlive the WebSocket.
 func TestReverseResumes(t *testing.T) {
 	_, remote := reverseTunnel(t, "localhost")
-	c := newCutter(t, remote.server.Listener.Addr().String(), 100<<20, 0)
+	c := testnet.RelayTo(t, remote.server.Listener.Addr().String(), testnet.RelayConfig{})
 	cfg := remote.localConfig(t, newKey(t))
 	cfg.Reverse = true
 	var err error
-	if cfg.Address, err = ParseAddress("ws://" + c.address + "/"); err != nil {
+	if cfg.Address, err = ParseAddress("ws://" + c.Address() + "/"); err != nil {
 		t.Fatal(err)
 	}
 	local, _ := startLocal(t, cfg)
-	ln, _ := serveReverseTo(t, local, "localhost:0", serveTCP(t, echo))
+	ln, _ := serveReverseTo(t, local, "localhost:0", testnet.EchoServer(t))
 	address := ln.Addr().String()
 	before := dialPlain(t, address)
 	for range 3 {
 		echoes(t, before)
-		c.cut()
+		c.Cut()
 		echoes(t, dialPlain(t, address))
 	}
 	echoes(t, before)
@@ -147,7 +148,7 @@ func TestReverseResumes(t *testing.T) {
 // A remote that restarts without the session gets the listener again, at the same port.
 func TestReverseAfterRestart(t *testing.T) {
 	local, remote := reverseTunnel(t, "localhost")
-	ln, _ := serveReverseTo(t, local, "localhost:0", serveTCP(t, echo))
+	ln, _ := serveReverseTo(t, local, "localhost:0", testnet.EchoServer(t))
 	address := ln.Addr().String()
 	echoes(t, dialPlain(t, address))
 	replaceRemote(t, remote, func() {

@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"culvert/internal/testnet"
 	"culvert/tunnel/mux"
 
 	"github.com/rs/zerolog"
@@ -45,7 +46,7 @@ func TestReverseUDP(t *testing.T) {
 	var mu sync.Mutex
 	for _, target := range []string{"127.0.0.1:0", "[::1]:0"} {
 		sources := map[netip.AddrPort]bool{}
-		server := serveUDP(t, target, func(conn *net.UDPConn, p []byte, from netip.AddrPort) {
+		server := testnet.ServeUDP(t, target, func(conn *net.UDPConn, p []byte, from netip.AddrPort) {
 			mu.Lock()
 			sources[from] = true
 			mu.Unlock()
@@ -86,7 +87,7 @@ func TestReverseUDP(t *testing.T) {
 // refused.
 func TestReverseUDPNoTarget(t *testing.T) {
 	local, _ := reverseTunnel(t, "localhost")
-	gone := listenUDP(t, "127.0.0.1:0")
+	gone := testnet.ListenUDP(t, "127.0.0.1:0")
 	gone.Close()
 	port, _ := serveReverseUDPTo(t, local, "localhost:0", addrOf(gone).String())
 	client := dialUDP(t, port)
@@ -97,7 +98,7 @@ func TestReverseUDPNoTarget(t *testing.T) {
 			t.Errorf("received %d bytes, %v", n, err)
 		}
 	}
-	back := echoUDP(t, addrOf(gone).String())
+	back := testnet.EchoUDPServer(t, addrOf(gone).String())
 	if got := askConn(t, client, []byte("now?")); string(got) != "now?" {
 		t.Errorf("from %v: %q", back, got)
 	}
@@ -123,7 +124,7 @@ func TestReverseUDPNoTarget(t *testing.T) {
 // again.
 func TestReverseUDPEvicts(t *testing.T) {
 	local, _ := reverseTunnel(t, "localhost")
-	port, _ := serveReverseUDPTo(t, local, "localhost:0", echoUDP(t, "127.0.0.1:0").String())
+	port, _ := serveReverseUDPTo(t, local, "localhost:0", testnet.EchoUDPServer(t, "127.0.0.1:0").String())
 	first := dialUDP(t, port)
 	for i := range maxUDPClients {
 		askConn(t, dialUDP(t, port), fmt.Append(nil, i))
@@ -150,9 +151,9 @@ func TestReverseUDPFlowsAreBounded(t *testing.T) {
 	rb.ctx, rb.cancel = context.WithCancel(context.Background())
 	ctx, cancel := context.WithCancel(context.Background())
 	var serving sync.WaitGroup
-	defer await(t, patience, serving.Wait)
+	defer testnet.Await(t, patience, serving.Wait)
 	defer cancel()
-	target := echoUDP(t, "127.0.0.1:0").String()
+	target := testnet.EchoUDPServer(t, "127.0.0.1:0").String()
 	serving.Go(func() { (&Local{}).ServeReverseUDP(ctx, &ReverseUDP{rb}, target) })
 	var last *mux.Flow
 	for range maxReverseFlows + 1 {
@@ -174,22 +175,22 @@ func TestReverseUDPFlowsAreBounded(t *testing.T) {
 // The port outlives the WebSocket, with its clients.
 func TestReverseUDPResumes(t *testing.T) {
 	_, remote := reverseTunnel(t, "localhost")
-	c := newCutter(t, remote.server.Listener.Addr().String(), 100<<20, 0)
+	c := testnet.RelayTo(t, remote.server.Listener.Addr().String(), testnet.RelayConfig{})
 	cfg := remote.localConfig(t, newKey(t))
 	cfg.Reverse = true
 	var err error
-	if cfg.Address, err = ParseAddress("ws://" + c.address + "/"); err != nil {
+	if cfg.Address, err = ParseAddress("ws://" + c.Address() + "/"); err != nil {
 		t.Fatal(err)
 	}
 	local, _ := startLocal(t, cfg)
-	port, _ := serveReverseUDPTo(t, local, "localhost:0", echoUDP(t, "127.0.0.1:0").String())
+	port, _ := serveReverseUDPTo(t, local, "localhost:0", testnet.EchoUDPServer(t, "127.0.0.1:0").String())
 	client := dialUDP(t, port)
 	for i := range 3 {
 		p := fmt.Append(nil, "before ", i)
 		// Answers to datagrams that were sent again may come late.
 		for !bytes.Equal(askConn(t, client, p), p) {
 		}
-		c.cut()
+		c.Cut()
 	}
 	if got := askConn(t, dialUDP(t, port), []byte("after")); string(got) != "after" {
 		t.Errorf("received %q", got)
@@ -200,7 +201,7 @@ func TestReverseUDPResumes(t *testing.T) {
 // closes it.
 func TestReverseUDPAfterRestart(t *testing.T) {
 	local, remote := reverseTunnel(t, "localhost")
-	port, _ := serveReverseUDPTo(t, local, "localhost:0", echoUDP(t, "127.0.0.1:0").String())
+	port, _ := serveReverseUDPTo(t, local, "localhost:0", testnet.EchoUDPServer(t, "127.0.0.1:0").String())
 	client := dialUDP(t, port)
 	askConn(t, client, []byte("before"))
 	second := replaceRemote(t, remote, func() {
@@ -243,7 +244,7 @@ func TestReverseUDPIdle(t *testing.T) {
 		})
 		ctx, cancel := context.WithCancel(context.Background())
 		var serving sync.WaitGroup
-		defer await(t, patience, serving.Wait)
+		defer testnet.Await(t, patience, serving.Wait)
 		defer cancel()
 		serving.Go(func() {
 			if err := f.serve(ctx); err != nil {

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"culvert/certs"
+	"culvert/internal/testnet"
 	"culvert/protocol"
 )
 
@@ -65,7 +66,7 @@ func TestNoRemote(t *testing.T) {
 // A lost session ends its streams with an error, and a new one serves new streams.
 func TestReconnect(t *testing.T) {
 	local, remote := startTunnel(t)
-	target := serveTCP(t, echo)
+	target := testnet.EchoServer(t)
 	before := dial(t, local, target)
 	remote.mu.Lock()
 	for session := range remote.sessions {

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"culvert/internal/testnet"
 	"culvert/tunnel/mux"
 )
 
@@ -33,7 +34,7 @@ func TestThousandStreams(t *testing.T) {
 	const n, size = 1000, 256 << 10
 	local, _ := startTunnel(t)
 	content := randomBytes(t, size)
-	target := serveTCP(t, func(conn *net.TCPConn) {
+	target := testnet.ServeTCP(t, func(conn *net.TCPConn) {
 		conn.Write(content)
 		conn.CloseWrite()
 		io.Copy(io.Discard, conn)
@@ -54,7 +55,7 @@ func TestThousandStreams(t *testing.T) {
 			conn.Close()
 		})
 	}
-	await(t, patience, readers.Wait)
+	testnet.Await(t, patience, readers.Wait)
 	for _, conn := range unread {
 		conn.Close()
 	}

@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"culvert/internal/testnet"
 	"errors"
 	"io"
 	"net"
@@ -28,12 +29,12 @@ func TestJoinEarly(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer ln.Close()
-		left := dialForward(t, ln.Addr().String())
+		left := dialPlain(t, ln.Addr().String())
 		client, err := ln.Accept()
 		if err != nil {
 			t.Fatal(err)
 		}
-		right, target := tcpPair(t)
+		right, target := testnet.TCPPair(t, dialTime)
 		io.WriteString(right, "full")
 		if gone {
 			right.SetLinger(0)

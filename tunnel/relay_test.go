@@ -3,6 +3,7 @@ package tunnel
 import (
 	"bytes"
 	"context"
+	"culvert/internal/testnet"
 	"errors"
 	"io"
 	"net"
@@ -16,12 +17,12 @@ func TestForwardHalfClose(t *testing.T) {
 	local, _ := startTunnel(t)
 	answer := randomBytes(t, 3<<20)
 	asked := make(chan []byte, 1)
-	target := serveTCP(t, func(conn *net.TCPConn) {
+	target := testnet.ServeTCP(t, func(conn *net.TCPConn) {
 		question, _ := io.ReadAll(conn) // all of it, to the end of file, before the answer
 		asked <- question
 		conn.Write(answer)
 	})
-	conn := dialForward(t, startForward(t, local, target))
+	conn := dialPlain(t, startForward(t, local, target))
 	question := randomBytes(t, 2<<20)
 	if _, err := conn.Write(question); err != nil {
 		t.Fatal(err)
@@ -39,13 +40,13 @@ func TestForwardHalfClose(t *testing.T) {
 func TestForwardServerSpeaksAndClosesFirst(t *testing.T) {
 	local, _ := startTunnel(t)
 	fromClient := make(chan []byte, 1)
-	target := serveTCP(t, func(conn *net.TCPConn) {
+	target := testnet.ServeTCP(t, func(conn *net.TCPConn) {
 		conn.Write([]byte("hello"))
 		conn.CloseWrite()
 		b, _ := io.ReadAll(conn)
 		fromClient <- b
 	})
-	conn := dialForward(t, startForward(t, local, target))
+	conn := dialPlain(t, startForward(t, local, target))
 	if got, err := io.ReadAll(conn); err != nil || string(got) != "hello" {
 		t.Fatalf("%q, %v", got, err)
 	}
@@ -59,12 +60,12 @@ func TestForwardServerSpeaksAndClosesFirst(t *testing.T) {
 func TestCutShortIsSeenAsCutShort(t *testing.T) {
 	local, _ := startTunnel(t)
 	t.Run("by the target", func(t *testing.T) {
-		target := serveTCP(t, func(conn *net.TCPConn) {
+		target := testnet.ServeTCP(t, func(conn *net.TCPConn) {
 			conn.Write(make([]byte, 100<<10))
 			io.ReadFull(conn, make([]byte, 1)) // until some of it has arrived
 			conn.SetLinger(0)
 		})
-		conn := dialForward(t, startForward(t, local, target))
+		conn := dialPlain(t, startForward(t, local, target))
 		io.ReadFull(conn, make([]byte, 10<<10))
 		conn.Write([]byte("x"))
 		if _, err := io.Copy(io.Discard, conn); !errors.Is(err, syscall.ECONNRESET) {
@@ -73,11 +74,11 @@ func TestCutShortIsSeenAsCutShort(t *testing.T) {
 	})
 	t.Run("by the client", func(t *testing.T) {
 		seen := make(chan error, 1)
-		target := serveTCP(t, func(conn *net.TCPConn) {
+		target := testnet.ServeTCP(t, func(conn *net.TCPConn) {
 			_, err := io.Copy(io.Discard, conn)
 			seen <- err
 		})
-		conn := dialForward(t, startForward(t, local, target))
+		conn := dialPlain(t, startForward(t, local, target))
 		conn.Write(make([]byte, 100<<10))
 		conn.SetLinger(0)
 		conn.Close()
@@ -87,7 +88,7 @@ func TestCutShortIsSeenAsCutShort(t *testing.T) {
 	})
 	t.Run("by the session", func(t *testing.T) {
 		local, remote := startTunnel(t)
-		conn := dialForward(t, startForward(t, local, serveTCP(t, echo)))
+		conn := dialPlain(t, startForward(t, local, testnet.EchoServer(t)))
 		conn.Write([]byte("x"))
 		io.ReadFull(conn, make([]byte, 1))
 		remote.server.CloseClientConnections()
@@ -104,13 +105,13 @@ func TestCutShortIsSeenAsCutShort(t *testing.T) {
 // answer must arrive.
 func TestAnswerBeforeTheQuestionEnds(t *testing.T) {
 	local, _ := startTunnel(t)
-	target := serveTCP(t, func(conn *net.TCPConn) {
+	target := testnet.ServeTCP(t, func(conn *net.TCPConn) {
 		io.ReadFull(conn, make([]byte, 1))
 		conn.Write([]byte("too large"))
 		conn.CloseWrite()
 		io.ReadFull(conn, make([]byte, 8<<20)) // some of it, then a close with unread data: a reset
 	})
-	conn := dialForward(t, startForward(t, local, target))
+	conn := dialPlain(t, startForward(t, local, target))
 	go conn.Write(make([]byte, 64<<20))
 	got := make([]byte, 9)
 	if _, err := io.ReadFull(conn, got); err != nil || string(got) != "too large" {
@@ -128,12 +129,12 @@ func joined(t testing.TB, ctx context.Context) (left, right *net.TCPConn, ended 
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { ln.Close() })
-	left = dialForward(t, ln.Addr().String())
+	left = dialPlain(t, ln.Addr().String())
 	a, err := ln.Accept()
 	if err != nil {
 		t.Fatal(err)
 	}
-	right, b := tcpPair(t)
+	right, b := testnet.TCPPair(t, dialTime)
 	done := make(chan error, 1)
 	var joining sync.WaitGroup
 	joining.Go(func() { done <- Join(ctx, a, b) })
@@ -150,7 +151,7 @@ func TestJoin(t *testing.T) {
 	left, right, ended := joined(t, within(t, patience))
 	question, answer := randomBytes(t, 2<<20), randomBytes(t, 3<<20)
 	var writing sync.WaitGroup
-	defer await(t, patience, writing.Wait)
+	defer testnet.Await(t, patience, writing.Wait)
 	writing.Go(func() {
 		left.Write(question)
 		left.CloseWrite()

@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"culvert/internal/testnet"
 	"errors"
 	"net/http"
 	"testing"
@@ -11,7 +12,7 @@ func TestSessionLimit(t *testing.T) {
 	remote := startRemote(t, trustKeys(t, key), func(cfg *RemoteConfig) { cfg.MaxSessions = 1 })
 	cfg := remote.localConfig(t, key)
 	local, _ := startLocal(t, cfg)
-	dial(t, local, serveTCP(t, echo)) // the session is counted by now
+	dial(t, local, testnet.EchoServer(t)) // the session is counted by now
 	var status *StatusError
 	if err := NewLocal(cfg).Run(within(t, patience)); !errors.As(err, &status) ||
 		status.Code != http.StatusServiceUnavailable {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"culvert/internal/testnet"
 	"culvert/tunnel/policy"
 )
 
@@ -96,12 +97,12 @@ func TestExitTargets(t *testing.T) {
 func TestAssociationRules(t *testing.T) {
 	local, remote := startUDPTunnel(t)
 	var got atomic.Int64
-	echo := serveUDP(
+	echo := testnet.ServeUDP(
 		t,
 		"127.0.0.1:0",
 		func(conn *net.UDPConn, p []byte, from netip.AddrPort) { conn.WriteToUDPAddrPort(p, from) },
 	)
-	forbidden := serveUDP(
+	forbidden := testnet.ServeUDP(
 		t,
 		"127.0.0.66:"+strconv.Itoa(int(echo.Port())),
 		func(*net.UDPConn, []byte, netip.AddrPort) { got.Add(1) },

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"culvert/internal/testnet"
 	"culvert/protocol"
 
 	"github.com/gorilla/websocket"
@@ -176,7 +177,7 @@ func TestFallbackWhenFull(t *testing.T) {
 	)
 	cfg := remote.localConfig(t, key)
 	local, _ := startLocal(t, cfg)
-	reached(t, local, serveTCP(t, echo))
+	reached(t, local, testnet.EchoServer(t))
 	var status *StatusError
 	if err := NewLocal(cfg).Run(t.Context()); !errors.As(err, &status) ||
 		status.Code != http.StatusTeapot {

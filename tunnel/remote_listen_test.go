@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"culvert/internal/testnet"
 	"culvert/tunnel/mux"
 	"culvert/tunnel/policy"
 )
@@ -26,7 +27,7 @@ func isFree(address string) bool {
 
 func TestReverseRefused(t *testing.T) {
 	local, remote := reverseTunnel(t, "localhost,127.0.0.2:1000-2000,192.0.2.1")
-	taken := serveTCP(t, echo)
+	taken := testnet.EchoServer(t)
 	for _, test := range []struct {
 		address string
 		code    mux.Code
@@ -95,7 +96,7 @@ func TestReverseOfKeys(t *testing.T) {
 			}
 		}
 	}
-	ln, _ := serveReverseTo(t, locals["127.0.0.2:0"], "127.0.0.2:0", serveTCP(t, echo))
+	ln, _ := serveReverseTo(t, locals["127.0.0.2:0"], "127.0.0.2:0", testnet.EchoServer(t))
 	address := ln.Addr().String()
 	open := dialPlain(t, address)
 	echoes(t, open)
@@ -127,20 +128,20 @@ func TestReverseClaims(t *testing.T) {
 		running.Go(func() { local.Run(ctx) })
 		t.Cleanup(func() {
 			cancel()
-			await(t, patience, running.Wait)
+			testnet.Await(t, patience, running.Wait)
 		})
 		return local, cancel
 	}
-	c := newCutter(t, remote.server.Listener.Addr().String(), 100<<20, 0)
+	c := testnet.RelayTo(t, remote.server.Listener.Addr().String(), testnet.RelayConfig{})
 	cfg := remote.localConfig(t, key)
 	cfg.Reverse = true
 	lost := cfg
 	var err error
-	if lost.Address, err = ParseAddress("ws://" + c.address + "/"); err != nil {
+	if lost.Address, err = ParseAddress("ws://" + c.Address() + "/"); err != nil {
 		t.Fatal(err)
 	}
 	first, _ := connect(lost)
-	ln, _ := serveReverseTo(t, first, "localhost:0", serveTCP(t, echo))
+	ln, _ := serveReverseTo(t, first, "localhost:0", testnet.EchoServer(t))
 	address := strings.Replace(ln.Addr().String(), "127.0.0.1", "localhost", 1)
 	second, _ := connect(cfg)
 	if _, err := second.ListenReverse(
@@ -148,8 +149,8 @@ func TestReverseClaims(t *testing.T) {
 	); openCode(err) != mux.CodeAddressInUse {
 		t.Fatalf("the same client, connected twice: %v", err)
 	}
-	c.down.Store(true) // the first never comes back
-	c.cut()
+	c.SetDown(true) // the first never comes back
+	c.Cut()
 	until(t, "the first session is away", func() bool {
 		remote.mu.Lock()
 		defer remote.mu.Unlock()
@@ -167,7 +168,7 @@ func TestReverseClaims(t *testing.T) {
 	); openCode(err) != mux.CodeAddressInUse {
 		t.Fatalf("another client: %v", err)
 	}
-	serveReverseTo(t, second, address, serveTCP(t, echo))
+	serveReverseTo(t, second, address, testnet.EchoServer(t))
 	echoes(t, dialPlain(t, address))
 }
 
@@ -181,7 +182,7 @@ func isFreeUDP(address netip.AddrPort) bool {
 
 func TestReverseUDPRefused(t *testing.T) {
 	local, _ := reverseTunnel(t, "localhost,127.0.0.2:1000-2000,192.0.2.1")
-	taken := echoUDP(t, "127.0.0.1:0")
+	taken := testnet.EchoUDPServer(t, "127.0.0.1:0")
 	for _, test := range []struct {
 		address string
 		code    mux.Code
@@ -250,14 +251,14 @@ func TestReverseUDPUnasked(t *testing.T) {
 // A rule for 0.0.0.0 does not open an IPv6 port.
 func TestReverseOfOneVersion(t *testing.T) {
 	local, _ := reverseTunnel(t, "0.0.0.0")
-	ln, _ := serveReverseTo(t, local, "0.0.0.0:0", serveTCP(t, echo))
+	ln, _ := serveReverseTo(t, local, "0.0.0.0:0", testnet.EchoServer(t))
 	port := netip.MustParseAddrPort(ln.Addr().String()).Port()
 	echoes(t, dialPlain(t, fmt.Sprintf("127.0.0.1:%d", port)))
 	if conn, err := net.Dial("tcp", fmt.Sprintf("[::1]:%d", port)); err == nil {
 		conn.Close()
 		t.Error("the port of IPv4 is one of IPv6 too")
 	}
-	udp, _ := serveReverseUDPTo(t, local, "0.0.0.0:0", echoUDP(t, "127.0.0.1:0").String())
+	udp, _ := serveReverseUDPTo(t, local, "0.0.0.0:0", testnet.EchoUDPServer(t, "127.0.0.1:0").String())
 	v4 := dialUDP(t, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), udp.Port()))
 	if got := askConn(t, v4, []byte("v4")); string(got) != "v4" {
 		t.Errorf("received %q", got)
@@ -271,16 +272,16 @@ func TestReverseOfOneVersion(t *testing.T) {
 // for the port in another session.
 func TestReverseUDPClaims(t *testing.T) {
 	_, remote := reverseTunnel(t, "localhost")
-	c := newCutter(t, remote.server.Listener.Addr().String(), 100<<20, 0)
+	c := testnet.RelayTo(t, remote.server.Listener.Addr().String(), testnet.RelayConfig{})
 	cfg := remote.localConfig(t, newKey(t))
 	cfg.Reverse = true
 	lost := cfg
 	var err error
-	if lost.Address, err = ParseAddress("ws://" + c.address + "/"); err != nil {
+	if lost.Address, err = ParseAddress("ws://" + c.Address() + "/"); err != nil {
 		t.Fatal(err)
 	}
 	first, _ := startLocal(t, lost)
-	target := echoUDP(t, "127.0.0.1:0").String()
+	target := testnet.EchoUDPServer(t, "127.0.0.1:0").String()
 	port, _ := serveReverseUDPTo(t, first, "127.0.0.1:0", target)
 	claim := func(cfg LocalConfig) (*Local, error) {
 		local, _ := startLocal(t, cfg)
@@ -294,8 +295,8 @@ func TestReverseUDPClaims(t *testing.T) {
 	if openCode(err) != mux.CodeAddressInUse {
 		t.Fatalf("the same client, connected twice: %v", err)
 	}
-	c.down.Store(true) // the first never comes back
-	c.cut()
+	c.SetDown(true) // the first never comes back
+	c.Cut()
 	cfg.Key = newKey(t)
 	if _, err := claim(cfg); openCode(err) != mux.CodeAddressInUse {
 		t.Fatalf("another client: %v", err)

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"culvert/internal/testnet"
 	"culvert/tunnel/policy"
 )
 
@@ -14,7 +15,7 @@ func TestReloadEndsSessionsOfRemovedKeys(t *testing.T) {
 	remote := startRemote(t, trustKeys(t, removed, kept), nil)
 	_, removedEnded := startLocal(t, remote.localConfig(t, removed))
 	local, _ := startLocal(t, remote.localConfig(t, kept))
-	conn := dial(t, local, serveTCP(t, echo))
+	conn := dial(t, local, testnet.EchoServer(t))
 	until(t, "both sessions are counted", func() bool {
 		remote.mu.Lock()
 		defer remote.mu.Unlock()
@@ -47,7 +48,7 @@ func TestReloadEndsSessionsOfRemovedKeys(t *testing.T) {
 // The rules of the remote and of a key's line hold for each stream, and reloaded ones also for
 // existing sessions.
 func TestRulesOfRemote(t *testing.T) {
-	target, other := serveTCP(t, echo), serveTCP(t, echo)
+	target, other := testnet.EchoServer(t), testnet.EchoServer(t)
 	free, bound := newKey(t), newKey(t)
 	trust := trustLines(t, free.Public().String(), bound.Public().String()+" allow="+target)
 	remote := startRemote(t, trust, nil)

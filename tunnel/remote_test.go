@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"culvert/internal/testnet"
 	"culvert/tunnel/mux"
 )
 
@@ -16,7 +17,7 @@ func TestDrainLetsStreamsFinish(t *testing.T) {
 	local, remote := startTunnel(t)
 	content := randomBytes(t, 4<<20)
 	release := make(chan struct{})
-	target := serveTCP(t, func(conn *net.TCPConn) {
+	target := testnet.ServeTCP(t, func(conn *net.TCPConn) {
 		conn.Write(content[:1<<20])
 		select {
 		case <-release:
@@ -48,5 +49,5 @@ func TestDrainLetsStreamsFinish(t *testing.T) {
 		t.Fatalf("%d bytes, %v", len(rest), err)
 	}
 	conn.Close()
-	await(t, patience, draining.Wait)
+	testnet.Await(t, patience, draining.Wait)
 }

@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"culvert/internal/testnet"
 	"culvert/tunnel/mux"
 )
 
@@ -164,7 +165,7 @@ func TestForwardUDPRefused(t *testing.T) {
 			time.Sleep(100 * time.Millisecond)
 		}
 		cancel()
-		await(t, patience, serving.Wait)
+		testnet.Await(t, patience, serving.Wait)
 		if refusals < 5 || refusals > 11 {
 			t.Errorf("asked %d times in 10 s", refusals)
 		}
@@ -174,7 +175,7 @@ func TestForwardUDPRefused(t *testing.T) {
 // startUDPForward serves a UDP port forward until the test ends.
 func startUDPForward(t testing.TB, local *Local, target string) netip.AddrPort {
 	t.Helper()
-	conn := listenUDP(t, "127.0.0.1:0")
+	conn := testnet.ListenUDP(t, "127.0.0.1:0")
 	ctx, cancel := context.WithCancel(context.Background())
 	var serving sync.WaitGroup
 	serving.Go(func() {
@@ -184,7 +185,7 @@ func startUDPForward(t testing.TB, local *Local, target string) netip.AddrPort {
 	})
 	t.Cleanup(func() {
 		cancel()
-		await(t, patience, serving.Wait)
+		testnet.Await(t, patience, serving.Wait)
 	})
 	return addrOf(conn)
 }
@@ -192,7 +193,7 @@ func startUDPForward(t testing.TB, local *Local, target string) netip.AddrPort {
 func TestForwardUDP(t *testing.T) {
 	local, remote := startTunnel(t)
 	for _, server := range []string{"127.0.0.1:0", "[::1]:0"} {
-		target := echoUDP(t, server).String()
+		target := testnet.EchoUDPServer(t, server).String()
 		forward := startUDPForward(t, local, target)
 		var clients []*net.UDPConn
 		for range 3 {
@@ -215,7 +216,7 @@ func TestForwardUDP(t *testing.T) {
 // A target where nobody answers, and one that the remote refuses, leave the forward running.
 func TestForwardUDPNoTarget(t *testing.T) {
 	local, remote := startTunnel(t)
-	gone := listenUDP(t, "127.0.0.1:0")
+	gone := testnet.ListenUDP(t, "127.0.0.1:0")
 	gone.Close()
 	client := dialUDP(t, startUDPForward(t, local, addrOf(gone).String()))
 	for range 5 { // the system's answer is an error of the remote's socket, which it outlives
@@ -225,7 +226,7 @@ func TestForwardUDPNoTarget(t *testing.T) {
 			t.Errorf("received %d bytes, %v", n, err)
 		}
 	}
-	back := echoUDP(t, addrOf(gone).String())
+	back := testnet.EchoUDPServer(t, addrOf(gone).String())
 	if got := askConn(t, client, []byte("now?")); string(got) != "now?" {
 		t.Errorf("from %v: %q", back, got)
 	}
@@ -240,7 +241,7 @@ func TestForwardUDPNoTarget(t *testing.T) {
 // When the session is lost, datagrams are dropped until there is another.
 func TestForwardUDPAgain(t *testing.T) {
 	local, remote := startTunnel(t)
-	echo := echoUDP(t, "127.0.0.1:0")
+	echo := testnet.EchoUDPServer(t, "127.0.0.1:0")
 	client := dialUDP(t, startUDPForward(t, local, echo.String()))
 	askConn(t, client, []byte("before"))
 	conn, err := local.wait(within(t, time.Second))
@@ -258,7 +259,7 @@ func TestForwardUDPAgain(t *testing.T) {
 // A client beyond the limit replaces the one that was idle for the longest time.
 func TestForwardUDPEvicts(t *testing.T) {
 	local, remote := startTunnel(t)
-	echo := echoUDP(t, "127.0.0.1:0")
+	echo := testnet.EchoUDPServer(t, "127.0.0.1:0")
 	forward := startUDPForward(t, local, echo.String())
 	first := dialUDP(t, forward)
 	for i := range maxUDPClients {

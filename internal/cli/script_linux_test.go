@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"culvert/internal/testnet"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,7 +20,6 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
-	"golang.org/x/sys/unix"
 )
 
 // TestScripts runs testdata/*.txtar. In addition to testscript's own commands they have
@@ -87,12 +87,12 @@ func setUpScript(env *testscript.Env) error {
 	s.page = page.Listener.Addr().String()
 	set("PAGE_ADDRESS", s.page)
 	set("PAGE_PORT", strconv.Itoa(page.Listener.Addr().(*net.TCPAddr).Port))
-	nobody, free, err := reservePort()
+	nobody, free, err := testnet.BindRefusing()
 	if err != nil {
 		return err
 	}
 	env.Defer(free)
-	set("NOBODY", nobody)
+	set("NOBODY", nobody.String())
 	return nil
 }
 
@@ -108,22 +108,6 @@ func servePage(w http.ResponseWriter, r *http.Request) {
 	default:
 		http.NotFound(w, r)
 	}
-}
-
-// reservePort binds a port and never listens on it, so that it refuses connections until free is
-// called.
-func reservePort() (address string, free func(), err error) {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return "", nil, err
-	}
-	err = unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
-	name, nameErr := unix.Getsockname(fd)
-	if err := errors.Join(err, nameErr); err != nil {
-		unix.Close(fd)
-		return "", nil, err
-	}
-	return fmt.Sprint("127.0.0.1:", name.(*unix.SockaddrInet4).Port), func() { unix.Close(fd) }, nil
 }
 
 // withScript turns a method of script into a command with at least that many arguments.

@@ -5,6 +5,9 @@ import (
 	"time"
 )
 
+// endTime bounds how long what this package has started may take to end with the test.
+const endTime = time.Minute
+
 // pollInterval is between two calls of [Poll].
 const pollInterval = 5 * time.Millisecond
 
@@ -22,5 +25,23 @@ func Poll(tb testing.TB, timeout time.Duration, what string, done func() bool) {
 		case <-deadline.C:
 			tb.Fatalf("not within %v: %s", timeout, what)
 		}
+	}
+}
+
+// Await calls wait, such as that of a sync.WaitGroup, and fails the test if it doesn't return
+// within timeout. It may be called in a cleanup.
+func Await(tb testing.TB, timeout time.Duration, wait func()) {
+	tb.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		wait()
+	}()
+	timer := time.NewTimer(timeout)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+		tb.Fatalf("goroutines still run after %v", timeout)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -15,16 +16,18 @@ import (
 // until the test ends or free is called: it is bound, and not listened on.
 func RefusingPort(tb testing.TB) (address netip.AddrPort, free func()) {
 	tb.Helper()
-	fd, address := bindLoopback(tb)
-	closed := false
-	free = func() {
-		if !closed {
-			closed = true
-			syscall.Close(fd)
-		}
+	address, free, err := BindRefusing()
+	if err != nil {
+		tb.Fatal(err)
 	}
 	tb.Cleanup(free)
 	return address, free
+}
+
+// BindRefusing is [RefusingPort] where there is no test: the caller has to call free.
+func BindRefusing() (address netip.AddrPort, free func(), err error) {
+	fd, address, err := bindLoopback()
+	return address, sync.OnceFunc(func() { syscall.Close(fd) }), err
 }
 
 // silentDial is how long a connection to a [SilentPort] may take to be established before the
@@ -35,7 +38,10 @@ const silentDial = 300 * time.Millisecond
 // full, so that the system drops what asks for a connection (listen(2)).
 func SilentPort(tb testing.TB) netip.AddrPort {
 	tb.Helper()
-	fd, address := bindLoopback(tb)
+	fd, address, err := bindLoopback()
+	if err != nil {
+		tb.Fatal(err)
+	}
 	tb.Cleanup(func() { syscall.Close(fd) })
 	if err := syscall.Listen(fd, 0); err != nil {
 		tb.Fatal(err)
@@ -53,24 +59,23 @@ func SilentPort(tb testing.TB) netip.AddrPort {
 }
 
 // bindLoopback binds a socket to a free port of loopback. The caller closes it.
-func bindLoopback(tb testing.TB) (fd int, address netip.AddrPort) {
-	tb.Helper()
+func bindLoopback() (fd int, address netip.AddrPort, err error) {
 	loopback := [4]byte{127, 0, 0, 1}
 	syscall.ForkLock.RLock() // until the socket is closed at exec
-	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	fd, err = syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
 	if err == nil {
 		syscall.CloseOnExec(fd)
 	}
 	syscall.ForkLock.RUnlock()
 	if err != nil {
-		tb.Fatal(err)
+		return -1, address, err
 	}
 	err = syscall.Bind(fd, &syscall.SockaddrInet4{Addr: loopback})
 	name, nameErr := syscall.Getsockname(fd)
 	if err := errors.Join(err, nameErr); err != nil {
 		syscall.Close(fd)
-		tb.Fatal(err)
+		return -1, address, err
 	}
 	port := uint16(name.(*syscall.SockaddrInet4).Port)
-	return fd, netip.AddrPortFrom(netip.AddrFrom4(loopback), port)
+	return fd, netip.AddrPortFrom(netip.AddrFrom4(loopback), port), nil
 }

@@ -65,7 +65,7 @@ func Serve(tb testing.TB, ln net.Listener, handle func(net.Conn)) {
 			conn.Close()
 		}
 		mu.Unlock()
-		active.Wait()
+		Await(tb, endTime, active.Wait)
 	})
 }
 

@@ -215,7 +215,7 @@ func (r *recorder) Helper()               {}
 func (r *recorder) Errorf(string, ...any) { r.errors++ }
 
 func TestUDPEcho(t *testing.T) {
-	address := ServeUDP(t, ListenUDP(t, "127.0.0.1:0"), EchoUDP)
+	address := EchoUDPServer(t, "127.0.0.1:0")
 	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(address))
 	if err != nil {
 		t.Fatal(err)

@@ -122,6 +122,13 @@ func (s *TransferServer) serve(conn net.Conn) {
 	}
 }
 
+// Served returns the number of different transfers that have begun.
+func (s *TransferServer) Served() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.served)
+}
+
 // CheckServedOnce fails the test unless there were n different connections, and each of them once.
 func (s *TransferServer) CheckServedOnce(tb testing.TB, n int) {
 	tb.Helper()

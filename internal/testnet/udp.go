@@ -23,9 +23,17 @@ func ListenUDP(tb testing.TB, address string) *net.UDPConn {
 	return conn
 }
 
-// ServeUDP calls handle with each datagram that comes to conn until the test ends. The bytes are
-// handle's until it returns. It returns the socket's address.
+// ServeUDP binds a UDP socket to an address, and calls handle with each datagram that comes to it
+// until the test ends. The bytes are handle's until it returns. It returns the socket's address.
 func ServeUDP(
+	tb testing.TB, address string, handle func(conn *net.UDPConn, p []byte, from netip.AddrPort),
+) netip.AddrPort {
+	tb.Helper()
+	return ServeUDPConn(tb, ListenUDP(tb, address), handle)
+}
+
+// ServeUDPConn is [ServeUDP] for a socket that is bound already, which it takes over.
+func ServeUDPConn(
 	tb testing.TB, conn *net.UDPConn, handle func(conn *net.UDPConn, p []byte, from netip.AddrPort),
 ) netip.AddrPort {
 	tb.Helper()
@@ -45,10 +53,16 @@ func ServeUDP(
 	})
 	tb.Cleanup(func() {
 		conn.Close()
-		serving.Wait()
+		Await(tb, endTime, serving.Wait)
 	})
 	return conn.LocalAddr().(*net.UDPAddr).AddrPort()
 }
 
 // EchoUDP sends a datagram back. It is a handler for [ServeUDP].
 func EchoUDP(conn *net.UDPConn, p []byte, from netip.AddrPort) { conn.WriteToUDPAddrPort(p, from) }
+
+// EchoUDPServer sends each datagram to an address back until the test ends.
+func EchoUDPServer(tb testing.TB, address string) netip.AddrPort {
+	tb.Helper()
+	return ServeUDP(tb, address, EchoUDP)
+}

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"culvert/internal/testnet"
 	"encoding/json"
 	"io"
 	"maps"
@@ -77,7 +78,7 @@ socks pass { from: 0.0.0.0/0 to: 0.0.0.0/0 }
 `)
 	start(t, "danted", h.command(t,
 		command(cleanEnv(t), t.TempDir(), needProgram(t, "danted"), "-f", config)))
-	poll(t, patience, "danted accepts connections", func() bool {
+	testnet.Poll(t, patience, "danted accepts connections", func() bool {
 		conn, err := inNamespace(h.name, func() (net.Conn, error) { return net.Dial("tcp", proxy) })
 		if err == nil {
 			conn.Close()

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bytes"
+	"culvert/internal/testnet"
 	"fmt"
 	"net"
 	"net/http"
@@ -135,7 +136,7 @@ func startChromium(t *testing.T, h *host, proxyFlag, page string) {
 		}
 		// Its children leave its process group, and go on writing to the profile until they notice its
 		// end.
-		poll(t, patience, "chromium's processes have ended", func() bool { return !anyProcess(profile) })
+		testnet.Poll(t, patience, "chromium's processes have ended", func() bool { return !anyProcess(profile) })
 	})
 }
 

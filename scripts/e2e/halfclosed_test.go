@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"culvert/internal/testnet"
 	"errors"
 	"io"
 	"net"
@@ -53,7 +54,7 @@ func (h *halfClosed) String() string {
 // awaitClosed waits until a connection is over, which its system knows although nothing is sent.
 func (h *halfClosed) awaitClosed(t *testing.T, conn net.Conn, end string) {
 	t.Helper()
-	poll(t, patience, h.String()+": the connection of the "+end+" is over", func() bool {
+	testnet.Poll(t, patience, h.String()+": the connection of the "+end+" is over", func() bool {
 		info, err := tcpInfo(conn)
 		return err != nil || info.State == tcpClosed
 	})

@@ -117,7 +117,7 @@ func TestHostileClients(t *testing.T) {
 	}
 	clients.Wait()
 	for i, p := range []*process{tun.local.process, tun.remote.process} {
-		poll(t, patience, fmt.Sprintf("%s has %d descriptors again", p.name, before[i]),
+		testnet.Poll(t, patience, fmt.Sprintf("%s has %d descriptors again", p.name, before[i]),
 			settled(before[i], p))
 	}
 	reach()
@@ -127,7 +127,7 @@ func TestHostileClients(t *testing.T) {
 func fewestFiles(t *testing.T, p *process) int {
 	t.Helper()
 	fewest := openFiles(t, p)
-	poll(t, patience, "the descriptors settle", func() bool {
+	testnet.Poll(t, patience, "the descriptors settle", func() bool {
 		now, last := openFiles(t, p), fewest
 		fewest = min(fewest, now)
 		return now == last

@@ -5,6 +5,7 @@ package e2e
 import (
 	"bufio"
 	"bytes"
+	"culvert/internal/testnet"
 	"encoding/json"
 	"fmt"
 	"html/template"
@@ -229,6 +230,6 @@ func startFirefox(t *testing.T, h *host, proxy, page string) {
 		case <-time.After(patience):
 			t.Error("firefox did not stop")
 		}
-		poll(t, patience, "firefox's processes have ended", func() bool { return !anyProcess(profile) })
+		testnet.Poll(t, patience, "firefox's processes have ended", func() bool { return !anyProcess(profile) })
 	})
 }

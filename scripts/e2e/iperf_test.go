@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"culvert/internal/testnet"
 	"encoding/json"
 	"net"
 	"testing"
@@ -17,7 +18,7 @@ func TestIperf(t *testing.T) {
 	port := freePort(t)
 	server := start(t, "iperf3 server",
 		command(cleanEnv(t), t.TempDir(), program, "--server", "--bind", "127.0.0.1", "--port", port))
-	poll(t, patience, "iperf3's server to listen", func() bool {
+	testnet.Poll(t, patience, "iperf3's server to listen", func() bool {
 		conn, err := net.DialTimeout("tcp", "127.0.0.1:"+port, patience)
 		if err == nil {
 			conn.Close()

@@ -253,18 +253,3 @@ func command(env []string, folder, name string, args ...string) *exec.Cmd {
 	cmd.Env, cmd.Dir = env, folder
 	return cmd
 }
-
-// poll asks done until it says yes, for timeout at most.
-func poll(t *testing.T, timeout time.Duration, what string, done func() bool) {
-	t.Helper()
-	deadline := time.After(timeout)
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for !done() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("not within %v: %s", timeout, what)
-		}
-	}
-}

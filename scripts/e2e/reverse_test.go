@@ -123,7 +123,7 @@ func TestReverseRefused(t *testing.T) {
 func reachReverse(t *testing.T, address string) net.Conn {
 	t.Helper()
 	var conn net.Conn
-	poll(t, patience, "an echo answers at "+address, func() bool {
+	testnet.Poll(t, patience, "an echo answers at "+address, func() bool {
 		var err error
 		if conn, err = net.DialTimeout("tcp", address, patience); err != nil {
 			return false
@@ -147,7 +147,7 @@ func TestReverseAfterKill(t *testing.T) {
 	tun := startReverse(t, "localhost", "-R", "0:"+echoAddress)
 	address := tun.local.reverse[0]
 	tun.local.kill()
-	poll(t, patience, "the remote has noticed, and gives the port to the next", func() bool {
+	testnet.Poll(t, patience, "the remote has noticed, and gives the port to the next", func() bool {
 		r := run(t, patience,
 			culvert(t, "local", "--key", tun.client.file, "--remote-key", tun.server.key, "--socks", "none",
 				"--log-level", "error", "-R", address+":"+echoAddress, "-W", echoAddress, tun.remote.url()))

@@ -5,6 +5,7 @@ package e2e
 import (
 	"bytes"
 	"crypto/rand"
+	"culvert/internal/testnet"
 	"encoding/json"
 	"net"
 	"net/netip"
@@ -141,7 +142,7 @@ func TestReverseUDPComesBack(t *testing.T) {
 	listen := tun.remote.listen[0]
 	tun.remote.kill()
 	tun.remote = tun.startReverseRemote(t, listen, "localhost")
-	poll(t, patience, "the port answers again", func() bool {
+	testnet.Poll(t, patience, "the port answers again", func() bool {
 		client.Write([]byte("again"))
 		client.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
 		got := make([]byte, 100)

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"culvert/internal/testnet"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -320,7 +321,7 @@ func sshRoutes(t *testing.T) []*route {
 				flags = append(flags, "-L", address+":"+target)
 			}
 			open(t, flags...)
-			poll(t, patience, "ssh listens", func() bool { return listening(t, addresses) })
+			testnet.Poll(t, patience, "ssh listens", func() bool { return listening(t, addresses) })
 			return addresses
 		}),
 		proxyRoute("ssh -D", "", "", dynamic, askSOCKS5),

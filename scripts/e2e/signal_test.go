@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"culvert/internal/testnet"
 	"net"
 	"net/http/httptest"
 	"strings"
@@ -17,7 +18,7 @@ const atOnce = 3 * time.Second
 // checkGone checks that nothing of a node is left: no process, no listener.
 func checkGone(t *testing.T, n *node) {
 	t.Helper()
-	poll(t, patience, n.name+"'s processes have ended", n.groupGone)
+	testnet.Poll(t, patience, n.name+"'s processes have ended", n.groupGone)
 	addresses := append(append([]string{}, n.listen...), n.forwards...)
 	if n.socks != "" {
 		addresses = append(addresses, n.socks)
@@ -111,7 +112,7 @@ func TestSignalCutsEndlessDownload(t *testing.T) {
 		began := time.Now()
 		stopping.signal(syscall.SIGTERM)
 		stopping.stderr.waitLine(t, stopping.process, "stopping", patience)
-		poll(t, drainTime, "a new stream is refused", func() bool {
+		testnet.Poll(t, drainTime, "a new stream is refused", func() bool {
 			return run(t, patience, curl(t, tun.local.socks, patience, web.URL+"/random/1000")).status != 0
 		})
 		if took := time.Since(began); took > drainTime*3/4 || !download.running() || !stopping.running() {

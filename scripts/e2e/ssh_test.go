@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"culvert/internal/testnet"
 	"fmt"
 	"net"
 	"os"
@@ -81,7 +82,7 @@ LogLevel VERBOSE
 // listens waits until sshd accepts connections. It reports false when the port was taken.
 func (s *sshServer) listens(t *testing.T, p *process) bool {
 	t.Helper()
-	poll(t, patience, "sshd listens or exits", func() bool {
+	testnet.Poll(t, patience, "sshd listens or exits", func() bool {
 		return strings.Contains(p.stderr.String(), "Server listening on") || !p.running()
 	})
 	if p.running() {
@@ -187,7 +188,7 @@ func TestSSHEndsWithServer(t *testing.T) {
 	if got := ssh.wait(patience); got != lostConnection {
 		t.Errorf("ssh's status is %d, want %d", got, lostConnection)
 	}
-	poll(t, patience, "the local that ssh had started is gone", ssh.groupGone)
+	testnet.Poll(t, patience, "the local that ssh had started is gone", ssh.groupGone)
 }
 
 // A target that can't be reached ends -W with a line that says so.

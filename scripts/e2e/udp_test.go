@@ -48,7 +48,7 @@ func startUDPEcho(t *testing.T, h *host, address string) netip.AddrPort {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return testnet.ServeUDP(t, conn, testnet.EchoUDP)
+	return testnet.ServeUDPConn(t, conn, testnet.EchoUDP)
 }
 
 // dig asks a DNS server that -L or -R leads to.

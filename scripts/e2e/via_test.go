@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"culvert/internal/testnet"
 	"fmt"
 	"net"
 	"os"
@@ -40,7 +41,7 @@ func (h *host) freePort(t *testing.T) string {
 // awaitListener waits until somebody accepts connections at an address.
 func awaitListener(t *testing.T, address string) {
 	t.Helper()
-	poll(t, patience, address+" accepts connections", func() bool {
+	testnet.Poll(t, patience, address+" accepts connections", func() bool {
 		conn, err := net.Dial("tcp", address)
 		if err != nil {
 			return false

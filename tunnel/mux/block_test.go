@@ -2,11 +2,11 @@ package mux
 
 import (
 	"bytes"
+	"culvert/internal/testnet"
 	"errors"
 	"io"
 	"net"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"syscall"
@@ -14,44 +14,13 @@ import (
 	"time"
 )
 
-// socketPair is a connection over loopback, or over a unix socket. Both ends are closed when the
-// test ends.
-func socketPair(t *testing.T, network string) (near, far net.Conn) {
-	t.Helper()
-	address := "127.0.0.1:0"
-	if network == "unix" {
-		address = filepath.Join(t.TempDir(), "s")
-	}
-	ln, err := net.Listen(network, address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	accepted := make(chan net.Conn, 1)
-	go func() {
-		conn, err := ln.Accept()
-		if err != nil {
-			t.Error(err)
-		}
-		accepted <- conn
-	}()
-	if near, err = net.Dial(network, ln.Addr().String()); err != nil {
-		t.Fatal(err)
-	}
-	if far = <-accepted; far == nil {
-		t.FailNow()
-	}
-	for _, conn := range []net.Conn{near, far} {
-		conn.SetDeadline(time.Now().Add(20 * time.Second)) // nothing here takes long
-		t.Cleanup(func() { conn.Close() })
-	}
-	return near, far
-}
+// pairTime bounds what a test does with a [testnet.Pair].
+const pairTime = 20 * time.Second
 
 func eachSocket(t *testing.T, test func(t *testing.T, near, far net.Conn)) {
 	for _, network := range []string{"tcp", "unix"} {
 		t.Run(network, func(t *testing.T) {
-			near, far := socketPair(t, network)
+			near, far := testnet.Pair(t, network, pairTime)
 			test(t, near, far)
 		})
 	}
@@ -111,7 +80,7 @@ func TestBlockReaderHoldsNothing(t *testing.T) {
 // TestBlockReaderReadsMany: a reader whose socket holds much reads several blocks at once, as far
 // as there is room, and fewer again when less arrives.
 func TestBlockReaderReadsMany(t *testing.T) {
-	near, far := socketPair(t, "unix") // its buffers hold what was written
+	near, far := testnet.Pair(t, "unix", pairTime) // its buffers hold what was written
 	if err := near.(*net.UnixConn).SetReadBuffer(1 << 20); err != nil {
 		t.Fatal(err)
 	}
@@ -197,7 +166,7 @@ func readFull(r io.Reader, b []byte) bool {
 }
 
 func TestReadFromResetSocket(t *testing.T) {
-	near, far := socketPair(t, "tcp")
+	near, far := testnet.Pair(t, "tcp", pairTime)
 	client, server := newPair(t, Config{}, Config{})
 	opened, accepted := openPair(t, client, server)
 	far.Write([]byte("x"))
@@ -232,7 +201,7 @@ func newStuck(t *testing.T, cfg Config) stuck {
 	client, server := newPair(t, Config{}, cfg)
 	s := stuck{server: server, ended: make(chan error, 1)}
 	s.opened, s.accepted = openPair(t, client, server)
-	near, far := socketPair(t, "tcp")
+	near, far := testnet.Pair(t, "tcp", pairTime)
 	near.(*net.TCPConn).SetWriteBuffer(64 << 10)
 	far.(*net.TCPConn).SetReadBuffer(64 << 10)
 	near.SetDeadline(time.Time{})
@@ -398,7 +367,7 @@ func TestBlockWriterErrors(t *testing.T) {
 		t.Errorf("a short write: %d bytes, %v", n, err)
 	}
 	out.interrupt() // of a writer without a deadline: nothing to do
-	near, _ := socketPair(t, "tcp")
+	near, _ := testnet.Pair(t, "tcp", pairTime)
 	near.Close()
 	for _, texts := range [][]string{{"one"}, {"one", "two"}} {
 		out = &blockWriter{w: near, blocks: filledBlocks(texts...)}

@@ -1,6 +1,7 @@
 package mux
 
 import (
+	"culvert/internal/testnet"
 	"runtime"
 	"sync/atomic"
 	"testing"
@@ -12,7 +13,7 @@ import (
 func TestPollBreak(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	for range 20 {
-		near, far := socketPair(t, "tcp")
+		near, far := testnet.Pair(t, "tcp", pairTime)
 		var woken atomic.Bool
 		waiting, done := make(chan struct{}), make(chan struct{})
 		go func() {
