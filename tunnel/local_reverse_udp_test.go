@@ -124,7 +124,8 @@ func TestReverseUDPNoTarget(t *testing.T) {
 // again.
 func TestReverseUDPEvicts(t *testing.T) {
 	local, _ := reverseTunnel(t, "localhost")
-	port, _ := serveReverseUDPTo(t, local, "localhost:0", testnet.EchoUDPServer(t, "127.0.0.1:0").String())
+	port, _ := serveReverseUDPTo(t, local, "localhost:0",
+		testnet.EchoUDPServer(t, "127.0.0.1:0").String())
 	first := dialUDP(t, port)
 	for i := range maxUDPClients {
 		askConn(t, dialUDP(t, port), fmt.Append(nil, i))
@@ -183,7 +184,8 @@ func TestReverseUDPResumes(t *testing.T) {
 		t.Fatal(err)
 	}
 	local, _ := startLocal(t, cfg)
-	port, _ := serveReverseUDPTo(t, local, "localhost:0", testnet.EchoUDPServer(t, "127.0.0.1:0").String())
+	port, _ := serveReverseUDPTo(t, local, "localhost:0",
+		testnet.EchoUDPServer(t, "127.0.0.1:0").String())
 	client := dialUDP(t, port)
 	for i := range 3 {
 		p := fmt.Append(nil, "before ", i)
@@ -201,7 +203,8 @@ func TestReverseUDPResumes(t *testing.T) {
 // closes it.
 func TestReverseUDPAfterRestart(t *testing.T) {
 	local, remote := reverseTunnel(t, "localhost")
-	port, _ := serveReverseUDPTo(t, local, "localhost:0", testnet.EchoUDPServer(t, "127.0.0.1:0").String())
+	port, _ := serveReverseUDPTo(t, local, "localhost:0",
+		testnet.EchoUDPServer(t, "127.0.0.1:0").String())
 	client := dialUDP(t, port)
 	askConn(t, client, []byte("before"))
 	second := replaceRemote(t, remote, func() {

@@ -258,7 +258,8 @@ func TestReverseOfOneVersion(t *testing.T) {
 		conn.Close()
 		t.Error("the port of IPv4 is one of IPv6 too")
 	}
-	udp, _ := serveReverseUDPTo(t, local, "0.0.0.0:0", testnet.EchoUDPServer(t, "127.0.0.1:0").String())
+	udp, _ := serveReverseUDPTo(t, local, "0.0.0.0:0",
+		testnet.EchoUDPServer(t, "127.0.0.1:0").String())
 	v4 := dialUDP(t, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), udp.Port()))
 	if got := askConn(t, v4, []byte("v4")); string(got) != "v4" {
 		t.Errorf("received %q", got)

@@ -136,7 +136,8 @@ func startChromium(t *testing.T, h *host, proxyFlag, page string) {
 		}
 		// Its children leave its process group, and go on writing to the profile until they notice its
 		// end.
-		testnet.Poll(t, patience, "chromium's processes have ended", func() bool { return !anyProcess(profile) })
+		testnet.Poll(t, patience, "chromium's processes have ended",
+			func() bool { return !anyProcess(profile) })
 	})
 }
 

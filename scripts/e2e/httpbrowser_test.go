@@ -230,6 +230,7 @@ func startFirefox(t *testing.T, h *host, proxy, page string) {
 		case <-time.After(patience):
 			t.Error("firefox did not stop")
 		}
-		testnet.Poll(t, patience, "firefox's processes have ended", func() bool { return !anyProcess(profile) })
+		testnet.Poll(t, patience, "firefox's processes have ended",
+			func() bool { return !anyProcess(profile) })
 	})
 }

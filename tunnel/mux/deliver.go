@@ -15,8 +15,8 @@ type delivery struct {
 // Deliver writes what arrives to w until the peer's fin or an error, and then calls end with what
 // WriteTo would return. Unlike WriteTo it does not wait, and it has a goroutine only while there is
 // something to write: an idle stream needs none. The caller has to wait for end. Deliver replaces
-// Read and WriteTo, and ignores the read deadline. It uses w's write deadline, which it sets with the
-// session locked, unless w is a stream itself.
+// Read and WriteTo, and ignores the read deadline. It uses w's write deadline, which it sets with
+// the session locked, unless w is a stream itself.
 func (st *Stream) Deliver(w io.Writer, end func(error)) {
 	st.session.mu.Lock()
 	defer st.session.mu.Unlock()

@@ -25,10 +25,11 @@ type modelStream struct {
 	least   [2]int          // bytes that have to arrive at each end, although the stream was cut
 }
 
-// FuzzResume runs a sequence of operations (open, send, half-close, reset, reset after the data, cut,
-// resume) on a session, and compares it with a model of streams without carriers: whatever happens
-// to the carrier, each stream delivers what was sent, once and in order, then its end; or, when it
-// was reset, a prefix of that, then an error. A reset after the data follows all that was written.
+// FuzzResume runs a sequence of operations (open, send, half-close, reset, reset after the data,
+// cut, resume) on a session, and compares it with a model of streams without carriers: whatever
+// happens to the carrier, each stream delivers what was sent, once and in order, then its end; or,
+// when it was reset, a prefix of that, then an error. A reset after the data follows all that was
+// written.
 func FuzzResume(f *testing.F) {
 	f.Add([]byte{0, 1, 1, 200, 4, 0, 1, 50, 5, 0, 2, 0, 4, 0, 5, 0})
 	f.Add([]byte{0, 0, 0, 1, 1, 255, 6, 7, 4, 1, 3, 0, 5, 0, 1, 9})
