@@ -12,6 +12,7 @@
 //
 // Where to find what: main_test.go builds the program; process_test.go starts and ends processes;
 // culvert_test.go starts remotes and locals; host_test.go makes a host in a namespace; web_test.go
-// is the web server at the far end; route_test.go has the ways through a tunnel and through peers; a
-// bad link between two hosts comes from culvert/internal/testnet/link. Every other file is one theme.
+// is the web server at the far end; route_test.go has the ways through a tunnel and through peers;
+// a bad link between two hosts comes from culvert/internal/testnet/link. Every other file is one
+// theme.
 package e2e
