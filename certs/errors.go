@@ -20,6 +20,11 @@ var (
 	// chmod 600 on it.
 	ErrKeyFileMode = secretfile.ErrMode
 
+	// ErrWritable is wrapped when others than its owner may write to a file that decides whom to
+	// trust, and ErrOwner when the file belongs to neither the user nor root.
+	ErrWritable = secretfile.ErrWritable
+	ErrOwner    = secretfile.ErrOwner
+
 	// ErrMalformedCertificate is wrapped when bytes are not a certificate at all, as opposed to one
 	// that does not verify.
 	ErrMalformedCertificate = errors.New("malformed certificate")

@@ -123,13 +123,28 @@ func ReadCertificate(path string) (*Certificate, error) {
 		return nil, err
 	}
 	defer f.Close()
+	return readCertificate(f)
+}
+
+// ReadTrustedCertificate is ReadCertificate for a CA to trust. Errors also wrap ErrWritable or
+// ErrOwner.
+func ReadTrustedCertificate(path string) (*Certificate, error) {
+	f, err := secretfile.OpenTrusted(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return readCertificate(f)
+}
+
+func readCertificate(f *os.File) (*Certificate, error) {
 	b, err := io.ReadAll(io.LimitReader(f, MaxCertificateSize+1))
 	if err != nil {
 		return nil, err
 	}
 	c, err := ParseCertificate(b)
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", path, err)
+		return nil, fmt.Errorf("read %s: %w", f.Name(), err)
 	}
 	return c, nil
 }

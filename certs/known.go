@@ -12,6 +12,8 @@ import (
 	"sync"
 	"unicode"
 	"unicode/utf8"
+
+	"culvert/internal/secretfile"
 )
 
 // KnownRemotes remembers the keys of remotes in a file, as ssh does those of hosts. A line is an
@@ -34,10 +36,11 @@ type knownRemote struct {
 }
 
 // OpenKnownRemotes reads the file. One that does not exist yet is empty, and Add creates it. A line
-// that cannot be read, or that contradicts an earlier one, is a *LineError with the path in it.
+// that cannot be read, or that contradicts an earlier one, is a *LineError with the path in it. The
+// error for a file that others may write to wraps ErrWritable or ErrOwner.
 func OpenKnownRemotes(path string) (*KnownRemotes, error) {
 	k := &KnownRemotes{path: path}
-	f, err := os.Open(path)
+	f, err := secretfile.OpenTrusted(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return k, nil
 	}
@@ -151,6 +154,9 @@ func (k *KnownRemotes) Add(addr string, key PublicKey) error {
 	}
 	// Closing releases the lock. The line has been written and synced by then.
 	defer f.Close()
+	if err := secretfile.CheckTrusted(f); err != nil {
+		return err
+	}
 	if err := lockFile(f); err != nil {
 		return fmt.Errorf("lock %s: %w", k.path, err)
 	}

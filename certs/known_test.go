@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -334,4 +335,29 @@ func FuzzKnownRemotes(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A file that others may write to is neither read nor added to, even if it became so meanwhile.
+func TestKnownRemotesOthersMayWrite(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		return // there are no such permission bits
+	}
+	path := filepath.Join(t.TempDir(), "known")
+	k, err := OpenKnownRemotes(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := newKeyPair(t).Public()
+	if err := k.Add("a.example:80", key); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, 0o660); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.Add("b.example:80", key); !errors.Is(err, ErrWritable) {
+		t.Errorf("added: %v", err)
+	}
+	if _, err := OpenKnownRemotes(path); !errors.Is(err, ErrWritable) {
+		t.Errorf("opened: %v", err)
+	}
 }

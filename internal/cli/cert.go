@@ -13,6 +13,7 @@ import (
 	"culvert/certs"
 	"culvert/internal/cli/exit"
 	"culvert/internal/cli/flags"
+	"culvert/internal/secretfile"
 )
 
 func certCommand() *flags.Command {
@@ -290,7 +291,8 @@ func (o *certVerifyOptions) run(context.Context) error {
 	}
 	if o.revoked != "" {
 		if opts.Revoked, err = readList(o.revoked, certs.ParseRevocations); err != nil {
-			return exit.Fail(exit.Failed, "can't use the list of revoked certificates", err, "")
+			return exit.Fail(exit.Failed, "can't use the list of revoked certificates", err,
+				secretfile.Hint(err, o.revoked))
 		}
 	}
 	err = cert.Verify(opts)
@@ -310,9 +312,9 @@ func (o *certVerifyOptions) run(context.Context) error {
 	return nil
 }
 
-// readList opens a file and parses it.
+// readList parses a file that decides whom to trust.
 func readList[T any](path string, parse func(io.Reader) (*T, error)) (*T, error) {
-	f, err := os.Open(path)
+	f, err := secretfile.OpenTrusted(path)
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 	"culvert/certs"
 	"culvert/internal/cli/exit"
 	"culvert/internal/cli/flags"
+	"culvert/internal/secretfile"
 )
 
 // configFile returns the path of a file in culvert's folder of the user's configuration.
@@ -62,27 +63,23 @@ func loadKey(path string) (key *certs.KeyPair, err error) {
 }
 
 func keyFailure(path string, err error) error {
-	hint := ""
-	switch {
-	case errors.Is(err, os.ErrNotExist):
+	hint := secretfile.Hint(err, path)
+	if errors.Is(err, os.ErrNotExist) {
 		hint = "make one: culvert keygen -o " + path
-	case errors.Is(err, certs.ErrKeyFileMode):
-		hint = privateHint + path
 	}
 	return exit.Fail(exit.Failed, "can't use the key file", err, hint)
 }
 
-// privateHint is followed by the name of a file that others than its owner may read.
-const privateHint = "only its owner may read it: chmod 600 "
-
-// loadCertificate reads the certificate that a flag names, nil if it names none.
+// loadCertificate reads the certificate that a flag names, nil if it names none. It refuses a file
+// that others than its owner may write to: the flag may name the CA to trust.
 func loadCertificate(flag, path string) (*certs.Certificate, error) {
 	if path == "" {
 		return nil, nil
 	}
-	cert, err := certs.ReadCertificate(path)
+	cert, err := certs.ReadTrustedCertificate(path)
 	if err != nil {
-		return nil, exit.Fail(exit.Failed, "can't use the certificate of --"+flag, err, "")
+		return nil, exit.Fail(exit.Failed, "can't use the certificate of --"+flag, err,
+			secretfile.Hint(err, path))
 	}
 	return cert, nil
 }

@@ -39,6 +39,7 @@ import (
 // and the variables $PAGE, the URL of a page, and $NOBODY, a loopback address that refuses
 // connections.
 func TestScripts(t *testing.T) {
+	syscall.Umask(0o022) // files that a group may write to are refused
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		Setup:               setUpScript,

@@ -8,6 +8,7 @@ import (
 	"culvert/certs"
 	"culvert/internal/cli/exit"
 	"culvert/internal/cli/flags"
+	"culvert/internal/secretfile"
 	"culvert/tunnel"
 	"culvert/tunnel/policy"
 
@@ -187,14 +188,15 @@ func (o *remoteOptions) loadTrust() (trust tunnel.RemoteTrust, err error) {
 	if a.authorizedKeys != "" {
 		trust.Authorized, err = readList(a.authorizedKeys, certs.ParseAuthorizedKeys)
 		if err != nil {
-			return trust, exit.Fail(exit.Failed, "can't use the authorized keys", err, "")
+			return trust, exit.Fail(exit.Failed, "can't use the authorized keys", err,
+				secretfile.Hint(err, a.authorizedKeys))
 		}
 	}
 	if a.revoked != "" {
 		trust.Revoked, err = readList(a.revoked, certs.ParseRevocations)
 		if err != nil {
 			return trust, exit.Fail(exit.Failed,
-				"can't use the list of revoked certificates", err, "")
+				"can't use the list of revoked certificates", err, secretfile.Hint(err, a.revoked))
 		}
 	}
 	if trust.Authorized == nil && !trust.RequireCert && !trust.Anyone {

@@ -3,14 +3,12 @@ package cli
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"sync/atomic"
 
-	"culvert/certs"
 	"culvert/internal/cli/exit"
 	"culvert/internal/secretfile"
 	"culvert/tunnel"
@@ -35,15 +33,13 @@ func loadServerCertificate(certFile, keyFile string) (*tls.Certificate, error) {
 	}
 	cert, err := readPEM(certFile)
 	if err != nil {
-		return nil, exit.Fail(exit.Failed, "can't use the certificate of --tls-cert", err, "")
+		return nil, exit.Fail(exit.Failed, "can't use the certificate of --tls-cert", err,
+			secretfile.Hint(err, certFile))
 	}
 	key, err := readPrivatePEM(keyFile)
 	if err != nil {
-		hint := ""
-		if errors.Is(err, certs.ErrKeyFileMode) {
-			hint = privateHint + keyFile
-		}
-		return nil, exit.Fail(exit.Failed, "can't use the key of --tls-key", err, hint)
+		return nil, exit.Fail(exit.Failed, "can't use the key of --tls-key", err,
+			secretfile.Hint(err, keyFile))
 	}
 	pair, err := tls.X509KeyPair(cert, key) // its errors quote nothing of the key
 	if err != nil {
@@ -84,7 +80,8 @@ func (o *routeOptions) loadTLS(address tunnel.Address) (*tls.Config, error) {
 	}
 	text, err := readPEM(o.tlsCA)
 	if err != nil {
-		return nil, exit.Fail(exit.Failed, "can't use the CA of --tls-ca", err, "")
+		return nil, exit.Fail(exit.Failed, "can't use the CA of --tls-ca", err,
+			secretfile.Hint(err, o.tlsCA))
 	}
 	cfg.RootCAs = x509.NewCertPool()
 	if !cfg.RootCAs.AppendCertsFromPEM(text) {
@@ -95,8 +92,9 @@ func (o *routeOptions) loadTLS(address tunnel.Address) (*tls.Config, error) {
 	return cfg, nil
 }
 
+// readPEM refuses a file that others than its owner may write to.
 func readPEM(path string) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := secretfile.OpenTrusted(path)
 	if err != nil {
 		return nil, err
 	}

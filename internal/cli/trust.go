@@ -12,6 +12,7 @@ import (
 	"culvert/certs"
 	"culvert/internal/cli/exit"
 	"culvert/internal/cli/flags"
+	"culvert/internal/secretfile"
 	"culvert/protocol"
 )
 
@@ -82,7 +83,8 @@ func (o *trustOptions) load(name string, ca *certs.Certificate) (*remoteTrust, e
 	}
 	known, err := certs.OpenKnownRemotes(path)
 	if err != nil {
-		return nil, exit.Fail(exit.Failed, "can't use the file of known remotes", err, "")
+		return nil, exit.Fail(exit.Failed, "can't use the file of known remotes", err,
+			secretfile.Hint(err, path))
 	}
 	t.known = known
 	return t, nil

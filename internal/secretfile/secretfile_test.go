@@ -48,6 +48,72 @@ func TestOpen(t *testing.T) {
 	}
 }
 
+// A file that decides whom to trust may be read by everybody, and written by its owner alone.
+func TestOpenTrusted(t *testing.T) {
+	for mode, trusted := range map[fs.FileMode]bool{
+		0o600: true, 0o644: true, 0o444: true, 0o755: true, 0o640: true,
+		0o664: false, 0o666: false, 0o646: false, 0o620: false, 0o602: false, 0o777: false,
+	} {
+		path := filepath.Join(t.TempDir(), "list")
+		if err := os.WriteFile(path, []byte("content"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		f, err := OpenTrusted(path)
+		if err == nil {
+			f.Close()
+		}
+		if trusted || runtime.GOOS == "windows" {
+			if err != nil {
+				t.Errorf("mode %04o: %v", mode, err)
+			}
+			continue
+		}
+		if !errors.Is(err, ErrWritable) || !strings.Contains(err.Error(), path) ||
+			Hint(err, path) == "" {
+			t.Errorf("mode %04o: got %v, want ErrWritable", mode, err)
+		}
+	}
+	if f, err := OpenTrusted(os.DevNull); err != nil {
+		t.Errorf("an empty list: %v", err)
+	} else {
+		f.Close()
+	}
+	if _, err := OpenTrusted(filepath.Join(t.TempDir(), "missing")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a missing file: %v", err)
+	}
+}
+
+// The rule for files that decide whom to trust, for any user.
+func TestTrustedRule(t *testing.T) {
+	const root, service, other = 0, 33, 1000
+	for _, tt := range []struct {
+		owner, user int
+		mode        fs.FileMode
+		want        error
+	}{
+		{root, root, 0o644, nil},
+		{service, service, 0o644, nil},
+		{root, service, 0o644, nil},
+		{root, service, 0o640, nil},
+		{root, service, 0o664, ErrWritable},
+		{service, service, 0o664, ErrWritable},
+		{other, service, 0o644, ErrOwner},
+		{other, service, 0o600, ErrOwner},
+		{other, root, 0o644, ErrOwner},
+		{root, service, 0o666 | fs.ModeDevice | fs.ModeCharDevice, nil},
+		{root, service, 0o666 | fs.ModeNamedPipe, ErrWritable},
+		{service, service, 0o600 | fs.ModeNamedPipe, nil},
+	} {
+		if got := isTrusted(tt.mode, tt.owner, tt.user); !errors.Is(got, tt.want) {
+			t.Errorf("mode %v, owner %d, user %d: %v, want %v", tt.mode, tt.owner, tt.user, got,
+				tt.want)
+		}
+	}
+}
+
 // The rule, for any user.
 func TestRule(t *testing.T) {
 	const root, service, other = 0, 33, 1000

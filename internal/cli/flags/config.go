@@ -29,7 +29,7 @@ type configText struct {
 }
 
 func readConfigFile(path string) (configText, error) {
-	f, err := os.Open(path)
+	f, err := secretfile.OpenTrusted(path)
 	if err != nil {
 		return configText{}, err
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"culvert/internal/cli/exit"
+	"culvert/internal/secretfile"
 )
 
 // Source is where the options of a running command came from.
@@ -88,7 +89,7 @@ func (s *Source) readConfig() (*config, error) {
 	const unusable = "can't use the configuration file"
 	text, err := readConfigFile(s.file)
 	if err != nil {
-		return nil, exit.Fail(exit.Failed, unusable, err, "")
+		return nil, exit.Fail(exit.Failed, unusable, err, secretfile.Hint(err, s.file))
 	}
 	config, err := parseConfig(text.content, s.commands)
 	bad, wrong := errors.AsType[*configError](err)
