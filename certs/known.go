@@ -18,8 +18,9 @@ import (
 
 // KnownRemotes remembers the keys of remotes in a file, as ssh does those of hosts. A line is an
 // address, white space, the public key, and possibly a comment; empty lines and lines that begin
-// with # are ignored. Addresses are compared as text: the caller chooses a form (lower case, with
-// the port) and keeps to it.
+// with # are ignored. An address is a host and a port, and may be followed by a path, as the caller
+// chooses. The case of the host does not matter, nor does a dot at the end of its name, as in the
+// DNS; the rest is compared as text.
 //
 // Its methods may be called concurrently, and other processes may add to the file at any time: Add
 // sees what they added, Check sees the file as of OpenKnownRemotes or the last Add.
@@ -61,7 +62,7 @@ func (k *KnownRemotes) parse(r io.Reader) (map[string]knownRemote, error) {
 		if len(fields) < 2 {
 			return errors.New("want an address and a public key")
 		}
-		addr := fields[0]
+		addr := sameRemote(fields[0])
 		if err := checkRemoteAddr(addr); err != nil {
 			return err
 		}
@@ -104,11 +105,24 @@ func checkRemoteAddr(addr string) error {
 	return nil
 }
 
+// sameRemote returns the form that all spellings of an address have in common.
+func sameRemote(addr string) string {
+	end := strings.IndexByte(addr, '/')
+	if end < 0 {
+		end = len(addr)
+	}
+	host, port := addr[:end], ""
+	if colon := strings.LastIndexByte(host, ':'); colon >= 0 {
+		host, port = host[:colon], host[colon:]
+	}
+	return lowerHost(strings.TrimSuffix(host, ".")) + port + addr[end:]
+}
+
 // lookup returns the key that is remembered for addr.
 func (k *KnownRemotes) lookup(addr string) (PublicKey, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	remote, ok := k.remotes[addr]
+	remote, ok := k.remotes[sameRemote(addr)]
 	return remote.key, ok
 }
 
@@ -121,7 +135,7 @@ func (k *KnownRemotes) Check(addr string, key PublicKey) error {
 }
 
 func (k *KnownRemotes) check(remotes map[string]knownRemote, addr string, key PublicKey) error {
-	remote, ok := remotes[addr]
+	remote, ok := remotes[sameRemote(addr)]
 	if !ok {
 		return ErrUnknownRemote
 	}
@@ -137,6 +151,7 @@ func (k *KnownRemotes) check(remotes map[string]knownRemote, addr string, key Pu
 // it, is not added again; another key for the same address is a *ChangedKeyError. Add waits up to 5
 // seconds for a process that holds the file's lock, and then returns ErrLocked.
 func (k *KnownRemotes) Add(addr string, key PublicKey) error {
+	addr = sameRemote(addr)
 	if err := checkRemoteAddr(addr); err != nil {
 		return err
 	}

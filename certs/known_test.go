@@ -361,3 +361,56 @@ func TestKnownRemotesOthersMayWrite(t *testing.T) {
 		t.Errorf("opened: %v", err)
 	}
 }
+
+// The spelling of a host doesn't make another remote of it, which could show another key.
+func TestKnownRemotesSpelling(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "known")
+	first, second := newKeyPair(t).Public(), newKeyPair(t).Public()
+	line := "Remote.Example:443/Tunnel " + first.String() + "\n"
+	if err := os.WriteFile(path, []byte(line), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	k, err := OpenKnownRemotes(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for addr, known := range map[string]bool{
+		"remote.example:443/Tunnel":  true,
+		"REMOTE.EXAMPLE.:443/Tunnel": true,
+		"remote.example:443/tunnel":  false, // a server may tell paths apart by case
+		"remote.example:80/Tunnel":   false,
+		"remote.example:443":         false,
+	} {
+		if err := k.Check(addr, first); (err == nil) != known {
+			t.Errorf("%s: %v", addr, err)
+		}
+		var changed *ChangedKeyError
+		if err := k.Check(addr, second); errors.As(err, &changed) != known {
+			t.Errorf("%s with another key: %v", addr, err)
+		}
+	}
+	var changed *ChangedKeyError
+	if err := k.Add("REMOTE.example:443/Tunnel", second); !errors.As(err, &changed) {
+		t.Errorf("another key is added: %v", err)
+	}
+	if err := k.Add("REMOTE.example:443/Tunnel", first); err != nil {
+		t.Error(err)
+	}
+	if got, _ := os.ReadFile(path); string(got) != line {
+		t.Errorf("the file is\n%s", got)
+	}
+	if err := k.Add("[2001:DB8::1]:443", first); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.Check("[2001:db8::1]:443", second); !errors.As(err, &changed) {
+		t.Errorf("an address in lower case: %v", err)
+	}
+	contradiction := line + "remote.example:443/Tunnel " + second.String() + "\n"
+	if err := os.WriteFile(path, []byte(contradiction), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var bad *LineError
+	if _, err := OpenKnownRemotes(path); !errors.As(err, &bad) || bad.Line != 2 {
+		t.Errorf("two keys for two spellings: %v", err)
+	}
+}

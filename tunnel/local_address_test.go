@@ -13,6 +13,7 @@ func TestParseAddress(t *testing.T) {
 		"https://example.org/":        {"wss://example.org/", "example.org:443"},
 		"http://[2001:db8::1]:8080/x": {"ws://[2001:db8::1]:8080/x", "[2001:db8::1]:8080/x"},
 		"example.org:8080":            {"ws://example.org:8080/", "example.org:8080"},
+		"ws://EXAMPLE.org./Path":      {"ws://EXAMPLE.org./Path", "example.org:80/Path"},
 		"127.0.0.1:8080/a?b=c":        {"ws://127.0.0.1:8080/a?b=c", "127.0.0.1:8080/a"},
 	} {
 		address, err := ParseAddress(text)
