@@ -61,7 +61,7 @@ modules_of() {
   done
 }
 
-# all runs everything, also after a failure.
+# all runs everything, even after a failure.
 all() {
   local flags=() packages=() patterns status=0 argument module
   for argument; do

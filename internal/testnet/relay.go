@@ -117,7 +117,7 @@ func (r *Relay) Silence() int {
 	return n
 }
 
-// SetDown makes the relay drop all that comes, also on later connections, until it is called with
+// SetDown makes the relay drop all that comes, even on later connections, until it is called with
 // false. What was dropped is lost: the connections that it hit must be cut.
 func (r *Relay) SetDown(down bool) { r.down.Store(down) }
 

@@ -20,8 +20,8 @@ type benchCase struct {
 	peers   []string
 	rounds  int
 	link    *link.Config  // between the near host and the far one; nil: both are this machine
-	proxied bool          // HAProxy stands before the far end
-	fresh   bool          // peers are started anew for each measurement
+	proxied bool          // HAProxy is in front of the far end
+	fresh   bool          // peers are restarted for each measurement
 	request load.Request  // what is measured, but for the addresses
 	ports   int           // new ones of the target for each round
 	page    bool          // a page in a browser is what is measured, during the request's bulk

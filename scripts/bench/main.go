@@ -188,7 +188,7 @@ func bench(ctx context.Context, args []string) error {
 	return measure(ctx, o, cases, results)
 }
 
-// measure runs the cases and writes the report. The results are stored also when it is interrupted,
+// measure runs the cases and writes the report. The results are stored even when it is interrupted,
 // but for the case it is in.
 func measure(ctx context.Context, o options, cases []benchCase, results *result.Results) error {
 	r, err := newRunner(o, results)

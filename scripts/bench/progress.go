@@ -14,7 +14,7 @@ import (
 	"culvert/scripts/bench/result"
 )
 
-// progress says what runs, how far it is and how long the rest will take.
+// progress prints what runs, how far it is and how long the rest will take.
 type progress struct {
 	out   io.Writer
 	cases []benchCase
@@ -62,7 +62,7 @@ func (p *progress) begin(c benchCase, peer string, round int) {
 		p.done+1, p.all, p.rest().Round(time.Second), c.name, round+1, c.rounds, peer)
 }
 
-// leave says that a case can't be measured, or not to its end.
+// leave prints that a case can't be measured, or not to its end.
 func (p *progress) leave(c benchCase, why error) {
 	left := measurements(c) - len(p.took[c.name])
 	p.done += left
@@ -70,7 +70,7 @@ func (p *progress) leave(c benchCase, why error) {
 	fmt.Fprintf(p.out, "%s is left out: %v\n", c.name, why)
 }
 
-// end tells what it has found.
+// end prints what it has found.
 func (p *progress) end(c benchCase, s result.Sample, took time.Duration) {
 	p.took[c.name] = append(p.took[c.name], took)
 	p.done++

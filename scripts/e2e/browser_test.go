@@ -141,7 +141,7 @@ func startChromium(t *testing.T, h *host, proxyFlag, page string) {
 	})
 }
 
-// anyProcess says that a process was started with text in its arguments.
+// anyProcess reports whether a process was started with text in its arguments.
 func anyProcess(text string) bool {
 	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {

@@ -40,8 +40,8 @@ func TestCheckRemote(t *testing.T) {
 
 const noRemote = "the handshake works, but this is not a culvert remote: it serves no tunnel"
 
-// A server of the reference completes the handshake, and check tells that it is one: a server that
-// answers with something else, in version 1, and one that does not answer, in version 2.
+// A server of the reference completes the handshake, and check reports that it is one: a server
+// that answers with something else, in version 1, and one that does not answer, in version 2.
 func TestCheckReferenceServer(t *testing.T) {
 	t.Parallel()
 	server, client, ca := newIdentity(t), newIdentity(t), newAuthority(t)

@@ -34,10 +34,10 @@ type fetch struct {
 	said      string
 }
 
-// fetchFrom has curl get a page.
+// fetchFrom gets a page with curl.
 func fetchFrom(t *testing.T, near *host, args ...string) fetch {
 	t.Helper()
-	r := run(t, patience, near.command(t, doorCurl(t, patience,
+	r := run(t, patience, near.command(t, bareCurl(t, patience,
 		append([]string{"--output", "/dev/null", "--write-out", "%{http_code} %{time_starttransfer}"},
 			args...)...)))
 	code, seconds, _ := strings.Cut(r.stdout, " ")
@@ -87,10 +87,10 @@ func TestFastOpen(t *testing.T) {
 	}
 }
 
-// checkFastOpen goes through one door to a target of its own.
-func checkFastOpen(t *testing.T, near, far *host, mode, door, forwarded string, way []string) {
+// checkFastOpen goes through one listener to a target of its own.
+func checkFastOpen(t *testing.T, near, far *host, mode, listener, forwarded string, way []string) {
 	listen := "127.0.0.1:0"
-	if door == "forward" {
+	if listener == "forward" {
 		listen = forwarded
 	}
 	ln := far.listen(t, listen)
@@ -129,27 +129,27 @@ func checkFastOpen(t *testing.T, near, far *host, mode, door, forwarded string, 
 	bars("later", later)
 	ln.Close()
 	if mode != "never" {
-		checkTargetGone(t, door, get(), false)
+		checkTargetGone(t, listener, get(), false)
 	}
-	checkTargetGone(t, door, get(), mode != "always")
+	checkTargetGone(t, listener, get(), mode != "always")
 }
 
 // checkTargetGone checks how a client has learned that its target is gone: by the true answer of
-// its door, or by a reset.
-func checkTargetGone(t *testing.T, door string, f fetch, told bool) {
+// its listener, or by a reset.
+func checkTargetGone(t *testing.T, listener string, f fetch, told bool) {
 	t.Helper()
 	cut := []int{curlSendError, curlRecvError}
 	ok := slices.Contains(cut, f.status)
 	switch {
-	case door == "http": // nothing had been answered
+	case listener == "http": // nothing had been answered
 		ok = f.status == 0 && f.code == "502"
-	case door == "connect" && told:
+	case listener == "connect" && told:
 		ok = ok && strings.Contains(f.said, "502")
-	case door == "connect":
+	case listener == "connect":
 		ok = ok && !strings.Contains(f.said, "502")
-	case door == "socks5" && told:
+	case listener == "socks5" && told:
 		ok = f.status == 97 && strings.Contains(f.said, "(5)")
-	case door == "socks4a" && told:
+	case listener == "socks4a" && told:
 		ok = f.status == 97 && strings.Contains(f.said, "(91)")
 	}
 	if !ok {

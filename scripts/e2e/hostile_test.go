@@ -17,15 +17,15 @@ import (
 )
 
 const (
-	// negotiation is more than any door gives a client that comes to no point: 15 s, and 2 s in which
+	// negotiation is more than any listener gives a client that stalls: 15 s, and 2 s in which
 	// it may read why.
 	negotiation = 25 * time.Second
 
-	// hostileEach is how many clients of each kind come to each door, at once.
+	// hostileEach is how many clients of each kind come to each listener, at once.
 	hostileEach = 5
 )
 
-// hostileClients are what clients send who mean no good, or have come to the wrong door.
+// hostileClients are what clients send that are malicious, or use the wrong port.
 var hostileClients = map[string]func(conn net.Conn){
 	"silence":              func(net.Conn) {},
 	"a garbage first byte": func(conn net.Conn) { io.WriteString(conn, "\xff\x00\x17") },
@@ -71,7 +71,7 @@ func openFiles(t *testing.T, p *process) int {
 	return len(files)
 }
 
-// Clients that come to no point are closed in time at every port of both ends, and leave nothing
+// Clients that stall are closed in time at every port of both ends, and leave nothing
 // behind.
 func TestHostileClients(t *testing.T) {
 	t.Parallel()
@@ -135,7 +135,7 @@ func fewestFiles(t *testing.T, p *process) int {
 	return fewest
 }
 
-// comeAndGo is a hostile client. An error says that it was not closed in time.
+// comeAndGo is a hostile client. It returns an error if it was not closed in time.
 func comeAndGo(address string, send func(net.Conn)) error {
 	conn, err := net.Dial("tcp", address)
 	if err != nil {

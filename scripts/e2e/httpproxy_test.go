@@ -203,7 +203,7 @@ func TestHTTPProxyOddResponses(t *testing.T) {
 			if name == "tinyproxy" && !tt.tinyproxy || name == "squid" && !tt.squid {
 				continue
 			}
-			r := run(t, patience, doorCurl(t, patience, "-x", "http://"+proxy, "--write-out",
+			r := run(t, patience, bareCurl(t, patience, "-x", "http://"+proxy, "--write-out",
 				"\n%{http_code}",
 				fmt.Sprintf("http://%s/%d", ln.Addr(), i)))
 			body, status, _ := strings.Cut(r.stdout, "\n")
@@ -227,7 +227,7 @@ func TestHTTPProxyPaths(t *testing.T) {
 	for _, path := range []string{"/100%", "/50%off", "/%zz", "/q?x=50%off", "/x%00y", "/a|b{c}^`\"<>",
 		"//a//b%2Fc", "/../x/./y", "/caf\xe9"} {
 		for name, proxy := range map[string]string{"culvert": tun.local.socks, "tinyproxy": peer} {
-			got := must(t, patience, doorCurl(t, patience, "-x", "http://"+proxy,
+			got := must(t, patience, bareCurl(t, patience, "-x", "http://"+proxy,
 				"--globoff", "--request-target", "http://"+ln.Addr().String()+path, "http://"+
 					ln.Addr().String()))
 			if method, rest, _ := strings.Cut(got, " "); method != "GET" ||
@@ -278,7 +278,7 @@ func TestHTTPProxyEarlyResponse(t *testing.T) {
 		url := "http://" + tt.target + "/"
 		for range 3 {
 			r := run(t, patience,
-				doorCurl(t, patience, "-x", "http://"+tt.proxy, "-H", "Expect:", "--output", "/dev/null",
+				bareCurl(t, patience, "-x", "http://"+tt.proxy, "-H", "Expect:", "--output", "/dev/null",
 					"--write-out", "%{http_code}", "--data-binary", "@"+file, url))
 			if r.status != 0 || r.stdout != tt.status {
 				t.Errorf("%s: curl: status %d, %s; %s", tt.name, r.status, r.stdout, r.stderr)
@@ -334,7 +334,7 @@ func TestHTTPProxyStaleConnection(t *testing.T) {
 				"--silent", "--show-error", "--noproxy", ""}
 			second := append([]string{"-x", "http://" + proxy, "--write-out", " %{http_code}"},
 				append(request, url)...)
-			r := run(t, patience, doorCurl(t, patience, append(first, second...)...))
+			r := run(t, patience, bareCurl(t, patience, append(first, second...)...))
 			if r.status != 0 || r.stdout != "ok 200 ok 200" {
 				t.Errorf("%q through %s: status %d, %q; %s", request, name, r.status, r.stdout, r.stderr)
 			}
@@ -422,7 +422,7 @@ func TestHTTPProxyUnsolicited(t *testing.T) {
 		return true
 	})
 	url := "http://" + ln.Addr().String() + "/"
-	got := must(t, patience, doorCurl(t, patience, "-x", "http://"+tun.local.socks, url, url))
+	got := must(t, patience, bareCurl(t, patience, "-x", "http://"+tun.local.socks, url, url))
 	if got != "okok" {
 		t.Errorf("got %q", got)
 	}

@@ -49,7 +49,7 @@ type resource struct {
 	body []byte
 }
 
-// pageReport is what the page says of itself when it is done.
+// pageReport is what the page reports when it is done.
 type pageReport struct {
 	Images  int      `json:"images"`
 	Scripts int      `json:"scripts"`

@@ -156,7 +156,7 @@ func (p *process) end() {
 // killGroup kills the process and those of its children that stayed in its group.
 func (p *process) killGroup() { syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL) }
 
-// groupGone says that no process of the group is left.
+// groupGone reports whether no process of the group is left.
 func (p *process) groupGone() bool {
 	return errors.Is(syscall.Kill(-p.cmd.Process.Pid, 0), syscall.ESRCH)
 }

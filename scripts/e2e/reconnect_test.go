@@ -100,7 +100,7 @@ func TestRemoteKeyChanges(t *testing.T) {
 }
 
 // A client that is listed no more is turned away: by a remote that comes back, and by one that
-// reads its list anew.
+// reads its list again.
 func TestClientIsRemoved(t *testing.T) {
 	t.Parallel()
 	for _, how := range []string{"restart", "reload"} {

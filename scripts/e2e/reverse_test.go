@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// exitCannotListen is the status of culvert when an address can't be bound, also one of -R at the
+// exitCannotListen is the status of culvert when an address can't be bound, even one of -R at the
 // remote.
 const exitCannotListen = 6
 
@@ -33,7 +33,7 @@ func (tun *tunnel) startReverseRemote(t *testing.T, listen, rule string) *node {
 			"--reverse", rule)...))
 }
 
-// ssh back through the remote's port reaches the sshd beside the local.
+// ssh back through the remote's port reaches the sshd next to the local.
 func TestSSHBackThroughReverse(t *testing.T) {
 	t.Parallel()
 	server := startSSHD(t)
@@ -70,7 +70,7 @@ func TestReverseProxy(t *testing.T) {
 		"GET":     {"--proxy", "http://" + proxy, page},
 	} {
 		if got := sum(t,
-			strings.NewReader(must(t, patience, doorCurl(t, patience, args...)))); got != want {
+			strings.NewReader(must(t, patience, bareCurl(t, patience, args...)))); got != want {
 			t.Errorf("%s: got %s, want %s", name, got, want)
 		}
 	}
@@ -155,7 +155,7 @@ func TestReverseAfterKill(t *testing.T) {
 	})
 }
 
-// The port outlives the WebSocket with what goes through it, and is made anew after the remote was
+// The port outlives the WebSocket with what goes through it, and is made again after the remote was
 // restarted.
 func TestReverseComesBack(t *testing.T) {
 	t.Parallel()

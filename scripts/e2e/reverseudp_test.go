@@ -83,7 +83,7 @@ func TestReverseDatagrams(t *testing.T) {
 	}
 }
 
-// iperf3 measures UDP to the local's host by the remote's port: its control connection is beside
+// iperf3 measures UDP to the local's host by the remote's port: its control connection is next to
 // it, at the same port of TCP.
 func TestIperfUDPThroughReverse(t *testing.T) {
 	t.Parallel()
@@ -117,7 +117,7 @@ func TestIperfUDPThroughReverse(t *testing.T) {
 	}
 }
 
-// A port for datagrams is one client's at a time. It is made anew after the remote was restarted,
+// A port for datagrams is one client's at a time. It is made again after the remote was restarted,
 // and is free for the next as soon as its owner has stopped.
 func TestReverseUDPComesBack(t *testing.T) {
 	t.Parallel()

@@ -16,7 +16,7 @@ import (
 // Every way to ask for a target that the rules forbid has the reply "not allowed", for all clients
 // and for one key, by name and by address, and each other failure keeps its own. The names are
 // those of the host's resolver.
-func TestRulesAtSocksDoor(t *testing.T) {
+func TestRulesAtSocksListener(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "127.0.1.1 open.culvert.test\n127.0.2.1 closed.culvert.test\n"+
 		"127.0.2.1 two.culvert.test\n127.0.1.1 two.culvert.test\n169.254.169.254 sneaky.culvert.test\n")
@@ -83,9 +83,9 @@ func TestRulesAtSocksDoor(t *testing.T) {
 	}
 }
 
-// A forbidden target is refused at every other door too: the log names it where there is no reply,
-// and what the rules allow still passes beside it.
-func TestRulesAtOtherDoors(t *testing.T) {
+// A forbidden target is refused at every other listener too: the log names it where there is no
+// reply, and what the rules allow still passes alongside.
+func TestRulesAtOtherListeners(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "127.0.2.1 closed.culvert.test\n")
 	port := strconv.Itoa(int(startUDPEcho(t, h, "127.0.1.1:0").Port()))
@@ -104,7 +104,7 @@ func TestRulesAtOtherDoors(t *testing.T) {
 			"-L", "0:unix:"+socket, "-L", "0:127.0.1.1:"+port+"/udp")...))
 
 	for i, target := range map[int]string{0: closed, 2: "unix:" + socket} {
-		r := run(t, patience, doorCurl(t, patience, "http://"+local.forwards[i]+"/"))
+		r := run(t, patience, bareCurl(t, patience, "http://"+local.forwards[i]+"/"))
 		// the reset may come before the call that connects has returned
 		if r.status != curlRecvError && r.status != curlConnect {
 			t.Errorf("-L to %s: status %d, %q", target, r.status, r.stderr)

@@ -27,8 +27,8 @@ import (
 // siteHost is the name of a server on the remote's host, by which nobody else knows it.
 const siteHost = "site.culvert.test"
 
-// runWorld is a remote on a host of its own with servers beside it, and what `culvert run` needs to
-// reach it.
+// runWorld is a remote on a host of its own with servers next to it, and what `culvert run` needs
+// to reach it.
 type runWorld struct {
 	server, client identity
 	remote         *node
@@ -105,7 +105,7 @@ func (w *runWorld) run(t *testing.T, env []string, folder string, argv ...string
 	return must(t, gitTime, command(env, folder, program, args...))
 }
 
-// got says whether a server has got a request that begins so.
+// got reports whether a server has got a request that begins so.
 func (w *runWorld) got(request string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -182,7 +182,7 @@ func TestRunGit(t *testing.T) {
 	}
 }
 
-// packument is what a registry of npm packages tells of one.
+// packument is what a registry of npm packages has about one.
 const packument = `{"_id":"culvert-fixture","name":"culvert-fixture",
 	"dist-tags":{"latest":"1.2.3"},"versions":{"1.2.3":{
 	"name":"culvert-fixture","version":"1.2.3","description":"through the tunnel",

@@ -11,7 +11,7 @@ const fs = require('fs');
 const nacl = require('tweetnacl/nacl-fast.js');
 const cert = require('nacl-cert');
 
-// The package says on standard output why it refuses; only results may stand there.
+// The package prints why it refuses to standard output, where only results may be.
 console.log = function () {};
 
 const parse = (text) => JSON.parse(text.toString('utf8'));

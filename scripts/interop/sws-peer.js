@@ -23,7 +23,7 @@ const crypto = require('crypto');
 const readline = require('readline');
 const sws = require('node-sws');
 
-// The package says on standard output what it does; only events may stand there.
+// The package prints what it does to standard output, where only events may be.
 console.log = console.error;
 
 function emit(event, fields) {

@@ -11,7 +11,7 @@ const nacl = require('tweetnacl/nacl-fast.js');
 const sws = require('node-sws');
 const certs = require('nacl-cert');
 
-// The packages say on standard output what they refuse; only the result may stand there.
+// The packages print what they refuse to standard output, where only the result may be.
 console.log = console.error;
 
 const unhex = (s) => new Uint8Array(Buffer.from(s, 'hex'));

@@ -34,7 +34,7 @@ func golangci(t *testing.T) string {
 	return filepath.Join(tools, "golangci-lint")
 }
 
-// stubs stand for the libraries that the map names.
+// stubs replace the libraries that the map names.
 var stubs = []string{
 	"github.com/gorilla/websocket", "github.com/armon/go-socks5", "github.com/urfave/cli/v2",
 	"github.com/BurntSushi/toml", "github.com/rogpeppe/go-internal", "go.uber.org/goleak",

@@ -22,7 +22,7 @@ type Link struct {
 	close  func() error
 }
 
-// Stats says what became of the packets that a host sent.
+// Stats counts what became of the packets that a host sent.
 type Stats struct {
 	Packets uint64 // that arrived
 	Bytes   uint64 // of these

@@ -82,7 +82,7 @@ func newShaper(cfg Config, direction int) *shaper {
 		loss: rand.New(rand.NewPCG(cfg.Seed, uint64(direction)))}
 }
 
-// take says what becomes of a packet of size bytes that comes at now, and when it arrives. What is
+// take decides the fate of a packet of size bytes that comes at now, and when it arrives. What is
 // lost has taken its share of the rate, as on a real line.
 func (s *shaper) take(now time.Time, size int) (time.Time, fate) {
 	if s.free.Before(now) {

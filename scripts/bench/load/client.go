@@ -11,7 +11,7 @@ import (
 	"golang.org/x/net/proxy"
 )
 
-// Request says what to load and what to measure.
+// Request is what to load and what to measure.
 type Request struct {
 	Kind   string `json:"kind"`   // a key of kinds
 	Socks  string `json:"socks"`  // the proxy's address; empty: no proxy
@@ -69,7 +69,7 @@ func (r Request) dial(ctx context.Context, address string) (net.Conn, error) {
 	return through.DialContext(ctx, "tcp", address)
 }
 
-// open dials the target and says what for.
+// open dials the target and sends the kind of the load.
 func (r Request) open(ctx context.Context, kind byte) (net.Conn, error) {
 	conn, err := r.dial(ctx, r.Target)
 	if err != nil {

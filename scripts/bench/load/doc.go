@@ -1,7 +1,7 @@
 // Package load is the load generator: a target that serves ([Serve]) and the loads that a client
 // puts on it, directly or through a SOCKS5 proxy ([Run]). It doesn't know what the proxy is.
 //
-// A connection to the target begins with a byte that says what it is for:
+// A connection to the target begins with a byte for its purpose:
 //
 //	D  the target sends without end
 //	U  the target takes what comes

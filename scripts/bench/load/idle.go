@@ -69,7 +69,7 @@ func hold(ctx context.Context, r Request) (Values, error) {
 }
 
 // openSettled opens the request's streams, and returns with them what memory the processes it names
-// take, in bytes, once they have settled. The caller closes the streams, also after an error.
+// take, in bytes, once they have settled. The caller closes the streams, even after an error.
 func openSettled(ctx context.Context, r Request) ([]net.Conn, float64, error) {
 	conns, err := openIdle(ctx, r)
 	if err == nil {
@@ -81,7 +81,7 @@ func openSettled(ctx context.Context, r Request) ([]net.Conn, float64, error) {
 	return conns, proc.Tree(r.PIDs...).Memory(), nil
 }
 
-// openIdle opens the request's streams. The caller has to close those that it returns, also with an
+// openIdle opens the request's streams. The caller has to close those that it returns, even with an
 // error.
 func openIdle(ctx context.Context, r Request) ([]net.Conn, error) {
 	ctx, cancel := context.WithCancelCause(ctx)

@@ -2,5 +2,5 @@
 // Each peer is a pair of programs, one near its users and one far, by the target, which may be in
 // network namespaces of their own.
 //
-// peer.go says what there is, host.go where a program runs, and there is a file for each program.
+// peer.go lists them, host.go where a program runs, and there is a file for each program.
 package peer

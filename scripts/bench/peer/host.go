@@ -23,7 +23,7 @@ func (h Host) Command(program string, args ...string) *exec.Cmd {
 		append([]string{"netns", "exec", h.Namespace, program}, args...)...)
 }
 
-// Find is the path of a program, also of one that is off an ordinary user's PATH, or its name when
+// Find is the path of a program, even of one that is off an ordinary user's PATH, or its name when
 // it isn't there.
 func Find(name string) string {
 	if path, err := exec.LookPath(name); err == nil {

@@ -84,7 +84,7 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// The CPU time of a family counts what its members use, and a child's also when that has ended.
+// The CPU time of a family counts what its members use, and a child's even after that has ended.
 func TestCPU(t *testing.T) {
 	s := newStarter(t)
 	p, err := s.Start("sh", exec.Command("sh", "-c",

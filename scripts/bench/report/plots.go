@@ -48,7 +48,7 @@ var colours = map[string]color.Color{
 	peer.None:       color.RGBA{153, 153, 153, 255},
 }
 
-// plottable says that there is something to draw.
+// plottable reports whether there is something to draw.
 func plottable(t table, p plotted, r *result.Results) bool {
 	for _, i := range p.columns {
 		if c := t.columns[i]; len(r.Values(c.name, peer.Culvert, c.value)) > 0 {

@@ -111,7 +111,7 @@ var tables = []table{
 		title: "A narrow link: 40 ms round trip, 50 Mbit/s, 10 Mbit/s up",
 		about: "The time of a 64-byte echo while 4 streams fill the link, and what these move " +
 			"together. The uploads are over a link of 10 Mbit/s up, the other two of 50 Mbit/s each way. " +
-			"In the last case HAProxy stands before the remote, on its host.",
+			"In the last case HAProxy is in front of the remote, on its host.",
 		columns: []column{
 			{head: "4 down p50, ms", name: "narrow-down", value: "p50_ms", less: true},
 			{head: "4 down p90, ms", name: "narrow-down", value: "p90_ms", less: true},

@@ -114,7 +114,7 @@ func againstBest(name, value string) func(*Results) []float64 {
 	}
 }
 
-// Verdict says whether a bar is reached.
+// Verdict reports whether a bar is reached.
 type Verdict struct {
 	Measured      Summary
 	Known         bool // it was measured

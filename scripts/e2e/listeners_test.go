@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// doorCurl is a run of curl with nothing but these arguments and a limit to its time.
-func doorCurl(t *testing.T, timeout time.Duration, args ...string) *exec.Cmd {
+// bareCurl is a run of curl with nothing but these arguments and a limit to its time.
+func bareCurl(t *testing.T, timeout time.Duration, args ...string) *exec.Cmd {
 	t.Helper()
 	return command(cleanEnv(t), t.TempDir(), needProgram(t, "curl"), append([]string{
 		"-q", "--silent", "--show-error", "--noproxy", "",
@@ -24,8 +24,8 @@ func doorCurl(t *testing.T, timeout time.Duration, args ...string) *exec.Cmd {
 	}, args...)...)
 }
 
-// doors are the ways into a local's port, as curl's flags.
-func doors(address string) map[string][]string {
+// listeners are the protocols of a local's port, as curl's flags.
+func listeners(address string) map[string][]string {
 	return map[string][]string{
 		"socks5":   {"--socks5-hostname", address},
 		"socks4a":  {"--socks4a", address},
@@ -35,18 +35,18 @@ func doors(address string) map[string][]string {
 	}
 }
 
-// Every door leads to names that the remote's host alone knows, and brings back what its server
+// Every listener reaches names that the remote's host alone knows, and brings back what its server
 // says.
-func TestDoors(t *testing.T) {
+func TestListeners(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "127.0.1.1 only.culvert.test\n")
 	serveOn(t, h.listen(t, "127.0.1.1:80"), func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "%s %s\n", r.Host, r.URL.Path)
 	})
-	socket := filepath.Join(t.TempDir(), "door")
+	socket := filepath.Join(t.TempDir(), "listener")
 	for _, listen := range []string{"127.0.0.1:0", "unix:" + socket} {
 		tun := startFarTunnel(t, h, "--socks", listen)
-		ways := doors(tun.local.socks)
+		ways := listeners(tun.local.socks)
 		if listen != "127.0.0.1:0" {
 			ways = map[string][]string{
 				"socks5 on a unix socket":  {"-x", "socks5h://localhost" + socket},
@@ -57,7 +57,7 @@ func TestDoors(t *testing.T) {
 		}
 		for name, way := range ways {
 			t.Run(name, func(t *testing.T) {
-				got := must(t, patience, doorCurl(t, patience, append(way, "http://only.culvert.test/x")...))
+				got := must(t, patience, bareCurl(t, patience, append(way, "http://only.culvert.test/x")...))
 				if want := "only.culvert.test /x\n"; got != want {
 					t.Errorf("got %q, want %q", got, want)
 				}
@@ -79,19 +79,19 @@ func serveOn(t *testing.T, ln net.Listener, handler http.HandlerFunc) {
 }
 
 // SOCKS4 resolves names on this side, and so is tried with an address.
-func TestSOCKS4Door(t *testing.T) {
+func TestSOCKS4Listener(t *testing.T) {
 	t.Parallel()
 	tun, web := startTunnel(t), startSite(t)
 	got := must(t, patience,
-		doorCurl(t, patience, "--socks4", tun.local.socks, web.URL+"/random/1000"))
+		bareCurl(t, patience, "--socks4", tun.local.socks, web.URL+"/random/1000"))
 	if sum(t, strings.NewReader(got)) != sum(t, randomBytes(1000)) {
 		t.Errorf("got %d bytes, other ones", len(got))
 	}
 }
 
-// Every cause of a failure has its answer at every door, from the remote's rules, kernel and
+// Every cause of a failure has its reply at every listener, from the remote's rules, kernel and
 // resolver to the client.
-func TestDoorsTellWhy(t *testing.T) {
+func TestListenersReportCause(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "")
 	server, client := newIdentity(t), newIdentity(t)
@@ -116,8 +116,8 @@ func TestDoorsTellWhy(t *testing.T) {
 		} {
 			t.Run(name+" to "+target, func(t *testing.T) {
 				t.Parallel()
-				flags := append(append(doors(local.socks)[name], want.flags...), url)
-				r := run(t, patience, doorCurl(t, patience, flags...))
+				flags := append(append(listeners(local.socks)[name], want.flags...), url)
+				r := run(t, patience, bareCurl(t, patience, flags...))
 				if r.status != want.status || r.stdout != want.stdout ||
 					!strings.Contains(r.stderr, want.stderr) {
 					t.Errorf("status %d, %q, %q; want %+v", r.status, r.stdout, r.stderr, want)
@@ -139,9 +139,9 @@ func TestDoorsTellWhy(t *testing.T) {
 	})
 }
 
-// A target that never answers has an answer of its own too, once the remote has given up. All doors
-// wait for that at once.
-func TestDoorsTellOfSilence(t *testing.T) {
+// A target that never answers has an answer of its own too, once the remote has given up. All
+// listeners wait for that at once.
+func TestListenersReportSilence(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "")
 	target := h.silentPort(t)
@@ -158,14 +158,14 @@ func TestDoorsTellOfSilence(t *testing.T) {
 	}
 	waiting := map[string]*process{}
 	for name := range wants {
-		flags := append(doors(tun.local.socks)[name], "http://"+target+"/")
+		flags := append(listeners(tun.local.socks)[name], "http://"+target+"/")
 		switch name {
 		case "http":
 			flags = append(flags, "--write-out", "%{http_code}")
 		case "connect":
 			flags = append(flags, "--write-out", "%{http_connect}")
 		}
-		waiting[name] = start(t, name, doorCurl(t, patience, flags...))
+		waiting[name] = start(t, name, bareCurl(t, patience, flags...))
 	}
 	for name, want := range wants {
 		p := waiting[name]
@@ -177,14 +177,14 @@ func TestDoorsTellOfSilence(t *testing.T) {
 	}
 }
 
-// A password is asked for at every door that can carry one, and the others are closed.
-func TestDoorsWithPassword(t *testing.T) {
+// A password is asked for at every listener that can carry one, and the others are closed.
+func TestListenersWithPassword(t *testing.T) {
 	t.Parallel()
 	tun, web := startTunnel(t, "--socks-auth", "alice:secret"), startSite(t)
 	page := web.URL + "/random/1000"
 	for name, refusal := range map[string]int{"socks5": 97, "http": 22, "connect": 22, "socks4a": 97} {
-		right := run(t, patience, doorCurl(t, patience,
-			append(doors(tun.local.socks)[name], "--proxy-user", "alice:secret", "--fail", page)...))
+		right := run(t, patience, bareCurl(t, patience,
+			append(listeners(tun.local.socks)[name], "--proxy-user", "alice:secret", "--fail", page)...))
 		if name == "socks4a" {
 			if right.status != refusal {
 				t.Errorf("%s: status %d", name, right.status)
@@ -194,8 +194,8 @@ func TestDoorsWithPassword(t *testing.T) {
 			t.Errorf("%s: status %d, %d bytes; %s", name, right.status, len(right.stdout), right.stderr)
 		}
 		for _, user := range []string{"alice:wrong", "bob:secret"} {
-			wrong := run(t, patience, doorCurl(t, patience,
-				append(doors(tun.local.socks)[name], "--proxy-user", user, "--fail", page)...))
+			wrong := run(t, patience, bareCurl(t, patience,
+				append(listeners(tun.local.socks)[name], "--proxy-user", user, "--fail", page)...))
 			if wrong.status != refusal || wrong.stdout != "" {
 				t.Errorf("%s as %s: status %d, %d bytes", name, user, wrong.status, len(wrong.stdout))
 			}
@@ -205,13 +205,13 @@ func TestDoorsWithPassword(t *testing.T) {
 
 // Large bodies go through a plain request, both ways, and one connection to the proxy serves
 // several.
-func TestHTTPDoorBulk(t *testing.T) {
+func TestHTTPListenerBulk(t *testing.T) {
 	t.Parallel()
 	tun, web := startTunnel(t), startSite(t)
 	const size = 64 << 20
-	proxy := doors(tun.local.socks)["http"]
+	proxy := listeners(tun.local.socks)["http"]
 	for _, extra := range [][]string{nil, {"-H", "Expect: 100-continue"}} {
-		upload := doorCurl(t, bulkTime,
+		upload := bareCurl(t, bulkTime,
 			append(append(proxy, extra...), "--upload-file", "-", web.URL+"/sum")...)
 		upload.Stdin = randomBytes(size)
 		if got, want := must(t, bulkTime, upload), sum(t, randomBytes(size)); got != want {
@@ -220,7 +220,7 @@ func TestHTTPDoorBulk(t *testing.T) {
 	}
 	page := web.URL + "/random/" + strconv.Itoa(size)
 	r := run(t, bulkTime,
-		doorCurl(t, bulkTime, append(proxy, "--output", "/dev/null", "--output", "/dev/null",
+		bareCurl(t, bulkTime, append(proxy, "--output", "/dev/null", "--output", "/dev/null",
 			"--write-out", "%{size_download} %{num_connects}\n", page, page)...))
 	if want := fmt.Sprintf("%d 1\n%d 0\n", size, size); r.status != 0 || r.stdout != want {
 		t.Errorf("status %d, %q, want %q; %s", r.status, r.stdout, want, r.stderr)
@@ -228,13 +228,13 @@ func TestHTTPDoorBulk(t *testing.T) {
 }
 
 // Half a response never looks like a whole one.
-func TestHTTPDoorBrokenDownload(t *testing.T) {
+func TestHTTPListenerBrokenDownload(t *testing.T) {
 	t.Parallel()
 	tun, web := startTunnel(t), startSite(t)
 	for _, how := range []string{"reset-length", "reset-open", "end-length"} {
 		for _, name := range []string{"http", "http 1.0", "connect", "socks4a"} {
-			r := run(t, bulkTime, doorCurl(t, bulkTime,
-				append(doors(tun.local.socks)[name], "--output", "/dev/null", web.URL+"/cut/"+how)...))
+			r := run(t, bulkTime, bareCurl(t, bulkTime,
+				append(listeners(tun.local.socks)[name], "--output", "/dev/null", web.URL+"/cut/"+how)...))
 			if r.status != curlPartial && r.status != curlRecvError {
 				t.Errorf("%s, %s: status %d; %s", how, name, r.status, r.stderr)
 			}
