@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -35,6 +37,7 @@ type pac struct {
 	socks    *net.TCPAddr
 	auth     bool     // the SOCKS port requires a password
 	direct   []string // conditions in JavaScript
+	names    []string // of this machine, in lower case
 	log      zerolog.Logger
 }
 
@@ -114,11 +117,42 @@ func openPAC(
 		return nil, cannotListen(address, "--pac", "give another address with --pac", err)
 	}
 	p.listener = ln
+	p.names = ownNames(address)
 	if p.socks.IP.IsLoopback() && !ln.Addr().(*net.TCPAddr).IP.IsLoopback() {
 		log.Warn().Stringer("pac", ln.Addr()).Stringer("socks", p.socks).
 			Msg("other machines get the PAC file and can't reach the port that it names")
 	}
 	return p, nil
+}
+
+// ownNames returns the names by which browsers get the file: that in the address of --pac, if it is
+// one, and the machine's.
+func ownNames(address string) []string {
+	names := []string{"localhost"}
+	if host, _, err := net.SplitHostPort(address); err == nil && host != "" {
+		names = append(names, plainHost(host))
+	}
+	if host, err := os.Hostname(); err == nil && host != "" {
+		names = append(names, plainHost(host))
+	}
+	return names
+}
+
+// plainHost returns the form in which names of hosts are compared.
+func plainHost(host string) string { return strings.ToLower(strings.TrimSuffix(host, ".")) }
+
+// isOwnHost reports whether a request's Host is an address or a name of this machine. With any other
+// name, a web page may have made it lead here, to read the hosts of --pac-direct (DNS rebinding).
+// Only HTTP/1.0 requests have none, which browsers don't send.
+func (p *pac) isOwnHost(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = plainHost(strings.Trim(host, "[]"))
+	if _, err := netip.ParseAddr(host); err == nil || host == "" {
+		return true
+	}
+	return slices.Contains(p.names, host)
 }
 
 // url is where browsers get the file.
@@ -150,6 +184,10 @@ func (p *pac) acceptFailed(err error, pause time.Duration) {
 // ServeHTTP answers with the file.
 func (p *pac) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
+	case !p.isOwnHost(r.Host):
+		http.Error(w, "this machine has another name: use its address",
+			http.StatusMisdirectedRequest)
+		return
 	case r.URL.Path != pacPath:
 		http.NotFound(w, r)
 		return

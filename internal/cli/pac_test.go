@@ -7,6 +7,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -199,5 +201,32 @@ func TestPACOfAllAddresses(t *testing.T) {
 	_, body := get(t, http.MethodGet, servePAC(t, &net.TCPAddr{IP: net.IPv6unspecified, Port: 1080}))
 	if !strings.Contains(body, `"SOCKS5 127.0.0.1:1080; PROXY 127.0.0.1:1080"`) {
 		t.Errorf("got %s", body)
+	}
+}
+
+// A page whose name leads here (DNS rebinding) doesn't get the file.
+func TestPACHost(t *testing.T) {
+	machine, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &pac{socks: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1080},
+		names: ownNames("proxy.Example.org.:8090")}
+	for host, served := range map[string]bool{
+		"127.0.0.1:8090": true, "127.0.0.1": true, "192.0.2.1:8090": true, "[::1]:8090": true,
+		"[2001:db8::1]": true, "localhost": true, "LOCALHOST.:8090": true, machine: true,
+		"proxy.example.org:8090": true, "PROXY.example.org": true, "": true,
+		"rebound.example.net": false, "rebound.example.net:8090": false, "127.0.0.1.example": false,
+		"localhost.example.net": false, "a.localhost.example.net:1": false, "evil-localhost": false,
+		"sub.proxy.example.org": false, "0x7f000001": false,
+	} {
+		r := httptest.NewRequest(http.MethodGet, "http://127.0.0.1/proxy.pac", nil)
+		r.Host = host
+		w := httptest.NewRecorder()
+		p.ServeHTTP(w, r)
+		if got := w.Code == http.StatusOK; got != served ||
+			!served && w.Code != http.StatusMisdirectedRequest {
+			t.Errorf("Host %q: status %d", host, w.Code)
+		}
 	}
 }
