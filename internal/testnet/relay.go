@@ -39,6 +39,7 @@ type Relay struct {
 	dial    func() (net.Conn, error)
 	ctx     context.Context // ends with the test
 	down    atomic.Bool
+	frozen  gate // of all connections
 
 	mu       sync.Mutex
 	pairs    map[*relayPair]struct{}
@@ -51,6 +52,7 @@ type relayPair struct {
 	ends    [2]*net.TCPConn
 	cut     atomic.Bool
 	silent  atomic.Bool
+	frozen  gate
 	traffic chan struct{} // gets a value when bytes came; nil without an idle time
 }
 
@@ -116,6 +118,57 @@ func (r *Relay) Silence() int {
 	}
 	return n
 }
+
+// gate holds up whoever passes while it is shut.
+type gate struct{ shut atomic.Pointer[chan struct{}] }
+
+// close shuts the gate until open is called.
+func (g *gate) close() (open func()) {
+	c := make(chan struct{})
+	g.shut.Store(&c)
+	return func() {
+		g.shut.CompareAndSwap(&c, nil)
+		close(c)
+	}
+}
+
+// pass waits until the gate is open, and reports false when ctx was done before.
+func (g *gate) pass(ctx context.Context) bool {
+	c := g.shut.Load()
+	if c == nil {
+		return ctx.Err() == nil
+	}
+	select {
+	case <-*c:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// Freeze makes the relay pass nothing on until thaw is called: neither data nor the ends of
+// connections, of which nothing is lost. What comes meanwhile waits in the sockets, even on later
+// connections.
+func (r *Relay) Freeze() (thaw func()) { return r.frozen.close() }
+
+// FreezeConnections is Freeze for the connections that go through now. What comes later goes
+// through.
+func (r *Relay) FreezeConnections() (thaw func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var opens []func()
+	for p := range r.pairs {
+		opens = append(opens, p.frozen.close())
+	}
+	return func() {
+		for _, open := range opens {
+			open()
+		}
+	}
+}
+
+// passes waits until the connection is not frozen, and reports false when the test ended before.
+func (r *Relay) passes(p *relayPair) bool { return r.frozen.pass(r.ctx) && p.frozen.pass(r.ctx) }
 
 // SetDown makes the relay drop all that comes, even on later connections, until it is called with
 // false. What was dropped is lost: the connections that it hit must be cut.
@@ -199,12 +252,12 @@ func (r *Relay) copy(p *relayPair, from int) {
 	var writing sync.WaitGroup
 	writing.Go(func() {
 		for next := range way {
-			if !r.wait(time.Until(next.due)) || p.silent.Load() || r.down.Load() {
+			if !r.wait(time.Until(next.due)) || !r.passes(p) || p.silent.Load() || r.down.Load() {
 				continue
 			}
 			p.ends[1-from].Write(next.data) // an error ends the reader's side too
 		}
-		if !p.silent.Load() && !r.down.Load() {
+		if r.passes(p) && !p.silent.Load() && !r.down.Load() {
 			p.ends[1-from].CloseWrite()
 		}
 	})
@@ -219,6 +272,7 @@ func (r *Relay) copy(p *relayPair, from int) {
 			default: // noted already, or nobody asks
 			}
 			r.wait(r.reserve(from, n))
+			r.passes(p)
 			way <- piece{time.Now().Add(r.cfg.Delay), buf[:n]}
 		}
 		if err != nil {

@@ -112,6 +112,47 @@ func TestRelaySilence(t *testing.T) {
 	}
 }
 
+// What a frozen relay takes arrives later, the end of a connection included.
+func TestRelayFreeze(t *testing.T) {
+	for name, all := range map[string]bool{"all": true, "connections": false} {
+		t.Run(name, func(t *testing.T) {
+			r := RelayTo(t, EchoServer(t), RelayConfig{})
+			conn := Dial(t, r.Address(), limit)
+			if err := CheckEcho(conn, "before"); err != nil {
+				t.Fatal(err)
+			}
+			freeze := r.FreezeConnections
+			if all {
+				freeze = r.Freeze
+			}
+			thaw := freeze()
+			later := Dial(t, r.Address(), limit)
+			if !all {
+				if err := CheckEcho(later, "later"); err != nil {
+					t.Error(err)
+				}
+			}
+			for _, c := range []*net.TCPConn{conn, later} {
+				if _, err := io.WriteString(c, "meanwhile"); err != nil {
+					t.Fatal(err)
+				}
+				c.CloseWrite()
+			}
+			conn.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+			if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("while it is frozen: %v", err)
+			}
+			thaw()
+			conn.SetReadDeadline(time.Now().Add(limit))
+			for _, c := range []*net.TCPConn{conn, later} {
+				if got, err := io.ReadAll(c); err != nil || string(got) != "meanwhile" {
+					t.Errorf("%q, %v", got, err)
+				}
+			}
+		})
+	}
+}
+
 func TestRelayIdle(t *testing.T) {
 	r := RelayTo(t, EchoServer(t), RelayConfig{Idle: 200 * time.Millisecond})
 	conn := Dial(t, r.Address(), limit)
