@@ -6,11 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	mathrand "math/rand/v2"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 )
+
+// frozenTimes is how often TestFrozenEnd runs each case.
+const frozenTimes = 20
 
 // TestFrozenEnd stops what one end sends for a while, as a suspended machine or a stopped process
 // does, and resumes the session if that cost it its carrier. A ping that came meanwhile must not be
@@ -20,7 +24,9 @@ func TestFrozenEnd(t *testing.T) {
 		for _, load := range []bool{false, true} {
 			for _, d := range []time.Duration{5 * time.Second, 30 * time.Second, 100 * time.Second} {
 				t.Run(fmt.Sprintf("%s/load=%v/%v", end, load, d), func(t *testing.T) {
-					synctest.Test(t, func(t *testing.T) { runFreeze(t, end, load, d) })
+					for range frozenTimes { // the freeze begins elsewhere each time
+						synctest.Test(t, func(t *testing.T) { runFreeze(t, end, load, d) })
+					}
 				})
 			}
 		}
@@ -58,7 +64,7 @@ func runFreeze(t *testing.T, end string, load bool, d time.Duration) {
 	}
 	if load {
 		close(send)
-		time.Sleep(5 * time.Millisecond) // synctest: in the middle of it
+		time.Sleep(time.Millisecond + mathrand.N(9*time.Millisecond)) // synctest: in the middle of it
 	}
 	if !load {
 		time.Sleep(time.Second) // synctest: all is acknowledged
