@@ -14,6 +14,20 @@ const (
 	// dialTimeout bounds an attempt to reach a target. It is below the time that browsers wait.
 	dialTimeout = 20 * time.Second
 
+	// openTimeout bounds how long the client of a forward waits for its stream: while there is no
+	// session, and then until the other end has given up on the target.
+	openTimeout = openWait + dialTimeout
+
+	// clientWatchDelay is how long that may last before the client is watched: most are served by
+	// then. What a client sends meanwhile is kept, at most maxEarly bytes, which has room for a
+	// TLS ClientHello; the rest waits in the kernel.
+	clientWatchDelay = 5 * time.Millisecond
+	maxEarly         = 4 << 10
+
+	// closedWait is how long a client that sent nothing and closed its side may wait for its stream:
+	// it looks like one that has gone, but may only want to listen.
+	closedWait = 5 * time.Second
+
 	// maxHeaderBytes bounds the header of an HTTP request to the remote, and that of the answer of
 	// a proxy on the way to it.
 	maxHeaderBytes = 16 << 10

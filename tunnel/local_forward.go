@@ -25,7 +25,9 @@ func (l *Local) ServeForward(ctx context.Context, ln net.Listener, target string
 // there is no other way to report that.
 func (l *Local) forward(ctx context.Context, conn net.Conn, target string) {
 	log := l.cfg.Log.With().Str("target", target).Logger()
-	stream, err := l.open(ctx, streamTarget(target))
+	stream, err := openFor(ctx, conn, func(ctx context.Context) (*mux.Stream, error) {
+		return l.open(ctx, streamTarget(target))
+	})
 	if err != nil {
 		log.WithLevel(unreachedLevel(ctx, err)).Err(err).Msg("forward refused")
 		abort(conn)
@@ -54,7 +56,12 @@ func (l *Local) Stdio(
 ) error {
 	defer in.Close()
 	defer out.Close()
-	stream, err := l.open(ctx, streamTarget(target))
+	opening, cancel := context.WithTimeoutCause(ctx, openTimeout, errOpenTimeout)
+	stream, err := l.open(opening, streamTarget(target))
+	if err != nil && ctx.Err() == nil && opening.Err() != nil {
+		err = context.Cause(opening)
+	}
+	cancel()
 	if err != nil {
 		return err
 	}

@@ -121,10 +121,10 @@ func (b *remoteBind) servePackets(ctx context.Context) error {
 
 // forward joins a connection to a stream to the local. One that the local doesn't take is reset.
 func (b *remoteBind) forward(all, session context.Context, conn net.Conn) {
-	opening, cancel := context.WithTimeout(session, dialTimeout+openWait)
 	target := mux.Target{Kind: mux.StreamReverse, Address: b.streamAddress(conn.RemoteAddr())}
-	stream, err := b.session.Open(opening, target)
-	cancel()
+	stream, err := openFor(session, conn, func(ctx context.Context) (*mux.Stream, error) {
+		return b.session.Open(ctx, target)
+	})
 	if err != nil {
 		b.log.Debug().Err(err).Msg("connection not taken")
 		abort(conn)

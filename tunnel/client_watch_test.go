@@ -1,0 +1,134 @@
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"culvert/internal/testnet"
+	"culvert/tunnel/mux"
+)
+
+// openTo opens a stream to a target on one end of a session, whose other end answers or doesn't.
+func openTo(session *mux.Session) func(context.Context) (*mux.Stream, error) {
+	return func(ctx context.Context) (*mux.Stream, error) {
+		return session.Open(ctx, mux.Target{Kind: mux.StreamTCP, Address: "target:1"})
+	}
+}
+
+// A client does not wait forever for another end that does not answer, and leaves no stream behind.
+func TestOpenForTimesOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, _ := muxPair(t)
+		client, other := net.Pipe()
+		defer client.Close()
+		defer other.Close()
+		began := time.Now()
+		_, err := openFor(t.Context(), client, openTo(near))
+		if took := time.Since(began); !errors.Is(err, errOpenTimeout) || took != openTimeout {
+			t.Errorf("after %v: %v", took, err)
+		}
+		synctest.Wait()
+		if n := near.Stats().Streams; n != 0 {
+			t.Errorf("%d streams are left", n)
+		}
+	})
+}
+
+// A client that has sent nothing and closed its side is given a while.
+func TestOpenForClosedClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := muxPair(t)
+		client, other := net.Pipe()
+		defer client.Close()
+		other.Close()
+		began := time.Now()
+		_, err := openFor(t.Context(), client, openTo(near))
+		if took := time.Since(began); err != errNotWanted || took != closedWait+clientWatchDelay {
+			t.Errorf("after %v: %v", took, err)
+		}
+		if _, err := far.Accept(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		// In time, its stream is opened: it may want to listen.
+		go func() {
+			in, err := far.Accept(t.Context())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			pause(t, closedWait/2)
+			if _, err := in.(*mux.IncomingStream).Confirm(); err != nil {
+				t.Error(err)
+			}
+		}()
+		stream, err := openFor(t.Context(), client, openTo(near))
+		if err != nil {
+			t.Fatal(err)
+		}
+		stream.Close()
+	})
+}
+
+// What a client sends while it waits goes into the stream, in its order, and the end of what it
+// sends stays an end.
+func TestOpenForEarlyData(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := muxPair(t)
+		client, other := net.Pipe()
+		go func() {
+			other.Write([]byte("early, "))
+			other.Write([]byte("later"))
+			other.Close()
+		}()
+		received := make(chan string, 1)
+		go func() {
+			in, err := far.Accept(t.Context())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			pause(t, 2*closedWait)
+			stream, err := in.(*mux.IncomingStream).Confirm()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			data, _ := io.ReadAll(stream)
+			stream.Close()
+			received <- string(data)
+		}()
+		stream, err := openFor(t.Context(), client, openTo(near))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := relay(context.Background(), stream, client); err != nil {
+			t.Error(err)
+		}
+		if got := <-received; got != "early, later" {
+			t.Errorf("received %q", got)
+		}
+	})
+}
+
+// The streams of a forward end when its clients are gone, while the remote still dials.
+func TestForwardWatchesClients(t *testing.T) {
+	near, _ := muxPair(t) // nothing at the other end answers
+	local := NewLocal(LocalConfig{})
+	local.set(&localConnection{session: near}, nil)
+	address := startForward(t, local, "target:1")
+	var clients []*net.TCPConn
+	for range 20 {
+		clients = append(clients, testnet.Dial(t, address, patience))
+	}
+	until(t, "all streams wait", func() bool { return near.Stats().Streams == len(clients) })
+	for _, client := range clients {
+		client.SetLinger(0) // it is killed, or its user's machine is
+		client.Close()
+	}
+	until(t, "no stream is left", func() bool { return near.Stats().Streams == 0 })
+}
