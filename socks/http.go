@@ -87,7 +87,8 @@ func (h *httpConn) readRequest() (*request, error) {
 
 // refuseHead answers a request whose end can't be found, and returns why.
 func (h *httpConn) refuseHead(status int, why error) error {
-	h.c.linger(httpAnswer("", status, why.Error(), false), lingerIdle, lingerTotal, maxDiscarded)
+	answer := httpAnswer("", status, http.StatusText(status), why.Error(), false)
+	h.c.linger(answer, lingerIdle, lingerTotal, maxDiscarded)
 	return why
 }
 

@@ -65,7 +65,12 @@ func (h *httpConn) write(req *request, status int, text string, keep bool, why e
 		Int("status", status).Msg("socks: request not forwarded")
 	h.c.SetWriteDeadline(time.Now().Add(h.s.cfg.NegotiationTimeout))
 	defer h.c.SetWriteDeadline(time.Time{})
-	_, err := h.c.Write(httpAnswer(req.method, status, text, keep))
+	phrase := http.StatusText(status)
+	if failed, ok := errors.AsType[*dialError](why); ok {
+		// Many clients of CONNECT show their users this and no more.
+		phrase = failed.reply.String()
+	}
+	_, err := h.c.Write(httpAnswer(req.method, status, phrase, text, keep))
 	return err
 }
 
@@ -76,17 +81,17 @@ func dialStatus(r Reply) int {
 		return http.StatusForbidden
 	case ReplyTTLExpired:
 		return http.StatusGatewayTimeout
-	case ReplyUnavailable:
+	case ReplyUnavailable, ReplyBusy:
 		return http.StatusServiceUnavailable
 	}
 	return http.StatusBadGateway
 }
 
-// httpAnswer encodes a response of this proxy's own, with a line of text. The method is that of
-// the request, or empty when there was none that could be read.
-func httpAnswer(method string, status int, text string, keep bool) []byte {
+// httpAnswer encodes a response of this proxy's own, with a reason phrase and a line of text. The
+// method is that of the request, or empty when there was none that could be read.
+func httpAnswer(method string, status int, phrase, text string, keep bool) []byte {
 	text += "\n"
-	b := fmt.Appendf(nil, "HTTP/1.1 %d %s\r\n", status, http.StatusText(status))
+	b := fmt.Appendf(nil, "HTTP/1.1 %d %s\r\n", status, phrase)
 	b = append(b, "Content-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n"...)
 	if status == http.StatusProxyAuthRequired {
 		b = append(b, "Proxy-Authenticate: Basic realm=\"proxy\", charset=\"UTF-8\"\r\n"...)

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -134,14 +135,16 @@ var dialStatusTests = []struct {
 	status int
 	says   string
 }{
-	{ReplyGeneralFailure, 502, "general failure"},
+	{ReplyGeneralFailure, 502, "can't be reached"},
 	{ReplyNotAllowed, 403, "not allowed"},
 	{ReplyNetworkUnreachable, 502, "network unreachable"},
 	{ReplyHostUnreachable, 502, "host unreachable"},
 	{ReplyConnectionRefused, 502, "connection refused"},
-	{ReplyTTLExpired, 504, "TTL expired"},
+	{ReplyTTLExpired, 504, "timed out"},
 	{ReplyNameNotFound, 502, "name not found"},
-	{ReplyUnavailable, 503, "service unavailable"},
+	{ReplyUnavailable, 503, "no connection to the remote"},
+	{ReplyLookupFailed, 502, "name can't be looked up"},
+	{ReplyBusy, 503, "the remote accepts no more connections"},
 }
 
 // TestDialStatus: each failure of a dial has its status and its words. After one
@@ -161,6 +164,9 @@ func TestDialStatus(t *testing.T) {
 				method, _, _ := strings.Cut(request, " ")
 				resp := mustGetResponse(t, in, method)
 				body, err := io.ReadAll(resp.Body)
+				if want := fmt.Sprintf("%d %s", tt.status, tt.says); resp.Status != want {
+					t.Errorf("%s: status %q, want %q", method, resp.Status, want)
+				}
 				if resp.StatusCode != tt.status || err != nil || resp.Close != (method == "CONNECT") {
 					t.Errorf("%s: %s, close %v, %v", method, resp.Status, resp.Close, err)
 				}
@@ -283,7 +289,7 @@ func TestConnectRelays(t *testing.T) {
 // TestHTTPTimes: a client that is silent, and one that drips, is closed in time,
 // in every place where it can be.
 func TestHTTPTimes(t *testing.T) {
-	const answered = "HTTP/1.1 502 Bad Gateway"
+	const answered = "HTTP/1.1 502 can't be reached"
 	for _, tt := range []struct {
 		sent string
 		says string

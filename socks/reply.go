@@ -35,9 +35,17 @@ const (
 	// unreachable".
 	ReplyNameNotFound Reply = 0x80
 
-	// ReplyUnavailable means that currently no target can be dialed. A SOCKS5 client gets a general
-	// failure.
+	// ReplyUnavailable means that there is no connection to where targets are dialed. A SOCKS5
+	// client gets a general failure.
 	ReplyUnavailable Reply = 0x81
+
+	// ReplyLookupFailed means that no name server has told whether the target's name exists. A
+	// SOCKS5 client gets a general failure.
+	ReplyLookupFailed Reply = 0x82
+
+	// ReplyBusy means that where targets are dialed no more connections are accepted. A SOCKS5
+	// client gets a general failure.
+	ReplyBusy Reply = 0x83
 )
 
 // rfc1928 is the code that a SOCKS5 client gets.
@@ -53,20 +61,22 @@ func (r Reply) rfc1928() Reply {
 
 // failure returns r if it is one of the failures above, otherwise a general one.
 func (r Reply) failure() Reply {
-	if r == ReplySucceeded || (r > ReplyAddressTypeNotSupported && r != ReplyNameNotFound &&
-		r != ReplyUnavailable) {
+	switch {
+	case r == ReplySucceeded:
+		return ReplyGeneralFailure
+	case r > ReplyAddressTypeNotSupported && r < ReplyNameNotFound, r > ReplyBusy:
 		return ReplyGeneralFailure
 	}
 	return r
 }
 
-// String returns the code's meaning, in the words of RFC 1928 if it has the code.
+// String returns what the code means to a person: the error pages of the HTTP proxy have it.
 func (r Reply) String() string {
 	switch r {
 	case ReplySucceeded:
 		return "succeeded"
 	case ReplyGeneralFailure:
-		return "general failure"
+		return "can't be reached"
 	case ReplyNotAllowed:
 		return "not allowed"
 	case ReplyNetworkUnreachable:
@@ -76,7 +86,7 @@ func (r Reply) String() string {
 	case ReplyConnectionRefused:
 		return "connection refused"
 	case ReplyTTLExpired:
-		return "TTL expired"
+		return "timed out"
 	case ReplyCommandNotSupported:
 		return "command not supported"
 	case ReplyAddressTypeNotSupported:
@@ -84,7 +94,11 @@ func (r Reply) String() string {
 	case ReplyNameNotFound:
 		return "name not found"
 	case ReplyUnavailable:
-		return "service unavailable"
+		return "no connection to the remote"
+	case ReplyLookupFailed:
+		return "name can't be looked up"
+	case ReplyBusy:
+		return "the remote accepts no more connections"
 	}
 	return fmt.Sprintf("reply %d", uint8(r))
 }
@@ -95,6 +109,8 @@ func (r Reply) String() string {
 func ClassifyNetError(err error) Reply {
 	if dnsErr, ok := errors.AsType[*net.DNSError](err); ok && dnsErr.IsNotFound {
 		return ReplyNameNotFound
+	} else if ok && !dnsErr.IsTimeout {
+		return ReplyLookupFailed
 	}
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED):

@@ -26,7 +26,8 @@ var classifyTests = []struct {
 	{os.NewSyscallError("connect", syscall.EPERM), ReplyNotAllowed},
 	{&net.DNSError{Err: "no such host", IsNotFound: true}, ReplyNameNotFound},
 	{&net.DNSError{Err: "timeout", IsTimeout: true}, ReplyTTLExpired},
-	{&net.DNSError{Err: "server misbehaving", IsTemporary: true}, ReplyGeneralFailure},
+	{&net.DNSError{Err: "server misbehaving", IsTemporary: true}, ReplyLookupFailed},
+	{&net.DNSError{Err: "connection refused", UnwrapErr: syscall.ECONNREFUSED}, ReplyLookupFailed},
 	{context.DeadlineExceeded, ReplyTTLExpired},
 	{fmt.Errorf("dial: %w", os.ErrDeadlineExceeded), ReplyTTLExpired},
 	{errors.New("connection refused"), ReplyGeneralFailure}, // the text is not used
@@ -73,8 +74,11 @@ func TestRepliesOnTheWire(t *testing.T) {
 	request := "\x05\x01\x00" + "\x05\x01\x00\x01\x7f\x00\x00\x01\x00\x50"
 	check := func(t *testing.T, cfg Config, want Reply) {
 		t.Helper()
-		if want == ReplyNameNotFound {
-			want = ReplyHostUnreachable // RFC 1928 has no closer code
+		switch want { // RFC 1928 has no closer codes
+		case ReplyNameNotFound:
+			want = ReplyHostUnreachable
+		case ReplyLookupFailed, ReplyUnavailable, ReplyBusy:
+			want = ReplyGeneralFailure
 		}
 		conn := connect(t, startServer(t, cfg))
 		mustWrite(t, conn, request)
@@ -89,9 +93,12 @@ func TestRepliesOnTheWire(t *testing.T) {
 			check(t, Config{Dial: dialFails(tt.err)}, tt.want)
 		})
 	}
-	for r := Reply(0); r < 12; r++ {
+	for r := range Reply(255) {
+		if r > 12 && r < 0x7e || r > 0x86 {
+			continue
+		}
 		want := r
-		if r == ReplySucceeded || r > ReplyAddressTypeNotSupported {
+		if r == ReplySucceeded || r > ReplyAddressTypeNotSupported && r != ReplyNameNotFound {
 			want = ReplyGeneralFailure
 		}
 		t.Run("given/"+r.String(), func(t *testing.T) {

@@ -20,6 +20,8 @@ func dialCode(err error) mux.Code {
 		return mux.CodeNotAllowed
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return mux.CodeNameNotFound
+	case dns != nil && !dns.IsTimeout: // its cause is a name server's, not the target's
+		return mux.CodeLookupFailed
 	case errors.Is(err, syscall.ENOENT): // of a unix socket
 		return mux.CodeNameNotFound
 	case errors.Is(err, syscall.ECONNREFUSED):

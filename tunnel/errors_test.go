@@ -28,6 +28,8 @@ func TestDialCodes(t *testing.T) {
 		{dialError(syscall.ETIMEDOUT), mux.CodeTimeout},
 		{&net.OpError{Op: "dial", Err: &net.DNSError{IsNotFound: true}}, mux.CodeNameNotFound},
 		{&net.OpError{Op: "dial", Err: &net.DNSError{IsTimeout: true}}, mux.CodeTimeout},
+		{&net.DNSError{Err: "server misbehaving", IsTemporary: true}, mux.CodeLookupFailed},
+		{&net.DNSError{UnwrapErr: dialError(syscall.ECONNREFUSED)}, mux.CodeLookupFailed},
 		{context.DeadlineExceeded, mux.CodeTimeout},
 		{policy.ErrBadTarget, mux.CodeBadTarget},
 		{policy.ErrNotAllowed, mux.CodeNotAllowed},

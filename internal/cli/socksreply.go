@@ -38,8 +38,10 @@ func socksReply(err error) socks.Reply {
 		return socks.ReplyTTLExpired
 	case mux.CodeNotAllowed:
 		return socks.ReplyNotAllowed
+	case mux.CodeLookupFailed:
+		return socks.ReplyLookupFailed
 	case mux.CodeTooManyStreams, mux.CodeDraining:
-		return socks.ReplyUnavailable
+		return socks.ReplyBusy
 	}
 	return socks.ReplyGeneralFailure
 }

@@ -20,9 +20,10 @@ func TestSocksReply(t *testing.T) {
 		mux.CodeNetUnreach:     socks.ReplyNetworkUnreachable,
 		mux.CodeTimeout:        socks.ReplyTTLExpired,
 		mux.CodeNotAllowed:     socks.ReplyNotAllowed,
-		mux.CodeTooManyStreams: socks.ReplyUnavailable,
+		mux.CodeLookupFailed:   socks.ReplyLookupFailed,
+		mux.CodeTooManyStreams: socks.ReplyBusy,
 		mux.CodeDialFailed:     socks.ReplyGeneralFailure,
-		mux.CodeDraining:       socks.ReplyUnavailable,
+		mux.CodeDraining:       socks.ReplyBusy,
 	} {
 		if got := socksReply(fmt.Errorf("open: %w", &mux.OpenError{Code: code})); got != want {
 			t.Errorf("%v: reply %d, want %d", code, got, want)

@@ -181,8 +181,11 @@ func inNamespace[T any](name string, f func() (T, error)) (made T, err error) {
 	return made, err
 }
 
-// serveNoNames answers every question to the host's DNS server with "no such name" (RFC 1035,
-// section 4.1.1).
+// brokenName is a name that a host's DNS server fails to look up.
+const brokenName = "broken.culvert.test"
+
+// serveNoNames answers every question to the host's DNS server with "no such name", or about
+// brokenName with "server failure" (RFC 1035, section 4.1.1).
 func (h *host) serveNoNames(t *testing.T) {
 	t.Helper()
 	conn, err := inNamespace(h.name,
@@ -203,9 +206,14 @@ func (h *host) serveNoNames(t *testing.T) {
 			if m.Unpack(query[:n]) != nil {
 				continue
 			}
+			code := dnsmessage.RCodeNameError
+			if len(m.Questions) > 0 && m.Questions[0].Name.String() == brokenName+"." {
+				code = dnsmessage.RCodeServerFailure
+			}
 			answer := dnsmessage.Message{
-				Header: dnsmessage.Header{ID: m.ID, Response: true, RecursionAvailable: true,
-					RCode: dnsmessage.RCodeNameError},
+				Header: dnsmessage.Header{
+					ID: m.ID, Response: true, RecursionAvailable: true, RCode: code,
+				},
 				Questions: m.Questions,
 			}
 			if packed, err := answer.Pack(); err == nil {

@@ -128,6 +128,7 @@ func TestListenersReportCause(t *testing.T) {
 	t.Run("reached", func(t *testing.T) {
 		check(t, "127.0.0.1:1", "(5)", http.StatusBadGateway, "connection refused")
 		check(t, "unknown.culvert.test:80", "(4)", http.StatusBadGateway, "name not found")
+		check(t, brokenName+":80", "(1)", http.StatusBadGateway, "name can't be looked up")
 		check(t, noHost+":80", "(4)", http.StatusBadGateway, "host unreachable")
 		check(t, noRoute+":80", "(3)", http.StatusBadGateway, "network unreachable")
 		check(t, "forbidden.culvert.test:80", "(2)", http.StatusForbidden, "not allowed")
@@ -135,7 +136,14 @@ func TestListenersReportCause(t *testing.T) {
 	})
 	remote.stop()
 	t.Run("without a session", func(t *testing.T) {
-		check(t, "127.0.0.1:1", "(1)", http.StatusServiceUnavailable, "service unavailable")
+		check(t, "127.0.0.1:1", "(1)", http.StatusServiceUnavailable, "no connection to the remote")
+		// Of CONNECT, wget shows the reason phrase.
+		cmd := command(append(cleanEnv(t), "https_proxy=http://"+local.socks), t.TempDir(),
+			needProgram(t, "wget"), "--tries=1", "https://"+pageHost+"/")
+		if r := run(t, patience, cmd); r.status == 0 ||
+			!strings.Contains(r.stderr, "Proxy tunneling failed: no connection to the remote") {
+			t.Errorf("wget: status %d, %s", r.status, r.stderr)
+		}
 	})
 }
 
@@ -153,7 +161,7 @@ func TestListenersReportSilence(t *testing.T) {
 	wants := map[string]want{
 		"socks5":  {97, "", "(6)"},
 		"socks4a": {97, "", "(91)"},
-		"http":    {0, target + ": TTL expired\n504", ""},
+		"http":    {0, target + ": timed out\n504", ""},
 		"connect": {56, "504", ""},
 	}
 	waiting := map[string]*process{}

@@ -12,8 +12,8 @@ import (
 // values are never reused.
 type Code uint16
 
-// The codes. Those up to CodeDialFailed are about connecting to a target, the two after it about
-// listening.
+// The codes. Those up to CodeDialFailed, and CodeLookupFailed, are about connecting to a target, the
+// two after CodeDialFailed about listening.
 const (
 	CodeRefused        Code = 1  // the target refused the connection
 	CodeHostUnreach    Code = 2  // no route to the target's host
@@ -25,6 +25,7 @@ const (
 	CodeDialFailed     Code = 8  // reaching the target failed for another reason
 	CodeAddressInUse   Code = 9  // the address to listen on is taken
 	CodeCannotListen   Code = 10 // the address to listen on can't be bound for another reason
+	CodeLookupFailed   Code = 11 // no name server has told whether the target's name exists
 	CodeTooManyStreams Code = 16 // the receiver's limit of streams is reached
 	CodeDraining       Code = 17 // the receiver takes no new streams
 	CodeCancelled      Code = 18 // the opener gave up waiting
@@ -48,6 +49,7 @@ var codeTexts = map[Code]string{
 	CodeDialFailed:     "target can't be reached",
 	CodeAddressInUse:   "address in use",
 	CodeCannotListen:   "address can't be bound",
+	CodeLookupFailed:   "name can't be looked up",
 	CodeTooManyStreams: "too many streams",
 	CodeDraining:       "the peer is shutting down",
 	CodeCancelled:      "cancelled",
