@@ -177,7 +177,7 @@ func TestPACServed(t *testing.T) {
 		t.Errorf("status %d, type %q", response.StatusCode, kind)
 	}
 	const want = "function FindProxyForURL(url, host) {\n" +
-		"  return \"SOCKS5 [::1]:1080; PROXY [::1]:1080\";\n}\n"
+		"  return \"PROXY [::1]:1080; SOCKS5 [::1]:1080\";\n}\n"
 	if body != want {
 		t.Errorf("got %s", body)
 	}
@@ -199,7 +199,7 @@ func TestPACServed(t *testing.T) {
 // the browser connected to.
 func TestPACOfAllAddresses(t *testing.T) {
 	_, body := get(t, http.MethodGet, servePAC(t, &net.TCPAddr{IP: net.IPv6unspecified, Port: 1080}))
-	if !strings.Contains(body, `"SOCKS5 127.0.0.1:1080; PROXY 127.0.0.1:1080"`) {
+	if !strings.Contains(body, `"PROXY 127.0.0.1:1080; SOCKS5 127.0.0.1:1080"`) {
 		t.Errorf("got %s", body)
 	}
 }

@@ -122,9 +122,7 @@ func startChromium(t *testing.T, h *host, proxyFlag, page string) {
 	profile := filepath.Join(t.TempDir(), "profile")
 	browser := start(t, "chromium",
 		h.command(t, command(cleanEnv(t), t.TempDir(), needProgram(t, "chromium"),
-			"--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-			"--disable-background-networking", "--disable-component-update", "--disable-sync",
-			"--user-data-dir="+profile, proxyFlag, page)))
+			append(chromiumFlags(profile), proxyFlag, page)...)))
 	t.Cleanup(func() {
 		if browser.running() {
 			browser.signal(syscall.SIGTERM)
@@ -139,6 +137,16 @@ func startChromium(t *testing.T, h *host, proxyFlag, page string) {
 		testnet.Poll(t, patience, "chromium's processes have ended",
 			func() bool { return !anyProcess(profile) })
 	})
+}
+
+// chromiumFlags are what Chromium needs in a test: no screen, no sandbox, which root can't have,
+// and no traffic of its own.
+func chromiumFlags(profile string) []string {
+	return []string{
+		"--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+		"--disable-background-networking", "--disable-component-update", "--disable-sync",
+		"--user-data-dir=" + profile,
+	}
 }
 
 // anyProcess reports whether a process was started with text in its arguments.

@@ -132,7 +132,9 @@ func TestHTTPProxyBrowsers(t *testing.T) {
 			}
 			startChromium(t, h, flag, page)
 		},
-		"firefox": func(t *testing.T, h *host, proxy string) { startFirefox(t, h, proxy, page) },
+		"firefox": func(t *testing.T, h *host, proxy string) {
+			startFirefox(t, h, httpProxy(t, proxy), page)
+		},
 	} {
 		load := func(t *testing.T, h *host, proxy string) (report map[string]string) {
 			how := "direct"
@@ -181,12 +183,32 @@ func TestHTTPProxyBrowsers(t *testing.T) {
 	}
 }
 
-// startFirefox opens a page in Firefox on a host, with a profile of its own, until the test ends.
-// The proxy is an HTTP proxy's address, or empty.
-func startFirefox(t *testing.T, h *host, proxy, page string) {
+// httpProxy are Firefox's preferences for an HTTP proxy, or for none if the address is empty.
+func httpProxy(t *testing.T, address string) map[string]any {
+	t.Helper()
+	if address == "" {
+		return map[string]any{"network.proxy.type": 0}
+	}
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	number, err := strconv.Atoi(port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return map[string]any{
+		"network.proxy.type": 1,
+		"network.proxy.http": host, "network.proxy.http_port": number,
+		"network.proxy.ssl": host, "network.proxy.ssl_port": number,
+	}
+}
+
+// firefoxProfile makes a profile with the preferences of a proxy, and more in the form of user.js,
+// that keeps Firefox from traffic of its own.
+func firefoxProfile(t *testing.T, proxy map[string]any, more string) (folder string) {
 	t.Helper()
 	prefs := map[string]any{
-		"network.proxy.type":                         0,
 		"network.captive-portal-service.enabled":     false,
 		"network.connectivity-service.enabled":       false,
 		"browser.shell.checkDefaultBrowser":          false,
@@ -199,16 +221,7 @@ func startFirefox(t *testing.T, h *host, proxy, page string) {
 		"app.normandy.enabled":                       false,
 		"dom.security.https_first":                   false,
 	}
-	if proxy != "" {
-		address, port, err := net.SplitHostPort(proxy)
-		if err != nil {
-			t.Fatal(err)
-		}
-		number, _ := strconv.Atoi(port)
-		prefs["network.proxy.type"] = 1
-		prefs["network.proxy.http"] = address
-		prefs["network.proxy.http_port"] = number
-	}
+	maps.Copy(prefs, proxy)
 	var text strings.Builder
 	for name, value := range prefs {
 		b, err := json.Marshal(value)
@@ -217,7 +230,13 @@ func startFirefox(t *testing.T, h *host, proxy, page string) {
 		}
 		fmt.Fprintf(&text, "user_pref(%q, %s);\n", name, b)
 	}
-	profile := filepath.Dir(writeFile(t, "user.js", text.String()))
+	return filepath.Dir(writeFile(t, "user.js", text.String()+more))
+}
+
+// startFirefox opens a page in Firefox on a host, with a profile of its own, until the test ends.
+func startFirefox(t *testing.T, h *host, proxy map[string]any, page string) {
+	t.Helper()
+	profile := firefoxProfile(t, proxy, "")
 	browser := start(t, "firefox", h.command(t, command(append(cleanEnv(t),
 		"MOZ_CRASHREPORTER_DISABLE=1"), t.TempDir(),
 		needProgram(t, "firefox-esr"), "--headless", "--no-remote", "--profile", profile, page)))
