@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"os/exec"
@@ -13,6 +15,8 @@ import (
 	"culvert/internal/cli/exit"
 	"culvert/internal/cli/flags"
 	"culvert/internal/netfault"
+
+	"github.com/rs/zerolog"
 )
 
 // The exit statuses that a shell has for a command that can't be started, and what it adds to the
@@ -27,6 +31,7 @@ type runOptions struct {
 	connect   connectOptions
 	forward   forwardOptions
 	fastOpen  fastOpenOption
+	openProxy string   // the address of the command's proxy; empty for a free port with a password
 	socksAuth string   // of -R proxies: USER:PASS or ""
 	argv      []string // the command
 }
@@ -47,6 +52,8 @@ func (o *runOptions) define(s *flags.Set) {
 	o.forward.define(s)
 	o.fastOpen.define(s)
 	s.Group("listening")
+	s.String(&o.openProxy, "open-proxy", "", "listen on `ADDR`, of loopback, as the command's proxy, "+
+		"and require no password, which browsers can't give")
 	s.String(&o.socksAuth, "socks-auth", "", "require `USER:PASS` from the clients of an -R proxy; "+
 		preferVariable).Secret()
 	s.Command(&o.argv)
@@ -65,18 +72,50 @@ func (o *runOptions) run(ctx context.Context) error {
 		return err
 	}
 	defer l.close()
-	secret := rand.Text() // 26 characters, 130 bits: other users of the machine can't guess it
-	if err := l.openSocks("127.0.0.1:0", proxyUser+":"+secret, c.config.Log); err != nil {
-		return cannotListen("127.0.0.1:0", "the proxy's port", "", err)
+	auth, err := o.openCommandProxy(l, c.config.Log)
+	if err != nil {
+		return err
 	}
 	if err := l.openForwards(specs); err != nil {
 		return err
 	}
 	return runThrough(ctx, c, l, &exec.Cmd{
 		Path: program, Args: o.argv,
-		Env:   proxyEnv(os.Environ(), l.socksAddress(), secret),
+		Env:   proxyEnv(os.Environ(), l.socksAddress(), auth),
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 	})
+}
+
+// openCommandProxy opens the command's proxy, which asks for auth, USER:PASS, unless that is empty.
+func (o *runOptions) openCommandProxy(l *listeners, log zerolog.Logger) (auth string, err error) {
+	if o.openProxy == "" {
+		const address = "127.0.0.1:0"
+		// 26 characters, 130 bits: other users of the machine can't guess it.
+		auth = proxyUser + ":" + rand.Text()
+		if err := l.openSocks(address, auth, log); err != nil {
+			return "", cannotListen(address, "the proxy's port", "", err)
+		}
+		return auth, nil
+	}
+	if !isLoopbackPort(o.openProxy) {
+		return "", exit.Usagef("give 127.0.0.1:PORT",
+			"bad --open-proxy %q: without a password it must be a port of loopback", o.openProxy)
+	}
+	if err := l.openSocks(o.openProxy, "", log); err != nil {
+		return "", cannotListen(o.openProxy, "--open-proxy", "give another address with --open-proxy",
+			err)
+	}
+	return "", nil
+}
+
+// isLoopbackPort reports whether address is HOST:PORT with a host of loopback.
+func isLoopbackPort(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
 }
 
 // startFailure explains why a command can't be started, with the exit status that a shell has for
@@ -98,20 +137,24 @@ const direct = "localhost,127.0.0.1,::1"
 // ownPrefix begins the names of culvert's variables.
 const ownPrefix = "CULVERT_"
 
-// proxyEnv returns environ with the variables that make programs use the proxy at address, and
-// without culvert's own, which may hold secrets that are none of the command's business.
+// proxyEnv returns environ with the variables that make programs use the proxy at address with
+// auth, USER:PASS or empty, and without culvert's own, which may hold secrets that are none of the
+// command's business.
 //
 // The variables have no common form: some programs read those in capitals, some the others. The
 // proxy is an http:// one in all of them, although the port speaks SOCKS as well: all programs know
 // that scheme, and some fail on any other, even in a variable that they have no use for.
-func proxyEnv(environ []string, address, secret string) []string {
+func proxyEnv(environ []string, address, auth string) []string {
 	var env []string
 	for _, v := range environ {
 		if !strings.HasPrefix(strings.ToUpper(v), ownPrefix) {
 			env = append(env, v)
 		}
 	}
-	proxy := url.URL{Scheme: "http", User: url.UserPassword(proxyUser, secret), Host: address}
+	proxy := url.URL{Scheme: "http", Host: address}
+	if user, secret, ok := strings.Cut(auth, ":"); ok {
+		proxy.User = url.UserPassword(user, secret)
+	}
 	for _, v := range []struct{ name, value string }{
 		{"ALL_PROXY", proxy.String()},
 		{"HTTP_PROXY", proxy.String()},

@@ -109,8 +109,8 @@ var pacBrowsers = map[string]func(t *testing.T, h *host, pac, page string){
 	},
 }
 
-// With the PAC file, browsers wait once for a target that doesn't answer, and once for a remote that
-// can't be reached. If it named SOCKS5 first, they would wait twice for the target.
+// With the PAC file, browsers wait once for a target that doesn't answer, and once for a remote
+// that can't be reached. If it named SOCKS5 first, they would wait twice for the target.
 func TestPACWaitsOnce(t *testing.T) {
 	t.Parallel()
 	for name, open := range pacBrowsers {
