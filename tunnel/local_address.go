@@ -66,9 +66,9 @@ func (a Address) Secure() bool { return a.url.Scheme == "wss" }
 // String returns the URL.
 func (a Address) String() string { return a.url.String() }
 
-// Name returns the name under which the remote is remembered: host:port, with the host in lower case
-// and without a dot at its end, followed by the path unless that is "/". The scheme is not part of
-// it, so that a remote keeps its identity when TLS is put in front of it.
+// Name returns the name under which the remote is remembered: host:port, with the host in lower
+// case and without a dot at its end, followed by the path unless that is "/". The scheme is not
+// part of it, so that a remote keeps its identity when TLS is put in front of it.
 func (a Address) Name() string {
 	port := a.url.Port()
 	if port == "" {

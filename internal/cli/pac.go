@@ -141,9 +141,9 @@ func ownNames(address string) []string {
 // plainHost returns the form in which names of hosts are compared.
 func plainHost(host string) string { return strings.ToLower(strings.TrimSuffix(host, ".")) }
 
-// isOwnHost reports whether a request's Host is an address or a name of this machine. With any other
-// name, a web page may have made it lead here, to read the hosts of --pac-direct (DNS rebinding).
-// Only HTTP/1.0 requests have none, which browsers don't send.
+// isOwnHost reports whether a request's Host is an address or a name of this machine. With any
+// other name, a web page may have made it lead here, to read the hosts of --pac-direct (DNS
+// rebinding). Only HTTP/1.0 requests have none, which browsers don't send.
 func (p *pac) isOwnHost(host string) bool {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name

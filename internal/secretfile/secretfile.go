@@ -1,10 +1,11 @@
 // Package secretfile opens files that hold secrets, and refuses those that others may access. It
 // also opens files that decide whom to trust, and refuses those that others may write to.
 //
-// There is one rule for secrets. The permission bits have to keep everybody but the owner out. A file that root
-// owns may also be read by its group, when another user reads it: that is how an administrator
-// hands a key to a service, which can't change such a file's mode. OpenSSH is as lenient with files
-// that aren't the caller's own. Windows has no such bits, and there every file passes.
+// There is one rule for secrets. The permission bits have to keep everybody but the owner out. A
+// file that root owns may also be read by its group, when another user reads it: that is how an
+// administrator hands a key to a service, which can't change such a file's mode. OpenSSH is as
+// lenient with files that aren't the caller's own. Windows has no such bits, and there every file
+// passes.
 package secretfile
 
 import (

@@ -18,9 +18,9 @@ var ErrOwner = errors.New("it belongs to another user")
 // others are the permission bits with which others than the owner may write to a file.
 const others fs.FileMode = 0o022
 
-// OpenTrusted opens a file that decides whom to trust or what is allowed: everybody may read it, but
-// it has to belong to the user or to root, and nobody else may write to it. For any other file the
-// error wraps ErrWritable or ErrOwner. These are OpenSSH's rules for authorized keys and its
+// OpenTrusted opens a file that decides whom to trust or what is allowed: everybody may read it,
+// but it has to belong to the user or to root, and nobody else may write to it. For any other file
+// the error wraps ErrWritable or ErrOwner. These are OpenSSH's rules for authorized keys and its
 // configuration. Devices, such as /dev/null, pass.
 func OpenTrusted(path string) (*os.File, error) {
 	f, err := os.Open(path)
