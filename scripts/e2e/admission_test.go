@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// The close codes of package protocol that a client which is turned away gets, and the one of RFC
-// 6455, section 7.4.1, for a connection that has served its purpose.
+// Close codes of package protocol that a refused client gets, and the normal closure of RFC 6455,
+// section 7.4.1.
 const (
 	closeNormal      = 1000
 	closeVersion     = 4402
@@ -16,8 +16,8 @@ const (
 	closeCertificate = 4404
 )
 
-// A client of the reference is admitted by its key or by its certificate, and turned away when it
-// is neither.
+// A client of the reference implementation is admitted by its key or by its certificate, and
+// refused otherwise.
 func TestReferenceClient(t *testing.T) {
 	t.Parallel()
 	server, ca, otherCA := newIdentity(t), newAuthority(t), newAuthority(t)
@@ -71,7 +71,7 @@ func TestReferenceClient(t *testing.T) {
 	}
 }
 
-// wasRefused checks that a client was turned away and that nothing ever came back to it.
+// wasRefused checks that a client was refused and received no message.
 func wasRefused(t *testing.T, client *referenceClient, remote *node, code int) {
 	t.Helper()
 	if got := waitEvent(t, client.process, "close").Code; got != code {
@@ -84,8 +84,8 @@ func wasRefused(t *testing.T, client *referenceClient, remote *node, code int) {
 }
 
 // wasAdmitted checks that a client has completed the handshake: the remote waits for its first
-// record, and opens it. What that says is no culvert, so the remote then ends this connection, and
-// goes on serving others.
+// record and opens it. The record isn't culvert's session protocol, so the remote closes this
+// connection and keeps serving others.
 func wasAdmitted(t *testing.T, client *referenceClient, remote *node) {
 	t.Helper()
 	waitEvent(t, client.process, "open")
@@ -96,8 +96,8 @@ func wasAdmitted(t *testing.T, client *referenceClient, remote *node) {
 	remote.stderr.waitLine(t, remote.process, "does not speak culvert's session protocol", patience)
 }
 
-// A client that is asked for a certificate and has none gives up by itself; it never gets to send
-// anything.
+// A client without a certificate closes the connection itself when the remote requires one, before
+// it sends any message.
 func TestReferenceClientWithoutCertificate(t *testing.T) {
 	t.Parallel()
 	server, ca := newIdentity(t), newAuthority(t)
@@ -108,6 +108,6 @@ func TestReferenceClientWithoutCertificate(t *testing.T) {
 	waitEvent(t, client.process, "close")
 	if out := client.stdout.String(); !strings.Contains(out, "Miss client cert") ||
 		strings.Contains(out, `"open"`) {
-		t.Errorf("the client says\n%s", out)
+		t.Errorf("the client printed\n%s", out)
 	}
 }

@@ -17,7 +17,7 @@ import (
 // sources is what socks-udp.py prints.
 type sources map[string]any
 
-// askFrom runs socks-udp.py: the standard library of Python, and PySocks.
+// askFrom runs socks-udp.py, which uses Python's standard library and PySocks.
 func askFrom(t *testing.T, h *host, args ...string) sources {
 	t.Helper()
 	folder := filepath.Join("..", "interop")
@@ -33,8 +33,8 @@ func askFrom(t *testing.T, h *host, args ...string) sources {
 	return got
 }
 
-// A client may send from any port of its address: another than it named, a second one, one opened
-// later. What comes from another address, and fragments, get no answer, and are logged.
+// A client may send from any port of its address: one other than it named, a second one, one opened
+// later. Datagrams from another address and fragments get no answer and are logged.
 func TestAssociateSources(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "")
@@ -54,13 +54,13 @@ func TestAssociateSources(t *testing.T) {
 	for _, reason := range []string{"address", "fragment"} {
 		line := "reason=" + reason
 		if text := tun.local.stderr.String(); !strings.Contains(text, line) {
-			t.Errorf("no line with %s in the log", line)
+			t.Errorf("the log has no line with %s", line)
 		}
 	}
 }
 
-// Dante shows that what TestAssociateSources asks of addresses and fragments is what others do. It
-// connects its socket to a client's first port, and so fails for the others.
+// Dante handles other addresses and fragments as TestAssociateSources expects. It connects its
+// socket to a client's first port, and so fails for other ports.
 func TestAssociateSourcesDante(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "")
@@ -97,7 +97,7 @@ socks pass { from: 0.0.0.0/0 to: 0.0.0.0/0 }
 	}
 }
 
-// With a password, a client has to name the port that it sends from, and nobody else on its machine
+// With a password, a client must name the port that it sends from, and no other user of its machine
 // can use its association.
 func TestAssociatePassword(t *testing.T) {
 	t.Parallel()
@@ -120,17 +120,17 @@ func TestAssociatePassword(t *testing.T) {
 		"reason=port", "UDP ASSOCIATE with a password must name the client's port",
 	} {
 		if !strings.Contains(text, line) {
-			t.Errorf("no %s in the log", line)
+			t.Errorf("the log has no %s", line)
 		}
 	}
 	c := startUDPClient(t, tun.local.socks, login)
 	if d := c.ask(t, echo.Addr().String(), echo.Port(), []byte("npm")); string(d.Data) != "npm" {
-		t.Errorf("the npm package gets %q", d.Data)
+		t.Errorf("the npm package received %q", d.Data)
 	}
 }
 
-// A port of the remote that leads to a proxy, and a unix socket, have no UDP: a request for it is
-// refused, not left without answers.
+// A proxy on a port of the remote and one on a Unix socket don't support UDP: they refuse the
+// request rather than leave it unanswered.
 func TestAssociateUnsupported(t *testing.T) {
 	t.Parallel()
 	back := startReverse(t, "localhost", "-R", "0:socks")
@@ -148,7 +148,7 @@ func TestAssociateUnsupported(t *testing.T) {
 		answer := make([]byte, 2+10)
 		_, err = io.ReadFull(conn, answer)
 		if err != nil || answer[3] != commandNotSupported {
-			t.Errorf("%s: %v, %v; want the reply %d", network, answer, err, commandNotSupported)
+			t.Errorf("%s: %v, %v; want reply %d", network, answer, err, commandNotSupported)
 		}
 	}
 }

@@ -20,10 +20,10 @@ import (
 // pageTime bounds the start of the browser and the loading of the page.
 const pageTime = 2 * time.Minute
 
-// A browser loads a page of 200 resources, the names of which mean something on the remote's host
-// alone. The browser has a host of its own, which reaches nothing but the local's port: whatever
-// does not go through the tunnel fails. That also keeps the machine's other cables, which come and
-// go with other tests, out of its sight.
+// A browser loads a page of 200 resources, whose names resolve only on the remote's host. The
+// browser runs on a host of its own that can reach only the local's port, so whatever bypasses the
+// tunnel fails. The browser also doesn't see the network interfaces that other tests add and
+// remove.
 func TestBrowser(t *testing.T) {
 	t.Parallel()
 	near, far := newHost(t, ""), newHost(t, pageHosts)
@@ -47,16 +47,16 @@ func TestBrowser(t *testing.T) {
 		t.Errorf("the page got %+v", report)
 	}
 	if once, more := server.servedOnce(); once != pageResources || len(more) > 0 {
-		t.Errorf("the server served %d resources once, want %d; others %v", once, pageResources, more)
+		t.Errorf("%d resources served once, want %d; more often: %v", once, pageResources, more)
 	}
 }
 
-// pacPage has a picture from each side of the tunnel.
+// pacPage has an image from each side of the tunnel.
 const pacPage = `<!DOCTYPE html><title>two pictures</title><img src="http://` + imageHost +
 	`/picture"><img src="http://%s/picture">`
 
-// A browser that is given the URL of a PAC file loads a page through the tunnel, and from a host of
-// --pac-direct, which the remote can't reach, without it.
+// A browser configured with the URL of a PAC file loads a page through the tunnel. It loads
+// directly from a --pac-direct host, which the remote can't reach.
 func TestBrowserPAC(t *testing.T) {
 	t.Parallel()
 	near, far := newHost(t, ""), newHost(t, pageHosts)
@@ -111,12 +111,12 @@ func TestBrowserPAC(t *testing.T) {
 		}
 	}
 	if slices.Sort(pictures); !slices.Equal(pictures, want) {
-		t.Errorf("the pictures were loaded %q, want %q", pictures, want)
+		t.Errorf("the pictures loaded %q, want %q", pictures, want)
 	}
 }
 
-// startChromium opens a page in a browser on a host, with a profile of its own and a flag that says
-// which proxy to use, until the test ends.
+// startChromium opens a page in Chromium on a host until the test ends, with a profile of its own.
+// proxyFlag selects the proxy.
 func startChromium(t *testing.T, h *host, proxyFlag, page string) {
 	t.Helper()
 	profile := filepath.Join(t.TempDir(), "profile")
@@ -132,15 +132,15 @@ func startChromium(t *testing.T, h *host, proxyFlag, page string) {
 		case <-time.After(patience):
 			t.Error("chromium did not stop")
 		}
-		// Its children leave its process group, and go on writing to the profile until they notice its
-		// end.
+		// Chromium's children leave its process group, and keep writing to the profile until they
+		// notice that it has ended.
 		testnet.Poll(t, patience, "chromium's processes have ended",
 			func() bool { return !anyProcess(profile) })
 	})
 }
 
-// chromiumFlags are what Chromium needs in a test: no screen, no sandbox, which root can't have,
-// and no traffic of its own.
+// chromiumFlags returns Chromium's flags for tests: without a display, without the sandbox, which
+// root can't use, and without traffic of its own.
 func chromiumFlags(profile string) []string {
 	return []string{
 		"--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -149,7 +149,7 @@ func chromiumFlags(profile string) []string {
 	}
 }
 
-// anyProcess reports whether a process was started with text in its arguments.
+// anyProcess reports whether a process has text in its arguments.
 func anyProcess(text string) bool {
 	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {

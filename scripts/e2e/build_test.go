@@ -19,7 +19,7 @@ import (
 	"testing"
 )
 
-// manPageModules are needed by the generator of man pages alone, and must not be in the program.
+// manPageModules are used only by the man page generator, and must not be linked into the program.
 var manPageModules = []string{"github.com/cpuguy83/go-md2man/v2",
 	"github.com/russross/blackfriday/v2"}
 
@@ -68,7 +68,7 @@ func copyCheckout(t *testing.T, folder string) {
 	}
 }
 
-// buildIn runs the build script of a copy, as make build does, and returns the program's path.
+// buildIn runs a copy's build script, as make build does, and returns the program's path.
 func buildIn(t *testing.T, folder string) string {
 	t.Helper()
 	script := filepath.Join(folder, "scripts/build.sh")
@@ -76,8 +76,8 @@ func buildIn(t *testing.T, folder string) string {
 	return filepath.Join(folder, "build/culvert")
 }
 
-// The same commit gives the same bytes wherever the checkout is: a static program without the
-// libraries that only the documentation of a command line needs. It runs where nothing else is.
+// Builds of a commit are identical wherever the checkout is. The program is static, runs without
+// any other file, and doesn't link the libraries that generate its documentation.
 func TestBuild(t *testing.T) {
 	t.Parallel()
 	folders := []string{
@@ -131,14 +131,14 @@ func checkLibraries(t *testing.T, path string) {
 	found := 0
 	for _, module := range info.Deps {
 		if slices.Contains(manPageModules, module.Path) {
-			t.Errorf("%s is linked", module.Path)
+			t.Errorf("%s is linked into the program", module.Path)
 		}
 		if module.Path == "github.com/urfave/cli/v2" {
 			found++
 		}
 	}
 	if found != 1 {
-		t.Errorf("the program lists its modules wrongly: %v", info.Deps)
+		t.Errorf("unexpected modules in the build information: %v", info.Deps)
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -146,12 +146,12 @@ func checkLibraries(t *testing.T, path string) {
 	}
 	for _, library := range []string{"md2man", "blackfriday"} {
 		if bytes.Contains(text, []byte(library+".")) { // as in the names of functions
-			t.Errorf("the program has functions of %s", library)
+			t.Errorf("the program contains functions of %s", library)
 		}
 	}
 }
 
-// checkDemoAlone runs the demo as the only file of its root, and gets its page through it.
+// checkDemoAlone runs the demo as the only file in its root and fetches its page through it.
 func checkDemoAlone(t *testing.T, path string) {
 	needRoot(t, "it changes the root of a program")
 	root := t.TempDir()

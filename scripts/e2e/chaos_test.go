@@ -17,22 +17,22 @@ import (
 	"culvert/internal/testnet/link"
 )
 
-// The run over bad links. Each link has a tunnel of its own, with its part of the transfers and of
-// the cuts.
+// Parameters of the run over bad links. Each link has its own tunnel, with its share of the
+// transfers and of the cuts.
 const (
 	chaosLinks     = 5
-	chaosTransfers = 20 // of each direction
+	chaosTransfers = 20 // in each direction
 	chaosSize      = 16 << 20
 	chaosCuts      = 100
-	chaosTime      = 5 * time.Minute // for all of it; idle cores need a minute
+	chaosTime      = 5 * time.Minute // for the whole run; a minute suffices on idle cores
 
-	// chaosRate in bit/s lets the transfers last longer than the cuts do.
+	// chaosRate, in bit/s, makes the transfers last longer than the cuts.
 	chaosRate = 50e6
 )
 
-// useBBR makes the connections of a host use BBR, whose speed doesn't fall with each lost packet.
-// Where every loss counts as a full link, as with CUBIC, one connection over the links of this test
-// makes some 0.2 MB/s.
+// useBBR makes the connections of a host use BBR, which doesn't slow down at each lost packet. With
+// CUBIC, which takes every loss for congestion, one connection over the links of this test reaches
+// some 0.2 MB/s.
 func useBBR(t *testing.T, h *link.Host) {
 	t.Helper()
 	_, err := inNamespace(h.Namespace, func() (struct{}, error) {
@@ -44,8 +44,7 @@ func useBBR(t *testing.T, h *link.Host) {
 	}
 }
 
-// badLink is a tunnel whose carrier goes over a bad link and can be cut, and a server at its far
-// end.
+// badLink is a tunnel over a bad link, whose carrier can be cut, and a server at its far end.
 type badLink struct {
 	*link.Link
 	tunnel
@@ -53,7 +52,7 @@ type badLink struct {
 	server  *testnet.TransferServer
 }
 
-// startBadLink starts it with a round trip of 80 ms and a loss of one packet in a hundred each way.
+// startBadLink starts a badLink with a round trip of 80 ms and 1% packet loss each way.
 func startBadLink(t *testing.T, seed uint64) *badLink {
 	t.Helper()
 	l, err := link.New(link.Config{
@@ -83,11 +82,11 @@ func startBadLink(t *testing.T, seed uint64) *badLink {
 	return b
 }
 
-// hostOf is an end of an emulated link as a host.
+// hostOf returns an end of an emulated link as a host.
 func hostOf(h *link.Host) *host { return &host{name: h.Namespace, addr: h.Addr} }
 
-// cutUntil cuts the carrier so many times, 0.05 to 2 seconds apart; a time when there is none
-// doesn't count. All of them must come before done.
+// cutUntil cuts the carrier the given number of times, 0.05 to 2 seconds apart. Attempts without a
+// carrier to cut don't count. All cuts must come before done is closed.
 func (b *badLink) cutUntil(times int, done <-chan struct{}) error {
 	for n := 0; n < times; {
 		pause := time.Duration(0.05 * math.Pow(40, rand.Float64()) * float64(time.Second))
@@ -97,13 +96,13 @@ func (b *badLink) cutUntil(times int, done <-chan struct{}) error {
 				n++
 			}
 		case <-done:
-			return fmt.Errorf("all was over after %d of %d cuts", n, times)
+			return fmt.Errorf("the transfers ended after %d of %d cuts", n, times)
 		}
 	}
 	return nil
 }
 
-// chaos runs one link's part: transfers through the tunnel while its carrier is cut.
+// chaos runs one link's share: transfers through the tunnel while its carrier is cut.
 func (b *badLink) chaos(t *testing.T) {
 	dial := func() (net.Conn, error) { return hostOf(b.A).dial(b.local.forwards[0]) }
 	began := time.Now()
@@ -134,12 +133,12 @@ func (b *badLink) chaos(t *testing.T) {
 		t.Error("a session was lost")
 	}
 	up, down := b.Stats()
-	t.Logf("%d carriers, %d resumed, cuts for %v, all took %v; up %+v, down %+v",
+	t.Logf("%d carriers, %d resumed, cuts for %v, %v in total; up %+v, down %+v",
 		b.between.Accepted(), strings.Count(log, "session resumed"), cutFor, time.Since(began), up, down)
 }
 
-// The carrier over a bad link is cut again and again: no stream notices, and none is opened twice.
-// The test isn't parallel to others, some of which watch the clock: it takes all cores.
+// Repeated cuts of a carrier over a bad link break no stream, and no stream is opened twice. The
+// test is not parallel: it uses all cores, and other tests are sensitive to timing.
 func TestChaosOverBadLink(t *testing.T) {
 	needRoot(t, "it makes network namespaces")
 	needProgram(t, "ip")

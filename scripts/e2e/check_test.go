@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// checked checks what `culvert check` has printed: its steps in their order, and its last line.
+// checked checks the output of `culvert check`: its steps in order, and its last line.
 func checked(t *testing.T, r result, last string, steps ...string) {
 	t.Helper()
 	if r.status != 0 || r.stderr != "" {
@@ -25,7 +25,7 @@ func checked(t *testing.T, r result, last string, steps ...string) {
 		}
 	}
 	if at < len(steps) {
-		t.Errorf("there is no step %q, or not in this place, in\n%s", steps[at], r.stdout)
+		t.Errorf("step %q is missing or out of order in\n%s", steps[at], r.stdout)
 	}
 }
 
@@ -40,8 +40,8 @@ func TestCheckRemote(t *testing.T) {
 
 const noRemote = "the handshake works, but this is not a culvert remote: it serves no tunnel"
 
-// A server of the reference completes the handshake, and check reports that it is one: a server
-// that answers with something else, in version 1, and one that does not answer, in version 2.
+// A server of the reference implementation completes the handshake, and check recognizes it as not
+// a culvert remote: in version 1 it answers with another protocol, in version 2 not at all.
 func TestCheckReferenceServer(t *testing.T) {
 	t.Parallel()
 	server, client, ca := newIdentity(t), newIdentity(t), newAuthority(t)
@@ -83,8 +83,8 @@ func (r reference) startServer(t *testing.T) (p *process, url string) {
 	return p, fmt.Sprintf("ws://127.0.0.1:%d/", waitEvent(t, p, "listening").Port)
 }
 
-// Servers of the reference refuse by closing the connection, or by waiting for 2 seconds and then
-// closing it. They give no reason, but culvert tells a refusal from a server that is not there.
+// Servers of the reference implementation refuse a client by closing the connection, at once or
+// after 2 seconds, without a reason. culvert distinguishes that from an unreachable server.
 func TestReferenceServerRefuses(t *testing.T) {
 	t.Parallel()
 	server, client := newIdentity(t), newIdentity(t)
@@ -126,7 +126,7 @@ func TestReferenceServerRefuses(t *testing.T) {
 				}
 				for _, want := range test.want {
 					if !strings.Contains(r.stderr, want) {
-						t.Errorf("%s: no %q in %s", command[0], want, r.stderr)
+						t.Errorf("%s: %q is not in %s", command[0], want, r.stderr)
 					}
 				}
 			}

@@ -27,13 +27,13 @@ func newIdentity(t *testing.T) identity {
 	return identity{file, strings.TrimSpace(key)}
 }
 
-// culvert is a run of the program, in a home of its own.
+// culvert returns a command that runs the program with a home directory of its own.
 func culvert(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	return command(cleanEnv(t), t.TempDir(), program, args...)
 }
 
-// writeFile writes a file that belongs to the test and returns its path.
+// writeFile writes a file that is removed with the test, and returns its path.
 func writeFile(t *testing.T, name, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
@@ -43,7 +43,7 @@ func writeFile(t *testing.T, name, text string) string {
 	return path
 }
 
-// rewrite replaces what is in a file.
+// rewrite replaces a file's content.
 func rewrite(t *testing.T, path, text string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -58,14 +58,14 @@ type node struct {
 	socks    string   // of a local
 	pac      string   // of a local: the URL of its PAC file
 	forwards []string // of a local
-	reverse  []string // of a local: what the remote has bound for it
+	reverse  []string // of a local: the addresses that the remote has bound for it
 }
 
-// url is a remote's address.
+// url returns a remote's address.
 func (n *node) url() string { return "ws://" + n.listen[0] + "/" }
 
-// startNode runs a command of culvert that prints a ready line. When the test ends, the node has to
-// stop at SIGTERM with status 0, unless it has ended before.
+// startNode runs a culvert command that prints a ready line. When the test ends, the node must stop
+// on SIGTERM with status 0, unless it has already exited.
 func startNode(t *testing.T, name string, cmd *exec.Cmd) *node {
 	t.Helper()
 	p := start(t, name, cmd)
@@ -86,7 +86,7 @@ func startNode(t *testing.T, name string, cmd *exec.Cmd) *node {
 	return n
 }
 
-// stop ends a node that still runs.
+// stop stops a node that is still running.
 func (n *node) stop() {
 	if !n.running() {
 		return
@@ -98,11 +98,11 @@ func (n *node) stop() {
 			n.t.Errorf("%s: status %d after SIGTERM", n.name, n.status())
 		}
 	case <-time.After(stopTime):
-		n.t.Errorf("%s: still there %v after SIGTERM", n.name, stopTime)
+		n.t.Errorf("%s: still running %v after SIGTERM", n.name, stopTime)
 	}
 }
 
-// remoteArgs are the arguments of a remote on a free port of loopback.
+// remoteArgs returns the arguments of a remote on a free port of loopback.
 func remoteArgs(server identity, flags ...string) []string {
 	args := []string{"remote", "--print-ready", "--log-level", "debug", "--key", server.file}
 	if !slices.Contains(flags, "--listen") {
@@ -111,7 +111,7 @@ func remoteArgs(server identity, flags ...string) []string {
 	return append(args, flags...)
 }
 
-// localArgs are the arguments of a local that is sure of its remote by its key.
+// localArgs returns the arguments of a local that authenticates its remote by key.
 func localArgs(client, server identity, url string, flags ...string) []string {
 	args := []string{"local", "--print-ready", "--log-level", "debug", "--key", client.file,
 		"--remote-key", server.key}
@@ -121,7 +121,7 @@ func localArgs(client, server identity, url string, flags ...string) []string {
 	return append(append(args, flags...), url)
 }
 
-// tunnel is a remote, and a local that is connected to it.
+// tunnel is a remote and a local connected to it.
 type tunnel struct {
 	server, client identity
 	authorized     string // the remote's file of authorized keys, with the client's
@@ -139,7 +139,7 @@ func startTunnel(t *testing.T, localFlags ...string) *tunnel {
 	return tun
 }
 
-// startRemote starts the tunnel's remote, or one in its place.
+// startRemote starts the tunnel's remote, or its replacement.
 func (tun *tunnel) startRemote(t *testing.T, listen string, server identity) *node {
 	t.Helper()
 	return startNode(t, "remote",

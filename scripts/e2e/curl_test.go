@@ -17,18 +17,18 @@ const (
 	// bulk is the size of the large transfers in bytes.
 	bulk = 256 << 20
 
-	// bulkTime bounds one of them: some 4 s when nothing else runs, with the race detector.
+	// bulkTime bounds each of them. One takes about 4 s with the race detector on an idle machine.
 	bulkTime = 2 * time.Minute
 )
 
-// What curl exits with when there was no connection, and when a transfer was cut short: curl(1).
+// Exit statuses of curl(1) without a connection and after a truncated transfer.
 const (
 	curlConnect   = 7
-	curlPartial   = 18 // less than was announced
+	curlPartial   = 18 // less than Content-Length
 	curlRecvError = 56 // the connection broke
 )
 
-// curl is a run of curl through a SOCKS5 port, to which it leaves the resolving of names.
+// curl returns a command that runs curl through a SOCKS5 port, which also resolves names.
 func curl(t *testing.T, socks string, timeout time.Duration, args ...string) *exec.Cmd {
 	t.Helper()
 	return command(cleanEnv(t), t.TempDir(), needProgram(t, "curl"), append([]string{
@@ -37,7 +37,7 @@ func curl(t *testing.T, socks string, timeout time.Duration, args ...string) *ex
 	}, args...)...)
 }
 
-// startDrip starts a slow download, and waits until it has brought something.
+// startDrip starts a slow download, and waits until some of it has arrived.
 func startDrip(t *testing.T, tun *tunnel, web *httptest.Server, length string) *process {
 	t.Helper()
 	download := start(t, "curl",
@@ -46,12 +46,12 @@ func startDrip(t *testing.T, tun *tunnel, web *httptest.Server, length string) *
 	return download
 }
 
-// wasCut checks that a download has noticed that it was cut short: by a reset, or, where the
-// process that would have sent it is gone itself, by how HTTP marks the end.
+// wasCut checks that a download reported that it was truncated: by a reset or, if the process that
+// would have sent it is gone, by HTTP framing.
 func wasCut(t *testing.T, download *process) {
 	t.Helper()
 	if status := download.wait(patience); status != curlRecvError && status != curlPartial {
-		t.Errorf("curl's status is %d, want %d or %d", status, curlRecvError, curlPartial)
+		t.Errorf("curl: status %d, want %d or %d", status, curlRecvError, curlPartial)
 	}
 }
 
@@ -77,8 +77,8 @@ func TestCurlUpload(t *testing.T) {
 	}
 }
 
-// A download that breaks off is never taken for one that was completed. Where the server has not
-// said how much would come, only the reset tells.
+// A truncated download is never taken for a complete one. Without a length, only the reset shows
+// it.
 func TestCurlBrokenDownload(t *testing.T) {
 	t.Parallel()
 	tun, web := startTunnel(t), startSite(t)
@@ -95,10 +95,10 @@ func TestCurlBrokenDownload(t *testing.T) {
 					return
 				}
 			}
-			t.Errorf("curl's status is %d, want one of %v; %s", r.status, want, r.stderr)
+			t.Errorf("curl: status %d, want one of %v; %s", r.status, want, r.stderr)
 		})
 	}
-	// What ends without a length and without a reset is complete.
+	// A body that ends without a length and without a reset is complete.
 	r := run(t, bulkTime, curl(t, tun.local.socks, bulkTime, web.URL+"/cut/end-open"))
 	if got, want := sum(t, strings.NewReader(r.stdout)), sum(t, randomBytes(cutSize)); r.status != 0 ||
 		got != want {

@@ -18,12 +18,13 @@ const (
 	// farTrip is the round trip to the remote.
 	farTrip = 100 * time.Millisecond
 
-	// busyTime is what a busy machine may add to it. Of several tries one has to be quicker.
+	// busyTime is the delay that a busy machine may add. The fastest of several tries must be below
+	// it.
 	busyTime = 50 * time.Millisecond
 	tries    = 20
 )
 
-// What curl exits with when it could not send.
+// curlSendError is curl's exit status when it could not send.
 const curlSendError = 55
 
 // fetch is one run of curl on the near host.
@@ -31,10 +32,10 @@ type fetch struct {
 	status    int           // curl's
 	code      string        // HTTP's
 	firstByte time.Duration // from the start to the response's first byte
-	said      string
+	stderr    string
 }
 
-// fetchFrom gets a page with curl.
+// fetchFrom fetches a page with curl.
 func fetchFrom(t *testing.T, near *host, args ...string) fetch {
 	t.Helper()
 	r := run(t, patience, near.command(t, bareCurl(t, patience,
@@ -48,9 +49,9 @@ func fetchFrom(t *testing.T, near *host, args ...string) fetch {
 	return fetch{r.status, code, time.Duration(took * float64(time.Second)), r.stderr}
 }
 
-// The first request to a target waits for two round trips: the true answer and the page. The next
-// one waits for one. When the target has gone away, the next client is reset, and the one after it
-// told why.
+// The first request to a target takes two round trips: one for the outcome of the dial and one for
+// the page. Later requests take one. Once the target is gone, the next client is reset, and the one
+// after it gets the cause.
 func TestFastOpen(t *testing.T) {
 	t.Parallel()
 	needRoot(t, "it makes network namespaces")
@@ -74,7 +75,7 @@ func TestFastOpen(t *testing.T) {
 		tun.local = startNode(t, "local", near.command(t, culvert(t,
 			localArgs(tun.client, tun.server, tun.remote.url(), "--fast-open", mode, "-L",
 				"127.0.0.1:0:"+forwarded)...)))
-		for name, way := range map[string][]string{
+		for name, flags := range map[string][]string{
 			"socks5":  {"--socks5-hostname", tun.local.socks},
 			"socks4a": {"--socks4a", tun.local.socks},
 			"connect": {"-p", "-x", "http://" + tun.local.socks},
@@ -82,40 +83,43 @@ func TestFastOpen(t *testing.T) {
 			"forward": {"--connect-to", "::" + tun.local.forwards[0]},
 		} {
 			t.Run(mode+"/"+name,
-				func(t *testing.T) { checkFastOpen(t, near, far, mode, name, forwarded, way) })
+				func(t *testing.T) { checkFastOpen(t, near, far, mode, name, forwarded, flags) })
 		}
 	}
 }
 
-// checkFastOpen goes through one listener to a target of its own.
-func checkFastOpen(t *testing.T, near, far *host, mode, listener, forwarded string, way []string) {
+// checkFastOpen opens connections of one kind to a target of its own.
+func checkFastOpen(
+	t *testing.T, near, far *host, mode, protocol, forwarded string, flags []string,
+) {
 	listen := "127.0.0.1:0"
-	if listener == "forward" {
+	if protocol == "forward" {
 		listen = forwarded
 	}
 	ln := far.listen(t, listen)
 	serveOn(t, ln, func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, "a page") })
-	get := func() fetch { return fetchFrom(t, near, append(way, "http://"+ln.Addr().String()+"/")...) }
-	// bars checks the time to the first byte: at least so many round trips, and not as many as one
-	// more.
-	bars := func(when string, trips time.Duration) {
+	args := append(flags, "http://"+ln.Addr().String()+"/")
+	get := func() fetch { return fetchFrom(t, near, args...) }
+	// checkTime checks the time to the first byte: at least this number of round trips, and less
+	// than one more.
+	checkTime := func(when string, trips time.Duration) {
 		t.Helper()
-		var quickest time.Duration
+		var fastest time.Duration
 		for n := range tries {
 			f := get()
 			if f.status != 0 || f.code != "200" {
-				t.Fatalf("%s: status %d, %s, %s", when, f.status, f.code, f.said)
+				t.Fatalf("%s: status %d, %s, %s", when, f.status, f.code, f.stderr)
 			}
-			if quickest == 0 || f.firstByte < quickest {
-				quickest = f.firstByte
+			if fastest == 0 || f.firstByte < fastest {
+				fastest = f.firstByte
 			}
-			if quickest < trips*farTrip+busyTime || when == "first" || n == tries-1 {
+			if fastest < trips*farTrip+busyTime || when == "first" || n == tries-1 {
 				break
 			}
 		}
-		t.Logf("%s: first byte after %v", when, quickest)
-		if quickest < trips*farTrip || (when != "first" && quickest >= trips*farTrip+busyTime) {
-			t.Errorf("%s: first byte after %v, want %d round trips of %v", when, quickest, trips, farTrip)
+		t.Logf("%s: first byte after %v", when, fastest)
+		if fastest < trips*farTrip || (when != "first" && fastest >= trips*farTrip+busyTime) {
+			t.Errorf("%s: first byte after %v, want %d round trips of %v", when, fastest, trips, farTrip)
 		}
 	}
 	first, later := time.Duration(2), time.Duration(1)
@@ -125,34 +129,34 @@ func checkFastOpen(t *testing.T, near, far *host, mode, listener, forwarded stri
 	case "never":
 		later = 2
 	}
-	bars("first", first)
-	bars("later", later)
+	checkTime("first", first)
+	checkTime("later", later)
 	ln.Close()
 	if mode != "never" {
-		checkTargetGone(t, listener, get(), false)
+		checkTargetGone(t, protocol, get(), false)
 	}
-	checkTargetGone(t, listener, get(), mode != "always")
+	checkTargetGone(t, protocol, get(), mode != "always")
 }
 
-// checkTargetGone checks how a client has learned that its target is gone: by the true answer of
-// its listener, or by a reset.
-func checkTargetGone(t *testing.T, listener string, f fetch, told bool) {
+// checkTargetGone checks how a client learned that its target is gone: by its protocol's reply, or
+// by a reset.
+func checkTargetGone(t *testing.T, protocol string, f fetch, replied bool) {
 	t.Helper()
 	cut := []int{curlSendError, curlRecvError}
 	ok := slices.Contains(cut, f.status)
 	switch {
-	case listener == "http": // nothing had been answered
+	case protocol == "http": // no response had begun
 		ok = f.status == 0 && f.code == "502"
-	case listener == "connect" && told:
-		ok = ok && strings.Contains(f.said, "502")
-	case listener == "connect":
-		ok = ok && !strings.Contains(f.said, "502")
-	case listener == "socks5" && told:
-		ok = f.status == 97 && strings.Contains(f.said, "(5)")
-	case listener == "socks4a" && told:
-		ok = f.status == 97 && strings.Contains(f.said, "(91)")
+	case protocol == "connect" && replied:
+		ok = ok && strings.Contains(f.stderr, "502")
+	case protocol == "connect":
+		ok = ok && !strings.Contains(f.stderr, "502")
+	case protocol == "socks5" && replied:
+		ok = f.status == 97 && strings.Contains(f.stderr, "(5)")
+	case protocol == "socks4a" && replied:
+		ok = f.status == 97 && strings.Contains(f.stderr, "(91)")
 	}
 	if !ok {
-		t.Errorf("gone, told %v: status %d, %s, %s", told, f.status, f.code, f.said)
+		t.Errorf("gone, replied %v: status %d, %s, %s", replied, f.status, f.code, f.stderr)
 	}
 }

@@ -26,7 +26,7 @@ const (
 	freezeBegun = 1 << 20
 )
 
-// frozen is what a test of freezes stops.
+// frozen is what a freeze test stops.
 type frozen struct {
 	name   string
 	freeze func(tun *tunnel, between *testnet.Relay) (thaw func())
@@ -41,9 +41,9 @@ func stopped(name string, which func(tun *tunnel) *node) frozen {
 	}}
 }
 
-// Either process is stopped, or the network between them, for all connections or for those of that
-// moment only, whose last bytes then arrive when there are others. Streams that were idle and ones
-// in the middle of a transfer continue, and lose nothing. Most of the time of the test is spent
+// Either process freezes, or the network between them, for all connections or only for those open
+// at that moment, whose last bytes then arrive after newer connections exist. Idle streams and
+// streams in the middle of a transfer continue and lose nothing. The test spends most of its time
 // asleep.
 func TestFreeze(t *testing.T) {
 	t.Parallel()
@@ -58,7 +58,7 @@ func TestFreeze(t *testing.T) {
 		for _, load := range []bool{false, true} {
 			for _, d := range []time.Duration{5 * time.Second, 30 * time.Second, 100 * time.Second} {
 				name := fmt.Sprintf("%s/load=%v/%v", what.name, load, d)
-				tests.Go(func() { // not one after another, whatever -parallel says
+				tests.Go(func() { // concurrently, regardless of -parallel
 					t.Run(name, func(t *testing.T) { testFreeze(t, what, load, d) })
 				})
 			}
@@ -121,8 +121,8 @@ func testFreeze(t *testing.T, what frozen, load bool, d time.Duration) {
 	}
 }
 
-// echoLoad sends much to an echo server and checks what comes back. It sends a value to begun once
-// some has, or when it ends before.
+// echoLoad sends data to an echo server and checks what comes back. It sends a value to begun once
+// freezeBegun bytes have come back, or when it ends before.
 func echoLoad(conn net.Conn, begun chan<- struct{}) error {
 	sent := make([]byte, freezeLoad)
 	rand.Read(sent)
@@ -144,7 +144,7 @@ func echoLoad(conn net.Conn, begun chan<- struct{}) error {
 	}
 	writeErr := <-written
 	if err != nil || writeErr != nil || !bytes.Equal(got, sent) {
-		return fmt.Errorf("%d bytes of %d came back, %v, %v", n, len(sent), err, writeErr)
+		return fmt.Errorf("%d of %d bytes came back, %v, %v", n, len(sent), err, writeErr)
 	}
 	return nil
 }

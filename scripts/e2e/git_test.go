@@ -40,7 +40,7 @@ func (g *gitWorld) run(folder string, args ...string) string {
 }
 
 // makeRepository makes a repository with a history: files in folders that change, one of 8 MiB, a
-// branch, a merge, tags.
+// branch, a merge and tags.
 func (g *gitWorld) makeRepository(folder string) {
 	g.t.Helper()
 	g.run("", "init", "-q", "-b", "main", folder)
@@ -76,16 +76,16 @@ func (g *gitWorld) makeRepository(folder string) {
 	g.run(folder, "tag", "light")
 }
 
-// refs is what a repository holds: the names and hashes of its branches, from where they are, and
-// of its tags.
+// refs returns the names and hashes of a repository's tags and of its branches under the prefix
+// branches.
 func (g *gitWorld) refs(folder, branches string) string {
 	g.t.Helper()
 	return g.run(folder, "for-each-ref", "--format=%(objectname) %(refname:lstrip=-1)",
 		branches+"main", branches+"side", "refs/tags")
 }
 
-// serveGit serves the repositories in a folder with git's own daemon, as an inetd would: one
-// process a connection.
+// serveGit serves the repositories in a folder with git's own daemon as inetd would: one process
+// per connection.
 func (g *gitWorld) serveGit(folder string) (address string) {
 	g.t.Helper()
 	git := needProgram(g.t, "git")
@@ -134,7 +134,7 @@ func TestGitThroughForward(t *testing.T) {
 	}
 	defer big.Close()
 	if got, want := sum(t, big), sum(t, randomBytes(8<<20)); got != want {
-		t.Errorf("the large file has %s, want %s", got, want)
+		t.Errorf("the large file has sum %s, want %s", got, want)
 	}
 
 	answer := []byte(strings.Repeat("from the clone\n", 1<<16))
@@ -147,6 +147,6 @@ func TestGitThroughForward(t *testing.T) {
 	g.run(origin, "fsck", "--full", "--strict")
 	got, want = g.run(origin, "rev-parse", "answer"), g.run(clone, "rev-parse", "main")
 	if got != want {
-		t.Errorf("the push brought %s, want %s", got, want)
+		t.Errorf("after the push: got %s, want %s", got, want)
 	}
 }

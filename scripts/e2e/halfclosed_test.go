@@ -11,17 +11,17 @@ import (
 	"testing"
 )
 
-// tcpClosed is the state of a connection that is over (TCP_CLOSE of the kernel's tcp_states.h).
+// tcpClosed is the state of a closed connection (TCP_CLOSE in the kernel's tcp_states.h).
 const tcpClosed = 7
 
-// halfClosed is a connection of which one end has closed its half, idle since.
+// halfClosed is an idle connection of which one end has closed its half.
 type halfClosed struct {
 	route          *route
 	client, target net.Conn
 	byClient       bool
 }
 
-// open opens a connection by the route, and closes a half of it.
+// open opens a connection over the route and closes one half of it.
 func (r *route) open(t *testing.T, ln net.Listener, byClient bool) *halfClosed {
 	t.Helper()
 	client, target := r.pair(t, ln)
@@ -51,7 +51,7 @@ func (h *halfClosed) String() string {
 	return h.route.name + ", half-closed by the target"
 }
 
-// awaitClosed waits until a connection is over, which its system knows although nothing is sent.
+// awaitClosed waits until the kernel has closed a connection, although nothing is sent on it.
 func (h *halfClosed) awaitClosed(t *testing.T, conn net.Conn, end string) {
 	t.Helper()
 	testnet.Poll(t, patience, h.String()+": the connection of the "+end+" is over", func() bool {
@@ -60,7 +60,7 @@ func (h *halfClosed) awaitClosed(t *testing.T, conn net.Conn, end string) {
 	})
 }
 
-// openHalves opens connections by each route, half-closed by either end.
+// openHalves opens connections over each route, half-closed by either end.
 func openHalves(t *testing.T, routes []*route) (all []*halfClosed) {
 	t.Helper()
 	for _, r := range routes {
@@ -75,20 +75,20 @@ func openHalves(t *testing.T, routes []*route) (all []*halfClosed) {
 	return all
 }
 
-// Half-closed connections that nothing is sent on end with their session, however that ends: at
-// either side, for the kernel to see, and local ends too.
+// Idle half-closed connections end with their session, whatever ends it: the kernel closes both the
+// client's and the target's.
 func TestHalfClosedEndsWithItsSession(t *testing.T) {
 	t.Parallel()
 	for name, end := range map[string]func(t *testing.T, w *world){
-		"local told to end": func(t *testing.T, w *world) {
+		"local terminated": func(t *testing.T, w *world) {
 			for _, local := range w.locals {
 				local.signal(syscall.SIGTERM)
 			}
-			for _, p := range w.runs { // which passes it on to its command
+			for _, p := range w.runs { // which forwards it to its command
 				p.signal(syscall.SIGTERM)
 			}
 		},
-		"remote told to end": func(t *testing.T, w *world) { w.remote.signal(syscall.SIGTERM) },
+		"remote terminated": func(t *testing.T, w *world) { w.remote.signal(syscall.SIGTERM) },
 		"key removed": func(t *testing.T, w *world) {
 			rewrite(t, w.authorized, newIdentity(t).key+"\n")
 			w.remote.signal(syscall.SIGUSR1)
@@ -103,12 +103,12 @@ func TestHalfClosedEndsWithItsSession(t *testing.T) {
 				h.awaitClosed(t, h.client, "client")
 				h.awaitClosed(t, h.target, "target")
 			}
-			if name != "remote told to end" { // then they wait for another
+			if name != "remote terminated" { // then they reconnect
 				for _, local := range w.locals {
 					local.wait(stopTime)
 				}
 			}
-			if name == "local told to end" {
+			if name == "local terminated" {
 				for _, p := range w.runs {
 					p.wait(stopTime)
 				}
@@ -117,8 +117,8 @@ func TestHalfClosedEndsWithItsSession(t *testing.T) {
 	}
 }
 
-// When a remote is gone and another has taken its place, local lets go of the half-closed
-// connections of the session that is no more.
+// When a restarted remote replaces one that was killed, local closes the half-closed connections of
+// the lost session.
 func TestHalfClosedEndsWithALostRemote(t *testing.T) {
 	t.Parallel()
 	w := startWorld(t, nil, nil)
@@ -134,8 +134,8 @@ func TestHalfClosedEndsWithALostRemote(t *testing.T) {
 	}
 }
 
-// A reset after an end of file reaches the other end of an idle connection, by every listener, as
-// it does without a tunnel.
+// A reset after an end of file reaches the other end of an idle connection, through every listener,
+// as it does without a tunnel.
 func TestResetAfterEndOfFile(t *testing.T) {
 	t.Parallel()
 	w := startWorld(t, nil, nil)
@@ -150,7 +150,7 @@ func TestResetAfterEndOfFile(t *testing.T) {
 	}
 	for i, h := range first {
 		_, other := h.ends()
-		h.awaitClosed(t, other, "end that goes on sending")
+		h.awaitClosed(t, other, "end that is still open")
 		closing, _ := second[i].ends()
 		second[i].awaitClosed(t, closing, "end that has closed its half")
 	}

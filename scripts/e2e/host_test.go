@@ -21,12 +21,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hostPrefix begins the names of the namespaces, followed by the number of the process that made
-// them.
+// hostPrefix begins the names of the namespaces; the ID of the process that made them follows.
 const hostPrefix = "culvert-e2e-"
 
-// noRoute is a network that a host has no way to, noHost one whose router says that it can't reach
-// anybody there. Both are for documentation (RFC 5737), so nobody is ever there.
+// noRoute is an address to which a host has no route, noHost one whose router reports it
+// unreachable. Both are reserved for documentation (RFC 5737), so they are never in use.
 const (
 	noRoute = "203.0.113.1"
 	noHost  = "198.51.100.1"
@@ -35,16 +34,16 @@ const (
 // hosts counts the hosts of this process, for their names and addresses.
 var hosts atomic.Int64
 
-// host is a network namespace, joined to the machine by a cable of its own: another machine, as far
-// as the network goes. It has its own loopback, and resolves names by its own /etc/hosts and its
-// own DNS server, which knows none.
+// host is a network namespace, joined to the machine by a veth pair: another machine as far as the
+// network is concerned. It has its own loopback, /etc/hosts and DNS server, which resolves no name.
 type host struct {
 	name     string
 	addr     netip.Addr // as the machine reaches it
 	nearAddr netip.Addr // the machine, as the host reaches it
 }
 
-// newHost makes a host that knows the names of hostsFile, and removes it when the test ends.
+// newHost makes a host with the entries of hostsFile in its /etc/hosts, and removes it when the
+// test ends.
 func newHost(t *testing.T, hostsFile string) *host {
 	t.Helper()
 	needRoot(t, "it makes a network namespace")
@@ -53,8 +52,8 @@ func newHost(t *testing.T, hostsFile string) *host {
 	n := hosts.Add(1)
 	h := &host{name: fmt.Sprintf("%s%d-%d", hostPrefix, os.Getpid(), n)}
 	near, far := fmt.Sprintf("cv%dn%da", os.Getpid(), n), fmt.Sprintf("cv%dn%db", os.Getpid(), n)
-	// 198.18.0.0/15 is for networks under test (RFC 2544). Each cable has a /30 of it, and each
-	// process 32 of those, so that the hosts of tests that run in parallel don't meet.
+	// 198.18.0.0/15 is for networks under test (RFC 2544). Each veth pair has a /30 of it, and each
+	// process 32 of those, so that the hosts of parallel tests don't overlap.
 	offset := (os.Getpid()%1024)*128 + int(n%32)*4
 	h.nearAddr = netip.AddrFrom4([4]byte{198, byte(18 + offset>>16), byte(offset >> 8),
 		byte(offset) + 1})
@@ -62,18 +61,18 @@ func newHost(t *testing.T, hostsFile string) *host {
 
 	etc := filepath.Join("/etc/netns", h.name)
 	t.Cleanup(func() {
-		exec.Command(ip, "link", "del", near).Run() // with the namespace it would go too, but later
+		exec.Command(ip, "link", "del", near).Run() // the namespace removes it too, but later
 		if output, err := exec.Command(ip, "netns", "del", h.name).CombinedOutput(); err != nil {
 			t.Errorf("ip netns del: %v: %s", err, output)
 		}
 		os.RemoveAll(etc)
-		os.Remove(filepath.Dir(etc)) // when it is empty
+		os.Remove(filepath.Dir(etc)) // if empty
 	})
 	must(t, patience, exec.Command(ip, "netns", "add", h.name))
 	if err := os.MkdirAll(etc, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	// ip netns exec lays these over those in /etc.
+	// ip netns exec mounts these over those in /etc.
 	for name, text := range map[string]string{
 		"hosts":         "127.0.0.1 localhost\n" + hostsFile,
 		"resolv.conf":   "nameserver 127.0.0.53\noptions timeout:5\n",
@@ -87,8 +86,8 @@ func newHost(t *testing.T, hostsFile string) *host {
 		"link add " + near + " type veth peer name " + far + " netns " + h.name,
 		"addr add " + h.nearAddr.String() + "/30 dev " + near,
 		"link set " + near + " up",
-		// Without this an IPv6 address comes up by itself some time later, and a browser that sees its
-		// network change aborts what it is loading.
+		// Otherwise an IPv6 address is configured some time later, and a browser that notices the
+		// network change aborts its requests.
 		"-n " + h.name + " link set " + far + " addrgenmode none",
 		"-n " + h.name + " addr add " + h.addr.String() + "/30 dev " + far,
 		"-n " + h.name + " link set " + far + " up",
@@ -118,7 +117,7 @@ func removeAbandonedHosts(ip string) {
 	}
 }
 
-// command makes a command run on the host. It becomes the command itself, so signals reach it.
+// command makes a command run on the host. The wrapper execs it, so signals reach it.
 func (h *host) command(t *testing.T, cmd *exec.Cmd) *exec.Cmd {
 	t.Helper()
 	args := append([]string{"netns", "exec", h.name}, cmd.Args...)
@@ -153,8 +152,8 @@ func (h *host) silentPort(t *testing.T) (address string) {
 	return silent.String()
 }
 
-// inNamespace calls f on a thread that is in the namespace meanwhile. A socket stays in the
-// namespace it was made in.
+// inNamespace calls f on a thread in the namespace. A socket stays in the namespace that it was
+// created in.
 func inNamespace[T any](name string, f func() (T, error)) (made T, err error) {
 	runtime.LockOSThread()
 	own, err := os.Open("/proc/thread-self/ns/net")
@@ -227,8 +226,8 @@ func (h *host) serveNoNames(t *testing.T) {
 	})
 }
 
-// startFarTunnel starts a remote on a host, and a local that reaches it over the cable. The flags
-// are the local's.
+// startFarTunnel starts a remote on a host, and a local that reaches it over the veth pair. The
+// flags are the local's.
 func startFarTunnel(t *testing.T, h *host, localFlags ...string) *tunnel {
 	t.Helper()
 	tun := &tunnel{server: newIdentity(t), client: newIdentity(t)}

@@ -17,15 +17,15 @@ import (
 )
 
 const (
-	// negotiation is more than any listener gives a client that stalls: 15 s, and 2 s in which
-	// it may read why.
+	// negotiation exceeds what any listener gives a client to complete its request: 15 s, and 2 s
+	// to read the reason for the refusal.
 	negotiation = 25 * time.Second
 
-	// hostileEach is how many clients of each kind come to each listener, at once.
+	// hostileEach is how many clients of each kind connect to each listener concurrently.
 	hostileEach = 5
 )
 
-// hostileClients are what clients send that are malicious, or use the wrong port.
+// hostileClients are what malicious clients and those of other protocols send.
 var hostileClients = map[string]func(conn net.Conn){
 	"silence":              func(net.Conn) {},
 	"a garbage first byte": func(conn net.Conn) { io.WriteString(conn, "\xff\x00\x17") },
@@ -71,8 +71,8 @@ func openFiles(t *testing.T, p *process) int {
 	return len(files)
 }
 
-// Clients that stall are closed in time at every port of both ends, and leave nothing
-// behind.
+// Clients that stall or send garbage are disconnected in time at every port of both ends, and leak
+// nothing.
 func TestHostileClients(t *testing.T) {
 	t.Parallel()
 	tun := startReverse(t, "localhost", "-R", "0:socks", "--pac", "127.0.0.1:0")
@@ -95,7 +95,7 @@ func TestHostileClients(t *testing.T) {
 			conn.Close()
 		}
 	}
-	reach() // what is opened with the first connection stays open
+	reach() // the first connection opens descriptors that stay
 	settled := func(before int, p *process) func() bool {
 		return func() bool { return openFiles(t, p) <= before }
 	}
@@ -123,7 +123,7 @@ func TestHostileClients(t *testing.T) {
 	reach()
 }
 
-// fewestFiles is the number of a process's descriptors once its connections have ended.
+// fewestFiles returns the number of a process's descriptors once its connections have ended.
 func fewestFiles(t *testing.T, p *process) int {
 	t.Helper()
 	fewest := openFiles(t, p)
@@ -135,7 +135,7 @@ func fewestFiles(t *testing.T, p *process) int {
 	return fewest
 }
 
-// comeAndGo is a hostile client. It returns an error if it was not closed in time.
+// comeAndGo is a hostile client. It returns an error if it is not disconnected in time.
 func comeAndGo(address string, send func(net.Conn)) error {
 	conn, err := net.Dial("tcp", address)
 	if err != nil {
@@ -150,5 +150,5 @@ func comeAndGo(address string, send func(net.Conn)) error {
 	if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
 		return err
 	}
-	return nil // an end, or a reset
+	return nil // end of file or a reset
 }

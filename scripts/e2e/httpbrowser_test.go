@@ -23,8 +23,8 @@ import (
 	"time"
 )
 
-// oddPage fetches all odd responses, a path that net/url refuses, and one that is refused while it
-// is still uploaded, and reports what came of each.
+// oddPage fetches all odd responses, a path that net/url rejects, and one whose upload is refused
+// midway, and reports the outcome of each.
 var oddPage = template.Must(template.New("odd").Parse(`<!DOCTYPE html>
 <html><head><meta charset="utf-8"><title>odd responses</title><script>
   'use strict';
@@ -53,7 +53,7 @@ var oddPage = template.Must(template.New("odd").Parse(`<!DOCTYPE html>
 type oddSite struct {
 	t       *testing.T
 	reports chan map[string]string
-	stale   atomic.Int32 // connections that were ended as a request came
+	stale   atomic.Int32 // connections closed as a request arrived
 }
 
 func (s *oddSite) answer() func(head string, in *bufio.Reader, conn net.Conn) bool {
@@ -85,7 +85,7 @@ func (s *oddSite) answer() func(head string, in *bufio.Reader, conn net.Conn) bo
 		case path == "/first":
 			select {
 			case kept <- conn:
-			default: // it was asked for again
+			default: // the retry
 			}
 			io.WriteString(conn, ok)
 		case path == "/stale":
@@ -103,7 +103,7 @@ func (s *oddSite) answer() func(head string, in *bufio.Reader, conn net.Conn) bo
 		case path == "/report":
 			report := make(map[string]string)
 			if err := json.NewDecoder(io.LimitReader(in, req.ContentLength)).Decode(&report); err != nil {
-				s.t.Errorf("the report: %v", err)
+				s.t.Errorf("decode the report: %v", err)
 			}
 			io.WriteString(conn, ok)
 			s.reports <- report
@@ -114,9 +114,8 @@ func (s *oddSite) answer() func(head string, in *bufio.Reader, conn net.Conn) bo
 	}
 }
 
-// Chromium and Firefox make the same of odd responses, of one that comes during an upload, and of a
-// connection that ends under a request, through the HTTP proxy as on the site's own host without
-// it.
+// Chromium and Firefox handle odd responses, a response during an upload, and a connection that
+// closes under a request the same through the HTTP proxy as directly on the site's own host.
 func TestHTTPProxyBrowsers(t *testing.T) {
 	t.Parallel()
 	near, far := newHost(t, ""), newHost(t, pageHosts)
@@ -172,18 +171,18 @@ func TestHTTPProxyBrowsers(t *testing.T) {
 			}
 		}
 		if n := site.stale.Load(); n == 0 {
-			t.Errorf("%s: no connection ended under a request", name)
+			t.Errorf("%s: no connection was closed under a request", name)
 		}
 		for i, tt := range oddResponses {
 			if got := through[strconv.Itoa(i)]; name == "chromium" && got != "200 ok" &&
-				!strings.HasPrefix(tt.want, "18 ") { // which are cut short
+				!strings.HasPrefix(tt.want, "18 ") { // these are truncated
 				t.Errorf("%s: %s is %q", name, tt.name, got)
 			}
 		}
 	}
 }
 
-// httpProxy are Firefox's preferences for an HTTP proxy, or for none if the address is empty.
+// httpProxy returns Firefox's preferences for an HTTP proxy, or for none if address is empty.
 func httpProxy(t *testing.T, address string) map[string]any {
 	t.Helper()
 	if address == "" {
@@ -205,7 +204,7 @@ func httpProxy(t *testing.T, address string) map[string]any {
 }
 
 // firefoxProfile makes a profile with the preferences of a proxy, and more in the form of user.js,
-// that keeps Firefox from traffic of its own.
+// in which Firefox generates no traffic of its own.
 func firefoxProfile(t *testing.T, proxy map[string]any, more string) (folder string) {
 	t.Helper()
 	prefs := map[string]any{

@@ -16,13 +16,13 @@ import (
 	"time"
 )
 
-// uploadSize is the size in bytes of the uploads that are answered early. It is more than what the
-// buffers on the way hold.
+// uploadSize is the size in bytes of the uploads that are answered early. It exceeds the buffers
+// along the path.
 const uploadSize = 8 << 20
 
-// serveRaw runs a server that says what no library of a server's would. For each request it calls
-// answer, with what follows the request's head in in, until answer returns false, and then ends the
-// connection as servers do that linger: it closes its half and reads on.
+// serveRaw runs a server that may send what no HTTP library would. For each request it calls answer
+// with the request's head, and with the rest in in, until answer returns false. It then lingers, as
+// servers do: it closes its half of the connection and keeps reading.
 func serveRaw(
 	t *testing.T, ln net.Listener, answer func(head string, in *bufio.Reader, conn net.Conn) bool,
 ) {
@@ -131,15 +131,16 @@ pinger_enable off
 	return address
 }
 
-// oddResponses are responses that no standard allows, and browsers take. What curl makes of each is
-// its status and body; tinyproxy and squid tell which of them pass it.
+// oddResponses are responses that violate the standards but that browsers accept. want is curl's
+// status, the HTTP status and the body; tinyproxy and squid report whether those proxies pass the
+// response.
 var oddResponses = []struct {
 	name, said       string
 	want             string
 	tinyproxy, squid bool
 }{
 	{"plain", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "0 200 ok", true, true},
-	// curl fails at these two, and browsers don't.
+	// curl fails on these two, browsers don't.
 	{"line without a colon", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\ncharset=utf-8\r\n\r\nok",
 		"8 200 ", false, false},
 	{"gzip and chunked", "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n" +
@@ -179,8 +180,8 @@ var oddResponses = []struct {
 		"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "0 200 ok", true, true},
 }
 
-// Odd responses reach curl as they reach it without a proxy. tinyproxy passes them all, and squid
-// most.
+// curl gets odd responses through the proxy as it does without one. tinyproxy passes them all,
+// squid most of them.
 func TestHTTPProxyOddResponses(t *testing.T) {
 	t.Parallel()
 	tun := startTunnel(t)
@@ -192,7 +193,7 @@ func TestHTTPProxyOddResponses(t *testing.T) {
 		path, _, _ = strings.Cut(path, " ")
 		n, err := strconv.Atoi(path)
 		if err != nil {
-			t.Errorf("asked for %q", path)
+			t.Errorf("unexpected path %q", path)
 			return false
 		}
 		io.WriteString(conn, oddResponses[n].said)
@@ -214,7 +215,7 @@ func TestHTTPProxyOddResponses(t *testing.T) {
 	}
 }
 
-// Paths reach their server as curl sends them. tinyproxy passes them as well.
+// Paths reach their server as curl sends them. So they do through tinyproxy.
 func TestHTTPProxyPaths(t *testing.T) {
 	t.Parallel()
 	tun, peer := startTunnel(t), startOpenTinyproxy(t)
@@ -238,14 +239,15 @@ func TestHTTPProxyPaths(t *testing.T) {
 	}
 }
 
-// answerEarly refuses an upload at once, and reads on.
+// answerEarly refuses an upload immediately; serveRaw then keeps reading.
 func answerEarly(head string, in *bufio.Reader, conn net.Conn) bool {
 	io.WriteString(conn,
 		"HTTP/1.1 413 Too Large\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbig\n")
 	return false
 }
 
-// uploader is what node uploads with: the URL, and the address of a proxy.
+// uploader is a Node script that uploads a file. Its arguments are the URL, the proxy's address and
+// the file.
 const uploader = `
 const http = require('http'), fs = require('fs');
 const [url, proxy, file] = process.argv.slice(1), target = new URL(url), [host,
@@ -258,8 +260,8 @@ const request = http.request({ host, port, path: url, method: 'POST',
 request.on('error', (err) => { console.log(err.code); process.exit(1); });
 request.end(fs.readFileSync(file));`
 
-// A response that comes while the client still sends is not lost, whatever the client, and whether
-// it is the server's or the proxy's own. tinyproxy passes the server's.
+// No client loses a response, the server's or the proxy's own, that arrives while it is still
+// sending. tinyproxy passes the server's as well.
 func TestHTTPProxyEarlyResponse(t *testing.T) {
 	t.Parallel()
 	tun := startTunnel(t)
@@ -299,8 +301,8 @@ func TestHTTPProxyEarlyResponse(t *testing.T) {
 	}
 }
 
-// A server that ends a connection just as the next request arrives is asked again, by the proxy or
-// by curl. squid does the same.
+// When a server closes a connection just as the next request arrives, the proxy or curl retries. So
+// does squid.
 func TestHTTPProxyStaleConnection(t *testing.T) {
 	t.Parallel()
 	tun, peer := startTunnel(t), startSquid(t)
@@ -341,12 +343,12 @@ func TestHTTPProxyStaleConnection(t *testing.T) {
 		}
 	}
 	if mu.Lock(); broken < 6 {
-		t.Errorf("%d connections ended under a request", broken)
+		t.Errorf("%d connections closed under a request", broken)
 	}
 	mu.Unlock()
 }
 
-// halfClosing sends a request, closes its half, and returns what comes.
+// halfClosing sends a request, closes its half of the connection, and returns the response.
 func halfClosing(t *testing.T, proxy, request string) string {
 	t.Helper()
 	conn, err := net.Dial("tcp", proxy)
@@ -364,14 +366,15 @@ func halfClosing(t *testing.T, proxy, request string) string {
 	return string(got)
 }
 
-// A client may close its half once it has sent its request. tinyproxy takes that as well.
+// A client may close its half of the connection once it has sent its request. tinyproxy accepts
+// that too.
 func TestHTTPProxyHalfClose(t *testing.T) {
 	t.Parallel()
 	tun, peer := startTunnel(t), startOpenTinyproxy(t)
 	ln := listenLoopback(t)
 	serveRaw(t, ln, func(head string, in *bufio.Reader, conn net.Conn) bool {
 		io.Copy(io.Discard, io.LimitReader(in, 4))
-		thinking := time.NewTicker(dripPause) // meanwhile the proxy notices the end of file
+		thinking := time.NewTicker(dripPause) // for the proxy to notice the end of file
 		defer thinking.Stop()
 		<-thinking.C
 		io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
@@ -387,7 +390,7 @@ func TestHTTPProxyHalfClose(t *testing.T) {
 	}
 }
 
-// Names of fields keep their case and order both ways, and none is added but Connection.
+// Header field names keep their case and order both ways, and no field but Connection is added.
 func TestHTTPProxyCopies(t *testing.T) {
 	t.Parallel()
 	tun := startTunnel(t)
@@ -404,14 +407,14 @@ func TestHTTPProxyCopies(t *testing.T) {
 	got := halfClosing(t, tun.local.socks,
 		"GET http://"+ln.Addr().String()+"/ HTTP/1.1\r\n"+fields+"\r\n")
 	if head := <-heads; head != "GET / HTTP/1.1\r\n"+fields+"\r\n" {
-		t.Errorf("the server gets %q", head)
+		t.Errorf("the server received %q", head)
 	}
 	if got != response {
-		t.Errorf("the client gets %q", got)
+		t.Errorf("the client received %q", got)
 	}
 }
 
-// What a server sends that nobody asked for is in no log, whatever the level.
+// An unsolicited response is not logged at any level.
 func TestHTTPProxyUnsolicited(t *testing.T) {
 	t.Parallel()
 	const secret = "page-content-that-nobody-asked-for"
@@ -430,7 +433,7 @@ func TestHTTPProxyUnsolicited(t *testing.T) {
 	tun.remote.stop()
 	for _, node := range []*node{tun.local, tun.remote} {
 		if text := node.stderr.String() + node.stdout.String(); strings.Contains(text, secret) {
-			t.Errorf("%s logs it:\n%s", node.name, text)
+			t.Errorf("%s logged the response:\n%s", node.name, text)
 		}
 	}
 }

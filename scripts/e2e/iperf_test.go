@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// iperf3 measures both ways through -L: its control connection and four streams of data go through
-// the forward.
+// iperf3 measures both directions through -L, which carries its control connection and four data
+// streams.
 func TestIperf(t *testing.T) {
 	t.Parallel()
 	program := needProgram(t, "iperf3")

@@ -9,12 +9,12 @@ import (
 	"time"
 )
 
-// relayIdle is after how long without traffic the relay closes a connection, as proxies do after a
+// relayIdle is how long a connection may be idle before the relay closes it. Real proxies allow a
 // minute or so.
 const relayIdle = 1500 * time.Millisecond
 
-// throughRelay is a tunnel whose WebSocket goes through a relay, and a connection through it to an
-// echo server.
+// throughRelay starts a tunnel whose WebSocket passes through a relay, and opens a connection
+// through the tunnel to an echo server.
 func throughRelay(t *testing.T, keepalive string) (*testnet.Relay, net.Conn) {
 	t.Helper()
 	tun := startRemoteOnly(t)
@@ -34,14 +34,14 @@ func throughRelay(t *testing.T, keepalive string) (*testnet.Relay, net.Conn) {
 	return between, conn
 }
 
-// Pings keep the session, and a connection on it that says nothing, through a proxy that closes
-// what is idle.
+// Pings keep the session and an idle connection on it alive through a proxy that closes idle
+// connections.
 func TestKeepaliveThroughProxy(t *testing.T) {
 	t.Parallel()
 	between, conn := throughRelay(t, "300ms")
 	select {
 	case <-between.IdleClosed:
-		t.Fatal("the relay closed the connection although there were pings")
+		t.Fatal("the relay closed the connection despite pings")
 	case <-time.After(4 * relayIdle):
 	}
 	if err := testnet.CheckEcho(conn, "after"); err != nil {
@@ -52,15 +52,15 @@ func TestKeepaliveThroughProxy(t *testing.T) {
 	}
 }
 
-// Without pings the proxy does close it; the session goes on over another, and the connection on it
-// notices nothing.
+// Without pings the proxy closes the WebSocket; the session resumes over another, and the
+// connection on it survives.
 func TestNoKeepaliveThroughProxy(t *testing.T) {
 	t.Parallel()
 	between, conn := throughRelay(t, "0")
 	select {
 	case <-between.IdleClosed:
 	case <-time.After(patience):
-		t.Fatal("the relay closed nothing")
+		t.Fatal("the relay closed no connection")
 	}
 	if err := testnet.CheckEcho(conn, "after"); err != nil {
 		t.Errorf("the connection after the proxy closed: %v", err)

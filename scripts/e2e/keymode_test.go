@@ -12,11 +12,12 @@ import (
 	"testing"
 )
 
-// service is the user and the group that a service of culvert's runs as.
+// service is the user and group ID that a culvert service runs as.
 const service = 65534
 
-// A service reads a key that root owns and its group may read, as OpenSSH reads files that aren't
-// the caller's own. It reads none that others may read, and none of its own that its group may.
+// A service reads a key that root owns and that its group may read, as OpenSSH does for files that
+// aren't the caller's own. It reads no key that others may read, and none of its own that its group
+// may read.
 func TestKeyFileModes(t *testing.T) {
 	t.Parallel()
 	needRoot(t, "it runs a remote as another user")

@@ -15,7 +15,8 @@ import (
 	"time"
 )
 
-// bareCurl is a run of curl with nothing but these arguments and a limit to its time.
+// bareCurl returns a command that runs curl with a timeout and with only these arguments: without a
+// configuration file or proxy exceptions.
 func bareCurl(t *testing.T, timeout time.Duration, args ...string) *exec.Cmd {
 	t.Helper()
 	return command(cleanEnv(t), t.TempDir(), needProgram(t, "curl"), append([]string{
@@ -24,7 +25,7 @@ func bareCurl(t *testing.T, timeout time.Duration, args ...string) *exec.Cmd {
 	}, args...)...)
 }
 
-// listeners are the protocols of a local's port, as curl's flags.
+// listeners returns the flags that make curl use the proxy at address, by protocol.
 func listeners(address string) map[string][]string {
 	return map[string][]string{
 		"socks5":   {"--socks5-hostname", address},
@@ -35,8 +36,7 @@ func listeners(address string) map[string][]string {
 	}
 }
 
-// Every listener reaches names that the remote's host alone knows, and brings back what its server
-// says.
+// Every proxy protocol reaches names that resolve only on the remote's host.
 func TestListeners(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "127.0.1.1 only.culvert.test\n")
@@ -46,18 +46,18 @@ func TestListeners(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "listener")
 	for _, listen := range []string{"127.0.0.1:0", "unix:" + socket} {
 		tun := startFarTunnel(t, h, "--socks", listen)
-		ways := listeners(tun.local.socks)
+		proxies := listeners(tun.local.socks)
 		if listen != "127.0.0.1:0" {
-			ways = map[string][]string{
+			proxies = map[string][]string{
 				"socks5 on a unix socket":  {"-x", "socks5h://localhost" + socket},
 				"socks4a on a unix socket": {"-x", "socks4a://localhost" + socket},
 				"http on a unix socket": {"--unix-socket", socket, "--request-target",
 					"http://only.culvert.test/x"},
 			}
 		}
-		for name, way := range ways {
+		for name, flags := range proxies {
 			t.Run(name, func(t *testing.T) {
-				got := must(t, patience, bareCurl(t, patience, append(way, "http://only.culvert.test/x")...))
+				got := must(t, patience, bareCurl(t, patience, append(flags, "http://only.culvert.test/x")...))
 				if want := "only.culvert.test /x\n"; got != want {
 					t.Errorf("got %q, want %q", got, want)
 				}
@@ -78,19 +78,19 @@ func serveOn(t *testing.T, ln net.Listener, handler http.HandlerFunc) {
 	})
 }
 
-// SOCKS4 resolves names on this side, and so is tried with an address.
+// With SOCKS4 curl resolves names itself, so this test uses an address.
 func TestSOCKS4Listener(t *testing.T) {
 	t.Parallel()
 	tun, web := startTunnel(t), startSite(t)
 	got := must(t, patience,
 		bareCurl(t, patience, "--socks4", tun.local.socks, web.URL+"/random/1000"))
 	if sum(t, strings.NewReader(got)) != sum(t, randomBytes(1000)) {
-		t.Errorf("got %d bytes, other ones", len(got))
+		t.Errorf("got %d bytes, want 1000 others", len(got))
 	}
 }
 
-// Every cause of a failure has its reply at every listener, from the remote's rules, kernel and
-// resolver to the client.
+// Every proxy protocol reports each cause of failure, whether it comes from the remote's rules, its
+// kernel or its resolver.
 func TestListenersReportCause(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "")
@@ -137,7 +137,7 @@ func TestListenersReportCause(t *testing.T) {
 	remote.stop()
 	t.Run("without a session", func(t *testing.T) {
 		check(t, "127.0.0.1:1", "(1)", http.StatusServiceUnavailable, "no connection to the remote")
-		// Of CONNECT, wget shows the reason phrase.
+		// wget shows the reason phrase of the response to CONNECT.
 		cmd := command(append(cleanEnv(t), "https_proxy=http://"+local.socks), t.TempDir(),
 			needProgram(t, "wget"), "--tries=1", "https://"+pageHost+"/")
 		if r := run(t, patience, cmd); r.status == 0 ||
@@ -147,8 +147,8 @@ func TestListenersReportCause(t *testing.T) {
 	})
 }
 
-// A target that never answers has an answer of its own too, once the remote has given up. All
-// listeners wait for that at once.
+// A target that never answers has a reply of its own, once the remote has given up. The protocols
+// wait concurrently.
 func TestListenersReportSilence(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "")
@@ -185,7 +185,8 @@ func TestListenersReportSilence(t *testing.T) {
 	}
 }
 
-// A password is asked for at every listener that can carry one, and the others are closed.
+// With --socks-auth, every protocol that can carry a password requires it, and the others are
+// refused.
 func TestListenersWithPassword(t *testing.T) {
 	t.Parallel()
 	tun, web := startTunnel(t, "--socks-auth", "alice:secret"), startSite(t)
@@ -211,7 +212,7 @@ func TestListenersWithPassword(t *testing.T) {
 	}
 }
 
-// Large bodies go through a plain request, both ways, and one connection to the proxy serves
+// Large bodies pass through plain HTTP requests, both ways, and one connection to the proxy serves
 // several.
 func TestHTTPListenerBulk(t *testing.T) {
 	t.Parallel()
@@ -235,8 +236,8 @@ func TestHTTPListenerBulk(t *testing.T) {
 	}
 }
 
-// Half a response never looks like a whole one.
-func TestHTTPListenerBrokenDownload(t *testing.T) {
+// A truncated response never looks complete.
+func TestListenersTruncatedDownload(t *testing.T) {
 	t.Parallel()
 	tun, web := startTunnel(t), startSite(t)
 	for _, how := range []string{"reset-length", "reset-open", "end-length"} {

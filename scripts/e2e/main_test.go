@@ -14,10 +14,10 @@ import (
 	"go.uber.org/goleak"
 )
 
-// program is the culvert that all tests run. TestMain sets it, and nothing changes it later.
+// program is the path of the culvert that all tests run. Only TestMain sets it.
 var program string
 
-// buildTimeout bounds the build of the program, with an empty build cache and busy cores.
+// buildTimeout bounds the build of the program with an empty build cache on busy cores.
 const buildTimeout = 10 * time.Minute
 
 func TestMain(m *testing.M) {
@@ -39,8 +39,8 @@ func TestMain(m *testing.M) {
 		}))
 }
 
-// build makes the program of this checkout. With the race detector it carries 80 MB/s on two cores,
-// which is quick enough for all that the tests transfer.
+// build builds the program from this checkout. With the race detector it carries 80 MB/s on two
+// cores, which is fast enough for all transfers in the tests.
 func build(path string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), buildTimeout)
 	defer cancel()

@@ -13,12 +13,11 @@ import (
 	"time"
 )
 
-// lidTime is how long a process is stopped. It is longer than the other end waits for a sign of
-// life.
-const lidTime = 10 * time.Second
+// suspendTime is how long a process is stopped. It exceeds the other end's keepalive timeout.
+const suspendTime = 10 * time.Second
 
-// Either process is stopped for ten seconds, as by a laptop's lid: what went through the tunnel
-// goes on afterwards, and nothing is lost.
+// Either process is stopped for ten seconds, as when a laptop is suspended. The transfers then
+// continue, and nothing is lost.
 func TestStoppedProcess(t *testing.T) {
 	t.Parallel()
 	for _, who := range []string{"local", "remote"} {
@@ -30,7 +29,7 @@ func TestStoppedProcess(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			conn.SetDeadline(time.Now().Add(lidTime + 2*patience))
+			conn.SetDeadline(time.Now().Add(suspendTime + 2*patience))
 			if err := testnet.CheckEcho(conn, "before"); err != nil {
 				t.Fatal(err)
 			}
@@ -44,7 +43,7 @@ func TestStoppedProcess(t *testing.T) {
 				written <- err
 			}()
 			select {
-			case <-time.After(lidTime):
+			case <-time.After(suspendTime):
 			case <-node.exited:
 				t.Fatalf("the stopped %s has exited", who)
 			}

@@ -10,12 +10,12 @@ import (
 	"time"
 )
 
-// maxOutput bounds what is kept of a process's output in bytes. The beginning is dropped first.
+// maxOutput is how many bytes of a process's output are kept, the most recent ones.
 const maxOutput = 1 << 20
 
-// output collects what a process prints, and lets a test wait for a text in it.
+// output collects what a process prints and lets a test wait for a line of it.
 type output struct {
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	kept    []byte
 	changed chan struct{} // closed and replaced with each write
 }
@@ -45,7 +45,7 @@ func (o *output) get() (text string, changed <-chan struct{}) {
 	return string(o.kept), o.changed
 }
 
-// waitLine waits for a whole line with text in it and returns the line. It fails the test when the
+// waitLine waits for a complete line that contains text and returns it. It fails the test if the
 // process exits first, or after timeout.
 func (o *output) waitLine(t *testing.T, p *process, text string, timeout time.Duration) string {
 	t.Helper()
@@ -64,7 +64,7 @@ func (o *output) waitLine(t *testing.T, p *process, text string, timeout time.Du
 		select {
 		case <-changed:
 		case <-exited:
-			exited = nil // look once more: all that it printed is there now
+			exited = nil // look once more: the output is complete now
 		case <-deadline:
 			t.Fatalf("%s did not print %q within %v", p.name, text, timeout)
 		}

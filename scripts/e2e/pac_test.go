@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// deadPage asks for a target that doesn't answer, with both schemes, and reports how many seconds
-// each took to fail.
+// deadPage requests a target that doesn't answer, over both schemes, and reports how many seconds
+// each request took to fail.
 var deadPage = template.Must(template.New("dead").Parse(`<!DOCTYPE html>
 <html><head><meta charset="utf-8"><title>a dead target</title><script>
   'use strict';
@@ -27,7 +27,7 @@ var deadPage = template.Must(template.New("dead").Parse(`<!DOCTYPE html>
 </script></head></html>
 `))
 
-// deadHost is a name of loopback on the remote's host.
+// deadHost resolves to loopback on the remote's host.
 const deadHost = "silent.culvert.test"
 
 const (
@@ -35,7 +35,7 @@ const (
 	remoteTime = 10 * time.Second // how long a new connection waits for a remote
 )
 
-// deadWorld is a host for browsers, a remote that has a target without an answer, and a local.
+// deadWorld is a host for browsers, a tunnel, and a target that doesn't answer.
 type deadWorld struct {
 	near   *host
 	tunnel *tunnel
@@ -55,7 +55,7 @@ func newDeadWorld(t *testing.T) *deadWorld {
 }
 
 // wait opens deadPage in a browser on the host, and returns how long each of its requests took. The
-// PAC file is the local's if proxies is empty, and has them otherwise.
+// PAC file is the local's if proxies is empty, and otherwise returns proxies.
 func (w *deadWorld) wait(
 	t *testing.T, open func(t *testing.T, h *host, pac, page string), proxies string,
 ) (times []time.Duration) {
@@ -98,7 +98,7 @@ func (w *deadWorld) wait(
 	return times
 }
 
-// pacBrowsers open a page with a PAC file.
+// pacBrowsers open a page using a PAC file.
 var pacBrowsers = map[string]func(t *testing.T, h *host, pac, page string){
 	"chromium": func(t *testing.T, h *host, pac, page string) {
 		startChromium(t, h, "--proxy-pac-url="+pac, page)
@@ -110,7 +110,7 @@ var pacBrowsers = map[string]func(t *testing.T, h *host, pac, page string){
 }
 
 // With the PAC file, browsers wait once for a target that doesn't answer, and once for a remote
-// that can't be reached. If it named SOCKS5 first, they would wait twice for the target.
+// that can't be reached. If the file named SOCKS5 first, they would wait twice for the target.
 func TestPACWaitsOnce(t *testing.T) {
 	t.Parallel()
 	for name, open := range pacBrowsers {

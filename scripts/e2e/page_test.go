@@ -22,7 +22,7 @@ import (
 	"testing"
 )
 
-// The page's origins. Their names and addresses exist on the remote's host alone.
+// The page's origins. Their names and addresses exist only on the remote's host.
 const (
 	pageHost    = "www.culvert.test"
 	staticHost  = "static.culvert.test"
@@ -33,7 +33,7 @@ const (
 		"127.0.1.3 " + imageHost + "\n127.0.1.4 " + serviceHost + "\n"
 )
 
-// What the page consists of: 200 resources, some 4 MB.
+// The page's contents: 200 resources, some 4 MB.
 const (
 	pageImages  = 80
 	pageScripts = 50
@@ -43,13 +43,13 @@ const (
 	pageResources = pageImages + pageScripts + pageStyles + pageFetches
 )
 
-// resource is what one of the page's addresses serves.
+// resource is the response for one of the page's URLs.
 type resource struct {
-	kind string // its content type
+	kind string // content type
 	body []byte
 }
 
-// pageReport is what the page reports when it is done.
+// pageReport is the report that the page sends when it has loaded.
 type pageReport struct {
 	Images  int      `json:"images"`
 	Scripts int      `json:"scripts"`
@@ -90,7 +90,7 @@ func (s *pageServer) serve(ln net.Listener) {
 	})
 }
 
-// makeResources makes everything but the page itself.
+// makeResources makes all resources except the page itself.
 func makeResources(t *testing.T) map[string]resource {
 	t.Helper()
 	all := make(map[string]resource, pageResources)
@@ -117,7 +117,7 @@ func makeResources(t *testing.T) map[string]resource {
 	return all
 }
 
-// noise is a picture that does not compress, n pixels wide.
+// noise returns an incompressible PNG image, n pixels wide.
 func noise(t *testing.T, n int) []byte {
 	t.Helper()
 	picture := image.NewRGBA(image.Rect(0, 0, n, 128))
@@ -135,7 +135,7 @@ func noise(t *testing.T, n int) []byte {
 	return b.Bytes()
 }
 
-// ServeHTTP serves the page, its resources, and takes the page's report.
+// ServeHTTP serves the page and its resources, and accepts the page's report.
 func (s *pageServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch r.Method + " " + r.Host + r.URL.Path {
 	case "GET " + pageHost + "/":
@@ -175,7 +175,7 @@ func (s *pageServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Write(found.body)
 }
 
-// servedOnce returns how many resources were served once, and all that were served more often.
+// servedOnce returns the number of resources that were served once, and those served more often.
 func (s *pageServer) servedOnce() (once int, more map[string]int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -184,7 +184,7 @@ func (s *pageServer) servedOnce() (once int, more map[string]int) {
 	return len(s.served) - len(more), more
 }
 
-// page checks each of its resources by its content, and reports when all have come or failed.
+// page checks the content of each of its resources, and reports when all have loaded or failed.
 var page = template.Must(template.New("page").Parse(`<!DOCTYPE html>
 <html>
 <head>

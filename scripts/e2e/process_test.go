@@ -17,23 +17,22 @@ import (
 )
 
 const (
-	// patience bounds every wait for something that is quick on an idle machine, where a test has no
-	// bound of its own.
+	// patience bounds waits for what is fast on an idle machine, where a test has no bound of its
+	// own.
 	patience = 30 * time.Second
 
-	// stopTime is how long culvert may take from a signal to its exit: 5 s for draining, and some for
-	// a busy machine.
+	// stopTime bounds culvert's exit after a signal: 5 s for draining, and a margin for a busy
+	// machine.
 	stopTime = 15 * time.Second
 
-	// pipeDelay is how long the output of a process that has exited may stay open in one of its
-	// children.
+	// pipeDelay is how long a child of an exited process may keep the process's output open.
 	pipeDelay = 5 * time.Second
 
-	// maxLogged bounds in bytes what is shown of the output of a process when its test has failed: the
-	// end tells most.
+	// maxLogged is how many bytes of a process's output are shown when its test has failed: the
+	// end, which matters most.
 	maxLogged = 16 << 10
 
-	// raceStatus is what a program exits with when its race detector has found a race.
+	// raceStatus is a program's exit status when its race detector has found a race.
 	raceStatus = 66
 )
 
@@ -43,7 +42,7 @@ func needProgram(t *testing.T, name string) string {
 	if path, err := exec.LookPath(name); err == nil {
 		return path
 	}
-	for _, folder := range []string{"/usr/sbin", "/sbin"} { // off an ordinary user's PATH
+	for _, folder := range []string{"/usr/sbin", "/sbin"} { // not in an ordinary user's PATH
 		if path, err := exec.LookPath(filepath.Join(folder, name)); err == nil {
 			return path
 		}
@@ -52,7 +51,7 @@ func needProgram(t *testing.T, name string) string {
 	return ""
 }
 
-// needRoot fails a test that can't be run by an ordinary user.
+// needRoot fails the test if it doesn't run as root.
 func needRoot(t *testing.T, why string) {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -60,8 +59,8 @@ func needRoot(t *testing.T, why string) {
 	}
 }
 
-// cleanEnv is an environment with a home of its own, in which nothing of the machine's settings
-// shows.
+// cleanEnv returns an environment with a home directory of its own and none of the machine's
+// settings.
 func cleanEnv(t *testing.T) []string {
 	t.Helper()
 	home := t.TempDir()
@@ -76,8 +75,8 @@ func cleanEnv(t *testing.T) []string {
 	}
 }
 
-// process is a program that a test has started, in a process group of its own. Whatever of it is
-// left when the test ends is killed.
+// process is a program that a test has started, in a process group of its own. When the test ends,
+// what remains of the group is killed.
 type process struct {
 	t      *testing.T
 	name   string
@@ -87,13 +86,13 @@ type process struct {
 	exited chan struct{} // closed when it has been reaped
 }
 
-// spawns are the commands that spawner is to start.
+// spawns are the commands for spawner to start.
 var spawns = make(chan func())
 
-// spawner starts what is to die with the tests. The kernel sends the signal of Pdeathsig when the
-// thread that started a process ends, not when its program does (prctl(2), PR_SET_PDEATHSIG), and
-// threads that were in another network namespace do end (see package link): one thread, which
-// lasts, starts them all.
+// spawner starts the processes that must not outlive the tests. The kernel sends the signal of
+// Pdeathsig when the thread that started a process ends, not when its program does (prctl(2),
+// PR_SET_PDEATHSIG), and threads that were in another network namespace do end (see package link).
+// So a single thread, which never ends, starts them all.
 func spawner() {
 	runtime.LockOSThread()
 	for start := range spawns {
@@ -101,7 +100,7 @@ func spawner() {
 	}
 }
 
-// spawn starts a command in a process group of its own, which is killed when the tests are.
+// spawn starts a command in a process group of its own. The command is killed when the tests are.
 func spawn(cmd *exec.Cmd) error {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
@@ -127,13 +126,13 @@ func start(t *testing.T, name string, cmd *exec.Cmd) *process {
 	}
 	go func() {
 		defer close(p.exited)
-		cmd.Wait() // how it went is in cmd.ProcessState
+		cmd.Wait() // cmd.ProcessState has the outcome
 	}()
 	t.Cleanup(p.end)
 	return p
 }
 
-// end makes sure that nothing is left, and that the program ended without a race or a panic.
+// end kills what remains of the group, and checks that the program ended without a race or a panic.
 func (p *process) end() {
 	p.killGroup()
 	<-p.exited
@@ -170,7 +169,7 @@ func (p *process) running() bool {
 	}
 }
 
-// status is the exit status, -1 after a death by signal. The process must have exited.
+// status returns the exit status, -1 if a signal killed the process. The process must have exited.
 func (p *process) status() int {
 	if p.running() {
 		return -1
@@ -178,7 +177,7 @@ func (p *process) status() int {
 	return p.cmd.ProcessState.ExitCode()
 }
 
-// signal sends a signal to the process alone, not to its group.
+// signal sends a signal to the process only, not to its group.
 func (p *process) signal(s syscall.Signal) {
 	p.t.Helper()
 	if err := p.cmd.Process.Signal(s); err != nil {
@@ -186,7 +185,7 @@ func (p *process) signal(s syscall.Signal) {
 	}
 }
 
-// wait returns the exit status. It fails the test after timeout.
+// wait waits for the process to exit and returns its status. It fails the test after timeout.
 func (p *process) wait(timeout time.Duration) int {
 	p.t.Helper()
 	select {
@@ -197,21 +196,21 @@ func (p *process) wait(timeout time.Duration) int {
 	return p.status()
 }
 
-// kill ends the process as a crash of its machine would.
+// kill kills the process group without warning, as a crash of its machine would.
 func (p *process) kill() {
 	p.t.Helper()
 	p.signal(syscall.SIGKILL)
 	p.wait(patience)
 }
 
-// result is what a command that was run to its end has left.
+// result is the outcome of a command that has ended.
 type result struct {
 	stdout string
 	stderr string
-	status int // -1 after a death by signal or a timeout
+	status int // -1 if killed by a signal or timed out
 }
 
-// run runs a command to its end, for timeout at most.
+// run runs a command to its end, for at most timeout.
 func run(t *testing.T, timeout time.Duration, cmd *exec.Cmd) result {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
@@ -237,7 +236,7 @@ func run(t *testing.T, timeout time.Duration, cmd *exec.Cmd) result {
 	return result{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
 }
 
-// must runs a command that has to succeed, and returns its standard output.
+// must runs a command, fails the test unless it succeeds, and returns its standard output.
 func must(t *testing.T, timeout time.Duration, cmd *exec.Cmd) string {
 	t.Helper()
 	r := run(t, timeout, cmd)
@@ -247,7 +246,7 @@ func must(t *testing.T, timeout time.Duration, cmd *exec.Cmd) string {
 	return r.stdout
 }
 
-// command is exec.Command in a given environment and folder.
+// command is like exec.Command with the given environment and working directory.
 func command(env []string, folder, name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(name, args...)
 	cmd.Env, cmd.Dir = env, folder

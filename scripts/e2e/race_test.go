@@ -2,5 +2,5 @@
 
 package e2e
 
-// raceEnabled reports whether this test, and so the program that it builds, has the race detector.
+// raceEnabled reports whether this test, and so the program it builds, has the race detector.
 const raceEnabled = true

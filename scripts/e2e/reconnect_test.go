@@ -10,20 +10,20 @@ import (
 	"time"
 )
 
-// The exit statuses of culvert that the tests wait for.
+// Exit statuses of culvert that the tests expect.
 const (
 	exitFailed      = 1
 	exitIdentity    = 4
 	exitNotAdmitted = 5
 )
 
-// backTime is how long the tunnel may take to work again once the remote is back. A few seconds are
-// enough for a user who has not yet pressed reload; the pause between two attempts has grown to a
-// second or two by then.
+// backTime bounds how long the tunnel takes to work again once the remote is back. A few seconds
+// are few enough for a user not to reload; by then the pause between two attempts has grown to a
+// second or two.
 const backTime = 8 * time.Second
 
-// The remote dies and comes back without its sessions: what was under way ends with an error, and
-// what comes later goes through the same port.
+// A killed remote comes back without its sessions: connections in progress end with an error, and
+// new ones use the same port.
 func TestRemoteComesBack(t *testing.T) {
 	t.Parallel()
 	tun, web := startTunnel(t), startSite(t)
@@ -32,18 +32,18 @@ func TestRemoteComesBack(t *testing.T) {
 	tun.remote.kill()
 	tun.startRemote(t, address, tun.server)
 	if status := download.wait(patience); status != curlRecvError {
-		t.Errorf("curl's status is %d, want %d: its download was cut short", status, curlRecvError)
+		t.Errorf("curl: status %d, want %d for a truncated download", status, curlRecvError)
 	}
 	got := must(t, backTime, curl(t, tun.local.socks, backTime, web.URL+"/random/1000"))
 	if sum(t, strings.NewReader(got)) != sum(t, randomBytes(1000)) {
-		t.Error("after the remote came back, a download is wrong")
+		t.Error("a download after the remote came back has the wrong content")
 	}
 	if !tun.local.running() {
 		t.Errorf("local exited with status %d", tun.local.status())
 	}
 }
 
-// While the remote is away, a new connection waits for it, rather than to fail at once.
+// While the remote is away, a new connection waits for it instead of failing.
 func TestConnectionWaitsForRemote(t *testing.T) {
 	t.Parallel()
 	tun, web := startTunnel(t), startSite(t)
@@ -53,20 +53,20 @@ func TestConnectionWaitsForRemote(t *testing.T) {
 	early := start(t, "curl", curl(t, tun.local.socks, patience, web.URL+"/random/1000"))
 	tun.startRemote(t, address, tun.server)
 	if status := early.wait(patience); status != 0 {
-		t.Errorf("curl's status is %d", status)
+		t.Errorf("curl: status %d", status)
 	}
 }
 
-// final waits for a local to give up, and checks what it says.
+// final waits for a local to give up, and checks its error.
 func final(t *testing.T, local *node, status int, says ...string) {
 	t.Helper()
 	if got := local.wait(patience); got != status {
-		t.Errorf("local's status is %d, want %d", got, status)
+		t.Errorf("local: status %d, want %d", got, status)
 	}
 	text := local.stderr.String()
 	_, last, found := strings.Cut(text, "\nculvert: ")
 	if lines := strings.Count(last, "\n"); !found || lines > 2 {
-		t.Errorf("no error of one line, and one of what to do, at the end of:\n%s", text)
+		t.Errorf("the output does not end with an error and a remedy of one line each:\n%s", text)
 	}
 	for _, want := range says {
 		if !strings.Contains(last, want) {
@@ -75,7 +75,7 @@ func final(t *testing.T, local *node, status int, says ...string) {
 	}
 }
 
-// A remote that comes back as somebody else is not connected to, whether its key was pinned or
+// A local does not connect to a remote whose key has changed, whether the key was pinned or
 // remembered.
 func TestRemoteKeyChanges(t *testing.T) {
 	t.Parallel()
@@ -99,8 +99,8 @@ func TestRemoteKeyChanges(t *testing.T) {
 	})
 }
 
-// A client that is listed no more is turned away: by a remote that comes back, and by one that
-// reads its list again.
+// A client that was removed from the list is refused, by a remote that restarts and by one that
+// reloads the list.
 func TestClientIsRemoved(t *testing.T) {
 	t.Parallel()
 	for _, how := range []string{"restart", "reload"} {

@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// reference is what the scripts around the reference implementation take: see e2e-server.js and
-// e2e-client.js.
+// reference holds the arguments of e2e-server.js and e2e-client.js, which run the reference
+// implementation.
 type reference struct {
 	URL         string `json:"url,omitempty"`
 	Version     int    `json:"version"`
@@ -23,7 +23,7 @@ type reference struct {
 	Echo        bool   `json:"echo"`
 }
 
-// event is what they print.
+// event is a line that they print.
 type event struct {
 	Event string `json:"event"`
 	Port  int    `json:"port"`
@@ -32,7 +32,7 @@ type event struct {
 	Text  string `json:"text"`
 }
 
-// command makes a run of a script in scripts/interop.
+// command returns a command that runs a script in scripts/interop.
 func (r reference) command(t *testing.T, script string) *exec.Cmd {
 	t.Helper()
 	folder := filepath.Join("..", "interop")
@@ -48,7 +48,7 @@ func (r reference) command(t *testing.T, script string) *exec.Cmd {
 	return command(cleanEnv(t), folder, node, "--no-deprecation", script, string(argument))
 }
 
-// referenceClient is a client of the reference implementation that runs until its connection
+// referenceClient is a running client of the reference implementation. It exits when its connection
 // closes.
 type referenceClient struct {
 	*process
@@ -65,7 +65,7 @@ func (r reference) startClient(t *testing.T) *referenceClient {
 	return &referenceClient{start(t, "the reference's client", cmd), stdin}
 }
 
-// send has the client send a message.
+// send makes the client send a message.
 func (c *referenceClient) send(t *testing.T, text string) {
 	t.Helper()
 	if _, err := io.WriteString(c.stdin, text+"\n"); err != nil {
@@ -84,7 +84,7 @@ func waitEvent(t *testing.T, p *process, name string) event {
 	return e
 }
 
-// authority is a CA, and what it has certified.
+// authority is a CA that issues certificates.
 type authority struct {
 	secret string // file
 	cert   string // file
@@ -99,7 +99,7 @@ func newAuthority(t *testing.T) authority {
 	return ca
 }
 
-// issue certifies a key and returns the certificate's file. The flags are names and addresses.
+// issue certifies a key and returns the certificate's file. The flags specify names and addresses.
 func (ca authority) issue(t *testing.T, id identity, flags ...string) (file string) {
 	t.Helper()
 	file = filepath.Join(t.TempDir(), "cert.json")

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// The reply field of RFC 1928, section 6.
+// Values of the reply field of RFC 1928, section 6.
 const (
 	replyOK          = 0
 	replyNotAllowed  = 2
@@ -22,8 +22,8 @@ const (
 	replyRefused     = 5
 )
 
-// socksConnect asks a SOCKS5 server for a connection to a name or an IPv4 address, and returns its
-// reply.
+// socksConnect asks a SOCKS5 server to connect to a name or an IPv4 address, and returns the
+// connection and the reply.
 func socksConnect(t *testing.T, server, target string) (net.Conn, byte) {
 	t.Helper()
 	conn, err := net.DialTimeout("tcp", server, patience)
@@ -59,8 +59,8 @@ func socksConnect(t *testing.T, server, target string) (net.Conn, byte) {
 	return conn, answer[3]
 }
 
-// Every failure to reach a target has the reply of its own, from the remote's kernel and resolver
-// to the client.
+// Each cause of failure to reach a target has its own reply, whether it comes from the remote's
+// kernel or its resolver.
 func TestSocksReplies(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "127.0.1.1 known.culvert.test\n")
@@ -70,7 +70,7 @@ func TestSocksReplies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Nobody listens on port 1 of the host.
+	// Nothing listens on port 1 of the host.
 	for _, test := range []struct {
 		name, target string
 		want         byte
@@ -92,14 +92,14 @@ func TestSocksReplies(t *testing.T) {
 				return
 			}
 			if n, err := conn.Read(make([]byte, 1)); err != io.EOF {
-				t.Errorf("after the reply: %d bytes, %v, want the end", n, err)
+				t.Errorf("after the reply: %d bytes, %v, want end of file", n, err)
 			}
 		})
 	}
 }
 
-// What a reply says is what curl tells its user.
-func TestCurlTellsWhy(t *testing.T) {
+// curl shows its user the cause that the reply carries.
+func TestCurlShowsReply(t *testing.T) {
 	t.Parallel()
 	tun := startFarTunnel(t, newHost(t, ""))
 	const couldNotConnectProxy = 97 // curl(1): an error of the proxy's handshake

@@ -18,18 +18,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cutShort is what one side of each of some connections sends before it resets.
+// cutShort describes a number of connections, on each of which one side sends so many bytes and
+// resets.
 type cutShort struct {
 	bytes, connections int
 	by                 sender
 }
 
-// sender is the side that sends and resets.
+// sender selects the side that sends and resets.
 type sender uint8
 
 const (
 	byClient       sender = iota
-	byTarget              // once the client has asked it to, with a byte
+	byTarget              // once the client has requested it with a byte
 	byTargetAtOnce        // before it has read anything
 )
 
@@ -49,7 +50,7 @@ const (
 	cutTime   = 2 * time.Minute
 )
 
-// What either side sends before it resets arrives, and then the reset, through every listener.
+// What either side sends before it resets arrives, followed by the reset, through every listener.
 func TestNothingIsLostBeforeAReset(t *testing.T) {
 	t.Parallel()
 	cases := []cutShort{{60, 1000, byTargetAtOnce}}
@@ -62,7 +63,7 @@ func TestNothingIsLostBeforeAReset(t *testing.T) {
 	}
 }
 
-// The same over a slow path, of 250 KB/s and a round trip of 80 ms.
+// The same holds over a slow path of 250 KB/s with a round trip of 80 ms.
 func TestNothingIsLostBeforeAResetOnASlowPath(t *testing.T) {
 	t.Parallel()
 	needRoot(t, "it makes network namespaces")
@@ -91,9 +92,9 @@ func TestNothingIsLostBeforeAResetOnASlowPath(t *testing.T) {
 	}
 }
 
-// Peers lose nothing either, and nor does a connection without a tunnel: the tests above ask for
-// what is possible. But a target that resets at once is too quick for peers, whose connect(2)
-// then fails.
+// Comparable programs lose nothing either, nor does a direct connection, so the tests above don't
+// demand the impossible. They leave out a target that resets at once, before connect(2) returns in
+// these programs, which then fail.
 func TestPeersLoseNothingBeforeAReset(t *testing.T) {
 	t.Parallel()
 	cases := append(bothWays(60, 200), bothWays(64<<10, 20)...)
@@ -102,7 +103,7 @@ func TestPeersLoseNothingBeforeAReset(t *testing.T) {
 	}
 }
 
-// cutAll does the cases, each with a target of its own.
+// cutAll runs the cases, each with a target of its own.
 func (r *route) cutAll(t *testing.T, cases []cutShort) {
 	t.Helper()
 	listeners, targets := make([]net.Listener, len(cases)), make([]string, len(cases))
@@ -120,7 +121,7 @@ func (r *route) cutAll(t *testing.T, cases []cutShort) {
 	}
 }
 
-// cut does a case, and checks what arrived.
+// cut runs a case, and checks what arrived.
 func (r *route) cut(t *testing.T, c cutShort, ln net.Listener) {
 	t.Helper()
 	var work sync.WaitGroup
@@ -161,7 +162,7 @@ func (r *route) cut(t *testing.T, c cutShort, ln net.Listener) {
 	r.check(t, c, outcomes)
 }
 
-// check waits for the outcomes of a case.
+// check waits for the outcomes of a case and checks them.
 func (r *route) check(t *testing.T, c cutShort, outcomes <-chan outcome) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), cutTime)
@@ -192,7 +193,7 @@ type outcome struct {
 	err   error // nil after an end of file
 }
 
-// patternByte is the byte at an offset of what is sent.
+// patternByte returns the byte at an offset of the data that is sent.
 func patternByte(offset int) byte { return byte(offset ^ offset>>8 ^ offset>>16) }
 
 func patternBytes(n int) []byte {
@@ -230,7 +231,8 @@ func (c cutShort) receive(conn net.Conn) outcome {
 	}
 }
 
-// send is the sending side. It resets the connection once the other end's system has everything.
+// send is the sending side. It resets the connection once the other end's kernel has acknowledged
+// everything.
 func (c cutShort) send(conn net.Conn) error {
 	if c.by == byTarget {
 		if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
@@ -255,7 +257,7 @@ func reset(conn net.Conn) error {
 	return errors.Join(tcp.SetLinger(0), tcp.Close())
 }
 
-// awaitSent waits until the other end's system has acknowledged all that was written.
+// awaitSent waits until the other end's kernel has acknowledged everything that was written.
 func awaitSent(conn net.Conn) error {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
@@ -272,7 +274,7 @@ func awaitSent(conn net.Conn) error {
 	}
 }
 
-// tcpInfo asks the system how a connection is.
+// tcpInfo returns the kernel's state of a connection.
 func tcpInfo(conn net.Conn) (info *unix.TCPInfo, err error) {
 	tcp, ok := conn.(*net.TCPConn)
 	if !ok {

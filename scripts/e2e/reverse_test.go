@@ -11,11 +11,11 @@ import (
 	"time"
 )
 
-// exitCannotListen is the status of culvert when an address can't be bound, even one of -R at the
+// exitCannotListen is culvert's status when it can't bind an address, including one of -R at the
 // remote.
 const exitCannotListen = 6
 
-// startReverse starts a remote that grants what rule says, and a local with flags.
+// startReverse starts a remote with rule as its --reverse, and a local with flags.
 func startReverse(t *testing.T, rule string, flags ...string) *tunnel {
 	t.Helper()
 	tun := &tunnel{server: newIdentity(t), client: newIdentity(t)}
@@ -33,7 +33,7 @@ func (tun *tunnel) startReverseRemote(t *testing.T, listen, rule string) *node {
 			"--reverse", rule)...))
 }
 
-// ssh back through the remote's port reaches the sshd next to the local.
+// ssh through the remote's port reaches the sshd on the local's side.
 func TestSSHBackThroughReverse(t *testing.T) {
 	t.Parallel()
 	server := startSSHD(t)
@@ -56,7 +56,7 @@ func TestSSHBackThroughReverse(t *testing.T) {
 	}
 }
 
-// The remote's port is a proxy whose connections come out at the local, which resolves the names.
+// With -R PORT:socks the remote's port is a proxy: the local resolves names and connects.
 func TestReverseProxy(t *testing.T) {
 	t.Parallel()
 	tun, web := startReverse(t, "localhost", "-R", "0:socks"), startSite(t)
@@ -76,8 +76,8 @@ func TestReverseProxy(t *testing.T) {
 	}
 }
 
-// What is not granted, or taken by another client, ends a local with a line that says so, and one
-// that says what to do.
+// If a port is not granted, or belongs to another client, local exits with one line that states the
+// error and one that states the remedy.
 func TestReverseRefused(t *testing.T) {
 	t.Parallel()
 	echoAddress := testnet.EchoServer(t)
@@ -109,7 +109,7 @@ func TestReverseRefused(t *testing.T) {
 		}
 	}
 
-	// When its owner stops, another client can have the port at once.
+	// Another client can have the port as soon as its owner stops.
 	tun.local.stop()
 	next := startNode(t, "other local",
 		culvert(t, localArgs(other, tun.server, tun.remote.url(), "-R", taken+":"+echoAddress)...))
@@ -119,7 +119,7 @@ func TestReverseRefused(t *testing.T) {
 	reachReverse(t, taken)
 }
 
-// reachReverse waits until an echo answers behind a port of the remote.
+// reachReverse waits until an echo server answers through a port of the remote.
 func reachReverse(t *testing.T, address string) net.Conn {
 	t.Helper()
 	var conn net.Conn
@@ -139,8 +139,8 @@ func reachReverse(t *testing.T, address string) net.Conn {
 	return conn
 }
 
-// A killed local's port goes to the local that comes after it with the same key, although the
-// session waits for the first.
+// The port of a killed local passes to the next local with the same key, although the remote keeps
+// the old session for a while.
 func TestReverseAfterKill(t *testing.T) {
 	t.Parallel()
 	echoAddress := testnet.EchoServer(t)
@@ -155,8 +155,8 @@ func TestReverseAfterKill(t *testing.T) {
 	})
 }
 
-// The port outlives the WebSocket with what goes through it, and is made again after the remote was
-// restarted.
+// The port and its connections survive the loss of the WebSocket. The port is opened again after
+// the remote restarts.
 func TestReverseComesBack(t *testing.T) {
 	t.Parallel()
 	echoAddress := testnet.EchoServer(t)

@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// startBackTunnel starts a remote on this machine that grants what rule says, and a local on a
-// host, whose loopback only the tunnel leads to. The flags are the local's.
+// startBackTunnel starts a remote on this machine with rule as its --reverse, and a local on a host
+// whose loopback is reachable only through the tunnel. The flags are the local's.
 func startBackTunnel(t *testing.T, h *host, rule string, flags ...string) *tunnel {
 	t.Helper()
 	tun := &tunnel{server: newIdentity(t), client: newIdentity(t)}
@@ -27,18 +27,18 @@ func startBackTunnel(t *testing.T, h *host, rule string, flags ...string) *tunne
 	return tun
 }
 
-// udpPort is the address of a -R of datagrams as this machine reaches it.
+// udpPort returns the address of a UDP -R as this machine reaches it.
 func (n *node) udpPort(t *testing.T, i int) string {
 	t.Helper()
 	address, ok := strings.CutSuffix(n.reverse[i], "/udp")
 	if !ok {
-		t.Fatalf("%s is not the address of a port for datagrams", n.reverse[i])
+		t.Fatalf("%s is not the address of a UDP port", n.reverse[i])
 	}
 	return address
 }
 
-// dig asks the remote's port, and a DNS server on the local's own loopback answers, in small and in
-// large.
+// dig queries the remote's port, and a DNS server on the local's loopback answers, with small and
+// large responses.
 func TestDigThroughReverse(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "")
@@ -47,17 +47,17 @@ func TestDigThroughReverse(t *testing.T) {
 		"[::1]:0:127.0.0.1:53/udp")
 	for _, port := range tun.local.reverse {
 		if got := dig(t, port, "+short", "known.culvert.test"); got != "192.0.2.53\n" {
-			t.Errorf("%s: dig says %q", port, got)
+			t.Errorf("%s: dig printed %q", port, got)
 		}
 	}
 	got := dig(t, tun.local.reverse[0], "+short", "+notcp", "+ignore", "+bufsize=4096",
 		"many.culvert.test", "TXT")
 	if n := strings.Count(got, "\n"); n != 15 || len(got) != 15*203 {
-		t.Errorf("dig says %d texts of %d bytes", n, len(got))
+		t.Errorf("dig printed %d texts of %d bytes", n, len(got))
 	}
 }
 
-// Datagrams of all sizes through a remote's port, and one client's answers never reach another.
+// Datagrams of all sizes pass through a remote's port, and no client gets another's answers.
 func TestReverseDatagrams(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "")
@@ -77,14 +77,14 @@ func TestReverseDatagrams(t *testing.T) {
 		}
 		for i, client := range clients {
 			if got := readAgain(t, client, sent[i]); !bytes.Equal(got, sent[i]) {
-				t.Errorf("client %d: %d bytes come back as %d others", i, size, len(got))
+				t.Errorf("client %d: %d bytes came back as %d others", i, size, len(got))
 			}
 		}
 	}
 }
 
-// iperf3 measures UDP to the local's host by the remote's port: its control connection is next to
-// it, at the same port of TCP.
+// iperf3 measures UDP to the local's host through the remote's port. Its control connection uses
+// the TCP port of the same number.
 func TestIperfUDPThroughReverse(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "")
@@ -112,13 +112,13 @@ func TestIperfUDPThroughReverse(t *testing.T) {
 			t.Fatal(err)
 		}
 		if sum := report.End.Sum; sum.Packets < 1000 || sum.Lost > sum.Packets/2 {
-			t.Errorf("%v: %d of %d datagrams are lost", way, sum.Lost, sum.Packets)
+			t.Errorf("%v: %d of %d datagrams were lost", way, sum.Lost, sum.Packets)
 		}
 	}
 }
 
-// A port for datagrams is one client's at a time. It is made again after the remote was restarted,
-// and is free for the next as soon as its owner has stopped.
+// A UDP port belongs to one client at a time. It is opened again after the remote restarts, and is
+// free for the next client as soon as its owner stops.
 func TestReverseUDPComesBack(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "")
@@ -153,7 +153,7 @@ func TestReverseUDPComesBack(t *testing.T) {
 	tun.local.stop()
 	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.MustParseAddrPort(address)))
 	if err != nil {
-		t.Fatalf("the port when its owner has stopped: %v", err)
+		t.Fatalf("the port after its owner stopped: %v", err)
 	}
 	conn.Close()
 	next := startNode(t, "next local",
@@ -163,7 +163,8 @@ func TestReverseUDPComesBack(t *testing.T) {
 	}
 }
 
-// A flood that no link could carry leaves both ends' memory bounded, and other traffic alive.
+// A flood beyond any link's capacity leaves both ends' memory bounded and doesn't stop other
+// traffic.
 func TestReverseDatagramFlood(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "")

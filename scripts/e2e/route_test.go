@@ -19,7 +19,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// place is where sockets of the test itself are: in a namespace or, when empty, in the test's own.
+// place is the network namespace of the test's own sockets; the empty place is the test's own
+// namespace.
 type place string
 
 func (p place) listen(t *testing.T) net.Listener {
@@ -35,8 +36,8 @@ func (p place) listen(t *testing.T) net.Listener {
 	return ln
 }
 
-// dial connects as a client does whose connect(2) waits. That of package net doesn't, and when the
-// connection was reset before it looks again, it loses what has come in meanwhile.
+// dial connects with a blocking connect(2). Package net's connect doesn't block, and loses received
+// data when the connection is reset before the poller reports it.
 func (p place) dial(address string) (net.Conn, error) {
 	dial := func() (net.Conn, error) { return dialBlocking(address) }
 	if p != "" {
@@ -62,28 +63,28 @@ func dialBlocking(address string) (net.Conn, error) {
 			return conn, errors.Join(err, file.Close())
 		}
 		file.Close()
-		if err != unix.ECONNRESET && err != unix.EINTR { // else it was too slow even so
+		if err != unix.ECONNRESET && err != unix.EINTR { // else retry: the reset came first
 			return nil, err
 		}
 	}
 }
 
-// route leads clients to targets.
+// route connects clients to targets.
 type route struct {
 	name             string
 	clients, targets place
 	reverse          bool // the targets are at the local, the clients at the remote
-	quietEnd         bool // shows a reset as an end of file
+	quietEnd         bool // turns a reset into an end of file
 
-	// lead prepares the route to these targets, where that is necessary.
+	// lead prepares the route to these targets, if necessary.
 	lead func(t *testing.T, targets []string)
 
 	// connect connects a client to one of them.
 	connect func(target string) (net.Conn, error)
 }
 
-// pair opens a connection to a target and returns both ends, the target's once it has heard from
-// the client.
+// pair opens a connection to a target and returns both ends once the target has received a byte
+// from the client.
 func (r *route) pair(t *testing.T, ln net.Listener) (client, target net.Conn) {
 	t.Helper()
 	client, err := r.connect(ln.Addr().String())
@@ -107,7 +108,7 @@ func (r *route) pair(t *testing.T, ln net.Listener) (client, target net.Conn) {
 	return client, target
 }
 
-// portRoute is a route with a port for each target. open opens the ports and returns their
+// portRoute returns a route with a port for each target. open opens the ports and returns their
 // addresses.
 func portRoute(name string, clients, targets place,
 	open func(t *testing.T, targets []string) []string) *route {
@@ -123,8 +124,8 @@ func portRoute(name string, clients, targets place,
 	}
 }
 
-// proxyRoute leads through a proxy. ask has the proxy at the other end of conn connect it to
-// target.
+// proxyRoute returns a route through a proxy. ask makes the proxy at the other end of conn connect
+// to target.
 func proxyRoute(name string, clients, targets place, proxy string,
 	ask func(conn net.Conn, target string) error) *route {
 	return &route{name: name, clients: clients, targets: targets,
@@ -142,7 +143,7 @@ func proxyRoute(name string, clients, targets place, proxy string,
 		}}
 }
 
-// askSOCKS5 asks a SOCKS5 proxy (RFC 1928), which wants no password.
+// askSOCKS5 requests a connection from a SOCKS5 proxy that requires no password (RFC 1928).
 func askSOCKS5(conn net.Conn, target string) error {
 	if _, err := exchange(conn, []byte{5, 1, 0}, 2); err != nil {
 		return err
@@ -174,7 +175,7 @@ func requestSOCKS5(conn net.Conn, target string) error {
 	return err
 }
 
-// exchange sends a message and reads so many bytes.
+// exchange sends a message and reads n bytes.
 func exchange(conn net.Conn, message []byte, n int) ([]byte, error) {
 	answer := make([]byte, n)
 	if _, err := conn.Write(message); err != nil {
@@ -184,7 +185,8 @@ func exchange(conn net.Conn, message []byte, n int) ([]byte, error) {
 	return answer, err
 }
 
-// askCONNECT asks an HTTP proxy, as user with a password unless that is nil.
+// askCONNECT returns a function that requests a connection from an HTTP proxy, with user's password
+// unless user is nil.
 func askCONNECT(user *url.Userinfo) func(conn net.Conn, target string) error {
 	return func(conn net.Conn, target string) error {
 		head := fmt.Sprintf("CONNECT %s HTTP/1.1\r\nHost: %[1]s\r\n", target)
@@ -193,7 +195,7 @@ func askCONNECT(user *url.Userinfo) func(conn net.Conn, target string) error {
 			head += "Proxy-Authorization: Basic " + basic + "\r\n"
 		}
 		answer, err := exchange(conn, []byte(head+"\r\n"), 1)
-		for err == nil && !strings.HasSuffix(string(answer), "\r\n\r\n") { // and no byte more
+		for err == nil && !strings.HasSuffix(string(answer), "\r\n\r\n") { // and not a byte more
 			next := make([]byte, 1)
 			_, err = io.ReadFull(conn, next)
 			answer = append(answer, next...)
@@ -205,16 +207,16 @@ func askCONNECT(user *url.Userinfo) func(conn net.Conn, target string) error {
 	}
 }
 
-// world is a remote, and where locals, clients and targets are.
+// world is a remote, its locals, and the places of clients and targets.
 type world struct {
 	tunnel
 	nearHost, farHost *host // nil for the machine itself
 	near, far         place
 	locals            []*node
-	runs              []*process // of "culvert run"
+	runs              []*process // of `culvert run`
 }
 
-// startWorld starts the remote at far. It may listen for its clients on loopback.
+// startWorld starts the remote at far, or on loopback if far is nil.
 func startWorld(t *testing.T, near, far *host) *world {
 	t.Helper()
 	w := &world{nearHost: near, farHost: far}
@@ -228,14 +230,13 @@ func startWorld(t *testing.T, near, far *host) *world {
 	return w
 }
 
-// startRemote starts the remote, or one in its place.
+// startRemote starts the remote, or its replacement.
 func (w *world) startRemote(t *testing.T, listen string) {
 	t.Helper()
 	w.remote = w.start(t, w.farHost, "remote", remoteArgs(w.server, "--listen", listen,
 		"--authorized-keys", w.authorized, "--reverse", "localhost"))
 }
 
-// startLocal starts a local.
 func (w *world) startLocal(t *testing.T, flags ...string) *node {
 	t.Helper()
 	args := localArgs(w.client, w.server, w.remote.url(), flags...)
@@ -253,7 +254,7 @@ func (w *world) start(t *testing.T, at *host, name string, args []string) *node 
 	return startNode(t, name, cmd)
 }
 
-// routes are those through a local and the remote, one for each kind of listener.
+// routes returns the routes through a local and the remote, one for each kind of listener.
 func (w *world) routes(t *testing.T) []*route {
 	t.Helper()
 	local := w.startLocal(t, "-R", "127.0.0.1:0:socks")
@@ -275,7 +276,7 @@ func (w *world) routes(t *testing.T) []*route {
 	return routes
 }
 
-// ports are the flags of a local that leads a port to each of the targets.
+// ports returns flags that make a local forward a port to each of the targets.
 func ports(flag string, targets []string) []string {
 	var flags []string
 	for _, target := range targets {
@@ -284,7 +285,7 @@ func ports(flag string, targets []string) []string {
 	return flags
 }
 
-// runRoute leads through the proxy of "culvert run".
+// runRoute returns the route through the proxy of `culvert run`.
 func (w *world) runRoute(t *testing.T) *route {
 	t.Helper()
 	p := start(t, "run", culvert(t, "run", "--key", w.client.file, "--remote-key", w.server.key,
@@ -297,7 +298,7 @@ func (w *world) runRoute(t *testing.T) *route {
 	return proxyRoute("run", w.near, w.far, proxy.Host, askCONNECT(proxy.User))
 }
 
-// sshRoutes are those through ssh -L and ssh -D.
+// sshRoutes returns the routes through ssh -L and ssh -D.
 func sshRoutes(t *testing.T) []*route {
 	t.Helper()
 	server := startSSHD(t)
@@ -332,8 +333,8 @@ func sshRoutes(t *testing.T) []*route {
 	return routes
 }
 
-// listening reports whether all these ports of 127.0.0.1 are listened on: in the kernel's table,
-// the local address is followed by an empty remote one and the state LISTEN.
+// listening reports whether all these ports of 127.0.0.1 are listening: in /proc/net/tcp the local
+// address is followed by an empty remote one and the state LISTEN.
 func listening(t *testing.T, addresses []string) bool {
 	t.Helper()
 	table, err := os.ReadFile("/proc/net/tcp")
@@ -350,7 +351,7 @@ func listening(t *testing.T, addresses []string) bool {
 	return true
 }
 
-// danteRoute leads through dante to targets on a host of its own.
+// danteRoute returns a route through dante to targets on a host of its own.
 func danteRoute(t *testing.T) *route {
 	t.Helper()
 	h := newHost(t, "")
@@ -360,7 +361,7 @@ func danteRoute(t *testing.T) *route {
 	return r
 }
 
-// directRoute is no tunnel at all.
+// directRoute returns a route without a tunnel.
 func directRoute() *route { return &route{name: "direct", connect: place("").dial} }
 
 var errNotTCP = errors.New("not a TCP connection")

@@ -13,10 +13,10 @@ import (
 	"time"
 )
 
-// Every way to ask for a target that the rules forbid has the reply "not allowed", for all clients
-// and for one key, by name and by address, and each other failure keeps its own. The names are
-// those of the host's resolver.
-func TestRulesAtSocksListener(t *testing.T) {
+// A target that the rules forbid gets the reply "not allowed", whether for all clients or for one
+// key, by name or by address. Other failures keep their replies. The host's resolver resolves the
+// names.
+func TestRulesOverSOCKS(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "127.0.1.1 open.culvert.test\n127.0.2.1 closed.culvert.test\n"+
 		"127.0.2.1 two.culvert.test\n127.0.1.1 two.culvert.test\n169.254.169.254 sneaky.culvert.test\n")
@@ -35,7 +35,7 @@ func TestRulesAtSocksListener(t *testing.T) {
 		h.command(t, culvert(t, remoteArgs(server, "--listen", h.addr.String()+":0",
 			"--authorized-keys", authorized, "--deny", "127.0.2.0/24",
 			"--deny", "forbidden.culvert.test")...)))
-	// For the true replies, also to those who have reached a target before the rules changed.
+	// Fast open would reply with success to clients that reached a target before the rules changed.
 	freeLocal := startNode(t, "local",
 		culvert(t, localArgs(free, server, remote.url(), "--fast-open", "never")...))
 	boundLocal := startNode(t, "restricted local",
@@ -47,7 +47,7 @@ func TestRulesAtSocksListener(t *testing.T) {
 		{"allowed by name", "open.culvert.test:" + open, replyOK, replyOK},
 		{"the same in capitals", "OPEN.Culvert.Test:" + open, replyOK, replyOK},
 		{"another port", "open.culvert.test:" + other, replyOK, replyNotAllowed},
-		{"allowed by name, asked for by address", "127.0.1.1:" + open, replyOK, replyNotAllowed},
+		{"allowed by name, requested by address", "127.0.1.1:" + open, replyOK, replyNotAllowed},
 		{"a name whose first address is denied", "two.culvert.test:" + open, replyOK, replyNotAllowed},
 		{"denied by the address of a name", "closed.culvert.test:" + open, replyNotAllowed,
 			replyNotAllowed},
@@ -71,7 +71,7 @@ func TestRulesAtSocksListener(t *testing.T) {
 		})
 	}
 
-	// SIGHUP changes the rules of a session that exists.
+	// SIGHUP changes the rules of an existing session.
 	rewrite(t, authorized, free.key+" allow=10.0.0.0/8\n"+bound.key+"\n")
 	remote.signal(syscall.SIGHUP)
 	remote.stderr.waitLine(t, remote.process, "culvert: reloaded", patience)
@@ -83,8 +83,8 @@ func TestRulesAtSocksListener(t *testing.T) {
 	}
 }
 
-// A forbidden target is refused at every other listener too: the log names it where there is no
-// reply, and what the rules allow still passes alongside.
+// Every other listener refuses a forbidden target too. The log names the target where there is no
+// reply, and permitted traffic still passes.
 func TestRulesAtOtherListeners(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "127.0.2.1 closed.culvert.test\n")
@@ -105,13 +105,13 @@ func TestRulesAtOtherListeners(t *testing.T) {
 
 	for i, target := range map[int]string{0: closed, 2: "unix:" + socket} {
 		r := run(t, patience, bareCurl(t, patience, "http://"+local.forwards[i]+"/"))
-		// the reset may come before the call that connects has returned
+		// The reset may arrive before curl's connect(2) returns.
 		if r.status != curlRecvError && r.status != curlConnect {
 			t.Errorf("-L to %s: status %d, %q", target, r.status, r.stderr)
 		}
 		line := local.stderr.waitLine(t, local.process, "target="+target, patience)
 		if !strings.Contains(line, "not allowed by the remote's rules") {
-			t.Errorf("-L to %s: the log says %q", target, line)
+			t.Errorf("-L to %s: logged %q", target, line)
 		}
 	}
 	forbidden := dialDatagrams(t, strings.TrimSuffix(local.forwards[1], "/udp"))
@@ -120,7 +120,7 @@ func TestRulesAtOtherListeners(t *testing.T) {
 	refusal := local.stderr.waitLine(t, local.process, "target=127.0.2.1:"+port, patience)
 	if !strings.Contains(refusal, "forward refused") ||
 		!strings.Contains(refusal, "not allowed by the remote's rules") {
-		t.Errorf("-L …/udp: the log says %q", refusal)
+		t.Errorf("-L …/udp: logged %q", refusal)
 	}
 	allowed.Write([]byte("allowed"))
 	if got := readAgain(t, allowed, []byte("allowed")); string(got) != "allowed" {
@@ -128,14 +128,14 @@ func TestRulesAtOtherListeners(t *testing.T) {
 	}
 	forbidden.SetReadDeadline(time.Now())
 	if n, err := forbidden.Read(make([]byte, 100)); err == nil {
-		t.Errorf("-L …/udp: %d bytes have come back", n)
+		t.Errorf("-L …/udp: %d bytes came back", n)
 	}
 
 	c := startUDPClient(t, local.socks)
 	for _, host := range []string{"closed.culvert.test", "127.0.2.1", "::ffff:127.0.2.1"} {
 		c.send(t, host, stolen.Port(), []byte("forbidden"))
 	}
-	for range 5 { // by these answers, those to the datagrams before them would have come
+	for range 5 { // answers to the datagrams above would arrive before these
 		if d := c.ask(t, "127.0.1.1", stolen.Port(), []byte("allowed")); string(d.Data) != "allowed" {
 			t.Errorf("UDP ASSOCIATE: %s:%d answers %q", d.Host, d.Port, d.Data)
 		}
@@ -144,7 +144,7 @@ func TestRulesAtOtherListeners(t *testing.T) {
 	for _, test := range []struct {
 		flags  []string
 		status int
-		says   string
+		stderr string
 	}{
 		{[]string{"-W", closed}, 1, closed + ": not allowed by the remote's rules\n"},
 		{[]string{"-W", "unix:" + socket}, 1, "unix:" + socket + ": not allowed by the remote's rules\n"},
@@ -156,9 +156,9 @@ func TestRulesAtOtherListeners(t *testing.T) {
 		r := run(t, patience,
 			culvert(t, append(append([]string{"local", "--key", client.file, "--remote-key", server.key,
 				"--socks", "none", "--log-level", "error"}, test.flags...), remote.url())...))
-		if r.status != test.status || !strings.Contains(r.stderr, test.says) {
+		if r.status != test.status || !strings.Contains(r.stderr, test.stderr) {
 			t.Errorf("%v: status %d, want %d, and %q, want %q", test.flags, r.status, test.status, r.stderr,
-				test.says)
+				test.stderr)
 		}
 	}
 	forbiddenRun := culvert(t, "run", "--key", client.file, "--remote-key", server.key, remote.url(),

@@ -17,15 +17,15 @@ import (
 	"testing"
 )
 
-// debianPython is the interpreter that Debian's packages of Python are for. Another may come first
-// on PATH.
+// debianPython is the interpreter that Debian's Python packages are for. PATH may find another
+// first.
 const debianPython = "/usr/bin/python3"
 
-// lynxRecipe is in docs/tutorial-scripts.md: lynx ignores the port of a proxy with a password.
+// lynxRecipe is from docs/tutorial-scripts.md: lynx ignores the port of a proxy with a password.
 const lynxRecipe = `p=${http_proxy#http://}
 	http_proxy=http://${p#*@} https_proxy=http://${p#*@} exec lynx -pauth="${p%@*}" -dump "$1"`
 
-// fetchers print the page at a URL. They know the proxy from their environment alone.
+// fetchers print the page at a URL. They find the proxy through their environment.
 var fetchers = map[string][]string{
 	"curl":     {"curl", "-q", "-sS", "--fail"},
 	"wget":     shell(`exec wget -q -O - --ca-certificate="$SSL_CERT_FILE" "$1"`),
@@ -43,15 +43,15 @@ func shell(script string) []string { return []string{"sh", "-c", script, "sh"} }
 
 func python(script string) []string { return []string{debianPython, "-c", script} }
 
-// clientEnv has clients trust the servers' CA.
+// clientEnv returns an environment in which clients trust the servers' CA.
 func clientEnv(t *testing.T, w *runWorld) []string {
 	t.Helper()
 	return append(cleanEnv(t), "SSL_CERT_FILE="+w.ca, "REQUESTS_CA_BUNDLE="+w.ca,
 		"NODE_EXTRA_CA_CERTS="+w.ca, "TERM=dumb", "TMP="+t.TempDir())
 }
 
-// Each client loads a page of a host that only the tunnel reaches, over http:// and https://, and
-// one of its own machine without the tunnel.
+// Each client loads a page from a host that only the tunnel reaches, over http:// and https://, and
+// a page from its own machine without the tunnel.
 func TestRunFetchers(t *testing.T) {
 	t.Parallel()
 	w := startRunWorld(t, http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
@@ -76,22 +76,22 @@ func TestRunFetchers(t *testing.T) {
 				}
 			}
 			if !w.got("GET /" + name) {
-				t.Error("the server was not asked")
+				t.Error("the server received no request")
 			}
 		})
 	}
 }
 
-// The page is out of reach without the tunnel, or TestRunFetchers would prove nothing.
+// The page is unreachable without the tunnel; otherwise TestRunFetchers would prove nothing.
 func TestRunFetchersNeedTunnel(t *testing.T) {
 	t.Parallel()
 	r := run(t, patience, command(cleanEnv(t), "", "curl", "-q", "-sS", "http://"+siteHost+"/"))
 	if r.status == 0 {
-		t.Errorf("curl prints %q", r.stdout)
+		t.Errorf("curl printed %q", r.stdout)
 	}
 }
 
-// wheel returns a package for pip.
+// wheel returns a Python package for pip.
 func wheel(t *testing.T) []byte {
 	t.Helper()
 	var content bytes.Buffer
@@ -118,7 +118,7 @@ func wheel(t *testing.T) []byte {
 	return content.Bytes()
 }
 
-// pip downloads from an index that only the remote knows.
+// pip downloads from an index that only the remote can reach.
 func TestRunPip(t *testing.T) {
 	t.Parallel()
 	const file = "culvert_fixture-1.2.3-py3-none-any.whl"
@@ -145,7 +145,7 @@ func TestRunPip(t *testing.T) {
 	}
 }
 
-// The go command downloads a module from a proxy for modules that only the remote knows.
+// The go command downloads a module from a module proxy that only the remote can reach.
 func TestRunGo(t *testing.T) {
 	t.Parallel()
 	const goMod = "module example.test/fixture\n"
@@ -182,7 +182,7 @@ func TestRunGo(t *testing.T) {
 			"GOCACHE="+t.TempDir())
 		got := w.run(t, env, folder, tool, "mod", "download", "-json", "example.test/fixture@v1.2.3")
 		if !strings.Contains(got, `"Version": "v1.2.3"`) || strings.Contains(got, `"Error"`) {
-			t.Errorf("%s: go prints %s", scheme, got)
+			t.Errorf("%s: go printed %s", scheme, got)
 		}
 	}
 }

@@ -24,21 +24,21 @@ import (
 	"time"
 )
 
-// siteHost is the name of a server on the remote's host, by which nobody else knows it.
+// siteHost is the name of a server on the remote's host. It resolves only there.
 const siteHost = "site.culvert.test"
 
-// runWorld is a remote on a host of its own with servers next to it, and what `culvert run` needs
-// to reach it.
+// runWorld is a remote and web servers on a host of their own, with what `culvert run` needs to
+// connect.
 type runWorld struct {
 	server, client identity
 	remote         *node
-	ca             string // the file with the CA of the servers' TLS
+	ca             string // file of the servers' self-signed certificate
 
 	mu       sync.Mutex // guards requests
-	requests []string   // that the servers have got, as "METHOD URL"
+	requests []string   // received by the servers, as "METHOD URL"
 }
 
-// startRunWorld serves handler as http:// and https:// of siteHost.
+// startRunWorld serves handler on siteHost over http:// and https://.
 func startRunWorld(t *testing.T, handler http.Handler) *runWorld {
 	t.Helper()
 	far := newHost(t, "127.0.1.1 "+siteHost+"\n")
@@ -71,8 +71,7 @@ func startRunWorld(t *testing.T, handler http.Handler) *runWorld {
 	return w
 }
 
-// siteTLS makes a certificate for siteHost that vouches for itself, and returns the file that has
-// clients trust it.
+// siteTLS makes a self-signed certificate for siteHost, and returns the CA file for clients.
 func siteTLS(t *testing.T) (*tls.Config, string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -96,7 +95,8 @@ func siteTLS(t *testing.T) (*tls.Config, string) {
 		PrivateKey: key}}}, file
 }
 
-// run runs a command that has to succeed in culvert run, and returns what it prints.
+// run runs a command under `culvert run`, fails the test unless it succeeds, and returns its
+// output.
 func (w *runWorld) run(t *testing.T, env []string, folder string, argv ...string) string {
 	t.Helper()
 	args := append([]string{"run", "--key", w.client.file, "--remote-key", w.server.key,
@@ -105,7 +105,7 @@ func (w *runWorld) run(t *testing.T, env []string, folder string, argv ...string
 	return must(t, gitTime, command(env, folder, program, args...))
 }
 
-// got reports whether a server has got a request that begins so.
+// got reports whether a server has received a request that begins with request.
 func (w *runWorld) got(request string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -150,7 +150,7 @@ func TestRunCurl(t *testing.T) {
 	}
 }
 
-// A clone over https:// with git's own server program, and a push.
+// git clones over https:// from git's own server program, and pushes.
 func TestRunGit(t *testing.T) {
 	t.Parallel()
 	g := newGitWorld(t)
@@ -178,11 +178,11 @@ func TestRunGit(t *testing.T) {
 	w.run(t, g.env, clone, git, "push", "-q", "origin", "main:answer")
 	if got, want := g.run(origin, "rev-parse", "answer"), g.run(clone, "rev-parse",
 		"main"); got != want {
-		t.Errorf("the push brought %s, want %s", got, want)
+		t.Errorf("after the push: got %s, want %s", got, want)
 	}
 }
 
-// packument is what a registry of npm packages has about one.
+// packument is an npm registry's document about a package.
 const packument = `{"_id":"culvert-fixture","name":"culvert-fixture",
 	"dist-tags":{"latest":"1.2.3"},"versions":{"1.2.3":{
 	"name":"culvert-fixture","version":"1.2.3","description":"through the tunnel",
@@ -190,7 +190,7 @@ const packument = `{"_id":"culvert-fixture","name":"culvert-fixture",
 		"shasum":"da39a3ee5e6b4b0d3255bfef95601890afd80709"}}},
 	"time":{"modified":"2026-01-01T00:00:00.000Z","1.2.3":"2026-01-01T00:00:00.000Z"}}`
 
-// npm asks a registry that only the remote knows.
+// npm downloads from a registry that only the remote can reach.
 func TestRunNPM(t *testing.T) {
 	t.Parallel()
 	w := startRunWorld(t, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
@@ -207,10 +207,10 @@ func TestRunNPM(t *testing.T) {
 		got := w.run(t, env, t.TempDir(), needProgram(t, "npm"), "view", "culvert-fixture", "version",
 			"description", "--json")
 		if !strings.Contains(got, `"version": "1.2.3"`) || !strings.Contains(got, "through the tunnel") {
-			t.Errorf("%s: npm prints %s", scheme, got)
+			t.Errorf("%s: npm printed %s", scheme, got)
 		}
 	}
 	if !w.got("GET /culvert-fixture") {
-		t.Error("the registry was not asked")
+		t.Error("the registry received no request")
 	}
 }

@@ -12,10 +12,10 @@ import (
 	"time"
 )
 
-// atOnce is the time for something that waits for nothing, on a busy machine.
+// atOnce bounds what should happen immediately, on a busy machine.
 const atOnce = 3 * time.Second
 
-// checkGone checks that nothing of a node is left: no process, no listener.
+// checkGone checks that no process and no listener of a node is left.
 func checkGone(t *testing.T, n *node) {
 	t.Helper()
 	testnet.Poll(t, patience, n.name+"'s processes have ended", n.groupGone)
@@ -26,14 +26,14 @@ func checkGone(t *testing.T, n *node) {
 	for _, address := range addresses {
 		ln, err := net.Listen("tcp", address)
 		if err != nil {
-			t.Errorf("%s is not free after %s has stopped: %v", address, n.name, err)
+			t.Errorf("%s is not free after %s stopped: %v", address, n.name, err)
 			continue
 		}
 		ln.Close()
 	}
 }
 
-// Nodes with nothing to do stop at once.
+// Idle nodes stop at once.
 func TestSignalStopsIdle(t *testing.T) {
 	t.Parallel()
 	for name, s := range map[string]syscall.Signal{"SIGTERM": syscall.SIGTERM,
@@ -56,7 +56,7 @@ func TestSignalStopsIdle(t *testing.T) {
 	}
 }
 
-// A remote that stops takes its clients' session away, and they go on looking for it.
+// A remote that stops ends its clients' sessions, and the clients keep trying to reconnect.
 func TestSignalStopsRemoteFirst(t *testing.T) {
 	t.Parallel()
 	tun := startTunnel(t)
@@ -86,7 +86,7 @@ func bothNodes(t *testing.T,
 	}
 }
 
-// A download that ends soon is let finish.
+// A node that stops lets a short download finish.
 func TestSignalLetsDownloadFinish(t *testing.T) {
 	bothNodes(t, func(t *testing.T, tun *tunnel, web *httptest.Server, stopping *node) {
 		download := startDrip(t, tun, web, "short")
@@ -103,8 +103,8 @@ func TestSignalLetsDownloadFinish(t *testing.T) {
 	})
 }
 
-// A download that does not end is given drainTime, in which nothing new is begun, and then cut
-// short, and not taken for a complete one.
+// A node that stops accepts no new streams, and resets a download that hasn't ended after
+// drainTime, so that it doesn't look complete.
 func TestSignalCutsEndlessDownload(t *testing.T) {
 	const drainTime = 5 * time.Second
 	bothNodes(t, func(t *testing.T, tun *tunnel, web *httptest.Server, stopping *node) {
@@ -125,12 +125,12 @@ func TestSignalCutsEndlessDownload(t *testing.T) {
 		}
 		checkGone(t, stopping)
 		if status := download.wait(patience); status != curlRecvError {
-			t.Errorf("curl's status is %d, want %d", status, curlRecvError)
+			t.Errorf("curl: status %d, want %d", status, curlRecvError)
 		}
 	})
 }
 
-// The second signal waits for nothing.
+// A second signal ends the node immediately.
 func TestSecondSignal(t *testing.T) {
 	bothNodes(t, func(t *testing.T, tun *tunnel, web *httptest.Server, stopping *node) {
 		download := startDrip(t, tun, web, "endless")

@@ -11,15 +11,15 @@ import (
 	"time"
 )
 
-// What a receiver that does not read is kept for at most, as culvert's documents say, and how long
-// this test waits for it.
+// lingerTime bounds how long the data of a reset connection is kept for a receiver that doesn't
+// read, as culvert's documentation specifies. lingerSlop is the test's margin.
 const (
 	lingerTime = 30 * time.Second
 	lingerSlop = 10 * time.Second
 )
 
-// A side that sends as much as is taken, and resets, is not kept waiting for by a receiver that
-// reads nothing: that sees the reset after half a minute.
+// A receiver that reads nothing doesn't hold up a sender that fills the buffers and resets: the
+// receiver sees the reset after lingerTime.
 func TestResetDoesNotWaitForEver(t *testing.T) {
 	t.Parallel()
 	slowReaders(t, func(t *testing.T, r *route, sender, receiver net.Conn) {
@@ -47,7 +47,7 @@ func TestResetDoesNotWaitForEver(t *testing.T) {
 	})
 }
 
-// A receiver that begins to read before that gets everything, and then the reset.
+// A receiver that starts to read before lingerTime gets everything, and then the reset.
 func TestResetWaitsForASlowReader(t *testing.T) {
 	t.Parallel()
 	const size = 1 << 20
@@ -73,8 +73,8 @@ func TestResetWaitsForASlowReader(t *testing.T) {
 	})
 }
 
-// slowReaders calls do with the ends of connections by several routes, with each end as the sender,
-// all at once.
+// slowReaders calls do concurrently with the ends of connections over several routes, with each end
+// as the sender.
 func slowReaders(t *testing.T, do func(t *testing.T, r *route, sender, receiver net.Conn)) {
 	t.Helper()
 	w := startWorld(t, nil, nil)
@@ -96,7 +96,7 @@ func slowReaders(t *testing.T, do func(t *testing.T, r *route, sender, receiver 
 	}
 }
 
-// pollClosed waits until the system knows that a connection is over.
+// pollClosed waits until the kernel has closed a connection.
 func pollClosed(t *testing.T, r *route, conn net.Conn, timeout time.Duration) {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()

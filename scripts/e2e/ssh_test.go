@@ -17,13 +17,13 @@ import (
 	"time"
 )
 
-// sshSize is what is copied through ssh in bytes, and sshTime bounds one ssh command.
+// sshSize is the size in bytes of what is copied through ssh, and sshTime bounds one ssh command.
 const (
 	sshSize = 32 << 20
 	sshTime = time.Minute
 )
 
-// sshServer is an sshd of the test's own, and what a client needs for it.
+// sshServer is an sshd of the test's own, and the files that a client needs.
 type sshServer struct {
 	port       string
 	clientKey  string // file
@@ -36,7 +36,7 @@ func startSSHD(t *testing.T) *sshServer {
 	t.Helper()
 	needRoot(t, "sshd starts sessions")
 	sshd, keygen := needProgram(t, "sshd"), needProgram(t, "ssh-keygen")
-	// where sshd shuts its unprivileged half in
+	// sshd confines its unprivileged process to this directory.
 	if err := os.MkdirAll("/run/sshd", 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -55,8 +55,7 @@ func startSSHD(t *testing.T) *sshServer {
 	}
 	s := &sshServer{clientKey: clientKey, user: me.Username}
 	s.knownHosts = writeFile(t, "known_hosts", "culvert-e2e "+string(public))
-	// sshd can't pick a port, and one that is free now may be taken by another program before sshd
-	// binds it.
+	// sshd can't pick a port, and another program may take the free one before sshd binds it.
 	for range 5 {
 		s.port = freePort(t)
 		config := writeFile(t, "sshd_config", fmt.Sprintf(`
@@ -79,7 +78,7 @@ LogLevel VERBOSE
 	return nil
 }
 
-// listens waits until sshd accepts connections. It reports false when the port was taken.
+// listens waits until sshd accepts connections. It returns false if the port was taken.
 func (s *sshServer) listens(t *testing.T, p *process) bool {
 	t.Helper()
 	testnet.Poll(t, patience, "sshd listens or exits", func() bool {
@@ -94,7 +93,7 @@ func (s *sshServer) listens(t *testing.T, p *process) bool {
 	return false
 }
 
-// freePort is a port of loopback that nobody listens on at the moment.
+// freePort returns a port of loopback that is free at the moment.
 func freePort(t *testing.T) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -109,7 +108,7 @@ func freePort(t *testing.T) string {
 	return port
 }
 
-// sshThrough is a run of ssh whose connection is culvert's standard input and output.
+// sshThrough returns a command that runs ssh over culvert's standard input and output.
 func (s *sshServer) sshThrough(t *testing.T, tun *tunnel, remoteCommand string) *exec.Cmd {
 	t.Helper()
 	proxy := fmt.Sprintf("%s local -W %%h:%%p --key %s --remote-key %s %s",
@@ -161,8 +160,7 @@ func TestSSHThroughStdio(t *testing.T) {
 	})
 }
 
-// When the server goes away in the middle, ssh learns of it although its own standard input stays
-// open.
+// When the server disappears, ssh notices although its own standard input stays open.
 func TestSSHEndsWithServer(t *testing.T) {
 	t.Parallel()
 	server, tun := startSSHD(t), startRemoteOnly(t)
@@ -172,26 +170,26 @@ func TestSSHEndsWithServer(t *testing.T) {
 	}
 	defer keepOpen.Close()
 	defer stdin.Close()
-	// The command's parent is the sshd of its connection. Killed, it says no goodbye; cat ends with
-	// it.
+	// The command's parent is the sshd of its connection. Killed, it closes without a message; cat
+	// ends with it.
 	cmd := server.sshThrough(t, tun, "echo $PPID; exec cat")
 	cmd.Stdin = stdin
 	ssh := start(t, "ssh", cmd)
 	sshd, err := strconv.Atoi(ssh.stdout.waitLine(t, ssh, "", sshTime))
 	if err != nil || sshd <= 1 {
-		t.Fatalf("not the number of sshd's process: %d, %v", sshd, err)
+		t.Fatalf("not the process ID of sshd: %d, %v", sshd, err)
 	}
 	if err := syscall.Kill(sshd, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	const lostConnection = 255 // ssh(1): an error of ssh's own
 	if got := ssh.wait(patience); got != lostConnection {
-		t.Errorf("ssh's status is %d, want %d", got, lostConnection)
+		t.Errorf("ssh: status %d, want %d", got, lostConnection)
 	}
 	testnet.Poll(t, patience, "the local that ssh had started is gone", ssh.groupGone)
 }
 
-// A target that can't be reached ends -W with a line that says so.
+// -W exits with a line that states why the target can't be reached.
 func TestStdioRefused(t *testing.T) {
 	t.Parallel()
 	tun := startRemoteOnly(t)
@@ -204,7 +202,7 @@ func TestStdioRefused(t *testing.T) {
 	}
 }
 
-// startRemoteOnly is a tunnel whose locals are started by others.
+// startRemoteOnly starts a tunnel's remote; tests start the locals.
 func startRemoteOnly(t *testing.T) *tunnel {
 	t.Helper()
 	tun := &tunnel{server: newIdentity(t), client: newIdentity(t)}

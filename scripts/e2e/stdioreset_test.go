@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// -W prints what a target has sent before it resets, and ends with an error.
+// -W prints what a target sent before it reset the connection, and exits with an error.
 func TestStdioPrintsWhatComesBeforeAReset(t *testing.T) {
 	t.Parallel()
 	tun := startRemoteOnly(t)
@@ -43,8 +43,8 @@ func TestStdioPrintsWhatComesBeforeAReset(t *testing.T) {
 	}
 }
 
-// When the standard input of -W is a socket that is reset, the target gets what came before, and
-// the reset.
+// When the standard input of -W is a socket that is reset, the target gets what was sent before,
+// and then the reset.
 func TestStdioSendsWhatComesBeforeAReset(t *testing.T) {
 	t.Parallel()
 	tun := startRemoteOnly(t)
@@ -79,7 +79,7 @@ func TestStdioSendsWhatComesBeforeAReset(t *testing.T) {
 	}
 }
 
-// stdioTo is a local that joins its standard input and output to a listener.
+// stdioTo returns a command for a local that connects its standard input and output to a listener.
 func stdioTo(t *testing.T, tun *tunnel, ln net.Listener) *exec.Cmd {
 	t.Helper()
 	return culvert(t, "local", "-W", ln.Addr().String(), "--key", tun.client.file,
@@ -103,8 +103,8 @@ func tcpSockets(t *testing.T) (near, far *net.TCPConn) {
 	return accepted.(*net.TCPConn), conn.(*net.TCPConn)
 }
 
-// A Unix socket is reset by closing it with something unread. What the target or the client sends
-// before arrives all the same.
+// Closing a Unix socket with unread data resets it. What the target or the client sent before still
+// arrives.
 func TestNothingIsLostBeforeAResetOfAUnixSocket(t *testing.T) {
 	t.Parallel()
 	const size, times = 64 << 10, 200
@@ -138,7 +138,7 @@ func TestNothingIsLostBeforeAResetOfAUnixSocket(t *testing.T) {
 	}
 }
 
-// checkUnixTarget has a target on a Unix socket send, and reset, and checks what the client gets.
+// checkUnixTarget makes a target on a Unix socket send and reset, and checks what the client gets.
 func checkUnixTarget(t *testing.T, ln net.Listener, client net.Conn, size int) {
 	t.Helper()
 	defer client.Close()
@@ -162,7 +162,7 @@ func checkUnixTarget(t *testing.T, ln net.Listener, client net.Conn, size int) {
 	}
 }
 
-// checkUnixClient has a client on a Unix socket send, and reset, and checks what the target gets.
+// checkUnixClient makes a client on a Unix socket send and reset, and checks what the target gets.
 func checkUnixClient(t *testing.T, ln net.Listener, client net.Conn, size int) {
 	t.Helper()
 	defer client.Close()

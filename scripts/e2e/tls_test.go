@@ -38,8 +38,7 @@ func newWebCA(t *testing.T) *webCA {
 	return ca
 }
 
-// issue makes a certificate for a name, and returns the files of it and of its key, and its serial
-// number.
+// issue makes a certificate for a name, and returns its file, its key's file and its serial number.
 func (ca *webCA) issue(t *testing.T, name string) (certFile, keyFile string, serial *big.Int) {
 	t.Helper()
 	cert, key, certFile := makeCertificate(t, ca, &x509.Certificate{DNSNames: []string{name}})
@@ -52,7 +51,7 @@ func (ca *webCA) issue(t *testing.T, name string) (certFile, keyFile string, ser
 	return certFile, keyFile, cert.SerialNumber
 }
 
-// makeCertificate signs a certificate with the CA, or with its own key when there is none.
+// makeCertificate signs a certificate with the CA, or with its own key if ca is nil.
 func makeCertificate(t *testing.T, ca *webCA,
 	template *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey, string) {
 	t.Helper()
@@ -77,9 +76,9 @@ func makeCertificate(t *testing.T, ca *webCA,
 		string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
 }
 
-// A remote with TLS of its own, under a private CA and with a site in front: a visitor's curl sees
-// the site, with the right certificate, and a local gets through; with another CA or name it stops
-// with status 4. SIGHUP changes the certificate under a session that goes on.
+// A remote serves TLS itself, under a private CA, with a fallback site: a visitor's curl gets the
+// site with the right certificate, and a local connects; with another CA or name, local exits with
+// status 4. SIGHUP replaces the certificate while a session continues.
 func TestTLSAndFallback(t *testing.T) {
 	t.Parallel()
 	const name = "exit.culvert.test"
@@ -116,7 +115,7 @@ func TestTLSAndFallback(t *testing.T) {
 	for _, args := range [][]string{
 		{base + "/tunnel"},
 		{"-X", "POST", base + "/tunnel"},
-		append(upgrade, base+"/tunnel"), // without the key, curl(1) can't go on
+		append(upgrade, base+"/tunnel"), // without Sec-WebSocket-Key, or curl would get a 101
 	} {
 		if r := visit(args...); r.status != 0 || r.stdout != "an ordinary page at /tunnel\n" {
 			t.Errorf("%v: status %d, %q, %s", args, r.status, r.stdout, r.stderr)
@@ -166,7 +165,7 @@ func TestTLSAndFallback(t *testing.T) {
 	}
 }
 
-// serials returns the lines on serial numbers, with nothing between their digits.
+// serials returns the lines with serial numbers, without separators between the digits.
 func serials(certs string) string {
 	var lines string
 	for line := range strings.Lines(certs) {

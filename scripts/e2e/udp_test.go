@@ -23,8 +23,8 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 )
 
-// startDNS starts dnsmasq on port 53 of a host. It knows known.culvert.test, and many.culvert.test,
-// whose texts take some 3,000 bytes.
+// startDNS starts dnsmasq on port 53 of a host. It resolves known.culvert.test, and
+// many.culvert.test, whose TXT records take some 3,000 bytes.
 func startDNS(t *testing.T, h *host) {
 	t.Helper()
 	args := []string{"--keep-in-foreground", "--log-facility=-", "--conf-file=/dev/null", "--pid-file",
@@ -39,7 +39,7 @@ func startDNS(t *testing.T, h *host) {
 	p.stderr.waitLine(t, p, "started", patience)
 }
 
-// startUDPEcho sends back each datagram to a port of a host, until the test ends.
+// startUDPEcho starts a UDP echo server on a host, until the test ends.
 func startUDPEcho(t *testing.T, h *host, address string) netip.AddrPort {
 	t.Helper()
 	conn, err := inNamespace(h.name, func() (*net.UDPConn, error) {
@@ -51,12 +51,12 @@ func startUDPEcho(t *testing.T, h *host, address string) netip.AddrPort {
 	return testnet.ServeUDPConn(t, conn, testnet.EchoUDP)
 }
 
-// dig asks a DNS server that -L or -R leads to.
+// dig queries a DNS server through a UDP port of -L or -R.
 func dig(t *testing.T, forward string, args ...string) string {
 	t.Helper()
 	address, ok := strings.CutSuffix(forward, "/udp")
 	if !ok {
-		t.Fatalf("%s is not the address of a forward of datagrams", forward)
+		t.Fatalf("%s is not the address of a UDP forward", forward)
 	}
 	at := netip.MustParseAddrPort(address)
 	args = append([]string{"-r", "@" + at.Addr().String(), "-p", strconv.Itoa(int(at.Port()))},
@@ -64,7 +64,7 @@ func dig(t *testing.T, forward string, args ...string) string {
 	return must(t, patience, command(cleanEnv(t), t.TempDir(), needProgram(t, "dig"), args...))
 }
 
-// dig gets answers, small and large, from a DNS server on the remote's own loopback.
+// dig gets small and large responses from a DNS server on the remote's loopback.
 func TestDigThroughForward(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "")
@@ -72,21 +72,21 @@ func TestDigThroughForward(t *testing.T) {
 	tun := startFarTunnel(t, h, "-L", "127.0.0.1:0:127.0.0.1:53/udp")
 	forward := tun.local.forwards[0]
 	if got := dig(t, forward, "+short", "known.culvert.test"); got != "192.0.2.53\n" {
-		t.Errorf("dig says %q", got)
+		t.Errorf("dig printed %q", got)
 	}
 	if got := dig(t, forward, "unknown.culvert.test"); !strings.Contains(got, "status: REFUSED") {
-		t.Errorf("dig says %s", got)
+		t.Errorf("dig printed %s", got)
 	}
 	got := dig(t, forward, "+short", "+notcp", "+ignore", "+bufsize=4096", "many.culvert.test", "TXT")
 	if n := strings.Count(got, "\n"); n != 15 || len(got) != 15*203 {
-		t.Errorf("dig says %d texts of %d bytes", n, len(got))
+		t.Errorf("dig printed %d texts of %d bytes", n, len(got))
 	}
 }
 
 // sizes are those of datagrams that keep their boundaries.
 var sizes = []int{0, 1, 512, 1472, 9000}
 
-// Datagrams of all sizes through a forward, and one client's answers never reach another.
+// Datagrams of all sizes pass through a forward, and no client gets another's answers.
 func TestForwardDatagrams(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "")
@@ -106,14 +106,13 @@ func TestForwardDatagrams(t *testing.T) {
 		}
 		for i, client := range clients {
 			if got := readAgain(t, client, sent[i]); !bytes.Equal(got, sent[i]) {
-				t.Errorf("client %d: %d bytes come back as %d others", i, size, len(got))
+				t.Errorf("client %d: %d bytes came back as %d others", i, size, len(got))
 			}
 		}
 	}
 }
 
-// readAgain reads the answer to p, which it sends once more when none comes, as users of UDP have
-// to.
+// readAgain reads the answer to p. It retransmits p when none comes, as UDP clients must.
 func readAgain(t *testing.T, conn net.Conn, p []byte) []byte {
 	t.Helper()
 	got := make([]byte, 64<<10)
@@ -140,11 +139,11 @@ type datagram struct {
 	Data  []byte `json:"data"`
 }
 
-// udpClient is the npm package socks with an association.
+// udpClient is the npm package socks with a UDP association.
 type udpClient struct {
 	*process
 	stdin io.WriteCloser
-	lines int // of its output that were read
+	lines int // of its output read so far
 }
 
 // startUDPClient starts a client of a SOCKS server. The login is empty or USER:PASSWORD.
@@ -178,7 +177,7 @@ func (c *udpClient) send(t *testing.T, host string, port uint16, p []byte) {
 	}
 }
 
-// next returns the next datagram that comes within a time, false when none does.
+// next returns the next datagram that arrives within timeout, or false if none does.
 func (c *udpClient) next(t *testing.T, timeout time.Duration) (d datagram, ok bool) {
 	t.Helper()
 	deadline := time.After(timeout)
@@ -200,7 +199,7 @@ func (c *udpClient) next(t *testing.T, timeout time.Duration) (d datagram, ok bo
 	}
 }
 
-// ask sends a datagram until an answer comes.
+// ask sends a datagram, repeatedly, until an answer comes.
 func (c *udpClient) ask(t *testing.T, host string, port uint16, p []byte) datagram {
 	t.Helper()
 	for range 10 {
@@ -213,8 +212,8 @@ func (c *udpClient) ask(t *testing.T, host string, port uint16, p []byte) datagr
 	return datagram{}
 }
 
-// The npm package socks associates: with a DNS server and an echo on the remote's loopback, by
-// address and by a name that only the remote's host knows.
+// The npm package socks exchanges datagrams with a DNS server and an echo server on the remote's
+// loopback, by address and by a name that only the remote's host resolves.
 func TestAssociate(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "127.0.0.1 echo.culvert.test\n")
@@ -241,7 +240,7 @@ func TestAssociate(t *testing.T) {
 	}
 	if len(m.Answers) != 1 || m.ID != 4242 ||
 		*m.Answers[0].Body.(*dnsmessage.AResource) != (dnsmessage.AResource{A: [4]byte{192, 0, 2, 53}}) {
-		t.Errorf("the DNS server says %+v", m)
+		t.Errorf("the DNS server answered %+v", m)
 	}
 
 	const header = 10 // of a SOCKS datagram from IPv4
@@ -250,7 +249,7 @@ func TestAssociate(t *testing.T) {
 		rand.Read(p)
 		d := c.ask(t, "127.0.0.1", echo.Port(), p)
 		if !bytes.Equal(d.Data, p) || d.Host != "127.0.0.1" || d.Port != echo.Port() {
-			t.Errorf("%d bytes come back as %d from %s:%d", size, len(d.Data), d.Host, d.Port)
+			t.Errorf("%d bytes came back as %d from %s:%d", size, len(d.Data), d.Host, d.Port)
 		}
 	}
 	if d := c.ask(t, "echo.culvert.test", echo.Port(),
@@ -258,7 +257,7 @@ func TestAssociate(t *testing.T) {
 		t.Errorf("by name: %+v", d)
 	}
 
-	// The association ends with its connection, whichever side ends that.
+	// The association ends with its connection, whichever side closes it.
 	c.stdin.Close()
 	c.stdout.waitLine(t, c.process, `"event":"closed"`, patience)
 	other := startUDPClient(t, tun.local.socks)
@@ -266,7 +265,8 @@ func TestAssociate(t *testing.T) {
 	other.stdout.waitLine(t, other.process, `"event":"closed"`, patience)
 }
 
-// A flood that no link could carry leaves the program's memory bounded, and other traffic alive.
+// A flood beyond any link's capacity leaves the program's memory bounded and doesn't stop other
+// traffic.
 func TestDatagramFlood(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "")
@@ -275,7 +275,7 @@ func TestDatagramFlood(t *testing.T) {
 	tun.flood(t, strings.TrimSuffix(tun.local.forwards[0], "/udp"))
 }
 
-// flood sends far too much to a port that an echo answers at.
+// flood sends far more than the tunnel can carry to a port of an echo server.
 func (tun *tunnel) flood(t *testing.T, address string) {
 	t.Helper()
 	flood, quiet := dialDatagrams(t, address), dialDatagrams(t, address)
@@ -290,11 +290,11 @@ func (tun *tunnel) flood(t *testing.T, address string) {
 	}
 	after := residentMemory(t, tun.local.cmd) + residentMemory(t, tun.remote.cmd)
 	if grown := after - before; grown > 256<<20 {
-		t.Errorf("memory has grown by %d MiB", grown>>20)
+		t.Errorf("memory grew by %d MiB", grown>>20)
 	}
 }
 
-// dialDatagrams is a client of a port for datagrams, until the test ends.
+// dialDatagrams returns a client of a UDP port, until the test ends.
 func dialDatagrams(t *testing.T, address string) net.Conn {
 	t.Helper()
 	conn, err := net.Dial("udp", address)
@@ -306,7 +306,7 @@ func dialDatagrams(t *testing.T, address string) net.Conn {
 	return conn
 }
 
-// residentMemory is what a process holds, in bytes.
+// residentMemory returns a process's resident memory in bytes.
 func residentMemory(t *testing.T, cmd *exec.Cmd) int {
 	t.Helper()
 	status, err := os.ReadFile("/proc/" + strconv.Itoa(cmd.Process.Pid) + "/statm")

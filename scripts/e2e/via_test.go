@@ -18,15 +18,15 @@ const (
 	proxyPassword = "tellnobody"
 )
 
-// passwd and shadow are what the SOCKS proxy finds the user in: danted(8) asks the system. The
-// password is proxyPassword, as `openssl passwd -6` has it.
+// passwd and shadow contain the SOCKS proxy's user: danted(8) authenticates system users. The
+// password is proxyPassword, hashed by `openssl passwd -6`.
 const (
 	passwdLine = "alice:x:4242:65534::/nonexistent:/usr/sbin/nologin\n"
 	shadowLine = "alice:$6$culvertsalt$A4GA06dxCDS1c9grv5yduxj/Jo/q/d53J1IdyifBCd.oHIatQ." +
 		"43IBOC2mKJ4zUwKpVNvGhT2.danP5J3vkB00:20000:0:99999:7:::\n"
 )
 
-// freePort returns a port of the host that was free a moment ago.
+// freePort returns a port of the host that is free at the moment.
 func (h *host) freePort(t *testing.T) string {
 	t.Helper()
 	ln := h.listen(t, h.addr.String()+":0")
@@ -38,7 +38,7 @@ func (h *host) freePort(t *testing.T) string {
 	return port
 }
 
-// awaitListener waits until somebody accepts connections at an address.
+// awaitListener waits until a server accepts connections at an address.
 func awaitListener(t *testing.T, address string) {
 	t.Helper()
 	testnet.Poll(t, patience, address+" accepts connections", func() bool {
@@ -51,8 +51,8 @@ func awaitListener(t *testing.T, address string) {
 	})
 }
 
-// startTinyproxy starts an HTTP proxy on the host, for this machine with a password, and returns
-// its address.
+// startTinyproxy starts an HTTP proxy with a password on the host, for clients on this machine, and
+// returns its address.
 func startTinyproxy(t *testing.T, h *host, connectPort string) (*process, string) {
 	t.Helper()
 	port := h.freePort(t)
@@ -75,7 +75,7 @@ func startDante(t *testing.T, h *host) (*process, string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// As newHost has it for the hosts file: laid over the machine's own for what runs on the host.
+		// As with newHost's hosts file, ip netns exec mounts these over the machine's own.
 		if err := os.WriteFile(filepath.Join("/etc/netns", h.name, file), append(own, line...),
 			0o600); err != nil {
 			t.Fatal(err)
@@ -99,8 +99,8 @@ socks pass { from: %s/32 to: 0.0.0.0/0 }
 	return p, address
 }
 
-// A remote that only the proxy's host can reach, and by a name that only it knows, is reached
-// through the proxy: with the right password, which nobody else is told.
+// A remote that only the proxy's host can reach, under a name that only it resolves, is reached
+// through the proxy with the right password. The password appears nowhere else.
 func TestVia(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "127.0.0.1 remote.culvert.test\n")
@@ -129,7 +129,7 @@ func TestVia(t *testing.T) {
 				"round trip")
 			if want := fmt.Sprintf("remote.culvert.test:%s through %s://%s\n", port, test.scheme,
 				test.address); !strings.Contains(r.stdout, want) {
-				t.Errorf("no %q in\n%s", want, r.stdout)
+				t.Errorf("%q is not in\n%s", want, r.stdout)
 			}
 
 			local := startNode(t, "local", culvert(t, localArgs(client, server, url, "--via", via)...))
@@ -137,7 +137,7 @@ func TestVia(t *testing.T) {
 				t.Errorf("reply %d, want %d", got, replyOK)
 			}
 			if out := local.stderr.String(); strings.Contains(out, proxyPassword) {
-				t.Errorf("the log tells the password:\n%s", out)
+				t.Errorf("the log contains the password:\n%s", out)
 			}
 
 			for what, bad := range map[string]struct{ via, url, want string }{

@@ -17,12 +17,12 @@ import (
 	"time"
 )
 
-// randomBytes is a reader of n bytes that can't be compressed, the same ones each time.
+// randomBytes returns a reader of n incompressible bytes, the same ones each time.
 func randomBytes(n int64) io.Reader {
 	return io.LimitReader(rand.NewChaCha8([32]byte{'c', 'u', 'l', 'v', 'e', 'r', 't'}), n)
 }
 
-// sum is the SHA-256 of all that r has, in hexadecimal.
+// sum returns the SHA-256 of everything in r, in hexadecimal.
 func sum(t *testing.T, r io.Reader) string {
 	t.Helper()
 	h := sha256.New()
@@ -32,8 +32,8 @@ func sum(t *testing.T, r io.Reader) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// drips is the number of pieces, a line each, of what /drip serves, and dripSize their size in
-// bytes. They come one a dripPause.
+// drips is the number of pieces, a line each, that /drip serves, and dripSize their size in bytes.
+// One is sent every dripPause.
 const (
 	drips     = 20
 	dripSize  = 1 << 10
@@ -77,12 +77,11 @@ func serveSum(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, "%x", h.Sum(nil))
 }
 
-// cutSize is what a download that breaks off has brought by then, of twice as many bytes where it
-// says how many.
+// cutSize is how many bytes serveCut sends, half of Content-Length if there is one.
 const cutSize = 8 << 20
 
-// serveCut breaks a download off: with a reset of the connection or an early end of file, after it
-// has said how long it would be or has left its end to that of the connection.
+// serveCut truncates a download with a reset or an early end of file, with or without a
+// Content-Length.
 func serveCut(w http.ResponseWriter, r *http.Request) {
 	conn, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -105,8 +104,8 @@ func serveCut(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// serveDrip serves a slow download: one of drips pieces, or, when asked for an endless one, one
-// that goes on until the client has gone.
+// serveDrip serves a slow download: drips pieces, or pieces until the client disconnects if length
+// is "endless".
 func serveDrip(w http.ResponseWriter, r *http.Request) {
 	tick := time.NewTicker(dripPause)
 	defer tick.Stop()

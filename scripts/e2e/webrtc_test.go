@@ -26,10 +26,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// callPage asks servers for WebRTC what they see of the browser: at an address and by names, over
-// UDP and TCP. It also asks for a name to be looked up ahead. It reports the candidates that it has
-// got once there won't be more, at the latest when 20 s are over, or at once that it can't have
-// any.
+// callPage makes WebRTC query STUN and TURN servers, by address and by name, over UDP and TCP, and
+// requests a DNS prefetch. It reports its candidates once there are no more, or after 20 s, or
+// immediately if WebRTC is unavailable.
 var callPage = template.Must(template.New("call").Parse(`<!DOCTYPE html>
 <html><head><meta charset="utf-8"><title>a call</title>
 <link rel="dns-prefetch" href="//prefetch.culvert.test"><script>
@@ -54,8 +53,8 @@ var callPage = template.Must(template.New("call").Parse(`<!DOCTYPE html>
 </script></head></html>
 `))
 
-// wire is what a host has sent, of what goes around a proxy: the destinations of STUN messages, and
-// the names that are looked up.
+// wire records the traffic of a host that bypasses a proxy: the destinations of STUN messages, and
+// the names in DNS queries.
 type wire struct {
 	mu    sync.Mutex
 	stun  []string
@@ -68,7 +67,7 @@ func (w *wire) seen() (stun, names []string) {
 	return slices.Clone(w.stun), slices.Clone(w.names)
 }
 
-// tap reads along on all interfaces of a host, loopback included, until the test ends.
+// tap captures packets on all interfaces of a host, loopback included, until the test ends.
 func tap(t *testing.T, h *host) *wire {
 	t.Helper()
 	all := binary.BigEndian.Uint16(binary.NativeEndian.AppendUint16(nil, unix.ETH_P_ALL))
@@ -78,7 +77,7 @@ func tap(t *testing.T, h *host) *wire {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// So that reading ends when the test does.
+	// Reading ends with the test.
 	timeout := unix.NsecToTimeval(int64(100 * time.Millisecond))
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout); err != nil {
 		t.Fatal(err)
@@ -109,7 +108,7 @@ func tap(t *testing.T, h *host) *wire {
 	return w
 }
 
-// note looks at an IP packet.
+// note records an IP packet if it is a STUN message or a DNS query.
 func (w *wire) note(p []byte) {
 	const udp, tcp = unix.IPPROTO_UDP, unix.IPPROTO_TCP
 	var protocol byte
@@ -142,7 +141,7 @@ func (w *wire) note(p []byte) {
 	}
 }
 
-// question returns the name that a query is about.
+// question returns the name that a DNS query asks for.
 func question(p []byte, port uint16) string {
 	var m dnsmessage.Message
 	if err := m.Unpack(p); err != nil || len(m.Questions) == 0 {
@@ -151,24 +150,24 @@ func question(p []byte, port uint16) string {
 	return m.Questions[0].Name.String()
 }
 
-// browserRun is a browser that culvert run starts on a host that reaches nothing but the remote and
-// its own machine. The remote's host has the page, and names that only it knows.
+// browserRun is a browser that `culvert run` starts on a host that reaches only the remote and its
+// own machine. The remote's host serves the page, and has names that resolve only there.
 type browserRun struct {
 	near, far *host
 	command   func(t *testing.T, url string) *exec.Cmd
 	profile   string // of the browser, which is in the arguments of its processes
 }
 
-// newBrowserRun prepares a run of a script for sh, which gets the page's URL and what else a
-// browser needs in a test as its arguments.
+// newBrowserRun prepares a run of a shell script. Its arguments are the page's URL and flags that a
+// browser needs in a test.
 func newBrowserRun(t *testing.T, script string, args ...string) *browserRun {
 	t.Helper()
 	name, err := os.Hostname()
 	if err != nil {
 		t.Fatal(err)
 	}
-	near := newHost(t, "127.0.1.1 "+name+"\n") // Firefox asks for it
-	// Firefox looks for the address that it has towards the Internet.
+	near := newHost(t, "127.0.1.1 "+name+"\n") // Firefox looks it up
+	// Firefox looks up its address towards the Internet.
 	must(t, patience, exec.Command(needProgram(t, "ip"), "-n", near.name, "route", "add", "default",
 		"via", near.nearAddr.String()))
 	far := newHost(t, "127.0.1.1 "+pageHost+"\n127.0.1.5 stun.culvert.test turn.culvert.test "+
@@ -218,7 +217,7 @@ func newChromiumRun(t *testing.T, script string) *browserRun {
 	return b
 }
 
-// newFirefoxRun prepares a Firefox that uses the proxy and has more preferences in the form of
+// newFirefoxRun prepares a Firefox that uses the proxy, with additional preferences in the form of
 // user.js.
 func newFirefoxRun(t *testing.T, prefs string) *browserRun {
 	t.Helper()
@@ -232,7 +231,7 @@ func newFirefoxRun(t *testing.T, prefs string) *browserRun {
 // browserTutorial holds the commands that the tests below run.
 const browserTutorial = "../../docs/tutorial-browser.md"
 
-// documented returns the part of the tutorial's text block that matches the expression's group.
+// documented returns what the expression's group matches in the tutorial.
 func documented(t *testing.T, expression string) string {
 	t.Helper()
 	text, err := os.ReadFile(browserTutorial)
@@ -246,7 +245,7 @@ func documented(t *testing.T, expression string) string {
 	return string(found[1])
 }
 
-// documentedChromium is the command of the tutorial, documentedFirefox its user.js.
+// documentedChromium is the tutorial's command, documentedFirefox its user.js.
 func documentedChromium(t *testing.T) string {
 	t.Helper()
 	return "exec " + documented(t,
@@ -260,8 +259,8 @@ func documentedFirefox(t *testing.T) string {
 
 const plainChromium = "exec chromium --proxy-server=127.0.0.1:1080"
 
-// Around a proxy, WebRTC sends STUN messages and looks names up. In the documented ways no such
-// message and no question for a name leaves the browser's host. Without them, both do.
+// WebRTC bypasses a proxy with STUN messages and DNS queries. With the documented settings neither
+// leaves the browser's host. Without them, both do.
 func TestBrowserWebRTC(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -321,8 +320,8 @@ func TestBrowserWebRTC(t *testing.T) {
 	}
 }
 
-// setChromiumPolicy gives a host's Chromium policies in /etc/chromium, over which ip netns exec
-// lays what the host has of its own.
+// setChromiumPolicy sets a host's Chromium policies in /etc/chromium, over which ip netns exec
+// mounts the host's own files.
 func setChromiumPolicy(t *testing.T, h *host, text string) {
 	t.Helper()
 	folder := filepath.Join("/etc/netns", h.name, "chromium", "policies", "managed")
@@ -357,7 +356,7 @@ func serveCalls(t *testing.T, b *browserRun) <-chan []string {
 	return reports
 }
 
-// Browsers reach localhost without the proxy, and in the documented way through it.
+// Browsers reach localhost without the proxy, and through it with the documented settings.
 func TestBrowserLocalhost(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {

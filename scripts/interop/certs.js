@@ -3,7 +3,7 @@
 //
 // Standard input: a JSON array of operations {"op": name, "args": [text or null, …]}, each text in
 // base64. Standard output: a JSON array with, for each, {"ok": bool, "text": base64}; text is JSON
-// for what makes something.
+// for an operation that makes something.
 
 'use strict';
 
@@ -11,7 +11,7 @@ const fs = require('fs');
 const nacl = require('tweetnacl/nacl-fast.js');
 const cert = require('nacl-cert');
 
-// The package prints why it refuses to standard output, where only results may be.
+// The package prints why it refuses; standard output is for the results.
 console.log = function () {};
 
 const parse = (text) => JSON.parse(text.toString('utf8'));

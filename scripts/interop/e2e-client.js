@@ -5,8 +5,8 @@
 //   {"url": ..., "version": 1 or 2, "key": file, "cert": file, "ca": file}
 //
 // It prints a line of JSON for each event: {"event": "open"}, {"event": "message", "bytes"},
-// {"event": "error", "text"}, and {"event": "close", "code"}, with which it ends. For each line on
-// its standard input it sends that line's text as one message.
+// {"event": "error", "text"}, and finally {"event": "close", "code"}. For each line on its
+// standard input it sends that line's text as one message.
 
 const say = console.log;
 console.log = console.error; // the reference prints its warnings; standard output is for the events

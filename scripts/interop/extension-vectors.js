@@ -1,6 +1,6 @@
 // Derives the keys and seals the records of protocol/testdata/extension.json again, with Node's own
-// cryptography and from nothing but the secrets and the messages. Standard input: the file.
-// Standard output: what came out, in the same shape.
+// cryptography, from only the secrets and the messages. Standard input: the file.
+// Standard output: the results, in the same form.
 
 'use strict';
 

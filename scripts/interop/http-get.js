@@ -1,6 +1,7 @@
 'use strict';
 
-// Prints what the URL in its argument holds, got with undici through the proxy of the environment.
+// Prints the resource at the URL in its argument, fetched with undici through the environment's
+// proxy.
 
 const { EnvHttpProxyAgent, request } = require('undici');
 

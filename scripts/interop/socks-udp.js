@@ -2,7 +2,7 @@
 
 // A client of SOCKS5's UDP ASSOCIATE, the npm package socks, for the end-to-end tests. Its
 // arguments are the SOCKS server, HOST:PORT, and optionally USER:PASSWORD, with which it names the
-// port of its socket in its request. It prints a line of JSON when it is associated, {"event":
+// port of its socket in its request. It prints a line of JSON once it is associated, {"event":
 // "associated", "host", "port"}, then one for each datagram that comes, {"event": "datagram",
 // "host", "port", "data" in base64}, and one when the server ends the association, {"event":
 // "closed"}, with which it ends. For each line on its standard input, {"host", "port", "data"}, it

@@ -1,8 +1,8 @@
 """A client of SOCKS5's UDP ASSOCIATE, for the end-to-end tests.
 
 Usage: socks-udp.py PROXY ECHO [USER:PASSWORD], where PROXY and ECHO are IPv4 HOST:PORT and ECHO
-sends datagrams back. It sends to it from several sockets and prints a JSON object: for each of
-them, whether the answer came, and the reply to a request that names no port.
+is a UDP echo server. It sends to the echo from several sockets and prints a JSON object: for each
+socket, whether an answer came, and the reply to a request that names no port.
 """
 
 import json
@@ -25,7 +25,7 @@ user, _, password = sys.argv[3].partition(":") if len(sys.argv) > 3 else ("", ""
 
 
 def udp(host=None):
-    """A socket at an address, the proxy's unless another is given."""
+    """Returns a socket bound to an address, the proxy's by default."""
     s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     s.bind((host or proxy[0], 0))
     s.settimeout(WAIT)
@@ -37,13 +37,13 @@ def exactly(conn, n):
     while len(data) < n:
         more = conn.recv(n - len(data))
         if not more:
-            raise EOFError("the proxy has closed the connection")
+            raise EOFError("the proxy closed the connection")
         data += more
     return data
 
 
 def associate(port):
-    """Asks for an association; returns its connection, the reply and where to send to."""
+    """Requests an association; returns its connection, the reply and the relay's address."""
     conn = socket.create_connection(proxy, timeout=10)
     method = 2 if user else 0
     conn.sendall(bytes([5, 1, method]))

@@ -23,7 +23,7 @@ const crypto = require('crypto');
 const readline = require('readline');
 const sws = require('node-sws');
 
-// The package prints what it does to standard output, where only events may be.
+// The package prints what it does; standard output is for the events.
 console.log = console.error;
 
 function emit(event, fields) {
@@ -40,7 +40,7 @@ function addTo(hash, message) {
 function exchange(socket, config) {
   const sent = crypto.createHash('sha256');
   const received = crypto.createHash('sha256');
-  // A client counts as connected before the server has refused it.
+  // A client is connected even if the server is about to refuse it.
   const sizes = config.sizes || [];
   let sending = 0;
   let arrived = 0;

@@ -1,5 +1,5 @@
 // Makes the handshakes and records of protocol/testdata/vectors.json again, with the reference's
-// own Box and SecretBox and with JSON.stringify, from nothing but the secrets and the randomness.
+// own Box and SecretBox and with JSON.stringify, from only the secrets and the random values.
 //
 // Standard input: the file. Standard output: a JSON array with, for each vector, the messages, the
 // records, and whether the certificates are valid.
@@ -11,7 +11,7 @@ const nacl = require('tweetnacl/nacl-fast.js');
 const sws = require('node-sws');
 const certs = require('nacl-cert');
 
-// The packages print what they refuse to standard output, where only the result may be.
+// The packages print what they refuse; standard output is for the result.
 console.log = console.error;
 
 const unhex = (s) => new Uint8Array(Buffer.from(s, 'hex'));
