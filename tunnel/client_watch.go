@@ -85,7 +85,8 @@ func (w *clientWatch) run() {
 	}
 }
 
-// stop ends the watch and returns what the client has sent. An end of file is left to be read again.
+// stop ends the watch and returns what the client has sent. An end of file is left to be read
+// again.
 func (w *clientWatch) stop() (early []byte) {
 	if w.begin.Stop() {
 		return nil

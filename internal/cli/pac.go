@@ -209,9 +209,9 @@ func (p *pac) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // pacProxies lists ways to use the port, the best first; a client takes the first that it supports.
-// After a failure Chromium and Firefox try the next, and wait again for a target that doesn't answer.
-// They take an HTTP proxy's answer for final, and show its text for http://, so that comes first.
-// "SOCKS" is not among them: to some clients it is version 4, with which they resolve names
+// After a failure Chromium and Firefox try the next, and wait again for a target that doesn't
+// answer. They take an HTTP proxy's answer for final, and show its text for http://, so that comes
+// first. "SOCKS" is not among them: to some clients it is version 4, with which they resolve names
 // themselves. Browsers ask their user for the password of an HTTP proxy, and most can't give one to
 // SOCKS5.
 func pacProxies(address string, auth bool) string {

@@ -12,8 +12,8 @@ import (
 // values are never reused.
 type Code uint16
 
-// The codes. Those up to CodeDialFailed, and CodeLookupFailed, are about connecting to a target, the
-// two after CodeDialFailed about listening.
+// The codes. Those up to CodeDialFailed, and CodeLookupFailed, are about connecting to a target,
+// the two after CodeDialFailed about listening.
 const (
 	CodeRefused        Code = 1  // the target refused the connection
 	CodeHostUnreach    Code = 2  // no route to the target's host
