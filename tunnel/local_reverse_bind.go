@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"culvert/internal/printable"
 	"culvert/tunnel/mux"
 	"culvert/tunnel/policy"
 
@@ -98,6 +99,9 @@ func (rb *reverseBind) listen(ctx context.Context, bind string) (*reverseControl
 	}
 }
 
+// errBadBound is the error when a remote reports what it has bound, and that is no address.
+var errBadBound = errors.New("the remote reports a malformed address")
+
 // listenIn requests the listener in a session. It tells the remote to begin once this side knows to
 // which listener the new streams belong.
 func (rb *reverseBind) listenIn(
@@ -119,11 +123,14 @@ func (rb *reverseBind) listenIn(
 	if !stop() && err == nil {
 		err = context.Cause(ctx)
 	}
+	bound := strings.TrimSuffix(string(line), "\n")
+	if err == nil && printable.Line(bound) != bound { // it goes to people and to scripts
+		err = errBadBound
+	}
 	if err != nil {
 		stream.Close()
 		return nil, err
 	}
-	bound := strings.TrimSuffix(string(line), "\n")
 	rb.mu.Lock()
 	rb.bound = bound
 	rb.mu.Unlock()

@@ -13,6 +13,7 @@ import (
 	"culvert/certs"
 	"culvert/internal/cli/exit"
 	"culvert/internal/cli/flags"
+	"culvert/internal/printable"
 	"culvert/internal/secretfile"
 )
 
@@ -221,7 +222,7 @@ func (o *certShowOptions) run(context.Context) error {
 	}
 	w := os.Stdout
 	fmt.Fprintf(w, "type     %s\nca       %q\ngid      %q\nsigned   %s\nexpires  %s\n",
-		cert.Type(), cert.CA(), cert.GID(),
+		printable.Line(string(cert.Type())), cert.CA(), cert.GID(),
 		cert.SignedAt().UTC().Format(time.RFC3339), cert.Expires().UTC().Format(time.RFC3339))
 	if key, ok := cert.BoxKey(); ok {
 		fmt.Fprintf(w, "key      %s\n", key)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"culvert/internal/cli/flags"
+	"culvert/internal/printable"
 	"culvert/protocol"
 	"culvert/tunnel"
 	"culvert/tunnel/mux"
@@ -82,5 +83,6 @@ func (p *checkPrinter) line(name string, took time.Duration, detail string) {
 	if took > 0 {
 		t = fmt.Sprintf("%.1f ms", float64(took)/float64(time.Millisecond))
 	}
-	fmt.Fprintln(p.w, strings.TrimRight(fmt.Sprintf("%-10s %10s  %s", name, t, detail), " "))
+	line := fmt.Sprintf("%-10s %10s  %s", name, t, printable.Line(detail))
+	fmt.Fprintln(p.w, strings.TrimRight(line, " "))
 }

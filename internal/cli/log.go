@@ -6,6 +6,7 @@ import (
 
 	"culvert/internal/cli/exit"
 	"culvert/internal/cli/flags"
+	"culvert/internal/printable"
 
 	"github.com/rs/zerolog"
 )
@@ -59,5 +60,6 @@ func (timestamp) Run(e *zerolog.Event, _ zerolog.Level, _ string) {
 const logTime = "2006-01-02T15:04:05.000"
 
 func logWriter(w io.Writer) io.Writer {
-	return zerolog.ConsoleWriter{Out: w, NoColor: true, TimeFormat: logTime}
+	// The library quotes values, but no messages, and not all control characters.
+	return zerolog.ConsoleWriter{Out: printable.Writer{W: w}, NoColor: true, TimeFormat: logTime}
 }

@@ -10,6 +10,7 @@ import (
 
 	"culvert/internal/cli/exit"
 	"culvert/internal/cli/flags"
+	"culvert/internal/printable"
 	"culvert/tunnel"
 	"culvert/tunnel/mux"
 
@@ -180,7 +181,7 @@ func (o *remoteOptions) serve(
 	shown.current.Store(settings.tls)
 	defer signals.reloads.watch(func() {
 		if err := o.reload(node, shown, log); err != nil {
-			fmt.Fprintln(o.log.out.stderr, "culvert: not reloaded:", err)
+			fmt.Fprintln(o.log.out.stderr, "culvert: not reloaded:", printable.Line(err.Error()))
 		} else {
 			fmt.Fprintln(o.log.out.stderr, "culvert: reloaded")
 		}

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"culvert/internal/printable"
 )
 
 // The exit statuses that scripts rely on. docs/cli.md documents them.
@@ -52,7 +54,8 @@ func Usagef(hint, format string, args ...any) error {
 	return &Failure{Code: Usage, What: fmt.Sprintf(format, args...), Hint: hint}
 }
 
-// Report prints err, which is not nil, and returns its exit status.
+// Report prints err, which is not nil, and returns its exit status. What the error has from another
+// machine is made printable.
 func Report(w io.Writer, err error) int {
 	var status Status
 	if errors.As(err, &status) {
@@ -62,9 +65,9 @@ func Report(w io.Writer, err error) int {
 	if !errors.As(err, &f) {
 		f = &Failure{Code: Failed, What: err.Error()}
 	}
-	fmt.Fprintf(w, "culvert: %s\n", f.Error())
+	fmt.Fprintf(w, "culvert: %s\n", printable.Line(f.Error()))
 	if f.Hint != "" {
-		fmt.Fprintln(w, f.Hint)
+		fmt.Fprintln(w, printable.Lines(f.Hint))
 	}
 	return f.Code
 }
