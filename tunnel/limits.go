@@ -56,6 +56,11 @@ const (
 	// don't notice a short reconnect.
 	openWait = 10 * time.Second
 
+	// maxCookies bounds the cookies that are kept and sent with an upgrade, in bytes of its header:
+	// some times what a load balancer sets, and about what servers take in one header. More are
+	// ignored.
+	maxCookies = 8 << 10
+
 	// backoffMin and backoffMax bound the pause before another attempt to reconnect. The first
 	// attempt starts at once if the connection lasted for steadyAfter, and otherwise after
 	// backoffBroken.

@@ -3,7 +3,6 @@ package tunnel
 import (
 	"crypto/tls"
 	"net/http"
-	"net/http/cookiejar"
 	"time"
 
 	"culvert/certs"
@@ -70,9 +69,8 @@ func (c *LocalConfig) connector() *localConnector {
 	if c.CA != nil {
 		client.Version, client.CA, client.Cert = protocol.Version2, c.CA, c.Cert
 	}
-	cookies, _ := cookiejar.New(nil) // never fails without options
 	return &localConnector{
-		cookies:    cookies,
+		cookies:    newLocalCookies(),
 		address:    c.Address,
 		client:     client,
 		tls:        c.TLS,

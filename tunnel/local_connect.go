@@ -22,10 +22,10 @@ import (
 type localConnector struct {
 	address    Address
 	client     protocol.ClientConfig
-	tls        *tls.Config    // nil for the defaults
-	header     http.Header    // sent with the upgrade
-	cookies    http.CookieJar // a load balancer's cookie leads the next carrier to the same node
-	via        *Proxy         // nil for none
+	tls        *tls.Config // nil for the defaults
+	header     http.Header // sent with the upgrade
+	cookies    *localCookies
+	via        *Proxy // nil for none
 	session    mux.Config
 	onProgress func(Progress) // may be nil
 }
@@ -45,7 +45,8 @@ func (c *localConnector) connect(
 	defer cancel()
 	steps := &stepClock{report: c.onProgress}
 	steps.begin(StepTCP)
-	ws, err := c.dial(ctx, steps)
+	cookies := c.cookies.attempt()
+	ws, err := c.dial(ctx, steps, cookies)
 	if err != nil {
 		return nil, steps.fail(err)
 	}
@@ -68,7 +69,8 @@ func (c *localConnector) connect(
 
 	steps.begin(StepSession)
 	var session *mux.Session
-	if resume != nil && resume.Err() == nil {
+	resumes := resume != nil && resume.Err() == nil
+	if resumes {
 		session, err = resume.Resume(ctx, conn)
 	} else {
 		session, err = mux.NewClient(ctx, conn, c.session)
@@ -76,6 +78,7 @@ func (c *localConnector) connect(
 	if err != nil {
 		return nil, steps.fail(err)
 	}
+	cookies.accept(resumes && session != resume)
 	steps.end("")
 	return &localConnection{session, state}, nil
 }
@@ -91,7 +94,9 @@ func describe(state protocol.State) string {
 }
 
 // dial opens the WebSocket. The goroutine that dials uses the steps.
-func (c *localConnector) dial(ctx context.Context, steps *stepClock) (*websocket.Conn, error) {
+func (c *localConnector) dial(
+	ctx context.Context, steps *stepClock, cookies http.CookieJar,
+) (*websocket.Conn, error) {
 	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := c.reach(ctx, steps, network, address)
 		if err != nil {
@@ -109,7 +114,7 @@ func (c *localConnector) dial(ctx context.Context, steps *stepClock) (*websocket
 		return conn, steps.keep(err)
 	}
 	dialer := protocol.NewDialer(dial, dialTLS)
-	dialer.Jar = c.cookies
+	dialer.Jar = cookies
 	ws, response, err := dialer.DialContext(ctx, c.address.String(), c.header)
 	switch {
 	case err == nil:
