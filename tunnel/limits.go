@@ -4,6 +4,9 @@ import "time"
 
 // Limits of both sides.
 const (
+	// expiryCheck bounds how long an expired certificate can go unnoticed after the clock was set.
+	expiryCheck = time.Minute
+
 	// DrainTimeout is how long a node that was told to stop waits for its streams to end.
 	DrainTimeout = 5 * time.Second
 

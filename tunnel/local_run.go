@@ -34,7 +34,11 @@ func (l *Local) Run(ctx context.Context) error {
 			last = session
 		}
 		l.set(conn, nil)
+		watching, stop := context.WithCancel(ctx)
+		current := conn
+		accepting.Go(func() { endAtExpiry(watching, current, time.Now) })
 		err := conn.session.AwaitLoss(ctx)
+		stop()
 		if ctx.Err() != nil {
 			l.shutdown(conn.session)
 			l.set(nil, net.ErrClosed)
@@ -49,6 +53,25 @@ func (l *Local) Run(ctx context.Context) error {
 		pause.after(lasted, dead != nil)
 		if conn, err = l.reconnect(ctx, conn, &pause); err != nil {
 			return l.finish(ctx, err)
+		}
+	}
+}
+
+// endAtExpiry closes the session when the certificate that the remote presented expires, until ctx
+// is done. The next handshake decides whether the remote has another one.
+func endAtExpiry(ctx context.Context, conn *localConnection, now func() time.Time) {
+	cert := conn.state.Peer.Cert
+	for cert != nil {
+		timer := time.NewTimer(expiryPause(cert, now()))
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		}
+		if !now().Before(cert.Expires()) {
+			conn.session.BeginClose(mux.CodeNotAllowed, "the certificate has expired")
+			return
 		}
 	}
 }

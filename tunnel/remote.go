@@ -63,8 +63,10 @@ type Remote struct {
 	access   *remoteAccess
 	binds    map[*remoteBind]struct{}
 	draining bool
-	sessions map[*mux.Session]protocol.Peer
+	sessions map[*mux.Session]*admission
 	changed  sync.Cond // a session was removed
+
+	now func() time.Time // for certificates; time.Now except in tests
 }
 
 // NewRemote returns a Remote. The caller ends it with Shutdown or through Serve.
@@ -90,8 +92,9 @@ func NewRemote(cfg RemoteConfig) (*Remote, error) {
 		ctx:        ctx,
 		stop:       stop,
 		access:     access,
+		now:        time.Now,
 		binds:      make(map[*remoteBind]struct{}),
-		sessions:   make(map[*mux.Session]protocol.Peer),
+		sessions:   make(map[*mux.Session]*admission),
 	}
 	r.changed.L = &r.mu
 	if cfg.Fallback != nil {

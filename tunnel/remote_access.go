@@ -1,8 +1,11 @@
 package tunnel
 
 import (
+	"context"
 	"errors"
+	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -126,16 +129,47 @@ func newRemoteAccess(
 	return &remoteAccess{identity, trust, rules, keyRules, reverse, keyReverse}, nil
 }
 
+// knows reports whether a client may have rights at all: where keys are listed, one without a line
+// has none.
+func (a *remoteAccess) knows(client certs.PublicKey) bool {
+	if a.trust.Authorized == nil {
+		return true
+	}
+	_, ok := a.trust.Authorized.Lookup(client)
+	return ok
+}
+
 // rulesFor returns the rules for the targets of a client.
-func (a *remoteAccess) rulesFor(client certs.PublicKey) *policy.Rules {
+func (a *remoteAccess) rulesFor(client certs.PublicKey) remoteRules {
+	if !a.knows(client) {
+		return noRights{}
+	}
 	if rules, ok := a.keyRules[client]; ok {
 		return rules
 	}
 	return a.rules
 }
 
-// reverseFor returns the rules for what a client may bind.
+// noRights are the rules of a client that may reach nothing.
+type noRights struct{}
+
+func (noRights) Resolve(context.Context, string, string, uint16) ([]netip.AddrPort, error) {
+	return nil, policy.ErrNotAllowed
+}
+
+func (noRights) Dial(context.Context, string, string) (net.Conn, error) {
+	return nil, policy.ErrNotAllowed
+}
+
+func (noRights) DialUnix(context.Context, string) (net.Conn, error) {
+	return nil, policy.ErrNotAllowed
+}
+
+// reverseFor returns the rules for what a client may bind, nil for nothing.
 func (a *remoteAccess) reverseFor(client certs.PublicKey) *policy.ReverseRules {
+	if !a.knows(client) {
+		return nil
+	}
 	if rules, ok := a.keyReverse[client]; ok {
 		return rules
 	}

@@ -1,9 +1,12 @@
 package tunnel
 
 import (
+	"errors"
 	"net/http"
 	"net/netip"
+	"time"
 
+	"culvert/certs"
 	"culvert/protocol"
 	"culvert/tunnel/mux"
 )
@@ -62,21 +65,100 @@ func (r *Remote) isFull() bool {
 	return true
 }
 
-// addSession registers a session, unless the remote drains or has too many. It reports whether it
-// did.
-func (r *Remote) addSession(session *mux.Session, peer protocol.Peer) bool {
+// admission is what a remote knows of the client of a session.
+type admission struct {
+	peer    protocol.Peer // of the newest handshake
+	revoked bool          // the session is about to end
+	expiry  *time.Timer   // checks the certificate again; nil when there is none
+}
+
+// addSession registers a session, or begins to close it: when the remote drains or has too many,
+// and when the client is not admitted. That is decided here, under the lock under which Reload
+// looks for sessions to end, since the handshake may have been verified before a reload.
+func (r *Remote) addSession(session *mux.Session, peer protocol.Peer) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.draining || len(r.sessions) >= r.cfg.MaxSessions {
-		return false
+	if err := readmit(r.access.trust, peer, r.now()); err != nil {
+		session.BeginClose(mux.CodeNotAllowed, notAdmitted)
+		return err
 	}
-	r.sessions[session] = peer
-	return true
+	if r.draining || len(r.sessions) >= r.cfg.MaxSessions {
+		session.BeginClose(mux.CodeDraining, "")
+		return errNoRoom
+	}
+	a := &admission{peer: peer}
+	r.sessions[session] = a
+	r.watchExpiry(session, a)
+	return nil
 }
+
+// renewSession decides on the client of a session that was resumed, as addSession does. From now on
+// the session rests on the certificate of the newest handshake.
+func (r *Remote) renewSession(session *mux.Session, peer protocol.Peer) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	a := r.sessions[session]
+	if a == nil || a.revoked { // about to be registered, or to end
+		return nil
+	}
+	a.peer = peer
+	err := r.checkAdmission(session, a)
+	if err != nil {
+		r.endBinds(false)
+	}
+	return err
+}
+
+// checkAdmission begins to close a session whose client is no longer admitted, and returns why.
+// From here on the client can neither open streams nor resume the session; the caller ends its
+// reverse listeners with endBinds. Called with the mutex held.
+func (r *Remote) checkAdmission(session *mux.Session, a *admission) error {
+	err := readmit(r.access.trust, a.peer, r.now())
+	if err == nil {
+		r.watchExpiry(session, a)
+		return nil
+	}
+	a.revoked = true
+	session.BeginClose(mux.CodeNotAllowed, notAdmitted)
+	r.cfg.Log.Info().Err(err).Stringer("client", a.peer.Key).Msg("client no longer admitted")
+	return err
+}
+
+// watchExpiry sees to it that the session ends when the client's certificate expires, if it rests
+// on one. Called with the mutex held.
+func (r *Remote) watchExpiry(session *mux.Session, a *admission) {
+	if a.expiry != nil {
+		a.expiry.Stop()
+	}
+	if a.peer.Cert == nil || !r.access.trust.RequireCert {
+		a.expiry = nil
+		return
+	}
+	a.expiry = time.AfterFunc(expiryPause(a.peer.Cert, r.now()), func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if r.sessions[session] == a && !a.revoked && r.checkAdmission(session, a) != nil {
+			r.endBinds(false)
+		}
+	})
+}
+
+// expiryPause returns how long to wait before checking again whether a certificate has expired. The
+// clock may be set meanwhile, which timers don't notice, or the machine may sleep.
+func expiryPause(cert *certs.Certificate, now time.Time) time.Duration {
+	return max(0, min(cert.Expires().Sub(now), expiryCheck))
+}
+
+const notAdmitted = "no longer admitted"
+
+var errNoRoom = errors.New("draining, or too many sessions")
 
 func (r *Remote) removeSession(session *mux.Session) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if a := r.sessions[session]; a != nil && a.expiry != nil {
+		a.expiry.Stop()
+	}
 	delete(r.sessions, session)
 	r.changed.Broadcast()
 }

@@ -58,6 +58,9 @@ func (r *Remote) serveClient(w http.ResponseWriter, request *http.Request) {
 		return
 	}
 	if resumed { // the call that began the session continues to serve it
+		if r.renewSession(session, state.Peer) != nil {
+			return
+		}
 		stats := session.Stats()
 		log.Info().Stringer("client", state.Peer.Key).Int("streams", stats.Streams).
 			Uint64("resent_bytes", stats.Resent).Msg("session resumed")

@@ -80,7 +80,10 @@ func (r *Remote) addBind(ctx context.Context, b *remoteBind) error {
 	if err != nil {
 		return err
 	}
-	if !r.currentAccess().reverseFor(b.client).Grant(bind) {
+	r.mu.Lock()
+	granted := !r.isRevoked(b.session) && r.access.reverseFor(b.client).Grant(bind)
+	r.mu.Unlock()
+	if !granted {
 		return policy.ErrNotAllowed
 	}
 	err = b.listen(bind)
@@ -92,9 +95,15 @@ func (r *Remote) addBind(ctx context.Context, b *remoteBind) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.draining {
+	switch {
+	case r.draining:
+		err = errDraining
+	case !r.isGranted(b): // a reload came in between
+		err = policy.ErrNotAllowed
+	}
+	if err != nil {
 		b.close()
-		return errDraining
+		return err
 	}
 	r.binds[b] = struct{}{}
 	return nil
@@ -136,10 +145,23 @@ func (r *Remote) removeBind(b *remoteBind) {
 // endBinds ends the binds that are no longer granted, or all. Called with the mutex held.
 func (r *Remote) endBinds(all bool) {
 	for b := range r.binds {
-		if all || !r.access.reverseFor(b.client).GrantBound(b.bind, b.control.Target().Address) {
+		if all || !r.isGranted(b) {
 			b.end()
 		}
 	}
+}
+
+// isGranted reports whether the client of a bind may have it. Called with the mutex held.
+func (r *Remote) isGranted(b *remoteBind) bool {
+	return !r.isRevoked(b.session) &&
+		r.access.reverseFor(b.client).GrantBound(b.bind, b.control.Target().Address)
+}
+
+// isRevoked reports whether a session is about to end because its client is no longer admitted.
+// Called with the mutex held.
+func (r *Remote) isRevoked(session *mux.Session) bool {
+	a := r.sessions[session]
+	return a != nil && a.revoked
 }
 
 var errDraining = errors.New("shutting down")

@@ -232,8 +232,8 @@ func TestReverseUDPUnasked(t *testing.T) {
 			defer ln.Close()
 		}
 		remote.mu.Lock()
-		for session, peer := range remote.sessions {
-			if !peer.Key.Equal(cfg.Key.Public()) {
+		for session, a := range remote.sessions {
+			if !a.peer.Key.Equal(cfg.Key.Public()) {
 				continue
 			}
 			stream, err := session.OpenFlowAtOnce("1 127.0.0.1:1")

@@ -11,7 +11,8 @@ import (
 
 // Reload replaces what the Remote presents to later clients, whom it admits, which targets later
 // streams may have, also those of existing sessions, and what may be bound. It ends the sessions of
-// clients that are no longer admitted, and closes the listeners that are no longer granted. After
+// clients that are no longer admitted, all at once: none of them opens a stream, resumes or keeps a
+// listener from the moment of the change. It closes the listeners that are no longer granted. After
 // an error nothing has changed.
 func (r *Remote) Reload(
 	identity RemoteIdentity, trust RemoteTrust, rules *policy.Rules, reverse *policy.ReverseRules,
@@ -23,24 +24,23 @@ func (r *Remote) Reload(
 	var ended []*mux.Session
 	r.mu.Lock()
 	r.access = access
-	r.endBinds(false)
-	for session, peer := range r.sessions {
-		if err := readmit(trust, peer); err != nil {
-			r.cfg.Log.Info().Err(err).Stringer("client", peer.Key).Msg("client no longer admitted")
+	for session, a := range r.sessions {
+		if !a.revoked && r.checkAdmission(session, a) != nil {
 			ended = append(ended, session)
 		}
 	}
+	r.endBinds(false)
 	r.mu.Unlock()
-	for _, session := range ended {
-		session.CloseWith(mux.CodeNotAllowed, "no longer admitted")
+	for _, session := range ended { // they close in parallel
+		session.Wait()
 	}
 	return nil
 }
 
 // readmit decides on a client whose certificate was verified under another RemoteTrust.
-func readmit(trust RemoteTrust, peer protocol.Peer) error {
+func readmit(trust RemoteTrust, peer protocol.Peer, now time.Time) error {
 	if trust.RequireCert && peer.Cert != nil {
-		options := certs.VerifyOptions{CA: trust.CA, Now: time.Now(), Revoked: trust.Revoked}
+		options := certs.VerifyOptions{CA: trust.CA, Now: now, Revoked: trust.Revoked}
 		if err := peer.Cert.Verify(options); err != nil {
 			return err
 		}

@@ -46,8 +46,9 @@ func newRemoteSession(
 // serveSession serves a session until it ends.
 func (r *Remote) serveSession(session *mux.Session, state protocol.State, log zerolog.Logger) {
 	log = log.With().Stringer("client", state.Peer.Key).Logger()
-	if !r.addSession(session, state.Peer) {
-		session.CloseWith(mux.CodeDraining, "")
+	if err := r.addSession(session, state.Peer); err != nil {
+		log.Info().Err(err).Msg("client refused")
+		session.Wait()
 		return
 	}
 	log.Info().Int("version", state.Version).Str("suite", state.Suite).

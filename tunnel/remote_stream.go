@@ -11,7 +11,7 @@ import (
 // serveStream connects to the stream's target and leaves the relaying to another goroutine, so that
 // the stack that dialing needed is not held for as long as the stream lasts.
 func (s *remoteSession) serveStream(in *mux.IncomingStream) {
-	rules := s.remote.currentAccess().rulesFor(s.client)
+	rules := s.rules()
 	conn, err := dialWhileWanted(s.ctx, in, func(ctx context.Context) (net.Conn, error) {
 		return dialTarget(ctx, rules, in.Target())
 	})
@@ -35,7 +35,7 @@ func (s *remoteSession) serveStream(in *mux.IncomingStream) {
 
 // dialTarget connects to a stream's target as the rules allow. Names are resolved here, at the
 // remote.
-func dialTarget(ctx context.Context, rules *policy.Rules, target mux.Target) (net.Conn, error) {
+func dialTarget(ctx context.Context, rules remoteRules, target mux.Target) (net.Conn, error) {
 	switch target.Kind {
 	case mux.StreamTCP:
 		return rules.Dial(ctx, "tcp", target.Address)

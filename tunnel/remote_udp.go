@@ -8,15 +8,23 @@ import (
 	"culvert/tunnel/mux"
 )
 
-// remoteRules is what serving datagrams needs of the rules for targets, which are *policy.Rules.
-// Values are compared.
+// remoteRules are the rules for a client's targets: *policy.Rules or noRights. Values are compared.
 type remoteRules interface {
 	Resolve(ctx context.Context, network, host string, port uint16) ([]netip.AddrPort, error)
 	Dial(ctx context.Context, network, address string) (net.Conn, error)
+	DialUnix(ctx context.Context, address string) (net.Conn, error)
 }
 
 // rules returns the rules that hold now for the targets of the session's client.
-func (s *remoteSession) rules() remoteRules { return s.remote.currentAccess().rulesFor(s.client) }
+func (s *remoteSession) rules() remoteRules {
+	r := s.remote
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.isRevoked(s.Session) {
+		return noRights{}
+	}
+	return r.access.rulesFor(s.client)
+}
 
 // serveFlow joins a flow of datagrams to a socket of its own, as far as the rules allow.
 func (s *remoteSession) serveFlow(in *mux.IncomingFlow) {

@@ -179,8 +179,11 @@ func (o *remoteOptions) serve(
 	defer context.AfterFunc(signals.hard, node.Abort)()
 	shown := &remoteTLS{}
 	shown.current.Store(settings.tls)
+	spare := newReserve()
+	defer spare.close()
 	defer signals.reloads.watch(func() {
-		if err := o.reload(node, shown, log); err != nil {
+		err := spare.spend(func() error { return o.reload(node, shown, log) })
+		if err != nil {
 			fmt.Fprintln(o.log.out.stderr, "culvert: not reloaded:", printable.Line(err.Error()))
 		} else {
 			fmt.Fprintln(o.log.out.stderr, "culvert: reloaded")

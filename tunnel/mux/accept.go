@@ -106,6 +106,11 @@ func (st *stream) confirm() error {
 		st.dropReceivedLocked()
 		return st.send.err
 	}
+	if err := s.endingLocked(); err != nil && s.err == nil { // the opener will not hear of it
+		st.releaseLocked()
+		st.cutLocked(&SessionError{err})
+		return &SessionError{err}
+	}
 	if st.state == opening {
 		st.state = openConfirmed
 		if !ended {

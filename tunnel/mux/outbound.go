@@ -16,9 +16,10 @@ type outbox struct {
 	resent   uint64    // bytes sent again so far
 	retained retained
 
-	closing      bool   // the close frame is due; nothing follows it
-	closePayload []byte // of the close frame
-	cause        error  // the session's error once the close frame is written
+	closing      bool        // the close frame is due; nothing follows it
+	closePayload []byte      // of the close frame
+	closeTimer   *time.Timer // ends the session if the close frame can't be written
+	cause        error       // the session's error once the close frame is written
 }
 
 // controlFrame is a sequenced frame that goes before all stream data.

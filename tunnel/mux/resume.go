@@ -260,8 +260,8 @@ func (s *Session) reattach(carrier Carrier, offer hello) (bool, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.err != nil {
-		return false, &SessionError{s.err}
+	if err := s.endingLocked(); err != nil {
+		return false, &SessionError{err}
 	}
 	s.attachLocked(carrier, offer.receivePosition)
 	return true, nil
@@ -272,8 +272,8 @@ func (s *Session) reattach(carrier Carrier, offer hello) (bool, error) {
 func (s *Session) acceptOffer(carrier Carrier, offer hello) (hello, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.err != nil {
-		return hello{}, &SessionError{s.err}
+	if err := s.endingLocked(); err != nil {
+		return hello{}, &SessionError{err}
 	}
 	if err := s.checkPositionLocked(offer); err != nil {
 		return hello{}, err

@@ -228,20 +228,39 @@ func (s *Session) Close() error { return s.CloseWith(CodeDone, "") }
 
 // CloseWith is Close with a reason for the peer. The text is for its log; it is cut to 256 bytes.
 func (s *Session) CloseWith(code Code, text string) error {
-	s.mu.Lock()
-	if s.err == nil && !s.out.closing {
-		s.sendCloseLocked(ErrSessionClosed, code, text)
-		wait := closeTimeout
-		if s.link == nil {
-			wait = 0 // there is nobody to tell
-		}
-		timer := time.AfterFunc(wait, func() { s.fail(ErrSessionClosed) })
-		defer timer.Stop()
-	}
-	s.mu.Unlock()
+	s.BeginClose(code, text)
 	<-s.done
 	s.loops.Wait()
 	return nil
+}
+
+// BeginClose is CloseWith without waiting. When it returns, the session takes neither streams nor
+// carriers. The session ends within a second.
+func (s *Session) BeginClose(code Code, text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil || s.out.closing {
+		return
+	}
+	s.sendCloseLocked(ErrSessionClosed, code, text)
+	wait := closeTimeout
+	if s.link == nil {
+		wait = 0 // there is nobody to tell
+	}
+	s.loops.Add(1)
+	timer := time.AfterFunc(wait, func() {
+		defer s.loops.Done()
+		s.fail(ErrSessionClosed)
+	})
+	s.out.closeTimer = timer
+}
+
+// endingLocked returns why the session has ended or is about to, nil when it is neither.
+func (s *Session) endingLocked() error {
+	if s.err == nil && s.out.closing {
+		return s.out.cause
+	}
+	return s.err
 }
 
 // Done is closed when the session has ended. Err then returns why.
@@ -338,6 +357,9 @@ func (s *Session) failLocked(err error) {
 	}
 	s.err = err
 	s.stopAwayTimerLocked()
+	if timer := s.out.closeTimer; timer != nil && timer.Stop() {
+		s.loops.Done()
+	}
 	for _, st := range s.streams.byID {
 		st.endLocked(&SessionError{s.err})
 	}
