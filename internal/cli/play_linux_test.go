@@ -28,6 +28,7 @@ var documents = []string{
 	"docs/benchmarks.md",
 	"docs/cli.md",
 	"docs/http-proxy.md",
+	"docs/limits.md",
 	"docs/rules.md",
 	"docs/threat-model.md",
 	"docs/tutorial-reverse.md",
