@@ -88,7 +88,7 @@ func chaos(t *testing.T, local *Local, times int, disturb func() int) error {
 		case <-done:
 			t.Fatalf("all was over after %d of %d disturbances", n, times)
 		}
-		limit := within(t, 20*time.Second)
+		limit := within(t, patience)
 		for hit := 0; hit == 0; hit = disturb() {
 			if err := session.AwaitCarrier(limit); err != nil {
 				t.Fatal(err)

@@ -51,9 +51,29 @@ const (
 
 // Limits of the local.
 const (
-	// connectTimeout bounds an attempt to reach the remote, from the lookup of its name to the
-	// hello of the session.
-	connectTimeout = 30 * time.Second
+	// DefaultConnectTimeout bounds an attempt to reach the remote, from the lookup of its name to
+	// the hello of the session.
+	DefaultConnectTimeout = 30 * time.Second
+
+	// helloTimeout bounds the hello of a new session within that: a server of the handshake that is
+	// not a culvert remote may never answer. resumeTimeout is for a session that is resumed, which
+	// can soon be tried again. On a slow path, either is helloTimes what the handshake took.
+	helloTimeout  = 10 * time.Second
+	resumeTimeout = 4 * time.Second
+	helloTimes    = 16
+
+	// hedgeDelay is how long a connection may take for all steps up to the handshake before another
+	// is started along with it, maxHedges how many there are of an attempt. By satellite the steps
+	// take about 6 s. When there was a session, it is hedgeTimes its round trip, at least hedgeMin.
+	hedgeDelay = 8 * time.Second
+	hedgeMin   = 2 * time.Second
+	hedgeTimes = 16
+	maxHedges  = 3
+
+	// resolutionDelay and attemptDelay are RFC 8305's: how long a host's IPv4 addresses wait for
+	// its IPv6 addresses, and the time between two attempts to connect.
+	resolutionDelay = 50 * time.Millisecond
+	attemptDelay    = 250 * time.Millisecond
 
 	// openWait bounds how long a new connection waits while there is no session, so that users
 	// don't notice a short reconnect.
@@ -64,13 +84,36 @@ const (
 	// ignored.
 	maxCookies = 8 << 10
 
-	// backoffMin and backoffMax bound the pause before another attempt to reconnect. The first
-	// attempt starts at once if the connection lasted for steadyAfter, and otherwise after
-	// backoffBroken.
+	// backoffMin and backoffMax bound the pause before another attempt to connect. The first
+	// attempt starts at once if the connection lasted for steadyAfter, and after backoffBroken if
+	// it carried data; otherwise the pause continues to grow.
+	// It grows to backoffBusy only while there are streams, whose users wait.
 	backoffMin    = 500 * time.Millisecond
 	backoffMax    = 30 * time.Second
+	backoffBusy   = 8 * time.Second
 	backoffBroken = 50 * time.Millisecond
-	steadyAfter   = time.Second
+	steadyAfter   = 5 * time.Second
+
+	// maxRetryAfter bounds the pause that an HTTP server asks for: anybody on the way can.
+	maxRetryAfter = time.Minute
+
+	// noticePause is the least time from one attempt to the next when the network has changed
+	// without a change of the path to the remote.
+	noticePause = time.Second
+
+	// stallMin is how long an attempt may come to nothing new when the network has changed before
+	// another replaces it; four round trips of the session, if that is longer. stallUnknown is for
+	// when there was no session.
+	stallMin     = time.Second
+	stallUnknown = 3 * time.Second
+
+	// networkSettle is how long notices of changes of the network are collected after one was acted
+	// on, networkPoll how often the machine's addresses are read where there are no notices.
+	networkSettle = 100 * time.Millisecond
+	networkPoll   = 5 * time.Second
+
+	// tlsProbeTimeout bounds the test for TLS of a server that does not understand HTTP.
+	tlsProbeTimeout = 5 * time.Second
 
 	// reachedLife is how long a target that was reached is assumed to be reachable: about as long
 	// as a browser stays with a site. maxReached bounds the targets that are remembered for that,
@@ -139,8 +182,9 @@ const (
 	// table talks to some hundreds at a time.
 	maxContacts = 4 << 10
 
-	// headerTimeout bounds how long an HTTP client of the remote may take to send its request.
-	headerTimeout = 10 * time.Second
+	// headerTimeout bounds how long an HTTP client of the remote may take for TLS and for its
+	// request. By satellite, a packet that is lost twice takes over 10 s.
+	headerTimeout = 30 * time.Second
 
 	// maxFallback bounds the concurrent requests to the fallback site. One more gets status 503.
 	maxFallback = 512

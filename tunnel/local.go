@@ -23,7 +23,8 @@ type Local struct {
 	relaying  context.Context // of the relays; ends a while after Run, and with aborted
 	cutRelays context.CancelFunc
 
-	retry chan struct{} // a token makes a pending attempt to reconnect start at once
+	retry chan struct{} // a token makes another attempt to connect start at once
+	moved chan struct{} // a token is a change of the network
 
 	mu      sync.Mutex
 	current *localConnection
@@ -44,6 +45,7 @@ func NewLocal(cfg LocalConfig) *Local {
 		relaying:  relaying,
 		cutRelays: cutRelays,
 		retry:     make(chan struct{}, 1),
+		moved:     make(chan struct{}, 1),
 		changed:   make(chan struct{}),
 		reverse:   make(map[reverseID]*reverseBind),
 	}

@@ -5,29 +5,46 @@ import (
 	"time"
 )
 
-// backoff is the pause before an attempt to reconnect. The first attempt starts at once; the pause
-// grows with each failure.
-type backoff time.Duration
+// backoff is the pause before an attempt to connect. It grows with each attempt, until a carrier
+// shows that the path works.
+type backoff struct {
+	pause time.Duration // before the next attempt, without jitter
+	asked time.Duration // by the server; the next pause is not shorter
+	most  time.Duration // that it grows to; 0 means backoffMax
+}
 
-// after adjusts the pause to how long the lost carrier lasted. It resets the pause after one that
-// was steady, and shortens it when only the path keeps breaking. When the remote keeps ending the
-// session, the pause continues to grow.
-func (b *backoff) after(lasted time.Duration, sessionDead bool) {
+// lost adjusts the pause to the carrier that was lost: how long it lasted, and whether it carried
+// data, which shows that the path is of use even if it breaks often. When the remote ended the
+// session with it, data is no sign that the next one would last.
+func (b *backoff) lost(lasted time.Duration, carried, sessionDead bool) {
 	switch {
 	case lasted >= steadyAfter:
-		*b = 0
-	case !sessionDead:
-		*b = backoff(backoffBroken)
+		b.pause = 0
+	case carried && !sessionDead:
+		b.pause = backoffBroken
 	}
 }
+
+// reset lets the next attempt start at once.
+func (b *backoff) reset() { b.pause, b.asked = 0, 0 }
+
+// upcoming returns the longest that the next pause can be.
+func (b *backoff) upcoming() time.Duration { return max(b.pause, b.asked) }
 
 // next returns the pause and doubles it. Jitter keeps the clients of a restarted remote from
 // reconnecting all at once.
 func (b *backoff) next() time.Duration {
-	pause := time.Duration(*b)
-	*b = backoff(min(max(2*pause, backoffMin), backoffMax))
-	if pause == 0 {
-		return 0
+	pause, asked := b.pause, b.asked
+	most := b.most
+	if most == 0 {
+		most = backoffMax
 	}
-	return pause/2 + rand.N(pause/2+1)
+	b.pause, b.asked = min(max(2*pause, backoffMin), most), 0
+	if pause > 0 {
+		pause = pause/2 + rand.N(pause/2+1)
+	}
+	if pause < asked {
+		return asked + rand.N(backoffMin)
+	}
+	return pause
 }

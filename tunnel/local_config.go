@@ -19,7 +19,8 @@ type LocalConfig struct {
 
 	// VerifyRemote decides whether the remote is the right one, by a pin or a file of known
 	// remotes. It is called in every handshake, in version 2 after the certificate has been
-	// verified. Its error is final.
+	// verified. Its error is final, unless there was a session before: then it is as if the remote
+	// could not be reached, since somebody else may answer on another network.
 	VerifyRemote func(protocol.Peer) error
 
 	// CA selects version 2 of the handshake: the remote must present a certificate of this CA. Cert
@@ -41,8 +42,16 @@ type LocalConfig struct {
 	// The zero value is FastOpenAuto.
 	FastOpen FastOpen
 
-	// HandshakeTimeout bounds the handshake; 0 means protocol.DefaultHandshakeTimeout.
+	// ConnectTimeout bounds an attempt to connect, all steps together; 0 means
+	// DefaultConnectTimeout.
+	ConnectTimeout time.Duration
+
+	// HandshakeTimeout bounds the handshake within that; 0 means that nothing else does.
 	HandshakeTimeout time.Duration
+
+	// Wait is how long Run keeps trying while the remote can't be reached at first: 0 for a single
+	// attempt, negative for ever.
+	Wait time.Duration
 
 	// Keepalive is how long the carrier may be idle before it is pinged; 0 means
 	// mux.DefaultKeepalive, negative never.
@@ -56,12 +65,19 @@ type LocalConfig struct {
 }
 
 func (c *LocalConfig) connector() *localConnector {
+	timeout := c.ConnectTimeout
+	if timeout == 0 {
+		timeout = DefaultConnectTimeout
+	}
 	client := protocol.ClientConfig{
 		Version:      protocol.Version1,
 		Key:          c.Key,
 		VerifyServer: c.VerifyRemote,
 		Timeout:      c.HandshakeTimeout,
 		MaxMessage:   mux.MaxRecordSize,
+	}
+	if client.Timeout == 0 {
+		client.Timeout = timeout
 	}
 	if c.RequireForwardSecrecy {
 		client.Extension = protocol.ExtensionRequired
@@ -76,6 +92,7 @@ func (c *LocalConfig) connector() *localConnector {
 		tls:        c.TLS,
 		header:     c.Header,
 		via:        c.Via,
+		timeout:    timeout,
 		session:    mux.Config{Keepalive: c.Keepalive, NoIncoming: !c.Reverse},
 		onProgress: c.OnProgress,
 	}

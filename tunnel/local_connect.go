@@ -7,15 +7,14 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/http/httptrace"
 	"net/netip"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"culvert/internal/netfault"
 	"culvert/protocol"
 	"culvert/tunnel/mux"
-
-	"github.com/gorilla/websocket"
 )
 
 // localConnector makes sessions to one remote.
@@ -26,61 +25,103 @@ type localConnector struct {
 	header     http.Header // sent with the upgrade
 	cookies    *localCookies
 	via        *Proxy // nil for none
+	timeout    time.Duration
 	session    mux.Config
 	onProgress func(Progress) // may be nil
+
+	reached atomic.Bool    // there was a session
+	hedging sync.WaitGroup // connections of attempts, also those that came too late
 }
 
 // localConnection is a session and the result of its handshake.
 type localConnection struct {
 	session *mux.Session
 	state   protocol.State
+	carrier mux.Carrier
+	path    localPath // of the carrier
 }
 
 // connect takes all steps to a new session or, when resume is not nil, to a new carrier for that
-// session. Every failure is a *ConnectError.
+// session. One budget of time is for all of them. Every failure is a *ConnectError.
 func (c *localConnector) connect(
-	ctx context.Context, resume *mux.Session,
+	ctx context.Context, resume *mux.Session, progress *attemptProgress,
 ) (*localConnection, error) {
-	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, c.timeout, &TimeoutError{c.timeout})
 	defer cancel()
-	steps := &stepClock{report: c.onProgress}
-	steps.begin(StepTCP)
+	delay := hedgeDelay
+	if resume != nil {
+		if rtt := resume.Stats().SmoothedTrip; rtt > 0 {
+			delay = min(max(hedgeTimes*rtt, hedgeMin), hedgeDelay)
+		}
+	}
+	secured := c.secured(ctx, progress, delay)
+	steps := secured.steps
+	if secured.err != nil {
+		return nil, steps.fail(ctx, secured.err)
+	}
+	conn := secured.conn
+	made := &localConnection{state: conn.State(), carrier: conn, path: secured.path}
+	var err error
+	steps.begin(StepSession)
+	resumes := resume != nil && resume.Err() == nil
+	if resumes {
+		made.session, err = c.resume(ctx, conn, resume, secured.took)
+	} else {
+		made.session, err = c.begin(ctx, conn, secured.took)
+	}
+	if err != nil {
+		return nil, steps.fail(ctx, err)
+	}
+	secured.cookies.accept(resumes && made.session != resume)
+	steps.end("")
+	c.reached.Store(true)
+	return made, nil
+}
+
+// secureOne takes the steps to a connection whose handshake is done.
+func (c *localConnector) secureOne(ctx context.Context, steps *stepClock) hedge {
 	cookies := c.cookies.attempt()
 	ws, err := c.dial(ctx, steps, cookies)
 	if err != nil {
-		return nil, steps.fail(err)
+		return hedge{err: err}
 	}
-
+	path := pathOf(ws.NetConn())
 	steps.begin(StepHandshake)
 	cfg := c.client
 	cfg.ServerName = c.address.url.Hostname()
 	if addr, err := netip.ParseAddr(cfg.ServerName); err == nil {
 		cfg.ServerAddr = addr.Unmap()
-	} else if tcp, ok := ws.NetConn().RemoteAddr().(*net.TCPAddr); ok && c.via == nil {
-		// With a proxy, this would be the proxy's address, which proves nothing.
-		cfg.ServerAddr = tcp.AddrPort().Addr().Unmap()
+	} else if c.via == nil { // with a proxy, its address would prove nothing
+		cfg.ServerAddr = path.remote.Addr()
 	}
 	conn, err := protocol.Client(ctx, ws, cfg)
 	if err != nil {
-		return nil, steps.fail(err)
+		return hedge{err: err}
 	}
-	state := conn.State()
-	steps.end(describe(state))
+	took := time.Since(steps.began)
+	steps.end(describe(conn.State()))
+	return hedge{conn: conn, path: path, cookies: cookies, took: took}
+}
 
-	steps.begin(StepSession)
-	var session *mux.Session
-	resumes := resume != nil && resume.Err() == nil
-	if resumes {
-		session, err = resume.Resume(ctx, conn)
-	} else {
-		session, err = mux.NewClient(ctx, conn, c.session)
-	}
-	if err != nil {
-		return nil, steps.fail(err)
-	}
-	cookies.accept(resumes && session != resume)
-	steps.end("")
-	return &localConnection{session, state}, nil
+// begin starts a session, after a handshake that took a time.
+func (c *localConnector) begin(
+	ctx context.Context, conn *protocol.Conn, took time.Duration,
+) (*mux.Session, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, max(helloTimeout, helloTimes*took),
+		mux.ErrNotCulvert)
+	defer cancel()
+	return mux.NewClient(ctx, conn, c.session)
+}
+
+// resume gives a session another carrier, after a handshake that took a time. It does not wait long
+// if the path has just died: the next attempt may be on another.
+func (c *localConnector) resume(
+	ctx context.Context, conn *protocol.Conn, session *mux.Session, took time.Duration,
+) (*mux.Session, error) {
+	most := max(resumeTimeout, helloTimes*took)
+	ctx, cancel := context.WithTimeoutCause(ctx, most, &TimeoutError{most})
+	defer cancel()
+	return session.Resume(ctx, conn)
 }
 
 // describe describes the result of a handshake to people.
@@ -91,40 +132,6 @@ func describe(state protocol.State) string {
 	}
 	return fmt.Sprintf("version %d, %s, %s, key %s",
 		state.Version, state.Suite, secrecy, state.Peer.Key)
-}
-
-// dial opens the WebSocket. The goroutine that dials uses the steps.
-func (c *localConnector) dial(
-	ctx context.Context, steps *stepClock, cookies http.CookieJar,
-) (*websocket.Conn, error) {
-	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
-		conn, err := c.reach(ctx, steps, network, address)
-		if err != nil {
-			return nil, steps.keep(err)
-		}
-		steps.begin(StepUpgrade)
-		return conn, nil
-	}
-	dialTLS := func(ctx context.Context, network, address string) (net.Conn, error) {
-		conn, err := c.reach(ctx, steps, network, address)
-		if err != nil {
-			return nil, steps.keep(err)
-		}
-		conn, err = c.secure(ctx, steps, conn)
-		return conn, steps.keep(err)
-	}
-	dialer := protocol.NewDialer(dial, dialTLS)
-	dialer.Jar = cookies
-	ws, response, err := dialer.DialContext(ctx, c.address.String(), c.header)
-	switch {
-	case err == nil:
-		steps.end("")
-	case steps.kept != nil:
-		return nil, steps.kept
-	case errors.Is(err, websocket.ErrBadHandshake) && response != nil:
-		return nil, &StatusError{response.StatusCode, response.Status}
-	}
-	return ws, err
 }
 
 // reach connects to the address of the remote, through the proxy if there is one.
@@ -146,18 +153,23 @@ func (c *localConnector) reach(
 	return conn, nil
 }
 
-func dialTCP(ctx context.Context, steps *stepClock, network, address string) (net.Conn, error) {
-	steps.begin(StepTCP)
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		DNSStart: func(httptrace.DNSStartInfo) { steps.begin(StepDNS) },
-		DNSDone: func(info httptrace.DNSDoneInfo) {
-			if info.Err == nil {
-				steps.end(fmt.Sprint(len(info.Addrs), " addresses"))
-				steps.begin(StepTCP)
-			}
+// dialTCP connects to the first of a host's addresses that answers.
+func dialTCP(
+	ctx context.Context, steps *stepClock, network, address string,
+) (net.Conn, error) {
+	if host, _, err := net.SplitHostPort(address); err == nil && net.ParseIP(host) == nil {
+		steps.begin(StepDNS)
+	} else {
+		steps.begin(StepTCP)
+	}
+	dialer := &addressDialer{
+		lookup: net.DefaultResolver.LookupNetIP,
+		dial:   new(net.Dialer).DialContext,
+		found: func(addresses int) {
+			steps.end(fmt.Sprint(addresses, " addresses"))
+			steps.begin(StepTCP)
 		},
-	})
-	var dialer net.Dialer
+	}
 	conn, err := dialer.DialContext(ctx, network, address)
 	if err != nil {
 		return nil, &ConnectError{steps.step, netfault.Cause(err)}
@@ -195,10 +207,34 @@ func (c *localConnector) secure(
 func Connect(
 	ctx context.Context, cfg LocalConfig,
 ) (state protocol.State, roundTrip time.Duration, err error) {
-	conn, err := cfg.connector().connect(ctx, nil)
+	c := cfg.connector()
+	defer c.hedging.Wait()
+	conn, err := c.connect(ctx, nil, newAttemptProgress(c.onProgress))
 	if err != nil {
 		return protocol.State{}, 0, err
 	}
-	roundTrip, err = conn.session.Ping(ctx)
+	roundTrip, err = c.ping(ctx, conn.session)
 	return conn.state, roundTrip, errors.Join(err, conn.session.Close())
+}
+
+// ping measures the round trip, on another carrier if a bad link costs the session the one it has.
+func (c *localConnector) ping(ctx context.Context, session *mux.Session) (time.Duration, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	var resuming sync.WaitGroup
+	resuming.Go(func() {
+		var pause backoff
+		for session.AwaitLoss(ctx) == nil {
+			timer := time.NewTimer(pause.next())
+			select {
+			case <-timer.C:
+				c.connect(ctx, session, newAttemptProgress(nil)) // until ctx is done, whatever the error
+			case <-ctx.Done():
+				timer.Stop()
+			}
+		}
+	})
+	roundTrip, err := session.Ping(ctx)
+	cancel()
+	resuming.Wait()
+	return roundTrip, err
 }

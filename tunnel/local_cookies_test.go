@@ -73,7 +73,7 @@ func TestCookies(t *testing.T) {
 	connector := cfg.connector()
 	connect := func(what string, resume *mux.Session, wantCookie string) *mux.Session {
 		t.Helper()
-		conn, err := connector.connect(within(t, patience), resume)
+		conn, err := connector.connect(within(t, patience), resume, newAttemptProgress(nil))
 		if got := receive(t, b.got); got != wantCookie {
 			t.Errorf("%s: Cookie %q, want %q", what, got, wantCookie)
 		}
@@ -115,7 +115,7 @@ func TestCookies(t *testing.T) {
 		t.Fatal("the session was not resumed")
 	}
 	b.lead(t, first)
-	if _, err := connector.connect(within(t, patience), session); err != nil {
+	if _, err := connector.connect(within(t, patience), session, newAttemptProgress(nil)); err != nil {
 		t.Fatal(err)
 	}
 	if got := receive(t, b.got); len(got) > maxCookies || !strings.Contains(got, "node=1") {
@@ -124,7 +124,7 @@ func TestCookies(t *testing.T) {
 
 	// The node doesn't know the session: what led there is forgotten, what it sets is not.
 	b.lead(t, second, "other=2")
-	next, err := connector.connect(within(t, patience), session)
+	next, err := connector.connect(within(t, patience), session, newAttemptProgress(nil))
 	if err != nil || next.session == session {
 		t.Fatalf("resumed %v, %v", next, err)
 	}

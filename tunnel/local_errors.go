@@ -4,6 +4,8 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"os"
+	"time"
 
 	"culvert/protocol"
 )
@@ -19,13 +21,52 @@ func (e *ConnectError) Error() string { return fmt.Sprintf("%s: %v", e.Step, e.E
 // Unwrap returns the cause.
 func (e *ConnectError) Unwrap() error { return e.Err }
 
-// StatusError is the error when the server answers the WebSocket upgrade with another HTTP status.
-type StatusError struct {
-	Code   int
-	Status string // as http.Response.Status
+// httpRefusal is an HTTP response that refuses what was asked for. All of it is as untrusted as
+// whoever answered.
+type httpRefusal struct {
+	Code       int
+	Status     string        // as http.Response.Status
+	Location   string        // of a redirect, or ""
+	RetryAfter time.Duration // how long the server asks to wait; 0 if it doesn't
 }
 
-func (e *StatusError) Error() string { return fmt.Sprintf("the server answered %q", e.Status) }
+// maxQuoted bounds a text from outside in an error, in bytes.
+const maxQuoted = 200
+
+func (r *httpRefusal) describe(who string) string {
+	text := fmt.Sprintf("the %s answered %.*q", who, maxQuoted, r.Status)
+	if r.Location != "" {
+		text += fmt.Sprintf(", which points to %.*q", maxQuoted, r.Location)
+	}
+	return text
+}
+
+// StatusError is the error when the server answers the WebSocket upgrade with another HTTP status.
+type StatusError struct {
+	httpRefusal
+
+	// NoUpgrade reports that the request or the response has lost its Upgrade header on the way,
+	// as it does in a proxy that does not know WebSockets.
+	NoUpgrade bool
+}
+
+func (e *StatusError) Error() string {
+	if e.NoUpgrade {
+		return fmt.Sprintf("a proxy on the way removes the Upgrade header: %s", e.describe("server"))
+	}
+	return e.describe("server")
+}
+
+// TimeoutError is the error when an attempt to connect takes longer than it may.
+type TimeoutError struct{ After time.Duration }
+
+func (e *TimeoutError) Error() string { return fmt.Sprintf("timed out after %v", e.After) }
+
+// Unwrap returns os.ErrDeadlineExceeded.
+func (e *TimeoutError) Unwrap() error { return os.ErrDeadlineExceeded }
+
+// ErrNeedsTLS is the error when a server is asked by ws:// and speaks TLS.
+var ErrNeedsTLS = errors.New("the server speaks TLS")
 
 // ErrNoSession is the error for a new connection while there is no session with the remote.
 var ErrNoSession = errors.New("no session with the remote")
@@ -66,5 +107,25 @@ func IsAdmissionError(err error) bool {
 	return false
 }
 
-// isFinal reports whether another attempt can't help.
+// isFinal reports whether another attempt can't help, as long as there was no session: the URL, a
+// key or a certificate is likely to be wrong.
 func isFinal(err error) bool { return IsIdentityError(err) || IsAdmissionError(err) }
+
+// isRemotesWord reports whether an error is proved to be a refusal by the remote itself. After a
+// session with it, any other failure may be that of a network which leads elsewhere.
+func isRemotesWord(err error) bool {
+	refused, ok := errors.AsType[*protocol.RefusedError](err)
+	return ok && refused.Authenticated && IsAdmissionError(err) ||
+		errors.Is(err, protocol.ErrCertificateRequired)
+}
+
+// askedPause returns how long an HTTP server asked to wait before the next attempt, bounded.
+func askedPause(err error) time.Duration {
+	var asked time.Duration
+	if refused, ok := errors.AsType[*StatusError](err); ok {
+		asked = refused.RetryAfter
+	} else if refused, ok := errors.AsType[*ProxyError](err); ok {
+		asked = refused.RetryAfter
+	}
+	return min(asked, maxRetryAfter)
+}

@@ -4,5 +4,5 @@ package tunnel
 
 import "context"
 
-// watchNetwork is implemented for Linux only: elsewhere a Local relies on its timers.
-func (l *Local) watchNetwork(context.Context) (stop func()) { return func() {} }
+// notifyNetwork reports that there are no notices: the addresses are polled.
+func notifyNetwork(context.Context, chan<- struct{}) bool { return false }

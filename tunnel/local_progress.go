@@ -1,9 +1,12 @@
 package tunnel
 
 import (
-	"culvert/internal/netfault"
+	"context"
 	"errors"
 	"time"
+
+	"culvert/internal/netfault"
+	"culvert/tunnel/mux"
 )
 
 // Step is a step on the way to a session.
@@ -33,19 +36,29 @@ type Progress struct {
 	Err    error
 }
 
-// stepClock times and reports the steps of one attempt. It is for a single goroutine.
+// stepClock times and reports the steps of one connection. It is for a single goroutine.
 type stepClock struct {
-	report func(Progress) // may be nil
-	began  time.Time
-	step   Step
-	kept   error // of a dial function, since the WebSocket dialer may hide it
+	progress *attemptProgress // nil if nobody is interested
+	began    time.Time
+	step     Step
+	kept     error      // of a dial function, since the WebSocket dialer may hide it
+	held     []Progress // by progress, which guards it
 }
 
-func (s *stepClock) begin(step Step) { s.step, s.began = step, time.Now() }
+func (s *stepClock) begin(step Step) {
+	s.step, s.began = step, time.Now()
+	if s.progress != nil {
+		s.progress.advance(s.began)
+	}
+}
 
 func (s *stepClock) end(detail string) {
-	if s.report != nil {
-		s.report(Progress{Step: s.step, Took: time.Since(s.began), Detail: detail})
+	s.tell(Progress{Step: s.step, Took: time.Since(s.began), Detail: detail})
+}
+
+func (s *stepClock) tell(p Progress) {
+	if s.progress != nil {
+		s.progress.add(s, p)
 	}
 }
 
@@ -54,14 +67,19 @@ func (s *stepClock) keep(err error) error {
 	return err
 }
 
-// fail reports the current step as failed and returns err as a *ConnectError.
-func (s *stepClock) fail(err error) error {
+// fail reports the current step as failed and returns err as a *ConnectError. If ctx is done, that
+// is the cause, unless the remote itself is.
+func (s *stepClock) fail(ctx context.Context, err error) error {
+	if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
+		<-ctx.Done() // a deadline of the connection may fire a little before
+	}
 	var known *ConnectError
-	if !errors.As(err, &known) {
+	switch {
+	case ctx.Err() != nil && !isFinal(err) && !errors.Is(err, mux.ErrNotCulvert):
+		err = &ConnectError{s.step, context.Cause(ctx)}
+	case !errors.As(err, &known):
 		err = &ConnectError{s.step, netfault.Cause(err)}
 	}
-	if s.report != nil {
-		s.report(Progress{Step: s.step, Took: time.Since(s.began), Err: err})
-	}
+	s.tell(Progress{Step: s.step, Took: time.Since(s.began), Err: err})
 	return err
 }

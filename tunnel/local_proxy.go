@@ -10,7 +10,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/textproto"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -69,12 +71,9 @@ func (p *Proxy) String() string { return p.scheme + "://" + p.address }
 func (p *Proxy) GoString() string { return p.String() }
 
 // ProxyError is the error when an HTTP proxy refuses to connect to the remote.
-type ProxyError struct {
-	Code   int
-	Status string // as http.Response.Status
-}
+type ProxyError struct{ httpRefusal }
 
-func (e *ProxyError) Error() string { return fmt.Sprintf("the proxy answered %q", e.Status) }
+func (e *ProxyError) Error() string { return e.describe("proxy") }
 
 // connect asks the proxy at the other end of conn to connect to target, a host:port that the proxy
 // resolves. It closes conn when it fails. ctx must have a deadline.
@@ -144,7 +143,7 @@ func (p *Proxy) connectHTTP(ctx context.Context, conn net.Conn, target string) e
 		return err
 	}
 	r := bufio.NewReader(io.LimitReader(conn, maxHeaderBytes))
-	response, err := http.ReadResponse(r, request)
+	refusal, err := readConnectResponse(r)
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
@@ -153,9 +152,8 @@ func (p *Proxy) connectHTTP(ctx context.Context, conn net.Conn, target string) e
 	case err != nil:
 		return fmt.Errorf("not an HTTP proxy: %w", netfault.Cause(err))
 	}
-	response.Body.Close()
-	if response.StatusCode/100 != 2 {
-		return &ProxyError{response.StatusCode, response.Status}
+	if refusal != nil { // not a typed nil
+		return refusal
 	}
 	if r.Buffered() > 0 {
 		// With TLS and with WebSockets, the client speaks first.
@@ -165,4 +163,35 @@ func (p *Proxy) connectHTTP(ctx context.Context, conn net.Conn, target string) e
 		return context.Cause(ctx)
 	}
 	return nil
+}
+
+// readConnectResponse reads the head of the response to a CONNECT, after interim ones. It returns
+// nil if the proxy has connected. The fields that describe content are of no matter then (RFC 9110,
+// section 9.3.6), not even whether they are well-formed, so net/http's parser does not fit.
+func readConnectResponse(r *bufio.Reader) (*ProxyError, error) {
+	reader := textproto.NewReader(r)
+	for {
+		line, err := reader.ReadLine()
+		if err != nil {
+			return nil, err
+		}
+		version, status, _ := strings.Cut(line, " ")
+		digits, _, _ := strings.Cut(strings.TrimSpace(status), " ")
+		code, err := strconv.Atoi(digits)
+		if _, _, ok := http.ParseHTTPVersion(version); !ok || err != nil || code < 100 {
+			return nil, fmt.Errorf("malformed response %.*q", maxQuoted, line)
+		}
+		header, err := reader.ReadMIMEHeader()
+		switch {
+		case err != nil:
+			return nil, err
+		case code/100 == 2:
+			return nil, nil
+		case code/100 != 1:
+			return &ProxyError{httpRefusal{
+				Code: code, Status: strings.TrimSpace(status), Location: header.Get("Location"),
+				RetryAfter: retryAfter(header.Get("Retry-After"), time.Now()),
+			}}, nil
+		}
+	}
 }

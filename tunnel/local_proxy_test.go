@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -250,5 +251,59 @@ func TestViaBadSOCKS(t *testing.T) {
 				t.Errorf("%v, want %q", err, test.want)
 			}
 		})
+	}
+}
+
+// TestViaOddSuccess has a proxy connect and say so in ways that RFC 9110, section 9.3.6, has a
+// client understand: what describes content is ignored, well-formed or not, and interim responses
+// may come first.
+func TestViaOddSuccess(t *testing.T) {
+	key := newKey(t)
+	remote := startRemote(t, trustKeys(t, key), nil)
+	for name, answer := range map[string]string{
+		"HTTP/1.0":             "HTTP/1.0 200 OK\r\nProxy-Agent: x\r\n\r\n",
+		"no reason":            "HTTP/1.1 200\r\n\r\n",
+		"another code":         "HTTP/1.1 204 No Content\r\n\r\n",
+		"no content":           "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+		"content":              "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n",
+		"malformed length":     "HTTP/1.1 200 OK\r\nContent-Length: x\r\nContent-Length: 7\r\n\r\n",
+		"chunked":              "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+		"unknown coding":       "HTTP/1.1 200 OK\r\nTransfer-Encoding: br, x\r\n\r\n",
+		"close":                "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n",
+		"lines without return": "HTTP/1.1 200 OK\nA: b\n\n",
+		"interim": "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" +
+			"HTTP/1.1 200 OK\r\n\r\n",
+	} {
+		for _, size := range []int{1, len(answer)} {
+			via := httpProxy(t, func(_ *http.Request, conn *net.TCPConn) {
+				for rest := answer; rest != ""; rest = rest[min(size, len(rest)):] {
+					io.WriteString(conn, rest[:min(size, len(rest))])
+				}
+				passTo(t, remote.server.Listener.Addr().String())(conn)
+			})
+			cfg := remote.localConfig(t, key)
+			cfg.Via = via
+			if _, _, err := Connect(within(t, 20*time.Second), cfg); err != nil {
+				t.Errorf("%s, in pieces of %d: %v", name, size, err)
+			}
+		}
+	}
+}
+
+// TestViaRefusal: the error of an HTTP proxy has what it points to and asks for.
+func TestViaRefusal(t *testing.T) {
+	via := httpProxy(t, func(_ *http.Request, conn *net.TCPConn) {
+		io.WriteString(conn, "HTTP/1.1 302 Found\r\n"+
+			"Location: http://login.example/\r\nRetry-After: 3\r\n\r\n")
+	})
+	cfg := LocalConfig{
+		Address: Address{&url.URL{Scheme: "ws", Host: "remote.invalid", Path: "/"}},
+		Key:     newKey(t), VerifyRemote: func(protocol.Peer) error { return nil }, Via: via,
+	}
+	_, _, err := Connect(within(t, 20*time.Second), cfg)
+	refused, ok := errors.AsType[*ProxyError](err)
+	if !ok || refused.Location != "http://login.example/" || refused.RetryAfter != 3*time.Second ||
+		!strings.Contains(err.Error(), refused.Location) {
+		t.Errorf("got %v", err)
 	}
 }

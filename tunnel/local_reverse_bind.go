@@ -158,7 +158,7 @@ func (rb *reverseBind) keep(c *reverseControl) {
 		if rb.ctx.Err() != nil {
 			return
 		}
-		pause.after(time.Since(began), true)
+		pause.lost(time.Since(began), false, true)
 		c = rb.relisten(&pause)
 	}
 }
@@ -186,7 +186,7 @@ func (rb *reverseBind) relisten(pause *backoff) *reverseControl {
 		}
 		rb.log.Warn().
 			Err(err).
-			Dur("retry_within", time.Duration(*pause)).
+			Dur("retry_within", pause.upcoming()).
 			Msg("can't listen at the remote")
 	}
 }

@@ -7,28 +7,31 @@ import (
 	"sync"
 	"time"
 
+	"culvert/protocol"
 	"culvert/tunnel/mux"
 )
 
 // Run connects and stays connected until ctx is done; then it drains and closes the session and
 // returns nil. When a carrier is lost, the session gets another and no stream notices; a session is
-// replaced only when the remote no longer has it. When the first attempt fails, or when a later one
-// fails because the remote is not the right one or does not admit this client, Run returns that
-// *ConnectError.
+// replaced only when the remote no longer has it. When there is no first session, or when the
+// remote itself refuses a later one, Run returns that *ConnectError. Whatever else may happen to a
+// later attempt, such as a wrong key or certificate, may be the doing of the network that this
+// machine is on by then, so Run tries again.
 func (l *Local) Run(ctx context.Context) error {
 	stopWatching := l.watchNetwork(ctx)
 	defer stopWatching()
-	conn, err := l.connector.connect(ctx, nil)
+	defer l.connector.hedging.Wait()
+	attempts := l.attempts()
+	conn, err := l.connectFirst(ctx, attempts)
 	if err != nil {
 		return l.finish(ctx, err)
 	}
 	l.logConnected(conn)
 	var accepting sync.WaitGroup // all sessions are closed when Run returns
 	defer accepting.Wait()
-	var pause backoff
 	var last *mux.Session
 	for {
-		began := time.Now()
+		began, moved := time.Now(), traffic(conn.session)
 		if session := conn.session; l.cfg.Reverse && session != last {
 			accepting.Go(func() { l.acceptReverse(session) })
 			last = session
@@ -37,21 +40,25 @@ func (l *Local) Run(ctx context.Context) error {
 		watching, stop := context.WithCancel(ctx)
 		current := conn
 		accepting.Go(func() { endAtExpiry(watching, current, time.Now) })
-		err := conn.session.AwaitLoss(ctx)
+		err := l.awaitLoss(ctx, conn.session)
 		stop()
 		if ctx.Err() != nil {
 			l.shutdown(conn.session)
 			l.set(nil, net.ErrClosed)
 			return nil
 		}
+		if errors.Is(err, errRetry) {
+			conn = l.renew(ctx, conn, attempts)
+			continue
+		}
 		lasted := time.Since(began)
 		l.logLoss(conn, err, lasted)
 		var dead *mux.SessionError
-		if errors.As(err, &dead) && isFinal(dead.Err) {
+		if errors.As(err, &dead) && isRemotesWord(dead.Err) {
 			return l.finish(ctx, &ConnectError{StepSession, dead.Err})
 		}
-		pause.after(lasted, dead != nil)
-		if conn, err = l.reconnect(ctx, conn, &pause); err != nil {
+		attempts.pause.lost(lasted, traffic(conn.session) > moved, dead != nil)
+		if conn, err = l.reconnect(ctx, conn, attempts); err != nil {
 			return l.finish(ctx, err)
 		}
 	}
@@ -76,6 +83,34 @@ func endAtExpiry(ctx context.Context, conn *localConnection, now func() time.Tim
 	}
 }
 
+// traffic returns a count that grows as a session's carriers bring data of streams to the other
+// side, or from there.
+func traffic(session *mux.Session) uint64 {
+	s := session.Stats()
+	return s.Acknowledged + s.Received + s.Datagrams.Sent + s.Datagrams.Received
+}
+
+// errRetry is the cause for which a carrier that was not lost is replaced.
+var errRetry = errors.New("asked to reconnect")
+
+// awaitLoss waits until the session has lost its carrier, and returns nil; until Retry is called,
+// and returns errRetry; or until ctx is done or the session is dead, and returns AwaitLoss's error.
+func (l *Local) awaitLoss(ctx context.Context, session *mux.Session) error {
+	waiting, stop := context.WithCancelCause(ctx)
+	var asking sync.WaitGroup
+	asking.Go(func() {
+		select {
+		case <-l.retry:
+			stop(errRetry)
+		case <-waiting.Done():
+		}
+	})
+	err := session.AwaitLoss(waiting)
+	stop(nil)
+	asking.Wait()
+	return err
+}
+
 // finish ends Run.
 func (l *Local) finish(ctx context.Context, err error) error {
 	l.mu.Lock()
@@ -93,42 +128,102 @@ func (l *Local) finish(ctx context.Context, err error) error {
 	return err
 }
 
-// Retry makes a Local that pauses before an attempt to reconnect start it at once.
-func (l *Local) Retry() {
-	select {
-	case l.retry <- struct{}{}:
-	default:
+// Retry makes the Local connect now: it ends the pause before an attempt, replaces an attempt that
+// is under way, and replaces a carrier that seems to work, once another does.
+func (l *Local) Retry() { notify(l.retry) }
+
+// connectFirst tries until there is a session, until an error is final, or until the configured
+// time is over.
+func (l *Local) connectFirst(
+	ctx context.Context, attempts *localAttempts,
+) (*localConnection, error) {
+	waiting := ctx
+	if l.cfg.Wait > 0 {
+		var cancel context.CancelFunc
+		waiting, cancel = context.WithTimeoutCause(ctx, l.cfg.Wait, &TimeoutError{l.cfg.Wait})
+		defer cancel()
+	}
+	attempts.pause.next() // for the first attempt
+	var last error
+	for {
+		conn, err := attempts.connect(waiting, nil)
+		switch {
+		case err == nil:
+			attempts.pause.reset()
+			return conn, nil
+		case l.cfg.Wait == 0 || isFinal(err) || ctx.Err() != nil:
+			return nil, err
+		case waiting.Err() != nil && last != nil: // it tells more than that time is over
+			return nil, last
+		case waiting.Err() != nil:
+			return nil, err
+		}
+		last = err
+		l.retryAfter(err, attempts)
+		if attempts.wait(waiting) != nil {
+			return nil, last
+		}
 	}
 }
 
-// reconnect tries until there is a carrier, until an error is final, or until ctx is done.
+// reconnect tries until there is a carrier, until the remote refuses, or until ctx is done.
 func (l *Local) reconnect(
-	ctx context.Context, last *localConnection, pause *backoff,
+	ctx context.Context, last *localConnection, attempts *localAttempts,
 ) (*localConnection, error) {
 	lostAt := time.Now()
+	attempts.follow(last)
 	for {
-		timer := time.NewTimer(pause.next())
-		select {
-		case <-timer.C:
-		case <-l.retry: // the network path may have changed
-			timer.Stop()
-			*pause = 0
-		case <-ctx.Done():
-			timer.Stop()
-			return nil, context.Cause(ctx)
+		if err := attempts.wait(ctx); err != nil {
+			return nil, err
 		}
-		conn, err := l.connector.connect(ctx, last.session)
+		conn, err := attempts.connect(ctx, last.session)
 		if err == nil {
 			l.logReconnected(conn, last, time.Since(lostAt))
 			return conn, nil
 		}
-		if isFinal(err) || ctx.Err() != nil {
+		if isRemotesWord(err) || ctx.Err() != nil {
 			return nil, err
 		}
-		l.cfg.Log.Warn().
-			Err(err).
-			Dur("retry_within", time.Duration(*pause)).
-			Msg("remote can't be reached")
+		l.retryAfter(err, attempts)
+	}
+}
+
+// renew gives a session another carrier, and leaves it the one that it has until then. When that
+// fails, the session goes on with what it has.
+func (l *Local) renew(
+	ctx context.Context, conn *localConnection, attempts *localAttempts,
+) *localConnection {
+	if !conn.session.Resumable() {
+		conn.session.Probe()
+		return conn
+	}
+	began := time.Now()
+	attempts.follow(conn)
+	next, err := attempts.connect(ctx, conn.session)
+	if err != nil {
+		if ctx.Err() == nil {
+			l.cfg.Log.Warn().Err(err).Msg("no other connection to the remote")
+		}
+		return conn
+	}
+	l.logReconnected(next, conn, time.Since(began))
+	return next
+}
+
+// retryAfter logs a failed attempt, which another will follow, no sooner than the server asks for.
+func (l *Local) retryAfter(err error, attempts *localAttempts) {
+	attempts.pause.asked = askedPause(err)
+	event := l.cfg.Log.Warn().Err(err).Dur("retry_within", attempts.pause.upcoming())
+	if identity, ok := errors.AsType[*protocol.IdentityError](err); ok {
+		event.Stringer("key", identity.Key)
+	}
+	switch {
+	case IsIdentityError(err):
+		event.Msg("not the remote that answers here")
+	case IsAdmissionError(err):
+		event.Msg("refused, but not provably by the remote")
+	default:
+		event.Msg("remote can't be reached")
 	}
 }
 

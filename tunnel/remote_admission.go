@@ -82,7 +82,7 @@ func (r *Remote) addSession(session *mux.Session, peer protocol.Peer) error {
 		session.BeginClose(mux.CodeNotAllowed, notAdmitted)
 		return err
 	}
-	if r.draining || len(r.sessions) >= r.cfg.MaxSessions {
+	if r.draining || !r.makeRoom() {
 		session.BeginClose(mux.CodeDraining, "")
 		return errNoRoom
 	}
@@ -152,6 +152,50 @@ func expiryPause(cert *certs.Certificate, now time.Time) time.Duration {
 const notAdmitted = "no longer admitted"
 
 var errNoRoom = errors.New("draining, or too many sessions")
+
+// makeRoom reports whether another session may be registered. A session that waits for its client
+// makes room for one whose client is here. Called with the mutex held.
+func (r *Remote) makeRoom() bool {
+	if len(r.sessions) < r.cfg.MaxSessions {
+		return true
+	}
+	away := r.dispensable()
+	if away == nil {
+		return false
+	}
+	a := r.sessions[away]
+	r.cfg.Log.Info().Stringer("client", a.peer.Key).
+		Msg("session without a connection ended for another client")
+	if a.expiry != nil {
+		a.expiry.Stop()
+	}
+	delete(r.sessions, away)
+	r.serving.Go(func() { away.CloseWith(mux.CodeOverload, "") })
+	return true
+}
+
+// dispensable returns the session that has been without a connection for the longest time, among
+// those of the client that has most of them: one that crashes again and again must not cost the
+// others theirs. It returns nil if all have a connection. Called with the mutex held.
+func (r *Remote) dispensable() *mux.Session {
+	held := map[certs.PublicKey]int{}
+	since := map[*mux.Session]time.Time{}
+	for session, a := range r.sessions {
+		if at := session.Stats().AwaySince; !at.IsZero() {
+			held[a.peer.Key]++
+			since[session] = at
+		}
+	}
+	var found *mux.Session
+	for session, at := range since {
+		n := held[r.sessions[session].peer.Key]
+		if found == nil || n > held[r.sessions[found].peer.Key] ||
+			n == held[r.sessions[found].peer.Key] && at.Before(since[found]) {
+			found = session
+		}
+	}
+	return found
+}
 
 func (r *Remote) removeSession(session *mux.Session) {
 	r.mu.Lock()

@@ -41,11 +41,23 @@ func (r *Remote) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	case foreign:
 		log := r.cfg.Log.With().Str("from", request.RemoteAddr).
 			Strs("origin", request.Header.Values("Origin")).Logger()
-		logRefusal(log, request, errOrigin)
+		logRefusal(log, errOrigin)
 		http.Error(w, "origin not allowed", http.StatusForbidden)
+	case !websocket.IsWebSocketUpgrade(request):
+		r.handshakes.leave()
+		r.requireUpgrade(w, request)
 	default:
 		r.serveClient(w, request)
 	}
+}
+
+// requireUpgrade refuses a request that is none for a WebSocket: that of a visitor, a scanner or a
+// health check. A client can tell by the status that a proxy has removed its Upgrade field.
+func (r *Remote) requireUpgrade(w http.ResponseWriter, request *http.Request) {
+	w.Header().Set("Upgrade", "websocket")
+	w.Header().Set("Connection", "Upgrade")
+	http.Error(w, "this is for WebSockets", http.StatusUpgradeRequired)
+	r.cfg.Log.Debug().Str("from", request.RemoteAddr).Msg("client refused: not a WebSocket")
 }
 
 // serveClient serves a client that holds a place among the handshakes.
@@ -54,7 +66,7 @@ func (r *Remote) serveClient(w http.ResponseWriter, request *http.Request) {
 	r.handshakes.leave()
 	log := r.cfg.Log.With().Str("from", request.RemoteAddr).Logger()
 	if err != nil {
-		logRefusal(log, request, err)
+		logRefusal(log, err)
 		return
 	}
 	if resumed { // the call that began the session continues to serve it
@@ -70,12 +82,10 @@ func (r *Remote) serveClient(w http.ResponseWriter, request *http.Request) {
 }
 
 // logRefusal logs why a request has led to no session.
-func logRefusal(log zerolog.Logger, request *http.Request, err error) {
+func logRefusal(log zerolog.Logger, err error) {
 	var handshake *protocol.HandshakeError
 	var refused *protocol.RefusedError
 	switch {
-	case !websocket.IsWebSocketUpgrade(request): // a visitor, a scanner or a health check
-		log.Debug().Err(err).Msg("client refused")
 	case errors.As(err, &refused) && refused.Code == protocol.CloseIdentity:
 		log.Info().Msg("client left: it does not know this remote's key, or expects another one")
 	case errors.As(err, &handshake) && handshake.Code == 0: // it could be told nothing

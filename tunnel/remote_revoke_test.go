@@ -206,7 +206,9 @@ func TestRemoteCertificateExpires(t *testing.T) {
 		key := newKey(t)
 		_, cert := certified(t, key, time.Hour)
 		session, _ := muxPair(t)
-		conn := &localConnection{session, protocol.State{Peer: protocol.Peer{Cert: cert}}}
+		conn := &localConnection{
+			session: session, state: protocol.State{Peer: protocol.Peer{Cert: cert}},
+		}
 		began := time.Now()
 		endAtExpiry(t.Context(), conn, time.Now)
 		<-session.Done()

@@ -16,8 +16,8 @@ import (
 	"culvert/tunnel/mux"
 )
 
-// checkTimeout bounds a whole check.
-const checkTimeout = time.Minute
+// checkPingTimeout bounds what a check does after it has connected.
+const checkPingTimeout = 30 * time.Second
 
 type checkOptions struct{ connect connectOptions }
 
@@ -36,7 +36,7 @@ func (o *checkOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	ctx, cancel := context.WithTimeout(ctx, c.config.ConnectTimeout+checkPingTimeout)
 	defer cancel()
 	steps := &checkPrinter{w: os.Stdout, trust: c.trust}
 	c.config.OnProgress = steps.progress

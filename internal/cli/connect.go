@@ -6,7 +6,6 @@ import (
 	"culvert/certs"
 	"culvert/internal/cli/exit"
 	"culvert/internal/cli/flags"
-	"culvert/protocol"
 	"culvert/tunnel"
 	"culvert/tunnel/mux"
 )
@@ -39,6 +38,7 @@ func (o *connectOptions) define(s *flags.Set) {
 // sessionOptions are timeouts.
 type sessionOptions struct {
 	keepalive        time.Duration
+	connectTimeout   time.Duration
 	handshakeTimeout time.Duration
 }
 
@@ -46,17 +46,31 @@ func (o *sessionOptions) define(s *flags.Set) {
 	s.Group("session")
 	s.Duration(&o.keepalive, "keepalive", mux.DefaultKeepalive,
 		"ping after `TIME` without traffic, so that proxies keep the connection open; 0 disables pings")
-	s.Duration(&o.handshakeTimeout, "handshake-timeout", protocol.DefaultHandshakeTimeout,
-		"limit the handshake to `TIME`")
+	s.Duration(&o.connectTimeout, "connect-timeout", tunnel.DefaultConnectTimeout,
+		"give up an attempt to connect after `TIME`, all steps together")
+	s.Duration(&o.handshakeTimeout, "handshake-timeout", 0,
+		"limit the handshake to `TIME` within --connect-timeout; 0 sets no limit of its own")
 }
 
 func (o *sessionOptions) check() error {
-	if o.keepalive < 0 || o.handshakeTimeout <= 0 {
+	if o.keepalive < 0 || o.connectTimeout <= 0 || o.handshakeTimeout < 0 {
 		return exit.Usagef("durations look like 20s or 1m",
-			"--keepalive or --handshake-timeout is out of range")
+			"--keepalive, --connect-timeout or --handshake-timeout is out of range")
 	}
 	return nil
 }
+
+// waitOption lets a command wait for a remote that can't be reached when it starts.
+type waitOption struct{ wait time.Duration }
+
+func (o *waitOption) define(s *flags.Set) {
+	s.Group("session")
+	s.OptionalDuration(&o.wait, "wait", waitForever,
+		"keep trying while the remote can't be reached at first; --wait=TIME gives up after TIME")
+}
+
+// waitForever is the value of --wait without a duration, as tunnel.LocalConfig has it.
+const waitForever = -1
 
 // connection is what a connection to a remote takes.
 type connection struct {
@@ -93,6 +107,7 @@ func (o *connectOptions) load() (*connection, error) {
 		VerifyRemote:     trust.verify,
 		CA:               ca,
 		Cert:             cert,
+		ConnectTimeout:   o.session.connectTimeout,
 		HandshakeTimeout: o.session.handshakeTimeout,
 
 		RequireForwardSecrecy: o.trust.requireForwardSecrecy,

@@ -138,6 +138,18 @@ func unreachableFailure(err error, c *connection) error {
 		return exit.Fail(exit.Unreachable, "the remote can't be reached", why, hint)
 	}
 	switch {
+	case errors.Is(err, tunnel.ErrNeedsTLS):
+		return fail(fmt.Errorf("%s: %w", c.address, tunnel.ErrNeedsTLS),
+			"with TLS the address begins with wss://")
+	case errors.As(err, &status) && status.NoUpgrade:
+		return fail(fmt.Errorf("%s: %w", c.address, status),
+			"make the proxy in front of the remote pass on Upgrade and Connection, "+
+				"or use wss://, which a proxy on the way can't change")
+	case errors.As(err, &status) && (status.Location != "" ||
+		status.Code == http.StatusNetworkAuthenticationRequired):
+		return fail(fmt.Errorf("%s: %w", c.address, status),
+			"check the address; a network that asks for a login answers like this, "+
+				"so try a page in a browser")
 	case errors.As(err, &status) && status.Code == http.StatusServiceUnavailable:
 		return fail(fmt.Errorf("%s: %w", c.address, status),
 			"the remote is stopping or has too many clients: try again later")

@@ -16,6 +16,7 @@ type localOptions struct {
 	proxy      proxyOptions
 	forward    forwardOptions
 	fastOpen   fastOpenOption
+	wait       waitOption
 	stdio      string // target of -W, or ""
 	printReady bool
 }
@@ -37,6 +38,7 @@ func (o *localOptions) define(s *flags.Set) {
 	o.proxy.define(s)
 	o.forward.define(s)
 	o.fastOpen.define(s)
+	o.wait.define(s)
 	s.Group("listening")
 	s.String(&o.stdio, "W", "", "connect standard input and output to `HOST:PORT` or unix:/PATH, "+
 		"for ssh's ProxyCommand; disables --socks unless that is given")
@@ -116,6 +118,7 @@ func (o *localOptions) load() (*connection, *listeners, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	c.config.Wait = o.wait.wait
 	if err = l.openProxy(&o.proxy, c.config.Log); err == nil {
 		err = l.openForwards(specs)
 	}

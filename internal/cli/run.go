@@ -31,6 +31,7 @@ type runOptions struct {
 	connect   connectOptions
 	forward   forwardOptions
 	fastOpen  fastOpenOption
+	wait      waitOption
 	openProxy string   // the address of the command's proxy; empty for a free port with a password
 	socksAuth string   // of -R proxies: USER:PASS or ""
 	argv      []string // the command
@@ -51,6 +52,7 @@ func (o *runOptions) define(s *flags.Set) {
 	o.connect.define(s)
 	o.forward.define(s)
 	o.fastOpen.define(s)
+	o.wait.define(s)
 	s.Group("listening")
 	s.String(&o.openProxy, "open-proxy", "", "listen on `ADDR`, of loopback, as the command's proxy, "+
 		"and require no password, which browsers can't give")
@@ -72,6 +74,7 @@ func (o *runOptions) run(ctx context.Context) error {
 		return err
 	}
 	defer l.close()
+	c.config.Wait = o.wait.wait
 	auth, err := o.openCommandProxy(l, c.config.Log)
 	if err != nil {
 		return err

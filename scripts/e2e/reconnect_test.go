@@ -63,7 +63,7 @@ func final(t *testing.T, local *node, status int, says ...string) {
 	if got := local.wait(patience); got != status {
 		t.Errorf("local: status %d, want %d", got, status)
 	}
-	text := local.stderr.String()
+	text := "\n" + local.stderr.String()
 	_, last, found := strings.Cut(text, "\nculvert: ")
 	if lines := strings.Count(last, "\n"); !found || lines > 2 {
 		t.Errorf("the output does not end with an error and a remedy of one line each:\n%s", text)
@@ -75,27 +75,59 @@ func final(t *testing.T, local *node, status int, says ...string) {
 	}
 }
 
-// A local does not connect to a remote whose key has changed, whether the key was pinned or
-// remembered.
+// Somebody else answers in place of the remote, as on another network: it is not connected to,
+// whether the remote's key was pinned or remembered, and when the remote is back, so is the tunnel.
+// A local that starts then has status 4.
 func TestRemoteKeyChanges(t *testing.T) {
 	t.Parallel()
-	t.Run("pinned", func(t *testing.T) {
-		tun, other := startTunnel(t), newIdentity(t)
+	const warning = "not the remote that answers here"
+	replace := func(t *testing.T, tun *tunnel, local *node) (other identity) {
+		t.Helper()
+		other = newIdentity(t)
 		address := tun.remote.listen[0]
 		tun.remote.kill()
-		tun.startRemote(t, address, other)
-		final(t, tun.local, exitIdentity, other.key, "--remote-key")
+		impostor := tun.startRemote(t, address, other)
+		for range 2 { // so it was tried again
+			local.stderr.waitLine(t, local.process, warning, patience)
+		}
+		if text := local.stderr.String(); !strings.Contains(text, other.key) {
+			t.Errorf("the log does not have the key of who answered:\n%s", text)
+		}
+		if strings.Contains(impostor.stderr.String(), "session up") {
+			t.Error("the local has connected to somebody else")
+		}
+		return other
+	}
+	t.Run("pinned", func(t *testing.T) {
+		tun := startTunnel(t)
+		address := tun.remote.listen[0]
+		other := replace(t, tun, tun.local)
+		args := localArgs(tun.client, tun.server, "ws://"+address+"/")
+		late := start(t, "late local", culvert(t, args...))
+		final(t, &node{process: late}, exitIdentity, other.key, "--remote-key")
 	})
 	t.Run("remembered", func(t *testing.T) {
-		tun, other := startRemoteOnly(t), newIdentity(t)
+		tun := startRemoteOnly(t)
 		known := writeFile(t, "known_remotes", "")
-		local := startNode(t, "local",
-			culvert(t, "local", "--print-ready", "--accept-new", "--known-remotes", known,
-				"--key", tun.client.file, "--socks", "127.0.0.1:0", tun.remote.url()))
+		args := []string{"local", "--print-ready", "--accept-new", "--known-remotes", known,
+			"--key", tun.client.file, "--socks", "127.0.0.1:0", tun.remote.url()}
+		local := startNode(t, "local", culvert(t, args...))
+		other := replace(t, tun, local)
+		late := start(t, "late local", culvert(t, args...))
+		final(t, &node{process: late}, exitIdentity, "the remote's key has changed",
+			other.key, tun.server.key, known)
+	})
+	t.Run("comes back", func(t *testing.T) {
+		tun := startTunnel(t)
 		address := tun.remote.listen[0]
 		tun.remote.kill()
-		tun.startRemote(t, address, other)
-		final(t, local, exitIdentity, "the remote's key has changed", other.key, tun.server.key, known)
+		impostor := tun.startRemote(t, address, newIdentity(t))
+		tun.local.stderr.waitLine(t, tun.local.process, warning, patience)
+		impostor.stop()
+		tun.startRemote(t, address, tun.server)
+		tun.local.signal(syscall.SIGUSR1)
+		web := startSite(t)
+		must(t, patience, curl(t, tun.local.socks, patience, web.URL+"/random/1000"))
 	})
 }
 

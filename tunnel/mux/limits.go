@@ -121,7 +121,7 @@ const (
 	DefaultMaxRetained  = 16 << 20
 	DefaultResumeWindow = 2 * time.Minute
 	DefaultMaxAway      = 256
-	DefaultHelloTimeout = 10 * time.Second
+	DefaultHelloTimeout = 30 * time.Second
 )
 
 // Config holds a session's limits. A zero field means its documented default.
@@ -166,7 +166,7 @@ type Config struct {
 	MaxRetained int
 	Retention   *Budget
 
-	// HelloTimeout bounds the exchange of hellos. Default DefaultHelloTimeout (10 s).
+	// HelloTimeout bounds the exchange of hellos. Default DefaultHelloTimeout (30 s).
 	HelloTimeout time.Duration
 }
 

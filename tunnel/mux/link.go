@@ -103,8 +103,8 @@ func (s *Session) detachLocked() {
 	if l == nil {
 		return
 	}
+	s.lost.inflight, s.lost.roundTrip = l.pace.Inflight(), s.smoothedTripLocked()
 	s.link = nil
-	s.lost.inflight = l.pace.Inflight()
 	l.check.stop()
 	l.ack.stop()
 	s.dropDatagramsLocked()
@@ -312,4 +312,11 @@ func (s *Session) LossCause() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.lost.cause
+}
+
+// Resumable reports whether the session outlives its carriers.
+func (s *Session) Resumable() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.resumption != nil
 }

@@ -161,13 +161,13 @@ func (s *Session) Probe() {
 	l.scheduleCheckLocked()
 }
 
-// DropCarrier ends the present carrier because of err, as if its connection had failed. It does
-// nothing while there is no carrier.
-func (s *Session) DropCarrier(err error) {
+// DropCarrier ends a carrier because of err, as if its connection had failed. It does nothing if
+// the session has another one by now, or none.
+func (s *Session) DropCarrier(carrier Carrier, err error) {
 	s.mu.Lock()
 	l := s.link
 	s.mu.Unlock()
-	if l != nil {
+	if l != nil && l.carrier == carrier {
 		l.end(err)
 	}
 }

@@ -192,12 +192,15 @@ func TestDropCarrier(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, HostConfig{}, Config{})
 		gone := errors.New("the address is gone")
-		r.client.DropCarrier(gone)
+		old := r.carrier
+		r.client.DropCarrier(r.far, errors.New("another carrier"))
+		r.client.DropCarrier(old, gone)
 		if err := r.client.AwaitLoss(context.Background()); err != nil || r.client.LossCause() != gone {
 			t.Fatalf("%v, lost to %v", err, r.client.LossCause())
 		}
-		r.client.DropCarrier(errors.New("no carrier to drop"))
+		r.client.DropCarrier(old, errors.New("no carrier to drop"))
 		r.resume()
+		r.client.DropCarrier(old, errors.New("a carrier of before"))
 		if _, err := r.client.Ping(context.Background()); err != nil || r.client.LossCause() != gone {
 			t.Errorf("%v, lost to %v", err, r.client.LossCause())
 		}

@@ -62,6 +62,8 @@ type lostCarrier struct {
 	timer *time.Timer // ends the session when no other carrier comes; nil while there is one
 	// inflight is its bound on inflight data, from which the next carrier's startup begins.
 	inflight uint64
+	// roundTrip is its smoothed round trip, for Stats. Nothing of the next carrier depends on it.
+	roundTrip time.Duration
 }
 
 // memory counts what the receiving side of a session holds and has promised.
@@ -315,7 +317,9 @@ type Stats struct {
 	Resent       uint64        // bytes sent again after resumptions
 	Retained     int           // bytes of memory held by what is sent and not acknowledged
 	Away         bool          // without a carrier
+	AwaySince    time.Time     // when it lost the last one; zero while it has one
 	RoundTrip    time.Duration // of the last ping, 0 before the first
+	SmoothedTrip time.Duration // an average of round trips, 0 before the first was measured
 	Datagrams    DatagramStats
 }
 
@@ -332,9 +336,19 @@ func (s *Session) Stats() Stats {
 		Resent:       s.out.resent,
 		Retained:     s.out.retained.mem,
 		Away:         s.link == nil,
+		AwaySince:    s.lost.since,
 		RoundTrip:    s.pings.roundTrip,
+		SmoothedTrip: s.smoothedTripLocked(),
 		Datagrams:    s.datagrams,
 	}
+}
+
+// smoothedTripLocked returns the present carrier's round trip, or that of the one before.
+func (s *Session) smoothedTripLocked() time.Duration {
+	if s.link != nil && s.link.rtt.smoothed > 0 {
+		return s.link.rtt.smoothed
+	}
+	return s.lost.roundTrip
 }
 
 // fail ends the session with err, unless it has ended already. When a close frame is due, the

@@ -62,6 +62,11 @@ func (c *Command) checkFlag(arg string, following []string) (takesNext bool, err
 		hint = didYouMean(nearestFlag(c.set.flags, word), hint)
 		return false, exit.Usagef(hint, "unknown flag %s", word)
 	case f.kind.isSwitch() && !hasValue:
+		if k, ok := f.kind.(*optionalDuration); ok && len(following) > 0 {
+			if err := k.detached(word, following[0]); err != nil {
+				return false, exit.Usagef("write "+word+"="+following[0], "%v", err)
+			}
+		}
 		return false, nil
 	case !hasValue && len(following) == 0:
 		return false, exit.Usagef(hint, "%s needs a value", word)
