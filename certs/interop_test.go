@@ -121,6 +121,16 @@ func TestUseVerifiesThere(t *testing.T) {
 	wantReason(t, "theirs for a client", c.VerifyUse(UseServer), ReasonWrongUse)
 }
 
+// TestSelfSignedThere: the reference accepts a certificate of type self that a stranger has made,
+// whatever the CA. It is refused here.
+func TestSelfSignedThere(t *testing.T) {
+	ca, stranger := newCA(t, "test"), newCA(t, "test").Certificate()
+	runValidations(t, []validation{{"a stranger's self certificate",
+		op("validate", stranger.JSON(), ca.Certificate().JSON()), true}})
+	err := stranger.Verify(VerifyOptions{CA: ca.Certificate(), Now: testNow})
+	wantReason(t, "a stranger's self certificate", err, ReasonWrongType)
+}
+
 // TestReferenceProblem: a name has a problem if the reference fails to match the host that is
 // called so, or matches another one that has nothing in common with it.
 func TestReferenceProblem(t *testing.T) {

@@ -91,3 +91,40 @@ func TestOwnCertificateUse(t *testing.T) {
 		t.Errorf("a client with a server's certificate: %v", err)
 	}
 }
+
+// TestVersion2Weaknesses: the reference's version 2 accepts a certificate of type self, which
+// anybody can make, in place of the CA's, and keys of low order, with which everybody knows the
+// shared key. Neither end accepts either here.
+func TestVersion2Weaknesses(t *testing.T) {
+	stranger := newAuthority(t, "Test CA").ca.Certificate()
+	e := newHalfExchange(t, newParties(t, Version2, true))
+	e.server.cfg.Cert, e.server.cfg.Replay = stranger, NewReplayCache(0)
+	reply, err := e.server.step3ServerHello(e.hello)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.client.step4VerifyServerHello(reply); refusal(err) != certs.ReasonWrongType {
+		t.Errorf("a server's self certificate: %v", err)
+	}
+	e = newHalfExchange(t, newParties(t, Version2, true))
+	e.client.cfg.Cert = stranger
+	ready, err := e.client.step4VerifyServerHello(e.reply)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.server.step5VerifyClientReady(ready); refusal(err) != certs.ReasonWrongType {
+		t.Errorf("a client's self certificate: %v", err)
+	}
+	for _, weak := range []certs.PublicKey{{}, {1}} {
+		e := newHalfExchange(t, newParties(t, Version2, true))
+		box := e.server.shared.seal(make([]byte, secretsSize), e.client.helloNonce)
+		hello := clientHello{version: Version2, publicKey: weak, nonce: [8]byte{1}}
+		if _, err := e.server.step3ServerHello(hello.marshal()); !errors.Is(err, ErrWeakKey) {
+			t.Errorf("a client's key %x: %v", weak[:1], err)
+		}
+		reply := serverHello{Version2, weak, box}
+		if _, err := e.client.step4VerifyServerHello(reply.marshal()); !errors.Is(err, ErrWeakKey) {
+			t.Errorf("a server's key %x: %v", weak[:1], err)
+		}
+	}
+}
