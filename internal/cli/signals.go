@@ -16,6 +16,10 @@ import (
 // abortTimeout bounds how long the second signal waits for connections to be reset.
 const abortTimeout = time.Second
 
+// sameSignal is how soon after the first signal another one is taken for the same: timeout(1) sends
+// one to the process and one to its group.
+const sameSignal = 100 * time.Millisecond
+
 // hangup is what SIGHUP does.
 type hangup int
 
@@ -64,6 +68,7 @@ func catchInterrupts(parent context.Context, log zerolog.Logger) *interrupts {
 	var catching sync.WaitGroup
 	catching.Go(func() {
 		var giveUp <-chan time.Time
+		var stopping time.Time // when the first signal that stops came
 		for {
 			select {
 			case s := <-signals:
@@ -72,10 +77,11 @@ func catchInterrupts(parent context.Context, log zerolog.Logger) *interrupts {
 				case isReload(s), hangs && onHangup == hangupReloads:
 					i.reloads.request()
 				case soft.Err() == nil:
-					i.first = s
+					i.first, stopping = s, time.Now()
 					cancelSoft()
 					log.Info().Stringer("signal", s).Msg("stopping")
-				case !hangs && giveUp == nil: // a terminal's end may bring several hangups
+				case hangs, time.Since(stopping) < sameSignal: // a terminal's end may bring several
+				case giveUp == nil:
 					cancelHard()
 					giveUp = time.After(abortTimeout)
 				}
