@@ -1,5 +1,5 @@
-# Each target runs a short script in scripts/, which has the details and the
-# pinned versions. Settings go on the command line: make test PKGS=./certs/
+# Each target runs a short script in scripts/, which documents the details and
+# pins versions. Settings go on the command line: make test PKGS=./certs/
 
 PKGS ?= ./...
 TESTFLAGS ?=

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs every fuzz target of the given packages (by default those of all
-# modules), one after the other. Inputs that fail are left in testdata/fuzz of
-# their package, to be committed with the fix.
+# modules), one after the other. Failing inputs are kept in the package's
+# testdata/fuzz, to be committed with the fix.
 #
 #   FUZZTIME  time for each target, 10s by default
 #

@@ -54,7 +54,7 @@ staticcheck() {
 
 tidy() {
   go mod tidy -diff || {
-    echo "go.mod or go.sum of ${PWD##*/} is not what the imports need: run go mod tidy there"
+    echo "go.mod or go.sum of ${PWD##*/} does not match the imports: run go mod tidy there"
     return 1
   }
 }
@@ -69,7 +69,7 @@ golangci() {
     each "$tools/golangci-lint" run --show-stats=false
 }
 
-# Test data and what npm and the build make may have longer lines.
+# Test data and the output of npm and the build may have longer lines.
 lines() {
   find . \( -name node_modules -o -name build -o -name testdata -o -name .git \) -prune -o -type f \
     \( -name '*.go' -o -name '*.sh' -o -name '*.js' -o -name '*.md' -o -name '*.yml' \

@@ -35,8 +35,8 @@ node_modules_current() {
 
 look() {
   missing=() packages=()
-  # Go and Node are not installed: they have to be of a version that the project
-  # names, and Debian may have another.
+  # Go and Node are not installed from Debian, which may have other versions than
+  # the project needs.
   need '' 'go: builds everything; install Go, at least the version in go.mod' command -v go
   need '' 'node: the interop tests run the reference; install Node 20 or newer' command -v node
   need '' 'npm: installs the reference implementation; it comes with Node' command -v npm
@@ -55,22 +55,23 @@ look() {
   need squid 'squid: another HTTP proxy of the tests' command -v squid
   need wget 'wget: loads and uploads through the HTTP proxy in the tests' command -v wget
   need chromium 'chromium: the browser tests drive it' command -v chromium
-  need firefox-esr 'firefox: so do they with it' command -v firefox-esr
+  need firefox-esr 'firefox: the browser tests drive it too' command -v firefox-esr
   need python3 'python3: a client of UDP ASSOCIATE in the tests' test -x /usr/bin/python3
-  need python3-socks 'PySocks: another, for /usr/bin/python3' /usr/bin/python3 -c 'import socks'
-  need python3-requests 'requests: clients of culvert run in the tests' \
+  need python3-socks 'PySocks: another UDP ASSOCIATE client, for /usr/bin/python3' \
+    /usr/bin/python3 -c 'import socks'
+  need python3-requests 'requests: a client of culvert in the tests' \
     /usr/bin/python3 -c 'import requests'
-  need python3-httpx 'httpx: so are its' /usr/bin/python3 -c 'import httpx'
-  need python3-pip 'pip: another' /usr/bin/python3 -m pip --version
-  need aria2 'aria2: another' command -v aria2c
-  need lynx 'lynx: another' command -v lynx
+  need python3-httpx 'httpx: a client of culvert in the tests' /usr/bin/python3 -c 'import httpx'
+  need python3-pip 'pip: a client of culvert in the tests' /usr/bin/python3 -m pip --version
+  need aria2 'aria2: a client of culvert in the tests' command -v aria2c
+  need lynx 'lynx: a client of culvert in the tests' command -v lynx
   need zsh 'zsh: the completion tests type in it' command -v zsh
   need fish 'fish: the completion tests type in it' command -v fish
   need iperf3 'iperf3: measures through a forwarded port in the tests' command -v iperf3
   need haproxy 'haproxy: in front of the remote in the benchmark' command -v haproxy
   need iproute2 'ip: sets up the network namespaces of the tests' command -v ip
   need dnsmasq-base 'dnsmasq: the DNS server of the UDP tests' command -v dnsmasq
-  need bind9-dnsutils 'dig: asks it, through the tunnel' command -v dig
+  need bind9-dnsutils 'dig: queries that server through the tunnel' command -v dig
   need util-linux 'unshare: makes those namespaces' command -v unshare
   node_modules_old=
   if ! node_modules_current; then
@@ -89,15 +90,15 @@ as_root() {
   fi
 }
 
-# Runs apt-get as root, without questions; it waits for the lock of another one.
+# Runs apt-get as root, without questions; it waits while another one holds the lock.
 apt() {
   as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 \
     -o Acquire::Retries=3 -o Dpkg::Use-Pty=0 "$@" </dev/null
 }
 
 # Installs the packages. Debian starts a service on installation unless
-# policy-rc.d forbids it, so this sets such a policy for the time being, unless
-# the machine has one. A server that only tests need is not left enabled.
+# policy-rc.d forbids it, so this installs a temporary policy unless the machine
+# has one. A server that only tests need is not left enabled.
 install_packages() {
   if ! command -v apt-get >/dev/null; then
     tried+=('no package was installed: no apt-get')

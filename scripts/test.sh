@@ -34,8 +34,8 @@ go_test() {
     sed -u -E "s/^(\{(\"Time\":\"[^\"]*\",)?\"Action\":\"[a-z-]+\",\"Package\":\")/\1$label/"
 }
 
-# modules_of PACKAGE... prints, for each pair of a module and a pattern in it
-# that the packages come to, a line with both.
+# modules_of PACKAGE... resolves the packages to modules and patterns within
+# them, and prints a line for each pair.
 modules_of() {
   local package folder module
   for package; do

@@ -93,7 +93,7 @@ func (h *httpConn) refuseHead(status int, why error) error {
 }
 
 // handle answers one request. The target is not nil when the client was told that it is joined
-// to it; otherwise keep says whether another request may follow. An error ends the connection.
+// to it; otherwise keep reports whether another request may follow. An error ends the connection.
 func (h *httpConn) handle(
 	ctx context.Context, req *request,
 ) (target net.Conn, keep bool, err error) {

@@ -1,9 +1,9 @@
-// Package testnet has the servers, relays and ports that tests of several packages need. All of
-// it is on loopback unless a test brings its own listener, and ends with the test: cleanups close
+// Package testnet provides the servers, relays and ports that tests of several packages need. They
+// are on loopback unless a test provides its own listener, and end with the test: cleanups close
 // the listeners and connections, and wait for the goroutines. Package link emulates a slow link
 // between two hosts.
 //
-// serve.go accepts connections, udp.go does the same for datagrams, relay.go puts something in
-// the way that can cut, delay and silence, transfer.go moves contents that both ends can verify,
-// port_unix.go has addresses that refuse or don't answer, poll.go waits.
+// serve.go accepts connections, udp.go receives datagrams, relay.go relays connections that it can
+// cut, delay and silence, transfer.go moves contents that both ends can verify, port_unix.go
+// provides addresses that refuse or do not answer, poll.go waits.
 package testnet

@@ -5,14 +5,14 @@ import (
 	"time"
 )
 
-// endTime bounds how long what this package has started may take to end with the test.
+// endTime bounds how long the goroutines of this package may take to end with the test.
 const endTime = time.Minute
 
-// pollInterval is between two calls of [Poll].
+// pollInterval is the interval between two calls of done in [Poll].
 const pollInterval = 5 * time.Millisecond
 
-// Poll calls done until it reports true, and fails the test when that takes longer than timeout;
-// what is the state that is waited for.
+// Poll calls done until it reports true, and fails the test if that takes longer than timeout;
+// what describes the awaited state.
 func Poll(tb testing.TB, timeout time.Duration, what string, done func() bool) {
 	tb.Helper()
 	deadline := time.NewTimer(timeout)

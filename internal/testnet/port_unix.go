@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// RefusingPort returns an address of loopback that refuses connections and that nobody else gets
-// until the test ends or free is called: it is bound, and not listened on.
+// RefusingPort returns a loopback address that refuses connections and that nobody else can bind
+// until the test ends or free is called: it is bound, but nobody listens on it.
 func RefusingPort(tb testing.TB) (address netip.AddrPort, free func()) {
 	tb.Helper()
 	address, free, err := BindRefusing()
@@ -24,7 +24,7 @@ func RefusingPort(tb testing.TB) (address netip.AddrPort, free func()) {
 	return address, free
 }
 
-// BindRefusing is [RefusingPort] where there is no test: the caller has to call free.
+// BindRefusing is [RefusingPort] for use outside of a test: the caller must call free.
 func BindRefusing() (address netip.AddrPort, free func(), err error) {
 	fd, address, err := bindLoopback()
 	return address, sync.OnceFunc(func() { syscall.Close(fd) }), err
@@ -34,8 +34,8 @@ func BindRefusing() (address netip.AddrPort, free func(), err error) {
 // port counts as silent. Loopback needs microseconds.
 const silentDial = 300 * time.Millisecond
 
-// SilentPort returns an address of loopback that doesn't answer: the queue of its listener is
-// full, so that the system drops what asks for a connection (listen(2)).
+// SilentPort returns a loopback address that does not answer: the queue of its listener is full, so
+// that the system drops connection requests (listen(2)).
 func SilentPort(tb testing.TB) netip.AddrPort {
 	tb.Helper()
 	fd, address, err := bindLoopback()
@@ -61,7 +61,7 @@ func SilentPort(tb testing.TB) netip.AddrPort {
 // bindLoopback binds a socket to a free port of loopback. The caller closes it.
 func bindLoopback() (fd int, address netip.AddrPort, err error) {
 	loopback := [4]byte{127, 0, 0, 1}
-	syscall.ForkLock.RLock() // until the socket is closed at exec
+	syscall.ForkLock.RLock() // until the socket is close-on-exec
 	fd, err = syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
 	if err == nil {
 		syscall.CloseOnExec(fd)

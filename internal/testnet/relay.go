@@ -9,29 +9,29 @@ import (
 	"time"
 )
 
-// RelayConfig is how a [Relay] treats what goes through it. The zero value passes all on at once.
+// RelayConfig configures a [Relay]. The zero value relays everything at once.
 type RelayConfig struct {
 	// Rate limits each direction of all connections together, in bytes a second; 0 is no limit.
 	Rate int
 
-	// Delay is added to each direction, and twice to the establishing of a connection, as TCP's
-	// handshake over such a way takes.
+	// Delay is added to each direction, and twice to the setup of a connection, as by TCP's handshake
+	// over such a path.
 	Delay time.Duration
 
 	// Idle closes a connection after this long without traffic, as proxies do; 0 is never.
 	Idle time.Duration
 }
 
-// relayBacklog bounds in pieces what a direction of a connection holds while it is delayed.
+// relayBacklog bounds how many pieces a direction of a connection holds while they are delayed.
 const relayBacklog = 4096
 
-// relayPiece is the most bytes that a relay reads at once.
+// relayPiece is the maximum number of bytes that a relay reads at once.
 const relayPiece = 16 << 10
 
-// Relay passes TCP connections on to a server, until it is told not to. Its methods may be called
-// concurrently.
+// Relay relays TCP connections to a server, and can cut, silence or freeze them. Its methods may be
+// called concurrently.
 type Relay struct {
-	// IdleClosed gets a value for each connection that was closed for being idle.
+	// IdleClosed receives a value for each connection that was closed for being idle.
 	IdleClosed chan struct{}
 
 	cfg     RelayConfig
@@ -53,11 +53,11 @@ type relayPair struct {
 	cut     atomic.Bool
 	silent  atomic.Bool
 	frozen  gate
-	traffic chan struct{} // gets a value when bytes came; nil without an idle time
+	traffic chan struct{} // receives a value when bytes arrive; nil without an idle time
 }
 
-// StartRelay relays what comes in on ln to the connections that dial makes, until the test ends.
-// Both must be TCP. The relay takes the listener over.
+// StartRelay relays the connections accepted on ln to connections that dial makes, until the test
+// ends. Both must be TCP. The relay takes ownership of the listener.
 func StartRelay(
 	tb testing.TB, ln net.Listener, dial func() (net.Conn, error), cfg RelayConfig,
 ) *Relay {
@@ -68,31 +68,30 @@ func StartRelay(
 		ctx: ctx, pairs: make(map[*relayPair]struct{}),
 	}
 	Serve(tb, ln, func(conn net.Conn) { r.relay(conn.(*net.TCPConn)) })
-	tb.Cleanup(func() { // before that of Serve, which waits
+	tb.Cleanup(func() { // runs before that of Serve, which waits
 		cancel()
 		r.Cut()
 	})
 	return r
 }
 
-// RelayTo is [StartRelay] from a free port of loopback to a server's address.
+// RelayTo is [StartRelay] from a free loopback port to a server's address.
 func RelayTo(tb testing.TB, server string, cfg RelayConfig) *Relay {
 	tb.Helper()
 	return StartRelay(tb, Listen(tb), func() (net.Conn, error) { return net.Dial("tcp", server) }, cfg)
 }
 
-// Address is where the relay listens.
+// Address returns the address that the relay listens on.
 func (r *Relay) Address() string { return r.address }
 
-// Accepted returns the number of connections that went, or go, through the relay.
+// Accepted returns the number of connections that the relay has accepted so far.
 func (r *Relay) Accepted() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.accepted
 }
 
-// Cut resets the connections that go through now, and returns their number. What comes later
-// goes through.
+// Cut resets the current connections, and returns their number. Later connections are relayed.
 func (r *Relay) Cut() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -105,8 +104,8 @@ func (r *Relay) Cut() int {
 	return n
 }
 
-// Silence drops what comes on the connections that go through now, their ends included, and
-// returns the number of those that were not silent yet. What comes later goes through.
+// Silence drops all further data on the current connections, including their end, and returns the
+// number of those that were not silent yet. Later connections are relayed.
 func (r *Relay) Silence() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -119,7 +118,7 @@ func (r *Relay) Silence() int {
 	return n
 }
 
-// gate holds up whoever passes while it is shut.
+// gate blocks the callers of pass while it is shut.
 type gate struct{ shut atomic.Pointer[chan struct{}] }
 
 // close shuts the gate until open is called.
@@ -132,7 +131,7 @@ func (g *gate) close() (open func()) {
 	}
 }
 
-// pass waits until the gate is open, and reports false when ctx was done before.
+// pass waits until the gate is open, and reports false if ctx is done first.
 func (g *gate) pass(ctx context.Context) bool {
 	c := g.shut.Load()
 	if c == nil {
@@ -146,13 +145,12 @@ func (g *gate) pass(ctx context.Context) bool {
 	}
 }
 
-// Freeze makes the relay pass nothing on until thaw is called: neither data nor the ends of
-// connections, of which nothing is lost. What comes meanwhile waits in the sockets, even on later
+// Freeze makes the relay forward nothing until thaw is called: neither data nor the ends of
+// connections. Nothing is lost: what arrives in the meantime waits in the sockets, even on later
 // connections.
 func (r *Relay) Freeze() (thaw func()) { return r.frozen.close() }
 
-// FreezeConnections is Freeze for the connections that go through now. What comes later goes
-// through.
+// FreezeConnections is Freeze for the current connections. Later connections are relayed.
 func (r *Relay) FreezeConnections() (thaw func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -167,11 +165,11 @@ func (r *Relay) FreezeConnections() (thaw func()) {
 	}
 }
 
-// passes waits until the connection is not frozen, and reports false when the test ended before.
+// passes waits until the connection is not frozen, and reports false if the test ends first.
 func (r *Relay) passes(p *relayPair) bool { return r.frozen.pass(r.ctx) && p.frozen.pass(r.ctx) }
 
-// SetDown makes the relay drop all that comes, even on later connections, until it is called with
-// false. What was dropped is lost: the connections that it hit must be cut.
+// SetDown makes the relay drop all data, also on later connections, until it is called with false.
+// Dropped data is lost, so the affected connections must be cut.
 func (r *Relay) SetDown(down bool) { r.down.Store(down) }
 
 func (r *Relay) relay(client *net.TCPConn) {
@@ -203,7 +201,7 @@ func (r *Relay) relay(client *net.TCPConn) {
 	ways.Wait()
 }
 
-// closeIdle closes a connection that was idle for too long, unless it is done before.
+// closeIdle closes a connection once it has been idle for too long, and returns when it ends.
 func (r *Relay) closeIdle(p *relayPair, done <-chan struct{}) {
 	idle := time.NewTimer(r.cfg.Idle)
 	defer idle.Stop()
@@ -213,7 +211,7 @@ func (r *Relay) closeIdle(p *relayPair, done <-chan struct{}) {
 			idle.Reset(r.cfg.Idle)
 		case <-idle.C:
 			select {
-			case <-p.traffic: // just in time, by a busy machine's clock
+			case <-p.traffic: // it arrived just in time; on a busy machine both are ready
 				idle.Reset(r.cfg.Idle)
 				continue
 			default:
@@ -227,7 +225,7 @@ func (r *Relay) closeIdle(p *relayPair, done <-chan struct{}) {
 	}
 }
 
-// add makes a connection one that can be cut, and reports false at the end of the test.
+// add registers a connection to be cut. It reports false at the end of the test.
 func (r *Relay) add(p *relayPair) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -242,7 +240,7 @@ func (r *Relay) remove(p *relayPair) {
 	delete(r.pairs, p)
 }
 
-// copy passes one direction on, from end number from to the other one.
+// copy relays one direction, from the end with the index from to the other one.
 func (r *Relay) copy(p *relayPair, from int) {
 	type piece struct {
 		due  time.Time
@@ -269,7 +267,7 @@ func (r *Relay) copy(p *relayPair, from int) {
 		if n > 0 {
 			select {
 			case p.traffic <- struct{}{}:
-			default: // noted already, or nobody asks
+			default: // already signalled, or no idle time
 			}
 			r.wait(r.reserve(from, n))
 			r.passes(p)
@@ -298,7 +296,7 @@ func (r *Relay) reserve(direction, n int) time.Duration {
 	return wait
 }
 
-// wait waits, and reports false when the test ended before.
+// wait waits, and reports false if the test ends first.
 func (r *Relay) wait(d time.Duration) bool {
 	if d <= 0 {
 		return true
@@ -313,7 +311,7 @@ func (r *Relay) wait(d time.Duration) bool {
 	}
 }
 
-// reset resets both ends, and reports false when that was done before.
+// reset resets both ends. It reports false if they have been reset before.
 func (p *relayPair) reset() bool {
 	first := !p.cut.Swap(true)
 	for _, end := range p.ends {

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Listen listens on a free port of loopback until the test ends.
+// Listen listens on a free loopback port until the test ends.
 func Listen(tb testing.TB) net.Listener {
 	tb.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -21,9 +21,9 @@ func Listen(tb testing.TB) net.Listener {
 	return ln
 }
 
-// Serve calls handle, in a goroutine each, with the connections that come in on ln, which it
-// takes over. A connection is closed when handle returns. At the end of the test the listener and
-// what is still open are closed, and Serve's goroutines are waited for.
+// Serve calls handle, each time in its own goroutine, with the connections accepted on ln, which it
+// takes ownership of. A connection is closed when handle returns. At the end of the test, the
+// listener and the open connections are closed, and Serve's goroutines are waited for.
 func Serve(tb testing.TB, ln net.Listener, handle func(net.Conn)) {
 	tb.Helper()
 	var (
@@ -69,7 +69,7 @@ func Serve(tb testing.TB, ln net.Listener, handle func(net.Conn)) {
 	})
 }
 
-// ServeTCP is [Serve] on a free port of loopback, whose address it returns.
+// ServeTCP is [Serve] on a free loopback port, whose address it returns.
 func ServeTCP(tb testing.TB, handle func(*net.TCPConn)) (address string) {
 	tb.Helper()
 	ln := Listen(tb)
@@ -77,7 +77,7 @@ func ServeTCP(tb testing.TB, handle func(*net.TCPConn)) (address string) {
 	return ln.Addr().String()
 }
 
-// Echo sends back what it receives until the other side is done sending.
+// Echo sends back what it receives until the peer is done sending.
 func Echo(conn *net.TCPConn) { io.Copy(conn, conn) }
 
 // EchoServer serves [Echo] until the test ends.
@@ -86,7 +86,7 @@ func EchoServer(tb testing.TB) (address string) {
 	return ServeTCP(tb, Echo)
 }
 
-// CheckEcho sends text and reports what is wrong with what comes back.
+// CheckEcho sends text and returns an error unless it comes back unchanged.
 func CheckEcho(conn net.Conn, text string) error {
 	if _, err := io.WriteString(conn, text); err != nil {
 		return err
@@ -101,8 +101,8 @@ func CheckEcho(conn net.Conn, text string) error {
 	return nil
 }
 
-// Dial connects to an address. The connection is closed when the test ends, and its deadline is
-// after timeout.
+// Dial connects to an address. The connection has a deadline of timeout from now, and is closed
+// when the test ends.
 func Dial(tb testing.TB, address string, timeout time.Duration) *net.TCPConn {
 	tb.Helper()
 	conn, err := net.DialTimeout("tcp", address, timeout)
@@ -114,8 +114,8 @@ func Dial(tb testing.TB, address string, timeout time.Duration) *net.TCPConn {
 	return conn.(*net.TCPConn)
 }
 
-// Pair returns both ends of a connection over "tcp" on loopback or over "unix". They are closed
-// when the test ends, and their deadline is after timeout.
+// Pair returns both ends of a connection over "tcp" on loopback or over "unix". They have a
+// deadline of timeout from now, and are closed when the test ends.
 func Pair(tb testing.TB, network string, timeout time.Duration) (near, far net.Conn) {
 	tb.Helper()
 	address := "127.0.0.1:0"

@@ -16,7 +16,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-// limit bounds what is quick.
+// limit bounds waits for events that come soon.
 const limit = 10 * time.Second
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -29,7 +29,7 @@ func checkReset(t *testing.T, conn net.Conn) {
 	}
 }
 
-// A connection that nobody ends doesn't outlast the test.
+// A connection that nobody closes does not outlast the test.
 func TestServeEndsWithTheTest(t *testing.T) {
 	var conn *net.TCPConn
 	t.Run("test", func(t *testing.T) {
@@ -177,20 +177,20 @@ func TestRelayDelayAndRate(t *testing.T) {
 		t.Fatal(err)
 	}
 	if took := time.Since(began); took < 4*delay {
-		t.Errorf("to connect and to echo took %v, want at least %v", took, 4*delay)
+		t.Errorf("connecting and echoing took %v, want at least %v", took, 4*delay)
 	}
 	began = time.Now()
 	if err := CheckEcho(conn, string(make([]byte, size))); err != nil {
 		t.Fatal(err)
 	}
-	// What comes first goes at once.
+	// The first data is sent at once.
 	want := time.Second * (size - 2*relayPiece) / rate
 	if took := time.Since(began); took < want {
 		t.Errorf("%d bytes took %v, want at least %v", size, took, want)
 	}
 }
 
-// A transfer fails when a byte of it is another one, in either direction.
+// A transfer fails if a byte of it is changed, in either direction.
 func TestTransfer(t *testing.T) {
 	server := StartTransferServer(t, Listen(t))
 	dial := func() (net.Conn, error) { return net.Dial("tcp", server.Address) }

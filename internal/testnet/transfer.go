@@ -13,15 +13,15 @@ import (
 	"time"
 )
 
-// Transfer is a content that goes one way, up to a [TransferServer] or down from it. Both ends
-// know the content by its seed and size, so that neither holds it.
+// Transfer is a content that is sent one way, up to a [TransferServer] or down from it. Both ends
+// generate the content from its seed and size, so that neither holds it in memory.
 type Transfer struct {
 	Up   bool
 	Seed uint64
 	Size int64 // bytes
 }
 
-// transferHead is the length in bytes of what a connection to a [TransferServer] begins with: the
+// transferHead is the length in bytes of the header of a connection to a [TransferServer]: the
 // direction, seed and size of the transfer.
 const transferHead = 17
 
@@ -41,7 +41,7 @@ func (x Transfer) String() string {
 	return fmt.Sprintf("%c%d", head[0], x.Seed)
 }
 
-// content is a stream of bytes that differs for each transfer.
+// content returns a stream of bytes that differs for each transfer.
 func (x Transfer) content() io.Reader {
 	var key [32]byte
 	head := x.head()
@@ -49,8 +49,8 @@ func (x Transfer) content() io.Reader {
 	return io.LimitReader(rand.NewChaCha8(key), x.Size)
 }
 
-// Run does the transfer over a new connection, which must be able to close one direction, and
-// reports what is wrong with what arrives.
+// Run runs the transfer over a new connection, which must support half-close, and returns an error
+// unless the content arrives unchanged.
 func (x Transfer) Run(dial func() (net.Conn, error), timeout time.Duration) error {
 	conn, err := dial()
 	if err != nil {
@@ -83,7 +83,7 @@ func (x Transfer) Run(dial func() (net.Conn, error), timeout time.Duration) erro
 	return nil
 }
 
-// TransferServer sends and takes the contents of [Transfer], and answers what it took with the
+// TransferServer sends and receives the contents of a [Transfer], and answers an upload with its
 // hash.
 type TransferServer struct {
 	Address string
@@ -92,7 +92,7 @@ type TransferServer struct {
 	served map[[transferHead]byte]int // connections, by what they asked for
 }
 
-// StartTransferServer serves on ln, which it takes over, until the test ends.
+// StartTransferServer serves on ln, which it takes ownership of, until the test ends.
 func StartTransferServer(tb testing.TB, ln net.Listener) *TransferServer {
 	tb.Helper()
 	s := &TransferServer{
@@ -104,7 +104,7 @@ func StartTransferServer(tb testing.TB, ln net.Listener) *TransferServer {
 
 func (s *TransferServer) serve(conn net.Conn) {
 	var head [transferHead]byte
-	io.ReadFull(conn, head[:]) // what has no head is counted too, as one of zeros
+	io.ReadFull(conn, head[:]) // a connection without a header is counted too, as one of zeros
 	s.mu.Lock()
 	s.served[head]++
 	s.mu.Unlock()
@@ -122,14 +122,14 @@ func (s *TransferServer) serve(conn net.Conn) {
 	}
 }
 
-// Served returns the number of different transfers that have begun.
+// Served returns the number of distinct transfers that have begun.
 func (s *TransferServer) Served() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.served)
 }
 
-// CheckServedOnce fails the test unless there were n different connections, and each of them once.
+// CheckServedOnce fails the test unless n distinct transfers began, each of them once.
 func (s *TransferServer) CheckServedOnce(tb testing.TB, n int) {
 	tb.Helper()
 	s.mu.Lock()

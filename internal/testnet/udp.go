@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// udpReadBuffer in bytes is for bursts; large datagrams count for more than they hold.
+// udpReadBuffer in bytes absorbs bursts; the system charges datagrams more than their size.
 const udpReadBuffer = 1 << 20
 
 // ListenUDP binds a UDP socket to an address until the test ends.
@@ -23,8 +23,8 @@ func ListenUDP(tb testing.TB, address string) *net.UDPConn {
 	return conn
 }
 
-// ServeUDP binds a UDP socket to an address, and calls handle with each datagram that comes to it
-// until the test ends. The bytes are handle's until it returns. It returns the socket's address.
+// ServeUDP binds a UDP socket to an address, and calls handle with each datagram that it receives
+// until the test ends. handle must not retain the bytes. It returns the socket's address.
 func ServeUDP(
 	tb testing.TB, address string, handle func(conn *net.UDPConn, p []byte, from netip.AddrPort),
 ) netip.AddrPort {
@@ -32,7 +32,7 @@ func ServeUDP(
 	return ServeUDPConn(tb, ListenUDP(tb, address), handle)
 }
 
-// ServeUDPConn is [ServeUDP] for a socket that is bound already, which it takes over.
+// ServeUDPConn is [ServeUDP] for a bound socket, which it takes ownership of.
 func ServeUDPConn(
 	tb testing.TB, conn *net.UDPConn, handle func(conn *net.UDPConn, p []byte, from netip.AddrPort),
 ) netip.AddrPort {
@@ -46,7 +46,7 @@ func ServeUDPConn(
 			if errors.Is(err, net.ErrClosed) {
 				return
 			}
-			if err == nil { // else an ICMP error of an earlier datagram
+			if err == nil { // otherwise an ICMP error for an earlier datagram
 				handle(conn, p[:n], from)
 			}
 		}
@@ -61,7 +61,7 @@ func ServeUDPConn(
 // EchoUDP sends a datagram back. It is a handler for [ServeUDP].
 func EchoUDP(conn *net.UDPConn, p []byte, from netip.AddrPort) { conn.WriteToUDPAddrPort(p, from) }
 
-// EchoUDPServer sends each datagram to an address back until the test ends.
+// EchoUDPServer echoes the datagrams sent to an address until the test ends.
 func EchoUDPServer(tb testing.TB, address string) netip.AddrPort {
 	tb.Helper()
 	return ServeUDP(tb, address, EchoUDP)

@@ -13,22 +13,22 @@ import (
 	"culvert/scripts/bench/peer"
 )
 
-// benchCase is what is measured in turns.
+// benchCase is one measurement, for which the peers take turns.
 type benchCase struct {
 	name    string
 	title   string
 	peers   []string
 	rounds  int
-	link    *link.Config  // between the near host and the far one; nil: both are this machine
-	proxied bool          // HAProxy is in front of the far end
+	link    *link.Config  // between the near and the far host; nil: both are this machine
+	proxied bool          // HAProxy runs in front of the far end
 	fresh   bool          // peers are restarted for each measurement
-	request load.Request  // what is measured, but for the addresses
-	ports   int           // new ones of the target for each round
-	page    bool          // a page in a browser is what is measured, during the request's bulk
-	extra   time.Duration // beyond the request's own times, for the first estimate
+	request load.Request  // what is measured, without the addresses
+	ports   int           // new ports of the target for each round
+	page    bool          // measure a page in a browser, during the request's bulk transfers
+	extra   time.Duration // beyond the request's own durations, for the first estimate
 }
 
-// Peers of the cases: not every one makes sense everywhere.
+// Peers of the cases: not every peer makes sense in every case.
 var (
 	everyone = []string{peer.None, peer.Culvert, peer.OpenSSHGCM, peer.OpenSSH, peer.XrayVLESS,
 		peer.XrayVMess}
@@ -44,7 +44,7 @@ var (
 	uplink     = link.Config{Delay: 20 * time.Millisecond, Rate: 50e6, RateA: 10e6}
 )
 
-// allCases are the cases in their order.
+// allCases returns the cases in the order in which they run.
 func allCases(o options) []benchCase {
 	cases := slices.Concat(loopbackCases(), linkCases(), pageCases())
 	for i := range cases {
@@ -114,13 +114,13 @@ func linkCases() []benchCase {
 			}, extra: 2 * time.Second}
 	}
 	proxied := narrow("narrow-haproxy",
-		"40 ms, 50 Mbit/s, HAProxy before the remote, echo under 4 downloads",
+		"40 ms, 50 Mbit/s, HAProxy in front of the remote, echo under 4 downloads",
 		overHTTP, &narrowLink, false)
 	proxied.proxied = true
 	return []benchCase{
 		long("long-down", "100 ms, 1 Gbit/s, one stream down", false),
 		long("long-up", "100 ms, 1 Gbit/s, one stream up", true),
-		{name: "long-first", title: "100 ms, 1 Gbit/s, a new connection's first byte", peers: everyone,
+		{name: "long-first", title: "100 ms, 1 Gbit/s, first byte of a new connection", peers: everyone,
 			rounds: 3, link: &longLink,
 			request: load.Request{Kind: "first"}, ports: 3, extra: 2 * time.Second},
 		narrow("narrow-down", "40 ms, 50 Mbit/s, echo under 4 downloads", everyone, &narrowLink, false),
@@ -141,7 +141,7 @@ func pageCases() []benchCase {
 	}
 }
 
-// chosen are the cases and peers that the options name.
+// chosen returns the cases and peers that the options select.
 func chosen(cases []benchCase, o options) []benchCase {
 	if o.only != "" {
 		patterns := strings.Split(o.only, ",")

@@ -17,21 +17,21 @@ import (
 	"culvert/scripts/bench/result"
 )
 
-// versionTime bounds a command that says a version.
+// versionTime bounds a command that prints a version.
 const versionTime = 10 * time.Second
 
-// describe notes the machine, the versions of the programs and the commit.
+// describe records the machine, the versions of the programs and the commit.
 func (r *runner) describe(ctx context.Context) {
 	r.results.Machine = result.Machine{CPU: processor(), Cores: runtime.NumCPU(), Kernel: kernel(),
 		Go: runtime.Version()}
-	r.commit = firstMatch(`.+`, says(ctx, "git", "describe", "--tags", "--always", "--dirty"))
+	r.commit = firstMatch(`.+`, outputOf(ctx, "git", "describe", "--tags", "--always", "--dirty"))
 	p := r.options.programs
 	for name, version := range map[string]string{
-		"culvert":  firstMatch(`version (\S+)`, says(ctx, p.Culvert, "--version")),
-		"OpenSSH":  firstMatch(`OpenSSH_(.+?),`, says(ctx, p.SSH, "-V")),
-		"Xray":     firstMatch(`Xray (\S+)`, says(ctx, p.Xray, "version")),
-		"HAProxy":  firstMatch(`version (\S+)`, says(ctx, p.HAProxy, "-v")),
-		"Chromium": firstMatch(`Chromium (\S+)`, says(ctx, r.options.chromium, "--version")),
+		"culvert":  firstMatch(`version (\S+)`, outputOf(ctx, p.Culvert, "--version")),
+		"OpenSSH":  firstMatch(`OpenSSH_(.+?),`, outputOf(ctx, p.SSH, "-V")),
+		"Xray":     firstMatch(`Xray (\S+)`, outputOf(ctx, p.Xray, "version")),
+		"HAProxy":  firstMatch(`version (\S+)`, outputOf(ctx, p.HAProxy, "-v")),
+		"Chromium": firstMatch(`Chromium (\S+)`, outputOf(ctx, r.options.chromium, "--version")),
 	} {
 		if version != "" {
 			r.results.Programs[name] = version
@@ -39,15 +39,15 @@ func (r *runner) describe(ctx context.Context) {
 	}
 }
 
-// says is what a command prints, on whichever output. A program that isn't there says nothing.
-func says(ctx context.Context, program string, args ...string) string {
+// outputOf returns what a command prints on both outputs, or "" if the program is not installed.
+func outputOf(ctx context.Context, program string, args ...string) string {
 	ctx, cancel := context.WithTimeout(ctx, versionTime)
 	defer cancel()
 	output, _ := exec.CommandContext(ctx, program, args...).CombinedOutput()
 	return string(output)
 }
 
-// firstMatch is the first group of an expression in a text, or all of the match.
+// firstMatch returns the last group of an expression's first match, or the match if it has none.
 func firstMatch(expression, text string) string {
 	match := regexp.MustCompile(expression).FindStringSubmatch(text)
 	if match == nil {

@@ -1,21 +1,21 @@
 //go:build linux
 
-// Command bench compares culvert with OpenSSH, Xray and no proxy, in turns in one run, on
-// loopback and over emulated wide-area links, and writes what it found as JSON, and as tables and
-// plots for people. scripts/bench.sh, which "make bench" calls, builds what it needs and starts it:
+// Command bench compares culvert with OpenSSH, Xray and no proxy, which take turns in one run, on
+// loopback and over emulated wide-area links. It writes the results as JSON, and as tables and
+// plots. scripts/bench.sh, which "make bench" calls, builds what it needs and starts it:
 //
 //	bench [-quick] [-only CASE,…] [-rounds N] [-results FILE] [-docs FOLDER]
 //	                                       measure
 //	bench -list                            list the cases
-//	bench -render FILE [-docs FOLDER]      write tables and plots again
+//	bench -render FILE [-docs FOLDER]      rewrite tables and plots
 //
-// With -only, the cases it names (by patterns such as loopback-*) replace those in the file of
-// results; the others stay.
+// With -only, the cases it selects (by patterns such as loopback-*) replace those in the results
+// file; the others stay.
 //
-// cases.go has the cases, run.go has them measured in turns, site.go makes the hosts and the link
-// of one, progress.go says how far it is. Packages load, peer, proc, result and report do the work.
-// The target and the loads run in processes of their own, "bench target" and "bench load", because
-// that is how they get into a network namespace.
+// cases.go defines the cases, run.go measures them, site.go sets up the hosts and the link of a
+// case, progress.go prints the progress. Packages load, peer, proc, result and report do the work.
+// The target and the loads run in processes of their own, "bench target" and "bench load", so that
+// they can be started in a network namespace.
 package main
 
 import (
@@ -48,7 +48,7 @@ func main() {
 	}
 }
 
-// command runs what the arguments ask for.
+// command dispatches on the first argument.
 func command(ctx context.Context, args []string) error {
 	if len(args) > 0 {
 		switch args[0] {
@@ -61,7 +61,7 @@ func command(ctx context.Context, args []string) error {
 	return bench(ctx, args)
 }
 
-// runLoad does a request in JSON and prints what it has measured.
+// runLoad runs a request read as JSON and prints the measured values.
 func runLoad(ctx context.Context, in io.Reader, out io.Writer) error {
 	var request load.Request
 	if err := json.NewDecoder(in).Decode(&request); err != nil {
@@ -74,8 +74,8 @@ func runLoad(ctx context.Context, in io.Reader, out io.Writer) error {
 	return json.NewEncoder(out).Encode(values)
 }
 
-// runTarget serves on some ports of a host until it is interrupted, and prints a line when it is
-// ready.
+// runTarget serves on a range of ports of a host until it is interrupted. It prints a line when it
+// is ready.
 func runTarget(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("target", flag.ContinueOnError)
 	host := flags.String("host", "", "`address` to listen on")
@@ -100,7 +100,7 @@ func runTarget(ctx context.Context, args []string) error {
 	}, func(run, milliseconds, loaded string) { fmt.Println("page", run, milliseconds, loaded) })
 }
 
-// options are what the command line says.
+// options are the settings of the command line.
 type options struct {
 	quick, list           bool
 	only, peers           string
@@ -108,29 +108,29 @@ type options struct {
 	results, docs, render string
 	programs              peer.Programs
 	chromium              string
-	versions              map[string]string // that the programs don't tell by themselves
-	command               string            // to do the same again
+	versions              map[string]string // of programs that do not report their own
+	command               string            // to repeat the run
 }
 
 func parse(args []string) (options, error) {
 	o := options{versions: make(map[string]string)}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	flags.BoolVar(&o.quick, "quick", false, "fewer rounds and shorter measurements: for a first look")
-	flags.BoolVar(&o.list, "list", false, "list the cases and end")
+	flags.BoolVar(&o.quick, "quick", false, "fewer and shorter measurements, for a first impression")
+	flags.BoolVar(&o.list, "list", false, "list the cases and exit")
 	flags.StringVar(&o.only, "only", "",
-		"measure the cases of these `patterns` alone, and replace them in the results")
+		"measure only the cases that match these `patterns`, and replace them in the results")
 	flags.StringVar(&o.peers, "peers", "",
-		"measure these `peers` alone; prints what it finds and writes nothing")
-	flags.IntVar(&o.rounds, "rounds", 0, "measure each case in `number` rounds (0: as the case says)")
+		"measure only these `peers`; print the results and write nothing")
+	flags.IntVar(&o.rounds, "rounds", 0, "measure each case in `number` rounds (0: the case's own)")
 	flags.StringVar(&o.results, "results", "build/bench.json", "`file` of the results")
 	flags.StringVar(&o.docs, "docs", "docs",
-		"`folder` with benchmarks.md, for tables and plots; empty: none")
+		"`folder` of benchmarks.md, for tables and plots; empty: write none")
 	flags.StringVar(&o.render, "render", "",
 		"measure nothing: write tables and plots from the results in `file`")
 	flags.StringVar(&o.programs.Culvert, "culvert", "build/culvert", "`path` of culvert")
 	flags.StringVar(&o.programs.Xray, "xray", "", "`path` of Xray")
 	flags.StringVar(&o.command, "command", "",
-		"the `command` that was given to make bench, for the report")
+		"the make `command` that the report shows")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}
@@ -143,7 +143,7 @@ func parse(args []string) (options, error) {
 	if o.command == "" {
 		o.command = strings.TrimSpace("bench " + strings.Join(args, " "))
 	}
-	// Programs run in other folders.
+	// The programs are started in other folders.
 	for _, path := range []*string{&o.programs.Culvert, &o.programs.Xray} {
 		if *path == "" {
 			continue
@@ -157,7 +157,7 @@ func parse(args []string) (options, error) {
 	return o, nil
 }
 
-// bench measures, or lists or renders, as the arguments say.
+// bench measures, lists or renders, depending on the arguments.
 func bench(ctx context.Context, args []string) error {
 	o, err := parse(args)
 	if err != nil {
@@ -188,8 +188,8 @@ func bench(ctx context.Context, args []string) error {
 	return measure(ctx, o, cases, results)
 }
 
-// measure runs the cases and writes the report. The results are stored even when it is interrupted,
-// but for the case it is in.
+// measure runs the cases and writes the report. If it is interrupted, the results of the completed
+// cases are still stored.
 func measure(ctx context.Context, o options, cases []benchCase, results *result.Results) error {
 	r, err := newRunner(o, results)
 	if err != nil {

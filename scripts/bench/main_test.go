@@ -23,14 +23,13 @@ import (
 // program is culvert, built for these tests.
 var program string
 
-// TestMain builds culvert. It lets the tests' own program be the target and the loads that it
-// starts.
+// TestMain builds culvert. The test binary also runs as the target and the loads that it starts.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && (os.Args[1] == "load" || os.Args[1] == "target") {
 		main()
 		return
 	}
-	os.Setenv("GORACE", "atexit_sleep_ms=10") // of the children, else each takes a second to end
+	os.Setenv("GORACE", "atexit_sleep_ms=10") // else each child takes 1 s to exit
 	folder, err := os.MkdirTemp("", "culvert-bench-")
 	if err != nil {
 		panic(err)
@@ -47,7 +46,7 @@ func TestMain(m *testing.M) {
 	}))
 }
 
-// One case is measured for real, with culvert and without, and its report is written.
+// One case is actually measured, with and without culvert, and its report is written.
 func TestMeasure(t *testing.T) {
 	folder := t.TempDir()
 	stored, docs := filepath.Join(folder, "bench.json"), filepath.Join(folder, "docs")
@@ -79,7 +78,7 @@ func TestMeasure(t *testing.T) {
 		t.Errorf("CPU time %v", cpu)
 	}
 	if failure := r.Failure("loopback-down-1", "nobody"); failure == "" {
-		t.Error("a peer that there is not was measured")
+		t.Error("a peer that does not exist was measured")
 	}
 	text, err := os.ReadFile(filepath.Join(docs, "benchmarks.md"))
 	if err != nil || !strings.Contains(string(text), "| culvert | ") {
@@ -91,7 +90,7 @@ func TestMeasure(t *testing.T) {
 	}
 }
 
-// Programs that others wrote are started as they have to be: connections go through them.
+// The third-party programs are configured correctly: connections go through them.
 func TestPeers(t *testing.T) {
 	o, err := parse([]string{"-culvert", program})
 	if err != nil {
@@ -129,7 +128,7 @@ func TestPeers(t *testing.T) {
 	}
 }
 
-// An interrupted run stops at once, says so, and leaves what it had.
+// An interrupted run stops at once with an error, and keeps the earlier results.
 func TestInterrupt(t *testing.T) {
 	stored := filepath.Join(t.TempDir(), "bench.json")
 	o, err := parse([]string{"-only", "loopback-down-1", "-culvert", program, "-results", stored,

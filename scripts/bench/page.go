@@ -22,15 +22,15 @@ const (
 	// pageTime bounds the start of the browser and the loading of the page.
 	pageTime = 90 * time.Second
 
-	// goneTime bounds the wait for the browser's processes after it was stopped.
+	// goneTime bounds the wait for the browser's processes to exit once it is stopped.
 	goneTime = 10 * time.Second
 
 	// pagePort is the first of the page's ports.
 	pagePort = 8000
 )
 
-// loadPage loads the page in a browser with a new profile, during the request's bulk if it has any:
-// load_s.
+// loadPage loads the page in a browser with a new profile, while the request's bulk transfers run
+// if it has any. It measures load_s.
 func (s *site) loadPage(ctx context.Context, chromium string,
 	request load.Request) (_ load.Values, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, request.Warmup+pageTime,
@@ -51,7 +51,7 @@ func (s *site) loadPage(ctx context.Context, chromium string,
 		}
 		defer func() {
 			select {
-			case <-bulk.Exited: // it was to last longer than the page
+			case <-bulk.Exited: // it should have outlasted the page
 				err = errors.Join(err, bulk.Err())
 			default:
 			}
@@ -65,7 +65,7 @@ func (s *site) loadPage(ctx context.Context, chromium string,
 	return s.pageReport(ctx)
 }
 
-// startBulk has bulk move until the process is stopped.
+// startBulk starts a process that runs bulk transfers until it is stopped.
 func (s *site) startBulk(request load.Request) (*proc.Process, error) {
 	input, err := json.Marshal(load.Request{
 		Kind: "throughput", Socks: request.Socks, Target: request.Target, Up: request.Up,
@@ -79,8 +79,8 @@ func (s *site) startBulk(request load.Request) (*proc.Process, error) {
 	return s.starter.Start("bulk", cmd)
 }
 
-// startBrowser opens the page in a browser on the near host, with a profile of its own. stop ends
-// it.
+// startBrowser opens the page in a browser on the near host, with a profile of its own. stop
+// terminates the browser.
 func (s *site) startBrowser(ctx context.Context, chromium, socks string) (stop func(), err error) {
 	folder, err := os.MkdirTemp("", "culvert-bench-")
 	if err != nil {
@@ -104,14 +104,14 @@ func (s *site) startBrowser(ctx context.Context, chromium, socks string) (stop f
 	}
 	return func() {
 		browser.Stop()
-		// Some of its processes have had other parents by then, and write to the profile until they
-		// notice its end.
+		// Some of its processes have been reparented by then, and write to the profile until they
+		// notice that the browser has exited.
 		proc.WaitGone(folder, goneTime)
 		os.RemoveAll(folder)
 	}, nil
 }
 
-// pageReport waits for the report of the page that was opened last.
+// pageReport waits for the report of the page opened last.
 func (s *site) pageReport(ctx context.Context) (load.Values, error) {
 	for {
 		line, err := s.target.Line(ctx)
@@ -120,14 +120,14 @@ func (s *site) pageReport(ctx context.Context) (load.Values, error) {
 		}
 		fields := strings.Fields(line)
 		if len(fields) != 4 || fields[0] != "page" || fields[1] != strconv.Itoa(s.page) {
-			continue // of one that came too late
+			continue // the late report of an earlier page
 		}
 		took, err := strconv.ParseFloat(fields[2], 64)
 		if err != nil {
 			return nil, fmt.Errorf("page: %w", err)
 		}
 		if fields[3] != strconv.Itoa(load.PageResources) {
-			return nil, fmt.Errorf("page: %s of %d resources have come", fields[3], load.PageResources)
+			return nil, fmt.Errorf("page: %s of %d resources loaded", fields[3], load.PageResources)
 		}
 		return load.Values{"load_s": took / 1000}, nil
 	}

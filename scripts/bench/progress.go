@@ -14,11 +14,11 @@ import (
 	"culvert/scripts/bench/result"
 )
 
-// progress prints what runs, how far it is and how long the rest will take.
+// progress prints which measurement runs, how many are done and how long the rest will take.
 type progress struct {
 	out   io.Writer
 	cases []benchCase
-	took  map[string][]time.Duration // measurements that are done, by case
+	took  map[string][]time.Duration // of the completed measurements, by case
 	all   int
 	done  int
 }
@@ -28,18 +28,18 @@ func newProgress(out io.Writer, cases []benchCase) *progress {
 	for _, c := range cases {
 		p.all += measurements(c)
 	}
-	fmt.Fprintf(out, "bench: %d cases, %d measurements, about %v; leave the machine alone\n",
+	fmt.Fprintf(out, "bench: %d cases, %d measurements, about %v; leave the machine idle\n",
 		len(cases), p.all, p.rest().Round(time.Minute))
 	return p
 }
 
 func measurements(c benchCase) int { return c.rounds * len(c.peers) }
 
-// expected is what one measurement takes.
+// expected estimates how long one measurement takes.
 func expected(c benchCase) time.Duration { return c.request.Warmup + c.request.Window + c.extra }
 
-// rest estimates what is left: by what a case's measurements have taken, else by what is expected
-// of them.
+// rest estimates the remaining time from the durations of a case's completed measurements, or from
+// the expected one while there are none.
 func (p *progress) rest() time.Duration {
 	var rest time.Duration
 	for _, c := range p.cases {
@@ -62,7 +62,7 @@ func (p *progress) begin(c benchCase, peer string, round int) {
 		p.done+1, p.all, p.rest().Round(time.Second), c.name, round+1, c.rounds, peer)
 }
 
-// leave prints that a case can't be measured, or not to its end.
+// leave reports a case that cannot be measured, or not completely.
 func (p *progress) leave(c benchCase, why error) {
 	left := measurements(c) - len(p.took[c.name])
 	p.done += left
@@ -70,7 +70,7 @@ func (p *progress) leave(c benchCase, why error) {
 	fmt.Fprintf(p.out, "%s is left out: %v\n", c.name, why)
 }
 
-// end prints what it has found.
+// end prints the result of a measurement.
 func (p *progress) end(c benchCase, s result.Sample, took time.Duration) {
 	p.took[c.name] = append(p.took[c.name], took)
 	p.done++

@@ -39,8 +39,8 @@ func newRunner(o options, results *result.Results) (*runner, error) {
 
 func (r *runner) close() { r.starter.Close() }
 
-// run measures the cases one after another, and stores the results after each. It returns those
-// that are new, and what kept it from measuring the others.
+// run measures the cases one after another, and stores the results after each. It returns the new
+// results, and an error for the cases that could not be measured.
 func (r *runner) run(ctx context.Context, cases []benchCase) (measured *result.Results, err error) {
 	measured = result.New()
 	cases = r.possible(cases)
@@ -69,7 +69,7 @@ func (r *runner) run(ctx context.Context, cases []benchCase) (measured *result.R
 	return measured, err
 }
 
-// possible are the cases that can be measured by this user.
+// possible returns the cases that this user can measure.
 func (r *runner) possible(cases []benchCase) []benchCase {
 	if os.Geteuid() == 0 {
 		return cases
@@ -84,13 +84,13 @@ func (r *runner) possible(cases []benchCase) []benchCase {
 		}
 	}
 	if len(out) > 0 {
-		fmt.Fprintln(os.Stderr, "bench: left out, as only root can make network namespaces for links:",
+		fmt.Fprintln(os.Stderr, "bench: left out, because links need root to create network namespaces:",
 			strings.Join(out, ", "))
 	}
 	return left
 }
 
-// measure measures one case: each round has every peer in turn.
+// measure measures one case: in each round every peer takes its turn.
 func (r *runner) measure(ctx context.Context, c benchCase) (samples []result.Sample, err error) {
 	s, err := newSite(ctx, r.starter, r.self, c)
 	if err != nil {
@@ -115,7 +115,7 @@ func (r *runner) measure(ctx context.Context, c benchCase) (samples []result.Sam
 	}
 	for round := range c.rounds {
 		for i, name := range c.peers {
-			if round%2 == 1 { // so that no peer always comes after the same one
+			if round%2 == 1 { // so that no peer always follows the same one
 				name = c.peers[len(c.peers)-1-i]
 			}
 			r.progress.begin(c, name, round)
@@ -141,7 +141,7 @@ func (r *runner) measure(ctx context.Context, c benchCase) (samples []result.Sam
 	return samples, nil
 }
 
-// one measures one peer once, which runs already unless the case wants it fresh.
+// one measures one peer once. The peer is already running unless the case starts a fresh one.
 func (r *runner) one(ctx context.Context, s *site, c benchCase, name string, p *peer.Peer,
 	round int) (load.Values, error) {
 	if c.fresh {

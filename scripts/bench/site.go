@@ -21,23 +21,22 @@ const (
 	// targetStart bounds the start of the target.
 	targetStart = 20 * time.Second
 
-	// overtime is what a measurement may take beyond its own times: connecting, and the patience of
-	// each wait in it.
+	// overtime is how long a measurement may take beyond its own durations: for connecting, and for
+	// the timeouts within it.
 	overtime = 90 * time.Second
 
-	// quietTime is how long the link has to carry less than quietBytes, and the programs to use less
-	// than quietCPU in seconds, until the next measurement begins; quietPatience bounds the wait for
-	// that.
+	// Before the next measurement begins, the link must carry less than quietBytes, and the programs
+	// use less than quietCPU seconds, for quietTime. quietPatience bounds the wait for that.
 	quietTime     = 300 * time.Millisecond
 	quietBytes    = 2000
 	quietCPU      = 0.03
 	quietPatience = 20 * time.Second
 
-	// firstPort of the target, where it has a host of its own.
+	// firstPort is the target's first port where it has a host of its own.
 	firstPort = 9000
 )
 
-// site is where a case is measured: two hosts, maybe a link, and the target.
+// site is where a case is measured: two hosts, the link between them if any, and the target.
 type site struct {
 	near, far peer.Host
 	link      *link.Link // nil: both hosts are this machine
@@ -48,7 +47,7 @@ type site struct {
 	starter   *proc.Starter
 }
 
-// newSite makes a case's hosts and starts the target. The caller has to close it.
+// newSite sets up a case's hosts and starts the target. The caller must close it.
 func newSite(ctx context.Context, starter *proc.Starter, self string,
 	c benchCase) (_ *site, err error) {
 	s := &site{self: self, starter: starter, first: firstPort}
@@ -98,10 +97,10 @@ func (s *site) close() error {
 	return s.link.Close()
 }
 
-// address is the target's main one.
+// address returns the target's main address.
 func (s *site) address() string { return s.far.Address + ":" + strconv.Itoa(s.first) }
 
-// load has a request done by a process on the near host.
+// load runs a request in a process on the near host.
 func (s *site) load(ctx context.Context, request load.Request) (load.Values, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, request.Warmup+2*request.Window+overtime,
 		errors.New("took too long"))
@@ -121,8 +120,8 @@ func (s *site) load(ctx context.Context, request load.Request) (load.Values, err
 	return values, nil
 }
 
-// startPeer starts a peer in a folder of its own and waits until connections go through. stop ends
-// it.
+// startPeer starts a peer in a folder of its own and waits until connections go through. stop
+// terminates it.
 func (s *site) startPeer(ctx context.Context, name string, programs peer.Programs,
 	proxied bool) (p *peer.Peer, stop func(), err error) {
 	folder, err := os.MkdirTemp("", "culvert-bench-")
@@ -149,8 +148,8 @@ func (s *site) startPeer(ctx context.Context, name string, programs peer.Program
 	return p, stop, nil
 }
 
-// quiet waits until nothing goes on any more of the measurement before, over the link, in the
-// target and in the peers.
+// quiet waits until the previous measurement has died down on the link, in the target and in the
+// peers, or quietPatience has passed.
 func (s *site) quiet(ctx context.Context, peers []int) error {
 	deadline := time.Now().Add(quietPatience)
 	programs := proc.Tree(append(peers, s.target.PID())...)
@@ -168,7 +167,7 @@ func (s *site) quiet(ctx context.Context, peers []int) error {
 	}
 }
 
-// carried is how many bytes the link has carried.
+// carried returns the number of bytes that the link has carried.
 func (s *site) carried() uint64 {
 	if s.link == nil {
 		return 0

@@ -11,7 +11,7 @@
 //	ready linkem-4711-1a 198.18.0.1 linkem-4711-1b 198.18.0.2
 //
 // "ip netns exec linkem-4711-1a COMMAND" then runs a command on the first host. At SIGINT or
-// SIGTERM, linkem removes the namespaces and prints what became of the packets.
+// SIGTERM, linkem removes the namespaces and prints the packet counts of both directions.
 package main
 
 import (
@@ -33,7 +33,7 @@ func main() {
 	rate := flag.Float64("rate", 100, "rate of each direction in `Mbit/s`")
 	flag.IntVar(&cfg.Queue, "queue", 0, "queue of each direction in `bytes` (0: a round trip's worth)")
 	flag.Float64Var(&cfg.Loss, "loss", 0, "`probability` that a packet is lost")
-	flag.Uint64Var(&cfg.Seed, "seed", 1, "`number` that the losses follow from")
+	flag.Uint64Var(&cfg.Seed, "seed", 1, "`number` that seeds the losses")
 	flag.IntVar(&cfg.MTU, "mtu", 0, "MTU in `bytes` (0: 1500)")
 	flag.Parse()
 	if flag.NArg() > 0 {
@@ -50,7 +50,7 @@ func main() {
 	}
 }
 
-// run keeps a link until ctx ends.
+// run keeps a link up until ctx is done.
 func run(ctx context.Context, cfg link.Config, out io.Writer) error {
 	l, err := link.New(cfg)
 	if err != nil {

@@ -19,10 +19,10 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// The hosts can be used by what the ready line says, and are gone at the end.
+// The hosts are usable under the names and addresses of the ready line, and are removed at exit.
 func TestRun(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Fatal("this test must be run by root: it makes network namespaces")
+		t.Fatal("this test needs root: it creates network namespaces")
 	}
 	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 	defer stop()

@@ -104,7 +104,7 @@ var imports = []struct {
 	{"scripts/e2e/a_test.go", "culvert/internal/testnet", true},
 }
 
-// rules are other files, each with what must be found in it, or "".
+// rules are files, each with the text of the finding that it must cause, or "" for none.
 var rules = map[string]struct{ text, want string }{
 	"socks/skip_test.go": {
 		"package socks\n\nimport \"testing\"\n\nfunc TestX(t *testing.T) { t.Skip(\"no\") " +
@@ -139,13 +139,13 @@ var rules = map[string]struct{ text, want string }{
 	},
 }
 
-// fixture is a module culvert under this project's configuration of golangci-lint.
+// fixture is a module named culvert with this project's configuration of golangci-lint.
 type fixture struct {
 	t      *testing.T
 	folder string
 }
 
-// newFixture has each package and library that the imports name, empty.
+// newFixture creates a fixture with an empty package for each one that the imports name.
 func newFixture(t *testing.T) fixture {
 	t.Helper()
 	f := fixture{t, t.TempDir()}
@@ -215,7 +215,7 @@ func (f fixture) lint(program, folder string) []finding {
 	return report.Issues
 }
 
-// The map of docs/architecture.md is what golangci-lint checks.
+// golangci-lint enforces the map of docs/architecture.md.
 func TestImports(t *testing.T) {
 	program := golangci(t)
 	files := make(map[string][]string) // the packages that a file imports
@@ -261,7 +261,7 @@ func TestImports(t *testing.T) {
 	}
 }
 
-// The other rules of .golangci.yml find what they are for, and nothing in what keeps to them.
+// The other rules of .golangci.yml report violations, and nothing in code that follows them.
 func TestGolangciRules(t *testing.T) {
 	f := newFixture(t)
 	for name, rule := range rules {

@@ -9,20 +9,20 @@ import (
 	"golang.org/x/tools/go/analysis"
 )
 
-// bytesOnly are the packages, and the files of others, that start no goroutine: what they do is
-// done when they return.
+// bytesOnly are the packages, and the files of others, that start no goroutine: all of their work
+// is done when they return.
 var bytesOnly = []string{
 	"culvert/certs", "culvert/protocol", "culvert/tunnel/mux/pace", "culvert/tunnel/mux/frame.go",
 }
 
-// starters are functions that start a goroutine, or run their argument in one later. Not among them
-// is context.AfterFunc: what it runs is up to the caller, whose context it is.
+// starters are functions that start a goroutine, or run their argument in one later.
+// context.AfterFunc is not included: when it runs depends on the caller's context.
 var starters = []string{
 	"(*sync.WaitGroup).Go", "time.AfterFunc",
 	"(*golang.org/x/sync/errgroup.Group).Go", "(*golang.org/x/sync/errgroup.Group).TryGo",
 }
 
-// goroutines reports what starts a goroutine in packages that must not.
+// goroutines reports code that starts a goroutine in packages that must not.
 var goroutines = &analysis.Analyzer{
 	Name: "goroutines",
 	Doc:  "report goroutines that are started in packages that only handle bytes",

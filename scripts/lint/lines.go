@@ -8,10 +8,10 @@ import (
 	"unicode/utf8"
 )
 
-// maxLine is the most characters of a line. A tab counts as one.
+// maxLine is the maximum number of characters in a line. A tab counts as one.
 const maxLine = 100
 
-// maxLineBytes bounds what is read of a line.
+// maxLineBytes bounds how much of a line is read.
 const maxLineBytes = 1 << 20
 
 type longLine struct {
@@ -19,7 +19,7 @@ type longLine struct {
 }
 
 // longLines returns the lines of a file that are too long. In Markdown, tables and code blocks may
-// be as wide as they need. A line that is no more than one word, such as a URL, can't be broken.
+// be as wide as they need. A line that is a single URL cannot be broken.
 func longLines(path string, r io.Reader) ([]longLine, error) {
 	markdown := filepath.Ext(path) == ".md"
 	var long []longLine
@@ -45,7 +45,7 @@ func longLines(path string, r io.Reader) ([]longLine, error) {
 	return long, lines.Err()
 }
 
-// isUnbreakable reports whether a line is a URL alone, after the marks of a comment or of a list.
+// isUnbreakable reports whether a line is only a URL, after the marks of a comment or a list.
 func isUnbreakable(text string) bool {
 	text = strings.TrimLeft(text, "/#*->[] \t")
 	if i := strings.Index(text, "]: http"); i >= 0 { // a link's definition

@@ -9,9 +9,9 @@
 //
 // Its analyzers:
 //
-//	waits       a test waits for an event, or by the fake clock of a testing/synctest bubble
+//	waits       a test waits for an event, or on the fake clock of a testing/synctest bubble
 //	structs     a struct has at most 20 fields, unless its comment gives the reason
-//	goroutines  the packages of bytes start none
+//	goroutines  packages that only handle bytes start no goroutines
 package main
 
 import (

@@ -7,10 +7,10 @@ import (
 	"golang.org/x/tools/go/analysis"
 )
 
-// maxFields is the most fields of a struct.
+// maxFields is the maximum number of fields in a struct.
 const maxFields = 20
 
-// structs reports a type of so many fields that no reader keeps them in mind. One that has a good
+// structs reports a type with more fields than a reader can keep in mind. One that has a good
 // reason, such as the options of a command, gives it in its comment, with the word "fields".
 var structs = &analysis.Analyzer{
 	Name: "structs",

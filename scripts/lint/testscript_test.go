@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// toy is a repository of three modules. Its packages end in as many ways as test.sh tells apart.
+// toy is a repository of three modules, with a package for each outcome that test.sh distinguishes.
 var toy = map[string]string{
 	"go.mod":         "module toy\n\ngo 1.26\n",
 	"tools/x/go.mod": "module toy/tools/x\n\ngo 1.26\n",
@@ -125,14 +125,14 @@ func newToy(t *testing.T) string {
 func testScript(ctx context.Context, folder string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, filepath.Join(folder, "scripts/test.sh"), args...)
 	cmd.Dir = os.TempDir()
-	// Whatever flags this test runs under are not the toy's.
+	// The flags that this test runs under must not apply to the toy.
 	cmd.Env = append(os.Environ(), "GOFLAGS=", "GOWORK=off", "TEST_TIMEOUT=")
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 30 * time.Second
 	return cmd
 }
 
-// What test.sh prints and how it exits, for each way in which tests end.
+// test.sh prints the right totals and exit status for each way in which tests end.
 func TestTestScript(t *testing.T) {
 	folder := newToy(t)
 	for _, tt := range []struct {

@@ -12,11 +12,11 @@ import (
 	"golang.org/x/tools/go/ast/inspector"
 )
 
-// waits reports what makes a test slow or flaky: it waits for a time to pass in place of an event.
+// waits reports what makes a test slow or flaky: waiting for time to pass instead of an event.
 // Within a testing/synctest bubble that is exact and takes no time. A call counts as within a
 // bubble if it is in a function that is passed to synctest.Test, or in one that is only used
-// there. Where that can't be seen, as with the method of an interface, a comment on the line has
-// to mention synctest.
+// there. Where the analyzer cannot see that, as with a method of an interface, a comment on the
+// line must mention synctest.
 var waits = &analysis.Analyzer{
 	Name: "waits",
 	Doc:  "report time.Sleep, time.Tick and a bare <-time.After in tests, outside of synctest bubbles",
@@ -92,7 +92,7 @@ func isParen(c inspector.Cursor) bool {
 	return ok
 }
 
-// mentionsSynctest reports whether a comment on the line of pos does.
+// mentionsSynctest reports whether a comment on the line of pos mentions synctest.
 func mentionsSynctest(pass *analysis.Pass, pos token.Pos) bool {
 	at := pass.Fset.Position(pos)
 	for _, file := range pass.Files {
@@ -111,10 +111,10 @@ func mentionsSynctest(pass *analysis.Pass, pos token.Pos) bool {
 	return false
 }
 
-// span is a piece of the sources.
+// span is a range of the sources.
 type span struct{ from, to token.Pos }
 
-// bubbles are the pieces of a package's sources that only run within synctest bubbles.
+// bubbles are the ranges of a package's sources that only run within synctest bubbles.
 type bubbles struct{ spans []span }
 
 func (b *bubbles) contains(pos token.Pos) bool {

@@ -154,7 +154,7 @@ func TestRefusalWakesReader(t *testing.T) {
 	})
 }
 
-// A stream that ends before its answer tells that too, and its peer.
+// A stream that ends before its answer reports that to its caller and resets the peer's end.
 func TestOpenAtOnceWithoutAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, p, st, told := openAtOnce(t)

@@ -141,7 +141,7 @@ func longPath(t *testing.T, length int) string {
 	return dir + "/" + strings.Repeat("s", length-len(dir)-1)
 }
 
-// A path may be as long as the system allows, whatever is beside it meanwhile, and no longer.
+// A path may be as long as the system allows, even if a temporary one is longer, and no longer.
 func TestListenUnixLongestPath(t *testing.T) {
 	for name, listen := range map[string]func(string) (net.Listener, error){
 		"in a private folder": ListenUnix,
@@ -164,7 +164,7 @@ func TestListenUnixLongestPath(t *testing.T) {
 			}
 			conn.Close()
 			if entries, err := os.ReadDir(filepath.Dir(path)); err != nil || len(entries) != 1 {
-				t.Errorf("beside it: %v, %v", entries, err)
+				t.Errorf("entries of its folder: %v, %v", entries, err)
 			}
 			if _, err := listen(longPath(t, maxSocketPath+1)); !errors.Is(err, errSocketPath) {
 				t.Errorf("a longer path: %v", err)

@@ -20,14 +20,14 @@ import (
 )
 
 const (
-	// namespaceFolder is where ip has the namespaces that it made.
+	// namespaceFolder is where ip keeps the namespaces that it creates.
 	namespaceFolder = "/run/netns"
 
-	// namespacePrefix begins the names of the namespaces. The number of the process that made them
+	// namespacePrefix begins the names of the namespaces. The ID of the process that created them
 	// follows.
 	namespacePrefix = "linkem-"
 
-	// deviceName is that of each host's TUN device.
+	// deviceName is the name of each host's TUN device.
 	deviceName = "link0"
 )
 
@@ -35,7 +35,7 @@ const (
 var links atomic.Int64
 
 // addresses are those of the two hosts, from a network for tests (RFC 2544). They are the same for
-// every link: its hosts see nobody but each other.
+// every link, whose hosts reach only each other.
 var addresses = [2]netip.Addr{
 	netip.AddrFrom4([4]byte{198, 18, 0, 1}), netip.AddrFrom4([4]byte{198, 18, 0, 2}),
 }
@@ -48,7 +48,7 @@ type Host struct {
 	device *os.File
 }
 
-// newHost makes a namespace with a TUN device that has the MTU. When it fails, it leaves nothing.
+// newHost creates a namespace with a TUN device of the given MTU. On failure it leaves nothing.
 func newHost(name string, addr netip.Addr, mtu int) (_ *Host, err error) {
 	if err := ip("netns", "add", name); err != nil {
 		return nil, err
@@ -68,7 +68,7 @@ func newHost(name string, addr netip.Addr, mtu int) (_ *Host, err error) {
 	}
 	for _, args := range []string{
 		"link set lo up",
-		// Else the host sends packets that nobody asked for.
+		// Otherwise the host sends packets of its own accord.
 		"link set " + deviceName + " addrgenmode none",
 		fmt.Sprintf("link set %s mtu %d txqueuelen %d", deviceName, mtu, deviceQueue),
 		fmt.Sprintf("addr add %s/30 dev %s", addr, deviceName),
@@ -111,8 +111,8 @@ func within(namespace string, f func() error) error {
 	return <-done
 }
 
-// openTUN makes a TUN device in the thread's namespace. It lasts as long as the file, from which
-// each read and to which each write is one IP packet.
+// openTUN creates a TUN device in the thread's namespace. It lasts as long as the file. Each read
+// from the file and each write to it is one IP packet.
 func openTUN() (*os.File, error) {
 	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -134,7 +134,7 @@ func openTUN() (*os.File, error) {
 func ip(args ...string) error {
 	path, err := exec.LookPath("ip")
 	if err != nil {
-		path = "/sbin/ip" // off an ordinary user's PATH
+		path = "/sbin/ip" // not in an ordinary user's PATH
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), commandTime)
 	defer cancel()

@@ -22,7 +22,7 @@ type Link struct {
 	close  func() error
 }
 
-// Stats counts what became of the packets that a host sent.
+// Stats counts the packets that a host sent, by outcome.
 type Stats struct {
 	Packets uint64 // that arrived
 	Bytes   uint64 // of these
@@ -30,7 +30,7 @@ type Stats struct {
 	Lost    uint64 // packets, on the way
 }
 
-// New makes two hosts and the link between them. Close removes them.
+// New creates two hosts and the link between them. Close removes them.
 func New(cfg Config) (*Link, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
@@ -57,11 +57,11 @@ func New(cfg Config) (*Link, error) {
 	return l, nil
 }
 
-// Stats returns the figures of the way from A to B and of that from B to A.
+// Stats returns the counts of the direction from A to B and of that from B to A.
 func (l *Link) Stats() (fromA, fromB Stats) { return l.ways[0].stats(), l.ways[1].stats() }
 
-// Close ends the link and removes its hosts; what is on its way is lost. It returns also what has
-// broken the link before, if something did. A second call returns the same.
+// Close ends the link and removes its hosts; packets in flight are lost. The error includes an
+// earlier failure of the link, if there was one. A second call returns the same error.
 func (l *Link) Close() error { return l.close() }
 
 func (l *Link) shut() error {
@@ -73,7 +73,7 @@ func (l *Link) shut() error {
 	return errors.Join(err, l.ways[0].err, l.ways[1].err)
 }
 
-// packet is one on its way.
+// packet is a packet in flight.
 type packet struct {
 	due  time.Time
 	data []byte
@@ -88,10 +88,10 @@ type way struct {
 	packets, bytes, dropped, lost atomic.Uint64
 
 	mu      sync.Mutex
-	changed sync.Cond // packets that wait are there, or the way is closed
+	changed sync.Cond // packets are waiting, or the way is closed
 	waiting []packet  // by due time
 	closed  bool
-	err     error // what broke the way
+	err     error // why the way failed
 }
 
 func newWay(from, to *os.File, cfg Config, direction int) *way {
@@ -104,7 +104,7 @@ func (w *way) stats() Stats {
 	return Stats{w.packets.Load(), w.bytes.Load(), w.dropped.Load(), w.lost.Load()}
 }
 
-// stop ends deliver. The end of receive is that of its device.
+// stop ends deliver. receive ends when its device is closed.
 func (w *way) stop() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -118,7 +118,7 @@ func (w *way) stopped() bool {
 	return w.closed
 }
 
-// fail stops the way because of an error of a device, unless that comes from its being closed.
+// fail stops the way because of a device's error, unless the device was closed.
 func (w *way) fail(err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -131,7 +131,7 @@ func (w *way) fail(err error) {
 
 // receive reads what the sending host sends, until its device is closed.
 func (w *way) receive() {
-	var slab []byte // memory for packets; a used slab goes when its last packet is delivered
+	var slab []byte // memory for packets; a used slab is garbage once its last packet is delivered
 	for {
 		if len(slab) < w.mtu {
 			slab = make([]byte, max(slabSize, w.mtu))
@@ -178,8 +178,8 @@ func (w *way) takeAll(empty []packet) []packet {
 }
 
 // deliver gives the packets to the receiving host when they are due, until the way is closed. All
-// that became due during one sleep goes out at once, so that at high rates a sleep serves many
-// packets.
+// packets that became due during one sleep are sent at once, so that at high rates a sleep serves
+// many packets.
 func (w *way) deliver() {
 	var batch []packet
 	for {
@@ -190,7 +190,7 @@ func (w *way) deliver() {
 			if !w.sleepUntil(p.due) {
 				return
 			}
-			// Counted first, so that who has received a packet finds it in the figures.
+			// Counted first, so that the receiver of a packet finds it in the counts.
 			w.packets.Add(1)
 			w.bytes.Add(uint64(len(p.data)))
 			if _, err := w.to.Write(p.data); err != nil {
@@ -202,8 +202,8 @@ func (w *way) deliver() {
 	}
 }
 
-// sleepUntil returns false when the way was closed meanwhile. It asks the kernel rather than the
-// runtime, whose timers come up to a millisecond late when nothing else goes on.
+// sleepUntil reports false if the way is closed before t. It sleeps in the kernel, because the
+// runtime's timers fire up to a millisecond late on an idle machine.
 func (w *way) sleepUntil(due time.Time) bool {
 	for {
 		left := time.Until(due)
@@ -214,7 +214,7 @@ func (w *way) sleepUntil(due time.Time) bool {
 			return false
 		}
 		piece := unix.NsecToTimespec(int64(min(left, closeCheck)))
-		// An interrupted sleep is taken up again.
+		// An interrupted sleep is resumed.
 		unix.Nanosleep(&piece, nil)
 	}
 }

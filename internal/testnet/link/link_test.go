@@ -42,7 +42,7 @@ func startLink(t testing.TB, cfg Config) *Link {
 	return l
 }
 
-// on makes a socket on a host.
+// on creates a socket on a host.
 func on[T any](t testing.TB, h *Host, open func() (T, error)) (socket T) {
 	t.Helper()
 	err := within(h.Namespace, func() (err error) {
@@ -55,7 +55,7 @@ func on[T any](t testing.TB, h *Host, open func() (T, error)) (socket T) {
 	return socket
 }
 
-// udpPair is a socket on each host, that of A connected to that of B.
+// udpPair returns a socket on each host, that of A connected to that of B.
 func udpPair(t *testing.T, l *Link) (a, b *net.UDPConn) {
 	t.Helper()
 	b = on(t, l.B, func() (*net.UDPConn, error) {
@@ -105,8 +105,8 @@ func TestDelay(t *testing.T) {
 	}
 }
 
-// What was sent arrives, was dropped or was lost; what arrives is in order, and takes the time that
-// the rate gives it.
+// Every packet arrives, is dropped or is lost; those that arrive are in order and limited to the
+// rate.
 func TestRateLossAndQueue(t *testing.T) {
 	const (
 		packets = 1000
@@ -167,12 +167,12 @@ func TestCloseTwice(t *testing.T) {
 	}
 }
 
-// A link whose process was killed is removed by the next process that makes one.
+// A link whose process was killed is removed by the next process that creates one.
 func TestRemoveAbandoned(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Fatal("this test must be run by root: it makes network namespaces")
 	}
-	const name = namespacePrefix + "2147483647-1a" // more than the largest process number
+	const name = namespacePrefix + "2147483647-1a" // more than the largest process ID
 	if err := ip("netns", "add", name); err != nil {
 		t.Fatal(err)
 	}

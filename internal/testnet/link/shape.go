@@ -6,26 +6,26 @@ import (
 	"time"
 )
 
-// Config describes a link. Both directions are alike, but for RateA.
+// Config describes a link. Both directions are alike except for RateA.
 type Config struct {
 	Delay time.Duration // one way: from a packet's last bit sent to its arrival
 	Rate  float64       // bit/s, of whole IP packets
 	RateA float64       // the same for what A sends; 0: Rate
-	// Bytes that may wait for the rate, more are dropped; 0: a round trip of the rate, at least 40
-	// packets.
+	// Bytes that may be queued, beyond which packets are dropped; 0: the bandwidth-delay product of a
+	// round trip, but at least 40 packets.
 	Queue int
 	Loss  float64 // probability that a packet that was sent never arrives, 0 to 1
-	// Of the losses: the same packets of a direction, by their number, are lost each time.
+	// Seeds the losses: with the same seed the same packets of a direction are lost.
 	Seed uint64
 	MTU  int // bytes; 0: 1500
 }
 
-// withDefaults checks a configuration and fills in what it leaves open.
+// withDefaults checks a configuration and fills in the defaults.
 func (c Config) withDefaults() (Config, error) {
 	if c.MTU == 0 {
 		c.MTU = defaultMTU
 	}
-	// Conditions are put so that NaN meets none.
+	// The conditions are written so that NaN fails all of them.
 	switch {
 	case c.Delay < 0 || c.Delay > maxDelay:
 		return c, fmt.Errorf("delay %v: must be 0 to %v", c.Delay, maxDelay)
@@ -44,7 +44,7 @@ func (c Config) withDefaults() (Config, error) {
 	return c, nil
 }
 
-// direction is the rate and the queue of what A sends (0) or B (1).
+// direction returns the rate and the queue of what A (0) or B (1) sends.
 func (c Config) direction(n int) (rate float64, queue int) {
 	rate, queue = c.Rate, c.Queue
 	if n == 0 && c.RateA != 0 {
@@ -56,7 +56,7 @@ func (c Config) direction(n int) (rate float64, queue int) {
 	return rate, queue
 }
 
-// fate is what becomes of a packet.
+// fate is the outcome of a packet.
 type fate int
 
 const (
@@ -72,18 +72,18 @@ type shaper struct {
 	rate  float64 // bit/s
 	queue int     // bytes
 	loss  *rand.Rand
-	free  time.Time // when the transmitter has sent all that it took
+	free  time.Time // when the transmitter will have sent all that is queued
 }
 
-// newShaper makes the shaper of one of the two directions. The configuration must be complete.
+// newShaper returns the shaper of one of the two directions. The configuration must be complete.
 func newShaper(cfg Config, direction int) *shaper {
 	rate, queue := cfg.direction(direction)
 	return &shaper{cfg: cfg, rate: rate, queue: queue,
 		loss: rand.New(rand.NewPCG(cfg.Seed, uint64(direction)))}
 }
 
-// take decides the fate of a packet of size bytes that comes at now, and when it arrives. What is
-// lost has taken its share of the rate, as on a real line.
+// take returns the fate of a packet of size bytes that is sent at now, and when it arrives. Lost
+// packets use their share of the rate, as on a real line.
 func (s *shaper) take(now time.Time, size int) (time.Time, fate) {
 	if s.free.Before(now) {
 		s.free = now

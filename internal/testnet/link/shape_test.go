@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// megabyte is a link of a megabyte a second, 10 ms and 3000 bytes of queue.
+// megabyte is a link of 1 MB/s, with 10 ms of delay and 3000 bytes of queue.
 var megabyte = Config{Delay: 10 * time.Millisecond, Rate: 8e6, Queue: 3000, MTU: 1500}
 
 func TestShaperRateAndQueue(t *testing.T) {
@@ -39,7 +39,7 @@ func TestShaperRateAndQueue(t *testing.T) {
 	}
 }
 
-// fates tells which of n packets are lost.
+// fates returns which of n packets are lost.
 func fates(cfg Config, direction, n int) (all []bool, lostOnes int) {
 	s := newShaper(cfg, direction)
 	now := time.Now()

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// bulk moves data over some connections, as fast as it goes.
+// bulk moves data over some connections as fast as possible.
 type bulk struct {
 	conns    []net.Conn
 	received atomic.Int64 // bytes, of downloads
@@ -22,7 +22,7 @@ type bulk struct {
 	broken   atomic.Int64 // connections that ended before stop
 }
 
-// startBulk opens the connections and starts to move data. The caller has to stop it.
+// startBulk opens the connections and starts to move data. The caller must stop it.
 func startBulk(ctx context.Context, r Request, streams int) (_ *bulk, err error) {
 	b := &bulk{}
 	defer func() {
@@ -37,7 +37,7 @@ func startBulk(ctx context.Context, r Request, streams int) (_ *bulk, err error)
 			return nil, fmt.Errorf("tally: %w", err)
 		}
 	}
-	for range streams { // all of them, before any is a burden to the others
+	for range streams { // all of them, before any of them loads the proxy
 		conn, err := r.dial(ctx, r.Target)
 		if err != nil {
 			return nil, fmt.Errorf("bulk: %w", err)
@@ -86,7 +86,7 @@ func (b *bulk) upload(conn net.Conn) {
 func (b *bulk) stop() {
 	b.stopped.Store(true)
 	for _, conn := range b.conns {
-		conn.SetDeadline(time.Now()) // Close would wait for each connection's read or write in its turn
+		conn.SetDeadline(time.Now()) // Close would wait for the reads and writes one by one
 	}
 	b.moving.Wait()
 	for _, conn := range b.conns {
@@ -97,7 +97,7 @@ func (b *bulk) stop() {
 	}
 }
 
-// measured calls f and returns how many bytes a second have arrived meanwhile.
+// measured calls f and returns how many bytes per second arrived while it ran.
 func (b *bulk) measured(f func() error) (rate float64, err error) {
 	begin, before := time.Now(), b.received.Load()
 	if err := f(); err != nil {
@@ -159,8 +159,8 @@ func (t *tallyReader) stop() {
 	<-t.done
 }
 
-// between returns how many bytes have arrived between two times, after waiting for the tally that
-// tells.
+// between returns how many bytes arrived between two times. It waits for a tally from after the
+// second one.
 func (t *tallyReader) between(begin, end time.Time) (float64, error) {
 	deadline := time.Now().Add(tallyPatience)
 	for ; time.Now().Before(deadline); time.Sleep(tallyPause) {
@@ -171,7 +171,7 @@ func (t *tallyReader) between(begin, end time.Time) (float64, error) {
 			return at(samples, end.UnixNano()) - at(samples, begin.UnixNano()), nil
 		}
 	}
-	return 0, errors.New("the target's tally did not come")
+	return 0, errors.New("no tally came from the target")
 }
 
 // at interpolates the bytes at a time between two samples, which are ordered.

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/net/proxy"
 )
 
-// Request is what to load and what to measure.
+// Request describes a load and what to measure.
 type Request struct {
 	Kind   string `json:"kind"`   // a key of kinds
 	Socks  string `json:"socks"`  // the proxy's address; empty: no proxy
@@ -23,11 +23,11 @@ type Request struct {
 	Warmup  time.Duration `json:"warmup"`  // how long bulk runs before the measurement begins
 	Window  time.Duration `json:"window"`  // how long the measurement takes
 	Ports   []int         `json:"ports"`   // of the target's host, each of which is new to the proxy
-	// processes whose CPU time and memory count, with their descendants
+	// processes whose CPU time and memory are measured, including descendants
 	PIDs []int `json:"pids"`
 }
 
-// Values are what was measured, each by its name, which ends in its unit.
+// Values are the measured values by name; a name ends in its unit.
 type Values map[string]float64
 
 // kinds are the loads.
@@ -69,7 +69,7 @@ func (r Request) dial(ctx context.Context, address string) (net.Conn, error) {
 	return through.DialContext(ctx, "tcp", address)
 }
 
-// open dials the target and sends the kind of the load.
+// open dials the target and sends the byte that selects the kind of connection.
 func (r Request) open(ctx context.Context, kind byte) (net.Conn, error) {
 	conn, err := r.dial(ctx, r.Target)
 	if err != nil {
@@ -82,7 +82,7 @@ func (r Request) open(ctx context.Context, kind byte) (net.Conn, error) {
 	return conn, nil
 }
 
-// openEcho opens a connection for echoes and has a first byte come back.
+// openEcho opens a connection for echoes and waits for the echo of a first byte.
 func (r Request) openEcho(ctx context.Context, address string) (net.Conn, error) {
 	conn, err := r.dial(ctx, address)
 	if err != nil {
@@ -117,7 +117,7 @@ func ready(ctx context.Context, r Request) (Values, error) {
 	}
 }
 
-// wait waits for a time, or returns the reason why ctx has ended before.
+// wait waits for a duration. It returns the cause if ctx is done first.
 func wait(ctx context.Context, d time.Duration) error {
 	select {
 	case <-time.After(d):

@@ -11,8 +11,8 @@ import (
 	"culvert/scripts/bench/result"
 )
 
-// connect opens connections one after another, as many at a time as the request has streams, each
-// until a byte has come back: conns_per_s, p50_ms.
+// connect opens connections one after another, with as many at a time as the request has streams,
+// and closes each once a byte has come back. It measures conns_per_s and p50_ms.
 func connect(ctx context.Context, r Request) (Values, error) {
 	var mu sync.Mutex // guards times and failure
 	var times []float64
@@ -51,8 +51,8 @@ func connect(ctx context.Context, r Request) (Values, error) {
 	}, nil
 }
 
-// firstByte measures how long a new connection takes until its first byte has come back, to ports
-// that the proxy has not been asked for, and again: unseen_ms, seen_ms.
+// firstByte measures how long it takes until the first byte of a new connection has come back, for
+// ports that are new to the proxy, then for the same ports again: unseen_ms and seen_ms.
 func firstByte(ctx context.Context, r Request) (Values, error) {
 	host, _, err := net.SplitHostPort(r.Target)
 	if err != nil {

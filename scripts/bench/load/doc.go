@@ -1,17 +1,16 @@
 // Package load is the load generator: a target that serves ([Serve]) and the loads that a client
-// puts on it, directly or through a SOCKS5 proxy ([Run]). It doesn't know what the proxy is.
+// puts on it, directly or through any SOCKS5 proxy ([Run]).
 //
-// A connection to the target begins with a byte for its purpose:
+// The first byte of a connection to the target selects its kind:
 //
 //	D  the target sends without end
-//	U  the target takes what comes
-//	E  the target sends back what comes
-//	T  the target sends a tally every tallyPause: the time and what has come over all U
-//	   connections so far
+//	U  the target discards what it receives
+//	E  the target echoes what it receives
+//	T  the target sends a tally every tallyPause: the time, and how many bytes it has received
+//	   over all U connections so far
 //
-// The tally goes over a connection of its own and not through the proxy, so that an upload is
-// measured where it arrives. Its time is the machine's, which both ends share: a tally that comes
-// late is still true.
+// The tally has a connection of its own, not through the proxy, so that an upload is measured where
+// it arrives. Both ends share the machine's clock, so a tally that arrives late is still correct.
 //
 // target.go is the target, page.go its page for browsers. client.go connects, bulk.go moves data,
 // and throughput.go, echo.go, connect.go and idle.go are the loads.

@@ -10,8 +10,8 @@ import (
 	"culvert/scripts/bench/result"
 )
 
-// echoes measures how long a small message takes to the target and back, while bulk runs if the
-// request has any: p50_ms, p90_ms, p99_ms, bulk_mb_per_s.
+// echoes measures the round trip of a small message, while the request's bulk transfers run if it
+// has any: p50_ms, p90_ms, p99_ms and bulk_mb_per_s.
 func echoes(ctx context.Context, r Request) (Values, error) {
 	if r.Bulk == 0 {
 		conn, err := r.openEcho(ctx, r.Target)
@@ -46,7 +46,7 @@ func echoes(ctx context.Context, r Request) (Values, error) {
 	return values, nil
 }
 
-// echoValues sends messages for a time, each when the one before has come back and a pause has
+// echoValues sends messages for a while, each after the previous one has come back and a pause has
 // passed.
 func echoValues(ctx context.Context, conn net.Conn, window, pause time.Duration) (Values, error) {
 	message := make([]byte, echoSize)

@@ -11,13 +11,13 @@ import (
 	"culvert/scripts/bench/proc"
 )
 
-// earlyStreams is how many streams are open already when the memory of the others is measured.
+// earlyStreams is how many streams are open before the memory of the others is measured.
 const earlyStreams = 100
 
-// idle opens the request's streams, and measures what memory that takes in the processes it names:
-// kb_per_stream (kilobytes of 1024).
+// idle opens the request's streams, and measures the memory they take in the processes it names:
+// kb_per_stream (1 KB is 1024 bytes).
 func idle(ctx context.Context, r Request) (Values, error) {
-	// So that what only the first connections need, code and pools, isn't counted.
+	// What only the first connections allocate, such as code and pools, is not counted.
 	early := r
 	early.Streams = earlyStreams
 	first, before, err := openSettled(ctx, early)
@@ -33,8 +33,8 @@ func idle(ctx context.Context, r Request) (Values, error) {
 	return Values{"kb_per_stream": (after - before) / 1024 / float64(len(conns))}, nil
 }
 
-// hold opens the request's streams, and measures the echo of another one before and meanwhile. Then
-// each of the streams has to bring back a byte: unloaded_p50_ms, p50_ms, ratio, held,
+// hold opens the request's streams, and measures the echo of another one before and while they are
+// open. It then counts the streams that still echo a byte: unloaded_p50_ms, p50_ms, ratio, held and
 // kb_per_stream.
 func hold(ctx context.Context, r Request) (Values, error) {
 	live, err := r.openEcho(ctx, r.Target)
@@ -68,8 +68,8 @@ func hold(ctx context.Context, r Request) (Values, error) {
 	return values, nil
 }
 
-// openSettled opens the request's streams, and returns with them what memory the processes it names
-// take, in bytes, once they have settled. The caller closes the streams, even after an error.
+// openSettled opens the request's streams, and returns them with the memory in bytes that the
+// processes it names take once they have settled. The caller closes the streams, even on error.
 func openSettled(ctx context.Context, r Request) ([]net.Conn, float64, error) {
 	conns, err := openIdle(ctx, r)
 	if err == nil {
@@ -81,8 +81,7 @@ func openSettled(ctx context.Context, r Request) ([]net.Conn, float64, error) {
 	return conns, proc.Tree(r.PIDs...).Memory(), nil
 }
 
-// openIdle opens the request's streams. The caller has to close those that it returns, even with an
-// error.
+// openIdle opens the request's streams. The caller must close those that it returns, even on error.
 func openIdle(ctx context.Context, r Request) ([]net.Conn, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -127,12 +126,12 @@ func closeAll(conns []net.Conn) {
 	}
 }
 
-// stillEcho counts the connections that bring a byte back.
+// stillEcho counts the connections that echo a byte.
 func stillEcho(conns []net.Conn) int {
 	deadline := time.Now().Add(echoTime)
 	for _, conn := range conns {
 		conn.SetDeadline(deadline)
-		conn.Write([]byte{0}) // when it fails, so does the read
+		conn.Write([]byte{0}) // if it fails, so does the read
 	}
 	held := 0
 	for _, conn := range conns {

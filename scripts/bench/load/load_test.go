@@ -16,7 +16,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// startTarget serves on three ports in a row until the test ends, and returns the first.
+// startTarget serves on three consecutive ports until the test ends, and returns the first.
 func startTarget(t *testing.T) int {
 	t.Helper()
 	first := freePorts(t, 3)
@@ -36,14 +36,14 @@ func startTarget(t *testing.T) int {
 	return first
 }
 
-// Each load measures something true of the target when there is no proxy.
+// Without a proxy, each load measures plausible values.
 func TestLoads(t *testing.T) {
 	first := startTarget(t)
 	target := net.JoinHostPort("127.0.0.1", strconv.Itoa(first))
 	const short = 200 * time.Millisecond
 	for name, test := range map[string]struct {
 		request Request
-		want    []string // values, all of which are more than 0
+		want    []string // values, all greater than 0
 	}{
 		"ready": {Request{Kind: "ready"}, nil},
 		"downloads": {Request{Kind: "throughput", Streams: 3, Warmup: short, Window: short},
@@ -82,7 +82,7 @@ func TestLoads(t *testing.T) {
 	}
 }
 
-// A load that can't reach its target says so.
+// A load that cannot reach its target returns an error.
 func TestUnreachable(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -98,11 +98,11 @@ func TestUnreachable(t *testing.T) {
 		cancel()
 	}
 	if _, err := Run(t.Context(), Request{Kind: "nothing"}); err == nil {
-		t.Error("a load that there is not was run")
+		t.Error("a load that does not exist was run")
 	}
 }
 
-// The page is what its comment says, and each of its resources can be had.
+// The page matches its comment, and each of its resources is served.
 func TestPage(t *testing.T) {
 	first := freePorts(t, PageOrigins)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -145,7 +145,7 @@ func TestPage(t *testing.T) {
 	}
 }
 
-// get returns what is at an address.
+// get returns the body at an address.
 func get(t *testing.T, address string) string {
 	t.Helper()
 	transport := &http.Transport{DisableKeepAlives: true}
@@ -161,7 +161,7 @@ func get(t *testing.T, address string) string {
 	return string(body)
 }
 
-// freePorts returns the first of some ports in a row that nobody listens on at the moment.
+// freePorts returns the first of count consecutive ports that nobody listens on at the moment.
 func freePorts(t *testing.T, count int) int {
 	t.Helper()
 search:
@@ -183,7 +183,7 @@ search:
 		}
 		return first
 	}
-	t.Fatalf("no %d free ports in a row", count)
+	t.Fatalf("no %d consecutive free ports", count)
 	return 0
 }
 

@@ -19,8 +19,7 @@ import (
 	"sync"
 )
 
-// What the page consists of: 200 resources of 5.3 MB together, from as many origins as it has
-// ports.
+// The page consists of 200 resources, 5.3 MB in total, from as many origins as it has ports.
 const (
 	PageOrigins   = 6
 	PageResources = pageImages + pageScripts + pageStyles
@@ -30,8 +29,8 @@ const (
 	pageStyles  = 16
 )
 
-// Sizes in bytes of the least and the largest resource of a kind; the others are between, in a
-// geometric row.
+// Sizes in bytes of the smallest and the largest resource of a kind; those of the others form a
+// geometric series between them.
 const (
 	leastImage, mostImage   = 8 << 10, 42 << 10
 	leastScript, mostScript = 20 << 10, 68 << 10
@@ -53,10 +52,10 @@ type page struct {
 	report    func(run, milliseconds, loaded string)
 }
 
-// ServePage serves the page on PageOrigins ports of a host until ctx ends. It calls ready when it
-// does, and report when a browser has loaded the page: with the text after ?run= in its address,
-// the milliseconds from the navigation's begin to the load event, and how many of the resources
-// have come. report may be called concurrently.
+// ServePage serves the page on PageOrigins ports of a host until ctx is done. It calls ready once
+// it serves, and report when a browser has loaded the page: with the text after ?run= in its
+// address, the milliseconds from the start of the navigation to the load event, and how many of the
+// resources loaded. report may be called concurrently.
 func ServePage(ctx context.Context, host string, first int, ready func(),
 	report func(run, milliseconds, loaded string)) error {
 	p := &page{host: host, first: first, resources: make(map[string]resource), report: report}
@@ -79,7 +78,7 @@ func ServePage(ctx context.Context, host string, first int, ready func(),
 	return nil
 }
 
-// ServeHTTP serves the page and its resources, and takes its report.
+// ServeHTTP serves the page and its resources, and receives its report.
 func (p *page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	switch r.URL.Path {
@@ -102,7 +101,7 @@ func (p *page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Write(found.body)
 }
 
-// make makes the resources and the page, which are the same every time.
+// make generates the resources and the page, which are the same every time.
 func (p *page) make() error {
 	addresses := make(map[string][]string) // by kind, in the order of the page
 	add := func(path string, made resource) {
@@ -136,7 +135,7 @@ func (p *page) make() error {
 	return err
 }
 
-// size is the i-th of n sizes.
+// size returns the i-th of n sizes.
 func size(least, most float64, i, n int) int {
 	return int(least * math.Pow(most/least, float64(i)/float64(n-1)))
 }
@@ -145,7 +144,7 @@ func padded(text, filler string, size int) []byte {
 	return []byte(text + strings.Repeat(filler, (size-len(text))/len(filler)))
 }
 
-// noise is a picture of about size bytes, as it does not compress.
+// noise returns a picture of about size bytes, which does not compress.
 func noise(size int) ([]byte, error) {
 	const height = 32
 	width := max(1, size/(3*height))
@@ -162,7 +161,7 @@ func noise(size int) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// pageTemplate counts what has come when all has come or failed.
+// pageTemplate counts the resources that loaded, once all have loaded or failed.
 var pageTemplate = template.Must(template.New("page").Parse(`<!DOCTYPE html>
 <html>
 <head>

@@ -19,7 +19,7 @@ const (
 	tally    = 'T'
 )
 
-// tallySize in bytes is that of a tally: nanoseconds since 1970, and bytes, both big-endian.
+// tallySize is the size in bytes of a tally: nanoseconds since 1970 and a count, both big-endian.
 const tallySize = 16
 
 // target serves what the loads connect to.
@@ -29,8 +29,8 @@ type target struct {
 	serving  sync.WaitGroup
 }
 
-// Serve listens on host with the first port and the count-1 after it, and serves until ctx ends. It
-// calls ready with nothing left to do but to serve.
+// Serve listens on the first port of host and the count-1 after it, and serves until ctx is done.
+// It calls ready once it serves.
 func Serve(ctx context.Context, host string, first, count int, ready func()) error {
 	t := &target{noise: make([]byte, bulkBuffer)}
 	for i := range t.noise {
@@ -67,7 +67,7 @@ func (t *target) accept(ctx context.Context, ln net.Listener) {
 	}
 }
 
-// serve ends when the client closes the connection.
+// serve returns when the client closes the connection.
 func (t *target) serve(ctx context.Context, conn net.Conn) {
 	var kind [1]byte
 	if _, err := io.ReadFull(conn, kind[:]); err != nil {

@@ -7,8 +7,8 @@ import (
 	"culvert/scripts/bench/proc"
 )
 
-// throughput moves data over the request's streams, and measures what arrives and what CPU time
-// that takes: mb_per_s, cpu_s_per_gb (megabytes and gigabytes of powers of ten).
+// throughput moves data over the request's streams, and measures the rate of arrival and the CPU
+// time it takes: mb_per_s and cpu_s_per_gb (MB and GB are powers of ten).
 func throughput(ctx context.Context, r Request) (Values, error) {
 	b, err := startBulk(ctx, r, r.Streams)
 	if err != nil {

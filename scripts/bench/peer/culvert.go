@@ -36,7 +36,7 @@ func startCulvert(ctx context.Context, s Setting, p *Peer) error {
 
 func (s Setting) identity(end string) string { return filepath.Join(s.Folder, end+".json") }
 
-// culvertKey makes the key pair of an end and returns its public key.
+// culvertKey generates the key pair of an end and returns its public key.
 func (s Setting) culvertKey(ctx context.Context, end string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, commandTime)
 	defer cancel()
@@ -46,8 +46,8 @@ func (s Setting) culvertKey(ctx context.Context, end string) (string, error) {
 	return string(bytes.TrimSpace(key)), err
 }
 
-// culvert starts an end and waits until it is ready. It returns the address of its SOCKS5 proxy, if
-// it has one.
+// culvert starts an end and waits until it is ready. It returns the address of the end's SOCKS5
+// proxy, if there is one.
 func (s Setting) culvert(ctx context.Context, p *Peer, h Host, end string,
 	args ...string) (socks string, err error) {
 	args = append([]string{end, "--print-ready", "--log-level", "error", "--key", s.identity(end)},

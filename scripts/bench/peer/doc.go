@@ -1,6 +1,6 @@
 // Package peer starts what the benchmark compares: culvert, OpenSSH, Xray, and no proxy at all.
-// Each peer is a pair of programs, one near its users and one far, by the target, which may be in
-// network namespaces of their own.
+// Each peer is a pair of programs: the near end, where its users are, and the far end, where the
+// target is. Both may run in network namespaces of their own.
 //
-// peer.go lists them, host.go where a program runs, and there is a file for each program.
+// peer.go lists the peers, host.go describes where a program runs, and each program has a file.
 package peer

@@ -22,8 +22,8 @@ backend remote
   server remote %s
 `
 
-// startHAProxy has HAProxy on the far host pass on what comes to an address. It isn't of the peer's
-// own programs, so its CPU time and memory don't count.
+// startHAProxy starts HAProxy on the far host as a reverse proxy for an address. It is not one of
+// the peer's own programs, so its CPU time and memory are not counted.
 func (s Setting) startHAProxy(ctx context.Context, p *Peer, listen, to string) error {
 	config, err := s.write("haproxy.cfg", fmt.Sprintf(haproxyConfig, listen, to))
 	if err != nil {

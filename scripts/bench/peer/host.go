@@ -13,8 +13,8 @@ type Host struct {
 	Address   string // as the other host reaches it
 }
 
-// Command makes a command that runs on the host. It becomes the program itself, so signals reach
-// it.
+// Command returns a command that runs on the host. Its process becomes the program itself, so
+// signals reach the program.
 func (h Host) Command(program string, args ...string) *exec.Cmd {
 	if h.Namespace == "" {
 		return exec.Command(program, args...)
@@ -23,8 +23,8 @@ func (h Host) Command(program string, args ...string) *exec.Cmd {
 		append([]string{"netns", "exec", h.Namespace, program}, args...)...)
 }
 
-// Find is the path of a program, even of one that is off an ordinary user's PATH, or its name when
-// it isn't there.
+// Find returns the path of a program, even if it is not in an ordinary user's PATH, or its name if
+// it is not installed.
 func Find(name string) string {
 	if path, err := exec.LookPath(name); err == nil {
 		return path
@@ -37,8 +37,8 @@ func Find(name string) string {
 	return name
 }
 
-// FreePort is a port of loopback that nobody listens on at the moment; in a namespace of a link's
-// nobody does anyway.
+// FreePort returns a loopback port that nobody listens on at the moment. It is free in the network
+// namespaces of a link as well, where nothing else listens.
 func FreePort() (string, error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -49,7 +49,7 @@ func FreePort() (string, error) {
 	return port, err
 }
 
-// environment is that of the programs, in which nothing of the user's settings shows.
+// environment returns the environment of the programs, without any of the user's settings.
 func environment(home string) []string {
 	return []string{"HOME=" + home, "XDG_CONFIG_HOME=" + home, "PATH=" + os.Getenv("PATH"),
 		"LANG=C.UTF-8", "TMPDIR=" + os.TempDir()}

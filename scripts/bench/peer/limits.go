@@ -6,6 +6,6 @@ const (
 	// startTime bounds the start of one program.
 	startTime = 20 * time.Second
 
-	// commandTime bounds a command that only makes a file.
+	// commandTime bounds a command that only writes a file.
 	commandTime = 20 * time.Second
 )

@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 )
 
-// sshdConfig has a daemon for the current user and one key.
+// sshdConfig admits only the current user with one key.
 const sshdConfig = `ListenAddress %s
 HostKey %s
 AuthorizedKeysFile %s.pub
@@ -21,7 +21,7 @@ PermitRootLogin prohibit-password
 LogLevel ERROR
 `
 
-// startOpenSSH starts an sshd and an "ssh -D" with a cipher; empty: what the two agree on by
+// startOpenSSH starts an sshd and an "ssh -D" with a cipher; if it is empty, they use their
 // default.
 func startOpenSSH(cipher string) func(context.Context, Setting, *Peer) error {
 	return func(ctx context.Context, s Setting, p *Peer) error {
@@ -29,7 +29,7 @@ func startOpenSSH(cipher string) func(context.Context, Setting, *Peer) error {
 		if err != nil {
 			return err
 		}
-		if os.Geteuid() == 0 { // where sshd shuts its unprivileged half in
+		if os.Geteuid() == 0 { // the folder that sshd's unprivileged process is confined to
 			if err := os.MkdirAll("/run/sshd", 0o755); err != nil {
 				return err
 			}
@@ -47,7 +47,7 @@ func startOpenSSH(cipher string) func(context.Context, Setting, *Peer) error {
 	}
 }
 
-// sshKeys makes the key pairs of both ends, and the file by which the client knows the host's.
+// sshKeys generates the key pairs of both ends and the client's known_hosts file.
 func (s Setting) sshKeys(ctx context.Context) (hostKey, clientKey string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, commandTime)
 	defer cancel()

@@ -37,17 +37,17 @@ var labels = map[string]string{
 // Label is a peer's name for people.
 func Label(name string) string { return labels[name] }
 
-// Programs are the paths of what the peers consist of.
+// Programs are the paths of the programs that the peers consist of.
 type Programs struct {
 	Culvert, Xray, HAProxy, SSH, SSHD, Keygen string
 }
 
-// Setting is what peers are started in.
+// Setting is the environment in which peers are started.
 type Setting struct {
 	Starter   *proc.Starter
 	Programs  Programs
 	Near, Far Host
-	Proxied   bool   // HAProxy stands between the two ends, on the far host
+	Proxied   bool   // HAProxy runs between the two ends, on the far host
 	Folder    string // for files of this peer, which exists
 }
 
@@ -66,14 +66,14 @@ func (p *Peer) Stop() {
 	}
 }
 
-// add notes a program of the peer, started after those that it needs.
+// add records a program of the peer. Programs are added after those that they need.
 func (p *Peer) add(process *proc.Process) {
 	p.processes = append(p.processes, process)
 	p.PIDs = append(p.PIDs, process.PID())
 }
 
-// Start starts a peer; it may take a moment more until connections go through. The caller has to
-// stop it.
+// Start starts a peer. It may take a moment more until connections go through. The caller must stop
+// the peer.
 func Start(ctx context.Context, name string, s Setting) (_ *Peer, err error) {
 	start, ok := map[string]func(context.Context, Setting, *Peer) error{
 		None:       func(context.Context, Setting, *Peer) error { return nil },
@@ -84,7 +84,7 @@ func Start(ctx context.Context, name string, s Setting) (_ *Peer, err error) {
 		XrayVMess:  startXray(vmess),
 	}[name]
 	if !ok {
-		return nil, errors.New("there is no such peer")
+		return nil, errors.New("no such peer")
 	}
 	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
@@ -96,8 +96,8 @@ func Start(ctx context.Context, name string, s Setting) (_ *Peer, err error) {
 	return p, nil
 }
 
-// server starts the far end's server by listen, which is given the address to listen on, and
-// returns the address where the near end reaches it.
+// server starts the far end's server with listen, which is called with the address to listen on.
+// It returns the address at which the near end reaches the server.
 func (s Setting) server(ctx context.Context, p *Peer,
 	listen func(address string) error) (string, error) {
 	port, err := FreePort()
@@ -118,7 +118,7 @@ func (s Setting) server(ctx context.Context, p *Peer,
 	return address, s.startHAProxy(ctx, p, address, "127.0.0.1:"+behind)
 }
 
-// write makes a file of the peer's.
+// write writes a file into the peer's folder.
 func (s Setting) write(name, text string) (string, error) {
 	path := filepath.Join(s.Folder, name)
 	return path, os.WriteFile(path, []byte(text), 0o600)

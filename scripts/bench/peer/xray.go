@@ -8,10 +8,10 @@ import (
 // xrayUser is the user of both protocols.
 const xrayUser = "5c2d0f5e-2ab9-4c11-9e0c-6d2a8f1b7c30"
 
-// xrayProtocol is how the two ends of Xray speak.
+// xrayProtocol is the protocol between the two ends of Xray.
 type xrayProtocol struct {
 	name   string
-	user   object // as the near end is told
+	user   object // in the near end's settings
 	server object // the far end's settings
 }
 

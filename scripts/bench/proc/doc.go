@@ -1,6 +1,7 @@
-// Package proc starts the benchmark's programs, ends all that came of them, and reads from /proc
-// what a program and its descendants have used.
+// Package proc starts the benchmark's programs, ends them with all of their descendants, and reads
+// from /proc what a program and its descendants have used.
 //
-// start.go starts and ends processes, listen.go waits for servers, gone.go for the end of what has
-// lost its parent, tree.go finds the descendants of one, use.go adds up their CPU time and memory.
+// start.go starts and ends processes, listen.go waits for servers, gone.go waits for orphaned
+// processes to exit, tree.go finds the descendants of a process, use.go adds up their CPU time and
+// memory.
 package proc

@@ -11,9 +11,8 @@ import (
 	"time"
 )
 
-// WaitGone waits until no process is left that was started with a text in its arguments, which
-// should be one that only processes of the caller's have. After a time it kills those that are
-// left.
+// WaitGone waits until no process is left that has text in its arguments, which must be a text that
+// only the caller's processes have. It kills those that are left after the timeout.
 func WaitGone(text string, patience time.Duration) {
 	deadline := time.Now().Add(patience)
 	for left := startedWith(text); len(left) > 0; left = startedWith(text) {

@@ -13,15 +13,15 @@ const (
 	// goneTime bounds the wait for descendants that have been killed.
 	goneTime = 5 * time.Second
 
-	// pollPause is between two looks at /proc.
+	// pollPause is the interval between two reads of /proc.
 	pollPause = 20 * time.Millisecond
 
-	// maxLines of a process's standard output wait to be taken; later ones are dropped meanwhile.
+	// maxLines is how many unread lines of standard output are kept; further ones are dropped.
 	maxLines = 256
 
-	// maxLine in bytes bounds a line of standard output.
+	// maxLine bounds a line of standard output, in bytes.
 	maxLine = 1 << 20
 
-	// maxTail in bytes is how much of the end of standard error is kept.
+	// maxTail is how many bytes are kept of the end of standard error.
 	maxTail = 4 << 10
 )

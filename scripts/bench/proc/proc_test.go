@@ -25,7 +25,7 @@ func newStarter(t *testing.T) *Starter {
 	return s
 }
 
-// A process is stopped with a child that has left its group and ignores SIGTERM.
+// Stop also ends a child that has left the process group and ignores SIGTERM.
 func TestStop(t *testing.T) {
 	s := newStarter(t)
 	p, err := s.Start("sh",
@@ -75,16 +75,16 @@ func TestRun(t *testing.T) {
 		t.Errorf("a command that fails: %v", err)
 	}
 	if _, err := s.Run(t.Context(), "nothing", exec.Command("/nothing"), nil); err == nil {
-		t.Error("a command that is not there was run")
+		t.Error("a command that does not exist was run")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := s.Run(ctx, "sleep", exec.Command("sleep", "1000"), nil); err == nil {
-		t.Error("a command that is to end did not fail")
+		t.Error("a command that was cancelled did not fail")
 	}
 }
 
-// The CPU time of a family counts what its members use, and a child's even after that has ended.
+// The CPU time of a family includes that of its members and of children that have exited.
 func TestCPU(t *testing.T) {
 	s := newStarter(t)
 	p, err := s.Start("sh", exec.Command("sh", "-c",
@@ -107,7 +107,7 @@ func TestCPU(t *testing.T) {
 	}
 }
 
-// What a process holds is its memory.
+// Memory measures what a process has allocated.
 func TestMemory(t *testing.T) {
 	s := newStarter(t)
 	p, err := s.Start("sh", exec.Command("sh", "-c",

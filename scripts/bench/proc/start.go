@@ -16,14 +16,14 @@ import (
 	"time"
 )
 
-// Starter starts processes that die with the benchmark, however it ends. Its methods may be called
+// Starter starts processes that are killed when the benchmark ends. Its methods may be called
 // concurrently.
 type Starter struct {
 	starts chan func()
 	ended  chan struct{}
 }
 
-// NewStarter makes a starter. Close ends it, after its processes.
+// NewStarter returns a new starter. Close it after its processes have been stopped.
 func NewStarter() *Starter {
 	s := &Starter{make(chan func()), make(chan struct{})}
 	go s.serve()
@@ -41,7 +41,7 @@ func (s *Starter) serve() {
 	}
 }
 
-// Close ends the thread of the starter. What it has started and still runs is killed by that.
+// Close ends the thread of the starter, which kills the processes that still run.
 func (s *Starter) Close() {
 	close(s.starts)
 	<-s.ended
@@ -66,7 +66,7 @@ type Process struct {
 	stop   func()
 }
 
-// Start runs a command in the background. Its name is for errors.
+// Start runs a command in the background. Errors carry the name.
 func (s *Starter) Start(name string, cmd *exec.Cmd) (*Process, error) {
 	lines, exited := make(chan string, maxLines), make(chan struct{})
 	p := &Process{Lines: lines, Exited: exited, name: name, cmd: cmd, stderr: &tail{}}
@@ -79,7 +79,7 @@ func (s *Starter) Start(name string, cmd *exec.Cmd) (*Process, error) {
 	}
 	go func() {
 		defer close(exited)
-		cmd.Wait() // how it went is in cmd.ProcessState
+		cmd.Wait() // the result is in cmd.ProcessState
 		writer.Close()
 	}()
 	go func() {
@@ -101,7 +101,7 @@ func newScanner(r io.Reader) *bufio.Scanner {
 	return scan
 }
 
-// PID is the number of the process.
+// PID returns the process ID.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
 // Line waits for the next line of standard output.
@@ -117,18 +117,18 @@ func (p *Process) Line(ctx context.Context) (string, error) {
 	}
 }
 
-// Err says how a process has ended that should not have, with the end of its standard error. It
-// waits for that end.
+// Err waits for a process that should not have exited, and returns an error with its exit state and
+// the end of its standard error.
 func (p *Process) Err() error {
 	<-p.Exited
 	return fmt.Errorf("%s: %v: %s", p.name, p.cmd.ProcessState, p.stderr)
 }
 
-// Stop ends the process and whatever it has started, and waits for that.
+// Stop ends the process and its descendants, and waits until they have exited.
 func (p *Process) Stop() { p.stop() }
 
 func (p *Process) end() {
-	family := Tree(p.PID()) // before their parents have gone and they can't be told any more
+	family := Tree(p.PID()) // while their parents still run: orphans can no longer be identified
 	p.cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-p.Exited:
@@ -139,8 +139,8 @@ func (p *Process) end() {
 	family.kill()
 }
 
-// Run runs a command to its end, with input, and returns its standard output. It is killed when ctx
-// ends.
+// Run runs a command with input to completion, and returns its standard output. The command is
+// killed when ctx is done.
 func (s *Starter) Run(ctx context.Context, name string, cmd *exec.Cmd,
 	input []byte) ([]byte, error) {
 	var stdout bytes.Buffer
@@ -161,7 +161,7 @@ func (s *Starter) Run(ctx context.Context, name string, cmd *exec.Cmd,
 	return stdout.Bytes(), err
 }
 
-// tail keeps the end of what is written to it.
+// tail keeps the last bytes that are written to it.
 type tail struct {
 	mu   sync.Mutex
 	kept []byte

@@ -12,16 +12,16 @@ import (
 	"time"
 )
 
-// member is a process by what tells it from a later one with its number.
+// member identifies a process, and tells it from a later one with the same ID.
 type member struct {
 	pid     int
-	started uint64 // clock ticks since the machine's start
+	started uint64 // clock ticks since boot
 }
 
 // Family is a process and its descendants at one time.
 type Family []member
 
-// stat is what /proc/PID/stat says (proc_pid_stat(5)).
+// stat holds fields of /proc/PID/stat (proc_pid_stat(5)).
 type stat struct {
 	member
 	state  byte
@@ -29,13 +29,13 @@ type stat struct {
 	ticks  uint64 // CPU time, user and system, with that of children that have been waited for
 }
 
-// readStat reports false for a process that isn't there.
+// readStat reports false if the process does not exist.
 func readStat(pid int) (stat, bool) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return stat{}, false
 	}
-	// The second field is the program's name in parentheses, in which anything may be.
+	// The second field is the program's name in parentheses, which may contain any characters.
 	fields := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
 	if len(fields) < 20 {
 		return stat{}, false
@@ -52,7 +52,7 @@ func readStat(pid int) (stat, bool) {
 	}, true
 }
 
-// Tree finds the descendants of processes, and those themselves.
+// Tree returns the processes and all of their descendants.
 func Tree(roots ...int) Family {
 	var family Family
 	known := make(map[int]bool)
@@ -86,13 +86,13 @@ func Tree(roots ...int) Family {
 	return family
 }
 
-// alive reports whether the process is still there, and isn't only waited for.
+// alive reports whether the process still exists and is not a zombie.
 func (m member) alive() bool {
 	s, ok := readStat(m.pid)
 	return ok && s.started == m.started && s.state != 'Z'
 }
 
-// kill ends those that are left, and waits until they have gone.
+// kill kills the processes that are left, and waits until they have exited.
 func (f Family) kill() {
 	for _, m := range f {
 		if m.alive() {

@@ -13,8 +13,8 @@ import (
 // knows.
 const ticksPerSecond = 100
 
-// CPU adds up the CPU seconds that the family has used, those of descendants that have ended and
-// been waited for too.
+// CPU returns the total CPU seconds that the family has used, including those of descendants that
+// have exited and been waited for.
 func (f Family) CPU() float64 {
 	var ticks uint64
 	for _, m := range f {
@@ -25,8 +25,8 @@ func (f Family) CPU() float64 {
 	return float64(ticks) / ticksPerSecond
 }
 
-// Memory adds up the memory of the family in bytes: its proportional set size, where the kernel
-// tells it, so that what processes share counts once, else the resident one.
+// Memory returns the total memory of the family in bytes: its proportional set size if the kernel
+// reports it, so that shared pages count once, otherwise its resident set size.
 func (f Family) Memory() float64 {
 	var kilobytes uint64
 	for _, m := range f {

@@ -1,6 +1,6 @@
-// Package report writes the benchmark's results for people: tables in Markdown, between two markers
-// in benchmarks.md, and plots as SVG files next to it.
+// Package report presents the benchmark's results: as tables in Markdown, between two markers in
+// benchmarks.md, and as plots in SVG files.
 //
-// tables.go defines the tables, markdown.go writes them, plots.go draws, write.go puts all
-// into the folder.
+// tables.go defines the tables, markdown.go formats them, plots.go draws the plots, write.go writes
+// both into the folder.
 package report

@@ -14,17 +14,17 @@ import (
 	"culvert/scripts/bench/result"
 )
 
-// worth is the share of a figure below which two medians count as equal: they differ more from run
-// to run.
+// worth is the relative difference below which two medians are considered equal: they vary more
+// from run to run.
 const worth = 0.02
 
-// plotFolder is that of the plots, next to benchmarks.md.
+// plotFolder is the folder of the plots, next to benchmarks.md.
 const plotFolder = "benchmarks"
 
-// maxLine is the most characters in a line of prose.
+// maxLine is the maximum number of characters in a line of prose.
 const maxLine = 100
 
-// writeMarkdown writes all that is known.
+// writeMarkdown writes the whole report.
 func writeMarkdown(w io.Writer, r *result.Results) {
 	var text strings.Builder
 	writeSections(&text, r)
@@ -33,8 +33,8 @@ func writeMarkdown(w io.Writer, r *result.Results) {
 	}
 }
 
-// fill breaks a line of prose between words. What has to be one line stays so: a table's row, a
-// heading, a picture.
+// fill breaks a line of prose between words. Table rows, headings and images stay on one line, as
+// Markdown requires.
 func fill(line string) string {
 	if strings.HasPrefix(line, "|") || strings.HasPrefix(line, "#") || strings.HasPrefix(line, "!") {
 		return line
@@ -89,8 +89,8 @@ func writeRuns(w io.Writer, r *result.Results) {
 			run.Command)
 	}
 	fmt.Fprint(w,
-		"\nThe peers were measured in turns. Figures are medians of the rounds, with the least and the "+
-			"most in parentheses. MB and GB are powers of ten, KB are 1,024 bytes. OpenSSH is `ssh -D`; "+
+		"\nThe peers took turns. Figures are medians of the rounds, with the minimum and the maximum in "+
+			"parentheses. MB and GB are powers of ten, KB are 1,024 bytes. OpenSSH is `ssh -D`; "+
 			"Xray runs over WebSocket with mux; all have their defaults.\n\n")
 }
 
@@ -146,7 +146,7 @@ func withUnit(text, unit string) string {
 	return text + " " + unit
 }
 
-// known reports whether a table has any value.
+// known reports whether the results have any case of a table.
 func known(t table, r *result.Results) bool {
 	return slices.ContainsFunc(t.columns, func(c column) bool { return r.Cases[c.name] != nil })
 }
@@ -178,7 +178,7 @@ func writeTable(w io.Writer, t table, r *result.Results) {
 	}
 }
 
-// cell is a column's figure of a peer.
+// cell returns a peer's figure in a column.
 func cell(c column, name string, r *result.Results) string {
 	values := r.Values(c.name, name, c.value)
 	if len(values) > 0 {
@@ -246,7 +246,7 @@ func losses(t table, r *result.Results) []string {
 	return lost
 }
 
-// spread writes a summary's median, and its ends when there is more than one value.
+// spread formats a summary's median, with the range if there is more than one value.
 func spread(s result.Summary, digits int) string {
 	if s.Count < 2 {
 		return number(s.Median, digits)
@@ -255,8 +255,8 @@ func spread(s result.Summary, digits int) string {
 		number(s.Most, digits))
 }
 
-// number writes a figure with digits after the point, as many as it needs with -1, and commas
-// between thousands.
+// number formats a figure with the given digits after the point (-1: as many as it needs), and with
+// commas between thousands.
 func number(v float64, digits int) string {
 	text := strconv.FormatFloat(v, 'f', digits, 64)
 	whole, fraction, _ := strings.Cut(text, ".")

@@ -23,14 +23,14 @@ const (
 	plotWidth  = 9 * vg.Inch
 	plotHeight = 3.6 * vg.Inch
 
-	// legendAt is the share of the width that is left of the legend.
+	// legendAt is the share of the width that lies left of the legend.
 	legendAt = 0.62
 
-	// legendSize of the letters leaves room for them in a font that is wider than the one this package
-	// knows.
+	// legendSize is the font size of the legend, which leaves room for a viewer's font that is wider
+	// than the one used for the layout.
 	legendSize = 10
 
-	// margin is left free at the border, and headroom, a share of the height, above the highest bar.
+	// margin stays free at the border, and headroom, a share of the height, above the highest bar.
 	margin   = 6
 	headroom = 0.05
 
@@ -38,7 +38,7 @@ const (
 	groupWidth = 0.8
 )
 
-// colours of the peers, which people who can't tell red from green can tell apart (Okabe and Ito).
+// colours of the peers, distinguishable with red-green colour blindness (Okabe and Ito).
 var colours = map[string]color.Color{
 	peer.Culvert:    color.RGBA{0, 114, 178, 255},
 	peer.OpenSSHGCM: color.RGBA{230, 159, 0, 255},
@@ -48,7 +48,7 @@ var colours = map[string]color.Color{
 	peer.None:       color.RGBA{153, 153, 153, 255},
 }
 
-// plottable reports whether there is something to draw.
+// plottable reports whether there is anything to draw.
 func plottable(t table, p plotted, r *result.Results) bool {
 	for _, i := range p.columns {
 		if c := t.columns[i]; len(r.Values(c.name, peer.Culvert, c.value)) > 0 {
@@ -78,15 +78,15 @@ func drawAll(folder string, r *result.Results) error {
 }
 
 // drawPlot draws a group of bars for each column, with a bar for each peer: its median, and a line
-// from the least to the most. No proxy is left out where it is only the ceiling, as it would make
-// the others hard to see.
+// from the minimum to the maximum. "No proxy" is left out where it is only the ceiling: it would
+// make the others hard to see.
 func drawPlot(t table, p plotted, r *result.Results) ([]byte, error) {
 	chart := plot.New()
 	chart.Title.Text = p.title
 	chart.Y.Label.Text = p.axis
 	chart.Y.Min = 0
 	chart.Legend.Top = true
-	// of its texts, which begin at one place then, whatever font they are shown in
+	// Its texts then begin at the same place in any font.
 	chart.Legend.Left = true
 	chart.Legend.XOffs = plotWidth * legendAt
 	for _, style := range []*text.Style{
@@ -110,7 +110,7 @@ func drawPlot(t table, p plotted, r *result.Results) ([]byte, error) {
 	var heads []string
 	for _, i := range p.columns {
 		head := t.columns[i].head
-		if unit := strings.LastIndexByte(head, ','); unit > 0 { // it stands at the axis
+		if unit := strings.LastIndexByte(head, ','); unit > 0 { // the axis has it
 			head = head[:unit]
 		}
 		heads = append(heads, head)
@@ -159,7 +159,7 @@ func addPeer(chart *plot.Plot, t table, p plotted, name string, width, offset vg
 	return nil
 }
 
-// span is where a bar stands and what it summarizes.
+// span is the position of a bar and what it summarizes.
 type span struct {
 	x float64
 	s result.Summary
@@ -174,13 +174,13 @@ func (s spans) YError(i int) (below, above float64) {
 	return s[i].s.Median - s[i].s.Least, s[i].s.Most - s[i].s.Median
 }
 
-// shifted draws error bars next to the middle of their group, as their bars are.
+// shifted draws error bars off the middle of their group, on their bars.
 type shifted struct {
 	*plotter.YErrorBars
 	offset vg.Length
 }
 
-// Plot draws on a canvas that is moved.
+// Plot draws on a canvas that is shifted by the offset.
 func (s shifted) Plot(c draw.Canvas, p *plot.Plot) {
 	c.Min.X += s.offset
 	c.Max.X += s.offset

@@ -58,7 +58,7 @@ func TestReplaceSection(t *testing.T) {
 	}
 }
 
-// example has culvert reach one bar and miss others.
+// example returns results in which culvert reaches one bar and misses others.
 func example() *result.Results {
 	r := result.New()
 	r.Machine = result.Machine{CPU: "a processor", Cores: 2, Kernel: "Linux 6", Go: "go1"}
@@ -109,7 +109,7 @@ func TestWrite(t *testing.T) {
 		"| Xray VLESS, no encryption | failed | – |",
 		"- Xray VLESS, no encryption, `loopback-down-1`: 3 of 3 failed: first byte: EOF\n",
 		"Culvert is behind: CPU down, s/GB: 2.00, OpenSSH, aes128-gcm has 1.60.",
-		// and 99 against 98 isn't worth a word
+		// and 99 against 98 is not mentioned
 		"Culvert is behind: 4 down p50, ms: 90, no proxy has 80.",
 		"![Throughput on loopback](benchmarks/loopback-throughput.svg)",
 	} {
@@ -143,7 +143,7 @@ func TestSummary(t *testing.T) {
 	}
 }
 
-// A table has no two columns that are called alike, and its plots are of columns that there are.
+// The columns of a table have distinct names, and its plots refer to existing columns.
 func TestTables(t *testing.T) {
 	for _, table := range tables {
 		heads := make(map[string]bool)

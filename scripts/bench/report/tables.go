@@ -8,7 +8,7 @@ type table struct {
 	about   string
 	columns []column
 	peers   []string
-	direct  bool // no proxy is a peer to be as good as, not only the ceiling
+	direct  bool // no proxy is a peer to compare with, not only the ceiling
 	plots   []plotted
 }
 
@@ -19,7 +19,7 @@ type column struct {
 	value string
 	digit int // digits after the point
 	less  bool
-	plain bool // of no use for a comparison
+	plain bool // not compared
 }
 
 // plotted is a plot of some columns.
@@ -30,15 +30,16 @@ type plotted struct {
 	columns []int
 }
 
-// tunnels are the peers without the direct way.
+// tunnels are the peers except for the direct connection.
 var tunnels = peer.All[:len(peer.All)-1]
 
 // tables are all comparisons, in their order.
 var tables = []table{
 	{
 		title: "Throughput on loopback",
-		about: "What arrives a second through SOCKS5, after a warm-up, over 1, 16 and 256 streams at " +
-			"once; and the CPU time of both ends together per gigabyte, with one stream.",
+		about: "Throughput through SOCKS5, measured where the data arrives, after a warm-up, over 1, " +
+			"16 and 256 concurrent streams; and the CPU time of both ends together per gigabyte, with " +
+			"one stream.",
 		columns: []column{
 			{head: "1 down, MB/s", name: "loopback-down-1", value: "mb_per_s"},
 			{head: "16 down, MB/s", name: "loopback-down-16", value: "mb_per_s"},
@@ -57,8 +58,8 @@ var tables = []table{
 	},
 	{
 		title: "Latency and connections on loopback",
-		about: "The time of a 64-byte echo, with nothing else running and while 4 streams move as much " +
-			"as they can; new connections a second, 16 at a time, each with one byte there and back.",
+		about: "The time of a 64-byte echo, with nothing else running and while 4 streams move data as " +
+			"fast as they can; new connections per second, 16 at a time, each echoing one byte.",
 		columns: []column{
 			{head: "idle p50, ms", name: "loopback-echo", value: "p50_ms", digit: 2, less: true},
 			{head: "idle p90, ms", name: "loopback-echo", value: "p90_ms", digit: 2, less: true},
@@ -74,10 +75,10 @@ var tables = []table{
 	},
 	{
 		title: "Idle streams",
-		about: "Memory that each of 1,000 and of 10,000 idle streams takes in both ends: the " +
-			"proportional set size of processes that were just started, less that of the first hundred " +
-			"streams (before 10,000, of the first). Then the echo of one more stream without and with " +
-			"10,000 idle ones, and how many of these still bring back a byte.",
+		about: "The memory that each of 1,000 and of 10,000 idle streams takes in both ends: the " +
+			"proportional set size of freshly started processes, less that with the first hundred " +
+			"streams (for 10,000, with the first). Then the echo of one more stream without and with " +
+			"10,000 idle ones, and how many of these still echo a byte.",
 		columns: []column{
 			{head: "memory of 1,000, KB", name: "idle-1000", value: "kb_per_stream", digit: 1, less: true},
 			{head: "of 10,000, KB", name: "idle-10000", value: "kb_per_stream", digit: 1, less: true},
@@ -92,8 +93,8 @@ var tables = []table{
 	{
 		title: "A long fast link: 100 ms round trip, 1 Gbit/s, MTU 9000",
 		about: "One stream, after a warm-up of 2 s; and the time from the start of a new connection " +
-			"until its first byte has come back, to a target that the tunnel has not been asked for, " +
-			"and to the same again.",
+			"until its first byte has come back, for a target that is new to the tunnel, then for the " +
+			"same target again.",
 		columns: []column{
 			{head: "down, MB/s", name: "long-down", value: "mb_per_s", digit: 1},
 			{head: "up, MB/s", name: "long-up", value: "mb_per_s", digit: 1},
@@ -111,7 +112,7 @@ var tables = []table{
 		title: "A narrow link: 40 ms round trip, 50 Mbit/s, 10 Mbit/s up",
 		about: "The time of a 64-byte echo while 4 streams fill the link, and what these move " +
 			"together. The uploads are over a link of 10 Mbit/s up, the other two of 50 Mbit/s each way. " +
-			"In the last case HAProxy is in front of the remote, on its host.",
+			"In the last case HAProxy runs in front of the remote, on its host.",
 		columns: []column{
 			{head: "4 down p50, ms", name: "narrow-down", value: "p50_ms", less: true},
 			{head: "4 down p90, ms", name: "narrow-down", value: "p90_ms", less: true},

@@ -11,14 +11,14 @@ import (
 	"culvert/scripts/bench/result"
 )
 
-// The markers in benchmarks.md; what is between them is replaced.
+// The markers in benchmarks.md; the text between them is replaced.
 const (
 	beginMarker = "<!-- bench: begin; what follows is written by make bench -->"
 	endMarker   = "<!-- bench: end -->"
 )
 
-// Write writes the tables into benchmarks.md of a folder, which is made when it isn't there, and
-// the plots next to it.
+// Write writes the tables into benchmarks.md of a folder, which is created if it does not exist,
+// and the plots into a folder next to it.
 func Write(folder string, r *result.Results) error {
 	if err := os.MkdirAll(filepath.Join(folder, plotFolder), 0o755); err != nil {
 		return err
@@ -40,15 +40,15 @@ func Write(folder string, r *result.Results) error {
 	return drawAll(filepath.Join(folder, plotFolder), r)
 }
 
-// replaceSection replaces what is between the markers of a text. Without markers it goes to the
-// end, with them.
+// replaceSection replaces the text between the markers. If there are none, it appends the section
+// with markers.
 func replaceSection(text, section []byte) ([]byte, error) {
 	section = bytes.TrimSpace(section)
 	before, rest, found := bytes.Cut(text, []byte(beginMarker))
 	var after []byte
 	if found {
 		if _, after, found = bytes.Cut(rest, []byte(endMarker)); !found {
-			return nil, errors.New("the marker of the benchmark's end is missing")
+			return nil, errors.New("the benchmark's end marker is missing")
 		}
 	} else if before = bytes.TrimRight(text, "\n"); len(before) > 0 {
 		before = append(before, "\n\n"...)

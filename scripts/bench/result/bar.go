@@ -5,25 +5,25 @@ import (
 	"slices"
 )
 
-// Bar is a figure that culvert is to reach.
+// Bar is a figure that culvert should reach.
 type Bar struct {
 	Figure string
-	AtMost bool    // the figure is to be Value at most, not at least
+	AtMost bool    // the figure should be at most Value, not at least
 	Value  float64 // the bar
-	Beyond float64 // what is hoped for; 0: nothing more
+	Beyond float64 // the goal beyond the bar; 0: none
 	Unit   string  // "ms", "KB", or empty for a ratio or a count
 
 	values func(*Results) []float64
 }
 
-// Names of the peers that bars are about, as in package peer.
+// Names of the peers that bars compare, as in package peer.
 const (
 	ours    = "culvert"
 	fastest = "openssh-gcm" // OpenSSH with its fastest cipher
 	direct  = "none"
 )
 
-// Bars are what culvert is to reach.
+// Bars are the figures that culvert should reach.
 var Bars = []Bar{
 	{Figure: "one stream down on loopback, against OpenSSH with aes128-gcm", Value: 1, Beyond: 1.3,
 		values: ratio("loopback-down-1", "mb_per_s", fastest)},
@@ -38,7 +38,7 @@ var Bars = []Bar{
 		values: own("narrow-down", "p50_ms")},
 	{Figure: "the same, p90", AtMost: true, Value: 80, Unit: "ms",
 		values: own("narrow-down", "p90_ms")},
-	{Figure: "the same with HAProxy before the remote, p50", AtMost: true, Value: 90, Beyond: 60,
+	{Figure: "the same with HAProxy in front of the remote, p50", AtMost: true, Value: 90, Beyond: 60,
 		Unit:   "ms",
 		values: own("narrow-haproxy", "p50_ms")},
 	{Figure: "echo under 4 uploads at 40 ms, 10 Mbit/s up, p50", AtMost: true, Value: 80, Beyond: 60,
@@ -61,7 +61,7 @@ var Bars = []Bar{
 		values: own("long-first", "seen_ms")},
 	{Figure: "first byte, target not seen before", AtMost: true, Value: 205, Unit: "ms",
 		values: own("long-first", "unseen_ms")},
-	{Figure: "new connections a second on loopback, 16 at a time, against OpenSSH with aes128-gcm",
+	{Figure: "new connections per second on loopback, 16 at a time, against OpenSSH with aes128-gcm",
 		Value: 1, Beyond: 1.3,
 		values: ratio("loopback-connect", "conns_per_s", fastest)},
 	{Figure: "the page at 100 ms, 100 Mbit/s, against no proxy", AtMost: true, Value: 0.9, Beyond: 0.8,
@@ -85,7 +85,7 @@ func ratio(name, value, over string) func(*Results) []float64 {
 	return func(r *Results) []float64 { return r.Ratios(name, value, ours, over) }
 }
 
-// againstBest are culvert's values over the best one of the same round.
+// againstBest returns culvert's values divided by the best peer's of the same round.
 func againstBest(name, value string) func(*Results) []float64 {
 	return func(r *Results) []float64 {
 		found, ok := r.Cases[name]
@@ -114,12 +114,12 @@ func againstBest(name, value string) func(*Results) []float64 {
 	}
 }
 
-// Verdict reports whether a bar is reached.
+// Verdict is the result of comparing a bar with what was measured.
 type Verdict struct {
 	Measured      Summary
 	Known         bool // it was measured
 	Reached       bool // by the median
-	ReachedBeyond bool // what is hoped for, if there is any
+	ReachedBeyond bool // the goal beyond the bar, if there is one
 }
 
 // Verdict compares a bar with what was measured.

@@ -1,5 +1,5 @@
-// Package result holds what the benchmark has measured, as it is stored in JSON, and what follows
-// from that: medians, ratios, and which bars are reached.
+// Package result holds the benchmark's results, as stored in JSON, and what is derived from them:
+// medians, ratios, and which bars are reached.
 //
-// result.go is what is stored, stat.go the statistics, bar.go the bars.
+// result.go defines what is stored, stat.go the statistics, bar.go the bars.
 package result

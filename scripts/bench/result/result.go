@@ -9,14 +9,14 @@ import (
 	"time"
 )
 
-// Results are what runs of the benchmark have measured.
+// Results are the results of one or more runs of the benchmark.
 type Results struct {
 	Machine  Machine           `json:"machine"`
 	Programs map[string]string `json:"programs"` // versions, by program
 	Cases    map[string]*Case  `json:"cases"`    // by name
 }
 
-// Machine is where that was.
+// Machine describes the machine of the runs.
 type Machine struct {
 	CPU    string `json:"cpu"`
 	Cores  int    `json:"cores"`
@@ -24,7 +24,7 @@ type Machine struct {
 	Go     string `json:"go"`
 }
 
-// Case is what one case has measured in one run.
+// Case is the result of one case in one run.
 type Case struct {
 	Date    time.Time `json:"date"`
 	Commit  string    `json:"commit"`
@@ -40,12 +40,12 @@ type Sample struct {
 	Failed string             `json:"failed,omitempty"` // why there are no values
 }
 
-// New makes results without any.
+// New returns empty results.
 func New() *Results {
 	return &Results{Programs: make(map[string]string), Cases: make(map[string]*Case)}
 }
 
-// Read reads results from a file. A file that isn't there holds none.
+// Read reads results from a file. If the file does not exist, the results are empty.
 func Read(path string) (*Results, error) {
 	r := New()
 	text, err := os.ReadFile(path)
@@ -61,7 +61,7 @@ func Read(path string) (*Results, error) {
 	return r, nil
 }
 
-// Write replaces the file at once.
+// Write replaces the file atomically.
 func (r *Results) Write(path string) error {
 	text, err := json.MarshalIndent(r, "", " ")
 	if err != nil {
@@ -74,7 +74,7 @@ func (r *Results) Write(path string) error {
 	return os.Rename(temporary, path)
 }
 
-// Values are a peer's values of a case, in the order of the rounds.
+// Values returns a peer's values of a case, in the order of the rounds.
 func (r *Results) Values(name, peer, value string) []float64 {
 	found, ok := r.Cases[name]
 	if !ok {
@@ -89,7 +89,7 @@ func (r *Results) Values(name, peer, value string) []float64 {
 	return values
 }
 
-// Ratios are a peer's values of a case over those of another in the same rounds.
+// Ratios returns a peer's values of a case divided by those of another in the same rounds.
 func (r *Results) Ratios(name, value, peer, over string) []float64 {
 	found, ok := r.Cases[name]
 	if !ok {
@@ -111,7 +111,7 @@ func (r *Results) Ratios(name, value, peer, over string) []float64 {
 	return ratios
 }
 
-// Failure is why a peer has no values of a case: empty when it has, or was not measured.
+// Failure returns why a peer has no values of a case, or "" if it has some or was not measured.
 func (r *Results) Failure(name, peer string) string {
 	if failed, all := r.Failures(name, peer); failed < all || all == 0 {
 		return ""
@@ -119,7 +119,7 @@ func (r *Results) Failure(name, peer string) string {
 	return r.FirstFailure(name, peer)
 }
 
-// FirstFailure is why a peer's first measurement of a case that failed did; empty when none did.
+// FirstFailure returns why a peer's first failed measurement of a case failed, or "" if none did.
 func (r *Results) FirstFailure(name, peer string) string {
 	if found, ok := r.Cases[name]; ok {
 		for _, s := range found.Samples {
@@ -131,7 +131,7 @@ func (r *Results) FirstFailure(name, peer string) string {
 	return ""
 }
 
-// Failures counts a peer's measurements of a case that failed.
+// Failures counts a peer's failed measurements of a case, and all of them.
 func (r *Results) Failures(name, peer string) (failed, all int) {
 	found, ok := r.Cases[name]
 	if !ok {
@@ -148,7 +148,7 @@ func (r *Results) Failures(name, peer string) (failed, all int) {
 	return failed, all
 }
 
-// Runs are the distinct runs that the cases come from, in the order of their dates.
+// Runs returns the distinct runs that the cases come from, ordered by date.
 func (r *Results) Runs() []Case {
 	var runs []Case
 	for _, c := range r.Cases {

@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// Quantile is the value that a share of the values does not pass, the nearest one of them. It is
-// NaN for no values.
+// Quantile returns the nearest-rank quantile: the smallest of the values that at least this share
+// of them does not exceed. It is NaN for no values.
 func Quantile(values []float64, share float64) float64 {
 	if len(values) == 0 {
 		return math.NaN()
@@ -16,8 +16,7 @@ func Quantile(values []float64, share float64) float64 {
 	return sorted[min(max(rank, 1), len(sorted))-1]
 }
 
-// Median is the middle one of the values, or the mean of the two in the middle. It is NaN for no
-// values.
+// Median returns the middle value, or the mean of the two middle values. It is NaN for no values.
 func Median(values []float64) float64 {
 	if len(values) == 0 {
 		return math.NaN()
@@ -30,13 +29,13 @@ func Median(values []float64) float64 {
 	return (sorted[middle-1] + sorted[middle]) / 2
 }
 
-// Summary is the median of some values and how far they are apart.
+// Summary is the median and the range of some values.
 type Summary struct {
 	Median, Least, Most float64
 	Count               int
 }
 
-// Summarize is a summary of values; without any, its numbers are NaN.
+// Summarize returns a summary of values. For no values, its numbers are NaN.
 func Summarize(values []float64) Summary {
 	s := Summary{Median(values), math.NaN(), math.NaN(), len(values)}
 	if len(values) > 0 {
