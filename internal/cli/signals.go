@@ -16,9 +16,9 @@ import (
 // abortTimeout bounds how long the second signal waits for connections to be reset.
 const abortTimeout = time.Second
 
-// sameSignal is how soon after the first signal another one is taken for the same: timeout(1) sends
-// one to the process and one to its group.
-const sameSignal = 100 * time.Millisecond
+// sameSignal is how soon after the first signal its repetition is taken for the same: timeout(1)
+// sends one to the process and one to its group.
+const sameSignal = 20 * time.Millisecond
 
 // hangup is what SIGHUP does.
 type hangup int
@@ -68,7 +68,6 @@ func catchInterrupts(parent context.Context, log zerolog.Logger) *interrupts {
 	var catching sync.WaitGroup
 	catching.Go(func() {
 		var giveUp <-chan time.Time
-		var stopping time.Time // when the first signal that stops came
 		for {
 			select {
 			case s := <-signals:
@@ -77,11 +76,11 @@ func catchInterrupts(parent context.Context, log zerolog.Logger) *interrupts {
 				case isReload(s), hangs && onHangup == hangupReloads:
 					i.reloads.request()
 				case soft.Err() == nil:
-					i.first, stopping = s, time.Now()
+					i.first = s
 					cancelSoft()
+					dropRepeats(signals, s)
 					log.Info().Stringer("signal", s).Msg("stopping")
-				case hangs, time.Since(stopping) < sameSignal: // a terminal's end may bring several
-				case giveUp == nil:
+				case !hangs && giveUp == nil: // a terminal's end may bring several hangups
 					cancelHard()
 					giveUp = time.After(abortTimeout)
 				}
@@ -100,6 +99,26 @@ func catchInterrupts(parent context.Context, log zerolog.Logger) *interrupts {
 		cancelHard()
 	}
 	return i
+}
+
+// dropRepeats receives the repetitions of a signal that come within sameSignal.
+func dropRepeats(signals chan os.Signal, s os.Signal) {
+	end := time.After(sameSignal)
+	for {
+		select {
+		case next := <-signals:
+			if next == s {
+				continue
+			}
+			select {
+			case signals <- next:
+			default: // as many others wait, and do as well
+			}
+			return
+		case <-end:
+			return
+		}
+	}
 }
 
 // result returns the command's error: err, or that a second signal came.
