@@ -17,7 +17,8 @@ var errOpenTimeout = errors.New("the other end did not answer in time")
 // openFor calls open for a client that waits for the stream, and sends it what the client has sent
 // meanwhile. The context of open ends after openTimeout, and when the client is gone, which is
 // errNotWanted. A client that has closed its side and sent nothing may be gone or may only listen:
-// it is taken to be gone after closedWait.
+// it is taken to be gone after closedWait. One that was reset after it had sent data is gone, but
+// its data is delivered, and then the reset; then, too, the error is errNotWanted.
 func openFor(
 	ctx context.Context, client net.Conn, open func(context.Context) (*mux.Stream, error),
 ) (*mux.Stream, error) {
@@ -43,6 +44,10 @@ func openFor(
 			return nil, err
 		}
 	}
+	if watch.wasReset {
+		stream.CloseWithReset(mux.CodeAborted)
+		return nil, errNotWanted
+	}
 	return stream, nil
 }
 
@@ -54,8 +59,9 @@ type clientWatch struct {
 	done  chan struct{}
 
 	// These are valid after done is closed.
-	early  []byte      // what the client has sent
-	closed *time.Timer // runs if it sent nothing and closed its side; otherwise nil
+	early    []byte      // what the client has sent
+	wasReset bool        // after that
+	closed   *time.Timer // runs if it sent nothing and closed its side; otherwise nil
 }
 
 // watchClient starts a watch, which calls gone when the client is gone. It begins after
@@ -76,8 +82,10 @@ func (w *clientWatch) run() {
 		case err == nil:
 			continue
 		case errors.Is(err, os.ErrDeadlineExceeded): // stop was called
-		case !errors.Is(err, io.EOF):
+		case !errors.Is(err, io.EOF) && len(w.early) == 0:
 			w.gone()
+		case !errors.Is(err, io.EOF):
+			w.wasReset = true
 		case len(w.early) == 0:
 			w.closed = time.AfterFunc(closedWait, w.gone)
 		}

@@ -330,9 +330,15 @@ func TestHangingAttempt(t *testing.T) {
 // before it gives up the first; when it can't, it keeps what it has.
 func TestRetryRenewsCarrier(t *testing.T) {
 	local, remote, f, conn := startThroughFront(t)
-	n := f.accepted.Load()
+	current := func() *localConnection {
+		local.mu.Lock()
+		defer local.mu.Unlock()
+		return local.current
+	}
+	first, n := current(), f.accepted.Load()
 	local.Retry()
 	f.awaitMore(t, n)
+	until(t, "there is another connection", func() bool { return current() != first })
 	echoes(t, conn)
 
 	refuse := func(*net.TCPConn) {}

@@ -17,9 +17,9 @@ import (
 )
 
 const (
-	// negotiation exceeds what any listener gives a client to complete its request: 15 s, and 2 s
-	// to read the reason for the refusal.
-	negotiation = 25 * time.Second
+	// negotiation exceeds what any listener gives a client to complete its request: 30 s at the
+	// remote, which clients reach over slow and lossy links.
+	negotiation = 45 * time.Second
 
 	// hostileEach is how many clients of each kind connect to each listener concurrently.
 	hostileEach = 5

@@ -5,6 +5,7 @@ package e2e
 import (
 	"culvert/internal/testnet"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -93,19 +94,21 @@ func (s *sshServer) listens(t *testing.T, p *process) bool {
 	return false
 }
 
-// freePort returns a port of loopback that is free at the moment.
+// freePort returns a port that nothing uses. It is below those that the system chooses for outgoing
+// connections, of which tests make thousands.
 func freePort(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	const first, last, attempts = 10000, 32000, 100
+	for range attempts {
+		port := strconv.Itoa(first + rand.IntN(last-first))
+		ln, err := net.Listen("tcp", "127.0.0.1:"+port)
+		if err == nil {
+			ln.Close()
+			return port
+		}
 	}
-	defer ln.Close()
-	_, port, err := net.SplitHostPort(ln.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
+	t.Fatal("no port is free")
+	return ""
 }
 
 // sshThrough returns a command that runs ssh over culvert's standard input and output.
