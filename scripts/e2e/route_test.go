@@ -333,11 +333,13 @@ func sshRoutes(t *testing.T) []*route {
 	return routes
 }
 
-// listening reports whether all these ports of 127.0.0.1 are listening: in /proc/net/tcp the local
-// address is followed by an empty remote one and the state LISTEN.
+// listening reports whether all these ports of 127.0.0.1 are listening: in the table of this
+// thread's network namespace, the local address is followed by an empty remote one and the state
+// LISTEN. /proc/net is that of the main thread, which may have entered the namespace of another
+// test.
 func listening(t *testing.T, addresses []string) bool {
 	t.Helper()
-	table, err := os.ReadFile("/proc/net/tcp")
+	table, err := os.ReadFile("/proc/thread-self/net/tcp")
 	if err != nil {
 		t.Fatal(err)
 	}
