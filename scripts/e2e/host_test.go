@@ -53,8 +53,9 @@ func newHost(t *testing.T, hostsFile string) *host {
 	h := &host{name: fmt.Sprintf("%s%d-%d", hostPrefix, os.Getpid(), n)}
 	near, far := fmt.Sprintf("cv%dn%da", os.Getpid(), n), fmt.Sprintf("cv%dn%db", os.Getpid(), n)
 	// 198.18.0.0/15 is for networks under test (RFC 2544). Each veth pair has a /30 of it, and each
-	// process 32 of those, so that the hosts of parallel tests don't overlap.
-	offset := (os.Getpid()%1024)*128 + int(n%32)*4
+	// process 256 of those, more than all tests have hosts, so that those of parallel tests don't
+	// overlap.
+	offset := (os.Getpid()%128)*1024 + int(n%256)*4
 	h.nearAddr = netip.AddrFrom4([4]byte{198, byte(18 + offset>>16), byte(offset >> 8),
 		byte(offset) + 1})
 	h.addr = h.nearAddr.Next()
