@@ -3,6 +3,7 @@ package load
 import (
 	"context"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"regexp"
@@ -161,25 +162,19 @@ func get(t *testing.T, address string) string {
 	return string(body)
 }
 
-// freePorts returns the first of count consecutive ports that nobody listens on at the moment.
+// freePorts returns the first of count consecutive ports that nobody listens on at the moment. They
+// are below those that the system chooses for outgoing connections.
 func freePorts(t *testing.T, count int) int {
 	t.Helper()
 search:
-	for range 20 {
-		first := 0
+	for range 100 {
+		first := 10000 + rand.IntN(20000)
 		for i := range count {
-			address := "127.0.0.1:0"
-			if i > 0 {
-				address = net.JoinHostPort("127.0.0.1", strconv.Itoa(first+i))
-			}
-			ln, err := net.Listen("tcp", address)
+			ln, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(first+i)))
 			if err != nil {
 				continue search
 			}
 			defer ln.Close()
-			if i == 0 {
-				first = ln.Addr().(*net.TCPAddr).Port
-			}
 		}
 		return first
 	}
