@@ -55,15 +55,18 @@ func transfer(t testing.TB, local *Local, server string, x testnet.Transfer) {
 	}
 }
 
-// chaosRate makes the transfers of chaos take 58 s; its pauses between 100 disturbances add up to
-// 53 s.
+// chaosRate makes the transfers of chaos take 58 s of the time that there is a carrier; its pauses
+// before 100 disturbances add up to 34 s of that time.
 const chaosRate = 5632 << 10
 
 // chaos runs 20 downloads and 20 uploads of 16 MiB while disturb disrupts the carrier the given
-// number of times, 0.05 to 2 seconds apart. The pauses are spread evenly over that range in the
-// logarithm, in a random order, so that their sum is known. disturb returns the number of
-// connections it has hit; it is repeated until it has hit one. The result is the cause of the loss
-// that followed the last disturbance; a busy machine may lose further carriers.
+// number of times, 0.005 to 2 seconds after there is one. The pauses are spread evenly over that
+// range in the logarithm, in a random order, so that their sum is known. They don't begin before
+// there is a carrier: the Local's own pauses grow while carriers are lost before they carry data,
+// and a schedule of its own would go on hitting each carrier as soon as it is there. disturb
+// returns the number of connections it has hit; it is repeated until it has hit one. The result is
+// the cause of the loss that followed the last disturbance; a busy machine may lose further
+// carriers.
 func chaos(t *testing.T, local *Local, times int, disturb func() int) error {
 	t.Helper()
 	session := local.current.session
@@ -82,16 +85,16 @@ func chaos(t *testing.T, local *Local, times int, disturb func() int) error {
 	}()
 	for n, place := range rand.Perm(times) {
 		exponent := (float64(place) + rand.Float64()) / float64(times)
-		pause := time.Duration(0.05 * math.Pow(40, exponent) * float64(time.Second))
-		select {
-		case <-time.After(pause):
-		case <-done:
-			t.Fatalf("all was over after %d of %d disturbances", n, times)
-		}
+		pause := time.Duration(0.005 * math.Pow(400, exponent) * float64(time.Second))
 		limit := within(t, patience)
 		for hit := 0; hit == 0; hit = disturb() {
 			if err := session.AwaitCarrier(limit); err != nil {
 				t.Fatal(err)
+			}
+			select {
+			case <-time.After(pause):
+			case <-done:
+				t.Fatalf("all was over after %d of %d disturbances", n, times)
 			}
 		}
 		// The next disturbance is for the next carrier.
