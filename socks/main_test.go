@@ -2,7 +2,6 @@ package socks
 
 import (
 	"context"
-	"culvert/internal/testnet"
 	"errors"
 	"io"
 	"net"
@@ -10,6 +9,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"culvert/internal/testnet"
 
 	"go.uber.org/goleak"
 )

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"culvert/internal/testnet"
 )
 
 var classifyTests = []struct {
@@ -44,11 +46,7 @@ func TestClassifyNetError(t *testing.T) {
 
 // TestRealDialErrors classifies errors of the kernel and the resolver.
 func TestRealDialErrors(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ln.Close() // nobody listens on its port any more
+	closed := "127.0.0.1:" + testnet.FreePort(t)
 	dial := func(address string) error {
 		d := net.Dialer{Timeout: testTimeout}
 		conn, err := d.Dial("tcp", address)
@@ -57,12 +55,12 @@ func TestRealDialErrors(t *testing.T) {
 		}
 		return err
 	}
-	if got := ClassifyNetError(dial(ln.Addr().String())); got != ReplyConnectionRefused {
+	if got := ClassifyNetError(dial(closed)); got != ReplyConnectionRefused {
 		t.Errorf("closed port: %v", got)
 	}
 	ctx, cancel := context.WithDeadline(context.Background(), time.Unix(1, 0))
 	defer cancel()
-	_, err = new(net.Dialer).DialContext(ctx, "tcp", ln.Addr().String())
+	_, err := new(net.Dialer).DialContext(ctx, "tcp", closed)
 	if got := ClassifyNetError(err); got != ReplyTTLExpired {
 		t.Errorf("%v: %v", err, got)
 	}

@@ -2,7 +2,6 @@ package socks
 
 import (
 	"context"
-	"culvert/internal/testnet"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +13,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"culvert/internal/testnet"
 )
 
 // dialAlways dials addr, whatever the client asks for.

@@ -2,7 +2,6 @@ package tunnel
 
 import (
 	"context"
-	"culvert/internal/testnet"
 	"encoding/binary"
 	"io"
 	"net"
@@ -10,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"culvert/internal/testnet"
 
 	"golang.org/x/net/dns/dnsmessage"
 )

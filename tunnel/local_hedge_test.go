@@ -20,7 +20,7 @@ func TestHedge(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var n atomic.Int64
-			relay := passTo(t, address)
+			relay := passTo(address)
 			f := startFront(t, func(conn *net.TCPConn) {
 				if n.Add(1) > 1 {
 					relay(conn)

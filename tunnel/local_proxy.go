@@ -3,7 +3,6 @@ package tunnel
 import (
 	"bufio"
 	"context"
-	"culvert/internal/netfault"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -15,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"culvert/internal/netfault"
 
 	"golang.org/x/net/proxy"
 )

@@ -73,22 +73,8 @@ func (f *front) awaitMore(t testing.TB, n int64) {
 }
 
 // passTo is a handler that relays to an address.
-func passTo(t testing.TB, address string) func(*net.TCPConn) {
-	return func(near *net.TCPConn) {
-		conn, err := net.Dial("tcp", address)
-		if err != nil {
-			return
-		}
-		defer conn.Close()
-		var copying sync.WaitGroup
-		copying.Go(func() {
-			io.Copy(conn, near)
-			conn.Close()
-		})
-		io.Copy(near, conn)
-		near.Close()
-		copying.Wait()
-	}
+func passTo(address string) func(*net.TCPConn) {
+	return func(near *net.TCPConn) { testnet.Pass(near, address, nil) }
 }
 
 // hold is a handler that never answers.
@@ -139,7 +125,7 @@ func startThroughFront(t *testing.T) (*Local, *testRemote, *front, net.Conn) {
 	t.Helper()
 	key := newKey(t)
 	remote := startRemote(t, trustKeys(t, key), nil)
-	f := startFront(t, passTo(t, remote.server.Listener.Addr().String()))
+	f := startFront(t, passTo(remote.server.Listener.Addr().String()))
 	cfg := remote.localConfig(t, key)
 	cfg.Address.url = &url.URL{Scheme: "ws", Host: f.address, Path: "/"}
 	local, _ := startLocal(t, cfg)
@@ -155,7 +141,7 @@ func startThroughFront(t *testing.T) (*Local, *testRemote, *front, net.Conn) {
 // may: it accepts nobody, goes on trying, and resumes its session when the remote is back.
 func TestElsewhereAfterSession(t *testing.T) {
 	local, remote, f, conn := startThroughFront(t)
-	genuine := passTo(t, remote.server.Listener.Addr().String())
+	genuine := passTo(remote.server.Listener.Addr().String())
 	other := startRemote(t, RemoteTrust{Anyone: true}, nil)
 	answer := func(code int, header, value string) func(*net.TCPConn) {
 		return serveHTTP(func(w http.ResponseWriter, r *http.Request) {
@@ -183,7 +169,7 @@ func TestElsewhereAfterSession(t *testing.T) {
 		name    string
 		handler func(*net.TCPConn)
 	}{
-		{"another remote", passTo(t, other.server.Listener.Addr().String())},
+		{"another remote", passTo(other.server.Listener.Addr().String())},
 		{"a page", answer(http.StatusOK, "Content-Type", "text/html")},
 		{"a redirect", answer(http.StatusFound, "Location", "http://portal.example/")},
 		{"a login", answer(http.StatusNetworkAuthenticationRequired, "Content-Type", "text/html")},
@@ -236,7 +222,7 @@ func TestForgedRefusalOfSession(t *testing.T) {
 			close(injected)
 		})
 		receive(t, injected)
-		f.become(passTo(t, address))
+		f.become(passTo(address))
 		echoes(t, conn)
 	}
 }
@@ -270,7 +256,7 @@ func TestTLSChangesAfterSession(t *testing.T) {
 	wrong.TLS = &tls.Config{Certificates: []tls.Certificate{selfSigned(t)}}
 	wrong.StartTLS()
 	defer wrong.Close()
-	f := startFront(t, passTo(t, right.Listener.Addr().String()))
+	f := startFront(t, passTo(right.Listener.Addr().String()))
 	cfg := remote.localConfig(t, key)
 	cfg.Address.url = &url.URL{Scheme: "wss", Host: f.address, Path: "/"}
 	cfg.TLS = right.Client().Transport.(*http.Transport).TLSClientConfig
@@ -280,9 +266,9 @@ func TestTLSChangesAfterSession(t *testing.T) {
 	}
 	conn := dial(t, local, testnet.EchoServer(t))
 	echoes(t, conn)
-	n := f.become(passTo(t, wrong.Listener.Addr().String()))
+	n := f.become(passTo(wrong.Listener.Addr().String()))
 	f.awaitMore(t, n+1)
-	f.become(passTo(t, right.Listener.Addr().String()))
+	f.become(passTo(right.Listener.Addr().String()))
 	local.Retry()
 	echoes(t, conn)
 }
@@ -314,7 +300,7 @@ func TestHangingAttempt(t *testing.T) {
 			local, remote, f, conn := startThroughFront(t)
 			n := f.become(hold)
 			f.awaitMore(t, n)
-			handler := passTo(t, remote.server.Listener.Addr().String())
+			handler := passTo(remote.server.Listener.Addr().String())
 			f.handler.Store(&handler) // the attempt under way still hangs
 			began := time.Now()
 			test.act(local)
@@ -425,7 +411,7 @@ func TestWait(t *testing.T) {
 		n := f.become(func(*net.TCPConn) {})
 		local, _ := startLocal(t, cfg)
 		f.awaitMore(t, n+1)
-		f.become(passTo(t, remote.server.Listener.Addr().String()))
+		f.become(passTo(remote.server.Listener.Addr().String()))
 		if _, err := local.WaitSession(within(t, 20*time.Second)); err != nil {
 			t.Errorf("wait %v: %v", wait, err)
 		}

@@ -26,7 +26,7 @@ func relay(ctx context.Context, stream *mux.Stream, conn net.Conn) error {
 // Join copies between a connection that a ReverseListener has accepted and another, as relay does.
 // The client may be wrapped by types with NetConn and, when it has sent data already, Early.
 func Join(ctx context.Context, client, target net.Conn) error {
-	r := &relayed{stream: unwrap(client).(*reverseConn).Stream, conn: target}
+	r := &relayed{stream: sendqueue.Unwrap(client).(*reverseConn).Stream, conn: target}
 	if c, ok := client.(interface{ Early() []byte }); ok {
 		r.early = c.Early()
 	}
@@ -149,17 +149,6 @@ func (r *relayed) awaitDelivery(sent bool) error {
 		r.stream.CloseWithReset(mux.CodeAborted)
 	}
 	return <-r.delivered
-}
-
-// unwrap returns the connection under those that have NetConn.
-func unwrap(conn net.Conn) net.Conn {
-	for {
-		c, ok := conn.(interface{ NetConn() net.Conn })
-		if !ok {
-			return conn
-		}
-		conn = c.NetConn()
-	}
 }
 
 // closeWrite half-closes a connection that can be half-closed, and closes any other: its peer

@@ -1,13 +1,14 @@
 package tunnel
 
 import (
-	"culvert/internal/testnet"
 	"errors"
 	"io"
 	"net"
 	"syscall"
 	"testing"
 	"time"
+
+	"culvert/internal/testnet"
 )
 
 // earlyClient is a client that has sent something before it was to, as package socks has it.

@@ -3,7 +3,6 @@ package tunnel
 import (
 	"bytes"
 	"context"
-	"culvert/internal/testnet"
 	"errors"
 	"io"
 	"net"
@@ -11,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"culvert/internal/testnet"
 )
 
 func TestForwardHalfClose(t *testing.T) {

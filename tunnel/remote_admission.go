@@ -163,13 +163,9 @@ func (r *Remote) makeRoom() bool {
 	if away == nil {
 		return false
 	}
-	a := r.sessions[away]
-	r.cfg.Log.Info().Stringer("client", a.peer.Key).
+	r.cfg.Log.Info().Stringer("client", r.sessions[away].peer.Key).
 		Msg("session without a connection ended for another client")
-	if a.expiry != nil {
-		a.expiry.Stop()
-	}
-	delete(r.sessions, away)
+	r.forget(away)
 	r.serving.Go(func() { away.CloseWith(mux.CodeOverload, "") })
 	return true
 }
@@ -200,9 +196,14 @@ func (r *Remote) dispensable() *mux.Session {
 func (r *Remote) removeSession(session *mux.Session) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.forget(session)
+	r.changed.Broadcast()
+}
+
+// forget takes a session off the list, if it is on it. Called with the mutex held.
+func (r *Remote) forget(session *mux.Session) {
 	if a := r.sessions[session]; a != nil && a.expiry != nil {
 		a.expiry.Stop()
 	}
 	delete(r.sessions, session)
-	r.changed.Broadcast()
 }

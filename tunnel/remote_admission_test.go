@@ -1,7 +1,6 @@
 package tunnel
 
 import (
-	"culvert/internal/testnet"
 	"errors"
 	"net/http"
 	"net/url"
@@ -9,6 +8,7 @@ import (
 	"time"
 
 	"culvert/certs"
+	"culvert/internal/testnet"
 )
 
 func TestSessionLimit(t *testing.T) {
@@ -32,7 +32,7 @@ func TestSessionsMakeRoom(t *testing.T) {
 	remote := startRemote(t, trustKeys(t, crashing, quiet, third), func(cfg *RemoteConfig) {
 		cfg.MaxSessions = 4
 	})
-	f := startFront(t, passTo(t, remote.server.Listener.Addr().String()))
+	f := startFront(t, passTo(remote.server.Listener.Addr().String()))
 	leave := func(key *certs.KeyPair) {
 		cfg := remote.localConfig(t, key)
 		cfg.Address.url = &url.URL{Scheme: "ws", Host: f.address, Path: "/"}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -186,12 +185,7 @@ func TestFallbackWhenFull(t *testing.T) {
 }
 
 func TestFallbackOutOfReach(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ln.Close()
-	remote := startWithFallback(t, "http://"+ln.Addr().String(), nil)
+	remote := startWithFallback(t, "http://127.0.0.1:"+testnet.FreePort(t), nil)
 	if got := visit(t, remote.server.URL+"/", "GET", nil, ""); got != "502  " {
 		t.Errorf("%q", got)
 	}

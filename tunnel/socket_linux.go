@@ -4,13 +4,15 @@ import (
 	"net"
 	"syscall"
 
+	"culvert/internal/sendqueue"
+
 	"golang.org/x/sys/unix"
 )
 
 // wasReset reports whether a connection, whose writing half this side has not closed, is over. Its
 // reads may show no more than an end of file, when a write has met the error before.
 func wasReset(conn net.Conn) (reset bool) {
-	if sc, ok := unwrap(conn).(syscall.Conn); ok {
+	if sc, ok := sendqueue.Unwrap(conn).(syscall.Conn); ok {
 		control(sc, func(fd int) { reset = hungUp(fd) })
 	}
 	return reset
@@ -19,7 +21,7 @@ func wasReset(conn net.Conn) (reset bool) {
 // awaitReset waits until wasReset would report true, and returns true then; or until stopReading is
 // called, or conn closed.
 func awaitReset(conn net.Conn) bool {
-	sc, ok := unwrap(conn).(syscall.Conn)
+	sc, ok := sendqueue.Unwrap(conn).(syscall.Conn)
 	if !ok {
 		return false
 	}

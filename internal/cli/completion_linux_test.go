@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -42,12 +41,7 @@ func TestCompletionInShells(t *testing.T) {
 				t.Fatal(err)
 			}
 			controller, terminal := openTerminal(t)
-			screen := newRecord()
-			copied := make(chan struct{})
-			go func() {
-				defer close(copied)
-				io.Copy(screen, controller) // fails when the terminal's last user has gone
-			}()
+			screen, copied := recordTerminal(controller)
 			env := append(os.Environ(), "HOME="+dir, "XDG_CONFIG_HOME="+dir,
 				"XDG_DATA_HOME="+dir, "ZDOTDIR="+dir,
 				"TERM=vt100", "HISTFILE=", "GORACE=atexit_sleep_ms=0")

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"io"
 	"os"
 	"strings"
 	"syscall"
@@ -98,11 +97,7 @@ func TestRunPassesSignalsOn(t *testing.T) {
 func TestRunOnTerminal(t *testing.T) {
 	t.Parallel()
 	controller, terminal := openTerminal(t)
-	copied := make(chan struct{})
-	go func() {
-		defer close(copied)
-		io.Copy(io.Discard, controller) // fails when the terminal's last user has gone
-	}()
+	_, copied := recordTerminal(controller)
 	p := startTrapping(t, terminal)
 	terminal.Close()
 	if _, err := controller.WriteString("\x03"); err != nil {
@@ -124,12 +119,7 @@ func TestRunInterruptedBefore(t *testing.T) {
 	env := append(os.Environ(), "HOME="+dir, "XDG_CONFIG_HOME=", "GORACE=atexit_sleep_ms=0")
 	remote := serveAnyone(t, dir, env)
 	controller, terminal := openTerminal(t)
-	screen := newRecord()
-	copied := make(chan struct{})
-	go func() {
-		defer close(copied)
-		io.Copy(screen, controller) // as above
-	}()
+	screen, copied := recordTerminal(controller)
 	args := []string{"culvert", "run", "ws://" + remote.Listen[0] + "/", "--", "echo", "started"}
 	p, err := startProcess(dir, env, args, terminal)
 	if err != nil {

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"culvert/internal/testnet"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,6 +17,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"culvert/internal/testnet"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )

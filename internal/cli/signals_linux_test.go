@@ -122,12 +122,7 @@ func TestTerminalCloses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			controller, terminal := openTerminal(t)
-			screen := newRecord()
-			copied := make(chan struct{})
-			go func() {
-				defer close(copied)
-				io.Copy(screen, controller) // fails when the controller is closed
-			}()
+			screen, copied := recordTerminal(controller)
 			test.cmd.Stdin, test.cmd.Stdout, test.cmd.Stderr = terminal, terminal, terminal
 			p := startIn(t, test.cmd, true)
 			terminal.Close()

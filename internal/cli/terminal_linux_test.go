@@ -42,6 +42,18 @@ func openTerminal(t *testing.T) (controller, terminal *os.File) {
 	return controller, terminal
 }
 
+// recordTerminal records what a terminal shows until done is closed, when its last user has gone or
+// the controller is closed.
+func recordTerminal(controller *os.File) (screen *record, done <-chan struct{}) {
+	screen = newRecord()
+	copied := make(chan struct{})
+	go func() {
+		defer close(copied)
+		io.Copy(screen, controller)
+	}()
+	return screen, copied
+}
+
 // TestQuestionInterrupted interrupts local while it asks about an unknown remote: it stops as any
 // program does that SIGINT ends, though cleanly.
 func TestQuestionInterrupted(t *testing.T) {
@@ -50,12 +62,7 @@ func TestQuestionInterrupted(t *testing.T) {
 	remote := serveAnyone(t, dir, env)
 
 	controller, terminal := openTerminal(t)
-	screen := newRecord()
-	copied := make(chan struct{})
-	go func() {
-		defer close(copied)
-		io.Copy(screen, controller) // fails when the terminal's last user has gone
-	}()
+	screen, copied := recordTerminal(controller)
 	args := []string{"culvert", "local", "--socks", "none", "ws://" + remote.Listen[0] + "/"}
 	local, err := startProcess(dir, env, args, terminal)
 	if err != nil {

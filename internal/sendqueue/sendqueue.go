@@ -31,7 +31,7 @@ type state struct {
 // nothing moves for 30 s, or when ctx is done. Where the system can't tell, it waits for 250 ms. It
 // returns at once if conn is neither a TCP connection nor has one as its NetConn.
 func Await(ctx context.Context, conn net.Conn) {
-	tcp, ok := unwrap(conn).(*net.TCPConn)
+	tcp, ok := Unwrap(conn).(*net.TCPConn)
 	if !ok {
 		return
 	}
@@ -63,8 +63,8 @@ func Await(ctx context.Context, conn net.Conn) {
 	}
 }
 
-// unwrap returns the connection under those that have NetConn.
-func unwrap(conn net.Conn) net.Conn {
+// Unwrap returns the connection under those that have NetConn, as types that wrap one do.
+func Unwrap(conn net.Conn) net.Conn {
 	for {
 		c, ok := conn.(interface{ NetConn() net.Conn })
 		if !ok {

@@ -6,6 +6,8 @@ import (
 	"net"
 	"testing"
 	"time"
+
+	"culvert/internal/testnet"
 )
 
 // timeout bounds every wait.
@@ -14,25 +16,8 @@ const timeout = 20 * time.Second
 // pair is a connected pair, of which the reader has a small receive buffer.
 func pair(t *testing.T) (writer, reader *net.TCPConn) {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	conn, err := net.Dial("tcp", ln.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	accepted, err := ln.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { accepted.Close() })
-	writer, reader = conn.(*net.TCPConn), accepted.(*net.TCPConn)
+	writer, reader = testnet.TCPPair(t, timeout)
 	reader.SetReadBuffer(32 << 10)
-	writer.SetDeadline(time.Now().Add(timeout))
-	reader.SetDeadline(time.Now().Add(timeout))
 	return writer, reader
 }
 

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -19,6 +21,23 @@ func Listen(tb testing.TB) net.Listener {
 	}
 	tb.Cleanup(func() { ln.Close() })
 	return ln
+}
+
+// FreePort returns a loopback port that nothing uses, for a program that can't choose its own. It
+// is below those that the system chooses for outgoing connections, of which tests make thousands.
+func FreePort(tb testing.TB) string {
+	tb.Helper()
+	const first, last, attempts = 10000, 32000, 100
+	for range attempts {
+		port := strconv.Itoa(first + rand.IntN(last-first))
+		ln, err := net.Listen("tcp", "127.0.0.1:"+port)
+		if err == nil {
+			ln.Close()
+			return port
+		}
+	}
+	tb.Fatal("no port is free")
+	return ""
 }
 
 // Serve calls handle, each time in its own goroutine, with the connections accepted on ln, which it
@@ -112,6 +131,25 @@ func Dial(tb testing.TB, address string, timeout time.Duration) *net.TCPConn {
 	tb.Cleanup(func() { conn.Close() })
 	conn.SetDeadline(time.Now().Add(timeout))
 	return conn.(*net.TCPConn)
+}
+
+// Pass relays a connection to an address, which gets the bytes of first before those of near. When
+// either side ends, so does the other.
+func Pass(near *net.TCPConn, address string, first []byte) {
+	far, err := net.Dial("tcp", address)
+	if err != nil {
+		return
+	}
+	defer far.Close()
+	far.Write(first)
+	var copying sync.WaitGroup
+	copying.Go(func() {
+		io.Copy(far, near)
+		far.Close()
+	})
+	io.Copy(near, far)
+	near.Close()
+	copying.Wait()
 }
 
 // Pair returns both ends of a connection over "tcp" on loopback or over "unix". They have a

@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"culvert/internal/testnet"
 	"encoding/json"
 	"io"
 	"maps"
@@ -12,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"culvert/internal/testnet"
 )
 
 // sources is what socks-udp.py prints.

@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"bytes"
-	"culvert/internal/testnet"
 	"fmt"
 	"net"
 	"net/http"
@@ -15,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"culvert/internal/testnet"
 )
 
 // pageTime bounds the start of the browser and the loading of the page.
@@ -123,20 +124,22 @@ func startChromium(t *testing.T, h *host, proxyFlag, page string) {
 	browser := start(t, "chromium",
 		h.command(t, command(cleanEnv(t), t.TempDir(), needProgram(t, "chromium"),
 			append(chromiumFlags(profile), proxyFlag, page)...)))
-	t.Cleanup(func() {
-		if browser.running() {
-			browser.signal(syscall.SIGTERM)
-		}
-		select {
-		case <-browser.exited:
-		case <-time.After(patience):
-			t.Error("chromium did not stop")
-		}
-		// Chromium's children leave its process group, and keep writing to the profile until they
-		// notice that it has ended.
-		testnet.Poll(t, patience, "chromium's processes have ended",
-			func() bool { return !anyProcess(profile) })
-	})
+	t.Cleanup(func() { stopBrowser(t, browser, profile) })
+}
+
+// stopBrowser stops a browser. Its children leave its process group, and keep writing to the
+// profile until they notice that it has ended.
+func stopBrowser(t *testing.T, browser *process, profile string) {
+	if browser.running() {
+		browser.signal(syscall.SIGTERM)
+	}
+	select {
+	case <-browser.exited:
+	case <-time.After(patience):
+		t.Errorf("%s did not stop", browser.name)
+	}
+	testnet.Poll(t, patience, browser.name+"'s processes have ended",
+		func() bool { return !anyProcess(profile) })
 }
 
 // chromiumFlags returns Chromium's flags for tests: without a display, without the sandbox, which

@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"culvert/internal/testnet"
 	"fmt"
 	"io"
 	"net"
@@ -13,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"culvert/internal/testnet"
 )
 
 // gitTime bounds one git command.

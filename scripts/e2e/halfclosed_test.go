@@ -3,12 +3,13 @@
 package e2e
 
 import (
-	"culvert/internal/testnet"
 	"errors"
 	"io"
 	"net"
 	"syscall"
 	"testing"
+
+	"culvert/internal/testnet"
 )
 
 // tcpClosed is the state of a closed connection (TCP_CLOSE in the kernel's tcp_states.h).

@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"culvert/internal/testnet"
 	"fmt"
 	"net"
 	"net/netip"
@@ -16,6 +15,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+
+	"culvert/internal/testnet"
 
 	"golang.org/x/net/dns/dnsmessage"
 	"golang.org/x/sys/unix"
@@ -188,6 +189,18 @@ const brokenName = "broken.culvert.test"
 // brokenName with "server failure" (RFC 1035, section 4.1.1).
 func (h *host) serveNoNames(t *testing.T) {
 	t.Helper()
+	h.serveDNS(t, func(answer *dnsmessage.Message) {
+		answer.RCode = dnsmessage.RCodeNameError
+		if len(answer.Questions) > 0 && answer.Questions[0].Name.String() == brokenName+"." {
+			answer.RCode = dnsmessage.RCodeServerFailure
+		}
+	})
+}
+
+// serveDNS serves the host's DNS server until the test ends. The answer to a query is empty until
+// complete has completed it.
+func (h *host) serveDNS(t *testing.T, complete func(answer *dnsmessage.Message)) {
+	t.Helper()
 	conn, err := inNamespace(h.name,
 		func() (net.PacketConn, error) { return net.ListenPacket("udp", "127.0.0.53:53") })
 	if err != nil {
@@ -206,16 +219,11 @@ func (h *host) serveNoNames(t *testing.T) {
 			if m.Unpack(query[:n]) != nil {
 				continue
 			}
-			code := dnsmessage.RCodeNameError
-			if len(m.Questions) > 0 && m.Questions[0].Name.String() == brokenName+"." {
-				code = dnsmessage.RCodeServerFailure
-			}
 			answer := dnsmessage.Message{
-				Header: dnsmessage.Header{
-					ID: m.ID, Response: true, RecursionAvailable: true, RCode: code,
-				},
+				Header:    dnsmessage.Header{ID: m.ID, Response: true, RecursionAvailable: true},
 				Questions: m.Questions,
 			}
+			complete(&answer)
 			if packed, err := answer.Pack(); err == nil {
 				conn.WriteTo(packed, from)
 			}

@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"culvert/internal/testnet"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +13,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"culvert/internal/testnet"
 )
 
 const (

@@ -5,7 +5,6 @@ package e2e
 import (
 	"bufio"
 	"bytes"
-	"culvert/internal/testnet"
 	"encoding/json"
 	"fmt"
 	"html/template"
@@ -18,7 +17,6 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -239,16 +237,5 @@ func startFirefox(t *testing.T, h *host, proxy map[string]any, page string) {
 	browser := start(t, "firefox", h.command(t, command(append(cleanEnv(t),
 		"MOZ_CRASHREPORTER_DISABLE=1"), t.TempDir(),
 		needProgram(t, "firefox-esr"), "--headless", "--no-remote", "--profile", profile, page)))
-	t.Cleanup(func() {
-		if browser.running() {
-			browser.signal(syscall.SIGTERM)
-		}
-		select {
-		case <-browser.exited:
-		case <-time.After(patience):
-			t.Error("firefox did not stop")
-		}
-		testnet.Poll(t, patience, "firefox's processes have ended",
-			func() bool { return !anyProcess(profile) })
-	})
+	t.Cleanup(func() { stopBrowser(t, browser, profile) })
 }

@@ -14,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"culvert/internal/testnet"
 )
 
 // uploadSize is the size in bytes of the uploads that are answered early. It exceeds the buffers
@@ -80,22 +82,11 @@ func listenLoopback(t *testing.T) net.Listener {
 	return ln
 }
 
-// freeLoopback returns an address of loopback that was free a moment ago.
-func freeLoopback(t *testing.T) (address, port string) {
-	t.Helper()
-	ln := listenLoopback(t)
-	defer ln.Close()
-	_, port, err := net.SplitHostPort(ln.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return ln.Addr().String(), port
-}
-
 // startOpenTinyproxy starts tinyproxy on loopback and returns its address.
 func startOpenTinyproxy(t *testing.T) string {
 	t.Helper()
-	address, port := freeLoopback(t)
+	port := testnet.FreePort(t)
+	address := "127.0.0.1:" + port
 	config := writeFile(t, "tinyproxy.conf",
 		"Listen 127.0.0.1\nPort "+port+"\nAllow 127.0.0.1\nTimeout 60\nMaxClients 20\nLogLevel Info\n")
 	start(t, "tinyproxy", command(cleanEnv(t), t.TempDir(), needProgram(t, "tinyproxy"),
@@ -107,7 +98,8 @@ func startOpenTinyproxy(t *testing.T) string {
 // startSquid starts squid on loopback and returns its address.
 func startSquid(t *testing.T) string {
 	t.Helper()
-	address, port := freeLoopback(t)
+	port := testnet.FreePort(t)
+	address := "127.0.0.1:" + port
 	folder, err := os.MkdirTemp("", "culvert-squid-") // squid drops root, and its log must be writable
 	if err != nil {
 		t.Fatal(err)
@@ -271,7 +263,7 @@ func TestHTTPProxyEarlyResponse(t *testing.T) {
 	if err := os.WriteFile(file, make([]byte, uploadSize), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	dead, _ := freeLoopback(t)
+	dead := "127.0.0.1:" + testnet.FreePort(t)
 	for _, tt := range []struct{ name, proxy, target, status string }{
 		{"culvert", tun.local.socks, ln.Addr().String(), "413"},
 		{"tinyproxy", startOpenTinyproxy(t), ln.Addr().String(), "413"},

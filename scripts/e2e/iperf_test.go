@@ -3,11 +3,12 @@
 package e2e
 
 import (
-	"culvert/internal/testnet"
 	"encoding/json"
 	"net"
 	"testing"
 	"time"
+
+	"culvert/internal/testnet"
 )
 
 // iperf3 measures both directions through -L, which carries its control connection and four data
@@ -15,7 +16,7 @@ import (
 func TestIperf(t *testing.T) {
 	t.Parallel()
 	program := needProgram(t, "iperf3")
-	port := freePort(t)
+	port := testnet.FreePort(t)
 	server := start(t, "iperf3 server",
 		command(cleanEnv(t), t.TempDir(), program, "--server", "--bind", "127.0.0.1", "--port", port))
 	testnet.Poll(t, patience, "iperf3's server to listen", func() bool {

@@ -3,10 +3,11 @@
 package e2e
 
 import (
-	"culvert/internal/testnet"
 	"net"
 	"testing"
 	"time"
+
+	"culvert/internal/testnet"
 )
 
 // relayIdle is how long a connection may be idle before the relay closes it. Real proxies allow a

@@ -5,12 +5,13 @@ package e2e
 import (
 	"bytes"
 	"crypto/rand"
-	"culvert/internal/testnet"
 	"io"
 	"net"
 	"syscall"
 	"testing"
 	"time"
+
+	"culvert/internal/testnet"
 )
 
 // suspendTime is how long a process is stopped. It exceeds the other end's keepalive timeout.

@@ -160,44 +160,17 @@ func TestDeadBeforeLiving(t *testing.T) {
 // serveName answers DNS questions on the host: for the address of a name, and with none for others.
 func (h *host) serveName(t *testing.T, name string, address [4]byte) {
 	t.Helper()
-	conn, err := inNamespace(h.name, func() (net.PacketConn, error) {
-		return net.ListenPacket("udp", "127.0.0.53:53")
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		query := make([]byte, 1232)
-		for {
-			n, from, err := conn.ReadFrom(query)
-			if err != nil {
-				return // closed
-			}
-			var m dnsmessage.Message
-			if m.Unpack(query[:n]) != nil || len(m.Questions) != 1 {
-				continue
-			}
-			q := m.Questions[0]
-			answer := dnsmessage.Message{
-				Header:    dnsmessage.Header{ID: m.ID, Response: true, RecursionAvailable: true},
-				Questions: m.Questions,
-			}
+	h.serveDNS(t, func(answer *dnsmessage.Message) {
+		for _, q := range answer.Questions {
 			if strings.EqualFold(q.Name.String(), name) && q.Type == dnsmessage.TypeA {
-				answer.Answers = []dnsmessage.Resource{{
-					Header: dnsmessage.ResourceHeader{Name: q.Name, Type: q.Type, Class: q.Class, TTL: 1},
-					Body:   &dnsmessage.AResource{A: address},
-				}}
-			}
-			if packed, err := answer.Pack(); err == nil {
-				conn.WriteTo(packed, from)
+				answer.Answers = append(answer.Answers, dnsmessage.Resource{
+					Header: dnsmessage.ResourceHeader{
+						Name: q.Name, Type: q.Type, Class: q.Class, TTL: 1,
+					},
+					Body: &dnsmessage.AResource{A: address},
+				})
 			}
 		}
-	}()
-	t.Cleanup(func() {
-		conn.Close()
-		<-done
 	})
 }
 
@@ -225,7 +198,7 @@ func TestSlowFront(t *testing.T) {
 			io.WriteString(conn, "HTTP/1.1 200 OK\r\n\r\n")
 			n = 0
 		}
-		pass(conn, tun.remote.listen[0], first[:n])
+		testnet.Pass(conn, tun.remote.listen[0], first[:n])
 	})
 	for name, args := range map[string][]string{
 		"front": {"ws://" + slow + "/"},
@@ -240,24 +213,6 @@ func TestSlowFront(t *testing.T) {
 			}
 		})
 	}
-}
-
-// pass relays a connection to an address, which gets some bytes first.
-func pass(near *net.TCPConn, address string, first []byte) {
-	far, err := net.Dial("tcp", address)
-	if err != nil {
-		return
-	}
-	defer far.Close()
-	far.Write(first)
-	var copying sync.WaitGroup
-	copying.Go(func() {
-		io.Copy(far, near)
-		far.Close()
-	})
-	io.Copy(near, far)
-	near.Close()
-	copying.Wait()
 }
 
 // flapTime is how long attempts to reconnect are counted.
@@ -275,7 +230,7 @@ func TestFlappingLink(t *testing.T) {
 		if flapping.Load() {
 			defer time.AfterFunc(100*time.Millisecond, func() { conn.Close() }).Stop()
 		}
-		pass(conn, tun.remote.listen[0], nil)
+		testnet.Pass(conn, tun.remote.listen[0], nil)
 	})
 	flapping.Store(true)
 	args := localArgs(tun.client, tun.server, "ws://"+relay+"/")

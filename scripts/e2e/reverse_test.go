@@ -3,12 +3,13 @@
 package e2e
 
 import (
-	"culvert/internal/testnet"
 	"net"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"culvert/internal/testnet"
 )
 
 // exitCannotListen is culvert's status when it can't bind an address, including one of -R at the

@@ -5,7 +5,6 @@ package e2e
 import (
 	"bytes"
 	"crypto/rand"
-	"culvert/internal/testnet"
 	"encoding/json"
 	"net"
 	"net/netip"
@@ -13,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"culvert/internal/testnet"
 )
 
 // startBackTunnel starts a remote on this machine with rule as its --reverse, and a local on a host
@@ -93,7 +94,7 @@ func TestIperfUDPThroughReverse(t *testing.T) {
 		h.command(t, command(cleanEnv(t), t.TempDir(), program, "--server", "--forceflush",
 			"--bind", "127.0.0.1", "--port", "5201")))
 	server.stdout.waitLine(t, server, "Server listening", patience)
-	port := freePort(t)
+	port := testnet.FreePort(t)
 	startBackTunnel(t, h, "localhost:"+port, "-R", port+":127.0.0.1:5201", "-R",
 		port+":127.0.0.1:5201/udp")
 	for _, way := range [][]string{nil, {"--reverse"}} {

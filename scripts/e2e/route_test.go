@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"culvert/internal/testnet"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -15,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"culvert/internal/testnet"
 
 	"golang.org/x/sys/unix"
 )
@@ -310,14 +311,14 @@ func sshRoutes(t *testing.T) []*route {
 		start(t, "ssh", command(cleanEnv(t), t.TempDir(), needProgram(t, "ssh"),
 			append(args, server.user+"@127.0.0.1")...))
 	}
-	dynamic := "127.0.0.1:" + freePort(t)
+	dynamic := "127.0.0.1:" + testnet.FreePort(t)
 	open(t, "-D", dynamic)
 	awaitListener(t, dynamic)
 	routes := []*route{
 		portRoute("ssh -L", "", "", func(t *testing.T, targets []string) (addresses []string) {
 			var flags []string
 			for _, target := range targets {
-				address := "127.0.0.1:" + freePort(t)
+				address := "127.0.0.1:" + testnet.FreePort(t)
 				addresses = append(addresses, address)
 				flags = append(flags, "-L", address+":"+target)
 			}

@@ -3,13 +3,14 @@
 package e2e
 
 import (
-	"culvert/internal/testnet"
 	"net"
 	"net/http/httptest"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"culvert/internal/testnet"
 )
 
 // atOnce bounds what should happen immediately, on a busy machine.

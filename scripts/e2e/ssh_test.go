@@ -3,10 +3,7 @@
 package e2e
 
 import (
-	"culvert/internal/testnet"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"os/user"
@@ -16,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"culvert/internal/testnet"
 )
 
 // sshSize is the size in bytes of what is copied through ssh, and sshTime bounds one ssh command.
@@ -58,7 +57,7 @@ func startSSHD(t *testing.T) *sshServer {
 	s.knownHosts = writeFile(t, "known_hosts", "culvert-e2e "+string(public))
 	// sshd can't pick a port, and another program may take the free one before sshd binds it.
 	for range 5 {
-		s.port = freePort(t)
+		s.port = testnet.FreePort(t)
 		config := writeFile(t, "sshd_config", fmt.Sprintf(`
 ListenAddress 127.0.0.1:%s
 HostKey %s
@@ -92,23 +91,6 @@ func (s *sshServer) listens(t *testing.T, p *process) bool {
 		t.Fatalf("sshd exited with status %d", p.status())
 	}
 	return false
-}
-
-// freePort returns a port that nothing uses. It is below those that the system chooses for outgoing
-// connections, of which tests make thousands.
-func freePort(t *testing.T) string {
-	t.Helper()
-	const first, last, attempts = 10000, 32000, 100
-	for range attempts {
-		port := strconv.Itoa(first + rand.IntN(last-first))
-		ln, err := net.Listen("tcp", "127.0.0.1:"+port)
-		if err == nil {
-			ln.Close()
-			return port
-		}
-	}
-	t.Fatal("no port is free")
-	return ""
 }
 
 // sshThrough returns a command that runs ssh over culvert's standard input and output.
@@ -196,7 +178,7 @@ func TestSSHEndsWithServer(t *testing.T) {
 func TestStdioRefused(t *testing.T) {
 	t.Parallel()
 	tun := startRemoteOnly(t)
-	target := "127.0.0.1:" + freePort(t)
+	target := "127.0.0.1:" + testnet.FreePort(t)
 	r := run(t, patience, culvert(t, "local", "-W", target,
 		"--key", tun.client.file, "--remote-key", tun.server.key, tun.remote.url()))
 	if want := "culvert: " + target + ": connection refused\n"; r.status != 1 || r.stdout != "" ||

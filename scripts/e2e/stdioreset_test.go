@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"culvert/internal/testnet"
 )
 
 // -W prints what a target sent before it reset the connection, and exits with an error.
@@ -50,7 +52,7 @@ func TestStdioSendsWhatComesBeforeAReset(t *testing.T) {
 	tun := startRemoteOnly(t)
 	ln := place("").listen(t)
 	for _, size := range []int{60, 1 << 20} {
-		near, far := tcpSockets(t)
+		far, near := testnet.TCPPair(t, patience)
 		stdin, err := near.File()
 		near.Close()
 		if err != nil {
@@ -84,23 +86,6 @@ func stdioTo(t *testing.T, tun *tunnel, ln net.Listener) *exec.Cmd {
 	t.Helper()
 	return culvert(t, "local", "-W", ln.Addr().String(), "--key", tun.client.file,
 		"--remote-key", tun.server.key, tun.remote.url())
-}
-
-// tcpSockets returns both ends of a connection over loopback.
-func tcpSockets(t *testing.T) (near, far *net.TCPConn) {
-	t.Helper()
-	ln := place("").listen(t)
-	conn, err := net.Dial("tcp", ln.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	accepted, err := ln.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { accepted.Close() })
-	return accepted.(*net.TCPConn), conn.(*net.TCPConn)
 }
 
 // Closing a Unix socket with unread data resets it. What the target or the client sent before still

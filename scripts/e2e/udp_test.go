@@ -5,7 +5,6 @@ package e2e
 import (
 	"bytes"
 	"crypto/rand"
-	"culvert/internal/testnet"
 	"encoding/json"
 	"errors"
 	"io"
@@ -19,6 +18,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"culvert/internal/testnet"
 
 	"golang.org/x/net/dns/dnsmessage"
 )

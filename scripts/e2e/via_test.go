@@ -3,13 +3,14 @@
 package e2e
 
 import (
-	"culvert/internal/testnet"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"culvert/internal/testnet"
 )
 
 // The proxies' user.

@@ -2,7 +2,6 @@ package mux
 
 import (
 	"bytes"
-	"culvert/internal/testnet"
 	"errors"
 	"io"
 	"net"
@@ -12,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"culvert/internal/testnet"
 )
 
 // pairTime bounds what a test does with a [testnet.Pair].

@@ -1,10 +1,11 @@
 package mux
 
 import (
-	"culvert/internal/testnet"
 	"runtime"
 	"sync/atomic"
 	"testing"
+
+	"culvert/internal/testnet"
 )
 
 // TestPollBreak keeps the only processor busy with a loop that never waits. A goroutine that waits

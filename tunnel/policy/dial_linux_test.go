@@ -2,12 +2,13 @@ package policy
 
 import (
 	"context"
-	"culvert/internal/testnet"
 	"errors"
 	"net"
 	"net/netip"
 	"testing"
 	"time"
+
+	"culvert/internal/testnet"
 )
 
 // An address that doesn't answer uses up neither the time of the other IP version, nor that of the
