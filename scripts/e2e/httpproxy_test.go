@@ -104,7 +104,14 @@ func startSquid(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(folder) })
+	name := "culvert" + port // of its shared memory, which a killed squid leaves behind
+	t.Cleanup(func() {
+		os.RemoveAll(folder)
+		left, _ := filepath.Glob("/dev/shm/" + name + "-*")
+		for _, path := range left {
+			os.Remove(path)
+		}
+	})
 	if err := os.Chmod(folder, 0o777); err != nil {
 		t.Fatal(err)
 	}
@@ -118,7 +125,8 @@ coredump_dir %[2]s
 shutdown_lifetime 1 seconds
 pinger_enable off
 `, port, folder))
-	start(t, "squid", command(cleanEnv(t), folder, needProgram(t, "squid"), "-N", "-f", config))
+	start(t, "squid",
+		command(cleanEnv(t), folder, needProgram(t, "squid"), "-N", "-n", name, "-f", config))
 	awaitListener(t, address)
 	return address
 }
