@@ -5,6 +5,8 @@ PKGS ?= ./...
 TESTFLAGS ?=
 FUZZTIME ?= 10s
 PLATFORMS ?=
+SOAK ?= 30m
+SOAK_SUMMARY ?= build/soak.md
 
 .PHONY: help
 help: ## List the targets.
@@ -42,6 +44,12 @@ cross: ## Build and vet for every platform (PLATFORMS='windows/amd64 linux/arm')
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME=10s (PKGS=./...).
 	@FUZZTIME='$(FUZZTIME)' scripts/fuzz.sh $(PKGS)
+
+.PHONY: soak
+soak: ## Run mixed load with cuts, freezes and reloads for SOAK=30m; print a summary.
+	@mkdir -p $(dir $(SOAK_SUMMARY))
+	@go test ./scripts/e2e -run '^TestSoak$$' -v -timeout 0 -count=1 -soak '$(SOAK)' \
+		-soak-summary '$(abspath $(SOAK_SUMMARY))'
 
 .PHONY: bench-micro
 bench-micro: ## Measure handshake, records and session in pairs; medians of COUNT=6 runs.
