@@ -132,7 +132,7 @@ func (st *stream) refuse(code Code, text string) {
 	}
 	if !st.removed && s.err == nil {
 		st.state = openRefused
-		s.queueControlLocked(kindRefused, st.id, codePayload(code, text))
+		s.queueControlLocked(kindRefused, st.id, codePayload(code, s.refusalTextLocked(text)))
 	}
 	st.cutLocked(&ResetError{Code: code})
 }

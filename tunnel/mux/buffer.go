@@ -46,9 +46,10 @@ type block struct {
 
 // recordState is the state of a block that holds a record.
 type recordState struct {
-	position uint64 // of buf[r]
-	writers  int    // carriers to which it is being written: one that was replaced may still hang
-	kept     bool   // in the list of retained records
+	position uint64      // of buf[r]
+	writers  int         // carriers to which it is being written: one that was replaced may still hang
+	kept     bool        // in the list of retained records
+	load     controlLoad // of the control frames in it
 }
 
 func newBlock(atLeast int) *block {

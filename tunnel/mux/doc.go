@@ -113,6 +113,14 @@
 // is the number of sessions without a carrier ([HostConfig]). Frames that are not sequenced (pings,
 // acks, datagrams) are lost with their carrier.
 //
+// Sending data pauses when too much is retained. Control frames, which are all other sequenced
+// frames, are never held back, so the peer must not cause them without end: those that it has
+// caused and not acknowledged are counted, from when they are queued, and when there are more than
+// a peer that reads and acknowledges could ever cause, the session ends with code 33. So does the
+// session of a peer that does not read. Credit that waits to be sent is one frame a stream, which
+// holds the latest offset. A side whose own streams have as many unacknowledged frames opens no
+// more for the time being.
+//
 // A carrier is given up when the peer owes a sign of life (it has not acknowledged what was sent,
 // or not answered a ping) and gives none for [Config.Patience] or four round trips. Any byte that
 // arrives is one, so a slow link that is merely full raises no alarm. A side that only receives

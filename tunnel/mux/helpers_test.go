@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"io"
 	"math"
 	"slices"
@@ -123,6 +124,12 @@ func acceptFlow(t testing.TB, s *Session) *Flow {
 		t.Fatal(err)
 	}
 	return in.(*IncomingFlow).flow
+}
+
+// isRefused reports whether an error is a refusal with the code.
+func isRefused(err error, code Code) bool {
+	var refused *OpenError
+	return errors.As(err, &refused) && refused.Code == code
 }
 
 func randomBytes(t testing.TB, n int) []byte {

@@ -39,8 +39,8 @@ func (l *link) handleRecord(record []byte, c *block) (*block, error) {
 	if err != nil {
 		return c, err
 	}
-	if s.out.answers > maxAnswers {
-		return c, protocolErrorf("%d answers unread", s.out.answers)
+	if err := s.checkAnswersLocked(); err != nil {
+		return c, err
 	}
 	s.boundMemoryLocked()
 	l.scheduleAckLocked()

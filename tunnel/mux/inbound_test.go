@@ -218,20 +218,19 @@ func TestUnreadAnswersEndTheSession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, p := newRawClient(t, Config{MaxStreams: 1}, rawHello)
 		const perRecord = 3000
+		const most = leastLoadedStreams * maxStreamControl
 		id := uint32(1)
-		for s.Err() == nil && id < 10*maxAnswers {
+		for s.Err() == nil && id < 10*most {
 			var record []byte
 			for range perRecord {
 				record = append(record, wireOpen(id)...)
 				id += 2
 			}
 			p.send(record)
-			s.mu.Lock()
-			if n := len(s.out.control); n > maxAnswers+2*perRecord {
+			if n := s.Stats().Answers; n > most+2*perRecord {
 				t.Errorf("%d frames queued", n)
-				id = 10 * maxAnswers
+				id = 10 * most
 			}
-			s.mu.Unlock()
 		}
 		var breach *ProtocolError
 		if err := s.Err(); !errors.As(err, &breach) {

@@ -67,9 +67,23 @@ const (
 	// or sent it again.
 	maxDatagramWait = time.Second
 
-	// maxAnswers is the number of answers to what the peer opened that may wait for the writer. A
-	// peer that causes more than it reads is attacking, and the session ends.
-	maxAnswers = 64 << 10
+	// maxStreamControl is the number of control frames for each of the streams that a peer may have
+	// open (but at least leastLoadedStreams) that may be queued or unacknowledged, all streams
+	// together; maxStreamControlBytes is that of their bytes. A peer that causes more than it
+	// acknowledges is attacking, and the session ends; of its own streams a side opens no more.
+	//
+	// A peer that keeps to the rules stays below half of it, however slow: the end of a stream
+	// reaches it before it opens another in its place, and an ack goes before the open. Until then
+	// there is an answer to the open, a fin, a reset, and credit four times, since a quarter of a
+	// window is due at a time and the data that uses it follows an ack: seven frames of 90 bytes. As
+	// many again may be for this side's streams. The text of a refusal is left out past a quarter of
+	// the bytes. The other half is for streams that the peer cancels, which end before it is told.
+	maxStreamControl      = 32
+	maxStreamControlBytes = 512
+
+	// leastLoadedStreams leaves room for the credit of this side's streams where the peer may have
+	// few: DefaultMaxStreams times five frames.
+	leastLoadedStreams = DefaultMaxStreams / 4
 
 	// minWindow is the least time for which a client keeps a session without a carrier, whatever
 	// the server announces.

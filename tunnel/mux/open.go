@@ -123,7 +123,7 @@ func (s *Session) nextIDLocked(target Target) (uint32, error) {
 		return 0, &SessionError{s.err}
 	case t.draining, t.peerDrain:
 		return 0, &OpenError{Code: CodeDraining}
-	case uint64(t.ours) >= uint64(s.peer.maxStreams):
+	case uint64(t.ours) >= uint64(s.peer.maxStreams), s.overloadedLocked():
 		return 0, &OpenError{Code: CodeTooManyStreams}
 	case t.nextID > 1<<32-3:
 		return 0, ErrNoMoreStreams

@@ -7,44 +7,19 @@ import (
 
 // outbox is the sending side's state of a session on all carriers, guarded by its mutex.
 type outbox struct {
-	wake     sync.Cond // something to send, or the session or its link ended
-	control  []controlFrame
-	answers  int       // frames in control that answer for streams which the peer opened
-	credit   []*stream // streams that owe the peer credit
-	position uint64    // sequenced bytes put into records
-	acked    uint64    // sequenced bytes that the peer has acknowledged
-	resent   uint64    // bytes sent again so far
+	wake     sync.Cond   // something to send, or the session or its link ended
+	control  queue       // control frames to be sent, as they will be in records
+	queued   controlLoad // those in control
+	credit   []uint32    // streams that owe the peer credit, and may have ended since
+	position uint64      // sequenced bytes put into records
+	acked    uint64      // sequenced bytes that the peer has acknowledged
+	resent   uint64      // bytes sent again so far
 	retained retained
 
 	closing      bool        // the close frame is due; nothing follows it
 	closePayload []byte      // of the close frame
 	closeTimer   *time.Timer // ends the session if the close frame can't be written
 	cause        error       // the session's error once the close frame is written
-}
-
-// controlFrame is a sequenced frame that goes before all stream data.
-type controlFrame struct {
-	kind    kind
-	stream  uint32
-	payload []byte
-}
-
-// queueControlLocked queues a control frame.
-func (s *Session) queueControlLocked(k kind, stream uint32, payload []byte) {
-	if s.out.closing {
-		return
-	}
-	s.out.control = append(s.out.control, controlFrame{k, stream, payload})
-	if s.isAnswer(k, stream) {
-		s.out.answers++
-	}
-	s.out.wake.Broadcast()
-}
-
-// isAnswer reports whether a control frame is one that a peer could make this side queue without
-// end.
-func (s *Session) isAnswer(k kind, stream uint32) bool {
-	return k != kindOpen && stream != 0 && !s.isOwn(stream)
 }
 
 // sendCloseLocked queues the close frame. Once it is written the session fails with cause.
@@ -60,7 +35,7 @@ func (s *Session) sendCloseLocked(cause error, code Code, text string) {
 func (s *Session) queueCreditLocked(st *stream) {
 	if !st.creditDue {
 		st.creditDue = true
-		s.out.credit = append(s.out.credit, st)
+		s.out.credit = append(s.out.credit, st.id)
 		s.out.wake.Broadcast()
 	}
 }
@@ -87,10 +62,11 @@ func (s *Session) room() int { return int(min(maxRecord, s.peer.maxRecord)) }
 // packer is a record that is being put together: what is not sequenced first, then all that is,
 // then datagrams.
 type packer struct {
-	block *block // holds the record; the packer owns it
-	b     []byte // the record, in block's array
-	room  int    // the most that b may hold
-	start int    // where b begins in the array
+	block *block      // holds the record; the packer owns it
+	b     []byte      // the record, in block's array
+	room  int         // the most that b may hold
+	start int         // where b begins in the array
+	load  controlLoad // of the control frames in b
 }
 
 func newPacker(room int) packer {
@@ -141,6 +117,7 @@ func (l *link) packLocked() (held *block, record []byte, last bool) {
 		p.block.free()
 		return nil, nil, false
 	}
+	p.block.record.load = p.load
 	l.countSentLocked(p.block)
 	return p.block, p.b, last
 }
@@ -150,7 +127,7 @@ func (l *link) packLocked() (held *block, record []byte, last bool) {
 func (l *link) idleLocked() bool {
 	s := l.session
 	o := &s.out
-	return len(o.control) == 0 && len(o.credit) == 0 && !o.closing && s.sched.empty() &&
+	return o.control.len == 0 && len(o.credit) == 0 && !o.closing && s.sched.empty() &&
 		!l.pong.due && !l.ping.due && !l.ack.due && l.resend == o.position
 }
 
@@ -198,7 +175,7 @@ func (l *link) packUnsequencedLocked(p *packer) {
 func (l *link) packNewLocked(p *packer) (last bool) {
 	s := l.session
 	// Control frames may include the open frame of a flow, which has to go before its datagrams.
-	if len(s.out.control) == 0 && !s.out.closing {
+	if s.out.control.len == 0 && !s.out.closing {
 		l.packDatagramsLocked(p)
 	}
 	start := len(p.b)
@@ -208,7 +185,7 @@ func (l *link) packNewLocked(p *packer) (last bool) {
 		l.packDatagramsLocked(p)
 		return false
 	}
-	if len(s.out.control) == 0 && headerSize+len(s.out.closePayload) <= p.left() {
+	if s.out.control.len == 0 && headerSize+len(s.out.closePayload) <= p.left() {
 		p.b = appendFrame(p.b, kindClose, 0, s.out.closePayload)
 		return true
 	}
@@ -228,8 +205,8 @@ func (l *link) packSequencedLocked(p *packer) {
 }
 
 // mayRetainMoreLocked reports whether stream data may be sent: all of it has to be retained until
-// it is acknowledged. The small frames of the session are always sent; the peer's answers and this
-// side's streams bound them.
+// it is acknowledged. Control frames are always sent; checkAnswersLocked and overloadedLocked bound
+// them.
 func (s *Session) mayRetainMoreLocked() bool {
 	r := &s.out.retained
 	return r.mem < minRetained || (r.mem < s.cfg.MaxRetained && !r.budget.exceeded())
@@ -238,29 +215,17 @@ func (s *Session) mayRetainMoreLocked() bool {
 // creditSize is the length of a whole frame.
 const creditSize = headerSize + 8
 
-func (s *Session) packControlLocked(p *packer) {
-	for len(s.out.control) > 0 {
-		f := s.out.control[0]
-		if headerSize+len(f.payload) > p.left() {
-			break
-		}
-		p.b = appendFrame(p.b, f.kind, f.stream, f.payload)
-		if s.isAnswer(f.kind, f.stream) {
-			s.out.answers--
-		}
-		s.out.control[0] = controlFrame{}
-		s.out.control = s.out.control[1:]
-	}
-}
-
 func (s *Session) packCreditLocked(p *packer) {
 	for len(s.out.credit) > 0 && creditSize <= p.left() {
-		st := s.out.credit[0]
-		s.out.credit[0] = nil
+		st := s.streams.byID[s.out.credit[0]]
 		s.out.credit = s.out.credit[1:]
+		if st == nil {
+			continue
+		}
 		st.creditDue = false
-		if !st.removed && !st.recv.fin {
+		if !st.recv.fin {
 			p.b = appendUint64Frame(p.b, kindCredit, st.id, st.recv.limit)
+			s.countControlLocked(p, kindCredit, st.id, creditSize-headerSize)
 		}
 	}
 }

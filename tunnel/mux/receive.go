@@ -161,7 +161,7 @@ func (st *stream) announceCreditLocked() {
 	if r.fin || st.removed {
 		return
 	}
-	if next := r.consumed + r.window; next-r.limit >= r.window/4 {
+	if next := r.consumed + r.window; next-r.limit >= max(r.window/4, 1) {
 		st.growWindowLocked()
 		r.limit = r.consumed + r.window
 		st.session.queueCreditLocked(st)

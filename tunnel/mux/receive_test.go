@@ -51,6 +51,7 @@ func TestCreditOnce(t *testing.T) {
 		s.peer = rawHello
 		s.link = newLink(s, nil, 0)
 		st := newStream(s, 1, Target{}, false)
+		s.streams.byID[st.id] = &st.stream
 		for range 10 {
 			st.recv.queue.write(make([]byte, window))
 			io.ReadFull(st, make([]byte, window))

@@ -89,6 +89,8 @@ func runResumeModel(t *testing.T, ops []byte) {
 			time.Sleep(time.Duration(arg) * time.Millisecond) // synctest
 		}
 	}
+	checkLoad(t, r.client)
+	checkLoad(t, r.server)
 	if away {
 		r.resume()
 	}
@@ -119,6 +121,7 @@ func runResumeModel(t *testing.T, ops []byte) {
 	}
 	waitStreams(t, r.client, 0)
 	waitStreams(t, r.server, 0)
+	expectNoLoad(t, r)
 }
 
 // send gives the end's writer n bytes that depend on their offset.

@@ -34,8 +34,9 @@ func (b *Budget) exceeded() bool { return b != nil && b.used.Load() >= b.limit }
 // mutex.
 type retained struct {
 	head, tail *block
-	bytes      int // sequenced bytes
-	mem        int // bytes of the buffers that hold them
+	bytes      int         // sequenced bytes
+	mem        int         // bytes of the buffers that hold them
+	load       controlLoad // of the control frames among them
 	budget     *Budget
 }
 
@@ -43,11 +44,14 @@ type retained struct {
 // kept in its own block: a few bytes must not hold a whole block.
 const mergeBelow = maxData / 4
 
-// keep takes the sequenced part of a record that was just packed. A large record is kept in its
-// block, which then belongs to the list even while the writer uses it.
+// keep takes the sequenced part of a record that was just packed. A large record with data is kept
+// in its block, which then belongs to the list even while the writer uses it. Control frames are
+// always copied together, so that a peer that acknowledges none has little of other memory held.
 func (r *retained) keep(g *block, room int) {
 	n := g.sequenced()
-	if n >= mergeBelow {
+	load := g.record.load
+	r.load.add(load)
+	if n >= mergeBelow && load.answers.bytes+load.requests.bytes < n {
 		r.push(g)
 		return
 	}
@@ -58,6 +62,7 @@ func (r *retained) keep(g *block, room int) {
 		r.push(t)
 	}
 	t.w += copy(t.buf[t.w:], g.buf[g.r:g.w])
+	t.record.load.add(load)
 	r.bytes += n
 }
 
@@ -99,6 +104,7 @@ func (r *retained) pop() {
 	r.bytes -= g.sequenced()
 	r.mem -= largeBlock
 	r.budget.add(-largeBlock)
+	r.load.subtract(g.record.load)
 	g.next, g.record.kept = nil, false
 	g.freeUnused()
 }

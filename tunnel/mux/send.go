@@ -186,7 +186,7 @@ func (st *stream) appendFramesLocked(p *packer, largest int) {
 		}
 	}
 	if h.queue.len == 0 && h.endDue() && p.left() >= endSize {
-		p.b = st.appendEndLocked(p.b)
+		st.appendEndLocked(p)
 	}
 }
 
@@ -216,25 +216,26 @@ func (st *stream) countDataLocked(n int) {
 // endSize is the length of a fin and a reset.
 const endSize = 2*headerSize + 2
 
-func (st *stream) appendEndLocked(b []byte) []byte {
-	h := &st.send
+func (st *stream) appendEndLocked(p *packer) {
+	s, h := st.session, &st.send
 	if h.fin && !h.finSent {
 		h.finSent = true
-		b = appendHeader(b, kindFin, st.id, 0)
+		p.b = appendHeader(p.b, kindFin, st.id, 0)
+		s.countControlLocked(p, kindFin, st.id, 0)
 	}
 	code := h.resetCode
 	if code == 0 && h.resetAfterFin && !st.recv.fin {
 		code = CodeClosed
 	}
 	if code != 0 {
-		b = appendFrame(b, kindReset, st.id, codePayload(code, ""))
+		p.b = appendFrame(p.b, kindReset, st.id, codePayload(code, ""))
+		s.countControlLocked(p, kindReset, st.id, codeSize)
 		st.reportOpenLocked(net.ErrClosed)
 		st.failSendLocked(net.ErrClosed)
-		st.session.forgetLocked(st)
-		return b
+		s.forgetLocked(st)
+		return
 	}
 	st.forgetIfDoneLocked()
-	return b
 }
 
 // handleCreditLocked raises what may be sent. A limit below the present one is ignored.

@@ -316,6 +316,8 @@ type Stats struct {
 	Received     uint64        // sequenced bytes received
 	Resent       uint64        // bytes sent again after resumptions
 	Retained     int           // bytes of memory held by what is sent and not acknowledged
+	Answers      int           // frames caused by the peer that it has not acknowledged
+	AnswerBytes  int           // bytes of these frames
 	Away         bool          // without a carrier
 	AwaySince    time.Time     // when it lost the last one; zero while it has one
 	RoundTrip    time.Duration // of the last ping, 0 before the first
@@ -327,6 +329,7 @@ type Stats struct {
 func (s *Session) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	answers := s.controlLoadLocked().answers
 	return Stats{
 		Streams:      len(s.streams.byID),
 		Buffered:     s.memory.buffered,
@@ -335,6 +338,8 @@ func (s *Session) Stats() Stats {
 		Received:     s.received,
 		Resent:       s.out.resent,
 		Retained:     s.out.retained.mem,
+		Answers:      answers.frames,
+		AnswerBytes:  answers.bytes,
 		Away:         s.link == nil,
 		AwaySince:    s.lost.since,
 		RoundTrip:    s.pings.roundTrip,
@@ -383,6 +388,8 @@ func (s *Session) failLocked(err error) {
 	s.streams.incoming = nil
 	s.changed.Broadcast()
 	s.out.wake.Broadcast()
+	s.out.control.release()
+	s.out.queued = controlLoad{}
 	s.out.retained.release()
 	s.detachLocked()
 	close(s.done)

@@ -265,10 +265,6 @@ func TestOpenKeepsToLimits(t *testing.T) {
 		mine := rawHello
 		mine.maxStreams = 2
 		client, p := newRawServer(t, Config{}, mine)
-		isRefused := func(err error, code Code) bool {
-			var refused *OpenError
-			return errors.As(err, &refused) && refused.Code == code
-		}
 		long := make([]byte, maxTarget+1)
 		_, err := client.Open(context.Background(), Target{StreamTCP, string(long)})
 		if !isRefused(err, CodeBadTarget) {
