@@ -5,16 +5,18 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"slices"
 	"strings"
 )
 
 // AuthorizedKey is one line of an authorized-keys file.
 type AuthorizedKey struct {
-	Key     PublicKey
-	Allow   []string // the rules of allow=, as text; nil when there is no such option
-	Reverse []string // the rules of reverse=, likewise
-	Comment string
-	Line    int // from 1
+	Key      PublicKey
+	Allow    []string // the rules of allow=, as text; nil when there is no such option
+	Reverse  []string // the rules of reverse=, likewise
+	Sessions string   // the value of sessions=; "" when there is no such option
+	Comment  string
+	Line     int // from 1
 }
 
 // AuthorizedKeys lists the clients that a remote admits. A nil one lists nobody. It never changes,
@@ -23,11 +25,11 @@ type AuthorizedKeys struct {
 	entries []AuthorizedKey
 }
 
-// ParseAuthorizedKeys reads a key a line: the public key, then the options allow=RULE,… and
-// reverse=RULE,…, then a comment, separated by white space. Empty lines and lines that begin with #
-// are ignored. Anything that might be a misspelt or misplaced restriction is an error, as is a key
-// that is listed twice: either could grant more than was meant. Errors about a line are a
-// *LineError; no error quotes the file.
+// ParseAuthorizedKeys reads a key a line: the public key, then options (allow=RULE,…,
+// reverse=RULE,…, sessions=N), then a comment, separated by white space. Empty lines and lines that
+// begin with # are ignored. Anything that might be a misspelt or misplaced restriction is an error,
+// as is a key that is listed twice: either could grant more than was meant. Errors about a line are
+// a *LineError; no error quotes the file.
 func ParseAuthorizedKeys(r io.Reader) (*AuthorizedKeys, error) {
 	keys := &AuthorizedKeys{}
 	lines := make(map[PublicKey]int)
@@ -60,31 +62,28 @@ func parseAuthorizedKey(line string) (AuthorizedKey, error) {
 		return AuthorizedKey{}, err
 	}
 	entry := AuthorizedKey{Key: key}
+	seen := make(map[string]bool)
 	fields = fields[1:]
 	for len(fields) > 0 {
 		name, value, ok := strings.Cut(fields[0], "=")
 		if !ok || fields[0][0] == '#' {
 			break
 		}
-		rules := &entry.Allow
-		switch name {
-		case "allow":
-		case "reverse":
-			rules = &entry.Reverse
-		default:
+		if !slices.Contains(keyOptions, name) {
 			return AuthorizedKey{}, errors.New("unknown option (a comment with = in it begins " +
 				"with #)")
 		}
-		if *rules != nil {
+		if seen[name] {
 			return AuthorizedKey{}, fmt.Errorf("%s= appears twice", name)
 		}
-		if *rules = strings.Split(value, ","); hasEmpty(*rules) {
-			return AuthorizedKey{}, fmt.Errorf("%s= has an empty rule", name)
+		seen[name] = true
+		if err := entry.setOption(name, value); err != nil {
+			return AuthorizedKey{}, err
 		}
 		fields = fields[1:]
 	}
 	for _, f := range fields {
-		if strings.HasPrefix(f, "allow=") || strings.HasPrefix(f, "reverse=") {
+		if name, _, ok := strings.Cut(f, "="); ok && slices.Contains(keyOptions, name) {
 			return AuthorizedKey{}, errors.New("an option follows the comment")
 		}
 	}
@@ -92,13 +91,29 @@ func parseAuthorizedKey(line string) (AuthorizedKey, error) {
 	return entry, nil
 }
 
-func hasEmpty(list []string) bool {
-	for _, s := range list {
-		if s == "" {
-			return true
+// keyOptions are the names of the options of a line.
+var keyOptions = []string{"allow", "reverse", "sessions"}
+
+// setOption stores the value of one of the keyOptions.
+func (k *AuthorizedKey) setOption(name, value string) error {
+	list := func(rules *[]string) error {
+		if *rules = strings.Split(value, ","); slices.Contains(*rules, "") {
+			return fmt.Errorf("%s= has an empty rule", name)
 		}
+		return nil
 	}
-	return false
+	switch name {
+	case "allow":
+		return list(&k.Allow)
+	case "reverse":
+		return list(&k.Reverse)
+	case "sessions":
+		k.Sessions = value
+	}
+	if value == "" {
+		return fmt.Errorf("%s= has no value", name)
+	}
+	return nil
 }
 
 // Len returns the number of keys.

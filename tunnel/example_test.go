@@ -44,7 +44,7 @@ func Example() {
 	remote, err := tunnel.NewRemote(tunnel.RemoteConfig{
 		Identity: tunnel.RemoteIdentity{Key: remoteKey},
 		Trust:    tunnel.RemoteTrust{Authorized: authorized},
-		Rules:    rules,
+		Rights:   policy.Rights{Rules: rules},
 	})
 	if err != nil {
 		log.Fatal(err)

@@ -147,6 +147,10 @@ const (
 	// DefaultMaxSessions limits the sessions of a remote.
 	DefaultMaxSessions = 1024
 
+	// DefaultClientSessions limits the sessions of one client: no client takes all, and a key may
+	// still be on many machines.
+	DefaultClientSessions = 256
+
 	// maxRetention bounds the unacknowledged data that all sessions of a remote retain, in bytes.
 	maxRetention = 512 << 20
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"culvert/protocol"
+	"culvert/tunnel/mux"
 )
 
 // ConnectError is the failure of a step on the way to a session.
@@ -90,7 +91,7 @@ func IsDowngradeError(err error) bool {
 
 // IsAdmissionError reports whether the remote does not admit this client.
 func IsAdmissionError(err error) bool {
-	if errors.Is(err, protocol.ErrCertificateRequired) {
+	if errors.Is(err, protocol.ErrCertificateRequired) || isRefusedSession(err) {
 		return true
 	}
 	var refused *protocol.RefusedError
@@ -107,6 +108,20 @@ func IsAdmissionError(err error) bool {
 	return false
 }
 
+// isRefusedSession reports whether the remote, in a connection that the handshake has secured, no
+// longer admits this client.
+func isRefusedSession(err error) bool {
+	refused, ok := errors.AsType[*mux.RefusedError](err)
+	return ok && refused.Code == mux.CodeNotAllowed
+}
+
+// isRoomError reports whether the remote, in a connection that the handshake has secured, has no
+// room for another session of this client at present.
+func isRoomError(err error) bool {
+	_, ok := errors.AsType[*mux.RefusedError](err)
+	return ok && !isRefusedSession(err)
+}
+
 // isFinal reports whether another attempt can't help, as long as there was no session: the URL, a
 // key or a certificate is likely to be wrong.
 func isFinal(err error) bool { return IsIdentityError(err) || IsAdmissionError(err) }
@@ -115,7 +130,7 @@ func isFinal(err error) bool { return IsIdentityError(err) || IsAdmissionError(e
 // session with it, any other failure may be that of a network which leads elsewhere.
 func isRemotesWord(err error) bool {
 	refused, ok := errors.AsType[*protocol.RefusedError](err)
-	return ok && refused.Authenticated && IsAdmissionError(err) ||
+	return ok && refused.Authenticated && IsAdmissionError(err) || isRefusedSession(err) ||
 		errors.Is(err, protocol.ErrCertificateRequired)
 }
 

@@ -18,6 +18,7 @@ import (
 
 	"culvert/internal/testnet"
 	"culvert/protocol"
+	"culvert/tunnel/policy"
 
 	"github.com/gorilla/websocket"
 )
@@ -238,7 +239,7 @@ func TestRemotesOwnRefusal(t *testing.T) {
 	}
 	until(t, "the remote knows of the session", func() bool { return remote.count() == 1 })
 	access := remote.currentAccess()
-	if err := remote.Reload(access.identity, trustKeys(t, newKey(t)), nil, nil); err != nil {
+	if err := remote.Reload(access.identity, trustKeys(t, newKey(t)), policy.Rights{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := receive(t, ended); !IsAdmissionError(err) || !isRemotesWord(err) {

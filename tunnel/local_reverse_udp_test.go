@@ -15,6 +15,7 @@ import (
 
 	"culvert/internal/testnet"
 	"culvert/tunnel/mux"
+	"culvert/tunnel/policy"
 
 	"github.com/rs/zerolog"
 )
@@ -219,7 +220,7 @@ func TestReverseUDPAfterRestart(t *testing.T) {
 		n, err := client.Read(buf)
 		return err == nil && string(buf[:n]) == "after"
 	})
-	if err := second.Reload(remote.cfg.Identity, remote.cfg.Trust, nil, nil); err != nil {
+	if err := second.Reload(remote.cfg.Identity, remote.cfg.Trust, policy.Rights{}); err != nil {
 		t.Fatal(err)
 	}
 	until(t, "the port is free", func() bool { return isFreeUDP(port) })

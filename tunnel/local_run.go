@@ -222,6 +222,8 @@ func (l *Local) retryAfter(err error, attempts *localAttempts) {
 		event.Msg("not the remote that answers here")
 	case IsAdmissionError(err):
 		event.Msg("refused, but not provably by the remote")
+	case isRoomError(err):
+		event.Msg("no room at the remote")
 	default:
 		event.Msg("remote can't be reached")
 	}

@@ -19,11 +19,9 @@ type RemoteConfig struct {
 	Identity RemoteIdentity
 	Trust    RemoteTrust
 
-	// Rules are about the targets of all clients; nil forbids only special addresses.
-	Rules *policy.Rules
-
-	// Reverse is what clients may bind unless the line of their key decides that; nil for nothing.
-	Reverse *policy.ReverseRules
+	// Rights are those of clients, as far as the line of their key grants no others. Zero fields of
+	// the share mean DefaultClientSessions.
+	policy.Rights
 
 	Path string // of the WebSocket; "/" when empty
 
@@ -64,14 +62,16 @@ type Remote struct {
 	binds    map[*remoteBind]struct{}
 	draining bool
 	sessions map[*mux.Session]*admission
-	changed  sync.Cond // a session was removed
+	clients  map[clientID]*remoteClient // that have sessions
+	admitted uint64                     // sessions so far
+	changed  sync.Cond                  // a session was removed
 
 	now func() time.Time // for certificates; time.Now except in tests
 }
 
 // NewRemote returns a Remote. The caller ends it with Shutdown or through Serve.
 func NewRemote(cfg RemoteConfig) (*Remote, error) {
-	access, err := newRemoteAccess(cfg.Identity, cfg.Trust, cfg.Rules, cfg.Reverse)
+	access, err := newRemoteAccess(cfg.Identity, cfg.Trust, cfg.Rights)
 	if err != nil {
 		return nil, err
 	}
@@ -95,6 +95,7 @@ func NewRemote(cfg RemoteConfig) (*Remote, error) {
 		now:        time.Now,
 		binds:      make(map[*remoteBind]struct{}),
 		sessions:   make(map[*mux.Session]*admission),
+		clients:    make(map[clientID]*remoteClient),
 	}
 	r.changed.L = &r.mu
 	if cfg.Fallback != nil {

@@ -101,53 +101,46 @@ func (t *RemoteTrust) admit(peer protocol.Peer) error {
 	return nil
 }
 
-// remoteAccess is everything that Reload replaces: who is admitted, and what clients may reach and
-// bind. It is immutable.
+// remoteAccess is everything that Reload replaces: who is admitted, and what clients may do. It is
+// immutable.
 type remoteAccess struct {
-	identity   RemoteIdentity
-	trust      RemoteTrust
-	rules      *policy.Rules
-	keyRules   map[certs.PublicKey]*policy.Rules // replace rules where a key has its own
-	reverse    *policy.ReverseRules
-	keyReverse map[certs.PublicKey]*policy.ReverseRules // replace reverse, likewise
+	identity  RemoteIdentity
+	trust     RemoteTrust
+	rights    policy.Rights // of clients without a line
+	keyRights map[certs.PublicKey]policy.Rights
 }
 
 func newRemoteAccess(
-	identity RemoteIdentity, trust RemoteTrust, rules *policy.Rules, reverse *policy.ReverseRules,
+	identity RemoteIdentity, trust RemoteTrust, rights policy.Rights,
 ) (*remoteAccess, error) {
 	if err := trust.check(); err != nil {
 		return nil, err
 	}
-	keyRules, err := rules.ForKeys(trust.Authorized)
+	rights.Share = shareDefaults(rights.Share)
+	keyRights, err := rights.ForKeys(trust.Authorized)
 	if err != nil {
 		return nil, err
 	}
-	keyReverse, err := policy.ReverseRulesForKeys(trust.Authorized)
-	if err != nil {
-		return nil, err
-	}
-	return &remoteAccess{identity, trust, rules, keyRules, reverse, keyReverse}, nil
+	return &remoteAccess{identity, trust, rights, keyRights}, nil
 }
 
-// knows reports whether a client may have rights at all: where keys are listed, one without a line
-// has none.
-func (a *remoteAccess) knows(client certs.PublicKey) bool {
+// rightsOf returns the rights of a client, and whether it has any: where keys are listed, one
+// without a line has none.
+func (a *remoteAccess) rightsOf(client certs.PublicKey) (policy.Rights, bool) {
 	if a.trust.Authorized == nil {
-		return true
+		return a.rights, true
 	}
-	_, ok := a.trust.Authorized.Lookup(client)
-	return ok
+	rights, ok := a.keyRights[client]
+	return rights, ok
 }
 
 // rulesFor returns the rules for the targets of a client.
 func (a *remoteAccess) rulesFor(client certs.PublicKey) remoteRules {
-	if !a.knows(client) {
+	rights, ok := a.rightsOf(client)
+	if !ok {
 		return noRights{}
 	}
-	if rules, ok := a.keyRules[client]; ok {
-		return rules
-	}
-	return a.rules
+	return rights.Rules
 }
 
 // noRights are the rules of a client that may reach nothing.
@@ -167,11 +160,6 @@ func (noRights) DialUnix(context.Context, string) (net.Conn, error) {
 
 // reverseFor returns the rules for what a client may bind, nil for nothing.
 func (a *remoteAccess) reverseFor(client certs.PublicKey) *policy.ReverseRules {
-	if !a.knows(client) {
-		return nil
-	}
-	if rules, ok := a.keyReverse[client]; ok {
-		return rules
-	}
-	return a.reverse
+	rights, _ := a.rightsOf(client)
+	return rights.Reverse
 }

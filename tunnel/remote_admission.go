@@ -1,7 +1,7 @@
 package tunnel
 
 import (
-	"errors"
+	"fmt"
 	"net/http"
 	"net/netip"
 	"time"
@@ -12,7 +12,7 @@ import (
 )
 
 // admit makes a session of a request, or answers it with an error. The session may be one that was
-// resumed.
+// resumed. A new one is registered.
 func (r *Remote) admit(w http.ResponseWriter, request *http.Request) (
 	session *mux.Session, state protocol.State, resumed bool, err error,
 ) {
@@ -25,8 +25,30 @@ func (r *Remote) admit(w http.ResponseWriter, request *http.Request) (
 		return nil, protocol.State{}, false, err
 	}
 	state = conn.State()
-	session, resumed, err = r.host.Accept(r.ctx, conn, r.session, state.Peer.Key.String())
+	from := clientAddr(request)
+	var added *mux.Session
+	session, resumed, err = r.host.Accept(r.ctx, conn, r.session, mux.Peer{
+		Identity: state.Peer.Key.String(),
+		Owner:    r.currentAccess().clientID(state.Peer.Key, from).String(),
+		Admit: func(session *mux.Session) error {
+			added = session
+			return r.addSession(session, state.Peer, from)
+		},
+	})
+	if err != nil && added != nil {
+		r.removeSession(added)
+	}
 	return session, state, resumed, err
+}
+
+// clientAddr returns the address that a request comes from; it is invalid where there is none, as
+// on a unix socket.
+func clientAddr(request *http.Request) netip.Addr {
+	addr, err := netip.ParseAddrPort(request.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return addr.Addr().Unmap()
 }
 
 // handshake configures the handshake for a request.
@@ -45,63 +67,56 @@ func (r *Remote) handshake(request *http.Request) protocol.ServerConfig {
 	if r.cfg.RequireForwardSecrecy {
 		cfg.Extension = protocol.ExtensionRequired
 	}
-	if addr, err := netip.ParseAddrPort(request.RemoteAddr); err == nil {
-		cfg.PeerAddr = addr.Addr().Unmap()
-	}
+	cfg.PeerAddr = clientAddr(request)
 	return cfg
-}
-
-// isFull reports whether there is no room for a session. A session that has lost its connection
-// makes room, since the new connection may resume it. Called with the mutex held.
-func (r *Remote) isFull() bool {
-	if len(r.sessions) < r.cfg.MaxSessions {
-		return false
-	}
-	for session := range r.sessions {
-		if session.Stats().Away {
-			return false
-		}
-	}
-	return true
 }
 
 // admission is what a remote knows of the client of a session.
 type admission struct {
 	peer    protocol.Peer // of the newest handshake
+	from    netip.Addr    // where that came from; invalid when unknown
+	client  *remoteClient // with which the session is counted
+	number  uint64        // sessions that were admitted before
 	revoked bool          // the session is about to end
 	expiry  *time.Timer   // checks the certificate again; nil when there is none
 }
 
-// addSession registers a session, or begins to close it: when the remote drains or has too many,
-// and when the client is not admitted. That is decided here, under the lock under which Reload
-// looks for sessions to end, since the handshake may have been verified before a reload.
-func (r *Remote) addSession(session *mux.Session, peer protocol.Peer) error {
+// addSession registers a session, unless the client is not admitted, the client's share or the
+// remote has no room for it, or the remote drains. That is decided here, under the lock under which
+// Reload looks for sessions to end, since the handshake may have been verified before a reload. It
+// is decided before the client is answered, so that it doesn't take itself for admitted.
+func (r *Remote) addSession(session *mux.Session, peer protocol.Peer, from netip.Addr) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err := readmit(r.access.trust, peer, r.now()); err != nil {
-		session.BeginClose(mux.CodeNotAllowed, notAdmitted)
+		return fmt.Errorf("%w: %w", &mux.RefusedError{Code: mux.CodeNotAllowed}, err)
+	}
+	if r.draining {
+		return &mux.RefusedError{Code: mux.CodeDraining}
+	}
+	client := r.clientOf(peer.Key, from)
+	if err := r.makeRoom(client); err != nil {
 		return err
 	}
-	if r.draining || !r.makeRoom() {
-		session.BeginClose(mux.CodeDraining, "")
-		return errNoRoom
-	}
-	a := &admission{peer: peer}
+	a := &admission{peer: peer, from: from, number: r.admitted}
+	r.admitted++
 	r.sessions[session] = a
+	r.count(a, client)
 	r.watchExpiry(session, a)
 	return nil
 }
 
 // renewSession decides on the client of a session that was resumed, as addSession does. From now on
-// the session rests on the certificate of the newest handshake.
-func (r *Remote) renewSession(session *mux.Session, peer protocol.Peer) error {
+// the session rests on the certificate of the newest handshake, and counts where that came from.
+func (r *Remote) renewSession(session *mux.Session, peer protocol.Peer, from netip.Addr) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	a := r.sessions[session]
 	if a == nil || a.revoked { // about to be registered, or to end
 		return nil
 	}
-	a.peer = peer
+	a.peer, a.from = peer, from
+	r.count(a, r.clientOf(peer.Key, from))
 	err := r.checkAdmission(session, a)
 	if err != nil {
 		r.endBinds(false)
@@ -151,48 +166,6 @@ func expiryPause(cert *certs.Certificate, now time.Time) time.Duration {
 
 const notAdmitted = "no longer admitted"
 
-var errNoRoom = errors.New("draining, or too many sessions")
-
-// makeRoom reports whether another session may be registered. A session that waits for its client
-// makes room for one whose client is here. Called with the mutex held.
-func (r *Remote) makeRoom() bool {
-	if len(r.sessions) < r.cfg.MaxSessions {
-		return true
-	}
-	away := r.dispensable()
-	if away == nil {
-		return false
-	}
-	r.cfg.Log.Info().Stringer("client", r.sessions[away].peer.Key).
-		Msg("session without a connection ended for another client")
-	r.forget(away)
-	r.serving.Go(func() { away.CloseWith(mux.CodeOverload, "") })
-	return true
-}
-
-// dispensable returns the session that has been without a connection for the longest time, among
-// those of the client that has most of them: one that crashes again and again must not cost the
-// others theirs. It returns nil if all have a connection. Called with the mutex held.
-func (r *Remote) dispensable() *mux.Session {
-	held := map[certs.PublicKey]int{}
-	since := map[*mux.Session]time.Time{}
-	for session, a := range r.sessions {
-		if at := session.Stats().AwaySince; !at.IsZero() {
-			held[a.peer.Key]++
-			since[session] = at
-		}
-	}
-	var found *mux.Session
-	for session, at := range since {
-		n := held[r.sessions[session].peer.Key]
-		if found == nil || n > held[r.sessions[found].peer.Key] ||
-			n == held[r.sessions[found].peer.Key] && at.Before(since[found]) {
-			found = session
-		}
-	}
-	return found
-}
-
 func (r *Remote) removeSession(session *mux.Session) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -202,8 +175,13 @@ func (r *Remote) removeSession(session *mux.Session) {
 
 // forget takes a session off the list, if it is on it. Called with the mutex held.
 func (r *Remote) forget(session *mux.Session) {
-	if a := r.sessions[session]; a != nil && a.expiry != nil {
+	a := r.sessions[session]
+	if a == nil {
+		return
+	}
+	if a.expiry != nil {
 		a.expiry.Stop()
 	}
 	delete(r.sessions, session)
+	r.count(a, nil)
 }

@@ -3,9 +3,7 @@ package tunnel
 import (
 	"errors"
 	"net/http"
-	"net/url"
 	"testing"
-	"time"
 
 	"culvert/certs"
 	"culvert/internal/testnet"
@@ -29,44 +27,19 @@ func TestSessionLimit(t *testing.T) {
 // the first one's oldest.
 func TestSessionsMakeRoom(t *testing.T) {
 	crashing, quiet, third := newKey(t), newKey(t), newKey(t)
-	remote := startRemote(t, trustKeys(t, crashing, quiet, third), func(cfg *RemoteConfig) {
+	s := startShares(t, trustKeys(t, crashing, quiet, third), func(cfg *RemoteConfig) {
 		cfg.MaxSessions = 4
 	})
-	f := startFront(t, passTo(remote.server.Listener.Addr().String()))
-	leave := func(key *certs.KeyPair) {
-		cfg := remote.localConfig(t, key)
-		cfg.Address.url = &url.URL{Scheme: "ws", Host: f.address, Path: "/"}
-		c := cfg.connector()
-		before := remote.count()
-		conn, err := c.connect(within(t, 10*time.Second), nil, newAttemptProgress(nil))
-		if err != nil {
-			t.Fatal(err)
-		}
-		until(t, "the session is counted", func() bool { return remote.count() == before+1 })
-		f.cut()
-		testnet.Await(t, patience, func() { conn.session.AwaitLoss(within(t, patience)) })
-		t.Cleanup(func() { conn.session.Close() })
-	}
-	leave(quiet)
-	for range 3 {
-		leave(crashing)
-	}
-	held := func(key *certs.KeyPair) (n int) {
-		remote.mu.Lock()
-		defer remote.mu.Unlock()
-		for _, a := range remote.sessions {
-			if a.peer.Key.Equal(key.Public()) {
-				n++
-			}
-		}
-		return n
+	for _, key := range []*certs.KeyPair{quiet, crashing, crashing, crashing} {
+		s.mustConnect(key)
+		s.crash()
 	}
 	for n := 2; n >= 1; n-- { // two more, and then the crashing client holds no more than others
-		local, _ := startLocal(t, remote.localConfig(t, third))
+		local, _ := startLocal(t, s.localConfig(t, third))
 		dial(t, local, testnet.EchoServer(t))
-		if held(crashing) != n || held(quiet) != 1 || remote.count() != 4 {
+		if s.held(crashing) != n || s.held(quiet) != 1 || s.count() != 4 {
 			t.Errorf("sessions of %d: %d of the crashing client, %d of the quiet one",
-				remote.count(), held(crashing), held(quiet))
+				s.count(), s.held(crashing), s.held(quiet))
 		}
 	}
 }

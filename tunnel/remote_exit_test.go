@@ -126,7 +126,7 @@ func TestAssociationRules(t *testing.T) {
 	if n := got.Load(); n != 0 {
 		t.Errorf("%d forbidden datagrams have arrived", n)
 	}
-	if err := remote.Reload(remote.cfg.Identity, remote.cfg.Trust, nil, nil); err != nil {
+	if err := remote.Reload(remote.cfg.Identity, remote.cfg.Trust, policy.Rights{}); err != nil {
 		t.Fatal(err)
 	}
 	until(t, "a datagram arrives that is allowed now", func() bool {

@@ -9,6 +9,7 @@ import (
 
 	"culvert/internal/httplog"
 	"culvert/protocol"
+	"culvert/tunnel/mux"
 
 	"github.com/gorilla/websocket"
 	"github.com/rs/zerolog"
@@ -66,11 +67,14 @@ func (r *Remote) serveClient(w http.ResponseWriter, request *http.Request) {
 	r.handshakes.leave()
 	log := r.cfg.Log.With().Str("from", request.RemoteAddr).Logger()
 	if err != nil {
+		if state.Version != 0 { // the handshake has succeeded
+			log = log.With().Stringer("client", state.Peer.Key).Logger()
+		}
 		logRefusal(log, err)
 		return
 	}
 	if resumed { // the call that began the session continues to serve it
-		if r.renewSession(session, state.Peer) != nil {
+		if r.renewSession(session, state.Peer, clientAddr(request)) != nil {
 			return
 		}
 		stats := session.Stats()
@@ -85,7 +89,10 @@ func (r *Remote) serveClient(w http.ResponseWriter, request *http.Request) {
 func logRefusal(log zerolog.Logger, err error) {
 	var handshake *protocol.HandshakeError
 	var refused *protocol.RefusedError
+	var session *mux.RefusedError
 	switch {
+	case errors.As(err, &session):
+		log.Info().Err(err).Uint16("code", uint16(session.Code)).Msg("client refused")
 	case errors.As(err, &refused) && refused.Code == protocol.CloseIdentity:
 		log.Info().Msg("client left: it does not know this remote's key, or expects another one")
 	case errors.As(err, &handshake) && handshake.Code == 0: // it could be told nothing

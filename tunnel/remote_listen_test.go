@@ -101,7 +101,7 @@ func TestReverseOfKeys(t *testing.T) {
 	open := dialPlain(t, address)
 	echoes(t, open)
 	if err := remote.Reload(
-		remote.cfg.Identity, trustKeys(t, plain, bound), nil, rules,
+		remote.cfg.Identity, trustKeys(t, plain, bound), policy.Rights{Reverse: rules},
 	); err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +109,7 @@ func TestReverseOfKeys(t *testing.T) {
 	echoes(t, open)
 	var line *policy.KeyLineError
 	bad := trustLines(t, plain.Public().String()+" reverse=example.org")
-	if err := remote.Reload(remote.cfg.Identity, bad, nil, nil); !errors.As(err, &line) ||
+	if err := remote.Reload(remote.cfg.Identity, bad, policy.Rights{}); !errors.As(err, &line) ||
 		line.Line != 1 ||
 		line.Option != "reverse" {
 		t.Errorf("a bad line: %v", err)

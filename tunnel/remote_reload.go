@@ -9,15 +9,14 @@ import (
 	"culvert/tunnel/policy"
 )
 
-// Reload replaces what the Remote presents to later clients, whom it admits, which targets later
-// streams may have, also those of existing sessions, and what may be bound. It ends the sessions of
-// clients that are no longer admitted, all at once: none of them opens a stream, resumes or keeps a
-// listener from the moment of the change. It closes the listeners that are no longer granted. After
+// Reload replaces what the Remote presents to later clients, whom it admits, and what clients may
+// do: which targets later streams may have, also those of existing sessions, what may be bound, and
+// what share each client has. It ends the sessions of clients that are no longer admitted, all at
+// once: none of them opens a stream, resumes or keeps a listener from the moment of the change. It
+// closes the listeners that are no longer granted, and ends sessions beyond a client's share. After
 // an error nothing has changed.
-func (r *Remote) Reload(
-	identity RemoteIdentity, trust RemoteTrust, rules *policy.Rules, reverse *policy.ReverseRules,
-) error {
-	access, err := newRemoteAccess(identity, trust, rules, reverse)
+func (r *Remote) Reload(identity RemoteIdentity, trust RemoteTrust, rights policy.Rights) error {
+	access, err := newRemoteAccess(identity, trust, rights)
 	if err != nil {
 		return err
 	}
@@ -29,6 +28,7 @@ func (r *Remote) Reload(
 			ended = append(ended, session)
 		}
 	}
+	ended = append(ended, r.applyShares()...)
 	r.endBinds(false)
 	r.mu.Unlock()
 	for _, session := range ended { // they close in parallel

@@ -22,7 +22,7 @@ func TestReloadEndsSessionsOfRemovedKeys(t *testing.T) {
 		return len(remote.sessions) == 2
 	})
 	if err := remote.Reload(
-		RemoteIdentity{Key: remote.key}, trustKeys(t, kept), nil, nil,
+		RemoteIdentity{Key: remote.key}, trustKeys(t, kept), policy.Rights{},
 	); err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +39,7 @@ func TestReloadEndsSessionsOfRemovedKeys(t *testing.T) {
 		t.Fatalf("the other client: %v", err)
 	}
 	if err := remote.Reload(
-		RemoteIdentity{Key: remote.key}, RemoteTrust{}, nil, nil,
+		RemoteIdentity{Key: remote.key}, RemoteTrust{}, policy.Rights{},
 	); !errors.Is(err, ErrNobodyAdmitted) {
 		t.Fatalf("a trust that admits nobody: %v", err)
 	}
@@ -66,7 +66,9 @@ func TestRulesOfRemote(t *testing.T) {
 		t.Fatal(err)
 	}
 	rules := mustParse(t, nil, []string{other})
-	if err := remote.Reload(RemoteIdentity{Key: remote.key}, trust, rules, nil); err != nil {
+	if err := remote.Reload(
+		RemoteIdentity{Key: remote.key}, trust, policy.Rights{Rules: rules},
+	); err != nil {
 		t.Fatal(err)
 	}
 	refused(t, unrestricted, other)
@@ -77,7 +79,7 @@ func TestRulesOfRemote(t *testing.T) {
 	}
 
 	swapped := trustLines(t, free.Public().String()+" allow="+other, bound.Public().String())
-	if err := remote.Reload(RemoteIdentity{Key: remote.key}, swapped, nil, nil); err != nil {
+	if err := remote.Reload(RemoteIdentity{Key: remote.key}, swapped, policy.Rights{}); err != nil {
 		t.Fatal(err)
 	}
 	reached(t, restricted, target, other)
@@ -87,7 +89,7 @@ func TestRulesOfRemote(t *testing.T) {
 	var line *policy.KeyLineError
 	bad := trustLines(t, "", "# a comment", free.Public().String()+" allow=10.0.0.1/8")
 	if err := remote.Reload(
-		RemoteIdentity{Key: remote.key}, bad, nil, nil,
+		RemoteIdentity{Key: remote.key}, bad, policy.Rights{},
 	); !errors.As(err, &line) || line.Line != 3 || line.Option != "allow" {
 		t.Errorf("a bad rule: %v", err)
 	}

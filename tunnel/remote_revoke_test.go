@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"net"
+	"net/netip"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -18,17 +19,18 @@ import (
 // A key that is removed while its client's handshake is in progress does not get in.
 func TestReloadDuringHandshake(t *testing.T) {
 	removed, kept := newKey(t), newKey(t)
-	remote := startRemote(t, trustLines(t, removed.Public().String()+" allow=192.0.2.1:1",
+	remote := startShares(t, trustLines(t, removed.Public().String()+" allow=192.0.2.1:1",
 		kept.Public().String()), nil)
 	cfg := remote.localConfig(t, removed)
 	cfg.VerifyRemote = func(peer protocol.Peer) error {
-		if err := remote.Reload(RemoteIdentity{Key: remote.key}, trustKeys(t, kept), nil,
-			nil); err != nil {
+		if err := remote.Reload(
+			RemoteIdentity{Key: remote.key}, trustKeys(t, kept), policy.Rights{},
+		); err != nil {
 			t.Error(err)
 		}
 		return remote.pin(peer)
 	}
-	if err := NewLocal(cfg).Run(within(t, 10*time.Second)); !IsAdmissionError(err) {
+	if err := remote.neverUp(cfg); !IsAdmissionError(err) {
 		t.Errorf("the removed client: %v", err)
 	}
 }
@@ -39,8 +41,9 @@ func TestNoLineNoRights(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	access, err := newRemoteAccess(RemoteIdentity{Key: newKey(t)}, trustKeys(t, newKey(t)), nil,
-		everything)
+	access, err := newRemoteAccess(
+		RemoteIdentity{Key: newKey(t)}, trustKeys(t, newKey(t)), policy.Rights{Reverse: everything},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +108,7 @@ func TestReloadRevokesAtOnce(t *testing.T) {
 		for range 8 {
 			session := stuckSession(t)
 			peer := protocol.Peer{Version: 1, Key: removed.Public()}
-			if err := remote.addSession(session, peer); err != nil {
+			if err := remote.addSession(session, peer, netip.Addr{}); err != nil {
 				t.Fatal(err)
 			}
 			served = append(served, &remoteSession{Session: session, remote: remote,
@@ -114,7 +117,7 @@ func TestReloadRevokesAtOnce(t *testing.T) {
 		began := time.Now()
 		var reloading sync.WaitGroup
 		reloading.Go(func() {
-			if err := remote.Reload(identity, after, nil, nil); err != nil {
+			if err := remote.Reload(identity, after, policy.Rights{}); err != nil {
 				t.Error(err)
 			}
 		})
@@ -180,7 +183,7 @@ func TestClientCertificateExpires(t *testing.T) {
 			defer remote.stop()
 			_, session := muxPair(t)
 			peer := protocol.Peer{Version: 2, Key: key.Public(), Cert: cert}
-			if err := remote.addSession(session, peer); err != nil {
+			if err := remote.addSession(session, peer, netip.Addr{}); err != nil {
 				t.Fatal(err)
 			}
 			defer remote.removeSession(session)

@@ -43,14 +43,9 @@ func newRemoteSession(
 	}
 }
 
-// serveSession serves a session until it ends.
+// serveSession serves a session that is registered until it ends.
 func (r *Remote) serveSession(session *mux.Session, state protocol.State, log zerolog.Logger) {
 	log = log.With().Stringer("client", state.Peer.Key).Logger()
-	if err := r.addSession(session, state.Peer); err != nil {
-		log.Info().Err(err).Msg("client refused")
-		session.Wait()
-		return
-	}
 	log.Info().Int("version", state.Version).Str("suite", state.Suite).
 		Bool("forward_secrecy", state.ForwardSecrecy).Msg("session up")
 	ctx, cancel := context.WithCancel(r.ctx)

@@ -49,6 +49,9 @@ func connectFailure(err error, c *connection) error {
 			fmt.Errorf("%s completes the handshake but serves no tunnel", c.address),
 			"check the address")
 	}
+	if f := roomFailure(err, c); f != nil {
+		return f
+	}
 	if f := closedFailure(err, c); f != nil {
 		return f
 	}
@@ -102,6 +105,22 @@ func identityFailure(err error, c *connection) error {
 }
 
 const notWhoItShouldBe = "the remote isn't who it should be"
+
+// roomFailure explains that the remote admits this client but has no room for another session. It
+// returns nil for other errors.
+func roomFailure(err error, c *connection) error {
+	refused, ok := errors.AsType[*mux.RefusedError](err)
+	switch {
+	case !ok:
+		return nil
+	case refused.Code == mux.CodeShare:
+		return exit.Fail(exit.NotAdmitted, "no more sessions for this client", refused,
+			"end another one, or ask for sessions=N in the authorized-keys line of "+
+				c.key.Public().String())
+	}
+	return exit.Fail(exit.Unreachable, "the remote can't be used now",
+		fmt.Errorf("%s: %w", c.address, refused), "try again later, or wait for it with --wait")
+}
 
 // closedFailure explains that the server closed the WebSocket in the handshake or right after it,
 // without a reason. That is how servers of the reference implementation refuse, and what they do
@@ -184,12 +203,14 @@ func viaFailure(err *tunnel.ConnectError, c *connection) error {
 
 // admissionFailure explains a refusal by the remote.
 func admissionFailure(err error, c *connection) error {
-	var refused *protocol.RefusedError
-	errors.As(err, &refused)
 	key := c.key.Public()
 	why := fmt.Errorf("the remote does not admit the key %s", key)
 	hint := "ask for this line in its authorized-keys file: " + key.String()
-	switch refused.Code {
+	var code protocol.CloseCode // 0 when the session was refused
+	if refused, ok := errors.AsType[*protocol.RefusedError](err); ok {
+		code = refused.Code
+	}
+	switch code {
 	case protocol.CloseVersion:
 		why = errors.New("the remote refuses this version of the handshake")
 		hint = "--ca selects version 2, leaving it out version 1; ask the operator of the remote"

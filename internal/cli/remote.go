@@ -22,6 +22,7 @@ type remoteOptions struct {
 	identity  identityOptions
 	admission admissionOptions
 	rules     ruleOptions
+	share     shareOptions
 	limits    limitOptions
 
 	printReady bool
@@ -47,6 +48,7 @@ func (o *remoteOptions) define(s *flags.Set) {
 		"present the certificate in `FILE` to clients that speak version 2 of the handshake")
 	o.admission.define(s)
 	o.rules.define(s)
+	o.share.define(s)
 	o.limits.define(s)
 	s.Group("output")
 	s.Bool(&o.printReady, "print-ready", readyUsage)
@@ -87,7 +89,7 @@ func (o *limitOptions) define(s *flags.Set) {
 	s.Duration(&o.resumeWindow, "resume-window", mux.DefaultResumeWindow,
 		"keep the session of a client that lost its connection for `TIME`")
 	s.Int(&o.maxSessions, "max-sessions", tunnel.DefaultMaxSessions,
-		"limit concurrent clients to `N`")
+		"limit concurrent sessions of all clients to `N`")
 	s.Int(&o.maxStreams, "max-streams", mux.DefaultMaxStreams,
 		"limit concurrent streams per client to `N`")
 }
@@ -139,8 +141,7 @@ func (o *remoteOptions) newNode(s remoteSettings, log zerolog.Logger) (*tunnel.R
 	node, err := tunnel.NewRemote(tunnel.RemoteConfig{
 		Identity: s.identity,
 		Trust:    s.trust,
-		Rules:    s.rules,
-		Reverse:  s.reverse,
+		Rights:   s.rights,
 		Path:     o.listen.path,
 		Fallback: fallback,
 

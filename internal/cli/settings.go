@@ -69,12 +69,18 @@ const (
 		"localhost:8022 or *:8000-8999, or unix:/path; ports are of TCP and UDP alike"
 )
 
+// keyOptionHints tell what to write for an option in a line of the authorized keys.
+var keyOptionHints = map[string]string{
+	"allow":    ruleHint,
+	"reverse":  reverseRuleHint,
+	"sessions": "sessions=N limits the key's concurrent sessions to N, a number from 1",
+}
+
 // remoteSettings are what a reload replaces.
 type remoteSettings struct {
 	identity tunnel.RemoteIdentity
 	trust    tunnel.RemoteTrust
-	rules    *policy.Rules
-	reverse  *policy.ReverseRules
+	rights   policy.Rights
 	tls      *tls.Certificate // nil without TLS
 }
 
@@ -86,11 +92,14 @@ func (o *remoteOptions) loadSettings() (s remoteSettings, err error) {
 	if s.identity.Key, s.identity.Cert, err = o.identity.load(certs.UseServer); err != nil {
 		return s, err
 	}
-	if s.rules, err = policy.ParseRules(o.rules.allow, o.rules.deny); err != nil {
+	if s.rights.Rules, err = policy.ParseRules(o.rules.allow, o.rules.deny); err != nil {
 		return s, exit.Usagef(ruleHint, "%v", err)
 	}
-	if s.reverse, err = policy.ParseReverseRules(o.rules.reverse); err != nil {
+	if s.rights.Reverse, err = policy.ParseReverseRules(o.rules.reverse); err != nil {
 		return s, exit.Usagef(reverseRuleHint, "%v", err)
+	}
+	if s.rights.Share, err = o.share.parse(); err != nil {
+		return s, err
 	}
 	s.tls, err = loadServerCertificate(o.listen.tlsCert, o.listen.tlsKey)
 	return s, err
@@ -109,7 +118,7 @@ func (o *remoteOptions) reload(
 	if err != nil {
 		return err
 	}
-	if err := node.Reload(s.identity, s.trust, s.rules, s.reverse); err != nil {
+	if err := node.Reload(s.identity, s.trust, s.rights); err != nil {
 		return o.settingsFailure(err)
 	}
 	shown.current.Store(s.tls)
@@ -132,12 +141,8 @@ func (o *remoteOptions) settingsFailure(err error) error {
 	var line *policy.KeyLineError
 	switch {
 	case errors.As(err, &line):
-		hint := ruleHint
-		if line.Option == "reverse" {
-			hint = reverseRuleHint
-		}
 		return exit.Fail(exit.Failed, "can't use the authorized keys",
-			fmt.Errorf("%s: %w", o.admission.authorizedKeys, err), hint)
+			fmt.Errorf("%s: %w", o.admission.authorizedKeys, err), keyOptionHints[line.Option])
 	case errors.Is(err, tunnel.ErrNobodyAdmitted):
 		return exit.Usagef(admitHint, "%v", err)
 	}

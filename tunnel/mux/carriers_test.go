@@ -72,7 +72,8 @@ func joinEnds(t testing.TB, near, far Carrier, retaining bool) (client, server *
 	starting.Go(func() {
 		var err error
 		if retaining {
-			server, _, err = NewHost(HostConfig{}).Accept(context.Background(), far, Config{}, owner)
+			server, _, err = NewHost(HostConfig{}).Accept(context.Background(), far, Config{},
+				Peer{Identity: owner})
 		} else {
 			server, err = NewServer(context.Background(), far, Config{})
 		}

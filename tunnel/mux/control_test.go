@@ -31,7 +31,8 @@ func newRawResumable(t testing.TB, client bool, cfg Config) (*Session, *rawPeer)
 	}
 	mine.role = roleClient
 	near.WriteRecords(appendHello(nil, mine))
-	s, _, err := NewHost(HostConfig{}).Accept(context.Background(), far, cfg, owner)
+	s, _, err := NewHost(HostConfig{}).Accept(context.Background(), far, cfg,
+		Peer{Identity: owner})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -78,7 +78,8 @@
 // at most 256 bytes, a target 512.
 //
 // Each carrier begins with one hello from the client and one from the server, in this order: the
-// reference handshake requires that the server speaks second.
+// reference handshake requires that the server speaks second. A server that refuses a new session
+// answers with a close frame in place of its hello, so that a client which has the hello is in.
 //
 // # Positions
 //

@@ -36,6 +36,8 @@ const (
 	CodeDone           Code = 32 // the session is over, nothing is wrong
 	CodeProtocol       Code = 33 // the peer broke the rules of the format
 	CodeInternal       Code = 34 // the sender failed inside
+	CodeShare          Code = 35 // the client uses all that it may
+	CodeFull           Code = 36 // the remote has no room for another session
 )
 
 var codeTexts = map[Code]string{
@@ -60,6 +62,8 @@ var codeTexts = map[Code]string{
 	CodeDone:           "done",
 	CodeProtocol:       "protocol error",
 	CodeInternal:       "internal error",
+	CodeShare:          "the client's share is used up",
+	CodeFull:           "the remote has no room for another session",
 }
 
 // String describes the code in a few words.
@@ -158,6 +162,19 @@ func (e *CloseError) Error() string {
 		return "session ended by the peer: " + e.Code.String()
 	}
 	return "session ended by the peer: " + e.Code.String() + ": " + e.Text
+}
+
+// RefusedError means that the server has refused a new session, before it began.
+type RefusedError struct {
+	Code Code
+	Text string // may be empty; for logs, bounded
+}
+
+func (e *RefusedError) Error() string {
+	if e.Text == "" {
+		return e.Code.String()
+	}
+	return e.Code.String() + ": " + e.Text
 }
 
 // SessionError is what calls return once their session has ended with Err.

@@ -173,11 +173,16 @@ func appendHello(b []byte, h hello) []byte {
 	return binary.BigEndian.AppendUint32(b, uint32(h.window/time.Second))
 }
 
-// parseHello reads a carrier's first record. It returns ErrNotCulvert for what is not a hello, and
-// a *ProtocolError for an unusable one. It ignores bytes after the known part of the payload, for
-// later versions.
+// parseHello reads a carrier's first record. It returns ErrNotCulvert for what is not a hello, a
+// *RefusedError for a server's refusal, and a *ProtocolError for an unusable one. It ignores bytes
+// after the known part of the payload, for later versions.
 func parseHello(record []byte, want role) (h hello, err error) {
 	f, rest, err := parseFrame(record)
+	if want == roleServer && err == nil && f.kind == kindClose && f.stream == 0 &&
+		f.checkPayload() == nil && len(rest) == 0 {
+		code, text := f.code()
+		return hello{}, &RefusedError{code, text}
+	}
 	if err != nil || f.kind != kindHello || f.stream != 0 || len(f.payload) < helloSize ||
 		string(f.payload[:len(helloMagic)]) != helloMagic {
 		return hello{}, ErrNotCulvert

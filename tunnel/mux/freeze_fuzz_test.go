@@ -91,7 +91,7 @@ func newFreezeModel(t *testing.T) *freezeModel {
 	var starting sync.WaitGroup
 	starting.Go(func() {
 		var err error
-		if m.ends[1], _, err = m.host.Accept(t.Context(), far, m.cfg, owner); err != nil {
+		if m.ends[1], _, err = m.host.Accept(t.Context(), far, m.cfg, Peer{Identity: owner}); err != nil {
 			t.Error(err)
 		}
 	})
@@ -125,7 +125,7 @@ func (m *freezeModel) keepConnected() {
 		m.carriers = append(m.carriers, near)
 		m.mu.Unlock()
 		m.helpers.Go(func() {
-			s, resumed, err := m.host.Accept(context.Background(), far, m.cfg, owner)
+			s, resumed, err := m.host.Accept(context.Background(), far, m.cfg, Peer{Identity: owner})
 			if err == nil && (s != m.ends[serverEnd] || !resumed) {
 				m.t.Error("the server has begun another session")
 				s.Close()

@@ -1,6 +1,7 @@
 package mux
 
 import (
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -29,7 +30,9 @@ type resumption struct {
 	id     sessionID
 	key    []byte
 	window time.Duration // how long the session waits for a carrier
-	owner  string        // at a server: the identity of the client
+
+	// At a server: who may resume it, and with whose sessions it is counted.
+	identity, owner string
 }
 
 // newResumption derives the key from the session's first carrier. It fails when the carrier exports
@@ -83,8 +86,9 @@ func (s *Session) checkPositionLocked(theirs hello) error {
 
 // Resume gives a client's session another carrier, which replaces the one that it has lost or still
 // has. It returns the session itself, with all its streams; or, when the server no longer has it, a
-// new session on the same carrier, and the old one fails with ErrSessionUnknown. When Resume fails,
-// the carrier is closed and the session is as it was, so that another can be tried.
+// new session on the same carrier, and the old one fails with ErrSessionUnknown. It also fails when
+// the server refuses that new session, which is a *RefusedError. When Resume fails with another
+// error, the carrier is closed and the session is as it was, so that another can be tried.
 func (s *Session) Resume(ctx context.Context, carrier Carrier) (*Session, error) {
 	s.resuming.Lock()
 	defer s.resuming.Unlock()
@@ -109,6 +113,9 @@ func (s *Session) resume(carrier Carrier) (*Session, error) {
 		return nil, err
 	}
 	theirs, err := readHello(carrier, roleServer)
+	if _, refused := errors.AsType[*RefusedError](err); refused { // a new session, in place of this
+		s.fail(ErrSessionUnknown)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -162,8 +169,9 @@ type HostConfig struct {
 	// minutes).
 	ResumeWindow time.Duration
 
-	// MaxAway bounds the sessions without a carrier. When there is one more, the one that has
-	// waited longest ends. Default DefaultMaxAway (256).
+	// MaxAway bounds the sessions without a carrier. When there is one more, one of those of the
+	// owner that has most of them ends, the one that has waited longest. Default DefaultMaxAway
+	// (256).
 	MaxAway int
 }
 
@@ -182,12 +190,24 @@ func NewHost(cfg HostConfig) *Host {
 	return &Host{cfg: cfg, sessions: make(map[sessionID]*Session)}
 }
 
+// Peer is a client that brings a carrier to a Host.
+type Peer struct {
+	// Identity is the authenticated identity of the client; nobody else can resume its sessions.
+	Identity string
+
+	// Owner is whose sessions are counted together. Identity when empty.
+	Owner string
+
+	// Admit, unless it is nil, decides on a new session before the client is answered. The session
+	// doesn't run yet, but can be closed. A *RefusedError is what the client is told.
+	Admit func(*Session) error
+}
+
 // Accept reads a client's hello from a carrier. It gives the carrier to the session of which the
-// client proves to be an end, or else starts a new session. The owner is the client's authenticated
-// identity; nobody else can resume the session. The session owns the carrier from here on, even
-// when Accept fails.
+// client proves to be an end, or else starts a new session. The session owns the carrier from here
+// on, even when Accept fails.
 func (h *Host) Accept(
-	ctx context.Context, carrier Carrier, cfg Config, owner string,
+	ctx context.Context, carrier Carrier, cfg Config, peer Peer,
 ) (s *Session, resumed bool, err error) {
 	cfg = cfg.withDefaults()
 	err = exchange(ctx, carrier, cfg.HelloTimeout, func() error {
@@ -195,13 +215,13 @@ func (h *Host) Accept(
 		if err != nil {
 			return err
 		}
-		if s = h.find(carrier, offer, owner); s != nil {
+		if s = h.find(carrier, offer, peer.Identity); s != nil {
 			resumed, err = s.reattach(carrier, offer)
 			if resumed || err != nil {
 				return err
 			}
 		}
-		s, err = h.start(carrier, cfg, owner, offer)
+		s, err = h.start(carrier, cfg, peer, offer)
 		return err
 	})
 	if err != nil {
@@ -212,34 +232,50 @@ func (h *Host) Accept(
 
 // find returns the session that a hello asks to resume, nil when there is none or the client must
 // not have it. The client can't tell the two apart.
-func (h *Host) find(carrier Carrier, offer hello, owner string) *Session {
+func (h *Host) find(carrier Carrier, offer hello, identity string) *Session {
 	h.mu.Lock()
 	s := h.sessions[offer.id]
 	h.mu.Unlock()
-	if s == nil || s.resumption.owner != owner ||
+	if s == nil || s.resumption.identity != identity ||
 		!s.resumption.proves(carrier, roleClient, offer.proof) {
 		return nil
 	}
 	return s
 }
 
-// start makes a new session.
-func (h *Host) start(carrier Carrier, cfg Config, owner string, offer hello) (*Session, error) {
+// start makes a new session, if the client may have one.
+func (h *Host) start(carrier Carrier, cfg Config, peer Peer, offer hello) (*Session, error) {
 	s := makeSession(cfg, false)
 	var id sessionID
 	rand.Read(id[:]) // never fails, see crypto/rand
 	if r, err := newResumption(carrier, id, h.cfg.ResumeWindow); err == nil {
-		r.owner = owner
+		r.identity, r.owner = peer.Identity, cmp.Or(peer.Owner, peer.Identity)
 		s.resumption, s.host = r, h
 		h.mu.Lock()
 		h.sessions[id] = s
 		h.mu.Unlock()
 	}
-	if err := s.answer(carrier, offer); err != nil {
+	err := s.admit(carrier, peer)
+	if err == nil {
+		err = s.answer(carrier, offer)
+	}
+	if err != nil {
 		s.fail(err)
 		return nil, err
 	}
 	return s, nil
+}
+
+// admit asks whether a client may have a new session, and tells a client that may not.
+func (s *Session) admit(carrier Carrier, peer Peer) error {
+	if peer.Admit == nil {
+		return nil
+	}
+	err := peer.Admit(s)
+	if refused, ok := errors.AsType[*RefusedError](err); ok {
+		carrier.WriteRecords(appendFrame(nil, kindClose, 0, codePayload(refused.Code, refused.Text)))
+	}
+	return err
 }
 
 // reattach gives a server's session a new carrier. It returns false when the session has ended
@@ -300,7 +336,8 @@ func (h *Host) forget(s *Session) {
 	}
 }
 
-// boundAway ends the session that has waited longest for a carrier when there are too many.
+// boundAway ends a session when too many are without a carrier: of the owner that has most of them,
+// so that nobody's sessions cost the others theirs, the one that has waited longest.
 func (h *Host) boundAway() {
 	h.mu.Lock()
 	all := make([]*Session, 0, len(h.sessions))
@@ -308,22 +345,29 @@ func (h *Host) boundAway() {
 		all = append(all, s)
 	}
 	h.mu.Unlock()
-	var oldest *Session
-	var oldestSince time.Time
-	away := 0
+	away := make(map[*Session]time.Time)
+	held := make(map[string]int) // by owner
 	for _, s := range all {
 		s.mu.Lock()
-		if s.link == nil && s.err == nil {
-			away++
-			if oldest == nil || s.lost.since.Before(oldestSince) {
-				oldest, oldestSince = s, s.lost.since
-			}
+		if s.link == nil && s.err == nil && !s.lost.since.IsZero() {
+			away[s] = s.lost.since
+			held[s.resumption.owner]++
 		}
 		s.mu.Unlock()
 	}
-	if away > h.cfg.MaxAway {
-		oldest.abandon(oldestSince, &AbandonedError{Window: time.Since(oldestSince), Err: errTooManyAway})
+	if len(away) <= h.cfg.MaxAway {
+		return
 	}
+	var found *Session
+	for s, since := range away {
+		if found == nil || cmp.Or(
+			cmp.Compare(held[s.resumption.owner], held[found.resumption.owner]),
+			away[found].Compare(since)) > 0 {
+			found = s
+		}
+	}
+	since := away[found]
+	found.abandon(since, &AbandonedError{Window: time.Since(since), Err: errTooManyAway})
 }
 
 var errTooManyAway = errors.New("too many sessions without a carrier")

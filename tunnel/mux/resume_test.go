@@ -118,9 +118,13 @@ type acceptance struct {
 
 // accept passes a carrier to the host.
 func (r *rig) accept(far *securePipe, owner string) <-chan acceptance {
+	return r.acceptPeer(far, Peer{Identity: owner})
+}
+
+func (r *rig) acceptPeer(far *securePipe, peer Peer) <-chan acceptance {
 	accepted := make(chan acceptance, 1)
 	go func() {
-		s, resumed, err := r.host.Accept(context.Background(), far, r.cfg, owner)
+		s, resumed, err := r.host.Accept(context.Background(), far, r.cfg, peer)
 		accepted <- acceptance{s, resumed, err}
 	}()
 	return accepted
@@ -385,33 +389,98 @@ func TestAbandonedSession(t *testing.T) {
 }
 
 func TestTooManyAway(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		const most = 3
-		host := NewHost(HostConfig{MaxAway: most})
-		var rigs []*rig
-		for range most + 2 {
-			r := &rig{t: t, host: host}
-			near, far := newSecurePipe()
-			accepted := r.accept(far, owner)
-			var err error
-			if r.client, err = NewClient(context.Background(), near, Config{}); err != nil {
-				t.Fatal(err)
+	for _, tt := range []struct {
+		name   string
+		owners []string
+		dead   []bool
+	}{
+		{"of one client", []string{"a", "a", "a", "a", "a"}, []bool{true, true, false, false, false}},
+		{"of several", []string{"a", "b", "c", "b", "b"}, []bool{false, true, false, true, false}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			host := NewHost(HostConfig{MaxAway: 3})
+			var rigs []*rig
+			for _, of := range tt.owners {
+				r := &rig{t: t, host: host}
+				near, far := newSecurePipe()
+				accepted := r.acceptPeer(far, Peer{Identity: owner, Owner: of})
+				var err error
+				if r.client, err = NewClient(context.Background(), near, Config{}); err != nil {
+					t.Fatal(err)
+				}
+				r.server, r.carrier = (<-accepted).s, near
+				rigs = append(rigs, r)
 			}
-			r.server, r.carrier = (<-accepted).s, near
-			rigs = append(rigs, r)
+			for _, r := range rigs {
+				r.carrier.Close()
+				time.Sleep(time.Second) // synctest
+			}
+			var dead []bool
+			for _, r := range rigs {
+				dead = append(dead, r.server.Err() != nil)
+				r.server.Close()
+				r.client.Close()
+			}
+			if !slices.Equal(dead, tt.dead) {
+				t.Errorf("%s: dead: %v", tt.name, dead)
+			}
+		})
+	}
+}
+
+// A client that is refused learns of it in place of the hello, also when it wants to resume a
+// session that the host no longer has.
+func TestRefusedSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, HostConfig{}, Config{})
+		opened, _ := openPair(t, r.client, r.server)
+		r.cut()
+		r.server.Close()
+		want := RefusedError{CodeShare, "limit of 1"}
+		for _, begin := range []func(Carrier) (*Session, error){
+			func(c Carrier) (*Session, error) {
+				return NewClient(context.Background(), c, Config{})
+			},
+			func(c Carrier) (*Session, error) { return r.client.Resume(context.Background(), c) },
+		} {
+			near, far := newSecurePipe()
+			var asked *Session
+			accepted := r.acceptPeer(far, Peer{Identity: owner, Admit: func(s *Session) error {
+				asked = s
+				return &want
+			}})
+			session, err := begin(near)
+			var refused *RefusedError
+			if !errors.As(err, &refused) || *refused != want || session != nil {
+				t.Errorf("the client: %v, %v", session, err)
+			}
+			if a := <-accepted; !errors.As(a.err, &refused) || asked.Err() == nil {
+				t.Errorf("the server: %v, its session: %v", a.err, asked.Err())
+			}
 		}
-		for _, r := range rigs {
-			r.carrier.Close()
-			time.Sleep(time.Second) // synctest
+		if _, err := opened.Read(make([]byte, 1)); !errors.Is(err, ErrSessionUnknown) {
+			t.Errorf("a stream of the session that is gone: %v", err)
 		}
-		var dead []bool
-		for _, r := range rigs {
-			dead = append(dead, r.server.Err() != nil)
-			r.server.Close()
-			r.client.Close()
+		if len(r.host.sessions) != 0 {
+			t.Error("the host has a session that it refused")
 		}
-		if !slices.Equal(dead, []bool{true, true, false, false, false}) {
-			t.Errorf("dead: %v", dead)
+	})
+}
+
+// A session that is closed as soon as it is admitted does not begin.
+func TestClosedWhenAdmitted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &rig{t: t, host: NewHost(HostConfig{})}
+		near, far := newSecurePipe()
+		accepted := r.acceptPeer(far, Peer{Identity: owner, Admit: func(s *Session) error {
+			s.BeginClose(CodeNotAllowed, "")
+			return nil
+		}})
+		if client, err := NewClient(context.Background(), near, Config{}); err == nil {
+			client.Close()
+		}
+		if a := <-accepted; a.err == nil {
+			t.Error("the session began")
 		}
 	})
 }

@@ -134,6 +134,9 @@ func (s *Session) answer(carrier Carrier, offer hello) error {
 func (s *Session) begin(carrier Carrier, theirs hello) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := s.endingLocked(); err != nil { // it was admitted, and closed since
+		return &SessionError{err}
+	}
 	s.peer = theirs
 	if s.client {
 		if theirs.sendPosition != 0 || theirs.receivePosition != 0 {

@@ -13,8 +13,9 @@
 //
 // [ReverseRules] are about the addresses a remote may listen on, each a [Bind].
 //
-// Both can be restricted further for single clients, in the file of authorized keys: see
-// [Rules.ForKeys] and [ReverseRulesForKeys]. The grammar of rules is in docs/rules.md.
+// Both, and the [Share] of a remote that a client may use, are part of its [Rights], which the file
+// of authorized keys can set for single clients: see [Rights.ForKeys]. The grammar of rules is in
+// docs/rules.md.
 //
 // The package knows nothing of sessions and streams.
 package policy

@@ -7,10 +7,17 @@ import (
 	"culvert/certs"
 )
 
-// KeyLineError is the error for a line of the authorized keys whose restrictions can't be used.
+// Rights are what a remote grants to a client.
+type Rights struct {
+	Rules   *Rules        // about its targets; nil forbids only special addresses
+	Reverse *ReverseRules // what it may bind; nil for nothing
+	Share   Share
+}
+
+// KeyLineError is the error for a line of the authorized keys with an option that can't be used.
 type KeyLineError struct {
 	Line   int    // from 1
-	Option string // that holds the restriction, "allow" or "reverse"
+	Option string // such as "allow"
 	Err    error
 }
 
@@ -19,36 +26,39 @@ func (e *KeyLineError) Error() string { return fmt.Sprintf("line %d: %v", e.Line
 // Unwrap returns the cause.
 func (e *KeyLineError) Unwrap() error { return e.Err }
 
-// ForKeys returns the rules for the keys whose lines restrict their targets: what r forbids stays
-// forbidden for them. Nil keys are none. An error is a *KeyLineError.
-func (r *Rules) ForKeys(keys *certs.AuthorizedKeys) (map[certs.PublicKey]*Rules, error) {
-	narrowed := make(map[certs.PublicKey]*Rules)
+// ForKeys returns the rights of all keys, where r are those of a key whose line has no options.
+// What r forbids as a target stays forbidden; other options replace what r grants. Nil keys are
+// none. An error is a *KeyLineError.
+func (r Rights) ForKeys(keys *certs.AuthorizedKeys) (map[certs.PublicKey]Rights, error) {
+	rights := make(map[certs.PublicKey]Rights, keys.Len())
 	for entry := range keys.All() {
-		if entry.Allow == nil {
-			continue
-		}
-		allow, err := parseRules([]string{strings.Join(entry.Allow, ",")})
+		granted, option, err := r.forKey(entry)
 		if err != nil {
-			return nil, &KeyLineError{entry.Line, "allow", err}
+			return nil, &KeyLineError{entry.Line, option, err}
 		}
-		narrowed[entry.Key] = r.narrow(allow)
+		rights[entry.Key] = granted
 	}
-	return narrowed, nil
+	return rights, nil
 }
 
-// ReverseRulesForKeys returns the rules of the keys whose lines list what they may bind. Nil keys
-// are none. An error is a *KeyLineError.
-func ReverseRulesForKeys(keys *certs.AuthorizedKeys) (map[certs.PublicKey]*ReverseRules, error) {
-	rules := make(map[certs.PublicKey]*ReverseRules)
-	for entry := range keys.All() {
-		if entry.Reverse == nil {
-			continue
-		}
-		granted, err := ParseReverseRules([]string{strings.Join(entry.Reverse, ",")})
+// forKey returns the rights of the key of a line, or which of its options can't be used, and why.
+func (r Rights) forKey(entry *certs.AuthorizedKey) (rights Rights, option string, err error) {
+	if entry.Allow != nil {
+		allow, err := parseRules([]string{strings.Join(entry.Allow, ",")})
 		if err != nil {
-			return nil, &KeyLineError{entry.Line, "reverse", err}
+			return r, "allow", err
 		}
-		rules[entry.Key] = granted
+		r.Rules = r.Rules.narrow(allow)
 	}
-	return rules, nil
+	if entry.Reverse != nil {
+		if r.Reverse, err = ParseReverseRules([]string{strings.Join(entry.Reverse, ",")}); err != nil {
+			return r, "reverse", err
+		}
+	}
+	if entry.Sessions != "" {
+		if r.Share.Sessions, err = ParseCount(entry.Sessions); err != nil {
+			return r, "sessions", fmt.Errorf("bad sessions=%q: %w", entry.Sessions, err)
+		}
+	}
+	return r, "", nil
 }

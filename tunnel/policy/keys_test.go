@@ -30,45 +30,54 @@ func TestRulesForKeys(t *testing.T) {
 	authorized := parse(
 		names[0],
 		names[1]+" allow=192.0.2.1:22,80",
-		names[2]+" reverse=localhost:8022",
+		names[2]+" reverse=localhost:8022 sessions=3",
 	)
-	base := mustRules(t, nil, []string{"*:80"})
-	rules, err := base.ForKeys(authorized)
-	if err != nil || len(rules) != 1 {
-		t.Fatalf("rules for %d keys, %v", len(rules), err)
+	granted, err := ParseReverseRules([]string{"localhost:1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	base := Rights{mustRules(t, nil, []string{"*:80"}), granted, Share{Sessions: 7}}
+	rights, err := base.ForKeys(authorized)
+	if err != nil || len(rights) != 3 {
+		t.Fatalf("rights of %d keys, %v", len(rights), err)
+	}
+	if rights[keys[0]] != base {
+		t.Errorf("a key without options: %+v", rights[keys[0]])
 	}
 	for port, want := range map[uint16]string{22: "192.0.2.1", 80: "denied", 443: "denied"} {
-		if got := resolve(t, rules[keys[1]], "tcp", "192.0.2.1", port); got != want {
+		if got := resolve(t, rights[keys[1]].Rules, "tcp", "192.0.2.1", port); got != want {
 			t.Errorf("port %d: %s, want %s", port, got, want)
 		}
 	}
-	reverse, err := ReverseRulesForKeys(authorized)
-	if err != nil || len(reverse) != 1 {
-		t.Fatalf("reverse rules for %d keys, %v", len(reverse), err)
+	if got := rights[keys[1]]; got.Reverse != granted || got.Share != base.Share {
+		t.Errorf("allow= has changed other rights: %+v", got)
+	}
+	if got := rights[keys[2]]; got.Rules != base.Rules || got.Share.Sessions != 3 {
+		t.Errorf("rights of the third key: %+v", got)
 	}
 	for text, want := range map[string]bool{"tcp:localhost:8022": true, "tcp:localhost:8023": false} {
 		bind, err := ParseBind(text)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := reverse[keys[2]].Grant(bind); got != want {
+		if got := rights[keys[2]].Reverse.Grant(bind); got != want {
 			t.Errorf("%s: %v, want %v", text, got, want)
 		}
 	}
-	if rules, err := base.ForKeys(nil); len(rules) != 0 || err != nil {
-		t.Errorf("no keys: %v, %v", rules, err)
+	if rights, err := base.ForKeys(nil); len(rights) != 0 || err != nil {
+		t.Errorf("no keys: %v, %v", rights, err)
 	}
-	var line *KeyLineError
-	var rule *ruleError
-	bad := parse("", "# a comment", names[0]+" allow=10.0.0.1/8", names[1]+" reverse=example.org")
-	if _, err := base.ForKeys(bad); !errors.As(err, &line) || line.Line != 3 ||
-		line.Option != "allow" ||
-		!errors.As(err, &rule) {
-		t.Errorf("a bad rule to allow: %v", err)
-	}
-	if _, err := ReverseRulesForKeys(bad); !errors.As(err, &line) || line.Line != 4 ||
-		line.Option != "reverse" ||
-		!errors.As(err, &rule) {
-		t.Errorf("a bad reverse rule: %v", err)
+	for option, isRule := range map[string]bool{
+		"allow=10.0.0.1/8": true, "reverse=example.org": true, "sessions=0": false,
+		"sessions=-1": false, "sessions=many": false, "sessions=4294967296": false,
+	} {
+		_, err := base.ForKeys(parse("", "# a comment", names[0], names[1]+" "+option))
+		var line *KeyLineError
+		var rule *ruleError
+		name, _, _ := strings.Cut(option, "=")
+		if !errors.As(err, &line) || line.Line != 4 || line.Option != name ||
+			errors.As(err, &rule) != isRule {
+			t.Errorf("%s: %v", option, err)
+		}
 	}
 }

@@ -1,0 +1,212 @@
+package tunnel
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+
+	"culvert/certs"
+	"culvert/tunnel/mux"
+	"culvert/tunnel/policy"
+)
+
+// clientID is whose use of a remote is counted together: that of a key or, where anybody may make
+// keys, that of an address.
+type clientID struct {
+	key  certs.PublicKey // zero where the address counts
+	from netip.Prefix    // invalid where the key counts
+}
+
+func (c clientID) String() string {
+	if c.from.IsValid() {
+		return c.from.String()
+	}
+	return c.key.String()
+}
+
+// clientID returns the client that has a key and comes from an address, which is invalid when it
+// is not known.
+func (a *remoteAccess) clientID(key certs.PublicKey, from netip.Addr) clientID {
+	if from.IsValid() && a.trust.Authorized == nil && !a.trust.RequireCert {
+		return clientID{from: clientPrefix(from)}
+	}
+	return clientID{key: key}
+}
+
+// clientPrefix returns the addresses that are as easy to have as one of them: IPv6 networks are
+// given out by /64 at least (RFC 6177).
+func clientPrefix(addr netip.Addr) netip.Prefix {
+	bits := 64
+	if addr.Is4() {
+		bits = 32
+	}
+	prefix, _ := addr.WithZone("").Prefix(bits) // never fails for these
+	return prefix
+}
+
+// shareOf returns the share of a client.
+func (a *remoteAccess) shareOf(id clientID) policy.Share {
+	if rights, ok := a.rightsOf(id.key); ok {
+		return rights.Share
+	}
+	return a.rights.Share
+}
+
+// shareDefaults replaces the zero fields of the share that clients have by default.
+func shareDefaults(share policy.Share) policy.Share {
+	share.Sessions = cmp.Or(share.Sessions, DefaultClientSessions)
+	return share
+}
+
+// remoteClient counts what a client uses of a remote. The remote's mutex guards it.
+type remoteClient struct {
+	id       clientID
+	share    policy.Share
+	sessions int
+}
+
+// clientOf returns the client that has a key and comes from an address. Called with the mutex held.
+func (r *Remote) clientOf(key certs.PublicKey, from netip.Addr) *remoteClient {
+	id := r.access.clientID(key, from)
+	if client := r.clients[id]; client != nil {
+		return client
+	}
+	return &remoteClient{id: id, share: r.access.shareOf(id)}
+}
+
+// count counts a session with a client, nil for none, and no longer with the one before. Called
+// with the mutex held.
+func (r *Remote) count(a *admission, client *remoteClient) {
+	before := a.client
+	if before == client {
+		return
+	}
+	if a.client = client; client != nil {
+		client.sessions++
+		r.clients[client.id] = client
+	}
+	if before == nil {
+		return
+	}
+	if before.sessions--; before.sessions == 0 {
+		delete(r.clients, before.id)
+	}
+}
+
+// applyShares counts all sessions again after a reload, and begins to close those beyond their
+// client's share, which it returns. Called with the mutex held.
+func (r *Remote) applyShares() (ended []*mux.Session) {
+	for _, a := range r.sessions {
+		r.count(a, r.clientOf(a.peer.Key, a.from))
+	}
+	for _, client := range r.clients {
+		client.share = r.access.shareOf(client.id)
+		for client.sessions > client.share.Sessions {
+			session := r.leastOf(func(a *admission, _ bool) bool { return a.client == client })
+			ended = append(ended, session)
+			r.endForRoom(session, shareError(client))
+		}
+	}
+	return ended
+}
+
+// isFull reports whether there is no room for a session, whoever's it is.
+func (r *Remote) isFull() bool {
+	return len(r.sessions) >= r.cfg.MaxSessions && r.dispensable(&remoteClient{}) == nil
+}
+
+// makeRoom makes room for another session of a client, or returns why there is none. A session of
+// the client itself that has lost its connection makes room within the client's share. Called with
+// the mutex held.
+func (r *Remote) makeRoom(client *remoteClient) error {
+	if client.sessions >= client.share.Sessions {
+		own := r.leastOf(func(a *admission, away bool) bool { return a.client == client && away })
+		if own == nil {
+			r.probe(client)
+			return shareError(client)
+		}
+		r.endForRoom(own, shareError(client))
+	}
+	if len(r.sessions) < r.cfg.MaxSessions {
+		return nil
+	}
+	other := r.dispensable(client)
+	if other == nil {
+		return &mux.RefusedError{Code: mux.CodeFull}
+	}
+	r.endForRoom(other, &mux.RefusedError{Code: mux.CodeFull})
+	return nil
+}
+
+func shareError(client *remoteClient) *mux.RefusedError {
+	return &mux.RefusedError{
+		Code: mux.CodeShare, Text: fmt.Sprintf("limit of %d sessions", client.share.Sessions),
+	}
+}
+
+// probe finds out soon which of a client's sessions have lost their connection without notice: its
+// next attempt may replace one. Called with the mutex held.
+func (r *Remote) probe(client *remoteClient) {
+	for session, a := range r.sessions {
+		if a.client == client {
+			session.Probe()
+		}
+	}
+}
+
+// dispensable returns the session that makes room for another one of a client, nil if there is
+// none: a session of whoever holds most. So nobody takes sessions from those that hold less,
+// however many it opens or abandons. Called with the mutex held.
+func (r *Remote) dispensable(client *remoteClient) *mux.Session {
+	return r.leastOf(func(a *admission, away bool) bool {
+		if away {
+			return a.client == client || a.client.sessions > client.sessions
+		}
+		return a.client.sessions > client.sessions+1
+	})
+}
+
+// leastOf returns the session that is missed least among those of which choose returns true, nil if
+// there is none: of the client that holds most, without a connection for the longest time or else
+// admitted last. Called with the mutex held.
+func (r *Remote) leastOf(choose func(a *admission, away bool) bool) (found *mux.Session) {
+	var best *admission
+	var bestSince int64
+	for session, a := range r.sessions {
+		since, away := int64(0), false
+		if at := session.Stats().AwaySince; !at.IsZero() {
+			since, away = at.UnixNano(), true
+		}
+		if !choose(a, away) {
+			continue
+		}
+		if best == nil || cmp.Or(
+			cmp.Compare(a.client.sessions, best.client.sessions),
+			compareAway(since, bestSince),
+			cmp.Compare(a.number, best.number)) > 0 {
+			found, best, bestSince = session, a, since
+		}
+	}
+	return found
+}
+
+// compareAway compares since when two sessions have no connection, 0 for one that has: the one
+// that waits longer is greater.
+func compareAway(a, b int64) int {
+	switch {
+	case a == 0 || b == 0:
+		return cmp.Compare(a, b)
+	default:
+		return cmp.Compare(b, a)
+	}
+}
+
+// endForRoom begins to close a session that makes room. Called with the mutex held.
+func (r *Remote) endForRoom(session *mux.Session, why *mux.RefusedError) {
+	a := r.sessions[session]
+	r.cfg.Log.Info().Stringer("client", a.peer.Key).Err(why).
+		Bool("connected", session.Stats().AwaySince.IsZero()).
+		Msg("session ended to make room")
+	r.forget(session)
+	session.BeginClose(why.Code, why.Text)
+}
