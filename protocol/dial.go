@@ -68,6 +68,9 @@ type dialedConn struct {
 	behind    []byte // what has arrived after the head
 }
 
+// NetConn returns the connection that was dialed, for what needs its socket.
+func (c *dialedConn) NetConn() net.Conn { return c.Conn }
+
 // errForeignDialer is returned for another dialer's WebSocket, which may have lost frames.
 var errForeignDialer = errors.New("protocol: the WebSocket is not from a dialer of NewDialer")
 

@@ -57,6 +57,10 @@ type LocalConfig struct {
 	// mux.DefaultKeepalive, negative never.
 	Keepalive time.Duration
 
+	// Congestion is the congestion control of carriers: "auto", "system" or a name, as package
+	// congestion has them; "" means "auto".
+	Congestion string
+
 	// Log receives the events of the session. The zero value is silent.
 	Log zerolog.Logger
 
@@ -94,6 +98,7 @@ func (c *LocalConfig) connector() *localConnector {
 		via:        c.Via,
 		timeout:    timeout,
 		session:    mux.Config{Keepalive: c.Keepalive, NoIncoming: !c.Reverse},
+		congestion: newCarrierCongestion(c.Congestion, c.Log),
 		onProgress: c.OnProgress,
 	}
 }

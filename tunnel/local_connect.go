@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"culvert/internal/congestion"
 	"culvert/internal/netfault"
 	"culvert/protocol"
 	"culvert/tunnel/mux"
@@ -27,6 +28,7 @@ type localConnector struct {
 	via        *Proxy // nil for none
 	timeout    time.Duration
 	session    mux.Config
+	congestion *carrierCongestion
 	onProgress func(Progress) // may be nil
 
 	reached atomic.Bool    // there was a session
@@ -39,6 +41,8 @@ type localConnection struct {
 	state   protocol.State
 	carrier mux.Carrier
 	path    localPath // of the carrier
+
+	congestion string // control in force on the carrier's socket; "" if it is not known
 }
 
 // connect takes all steps to a new session or, when resume is not nil, to a new carrier for that
@@ -60,7 +64,9 @@ func (c *localConnector) connect(
 		return nil, steps.fail(ctx, secured.err)
 	}
 	conn := secured.conn
-	made := &localConnection{state: conn.State(), carrier: conn, path: secured.path}
+	made := &localConnection{
+		state: conn.State(), carrier: conn, path: secured.path, congestion: secured.congestion,
+	}
 	var err error
 	steps.begin(StepSession)
 	resumes := resume != nil && resume.Err() == nil
@@ -85,7 +91,7 @@ func (c *localConnector) secureOne(ctx context.Context, steps *stepClock) hedge 
 	if err != nil {
 		return hedge{err: err}
 	}
-	path := pathOf(ws.NetConn())
+	path, control := pathOf(ws.NetConn()), congestion.Of(ws.NetConn())
 	steps.begin(StepHandshake)
 	cfg := c.client
 	cfg.ServerName = c.address.url.Hostname()
@@ -100,7 +106,9 @@ func (c *localConnector) secureOne(ctx context.Context, steps *stepClock) hedge 
 	}
 	took := time.Since(steps.began)
 	steps.end(describe(conn.State()))
-	return hedge{conn: conn, path: path, cookies: cookies, took: took}
+	return hedge{
+		conn: conn, path: path, congestion: control, cookies: cookies, took: took,
+	}
 }
 
 // begin starts a session, after a handshake that took a time.
@@ -139,9 +147,9 @@ func (c *localConnector) reach(
 	ctx context.Context, steps *stepClock, network, address string,
 ) (net.Conn, error) {
 	if c.via == nil {
-		return dialTCP(ctx, steps, network, address)
+		return c.dialTCP(ctx, steps, network, address)
 	}
-	conn, err := dialTCP(ctx, steps, network, c.via.address)
+	conn, err := c.dialTCP(ctx, steps, network, c.via.address)
 	if err != nil {
 		return nil, err
 	}
@@ -154,7 +162,7 @@ func (c *localConnector) reach(
 }
 
 // dialTCP connects to the first of a host's addresses that answers.
-func dialTCP(
+func (c *localConnector) dialTCP(
 	ctx context.Context, steps *stepClock, network, address string,
 ) (net.Conn, error) {
 	if host, _, err := net.SplitHostPort(address); err == nil && net.ParseIP(host) == nil {
@@ -174,7 +182,11 @@ func dialTCP(
 	if err != nil {
 		return nil, &ConnectError{steps.step, netfault.Cause(err)}
 	}
-	steps.end(conn.RemoteAddr().String())
+	detail := conn.RemoteAddr().String()
+	if inForce := c.congestion.apply(conn); inForce != "" {
+		detail += ", " + inForce
+	}
+	steps.end(detail)
 	return conn, nil
 }
 

@@ -236,6 +236,7 @@ func (l *Local) logConnected(conn *localConnection) {
 		Str("suite", conn.state.Suite).
 		Bool("forward_secrecy", conn.state.ForwardSecrecy).
 		Stringer("key", conn.state.Peer.Key).
+		Str("congestion", conn.congestion).
 		Msg("session up")
 }
 

@@ -36,6 +36,10 @@ type RemoteConfig struct {
 	// mux.DefaultResumeWindow.
 	ResumeWindow time.Duration
 
+	// Congestion is the congestion control of carriers: "auto", "system" or a name, as package
+	// congestion has them; "" means "auto".
+	Congestion string
+
 	MaxSessions int // 0 means DefaultMaxSessions
 	MaxStreams  int // per session; 0 means mux.DefaultMaxStreams
 
@@ -52,6 +56,7 @@ type Remote struct {
 	host       *mux.Host
 	session    mux.Config
 	exits      places // for UDP sockets
+	congestion *carrierCongestion
 
 	ctx     context.Context // ends all work at once
 	stop    context.CancelFunc
@@ -89,6 +94,7 @@ func NewRemote(cfg RemoteConfig) (*Remote, error) {
 		host:       mux.NewHost(mux.HostConfig{ResumeWindow: cfg.ResumeWindow}),
 		session:    mux.Config{MaxStreams: cfg.MaxStreams, Retention: mux.NewBudget(maxRetention)},
 		exits:      newPlaces(maxExits),
+		congestion: newCarrierCongestion(cfg.Congestion, cfg.Log),
 		ctx:        ctx,
 		stop:       stop,
 		access:     access,

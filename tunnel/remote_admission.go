@@ -11,34 +11,41 @@ import (
 	"culvert/tunnel/mux"
 )
 
-// admit makes a session of a request, or answers it with an error. The session may be one that was
-// resumed. A new one is registered.
-func (r *Remote) admit(w http.ResponseWriter, request *http.Request) (
-	session *mux.Session, state protocol.State, resumed bool, err error,
-) {
+// admitted is a session with its newest carrier.
+type admitted struct {
+	*mux.Session
+	state      protocol.State // of the carrier's handshake
+	resumed    bool           // the session is older than the carrier
+	congestion string         // control in force on the carrier's socket; "" if it is not known
+}
+
+// admit makes a session of a request, or answers it with an error. A new session is registered.
+// With an error, the state is known if the handshake has succeeded.
+func (r *Remote) admit(w http.ResponseWriter, request *http.Request) (a admitted, err error) {
 	ws, err := protocol.Upgrade(w, request)
 	if err != nil {
-		return nil, protocol.State{}, false, err
+		return a, err
 	}
+	a.congestion = r.congestion.apply(ws.NetConn())
 	conn, err := protocol.Server(r.ctx, ws, r.handshake(request))
 	if err != nil {
-		return nil, protocol.State{}, false, err
+		return a, err
 	}
-	state = conn.State()
+	a.state = conn.State()
 	from := clientAddr(request)
 	var added *mux.Session
-	session, resumed, err = r.host.Accept(r.ctx, conn, r.session, mux.Peer{
-		Identity: state.Peer.Key.String(),
-		Owner:    r.currentAccess().clientID(state.Peer.Key, from).String(),
+	a.Session, a.resumed, err = r.host.Accept(r.ctx, conn, r.session, mux.Peer{
+		Identity: a.state.Peer.Key.String(),
+		Owner:    r.currentAccess().clientID(a.state.Peer.Key, from).String(),
 		Admit: func(session *mux.Session) error {
 			added = session
-			return r.addSession(session, state.Peer, from)
+			return r.addSession(session, a.state.Peer, from)
 		},
 	})
 	if err != nil && added != nil {
 		r.removeSession(added)
 	}
-	return session, state, resumed, err
+	return a, err
 }
 
 // clientAddr returns the address that a request comes from; it is invalid where there is none, as

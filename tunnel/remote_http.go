@@ -63,26 +63,26 @@ func (r *Remote) requireUpgrade(w http.ResponseWriter, request *http.Request) {
 
 // serveClient serves a client that holds a place among the handshakes.
 func (r *Remote) serveClient(w http.ResponseWriter, request *http.Request) {
-	session, state, resumed, err := r.admit(w, request)
+	a, err := r.admit(w, request)
 	r.handshakes.leave()
 	log := r.cfg.Log.With().Str("from", request.RemoteAddr).Logger()
 	if err != nil {
-		if state.Version != 0 { // the handshake has succeeded
-			log = log.With().Stringer("client", state.Peer.Key).Logger()
+		if a.state.Version != 0 { // the handshake has succeeded
+			log = log.With().Stringer("client", a.state.Peer.Key).Logger()
 		}
 		logRefusal(log, err)
 		return
 	}
-	if resumed { // the call that began the session continues to serve it
-		if r.renewSession(session, state.Peer, clientAddr(request)) != nil {
+	if a.resumed { // the call that began the session continues to serve it
+		if r.renewSession(a.Session, a.state.Peer, clientAddr(request)) != nil {
 			return
 		}
-		stats := session.Stats()
-		log.Info().Stringer("client", state.Peer.Key).Int("streams", stats.Streams).
+		stats := a.Stats()
+		log.Info().Stringer("client", a.state.Peer.Key).Int("streams", stats.Streams).
 			Uint64("resent_bytes", stats.Resent).Msg("session resumed")
 		return
 	}
-	r.serveSession(session, state, log)
+	r.serveSession(a, log)
 }
 
 // logRefusal logs why a request has led to no session.

@@ -7,7 +7,6 @@ import (
 	"sync"
 
 	"culvert/certs"
-	"culvert/protocol"
 	"culvert/tunnel/mux"
 
 	"github.com/rs/zerolog"
@@ -44,10 +43,12 @@ func newRemoteSession(
 }
 
 // serveSession serves a session that is registered until it ends.
-func (r *Remote) serveSession(session *mux.Session, state protocol.State, log zerolog.Logger) {
+func (r *Remote) serveSession(a admitted, log zerolog.Logger) {
+	session, state := a.Session, a.state
 	log = log.With().Stringer("client", state.Peer.Key).Logger()
 	log.Info().Int("version", state.Version).Str("suite", state.Suite).
-		Bool("forward_secrecy", state.ForwardSecrecy).Msg("session up")
+		Bool("forward_secrecy", state.ForwardSecrecy).Str("congestion", a.congestion).
+		Msg("session up")
 	ctx, cancel := context.WithCancel(r.ctx)
 	s := newRemoteSession(ctx, r, session, state.Peer.Key, log)
 	s.acceptStreams()

@@ -40,6 +40,7 @@ type sessionOptions struct {
 	keepalive        time.Duration
 	connectTimeout   time.Duration
 	handshakeTimeout time.Duration
+	congestion       congestionOption
 }
 
 func (o *sessionOptions) define(s *flags.Set) {
@@ -50,6 +51,7 @@ func (o *sessionOptions) define(s *flags.Set) {
 		"give up an attempt to connect after `TIME`, all steps together")
 	s.Duration(&o.handshakeTimeout, "handshake-timeout", 0,
 		"limit the handshake to `TIME` within --connect-timeout; 0 sets no limit of its own")
+	o.congestion.define(s)
 }
 
 func (o *sessionOptions) check() error {
@@ -57,7 +59,7 @@ func (o *sessionOptions) check() error {
 		return exit.Usagef("durations look like 20s or 1m",
 			"--keepalive, --connect-timeout or --handshake-timeout is out of range")
 	}
-	return nil
+	return o.congestion.check()
 }
 
 // waitOption lets a command wait for a remote that can't be reached when it starts.
@@ -112,6 +114,7 @@ func (o *connectOptions) load() (*connection, error) {
 
 		RequireForwardSecrecy: o.trust.requireForwardSecrecy,
 		Keepalive:             o.session.keepalive,
+		Congestion:            o.session.congestion.choice,
 	}
 	if config.Keepalive == 0 {
 		config.Keepalive = -1

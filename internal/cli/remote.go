@@ -18,12 +18,13 @@ import (
 )
 
 type remoteOptions struct {
-	listen    listenOptions
-	identity  identityOptions
-	admission admissionOptions
-	rules     ruleOptions
-	share     shareOptions
-	limits    limitOptions
+	listen     listenOptions
+	identity   identityOptions
+	admission  admissionOptions
+	rules      ruleOptions
+	share      shareOptions
+	limits     limitOptions
+	congestion congestionOption
 
 	printReady bool
 	log        logOptions
@@ -50,6 +51,7 @@ func (o *remoteOptions) define(s *flags.Set) {
 	o.rules.define(s)
 	o.share.define(s)
 	o.limits.define(s)
+	o.congestion.define(s)
 	s.Group("output")
 	s.Bool(&o.printReady, "print-ready", readyUsage)
 	o.log.define(s)
@@ -130,7 +132,7 @@ func (o *remoteOptions) check() error {
 	case !strings.HasPrefix(o.listen.path, "/"):
 		return exit.Usagef("such as /tunnel", "--path must begin with /")
 	}
-	return nil
+	return o.congestion.check()
 }
 
 func (o *remoteOptions) newNode(s remoteSettings, log zerolog.Logger) (*tunnel.Remote, error) {
@@ -150,6 +152,7 @@ func (o *remoteOptions) newNode(s remoteSettings, log zerolog.Logger) (*tunnel.R
 		ResumeWindow: o.limits.resumeWindow,
 		MaxSessions:  o.limits.maxSessions,
 		MaxStreams:   o.limits.maxStreams,
+		Congestion:   o.congestion.choice,
 		Log:          log,
 	})
 	if err != nil {

@@ -1,0 +1,87 @@
+// Package congestion chooses the congestion control of TCP connections, where the system lets a
+// program choose: on Linux (tcp(7), TCP_CONGESTION).
+package congestion
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+
+	"culvert/internal/sendqueue"
+)
+
+const (
+	// Auto is the choice of BBR where the system has it and permits it, which goes on sending where
+	// packets are lost for other reasons than congestion. Elsewhere it is System.
+	Auto = "auto"
+
+	// System is the choice to leave connections as the system has made them.
+	System = "system"
+
+	preferred = "bbr" // by Auto
+
+	// maxName is the number of bytes of a name that Linux takes; it ignores more.
+	maxName = 15
+)
+
+var (
+	// ErrUnknown is the error for an algorithm that the system does not have.
+	ErrUnknown = errors.New("this system has no such congestion control")
+
+	// ErrNotPermitted is the error for an algorithm that the system lets only root choose.
+	ErrNotPermitted = errors.New("the system doesn't permit this congestion control")
+
+	// ErrUnsupported is the error where a program can't choose.
+	ErrUnsupported = errors.New("on this system a program can't choose the congestion control")
+)
+
+// Check returns an error if a choice is neither Auto nor System nor an algorithm that the system
+// has. An algorithm that it has and doesn't permit is no error.
+func Check(choice string) error {
+	if choice == Auto || choice == System {
+		return nil
+	}
+	if choice == "" || len(choice) > maxName || strings.ContainsRune(choice, 0) {
+		return ErrUnknown
+	}
+	err := probe(choice)
+	if errors.Is(err, ErrNotPermitted) {
+		return nil
+	}
+	return err
+}
+
+// Apply makes a choice for a connection, which is one of TCP or has one as its NetConn; others are
+// left alone. The connection works as before when it fails. With Auto, an algorithm that the system
+// does not have is no error.
+func Apply(conn net.Conn, choice string) error {
+	tcp, ok := sendqueue.Unwrap(conn).(*net.TCPConn)
+	if !ok || choice == System {
+		return nil
+	}
+	if choice != Auto {
+		return wrap(set(tcp, choice), choice)
+	}
+	err := set(tcp, preferred)
+	if errors.Is(err, ErrUnknown) || errors.Is(err, ErrUnsupported) {
+		return nil
+	}
+	return wrap(err, preferred)
+}
+
+func wrap(err error, name string) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", name, err)
+}
+
+// Of returns the name of the algorithm in force on a connection, "" if it is not known.
+func Of(conn net.Conn) string {
+	tcp, ok := sendqueue.Unwrap(conn).(*net.TCPConn)
+	if !ok {
+		return ""
+	}
+	return get(tcp)
+}
