@@ -51,6 +51,10 @@ soak: ## Run mixed load with cuts, freezes and reloads for SOAK=30m; print a sum
 	@go test ./scripts/e2e -run '^TestSoak$$' -v -timeout 0 -count=1 -soak '$(SOAK)' \
 		-soak-summary '$(abspath $(SOAK_SUMMARY))'
 
+.PHONY: strangers
+strangers: ## Measure what 16,000 strangers cost a client that is admitted.
+	@go test ./scripts/e2e -run '^TestStrangers$$' -v -timeout 0 -count=1 -strangers 1
+
 .PHONY: bench-micro
 bench-micro: ## Measure handshake, records and session in pairs; medians of COUNT=6 runs.
 	@scripts/bench-micro.sh

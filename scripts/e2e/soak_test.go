@@ -17,11 +17,9 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
 	"regexp"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -346,24 +344,10 @@ func (s *soak) watch(ctx context.Context, t *testing.T) {
 func (s *soak) sample(t *testing.T) (x soakSample) {
 	t.Helper()
 	for i, n := range []*node{s.remote, s.local} {
-		folder := filepath.Join("/proc", strconv.Itoa(n.cmd.Process.Pid))
-		status, err := os.ReadFile(filepath.Join(folder, "status"))
-		if err != nil {
-			t.Error(err)
-		}
-		if m := residentLine.FindSubmatch(status); m != nil {
-			x.resident[i], _ = strconv.Atoi(string(m[1]))
-		}
-		open, err := os.ReadDir(filepath.Join(folder, "fd"))
-		if err != nil {
-			t.Error(err)
-		}
-		x.descriptors[i] = len(open)
+		x.resident[i], x.descriptors[i] = residentMemory(t, n.cmd), openFiles(t, n.process)
 	}
 	return x
 }
-
-var residentLine = regexp.MustCompile(`VmRSS:\s+(\d+) kB`)
 
 // checkDescriptors waits until both processes hold no more descriptors than before the load.
 func (s *soak) checkDescriptors(t *testing.T, before soakSample) {
@@ -375,7 +359,7 @@ func (s *soak) checkDescriptors(t *testing.T, before soakSample) {
 	})
 }
 
-// quarter returns the median resident memory of both ends in a quarter of the run, in KiB.
+// quarter returns the median resident memory of both ends in a quarter of the run, in bytes.
 func (s *soak) quarter(n int) (resident [2]int) {
 	part := s.samples[n*len(s.samples)/4 : (n+1)*len(s.samples)/4]
 	for i := range resident {
@@ -394,7 +378,7 @@ func (s *soak) checkMemory(t *testing.T) {
 	early, late := s.quarter(1), s.quarter(3)
 	for i, name := range []string{"remote", "local"} {
 		if float64(late[i]) > soakGrowth*float64(early[i]) {
-			t.Errorf("%s: %d KiB in the second quarter, %d in the last", name, early[i], late[i])
+			t.Errorf("%s: %d MiB in the second quarter, %d in the last", name, early[i]>>20, late[i]>>20)
 		}
 	}
 }
@@ -431,7 +415,7 @@ func (s *soak) summarize(t *testing.T, fresh, after [2]int) {
 	if len(s.samples) >= 8 {
 		for n, name := range []string{"first", "second", "third", "last"} {
 			q := s.quarter(n)
-			fmt.Fprintf(&text, "| %s quarter | %d | %d |\n", name, q[0]>>10, q[1]>>10)
+			fmt.Fprintf(&text, "| %s quarter | %d | %d |\n", name, q[0]>>20, q[1]>>20)
 		}
 	}
 	fmt.Fprintf(&text, "\nGoroutines when idle: remote %d, local %d; in fresh processes %d and %d.\n",
