@@ -186,6 +186,14 @@ const (
 	// table talks to some hundreds at a time.
 	maxContacts = 4 << 10
 
+	// maxSessionLookups, maxSessionWaiting (in bytes), maxSessionTargets and maxSessionContacts bound
+	// the same for all associations of one session: a client may have maxSessionExits of them, and
+	// few use much.
+	maxSessionLookups  = 16 * maxLookups
+	maxSessionWaiting  = 4 << 20
+	maxSessionTargets  = 16 * maxTargets
+	maxSessionContacts = 16 * maxContacts
+
 	// headerTimeout bounds how long an HTTP client of the remote may take for TLS and for its
 	// request. By satellite, a packet that is lost twice takes over 10 s.
 	headerTimeout = 30 * time.Second

@@ -1,6 +1,9 @@
 package tunnel
 
-import "context"
+import (
+	"context"
+	"sync/atomic"
+)
 
 // places bounds how many of something there are at once. All methods may be called concurrently.
 type places chan struct{}
@@ -32,3 +35,21 @@ func (p places) leave() { <-p }
 
 // taken returns the number of places that are taken.
 func (p places) taken() int { return len(p) }
+
+// quantity bounds how much of something there is. All methods may be called concurrently.
+type quantity struct {
+	most  int64
+	taken atomic.Int64
+}
+
+// take takes n more, and reports whether that is within the bound. Otherwise it takes nothing.
+func (q *quantity) take(n int) bool {
+	if q.taken.Add(int64(n)) > q.most {
+		q.leave(n)
+		return false
+	}
+	return true
+}
+
+// leave gives n back.
+func (q *quantity) leave(n int) { q.taken.Add(-int64(n)) }

@@ -18,6 +18,7 @@ type remoteExit struct {
 	*flow
 	conn  *net.UDPConn
 	rules func() remoteRules
+	load  *exitLoad
 
 	lookups sync.WaitGroup
 
@@ -25,6 +26,23 @@ type remoteExit struct {
 	targets  map[endpoint]*resolution
 	pending  int // lookups in progress
 	contacts map[netip.Addr]struct{}
+}
+
+// exitLoad is what all exits of one session hold together, beyond their sockets.
+type exitLoad struct {
+	lookups  quantity // in progress
+	waiting  quantity // bytes of datagrams that wait for them
+	targets  quantity // remembered
+	contacts quantity
+}
+
+func newExitLoad() *exitLoad {
+	l := new(exitLoad)
+	l.lookups.most = maxSessionLookups
+	l.waiting.most = maxSessionWaiting
+	l.targets.most = maxSessionTargets
+	l.contacts.most = maxSessionContacts
+	return l
 }
 
 // resolution is what is known about the addresses of a target.
@@ -36,12 +54,13 @@ type resolution struct {
 }
 
 func newRemoteExit(
-	datagrams *mux.Flow, conn *net.UDPConn, rules func() remoteRules,
+	datagrams *mux.Flow, conn *net.UDPConn, rules func() remoteRules, load *exitLoad,
 ) *remoteExit {
 	return &remoteExit{
 		flow:     newFlow(datagrams),
 		conn:     conn,
 		rules:    rules,
+		load:     load,
 		targets:  make(map[endpoint]*resolution),
 		contacts: make(map[netip.Addr]struct{}),
 	}
@@ -49,6 +68,7 @@ func newRemoteExit(
 
 func (e *remoteExit) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
+	defer e.leave()
 	defer e.lookups.Wait()
 	defer cancel()
 	return e.join(ctx, e.conn, func(p []byte) {
@@ -56,6 +76,16 @@ func (e *remoteExit) run(ctx context.Context) error {
 			e.write(e.route(ctx, target, payload), payload)
 		}
 	}, e.read)
+}
+
+// leave gives back what the exit remembers. No lookup may be in progress.
+func (e *remoteExit) leave() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.load.targets.leave(len(e.targets))
+	e.load.contacts.leave(len(e.contacts))
+	clear(e.targets)
+	clear(e.contacts)
 }
 
 // read reads the next datagram from the socket and puts its source before it. ok is false for one
@@ -87,22 +117,33 @@ func (e *remoteExit) route(ctx context.Context, target endpoint, p []byte) []net
 		if known = e.resolve(ctx, rules, target, p); known == nil {
 			return nil
 		}
-	case known.expires.IsZero() && len(known.waiting) < maxWaitingDatagrams:
-		known.waiting = append(known.waiting, bytes.Clone(p))
+	case known.expires.IsZero():
+		e.keep(known, p)
 	}
 	return known.addrs
 }
 
+// keep keeps a datagram until the lookup of its target is done, or drops it. Called with the mutex
+// held.
+func (e *remoteExit) keep(known *resolution, p []byte) {
+	if len(known.waiting) < maxWaitingDatagrams && e.load.waiting.take(len(p)) {
+		known.waiting = append(known.waiting, bytes.Clone(p))
+	}
+}
+
 // resolve determines the addresses of a target. For a name, it starts a lookup, which sends p when
-// it is done. It returns nil when there are too many lookups. Called with the mutex held.
+// it is done. It returns nil when there are too many lookups or targets. Called with the mutex held.
 func (e *remoteExit) resolve(
 	ctx context.Context, rules remoteRules, target endpoint, p []byte,
 ) *resolution {
-	if target.name != "" && e.pending >= maxLookups {
+	if target.name != "" && (e.pending >= maxLookups || !e.load.lookups.take(1)) {
 		return nil
 	}
-	if len(e.targets) >= maxTargets {
-		e.forgetTarget()
+	if !e.makeRoom(target) {
+		if target.name != "" {
+			e.load.lookups.leave(1)
+		}
+		return nil
 	}
 	result := &resolution{rules: rules}
 	e.targets[target] = result
@@ -110,7 +151,7 @@ func (e *remoteExit) resolve(
 		result.addrs, result.expires = resolveDatagram(ctx, rules, target)
 		return result
 	}
-	result.waiting = [][]byte{bytes.Clone(p)}
+	e.keep(result, p)
 	e.pending++
 	e.lookups.Go(func() {
 		addrs, expires := resolveDatagram(ctx, rules, target)
@@ -119,8 +160,10 @@ func (e *remoteExit) resolve(
 		waiting := result.waiting
 		result.addrs, result.expires, result.waiting = addrs, expires, nil
 		e.mu.Unlock()
+		e.load.lookups.leave(1)
 		for _, p := range waiting {
 			e.write(addrs, p)
+			e.load.waiting.leave(len(p))
 		}
 	})
 	return result
@@ -144,15 +187,22 @@ func resolveDatagram(
 	return addrs, time.Now().Add(targetLife)
 }
 
-// forgetTarget makes room for a target. Since maxTargets exceeds maxLookups, some target is not
-// being looked up.
-func (e *remoteExit) forgetTarget() {
-	for target, known := range e.targets {
-		if !known.expires.IsZero() {
-			delete(e.targets, target)
-			return
+// makeRoom makes room to remember a target, if need be in place of another, and reports whether
+// there is some. Called with the mutex held.
+func (e *remoteExit) makeRoom(target endpoint) bool {
+	if _, known := e.targets[target]; known {
+		return true
+	}
+	if len(e.targets) < maxTargets && e.load.targets.take(1) {
+		return true
+	}
+	for other, known := range e.targets {
+		if !known.expires.IsZero() { // otherwise it is being looked up
+			delete(e.targets, other)
+			return true
 		}
 	}
+	return false
 }
 
 // write sends a datagram to the first of the addresses to which the system has a route.
@@ -166,7 +216,7 @@ func (e *remoteExit) write(addrs []netip.AddrPort, p []byte) {
 }
 
 // remember permits a host to answer. When there are too many, it forgets another one until that is
-// sent to again.
+// sent to again; an exit that has none then gets no answers from the host.
 func (e *remoteExit) remember(host netip.Addr) {
 	host = host.WithZone("")
 	e.mu.Lock()
@@ -174,11 +224,13 @@ func (e *remoteExit) remember(host netip.Addr) {
 	if _, known := e.contacts[host]; known {
 		return
 	}
-	if len(e.contacts) >= maxContacts {
-		for other := range e.contacts {
-			delete(e.contacts, other)
-			break
-		}
+	if len(e.contacts) < maxContacts && e.load.contacts.take(1) {
+		e.contacts[host] = struct{}{}
+		return
 	}
-	e.contacts[host] = struct{}{}
+	for other := range e.contacts {
+		delete(e.contacts, other)
+		e.contacts[host] = struct{}{}
+		return
+	}
 }

@@ -49,7 +49,7 @@ func TestExitTargets(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		e := newRemoteExit(stream, conn, func() remoteRules { return rules })
+		e := newRemoteExit(stream, conn, func() remoteRules { return rules }, newExitLoad())
 		defer stream.Close()
 		for i := range 3 * maxTargets {
 			name := endpoint{name: fmt.Sprint("host", i, ".test"), port: 9}
@@ -88,6 +88,70 @@ func TestExitTargets(t *testing.T) {
 		e.lookups.Wait()
 		if lookups := rules.lookups.Load(); lookups != maxLookups+1 {
 			t.Errorf("%d lookups once there is room", lookups)
+		}
+	})
+}
+
+// The associations of one session share bounds, which its client can't raise by having many, and
+// give back what they took.
+func TestExitsShareTheirBounds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, _ := muxPair(t)
+		rules, load := new(unansweredNames), newExitLoad()
+		payload := make([]byte, 60_000)
+		var exits []*remoteExit
+		for range 2 * maxSessionLookups / maxLookups {
+			stream, err := near.OpenFlowAtOnce("")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer stream.Close()
+			conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			exits = append(exits, newRemoteExit(stream, conn, func() remoteRules { return rules }, load))
+		}
+		for _, e := range exits {
+			for i := range 2 * maxTargets {
+				target := endpoint{name: fmt.Sprint("host", i, ".test"), port: 9}
+				for range maxWaitingDatagrams {
+					e.route(t.Context(), target, payload)
+				}
+				address := netip.AddrFrom4([4]byte{127, 2, byte(i >> 8), byte(i)})
+				e.route(t.Context(), endpoint{addr: address, port: 9}, nil)
+			}
+			for i := range 2 * maxContacts {
+				e.remember(netip.AddrFrom4([4]byte{127, 3, byte(i >> 8), byte(i)}))
+			}
+		}
+		synctest.Wait()
+		if n := rules.lookups.Load(); n != maxSessionLookups {
+			t.Errorf("%d lookups", n)
+		}
+		waiting, targets, contacts := 0, 0, 0
+		for _, e := range exits {
+			for _, known := range e.targets {
+				for _, p := range known.waiting {
+					waiting += len(p)
+				}
+			}
+			targets += len(e.targets)
+			contacts += len(e.contacts)
+		}
+		if waiting > maxSessionWaiting || waiting < maxSessionWaiting-len(payload) ||
+			targets != maxSessionTargets || contacts != maxSessionContacts {
+			t.Errorf("%d bytes wait; %d targets, %d contacts", waiting, targets, contacts)
+		}
+		for _, e := range exits {
+			e.lookups.Wait() // for their timeouts
+			e.leave()
+		}
+		for _, left := range []*quantity{&load.lookups, &load.waiting, &load.targets, &load.contacts} {
+			if n := left.taken.Load(); n != 0 {
+				t.Errorf("%d not given back", n)
+			}
 		}
 	})
 }

@@ -21,6 +21,7 @@ type remoteSession struct {
 	ctx       context.Context // ends with the session
 	streams   sync.WaitGroup
 	exits     places // for UDP sockets
+	exitLoad  *exitLoad
 	listeners places
 }
 
@@ -38,6 +39,7 @@ func newRemoteSession(
 		log:       log,
 		ctx:       ctx,
 		exits:     newPlaces(maxSessionExits),
+		exitLoad:  newExitLoad(),
 		listeners: newPlaces(maxSessionListeners),
 	}
 }

@@ -50,7 +50,7 @@ func (s *remoteSession) serveFlow(in *mux.IncomingFlow) {
 		return
 	}
 	if target == "" {
-		err = newRemoteExit(datagrams, conn, s.rules).run(s.ctx)
+		err = newRemoteExit(datagrams, conn, s.rules, s.exitLoad).run(s.ctx)
 	} else {
 		err = relayDatagrams(s.ctx, datagrams, conn)
 	}
