@@ -198,14 +198,35 @@ const (
 	// request. By satellite, a packet that is lost twice takes over 10 s.
 	headerTimeout = 30 * time.Second
 
-	// maxFallback bounds the concurrent requests to the fallback site. One more gets status 503.
-	maxFallback = 512
+	// maxStrangers bounds the connections of a remote on which no session has been admitted: of
+	// clients that are connecting, and of visitors. Each is a descriptor and about 20 KiB, 60 with
+	// TLS. sourceStrangers bounds those of one address: some people behind one address who each
+	// look at the fallback site with six connections of a browser. One more replaces the one that
+	// has been without progress for longest.
+	maxStrangers    = 1024
+	sourceStrangers = 128
+
+	// stallTimeout bounds how long a request that is not a client's may be without progress: a body
+	// that doesn't come, or an answer that isn't read.
+	stallTimeout = 30 * time.Second
+
+	// interruptWait is how long a request to the fallback site that is cut may go on writing.
+	interruptWait = time.Second
+
+	// maxFallback bounds the concurrent requests to the fallback site, and sourceFallback those of
+	// one address. One more replaces the one that has been without progress for longest.
+	maxFallback    = 512
+	sourceFallback = 64
 
 	// fallbackHeaderTimeout bounds how long the fallback site may take to be reached, and then to
 	// begin its answer. A whole request may take fallbackTimeout, which is enough for long
 	// downloads but lets no request hold its place forever.
 	fallbackHeaderTimeout = 30 * time.Second
 	fallbackTimeout       = 15 * time.Minute
+
+	// fallbackSocketIdle bounds how long nothing may pass through a WebSocket of the fallback site.
+	// Sites ping more often, since proxies close what is idle for a minute.
+	fallbackSocketIdle = 2 * time.Minute
 
 	// fallbackIdle and fallbackIdleConns bound how long, and how many, idle connections to the
 	// fallback site are kept.

@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"context"
+	"crypto/tls"
 	"net/url"
 	"sync"
 	"time"
@@ -23,7 +24,8 @@ type RemoteConfig struct {
 	// the share mean DefaultClientSessions.
 	policy.Rights
 
-	Path string // of the WebSocket; "/" when empty
+	Path string      // of the WebSocket; "/" when empty
+	TLS  *tls.Config // of Serve; nil serves without TLS
 
 	// Fallback is a site that answers every request except WebSocket upgrades on Path, so that a
 	// visitor sees only that site. Without one, other paths are not found.
@@ -52,7 +54,8 @@ type Remote struct {
 	cfg        RemoteConfig
 	fallback   *remoteFallback // nil when there is none
 	replay     *protocol.ReplayCache
-	handshakes places // for clients that are not admitted yet
+	strangers  *fairPlaces // for connections without a session
+	handshakes places      // for clients that are not admitted yet
 	host       *mux.Host
 	session    mux.Config
 	exits      places // for UDP sockets
@@ -90,6 +93,7 @@ func NewRemote(cfg RemoteConfig) (*Remote, error) {
 	r := &Remote{
 		cfg:        cfg,
 		replay:     protocol.NewReplayCache(protocol.DefaultReplayCapacity),
+		strangers:  newFairPlaces(maxStrangers, sourceStrangers, 0),
 		handshakes: newPlaces(maxHandshakes),
 		host:       mux.NewHost(mux.HostConfig{ResumeWindow: cfg.ResumeWindow}),
 		session:    mux.Config{MaxStreams: cfg.MaxStreams, Retention: mux.NewBudget(maxRetention)},

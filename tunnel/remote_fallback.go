@@ -30,7 +30,7 @@ func ParseFallback(text string) (*url.URL, error) {
 type remoteFallback struct {
 	proxy     httputil.ReverseProxy
 	transport *http.Transport
-	places    places // for requests that are under way
+	places    *fairPlaces // for requests that are under way
 }
 
 func newRemoteFallback(site *url.URL, log zerolog.Logger) *remoteFallback {
@@ -44,7 +44,7 @@ func newRemoteFallback(site *url.URL, log zerolog.Logger) *remoteFallback {
 	}
 	return &remoteFallback{
 		transport: transport,
-		places:    newPlaces(maxFallback),
+		places:    newFairPlaces(maxFallback, sourceFallback, 0),
 		proxy: httputil.ReverseProxy{
 			Transport: transport,
 			ErrorLog:  httplog.New(log),
@@ -63,16 +63,19 @@ func newRemoteFallback(site *url.URL, log zerolog.Logger) *remoteFallback {
 }
 
 // serve answers a request with the answer of the site. It returns when ctx is done at the latest.
-func (f *remoteFallback) serve(ctx context.Context, w http.ResponseWriter, request *http.Request) {
-	if !f.places.take() {
-		w.WriteHeader(http.StatusServiceUnavailable)
-		return
-	}
-	defer f.places.leave()
+func (f *remoteFallback) serve(
+	ctx context.Context, w http.ResponseWriter, request *http.Request, from source,
+) {
 	bounded, cancel := context.WithTimeout(request.Context(), fallbackTimeout)
 	defer cancel()
 	defer context.AfterFunc(ctx, cancel)()
-	f.proxy.ServeHTTP(w, request.WithContext(bounded))
+	place := f.places.take(from, false, cancel)
+	defer place.leave()
+	v := newFallbackVisit(bounded, w, request, place)
+	defer v.end()
+	// A request that makes way may still be reading its body, which no context ends.
+	defer context.AfterFunc(bounded, v.interrupt)()
+	f.proxy.ServeHTTP(v, v.request)
 }
 
 // isUpgrade reports whether package protocol would upgrade the request (RFC 6455, section 4.2.1).

@@ -191,11 +191,12 @@ func TestFallbackOutOfReach(t *testing.T) {
 	}
 }
 
-// Visitors beyond the limit are refused, and a remote that stops leaves none behind.
+// A visitor beyond the limit replaces the one that has been without progress for longest, and a
+// remote that stops leaves none behind.
 func TestFallbackBounds(t *testing.T) {
-	arrived := make(chan struct{}, 2)
+	arrived := make(chan string, 2)
 	slow := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		arrived <- struct{}{}
+		arrived <- r.URL.Path
 		<-r.Context().Done()
 	}))
 	t.Cleanup(slow.Close)
@@ -208,15 +209,21 @@ func TestFallbackBounds(t *testing.T) {
 		trustKeys(t, newKey(t)),
 		func(cfg *RemoteConfig) { cfg.Path, cfg.Fallback = "/tunnel", target },
 	)
-	remote.fallback.places = newPlaces(1) // before there is any request
-	first := make(chan string, 1)
-	go func() { first <- visit(t, remote.server.URL+"/", "GET", nil, "") }()
-	receive(t, arrived)
-	if got := visit(t, remote.server.URL+"/", "GET", nil, ""); got != "503  " {
-		t.Errorf("one too many: %q", got)
+	remote.fallback.places = newFairPlaces(1, 1, 0) // before there is any request
+	first, second := make(chan string, 1), make(chan string, 1)
+	go func() { first <- visit(t, remote.server.URL+"/first", "GET", nil, "") }()
+	if got := receive(t, arrived); got != "/first" {
+		t.Fatal(got)
+	}
+	go func() { second <- visit(t, remote.server.URL+"/second", "GET", nil, "") }()
+	if got := receive(t, arrived); got != "/second" {
+		t.Fatal(got)
+	}
+	if got := receive(t, first); got != "502  " {
+		t.Errorf("the one that had to make way: %q", got)
 	}
 	remote.Shutdown(within(t, 10*time.Second))
-	if got := receive(t, first); got != "502  " {
+	if got := receive(t, second); got != "502  " {
 		t.Errorf("cut short: %q", got)
 	}
 	if got := visit(t, remote.server.URL+"/", "GET", nil, ""); got != "404  404 page not found\n" {

@@ -1,13 +1,9 @@
 package tunnel
 
 import (
-	"context"
 	"errors"
-	"net"
 	"net/http"
-	"sync"
 
-	"culvert/internal/httplog"
 	"culvert/protocol"
 	"culvert/tunnel/mux"
 
@@ -18,6 +14,7 @@ import (
 // ServeHTTP upgrades a request to a WebSocket and serves its session until that ends. Other
 // requests go to the fallback site.
 func (r *Remote) ServeHTTP(w http.ResponseWriter, request *http.Request) {
+	boundRequest(w, request)
 	ours := request.URL.Path == r.cfg.Path && (r.fallback == nil || isUpgrade(request))
 	r.mu.Lock()
 	draining := r.draining
@@ -34,7 +31,7 @@ func (r *Remote) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	}
 	switch {
 	case r.fallback != nil && !draining && (!ours || refuse || foreign):
-		r.fallback.serve(r.ctx, w, request)
+		r.fallback.serve(r.ctx, w, request, sourceOf(clientAddr(request)))
 	case !ours:
 		http.NotFound(w, request)
 	case refuse:
@@ -63,8 +60,9 @@ func (r *Remote) requireUpgrade(w http.ResponseWriter, request *http.Request) {
 
 // serveClient serves a client that holds a place among the handshakes.
 func (r *Remote) serveClient(w http.ResponseWriter, request *http.Request) {
-	a, err := r.admit(w, request)
+	a, err := r.admit(bareHijacker{w}, request)
 	r.handshakes.leave()
+	leaveStrangers(request)
 	log := r.cfg.Log.With().Str("from", request.RemoteAddr).Logger()
 	if err != nil {
 		if a.state.Version != 0 { // the handshake has succeeded
@@ -100,35 +98,4 @@ func logRefusal(log zerolog.Logger, err error) {
 	default:
 		log.Info().Err(err).Msg("client refused")
 	}
-}
-
-// Serve serves HTTP on the listeners until ctx is done or one of them fails. Then it shuts down
-// within DrainTimeout.
-func (r *Remote) Serve(ctx context.Context, listeners ...net.Listener) error {
-	server := &http.Server{
-		Handler:           httplog.Recover(r.cfg.Log, r),
-		ReadHeaderTimeout: headerTimeout,
-		IdleTimeout:       headerTimeout,
-		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          httplog.New(r.cfg.Log),
-	}
-	failed := make(chan error, len(listeners))
-	var serving sync.WaitGroup
-	for _, ln := range listeners {
-		serving.Go(func() { failed <- server.Serve(retrying(ln, r.cfg.Log)) })
-	}
-	var err error
-	select {
-	case <-ctx.Done():
-	case err = <-failed:
-	}
-	drainCtx, cancel := context.WithTimeout(r.ctx, DrainTimeout)
-	defer cancel()
-	for _, ln := range listeners {
-		ln.Close()
-	}
-	r.Shutdown(drainCtx)
-	server.Close() // connections that never became WebSockets
-	serving.Wait()
-	return err
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"net/url"
@@ -109,7 +110,8 @@ func (o *remoteOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	node, err := o.newNode(settings, log)
+	shown := &remoteTLS{}
+	node, err := o.newNode(settings, shown.use(settings.tls), log)
 	if err != nil {
 		return err
 	}
@@ -117,7 +119,7 @@ func (o *remoteOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return o.serve(ctx, node, settings, listeners, log)
+	return o.serve(ctx, node, settings, shown, listeners, log)
 }
 
 // check refuses values that are wrong for any remote.
@@ -135,7 +137,9 @@ func (o *remoteOptions) check() error {
 	return o.congestion.check()
 }
 
-func (o *remoteOptions) newNode(s remoteSettings, log zerolog.Logger) (*tunnel.Remote, error) {
+func (o *remoteOptions) newNode(
+	s remoteSettings, tlsConfig *tls.Config, log zerolog.Logger,
+) (*tunnel.Remote, error) {
 	fallback, err := parseFallback(o.listen.fallback)
 	if err != nil {
 		return nil, err
@@ -145,6 +149,7 @@ func (o *remoteOptions) newNode(s remoteSettings, log zerolog.Logger) (*tunnel.R
 		Trust:    s.trust,
 		Rights:   s.rights,
 		Path:     o.listen.path,
+		TLS:      tlsConfig,
 		Fallback: fallback,
 
 		RequireForwardSecrecy: o.admission.requireForwardSecrecy,
@@ -175,14 +180,12 @@ func parseFallback(text string) (*url.URL, error) {
 
 // serve serves the node on the listeners until a signal comes or one of them breaks.
 func (o *remoteOptions) serve(
-	ctx context.Context, node *tunnel.Remote, settings remoteSettings, listeners []net.Listener,
-	log zerolog.Logger,
+	ctx context.Context, node *tunnel.Remote, settings remoteSettings, shown *remoteTLS,
+	listeners []net.Listener, log zerolog.Logger,
 ) error {
 	signals := catchInterrupts(ctx, log)
 	defer signals.stop()
 	defer context.AfterFunc(signals.hard, node.Abort)()
-	shown := &remoteTLS{}
-	shown.current.Store(settings.tls)
 	spare := newReserve()
 	defer spare.close()
 	defer signals.reloads.watch(func() {
@@ -204,9 +207,6 @@ func (o *remoteOptions) serve(
 		Msg("remote up")
 	if o.printReady {
 		printReadyLine(o.log.out.stdout, readyLine{Listen: addresses, PublicKey: key.String()})
-	}
-	if settings.tls != nil {
-		listeners = shown.wrap(listeners)
 	}
 	if err := node.Serve(signals.soft, listeners...); err != nil {
 		return exit.Fail(exit.Failed, "a listener broke", err, "")

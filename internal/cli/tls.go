@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"sync/atomic"
 
@@ -49,20 +48,20 @@ func loadServerCertificate(certFile, keyFile string) (*tls.Certificate, error) {
 	return &pair, nil
 }
 
-// wrap returns listeners that speak TLS with the current certificate.
-func (t *remoteTLS) wrap(listeners []net.Listener) []net.Listener {
-	cfg := &tls.Config{
+// use makes cert the current certificate, and returns the configuration that presents the current
+// one, nil if cert is nil.
+func (t *remoteTLS) use(cert *tls.Certificate) *tls.Config {
+	if cert == nil {
+		return nil
+	}
+	t.current.Store(cert)
+	return &tls.Config{
 		MinVersion: tls.VersionTLS12,
 		NextProtos: []string{"http/1.1"}, // a WebSocket upgrade is HTTP/1.1 (RFC 6455, section 4.1)
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 			return t.current.Load(), nil
 		},
 	}
-	var secured []net.Listener
-	for _, ln := range listeners {
-		secured = append(secured, tls.NewListener(ln, cfg))
-	}
-	return secured
 }
 
 // loadTLS returns the settings for wss://, nil for the defaults.
