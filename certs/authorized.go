@@ -15,6 +15,7 @@ type AuthorizedKey struct {
 	Allow    []string // the rules of allow=, as text; nil when there is no such option
 	Reverse  []string // the rules of reverse=, likewise
 	Sessions string   // the value of sessions=; "" when there is no such option
+	Streams  string   // that of streams=, likewise
 	Comment  string
 	Line     int // from 1
 }
@@ -26,10 +27,10 @@ type AuthorizedKeys struct {
 }
 
 // ParseAuthorizedKeys reads a key a line: the public key, then options (allow=RULE,…,
-// reverse=RULE,…, sessions=N), then a comment, separated by white space. Empty lines and lines that
-// begin with # are ignored. Anything that might be a misspelt or misplaced restriction is an error,
-// as is a key that is listed twice: either could grant more than was meant. Errors about a line are
-// a *LineError; no error quotes the file.
+// reverse=RULE,…, sessions=N, streams=N), then a comment, separated by white space. Empty lines and
+// lines that begin with # are ignored. Anything that might be a misspelt or misplaced restriction
+// is an error, as is a key that is listed twice: either could grant more than was meant. Errors
+// about a line are a *LineError; no error quotes the file.
 func ParseAuthorizedKeys(r io.Reader) (*AuthorizedKeys, error) {
 	keys := &AuthorizedKeys{}
 	lines := make(map[PublicKey]int)
@@ -92,7 +93,7 @@ func parseAuthorizedKey(line string) (AuthorizedKey, error) {
 }
 
 // keyOptions are the names of the options of a line.
-var keyOptions = []string{"allow", "reverse", "sessions"}
+var keyOptions = []string{"allow", "reverse", "sessions", "streams"}
 
 // setOption stores the value of one of the keyOptions.
 func (k *AuthorizedKey) setOption(name, value string) error {
@@ -109,6 +110,8 @@ func (k *AuthorizedKey) setOption(name, value string) error {
 		return list(&k.Reverse)
 	case "sessions":
 		k.Sessions = value
+	case "streams":
+		k.Streams = value
 	}
 	if value == "" {
 		return fmt.Errorf("%s= has no value", name)

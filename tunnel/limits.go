@@ -1,6 +1,10 @@
 package tunnel
 
-import "time"
+import (
+	"time"
+
+	"culvert/tunnel/mux"
+)
 
 // Limits of both sides.
 const (
@@ -150,6 +154,13 @@ const (
 	// DefaultClientSessions limits the sessions of one client: no client takes all, and a key may
 	// still be on many machines.
 	DefaultClientSessions = 256
+
+	// DefaultClientStreams limits the streams of one client in all its sessions: as many as one
+	// session may have.
+	DefaultClientStreams = mux.DefaultMaxStreams
+
+	// shareLogPause is how often the log reports that a client wants more than its share.
+	shareLogPause = 10 * time.Second
 
 	// maxRetention bounds the unacknowledged data that all sessions of a remote retain, in bytes.
 	maxRetention = 512 << 20

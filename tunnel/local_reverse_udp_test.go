@@ -243,8 +243,11 @@ func TestReverseUDPIdle(t *testing.T) {
 		defer asked.Refuse(mux.CodeNotAllowed, "")
 		e := &remoteBind{session: far, control: asked}
 		socket := newFakePackets()
-		f := newUDPForward(socket, zerolog.Nop(), func(client netip.AddrPort) (*mux.Flow, error) {
-			return openFlow(far, e.streamAddress(client))
+		ended := 0
+		f := newUDPForward(socket, zerolog.Nop(), func(client netip.AddrPort) (*mux.Flow, func(),
+			error) {
+			datagrams, err := openFlow(far, e.streamAddress(client))
+			return datagrams, func() { ended++ }, err
 		})
 		ctx, cancel := context.WithCancel(context.Background())
 		var serving sync.WaitGroup
@@ -271,8 +274,9 @@ func TestReverseUDPIdle(t *testing.T) {
 		}
 		defer flow.Close()
 		<-endOfFlow(flow)
-		if took := time.Since(began); took != udpIdle {
-			t.Errorf("ended after %v", took)
+		synctest.Wait()
+		if took := time.Since(began); took != udpIdle || ended != 1 {
+			t.Errorf("ended after %v, %d times", took, ended)
 		}
 	})
 }

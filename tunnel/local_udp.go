@@ -19,8 +19,9 @@ func (l *Local) ServeForwardUDP(ctx context.Context, conn *net.UDPConn, target s
 
 func (l *Local) serveForwardUDP(ctx context.Context, conn packetConn, target string) error {
 	log := l.cfg.Log.With().Str("target", target).Logger()
-	f := newUDPForward(conn, log, func(netip.AddrPort) (*mux.Flow, error) {
-		return l.openFlow(target)
+	f := newUDPForward(conn, log, func(netip.AddrPort) (*mux.Flow, func(), error) {
+		datagrams, err := l.openFlow(target)
+		return datagrams, func() {}, err
 	})
 	return f.serve(ctx)
 }

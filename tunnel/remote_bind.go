@@ -19,6 +19,7 @@ import (
 // remoteBind is a listener, or a UDP port, of the remote for one of its clients. It lives as long
 // as the stream that asked for it, and so outlives a lost WebSocket with its session.
 type remoteBind struct {
+	remote  *Remote
 	client  certs.PublicKey
 	session *mux.Session
 	control mux.Incoming // the stream that asked for it
@@ -112,15 +113,35 @@ func (b *remoteBind) serve(all, session, listening context.Context) {
 // servePackets carries the datagrams that the socket receives to the local, with a stream for each
 // client, and the answers back, until ctx is done, which ends the streams too.
 func (b *remoteBind) servePackets(ctx context.Context) error {
-	f := newUDPForward(b.packets, b.log, func(client netip.AddrPort) (*mux.Flow, error) {
-		return openFlow(b.session, b.streamAddress(client))
-	})
+	f := newUDPForward(b.packets, b.log, b.openFlow)
 	f.refusal = zerolog.DebugLevel // the local logs why
 	return f.serve(ctx)
 }
 
-// forward joins a connection to a stream to the local. One that the local doesn't take is reset.
+// openFlow opens a flow for a client of the port.
+func (b *remoteBind) openFlow(from netip.AddrPort) (*mux.Flow, func(), error) {
+	client, refusal := b.remote.takeStream(b.session)
+	if refusal != nil {
+		return nil, nil, refusal
+	}
+	leave := func() { b.remote.leaveStream(client) }
+	datagrams, err := openFlow(b.session, b.streamAddress(from))
+	if err != nil {
+		leave()
+		return nil, nil, err
+	}
+	return datagrams, leave, nil
+}
+
+// forward joins a connection to a stream to the local. One that the local doesn't take, or that the
+// client's share has no room for, is reset.
 func (b *remoteBind) forward(all, session context.Context, conn net.Conn) {
+	client, refusal := b.remote.takeStream(b.session)
+	if refusal != nil {
+		abort(conn)
+		return
+	}
+	defer b.remote.leaveStream(client)
 	target := mux.Target{Kind: mux.StreamReverse, Address: b.streamAddress(conn.RemoteAddr())}
 	stream, err := openFor(session, conn, func(ctx context.Context) (*mux.Stream, error) {
 		return b.session.Open(ctx, target)

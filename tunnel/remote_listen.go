@@ -24,6 +24,7 @@ func (s *remoteSession) serveListen(in *mux.IncomingStream) {
 	listening, end := context.WithCancel(s.ctx)
 	defer end()
 	b := &remoteBind{
+		remote:  s.remote,
 		client:  s.client,
 		session: s.Session,
 		control: in,

@@ -61,21 +61,34 @@ func (r *Remote) serveSession(a admitted, log zerolog.Logger) {
 	log.Info().Err(endOf(session)).Msg("session ended")
 }
 
-// acceptStreams serves each stream on a new goroutine until the session or its context ends.
+// acceptStreams serves each stream that the client's share has room for, on a new goroutine, until
+// the session or its context ends.
 func (s *remoteSession) acceptStreams() {
 	for {
 		incoming, err := s.Accept(s.ctx)
 		if err != nil {
 			return
 		}
+		client, refusal := s.remote.takeStream(s.Session)
+		if refusal != nil {
+			incoming.Refuse(refusal.Code, refusal.Text)
+			continue
+		}
+		leave := func() { s.remote.leaveStream(client) }
 		switch in := incoming.(type) {
 		case *mux.IncomingFlow:
-			s.streams.Go(func() { s.serveFlow(in) })
+			s.streams.Go(func() {
+				defer leave()
+				s.serveFlow(in)
+			})
 		case *mux.IncomingStream:
 			if in.Target().Kind == mux.StreamListen {
-				s.streams.Go(func() { s.serveListen(in) })
+				s.streams.Go(func() {
+					defer leave()
+					s.serveListen(in)
+				})
 			} else {
-				s.streams.Go(func() { s.serveStream(in) })
+				s.streams.Go(func() { s.serveStream(in, leave) })
 			}
 		}
 	}

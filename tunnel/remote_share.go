@@ -8,6 +8,8 @@ import (
 	"culvert/certs"
 	"culvert/tunnel/mux"
 	"culvert/tunnel/policy"
+
+	"github.com/rs/zerolog"
 )
 
 // clientID is whose use of a remote is counted together: that of a key or, where anybody may make
@@ -55,6 +57,7 @@ func (a *remoteAccess) shareOf(id clientID) policy.Share {
 // shareDefaults replaces the zero fields of the share that clients have by default.
 func shareDefaults(share policy.Share) policy.Share {
 	share.Sessions = cmp.Or(share.Sessions, DefaultClientSessions)
+	share.Streams = cmp.Or(share.Streams, DefaultClientStreams)
 	return share
 }
 
@@ -63,6 +66,8 @@ type remoteClient struct {
 	id       clientID
 	share    policy.Share
 	sessions int
+	streams  int             // in all sessions
+	refusals zerolog.Sampler // of log entries about streams that were refused
 }
 
 // clientOf returns the client that has a key and comes from an address. Called with the mutex held.
@@ -71,7 +76,10 @@ func (r *Remote) clientOf(key certs.PublicKey, from netip.Addr) *remoteClient {
 	if client := r.clients[id]; client != nil {
 		return client
 	}
-	return &remoteClient{id: id, share: r.access.shareOf(id)}
+	return &remoteClient{
+		id: id, share: r.access.shareOf(id),
+		refusals: &zerolog.BurstSampler{Burst: 1, Period: shareLogPause},
+	}
 }
 
 // count counts a session with a client, nil for none, and no longer with the one before. Called
@@ -85,12 +93,49 @@ func (r *Remote) count(a *admission, client *remoteClient) {
 		client.sessions++
 		r.clients[client.id] = client
 	}
-	if before == nil {
-		return
+	if before != nil {
+		before.sessions--
+		r.dropUnused(before)
 	}
-	if before.sessions--; before.sessions == 0 {
-		delete(r.clients, before.id)
+}
+
+// dropUnused forgets a client that uses nothing. Called with the mutex held.
+func (r *Remote) dropUnused(client *remoteClient) {
+	if client.sessions == 0 && client.streams == 0 {
+		delete(r.clients, client.id)
 	}
+}
+
+// takeStream counts another stream of the client of a session until leaveStream, unless its share
+// has no room. It doesn't matter who opens the stream.
+func (r *Remote) takeStream(session *mux.Session) (*remoteClient, *mux.OpenError) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	a := r.sessions[session]
+	if a == nil { // about to end
+		return nil, &mux.OpenError{Code: mux.CodeDraining}
+	}
+	client := a.client
+	if client.streams >= client.share.Streams {
+		refusal := &mux.OpenError{
+			Code: mux.CodeTooManyStreams,
+			Text: fmt.Sprintf("limit of %d for all sessions of a client", client.share.Streams),
+		}
+		log := r.cfg.Log.Sample(client.refusals)
+		log.Info().Stringer("client", a.peer.Key).Err(refusal).Uint16("code", uint16(refusal.Code)).
+			Msg("stream refused")
+		return nil, refusal
+	}
+	client.streams++
+	return client, nil
+}
+
+// leaveStream ends what takeStream began.
+func (r *Remote) leaveStream(client *remoteClient) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	client.streams--
+	r.dropUnused(client)
 }
 
 // applyShares counts all sessions again after a reload, and begins to close those beyond their

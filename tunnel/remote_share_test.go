@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -34,6 +35,7 @@ func startShares(t *testing.T, trust RemoteTrust, change func(*RemoteConfig)) *s
 func (s *shares) connect(key *certs.KeyPair) (*mux.Session, error) {
 	s.t.Helper()
 	cfg := s.localConfig(s.t, key)
+	cfg.Reverse = true
 	cfg.Address.url = &url.URL{Scheme: "ws", Host: s.front.address, Path: "/"}
 	conn, err := cfg.connector().connect(within(s.t, patience), nil, newAttemptProgress(nil))
 	if err != nil {
@@ -301,4 +303,143 @@ func TestReloadAppliesShares(t *testing.T) {
 	}
 	testnet.Await(t, patience, func() { held[4].Wait() })
 	s.live(held[0], held[3])
+}
+
+// The streams of all sessions of a client count together, whoever opens them and of whatever kind.
+// They count until they have ended.
+func TestStreamsOfOneClient(t *testing.T) {
+	key, other := newKey(t), newKey(t)
+	rules, err := policy.ParseReverseRules([]string{"127.0.0.1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := &lockedBuffer{}
+	s := startShares(t, trustLines(t, key.Public().String()+" streams=3", other.Public().String()),
+		func(cfg *RemoteConfig) {
+			cfg.Log, cfg.Reverse = zerolog.New(log), rules
+		})
+	echo, ctx := testnet.EchoServer(t), within(t, patience)
+	sessions := s.mustConnect(key, key, other)
+	full := func() {
+		t.Helper()
+		for _, session := range sessions[:2] {
+			_, err := session.Open(ctx, mux.Target{Kind: mux.StreamTCP, Address: echo})
+			_, flowErr := session.OpenFlow(ctx, "")
+			_, listenErr := session.Open(ctx, mux.Target{Kind: mux.StreamListen,
+				Address: "tcp:127.0.0.1:0"})
+			for _, err := range []error{err, flowErr, listenErr} {
+				if openCode(err) != mux.CodeTooManyStreams || !strings.Contains(err.Error(),
+					"limit of 3") {
+					t.Errorf("a stream beyond the share: %v", err)
+				}
+			}
+		}
+		if stream, err := sessions[2].Open(ctx, mux.Target{
+			Kind: mux.StreamTCP, Address: echo,
+		}); err != nil {
+			t.Errorf("a stream of another client: %v", err)
+		} else {
+			stream.Close()
+		}
+	}
+	counts := func(n int) func() bool {
+		return func() bool {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return s.clients[clientID{key: key.Public()}].streams == n
+		}
+	}
+	stream, err := sessions[0].Open(ctx, mux.Target{Kind: mux.StreamTCP, Address: echo})
+	if err != nil {
+		t.Fatal(err)
+	}
+	flow, err := sessions[1].OpenFlow(ctx, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	control, err := sessions[1].Open(ctx, mux.Target{Kind: mux.StreamListen,
+		Address: "tcp:127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	full()
+	address := readLine(t, control)
+	control.Write([]byte{0})
+	isReset(t, address) // a connection to the listener is a stream too
+	stream.Close()
+	until(t, "the stream has ended", counts(2))
+	dialPlain(t, address)
+	until(t, "the connection counts", counts(3))
+	full()
+	flow.Close()
+	control.Close()
+	for _, session := range sessions {
+		session.Close()
+	}
+	until(t, "nothing is left", func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return len(s.clients) == 0
+	})
+	if n := strings.Count(log.String(), "stream refused"); n == 0 || n > 6 ||
+		!strings.Contains(log.String(), `"code":16`) {
+		t.Errorf("%d of 13 refusals in the log:\n%s", n, log)
+	}
+}
+
+// A reload applies another number of streams to living sessions. What is open stays.
+func TestReloadAppliesStreams(t *testing.T) {
+	key := newKey(t)
+	s := startShares(t, trustKeys(t, key), nil)
+	echo, ctx := testnet.EchoServer(t), within(t, patience)
+	session := s.mustConnect(key)[0]
+	open := func() (*mux.Stream, error) {
+		return session.Open(ctx, mux.Target{Kind: mux.StreamTCP, Address: echo})
+	}
+	first, err := open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = s.Reload(s.cfg.Identity, trustLines(t, key.Public().String()+" streams=1"),
+		policy.Rights{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := open(); openCode(err) != mux.CodeTooManyStreams {
+		t.Errorf("a second stream: %v", err)
+	}
+	echoes(t, first)
+}
+
+// lockedBuffer collects a log.
+type lockedBuffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
+// readLine reads a line of a stream.
+func readLine(t *testing.T, stream *mux.Stream) string {
+	t.Helper()
+	stream.SetReadDeadline(time.Now().Add(patience))
+	line := []byte{}
+	for b := make([]byte, 1); ; {
+		if _, err := stream.Read(b); err != nil {
+			t.Fatal(err)
+		} else if b[0] == '\n' {
+			return string(line)
+		}
+		line = append(line, b[0])
+	}
 }

@@ -9,8 +9,9 @@ import (
 )
 
 // serveStream connects to the stream's target and leaves the relaying to another goroutine, so that
-// the stack that dialing needed is not held for as long as the stream lasts.
-func (s *remoteSession) serveStream(in *mux.IncomingStream) {
+// the stack that dialing needed is not held for as long as the stream lasts. It calls ended when
+// the stream has ended.
+func (s *remoteSession) serveStream(in *mux.IncomingStream, ended func()) {
 	rules := s.rules()
 	conn, err := dialWhileWanted(s.ctx, in, func(ctx context.Context) (net.Conn, error) {
 		return dialTarget(ctx, rules, in.Target())
@@ -20,14 +21,17 @@ func (s *remoteSession) serveStream(in *mux.IncomingStream) {
 		s.log.Debug().Err(err).Str("target", in.Target().Address).Stringer("code", code).
 			Msg("target not reached")
 		in.Refuse(code, "")
+		ended()
 		return
 	}
 	stream, err := in.Confirm()
 	if err != nil {
 		abort(conn)
+		ended()
 		return
 	}
 	s.streams.Go(func() {
+		defer ended()
 		err := relay(s.remote.ctx, stream, conn) // outlives the session, to deliver what has arrived
 		s.log.Debug().Err(err).Str("target", stream.Target().Address).Msg("stream ended")
 	})

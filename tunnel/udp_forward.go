@@ -17,7 +17,7 @@ import (
 // the local, or of a reverse one at the remote.
 type udpForward struct {
 	conn      packetConn
-	open      func(client netip.AddrPort) (*mux.Flow, error) // never waits
+	open      openClient
 	log       zerolog.Logger
 	refusal   zerolog.Level // of the log entry when the peer refuses
 	receivers sync.WaitGroup
@@ -26,9 +26,11 @@ type udpForward struct {
 	clients map[netip.AddrPort]*udpClient
 }
 
-func newUDPForward(
-	conn packetConn, log zerolog.Logger, open func(client netip.AddrPort) (*mux.Flow, error),
-) *udpForward {
+// openClient opens the flow of a client of a UDP forward, and returns what to call once it has
+// ended. It never waits.
+type openClient func(client netip.AddrPort) (datagrams *mux.Flow, ended func(), err error)
+
+func newUDPForward(conn packetConn, log zerolog.Logger, open openClient) *udpForward {
 	return &udpForward{
 		conn:    conn,
 		open:    open,
@@ -67,7 +69,8 @@ func (f *udpForward) serve(ctx context.Context) error {
 // udpClient is a source address and its stream.
 type udpClient struct {
 	*flow
-	addr netip.AddrPort
+	addr  netip.AddrPort
+	ended func() // to be called once the flow has ended
 }
 
 // client returns the client with an address, a new one if necessary, or nil when there can be none
@@ -78,7 +81,7 @@ func (f *udpForward) client(ctx context.Context, addr netip.AddrPort) *udpClient
 	if c := f.clients[addr]; c != nil {
 		return c
 	}
-	datagrams, err := f.open(addr)
+	datagrams, ended, err := f.open(addr)
 	if err != nil {
 		f.log.Debug().Err(err).Msg("datagram dropped")
 		return nil
@@ -86,7 +89,7 @@ func (f *udpForward) client(ctx context.Context, addr netip.AddrPort) *udpClient
 	if len(f.clients) >= maxUDPClients {
 		f.evict()
 	}
-	c := &udpClient{newFlow(datagrams), addr}
+	c := &udpClient{newFlow(datagrams), addr, ended}
 	f.clients[addr] = c
 	f.receivers.Go(func() { f.receive(ctx, c) })
 	return c
@@ -106,6 +109,7 @@ func (f *udpForward) evict() {
 
 // receive passes answers on to a client until its stream ends.
 func (f *udpForward) receive(ctx context.Context, c *udpClient) {
+	defer c.ended()
 	defer f.remove(c)
 	err := c.flow.receive(func(p []byte) {
 		f.conn.WriteToUDPAddrPort(p, c.addr) // an error is about this client alone

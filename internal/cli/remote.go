@@ -94,7 +94,7 @@ func (o *limitOptions) define(s *flags.Set) {
 	s.Int(&o.maxSessions, "max-sessions", tunnel.DefaultMaxSessions,
 		"limit concurrent sessions of all clients to `N`")
 	s.Int(&o.maxStreams, "max-streams", mux.DefaultMaxStreams,
-		"limit concurrent streams per client to `N`")
+		"limit concurrent streams per session to `N`")
 }
 
 func (o *remoteOptions) run(ctx context.Context) error {

@@ -55,10 +55,6 @@ func (r Rights) forKey(entry *certs.AuthorizedKey) (rights Rights, option string
 			return r, "reverse", err
 		}
 	}
-	if entry.Sessions != "" {
-		if r.Share.Sessions, err = ParseCount(entry.Sessions); err != nil {
-			return r, "sessions", fmt.Errorf("bad sessions=%q: %w", entry.Sessions, err)
-		}
-	}
-	return r, "", nil
+	option, err = r.Share.set(entry)
+	return r, option, err
 }
