@@ -7,6 +7,7 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"runtime/metrics"
 	"strings"
@@ -57,21 +58,25 @@ func rawOpen(stream uint32, kind mux.StreamKind, target string) []byte {
 	return rawFrame(frameOpen, stream, append(p, target...)...)
 }
 
-// rawHello returns a client's first frame, which gives each new stream some credit.
-func rawHello(firstCredit uint32) []byte {
+// rawHello returns the first frame of an end, which gives each new stream some credit. That of a
+// remote offers to resume the session.
+func rawHello(ofRemote bool, firstCredit uint32) []byte {
 	p := append([]byte("culvert"), 1, 1, 0, 0, 0)
 	p = binary.BigEndian.AppendUint32(p, mux.MaxRecordSize)
 	p = binary.BigEndian.AppendUint32(p, firstCredit)
-	p = binary.BigEndian.AppendUint32(p, math.MaxUint32) // streams of the remote
-	return rawFrame(0x01, 0, append(p, make([]byte, 8+8+16+32+4)...)...)
+	p = binary.BigEndian.AppendUint32(p, math.MaxUint32) // streams of the other end
+	p = append(p, make([]byte, 8+8+16+32+4)...)
+	if ofRemote {
+		p[8], p[len("culvert")+5+12+16] = 2, 1
+	}
+	return rawFrame(0x01, 0, p...)
 }
 
-// hostileClient is an admitted client that sends what it likes. It reads all that comes, until it
-// is told not to.
-type hostileClient struct {
+// hostilePeer is an admitted client, or a remote, that sends what it likes. It reads all that
+// comes, until it is told not to.
+type hostilePeer struct {
 	t       testing.TB
-	remote  *testRemote
-	key     certs.PublicKey
+	remote  *testRemote // of a client
 	conn    *protocol.Conn
 	acks    bool          // it acknowledges what it reads
 	deaf    chan struct{} // closed when it reads no more
@@ -84,7 +89,7 @@ type hostileClient struct {
 	data   atomic.Int64      // bytes of all streams
 }
 
-// hostileConfig is what differs between hostile clients.
+// hostileConfig is what differs between hostile peers.
 type hostileConfig struct {
 	firstCredit uint32
 	acks        bool
@@ -93,7 +98,7 @@ type hostileConfig struct {
 // startHostile connects a hostile client to a remote that admits its key.
 func startHostile(
 	t testing.TB, remote *testRemote, key *certs.KeyPair, cfg hostileConfig,
-) *hostileClient {
+) *hostilePeer {
 	t.Helper()
 	ws, _, err := protocol.NewDialer(nil, nil).Dial(
 		"ws"+strings.TrimPrefix(remote.server.URL, "http"), http.Header{})
@@ -105,9 +110,9 @@ func startHostile(
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &hostileClient{t: t, remote: remote, key: key.Public(), conn: conn, acks: cfg.acks,
-		deaf: make(chan struct{}), ended: make(chan struct{})}
-	h.send(rawHello(cfg.firstCredit))
+	h := newHostile(t, conn, cfg)
+	h.remote = remote
+	h.send(rawHello(false, cfg.firstCredit))
 	if _, err := conn.ReadRecord(nil); err != nil { // the remote's hello
 		t.Fatal(err)
 	}
@@ -119,17 +124,62 @@ func startHostile(
 	return h
 }
 
+func newHostile(t testing.TB, conn *protocol.Conn, cfg hostileConfig) *hostilePeer {
+	return &hostilePeer{t: t, conn: conn, acks: cfg.acks, deaf: make(chan struct{}),
+		ended: make(chan struct{})}
+}
+
+// startHostileRemote starts a remote for which attack is called with each session, and returns its
+// address. The session ends when attack returns.
+func startHostileRemote(t testing.TB, attack func(h *hostilePeer)) Address {
+	t.Helper()
+	cfg := protocol.ServerConfig{Key: newKey(t), MaxMessage: mux.MaxRecordSize,
+		Admit: func(protocol.Peer) error { return nil }, Replay: protocol.NewReplayCache(0)}
+	var serving sync.WaitGroup
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		serving.Add(1)
+		defer serving.Done()
+		ws, err := protocol.Upgrade(w, r)
+		if err != nil {
+			return
+		}
+		conn, err := protocol.Server(r.Context(), ws, cfg)
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		if _, err := conn.ReadRecord(nil); err != nil { // the local's hello
+			return
+		}
+		h := newHostile(t, conn, hostileConfig{})
+		h.send(rawHello(true, 1<<20))
+		go h.read()
+		attack(h)
+		conn.Close()
+		<-h.ended
+	}))
+	t.Cleanup(func() {
+		server.Close()
+		testnet.Await(t, patience, serving.Wait)
+	})
+	address, err := ParseAddress(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return address
+}
+
 // send sends a record of frames. It reports whether the connection still takes it.
-func (h *hostileClient) send(frames ...[]byte) bool {
+func (h *hostilePeer) send(frames ...[]byte) bool {
 	h.writing.Lock()
 	defer h.writing.Unlock()
 	return h.conn.WriteRecords(bytes.Join(frames, nil)) == nil
 }
 
 // refused returns how many streams were refused.
-func (h *hostileClient) refused() int64 { return h.frames[frameRefused].Load() }
+func (h *hostilePeer) refused() int64 { return h.frames[frameRefused].Load() }
 
-func (h *hostileClient) read() {
+func (h *hostilePeer) read() {
 	defer close(h.ended)
 	position := uint64(0)
 	var buf []byte
@@ -167,7 +217,7 @@ func (h *hostileClient) read() {
 }
 
 // flood sends records of the nth, n+1st … of count pieces, until the connection ends.
-func (h *hostileClient) flood(count uint32, piece func(n uint32) []byte) {
+func (h *hostilePeer) flood(count uint32, piece func(n uint32) []byte) {
 	var record []byte
 	for n := range count {
 		record = append(record, piece(n)...)
@@ -181,7 +231,7 @@ func (h *hostileClient) flood(count uint32, piece func(n uint32) []byte) {
 }
 
 // expectEnd checks that the remote ends the session with a code.
-func (h *hostileClient) expectEnd(what string, want mux.Code) {
+func (h *hostilePeer) expectEnd(what string, want mux.Code) {
 	h.t.Helper()
 	receive(h.t, h.ended)
 	if got := mux.Code(h.code.Load()); got != want {
@@ -190,26 +240,21 @@ func (h *hostileClient) expectEnd(what string, want mux.Code) {
 }
 
 // expectAlive checks that the session answers a ping that follows all that was sent.
-func (h *hostileClient) expectAlive(what string) {
+func (h *hostilePeer) expectAlive(what string) {
 	h.t.Helper()
 	const token = math.MaxUint64
 	h.send(rawUint64(framePing, 0, token))
 	until(h.t, what+": a pong", func() bool { return h.pong.Load() == token })
 }
 
-// expectStreams waits until the session has n streams at the remote.
-func (h *hostileClient) expectStreams(n int) {
-	h.t.Helper()
-	until(h.t, "the end of the streams", func() bool {
-		h.remote.mu.Lock()
-		defer h.remote.mu.Unlock()
-		for session, admitted := range h.remote.sessions {
-			if admitted.peer.Key.Equal(h.key) {
-				return session.Stats().Streams == n
-			}
-		}
-		return false
-	})
+// streams returns how many streams all sessions of a remote have.
+func (r *testRemote) streams() (n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for session := range r.sessions {
+		n += session.Stats().Streams
+	}
+	return n
 }
 
 // bystander is another client of the remote, whose stream echoes all the time.
@@ -316,10 +361,10 @@ func TestHostileClient(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		cfg    hostileConfig
-		attack func(t *testing.T, h *hostileClient)
+		attack func(t *testing.T, h *hostilePeer)
 	}{
 		{"opens as fast as they are refused", hostileConfig{acks: true},
-			func(t *testing.T, h *hostileClient) {
+			func(t *testing.T, h *hostilePeer) {
 				const all, some = 100_000, 5_000 // twice as many are open at most, fewer than may be
 				for first := uint32(0); first < all; first += some {
 					h.flood(some, func(n uint32) []byte { return rawOpen(2*(first+n)+1, 9, "") })
@@ -329,12 +374,12 @@ func TestHostileClient(t *testing.T) {
 				h.expectAlive("opens")
 			}},
 		{"a million opens that are not acknowledged", hostileConfig{},
-			func(t *testing.T, h *hostileClient) {
+			func(t *testing.T, h *hostilePeer) {
 				h.flood(million, func(n uint32) []byte { return rawOpen(2*n+1, 9, "") })
 				h.expectEnd("opens", mux.CodeProtocol)
 			}},
 		{"a million opens whose answers are not read", hostileConfig{},
-			func(t *testing.T, h *hostileClient) {
+			func(t *testing.T, h *hostilePeer) {
 				close(h.deaf)
 				h.send(rawUint64(framePing, 0, 1))
 				<-h.ended
@@ -344,7 +389,7 @@ func TestHostileClient(t *testing.T) {
 				}
 			}},
 		{"windows of 2^63 of a client that does not read", hostileConfig{firstCredit: math.MaxUint32},
-			func(t *testing.T, h *hostileClient) {
+			func(t *testing.T, h *hostilePeer) {
 				for n := range uint32(40) {
 					h.send(rawOpen(2*n+1, mux.StreamTCP, endless), rawUint64(frameCredit, 2*n+1, 1<<63),
 						rawUint64(frameCredit, 2*n+1, math.MaxUint64))
@@ -357,23 +402,23 @@ func TestHostileClient(t *testing.T) {
 				}
 			}},
 		{"streams that are never read", hostileConfig{firstCredit: 1, acks: true},
-			func(t *testing.T, h *hostileClient) {
+			func(t *testing.T, h *hostilePeer) {
 				h.flood(100, func(n uint32) []byte { return rawOpen(2*n+1, mux.StreamTCP, endless) })
 				until(t, "a byte of each", func() bool { return h.frames[frameData].Load() == 100 })
 				pause(t, time.Second)
 				h.expectAlive("unread streams")
 			}},
-		{"resets", hostileConfig{acks: true}, func(t *testing.T, h *hostileClient) {
+		{"resets", hostileConfig{acks: true}, func(t *testing.T, h *hostilePeer) {
 			h.flood(100_000, func(n uint32) []byte {
 				return append(rawOpen(2*n+1, mux.StreamTCP, echo), rawFrame(frameReset, 2*n+1, 0, 20)...)
 			})
 			h.expectAlive("resets")
-			h.expectStreams(0)
+			until(t, "the end of its streams", func() bool { return h.remote.streams() == 1 })
 		}},
 		{"credit by the byte", hostileConfig{acks: true}, creditByTheByte(endless)},
 		{"credit by the byte that is not acknowledged", hostileConfig{}, creditByTheByte(endless)},
 		{"frames that may be repeated", hostileConfig{acks: true},
-			func(t *testing.T, h *hostileClient) {
+			func(t *testing.T, h *hostilePeer) {
 				h.flood(million, func(n uint32) []byte {
 					switch n % 5 {
 					case 0:
@@ -412,10 +457,32 @@ func TestHostileClient(t *testing.T) {
 	}
 }
 
+// A remote that opens streams without end and acknowledges nothing has its session ended, and the
+// local's memory stays bounded. The local connects again.
+func TestHostileRemoteOpens(t *testing.T) {
+	codes := make(chan mux.Code, 64)
+	address := startHostileRemote(t, func(h *hostilePeer) {
+		h.flood(1_000_000, func(n uint32) []byte { return rawOpen(2*n+2, mux.StreamTCP, "") })
+		<-h.ended
+		codes <- mux.Code(h.code.Load())
+	})
+	heap := watchHeap()
+	startLocal(t, LocalConfig{Address: address, Key: newKey(t),
+		VerifyRemote: func(protocol.Peer) error { return nil }})
+	for range 2 {
+		if code := receive(t, codes); code != mux.CodeProtocol {
+			t.Errorf("the session ended with %v", code)
+		}
+	}
+	if grown := heap.growth(); grown > hostileHeap {
+		t.Errorf("the heap has grown by %d MiB", grown>>20)
+	}
+}
+
 // creditByTheByte gives many streams of a target that sends without end one byte of credit at a
 // time.
-func creditByTheByte(target string) func(t *testing.T, h *hostileClient) {
-	return func(t *testing.T, h *hostileClient) {
+func creditByTheByte(target string) func(t *testing.T, h *hostilePeer) {
+	return func(t *testing.T, h *hostilePeer) {
 		const streams, each = 50, 4000
 		h.flood(streams, func(n uint32) []byte { return rawOpen(2*n+1, mux.StreamTCP, target) })
 		until(t, "the streams", func() bool { return h.frames[frameOpened].Load() == streams })
@@ -441,7 +508,7 @@ func TestMalformedFramesEndTheirSession(t *testing.T) {
 	for name, record := range map[string][]byte{
 		"short header":            rawFrame(framePing, 0)[:5],
 		"long payload":            {framePing, 0xff, 0xff, 0xff, 0, 0, 0, 0},
-		"second hello":            rawHello(0),
+		"second hello":            rawHello(false, 0),
 		"unknown kind":            rawFrame(0x10, 0),
 		"unknown sequenced kind":  rawFrame(0x5f, 0),
 		"short ping":              rawFrame(framePing, 0, 1),

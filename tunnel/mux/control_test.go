@@ -235,8 +235,17 @@ func refuseAll(s *Session, code Code) {
 	}
 }
 
-// disturb cuts and resumes a rig's session every two seconds, on slow carriers, until stop is
-// closed. It returns the server's statistics when it had to retain most answers.
+// slowDown resumes a rig's session on a carrier that takes its time for each record, as all later
+// ones do.
+func (r *rig) slowDown(delay time.Duration) {
+	r.t.Helper()
+	r.delay = delay
+	r.cut()
+	r.resume()
+}
+
+// disturb cuts and resumes a rig's session every two seconds until stop is closed. It returns the
+// server's statistics when it had to retain most answers.
 func (r *rig) disturb(stop <-chan struct{}) (peak Stats) {
 	for {
 		select {
@@ -251,7 +260,6 @@ func (r *rig) disturb(stop <-chan struct{}) (peak Stats) {
 		}
 		time.Sleep(time.Second) // synctest
 		r.resume()
-		r.carrier.delay, r.far.delay = 100*time.Millisecond, 100*time.Millisecond
 	}
 }
 
@@ -269,7 +277,7 @@ func TestManyRefusalsOnASlowLink(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRig(t, HostConfig{}, c.cfg)
-				r.carrier.delay, r.far.delay = 100*time.Millisecond, 100*time.Millisecond
+				r.slowDown(100 * time.Millisecond)
 				go refuseAll(r.server, c.code)
 				stop, peak := make(chan struct{}), make(chan Stats)
 				go func() { peak <- r.disturb(stop) }()
@@ -313,9 +321,9 @@ func TestManyStreamsWithoutACarrier(t *testing.T) {
 			busy.Go(func() { io.CopyN(io.Discard, st, 640) })
 		}
 		var most [2]Stats
+		r.delay = 10 * time.Millisecond
 		for range 20 {
 			r.resume()
-			r.carrier.delay, r.far.delay = 10*time.Millisecond, 10*time.Millisecond
 			time.Sleep(100 * time.Millisecond) // synctest
 			r.cut()
 			for i, s := range []*Session{r.client, r.server} {
@@ -357,7 +365,7 @@ func TestManyStreamsWithoutACarrier(t *testing.T) {
 func TestManyCancelledStreams(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, HostConfig{}, Config{NoIncoming: true})
-		r.carrier.delay, r.far.delay = 100*time.Millisecond, 100*time.Millisecond
+		r.slowDown(100 * time.Millisecond)
 		cancelled, cancel := context.WithCancel(context.Background())
 		cancel()
 		peak := 0
@@ -434,6 +442,11 @@ func checkLoad(t *testing.T, s *Session) {
 	t.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	checkLoadLocked(t, s)
+}
+
+func checkLoadLocked(t *testing.T, s *Session) {
+	t.Helper()
 	queued := make([]byte, s.out.control.len)
 	s.out.control.peek(queued)
 	if got := s.loadIn(t, queued); got != s.out.queued {

@@ -74,6 +74,7 @@ func (c *fuzzCarrier) checkState() {
 	for st := range s.streams.leftovers {
 		mem += st.recv.mem()
 	}
+	checkLoadLocked(c.t, s)
 	if mem != s.memory.buffered || mem > s.cfg.MaxBuffered {
 		c.t.Errorf("%d bytes held, %d counted, %d allowed", mem, s.memory.buffered, s.cfg.MaxBuffered)
 	}

@@ -84,7 +84,8 @@ type rig struct {
 	host           *Host
 	cfg            Config // of both ends
 	client, server *Session
-	carrier, far   *securePipe // the client's and the server's end of the present one
+	carrier, far   *securePipe   // the client's and the server's end of the present one
+	delay          time.Duration // of each record on the next carriers; 0 for a millisecond
 }
 
 const owner = "the client"
@@ -146,6 +147,9 @@ func (r *rig) cut() {
 func (r *rig) resume() {
 	r.t.Helper()
 	near, far := newSecurePipe()
+	if r.delay > 0 {
+		near.delay, far.delay = r.delay, r.delay
+	}
 	accepted := r.accept(far, owner)
 	s, err := r.client.Resume(context.Background(), near)
 	a := <-accepted
