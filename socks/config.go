@@ -32,10 +32,11 @@ type Dialer func(ctx context.Context, network, address string) (net.Conn, error)
 // returned, the server closes both connections, after an error with a reset of
 // the client (SetLinger(0)) in case the Relay left it open.
 //
-// The client is the accepted connection, unless it sent data ahead of the reply: then it is a
-// wrapper that yields that data first and that has SetLinger and, like the accepted connection,
-// CloseWrite. So a Relay looks for those methods by interface rather than for *net.TCPConn. The
-// wrapper also has NetConn, and Early, which takes that data out of it.
+// The client is the accepted connection, unless it sent data ahead of the reply or has failed by
+// then, as Read reports after its data. In these cases it is a wrapper that yields that data first
+// and that has SetLinger and, like the accepted connection, CloseWrite. So a Relay looks for those
+// methods by interface rather than for *net.TCPConn. The wrapper also has NetConn, and Early, which
+// takes that data out of it.
 type Relay func(ctx context.Context, client, target net.Conn) error
 
 // Config configures a Server. Dial and Relay are required; for every other field the zero value is

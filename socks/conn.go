@@ -6,9 +6,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"os"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"culvert/internal/clientwatch"
 )
 
 // clientConn is an accepted connection. Its goroutine, serveConn, owns it; only cancel and relaying
@@ -31,14 +36,43 @@ type clientConn struct {
 	udp *udpRequest
 
 	// in buffers what the client sends until the relay begins; then it is nil, so that an idle
-	// connection holds no buffer. All reads go through it.
+	// connection holds no buffer. All reads go through it, and so through Read.
 	in *bufio.Reader
+
+	// failure is the first error of a read or write that means that the client has failed, such as
+	// a reset; nil before. The system reports a reset to one call: later reads would end with an
+	// end of file.
+	failure atomic.Pointer[error]
 }
 
 func newClientConn(conn net.Conn, cancel context.CancelFunc) *clientConn {
-	in := readers.Get().(*bufio.Reader)
-	in.Reset(conn)
-	return &clientConn{Conn: conn, cancel: cancel, in: in}
+	c := &clientConn{Conn: conn, cancel: cancel, in: readers.Get().(*bufio.Reader)}
+	c.in.Reset(c)
+	return c
+}
+
+// Read reads from the client. After what a client has sent before it failed comes the failure.
+func (c *clientConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if failure := c.failure.Load(); failure != nil && errors.Is(err, io.EOF) {
+		return n, *failure
+	}
+	c.note(err)
+	return n, err
+}
+
+// Write writes to the client.
+func (c *clientConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	c.note(err)
+	return n, err
+}
+
+// note keeps the error of a call if it means that the client has failed.
+func (c *clientConn) note(err error) {
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, os.ErrDeadlineExceeded) {
+		c.failure.CompareAndSwap(nil, &err)
+	}
 }
 
 // readers recycles the buffers of connections whose relay has begun.
@@ -125,7 +159,9 @@ func (s *Server) openSOCKS(
 	return address, target, nil
 }
 
-// promise sends the client the reply that its target is reached. It closes the target on error.
+// promise sends the client the reply that its target is reached. It closes the target on error. A
+// client that has failed is no error: what it has sent is still to go to its target, and then the
+// failure.
 func (s *Server) promise(c *clientConn, target net.Conn, message []byte) error {
 	// The connection counts as relaying before the client gets the reply, so that Shutdown never
 	// breaks a promise just made.
@@ -134,7 +170,7 @@ func (s *Server) promise(c *clientConn, target net.Conn, message []byte) error {
 		return errDraining
 	}
 	c.SetWriteDeadline(time.Now().Add(s.cfg.NegotiationTimeout))
-	if _, err := c.Write(message); err != nil {
+	if _, err := c.Write(message); errors.Is(err, os.ErrDeadlineExceeded) {
 		target.Close()
 		return err
 	}
@@ -166,8 +202,8 @@ func (s *Server) reach(ctx context.Context, address string) (net.Conn, error) {
 	return target, nil
 }
 
-// dialWatched is reach with a watch on the client. If the client is gone, the error is not a
-// *dialError.
+// dialWatched is reach with a watch on the client. If the client is gone and has sent nothing, the
+// error is not a *dialError.
 func (s *Server) dialWatched(
 	ctx context.Context, c *clientConn, address string,
 ) (target net.Conn, err error) {
@@ -183,23 +219,37 @@ func (s *Server) dialWatched(
 }
 
 // watched calls open with a watch on the client. Its context ends after Config.DialTimeout, and
-// when the client is gone. If the client is gone, or the server stops, the error is not that of
-// open.
+// when the client is gone and has sent nothing. Then, or if the server stops, the error is not that
+// of open.
 func (s *Server) watched(
 	ctx context.Context, c *clientConn, open func(context.Context) error,
 ) error {
+	_, err := s.watchedClient(ctx, c, 0, open)
+	return err
+}
+
+// watchedClient is watched for clients that may wait for closedWait after they have closed their
+// half (see clientwatch.Policy). It reports whether the client has done that and sent nothing.
+func (s *Server) watchedClient(
+	ctx context.Context, c *clientConn, closedWait time.Duration, open func(context.Context) error,
+) (halfClosed bool, err error) {
 	openCtx, cancel := context.WithTimeout(ctx, s.cfg.DialTimeout)
 	defer cancel()
-	watch := watchClient(c, false, cancel)
-	err := open(openCtx)
-	gone := watch.stop()
-	switch {
+	openCtx, giveUp := context.WithCancelCause(openCtx)
+	defer giveUp(nil)
+	policy := clientwatch.Policy{Delay: watchDelay, ClosedWait: closedWait}
+	watch := clientwatch.Start(c.Conn, c.in, policy, func(err error) {
+		giveUp(fmt.Errorf("%w: %w", errClientGone, err))
+	})
+	err = open(openCtx)
+	end := watch.Stop()
+	switch gone := context.Cause(openCtx); {
 	case ctx.Err() != nil:
-		return errDraining
-	case gone != nil:
-		return fmt.Errorf("%w: %w", errClientGone, gone)
+		return false, errDraining
+	case errors.Is(gone, errClientGone):
+		return false, gone
 	}
-	return err
+	return errors.Is(end, io.EOF) && c.in.Buffered() == 0, err
 }
 
 // relay hands both connections to Config.Relay. After an error the client is
@@ -227,10 +277,10 @@ func (c *clientConn) release() net.Conn {
 	early = bytes.Clone(early)
 	putReader(c.in)
 	c.in = nil
-	if len(early) == 0 {
+	if len(early) == 0 && c.failure.Load() == nil {
 		return c.Conn
 	}
-	conn := &earlyConn{Conn: c.Conn, early: early}
+	conn := &earlyConn{Conn: c.Conn, client: c, early: early}
 	if w, ok := c.Conn.(closeWriter); ok {
 		return earlyHalfConn{conn, w}
 	}
@@ -281,18 +331,19 @@ type lingerer interface {
 	SetLinger(seconds int) error
 }
 
-// earlyConn is a client connection that sent data ahead of the reply. It embeds
-// the interface, not the accepted type, so that nothing reads past the early
-// data through another method such as WriteTo.
+// earlyConn is a client connection that sent data ahead of the reply, or has failed. It embeds
+// the interface, not the accepted type, so that nothing reads past the early data through another
+// method such as WriteTo.
 type earlyConn struct {
 	net.Conn
-	early []byte
+	client *clientConn
+	early  []byte
 }
 
-// Read yields the early data first.
+// Read yields the early data first, and the failure last.
 func (c *earlyConn) Read(p []byte) (int, error) {
 	if len(c.early) == 0 {
-		return c.Conn.Read(p)
+		return c.client.Read(p)
 	}
 	n := copy(p, c.early)
 	if c.early = c.early[n:]; len(c.early) == 0 {

@@ -3,8 +3,10 @@ package socks
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -36,16 +38,17 @@ func TestDialTimeout(t *testing.T) {
 	})
 }
 
-// TestClientLeavesDuringDial: the dial is cancelled at once, and a connection that it returns
-// anyway is closed.
+// TestClientLeavesDuringDial: the dial for a client that has sent nothing is cancelled at once, and
+// a connection that it returns anyway is closed.
 func TestClientLeavesDuringDial(t *testing.T) {
-	for name, early := range map[string]string{"silent": "", "early data, then an error": "hello"} {
+	for name, leave := range map[string]func(net.Conn){
+		"closes": func(conn net.Conn) { conn.Close() }, "is reset": reset,
+	} {
 		for _, connects := range []bool{false, true} {
 			t.Run(name, func(t *testing.T) {
 				near, far := tcpPair(t)
-				client := make(chan net.Conn, 1)
 				dialing := make(chan struct{})
-				addr := startServer(t, Config{
+				conn := connect(t, startServer(t, Config{
 					Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
 						close(dialing)
 						select {
@@ -62,19 +65,10 @@ func TestClientLeavesDuringDial(t *testing.T) {
 						t.Error("relayed without a client")
 						return nil
 					},
-				})
-				go func() {
-					conn := connect(t, addr)
-					io.WriteString(conn, greeting+requestName+early)
-					client <- conn
-				}()
+				}))
+				mustWrite(t, conn, greeting+requestName)
 				<-dialing
-				conn := <-client
-				if early != "" {
-					reset(conn)
-				} else {
-					conn.Close()
-				}
+				leave(conn)
 				if !connects {
 					near.Close()
 				}
@@ -84,6 +78,69 @@ func TestClientLeavesDuringDial(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestEarlyDataBeforeReset: what a client has sent before it is reset arrives, whenever that is
+// noticed, and then the reset.
+func TestEarlyDataBeforeReset(t *testing.T) {
+	const connectName = "CONNECT example.com:80 HTTP/1.1\r\nHost: a\r\n\r\n"
+	for name, request := range map[string]string{
+		"SOCKS5": greeting + requestName, "CONNECT": connectName,
+		"SOCKS4": "\x04\x01\x00\x50\x7f\x00\x00\x01user\x00",
+	} {
+		for _, size := range []int{1, readBufferSize - 1, 5 * readBufferSize} {
+			for _, watched := range []bool{true, false} {
+				t.Run(fmt.Sprintf("%s, %d bytes, %v", name, size, watched), func(t *testing.T) {
+					testEarlyDataBeforeReset(t, request, size, watched)
+				})
+			}
+		}
+	}
+}
+
+// testEarlyDataBeforeReset has the watch notice the reset, or the write of the reply.
+func testEarlyDataBeforeReset(t *testing.T, request string, size int, watched bool) {
+	near, far := tcpPair(t)
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln := spyListener{tcp, make(chan error, 1)}
+	dialing, over := make(chan struct{}), make(chan struct{})
+	serve(t, newServer(t, Config{Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		close(dialing)
+		<-over
+		if watched && size < readBufferSize {
+			select {
+			case <-ln.ends:
+			case <-time.After(testTimeout):
+				t.Error("the reset was not seen during the dial")
+			}
+		}
+		return near, ctx.Err()
+	}}), ln)
+	conn := connect(t, tcp.Addr().String())
+	early := counted(0, size)
+	if watched {
+		mustWrite(t, conn, request)
+		<-dialing
+		mustWrite(t, conn, early)
+	} else {
+		mustWrite(t, conn, request+early)
+		<-dialing
+	}
+	reset(conn)
+	close(over)
+	checkCutShort(t, far, early)
+}
+
+// checkCutShort fails unless conn yields want and then a reset.
+func checkCutShort(t *testing.T, conn net.Conn, want string) {
+	t.Helper()
+	got, err := io.ReadAll(conn)
+	if string(got) != want || !isReset(err) {
+		t.Errorf("target got %d bytes of %d, %v", len(got), len(want), err)
 	}
 }
 
@@ -206,15 +263,15 @@ func counted(from, n int) string {
 	return b.String()
 }
 
-// spyListener reports each end of file that a server reads from its clients.
+// spyListener reports how the reading of a server from its clients ends.
 type spyListener struct {
 	net.Listener
-	eof chan struct{}
+	ends chan error
 }
 
 type spyConn struct {
 	*net.TCPConn
-	eof chan struct{}
+	ends chan error
 }
 
 func (l spyListener) Accept() (net.Conn, error) {
@@ -222,14 +279,14 @@ func (l spyListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return spyConn{conn.(*net.TCPConn), l.eof}, nil
+	return spyConn{conn.(*net.TCPConn), l.ends}, nil
 }
 
 func (c spyConn) Read(p []byte) (int, error) {
 	n, err := c.TCPConn.Read(p)
-	if errors.Is(err, io.EOF) {
+	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 		select {
-		case c.eof <- struct{}{}:
+		case c.ends <- err:
 		default:
 		}
 	}
@@ -244,10 +301,13 @@ func TestEarlyHalfClose(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ln := spyListener{tcp, make(chan struct{}, 1)}
+	ln := spyListener{tcp, make(chan error, 1)}
 	serve(t, newServer(t, Config{Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		select {
-		case <-ln.eof:
+		case err := <-ln.ends:
+			if err != io.EOF {
+				t.Errorf("the end of the client: %v", err)
+			}
 		case <-time.After(testTimeout):
 			t.Error("the end of file was not seen during the dial")
 		}

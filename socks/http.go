@@ -60,7 +60,7 @@ func (h *httpConn) serve(ctx context.Context) (address string, target net.Conn, 
 // readRequest reads a request up to its body. When there is something wrong with it, the client
 // is told so.
 func (h *httpConn) readRequest() (*request, error) {
-	n, err := peekHead(&h.c.in, h.c.Conn, maxHead)
+	n, err := peekHead(&h.c.in, h.c, maxHead)
 	if errors.Is(err, errHeadTooLarge) {
 		return nil, h.refuseHead(http.StatusRequestHeaderFieldsTooLarge, err)
 	}
@@ -80,7 +80,7 @@ func (h *httpConn) readRequest() (*request, error) {
 	h.c.in.Discard(n)
 	if h.c.in.Buffered() == 0 && h.c.in.Size() > readBufferSize { // grown for this head
 		h.c.in = readers.Get().(*bufio.Reader)
-		h.c.in.Reset(h.c.Conn)
+		h.c.in.Reset(h.c)
 	}
 	return req, nil
 }

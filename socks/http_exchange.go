@@ -3,7 +3,6 @@ package socks
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"sync"
@@ -77,22 +76,24 @@ func (x *exchange) reach(ctx context.Context) error {
 		x.target = h.takeTarget(address)
 	}
 	if x.target == nil {
-		dialCtx, cancel := context.WithTimeout(ctx, h.s.cfg.DialTimeout)
-		defer cancel()
-		watch := watchClient(h.c, canHalfClose(h.c.Conn), cancel)
-		conn, err := h.s.reach(dialCtx, address)
-		gone := watch.stop()
-		if conn != nil {
-			x.target = newTargetConn(ctx, conn, address)
+		closedWait := time.Duration(0)
+		if canHalfClose(h.c.Conn) {
+			closedWait = -1
 		}
-		switch {
-		case gone != nil:
-			x.up.gone = fmt.Errorf("%w: %w", errClientGone, gone)
-			return x.up.gone
-		case err != nil:
+		halfClosed, err := h.s.watchedClient(ctx, h.c, closedWait, func(dial context.Context) error {
+			conn, err := h.s.reach(dial, address)
+			if conn != nil {
+				x.target = newTargetConn(ctx, conn, address)
+			}
+			return err
+		})
+		if errors.Is(err, errClientGone) {
+			x.up.gone = err
+		}
+		if err != nil {
 			return err
 		}
-		x.up.halfClosed = watch.halfClosed
+		x.up.halfClosed = halfClosed
 	}
 	if !h.s.beginRelay(h.c) {
 		return errDraining

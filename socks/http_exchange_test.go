@@ -431,11 +431,11 @@ func TestHalfClosedClient(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			ln := spyListener{tcp, make(chan struct{}, 1)}
+			ln := spyListener{tcp, make(chan error, 1)}
 			serve(t, newServer(t, Config{Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
 				if dialing {
 					select {
-					case <-ln.eof:
+					case <-ln.ends:
 					case <-ctx.Done():
 						t.Error("the end of file was not seen during the dial, or ended it")
 					}
@@ -618,5 +618,43 @@ func TestLargeBufferIsGivenBack(t *testing.T) {
 	}
 	if !large || !small || out.Len() != 4*readBufferSize+20 {
 		t.Errorf("large %v, small %v, %d bytes", large, small, out.Len())
+	}
+}
+
+// TestBodyBeforeReset: what a client has sent of its request's body before it is reset arrives,
+// whether or not the body is complete.
+func TestBodyBeforeReset(t *testing.T) {
+	for _, size := range []int{1, readBufferSize / 2, 5 * readBufferSize} {
+		for _, missing := range []int{0, 1} {
+			near, far := tcpPair(t)
+			tcp, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			ln := spyListener{tcp, make(chan error, 1)}
+			dialing, over := make(chan struct{}), make(chan struct{})
+			serve(t, newServer(t, Config{Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				close(dialing)
+				<-over
+				if size < readBufferSize { // else the watch ends before the reset
+					select {
+					case <-ln.ends:
+					case <-ctx.Done():
+						t.Error("the reset was not seen during the dial")
+					}
+				}
+				return near, ctx.Err()
+			}}), ln)
+			conn := connect(t, tcp.Addr().String())
+			rest := fmt.Sprintf("Content-Length: %d\r\n\r\n%s", size+missing, counted(0, size))
+			mustWrite(t, conn, postA+rest)
+			<-dialing
+			reset(conn)
+			close(over)
+			if got, err := io.ReadAll(far); string(got) != gotA+rest || err != nil && !isReset(err) {
+				t.Errorf("%d bytes, %d missing: got %d of %d, %v", size, missing, len(got),
+					len(gotA+rest), err)
+			}
+		}
 	}
 }

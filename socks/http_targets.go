@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"culvert/internal/sendqueue"
 )
 
 // targetConn is a connection to a target of forwarded requests. It belongs to one client's
@@ -58,6 +60,16 @@ func (t *targetConn) closeWrite() bool {
 	t.halfClosed.Store(true)
 	t.SetReadDeadline(time.Now().Add(halfClosedTimeout)) // of a read that waits
 	return true
+}
+
+// cut closes the connection of a client that has failed, after what it has sent. The target sees
+// that it was cut short if that can't overtake the data, which it would on a TCP connection.
+func (t *targetConn) cut() {
+	_, tcp := sendqueue.Unwrap(t.Conn).(*net.TCPConn)
+	if l, ok := t.Conn.(lingerer); ok && !tcp {
+		l.SetLinger(0)
+	}
+	t.Close()
 }
 
 // Close closes the connection.

@@ -205,7 +205,8 @@ func (u *upload) fail(err error) {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		u.bodyErr = errBodyTooLate
 	default:
-		u.gone = fmt.Errorf("%w: %w", errGone, err)
+		u.leaveLocked(err)
+		return
 	}
 	u.target.Close()
 }
@@ -246,7 +247,17 @@ func (u *upload) leave(err error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if !u.stopping {
-		u.gone = fmt.Errorf("%w: %w", errGone, err)
+		u.leaveLocked(err)
+	}
+}
+
+// leaveLocked is leave with mu held. The target is still to get what the client has sent of a
+// body; without that, nobody needs it any more.
+func (u *upload) leaveLocked(err error) {
+	u.gone = fmt.Errorf("%w: %w", errGone, err)
+	if u.begun {
+		u.target.cut()
+	} else {
 		u.target.Close()
 	}
 }

@@ -115,6 +115,40 @@ func TestOpenForEarlyData(t *testing.T) {
 	})
 }
 
+// What a client has sent before it is reset goes into the stream, and then the reset.
+func TestOpenForResetClient(t *testing.T) {
+	near, far := muxPair(t)
+	client, other := testnet.TCPPair(t, patience)
+	gave := make(chan error, 1)
+	go func() {
+		_, err := openFor(t.Context(), client, openTo(near))
+		gave <- err
+	}()
+	if _, err := other.Write([]byte("early")); err != nil {
+		t.Fatal(err)
+	}
+	in, err := far.Accept(within(t, patience))
+	if err != nil {
+		t.Fatal(err)
+	}
+	other.SetLinger(0)
+	other.Close()
+	pause(t, 20*clientWatchDelay) // until the watch has seen it
+	stream, err := in.(*mux.IncomingStream).Confirm()
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := io.ReadAll(stream)
+	stream.Close()
+	var reset *mux.ResetError
+	if string(data) != "early" || !errors.As(err, &reset) {
+		t.Errorf("received %q, %v", data, err)
+	}
+	if err := <-gave; err != errNotWanted {
+		t.Errorf("the client's end: %v", err)
+	}
+}
+
 // The streams of a forward end when its clients are gone, while the remote still dials.
 func TestForwardWatchesClients(t *testing.T) {
 	near, _ := muxPair(t) // nothing at the other end answers

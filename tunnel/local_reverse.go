@@ -42,7 +42,7 @@ func (rl *ReverseListener) Accept() (net.Conn, error) {
 		}
 		stream, err := in.(*mux.IncomingStream).Confirm()
 		if err == nil { // otherwise the peer is gone already
-			return &reverseConn{Stream: stream}, nil
+			return &reverseConn{stream}, nil
 		}
 	}
 }
@@ -103,32 +103,8 @@ func dialHere(ctx context.Context, network, target string) (net.Conn, error) {
 	return DialHere(ctx, network, target)
 }
 
-// reverseConn is a connection that the remote has accepted. As with package net, its Close resets
-// it after SetLinger(0).
-type reverseConn struct {
-	*mux.Stream
-	mu    sync.Mutex
-	abort bool
-}
-
-// SetLinger is as for *net.TCPConn, but only 0 has an effect.
-func (c *reverseConn) SetLinger(seconds int) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.abort = seconds == 0
-	return nil
-}
-
-// Close ends the stream; after SetLinger(0) the peer sees it cut short, after what was written.
-func (c *reverseConn) Close() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.abort {
-		c.CloseWithReset(mux.CodeAborted)
-		return nil
-	}
-	return c.Stream.Close()
-}
+// reverseConn is a connection that the remote has accepted.
+type reverseConn struct{ *mux.Stream }
 
 // RemoteAddr returns the address of the peer that connected to the remote.
 func (c *reverseConn) RemoteAddr() net.Addr {

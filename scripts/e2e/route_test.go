@@ -47,6 +47,15 @@ func (p place) dial(address string) (net.Conn, error) {
 	return dial()
 }
 
+// dialFor connects within a time.
+func (p place) dialFor(address string, limit time.Duration) (net.Conn, error) {
+	dial := func() (net.Conn, error) { return net.DialTimeout("tcp", address, limit) }
+	if p != "" {
+		return inNamespace(string(p), dial)
+	}
+	return dial()
+}
+
 func dialBlocking(address string) (net.Conn, error) {
 	to, err := netip.ParseAddrPort(address)
 	if err != nil {
@@ -76,12 +85,17 @@ type route struct {
 	clients, targets place
 	reverse          bool // the targets are at the local, the clients at the remote
 	quietEnd         bool // turns a reset into an end of file
+	http             bool // what is sent is the body of an HTTP request
 
 	// lead prepares the route to these targets, if necessary.
 	lead func(t *testing.T, targets []string)
 
 	// connect connects a client to one of them.
 	connect func(target string) (net.Conn, error)
+
+	// connectEarly connects a client that does not wait until the target is reached, but sends data
+	// ahead of that. It is nil for a direct route.
+	connectEarly func(target string, data []byte) (net.Conn, error)
 }
 
 // pair opens a connection to a target and returns both ends once the target has received a byte
@@ -122,54 +136,110 @@ func portRoute(name string, clients, targets place,
 			}
 		},
 		connect: func(target string) (net.Conn, error) { return clients.dial(ports[target]) },
-	}
-}
-
-// proxyRoute returns a route through a proxy. ask makes the proxy at the other end of conn connect
-// to target.
-func proxyRoute(name string, clients, targets place, proxy string,
-	ask func(conn net.Conn, target string) error) *route {
-	return &route{name: name, clients: clients, targets: targets,
-		connect: func(target string) (net.Conn, error) {
-			conn, err := clients.dial(proxy)
+		connectEarly: func(target string, data []byte) (net.Conn, error) {
+			conn, err := clients.dial(ports[target])
 			if err != nil {
 				return nil, err
 			}
-			conn.SetDeadline(time.Now().Add(patience))
-			if err := ask(conn, target); err != nil {
-				conn.Close()
-				return nil, err
-			}
-			return conn, nil
-		}}
-}
-
-// askSOCKS5 requests a connection from a SOCKS5 proxy that requires no password (RFC 1928).
-func askSOCKS5(conn net.Conn, target string) error {
-	if _, err := exchange(conn, []byte{5, 1, 0}, 2); err != nil {
-		return err
+			return conn, sendTo(conn, data)
+		},
 	}
-	return requestSOCKS5(conn, target)
 }
 
-// askSOCKS5As does so with the name and password of proxyUser (RFC 1929).
-func askSOCKS5As(conn net.Conn, target string) error {
-	user := fmt.Sprintf("\x01%c%s%c%s", len(proxyUser), proxyUser, len(proxyPassword), proxyPassword)
-	for _, message := range [][]byte{{5, 1, 2}, []byte(user)} {
-		if _, err := exchange(conn, message, 2); err != nil {
-			return err
-		}
+// sendTo writes to a connection within the time of a test's case, and closes it on error.
+func sendTo(conn net.Conn, data []byte) error {
+	conn.SetDeadline(time.Now().Add(cutTime))
+	_, err := conn.Write(data)
+	if err != nil {
+		conn.Close()
 	}
-	return requestSOCKS5(conn, target)
+	return err
 }
 
-func requestSOCKS5(conn net.Conn, target string) error {
-	to, err := netip.ParseAddrPort(target)
+// asking is how a client asks a proxy to connect it.
+type asking struct {
+	login   func(conn net.Conn) error // what comes ahead of the request; nil for nothing
+	request func(target string) ([]byte, error)
+	answer  func(conn net.Conn) error // reads the answer, and fails unless the target was reached
+}
+
+// ask logs in and sends the request, with what is to follow it.
+func (a asking) ask(conn net.Conn, target string, data []byte) error {
+	request, err := a.request(target)
 	if err != nil {
 		return err
 	}
+	conn.SetDeadline(time.Now().Add(patience))
+	if a.login != nil {
+		if err := a.login(conn); err != nil {
+			return err
+		}
+	}
+	_, err = conn.Write(append(request, data...))
+	return err
+}
+
+// proxyRoute returns a route through a proxy.
+func proxyRoute(name string, clients, targets place, proxy string, how asking) *route {
+	connect := func(target string, data []byte, wait bool) (net.Conn, error) {
+		conn, err := clients.dial(proxy)
+		if err != nil {
+			return nil, err
+		}
+		if err = how.ask(conn, target, data); err == nil && wait {
+			err = how.answer(conn)
+		}
+		if err != nil {
+			conn.Close()
+			return nil, err
+		}
+		return conn, nil
+	}
+	return &route{
+		name: name, clients: clients, targets: targets,
+		connect: func(target string) (net.Conn, error) { return connect(target, nil, true) },
+		connectEarly: func(target string, data []byte) (net.Conn, error) {
+			return connect(target, data, false)
+		},
+	}
+}
+
+// askSOCKS5 is for a SOCKS5 proxy that requires no password (RFC 1928).
+var askSOCKS5 = asking{
+	login: func(conn net.Conn) error {
+		_, err := exchange(conn, []byte{5, 1, 0}, 2)
+		return err
+	},
+	request: requestSOCKS5, answer: answerSOCKS5,
+}
+
+// askSOCKS5As is for one that requires the name and password of proxyUser (RFC 1929).
+var askSOCKS5As = asking{
+	login: func(conn net.Conn) error {
+		user := fmt.Sprintf("\x01%c%s%c%s", len(proxyUser), proxyUser, len(proxyPassword),
+			proxyPassword)
+		for _, message := range [][]byte{{5, 1, 2}, []byte(user)} {
+			if _, err := exchange(conn, message, 2); err != nil {
+				return err
+			}
+		}
+		return nil
+	},
+	request: requestSOCKS5, answer: answerSOCKS5,
+}
+
+func requestSOCKS5(target string) ([]byte, error) {
+	to, err := netip.ParseAddrPort(target)
+	if err != nil {
+		return nil, err
+	}
 	request := append([]byte{5, 1, 0, 1}, to.Addr().AsSlice()...)
-	answer, err := exchange(conn, append(request, byte(to.Port()>>8), byte(to.Port())), 10)
+	return append(request, byte(to.Port()>>8), byte(to.Port())), nil
+}
+
+func answerSOCKS5(conn net.Conn) error {
+	answer := make([]byte, 10)
+	_, err := io.ReadFull(conn, answer)
 	if err == nil && answer[1] != replyOK {
 		err = fmt.Errorf("SOCKS reply %d", answer[1])
 	}
@@ -186,26 +256,36 @@ func exchange(conn net.Conn, message []byte, n int) ([]byte, error) {
 	return answer, err
 }
 
-// askCONNECT returns a function that requests a connection from an HTTP proxy, with user's password
-// unless user is nil.
-func askCONNECT(user *url.Userinfo) func(conn net.Conn, target string) error {
-	return func(conn net.Conn, target string) error {
-		head := fmt.Sprintf("CONNECT %s HTTP/1.1\r\nHost: %[1]s\r\n", target)
-		if user != nil {
-			basic := base64.StdEncoding.EncodeToString([]byte(user.String()))
-			head += "Proxy-Authorization: Basic " + basic + "\r\n"
-		}
-		answer, err := exchange(conn, []byte(head+"\r\n"), 1)
-		for err == nil && !strings.HasSuffix(string(answer), "\r\n\r\n") { // and not a byte more
-			next := make([]byte, 1)
-			_, err = io.ReadFull(conn, next)
-			answer = append(answer, next...)
-		}
-		if err == nil && !strings.HasPrefix(string(answer), "HTTP/1.1 200 ") {
-			err = fmt.Errorf("CONNECT: %q", answer)
-		}
-		return err
+// askCONNECT is for an HTTP proxy, with user's password unless user is nil.
+func askCONNECT(user *url.Userinfo) asking {
+	return asking{
+		request: func(target string) ([]byte, error) {
+			head := fmt.Sprintf("CONNECT %s HTTP/1.1\r\nHost: %[1]s\r\n", target)
+			if user != nil {
+				basic := base64.StdEncoding.EncodeToString([]byte(user.String()))
+				head += "Proxy-Authorization: Basic " + basic + "\r\n"
+			}
+			return []byte(head + "\r\n"), nil
+		},
+		answer: func(conn net.Conn) error {
+			head, err := readHead(conn)
+			if err == nil && !strings.HasPrefix(head, "HTTP/1.1 200 ") {
+				err = fmt.Errorf("CONNECT: %q", head)
+			}
+			return err
+		},
 	}
+}
+
+// readHead reads the head of an HTTP message, and not a byte more.
+func readHead(conn net.Conn) (head string, err error) {
+	next := make([]byte, 1)
+	for err == nil && !strings.HasSuffix(head, "\r\n\r\n") {
+		if _, err = io.ReadFull(conn, next); err == nil {
+			head += string(next)
+		}
+	}
+	return head, err
 }
 
 // world is a remote, its locals, and the places of clients and targets.
@@ -255,16 +335,17 @@ func (w *world) start(t *testing.T, at *host, name string, args []string) *node 
 	return startNode(t, name, cmd)
 }
 
-// routes returns the routes through a local and the remote, one for each kind of listener.
-func (w *world) routes(t *testing.T) []*route {
+// routes returns the routes through locals with these flags and the remote, one for each kind of
+// listener.
+func (w *world) routes(t *testing.T, flags ...string) []*route {
 	t.Helper()
-	local := w.startLocal(t, "-R", "127.0.0.1:0:socks")
+	local := w.startLocal(t, append(flags, "-R", "127.0.0.1:0:socks")...)
 	routes := []*route{
 		portRoute("-L", w.near, w.far, func(t *testing.T, targets []string) []string {
-			return w.startLocal(t, ports("-L", targets)...).forwards
+			return w.startLocal(t, append(flags, ports("-L", targets)...)...).forwards
 		}),
 		portRoute("-R", w.far, w.near, func(t *testing.T, targets []string) []string {
-			return w.startLocal(t, ports("-R", targets)...).reverse
+			return w.startLocal(t, append(flags, ports("-R", targets)...)...).reverse
 		}),
 		proxyRoute("SOCKS", w.near, w.far, local.socks, askSOCKS5),
 		proxyRoute("CONNECT", w.near, w.far, local.socks, askCONNECT(nil)),

@@ -88,6 +88,7 @@ var imports = []struct {
 	{"protocol/client.go", "culvert/socks", false},
 	{"socks/server.go", "culvert/internal/netfault", true},
 	{"socks/http_cut.go", "culvert/internal/sendqueue", true},
+	{"socks/conn.go", "culvert/internal/clientwatch", true},
 	{"socks/server.go", "github.com/armon/go-socks5", true},
 	{"socks/server.go", "culvert/protocol", false},
 	{"socks/server_test.go", "culvert/tunnel", false},

@@ -10,9 +10,12 @@ import (
 // and then a reset with the code in place of an end of file. It is for a stream whose source has
 // failed, and does not wait. When the peer takes nothing for lingerTime, the rest is dropped.
 func (st *stream) CloseWithReset(code Code) {
-	s := st.session
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	st.session.mu.Lock()
+	defer st.session.mu.Unlock()
+	st.closeWithResetLocked(code)
+}
+
+func (st *stream) closeWithResetLocked(code Code) {
 	if st.closed {
 		return
 	}
@@ -33,7 +36,7 @@ func (st *stream) CloseWithReset(code Code) {
 	default:
 		h.resetCode = code
 		st.discardLocked()
-		s.wakeSenderLocked(st)
+		st.session.wakeSenderLocked(st)
 		st.limitStallLocked()
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -171,7 +172,13 @@ func TestResetWhileAway(t *testing.T) {
 // An opener that sends and is cut short before the answer is still served what it sent; one that
 // gives up is not.
 func TestResetBeforeAnswer(t *testing.T) {
-	for _, gaveUp := range []bool{false, true} {
+	for name, end := range map[string]func(*Stream){
+		"reset":           func(st *Stream) { st.CloseWithReset(CodeAborted) },
+		"closed to reset": func(st *Stream) { st.SetLinger(0); st.Close() },
+		"closed":          func(st *Stream) { st.Close() },
+		"closed, lingers": func(st *Stream) { st.SetLinger(0); st.SetLinger(-1); st.Close() },
+	} {
+		gaveUp := strings.HasPrefix(name, "closed") && !strings.HasSuffix(name, "reset")
 		synctest.Test(t, func(t *testing.T) {
 			client, server := newPair(t, Config{}, Config{})
 			var answer answers
@@ -187,19 +194,15 @@ func TestResetBeforeAnswer(t *testing.T) {
 			synctest.Wait()
 			var told []bool
 			in.NotifyEnd(func(unread bool) { told = append(told, unread) })
-			if gaveUp {
-				opened.Close()
-			} else {
-				opened.CloseWithReset(CodeAborted)
-			}
+			end(opened)
 			synctest.Wait()
 			if !slices.Equal(told, []bool{!gaveUp}) || len(answer) != 1 || answer[0] == nil {
-				t.Errorf("told the end with unread data %v, and the answer %v", told, answer)
+				t.Errorf("%s: told the end with unread data %v, and the answer %v", name, told, answer)
 			}
 			accepted, err := in.(*IncomingStream).Confirm()
 			if gaveUp {
 				if !errors.Is(err, syscall.ECONNRESET) {
-					t.Errorf("confirm: %v", err)
+					t.Errorf("%s: confirm: %v", name, err)
 				}
 				return
 			}

@@ -31,6 +31,7 @@ type stream struct {
 	closed     bool              // released by its user: closed, reset, refused, or never handed out
 	removed    bool              // no longer in the session's table
 	ended      bool              // cut short: markEndedLocked was called
+	abort      bool              // Close is CloseWithReset
 	onEnd      func(unread bool) // of NotifyEnd
 }
 
@@ -114,13 +115,26 @@ func (st *stream) NotifyEnd(f func(unread bool)) {
 	}
 }
 
+// SetLinger is as for *net.TCPConn, but only 0 has an effect: it makes Close reset the stream, after
+// what was written.
+func (st *Stream) SetLinger(seconds int) error {
+	st.session.mu.Lock()
+	defer st.session.mu.Unlock()
+	st.abort = seconds == 0
+	return nil
+}
+
 // Close ends the stream: what was written is still sent, what was not read is dropped. A peer that
-// continues to send sees a reset. Close does not wait.
+// continues to send sees a reset. After SetLinger(0), Close is CloseWithReset. Close does not wait.
 func (st *stream) Close() error {
 	s := st.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if st.closed {
+		return nil
+	}
+	if st.abort {
+		st.closeWithResetLocked(CodeAborted)
 		return nil
 	}
 	st.releaseLocked()
