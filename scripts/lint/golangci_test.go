@@ -91,6 +91,8 @@ var imports = []struct {
 	{"socks/conn.go", "culvert/internal/clientwatch", true},
 	{"socks/server.go", "github.com/armon/go-socks5", true},
 	{"socks/server.go", "culvert/protocol", false},
+	{"socks/server.go", "culvert/internal/cli", false},
+	{"socks/server.go", "culvert/internal/cli/flags", false},
 	{"socks/server_test.go", "culvert/tunnel", false},
 	{"socks/server_test.go", "github.com/gorilla/websocket", true},
 	{"socks/server.go", "github.com/gorilla/websocket", false},
