@@ -165,10 +165,22 @@ const (
 	// maxRetention bounds the unacknowledged data that all sessions of a remote retain, in bytes.
 	maxRetention = 512 << 20
 
-	// maxHandshakes bounds the clients of a remote that have not been admitted yet. One more gets
-	// status 503. Each holds about 30 KiB of buffers until the handshake times out, or up to a MiB
-	// if it sends the largest messages of version 2.
-	maxHandshakes = 256
+	// maxHandshakes bounds the clients of a remote that are being admitted. Each holds about 30 KiB
+	// of buffers until the handshake times out, or up to a MiB if it sends the largest messages of
+	// version 2. sourceHandshakes bounds those of one address, and reservedHandshakes are only for
+	// addresses that have a session. One more replaces the one that began first: a handshake takes
+	// few round trips, so those that last hold places rather than being slow.
+	maxHandshakes      = 256
+	sourceHandshakes   = 32
+	reservedHandshakes = 64
+
+	// handshakeHold is how long a handshake keeps its place at least, unless its address wants more
+	// than its share: two or three round trips on almost any path. Others wait for their turn, by
+	// handshakeWait at most: it comes sooner even when all of maxStrangers wait. handshakeLook is
+	// how soon a place that becomes free is noticed.
+	handshakeHold = 2 * time.Second
+	handshakeWait = 15 * time.Second
+	handshakeLook = 50 * time.Millisecond
 
 	// maxSessionListeners bounds the listeners of a remote for one client, and maxListenerConns the
 	// connections of each: they are descriptors of the remote. One more connection waits in the
@@ -212,10 +224,17 @@ const (
 	// maxStrangers bounds the connections of a remote on which no session has been admitted: of
 	// clients that are connecting, and of visitors. Each is a descriptor and about 20 KiB, 60 with
 	// TLS. sourceStrangers bounds those of one address: some people behind one address who each
-	// look at the fallback site with six connections of a browser. One more replaces the one that
-	// has been without progress for longest.
-	maxStrangers    = 1024
-	sourceStrangers = 128
+	// look at the fallback site with six connections of a browser. reservedStrangers are only for
+	// addresses that have a session. One more replaces the one that has been without progress for
+	// longest.
+	maxStrangers      = 1024
+	sourceStrangers   = 128
+	reservedStrangers = 128
+
+	// maxStrangerLines bounds the lines of the log in a strangerLinesPeriod about each kind of event
+	// that strangers cause. More are left out.
+	maxStrangerLines    = 60
+	strangerLinesPeriod = time.Minute
 
 	// stallTimeout bounds how long a request that is not a client's may be without progress: a body
 	// that doesn't come, or an answer that isn't read.

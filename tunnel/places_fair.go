@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// source is where a client comes from, a prefix of clientPrefix. It is the zero value when that is unknown: clients on this machine, and
-// behind a proxy, can't be told apart.
+// source is where a client comes from, a prefix of clientPrefix. It is the zero value when that is
+// unknown: clients on this machine, and behind a proxy, can't be told apart.
 type source = netip.Prefix
 
 // sourceOf returns the source of a client at addr.
@@ -94,6 +94,18 @@ func (f *fairPlaces) displaced(from source, known bool) *fairPlace {
 		return f.strangers.stalest(from)
 	}
 	return f.known.stalest(from)
+}
+
+// wait returns how long to wait until one more client's place costs nobody one that it took less
+// than hold ago. What a source takes beyond its share costs only itself.
+func (f *fairPlaces) wait(from source, known bool, hold time.Duration) time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	out := f.displaced(from, known)
+	if out == nil || from.IsValid() && out.from == from {
+		return 0
+	}
+	return hold - time.Since(fairEpoch) + time.Duration(out.progress.Load())
 }
 
 // free ends what holds a place, the one that take would choose, and reports whether there was one.

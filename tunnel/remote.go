@@ -52,10 +52,9 @@ type RemoteConfig struct {
 // on listeners. All methods may be called concurrently.
 type Remote struct {
 	cfg        RemoteConfig
+	gate       *remoteGate
 	fallback   *remoteFallback // nil when there is none
 	replay     *protocol.ReplayCache
-	strangers  *fairPlaces // for connections without a session
-	handshakes places      // for clients that are not admitted yet
 	host       *mux.Host
 	session    mux.Config
 	exits      places // for UDP sockets
@@ -93,8 +92,7 @@ func NewRemote(cfg RemoteConfig) (*Remote, error) {
 	r := &Remote{
 		cfg:        cfg,
 		replay:     protocol.NewReplayCache(protocol.DefaultReplayCapacity),
-		strangers:  newFairPlaces(maxStrangers, sourceStrangers, 0),
-		handshakes: newPlaces(maxHandshakes),
+		gate:       newRemoteGate(cfg.Log),
 		host:       mux.NewHost(mux.HostConfig{ResumeWindow: cfg.ResumeWindow}),
 		session:    mux.Config{MaxStreams: cfg.MaxStreams, Retention: mux.NewBudget(maxRetention)},
 		exits:      newPlaces(maxExits),

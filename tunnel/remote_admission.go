@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -21,20 +22,22 @@ type admitted struct {
 
 // admit makes a session of a request, or answers it with an error. A new session is registered.
 // With an error, the state is known if the handshake has succeeded.
-func (r *Remote) admit(w http.ResponseWriter, request *http.Request) (a admitted, err error) {
+func (r *Remote) admit(
+	ctx context.Context, w http.ResponseWriter, request *http.Request,
+) (a admitted, err error) {
 	ws, err := protocol.Upgrade(w, request)
 	if err != nil {
 		return a, err
 	}
 	a.congestion = r.congestion.apply(ws.NetConn())
-	conn, err := protocol.Server(r.ctx, ws, r.handshake(request))
+	conn, err := protocol.Server(ctx, ws, r.handshake(request))
 	if err != nil {
 		return a, err
 	}
 	a.state = conn.State()
 	from := clientAddr(request)
 	var added *mux.Session
-	a.Session, a.resumed, err = r.host.Accept(r.ctx, conn, r.session, mux.Peer{
+	a.Session, a.resumed, err = r.host.Accept(ctx, conn, r.session, mux.Peer{
 		Identity: a.state.Peer.Key.String(),
 		Owner:    r.currentAccess().clientID(a.state.Peer.Key, from).String(),
 		Admit: func(session *mux.Session) error {
@@ -108,6 +111,7 @@ func (r *Remote) addSession(session *mux.Session, peer protocol.Peer, from netip
 	a := &admission{peer: peer, from: from, number: r.admitted}
 	r.admitted++
 	r.sessions[session] = a
+	r.gate.count(sourceOf(from), +1)
 	r.count(a, client)
 	r.watchExpiry(session, a)
 	return nil
@@ -122,6 +126,8 @@ func (r *Remote) renewSession(session *mux.Session, peer protocol.Peer, from net
 	if a == nil || a.revoked { // about to be registered, or to end
 		return nil
 	}
+	r.gate.count(sourceOf(from), +1)
+	r.gate.count(sourceOf(a.from), -1)
 	a.peer, a.from = peer, from
 	r.count(a, r.clientOf(peer.Key, from))
 	err := r.checkAdmission(session, a)
@@ -190,5 +196,6 @@ func (r *Remote) forget(session *mux.Session) {
 		a.expiry.Stop()
 	}
 	delete(r.sessions, session)
+	r.gate.count(sourceOf(a.from), -1)
 	r.count(a, nil)
 }

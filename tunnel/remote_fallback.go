@@ -34,6 +34,7 @@ type remoteFallback struct {
 }
 
 func newRemoteFallback(site *url.URL, log zerolog.Logger) *remoteFallback {
+	unreached := sampled(log)
 	transport := &http.Transport{
 		DialContext:           (&net.Dialer{Timeout: fallbackHeaderTimeout}).DialContext,
 		ResponseHeaderTimeout: fallbackHeaderTimeout,
@@ -54,7 +55,7 @@ func newRemoteFallback(site *url.URL, log zerolog.Logger) *remoteFallback {
 			},
 			ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 				if r.Context().Err() == nil {
-					log.Warn().Err(err).Msg("the fallback site can't be reached")
+					unreached.Warn().Err(err).Msg("the fallback site can't be reached")
 				}
 				w.WriteHeader(http.StatusBadGateway)
 			},

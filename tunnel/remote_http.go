@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"context"
 	"errors"
 	"net/http"
 
@@ -22,27 +23,25 @@ func (r *Remote) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 		r.serving.Add(1)
 		defer r.serving.Done()
 	}
-	refuse := draining || (ours && r.isFull())
+	refuse := ours && r.isFull()
 	r.mu.Unlock()
 	foreign := ours && websocket.IsWebSocketUpgrade(request) &&
 		!r.currentAccess().trust.admitsOrigin(request.Header)
-	if ours && !refuse && !foreign && !r.handshakes.take() {
-		refuse = true
-	}
 	switch {
-	case r.fallback != nil && !draining && (!ours || refuse || foreign):
+	case r.fallback != nil && !draining && (!ours || foreign):
 		r.fallback.serve(r.ctx, w, request, sourceOf(clientAddr(request)))
 	case !ours:
 		http.NotFound(w, request)
+	case draining:
+		refuseBusy(w)
 	case refuse:
-		http.Error(w, "busy", http.StatusServiceUnavailable)
+		r.refuse(w, request)
 	case foreign:
-		log := r.cfg.Log.With().Str("from", request.RemoteAddr).
+		log := r.gate.refusals.With().Str("from", request.RemoteAddr).
 			Strs("origin", request.Header.Values("Origin")).Logger()
 		logRefusal(log, errOrigin)
 		http.Error(w, "origin not allowed", http.StatusForbidden)
 	case !websocket.IsWebSocketUpgrade(request):
-		r.handshakes.leave()
 		r.requireUpgrade(w, request)
 	default:
 		r.serveClient(w, request)
@@ -58,19 +57,39 @@ func (r *Remote) requireUpgrade(w http.ResponseWriter, request *http.Request) {
 	r.cfg.Log.Debug().Str("from", request.RemoteAddr).Msg("client refused: not a WebSocket")
 }
 
-// serveClient serves a client that holds a place among the handshakes.
+// refuse answers a client for which there is no room, as it answers visitors.
+func (r *Remote) refuse(w http.ResponseWriter, request *http.Request) {
+	if r.fallback != nil {
+		r.fallback.serve(r.ctx, w, request, sourceOf(clientAddr(request)))
+		return
+	}
+	refuseBusy(w)
+}
+
+func refuseBusy(w http.ResponseWriter) { http.Error(w, "busy", http.StatusServiceUnavailable) }
+
+// serveClient serves a client.
 func (r *Remote) serveClient(w http.ResponseWriter, request *http.Request) {
-	a, err := r.admit(bareHijacker{w}, request)
-	r.handshakes.leave()
+	ctx, cancel := context.WithCancelCause(r.ctx)
+	defer cancel(nil)
+	from := sourceOf(clientAddr(request))
+	place := r.gate.takeHandshake(request.Context(), from, func() { cancel(errDisplaced) })
+	if place == nil {
+		r.refuse(w, request)
+		return
+	}
+	a, err := r.admit(ctx, bareHijacker{w}, request)
+	place.leave()
 	leaveStrangers(request)
-	log := r.cfg.Log.With().Str("from", request.RemoteAddr).Logger()
 	if err != nil {
+		log := r.gate.refusals.With().Str("from", request.RemoteAddr).Logger()
 		if a.state.Version != 0 { // the handshake has succeeded
 			log = log.With().Stringer("client", a.state.Peer.Key).Logger()
 		}
 		logRefusal(log, err)
 		return
 	}
+	log := r.cfg.Log.With().Str("from", request.RemoteAddr).Logger()
 	if a.resumed { // the call that began the session continues to serve it
 		if r.renewSession(a.Session, a.state.Peer, clientAddr(request)) != nil {
 			return
@@ -93,6 +112,8 @@ func logRefusal(log zerolog.Logger, err error) {
 		log.Info().Err(err).Uint16("code", uint16(session.Code)).Msg("client refused")
 	case errors.As(err, &refused) && refused.Code == protocol.CloseIdentity:
 		log.Info().Msg("client left: it does not know this remote's key, or expects another one")
+	case errors.Is(err, errDisplaced):
+		log.Info().Err(errDisplaced).Msg("client refused")
 	case errors.As(err, &handshake) && handshake.Code == 0: // it could be told nothing
 		log.Info().Err(handshake.Err).Msg("client left during the handshake")
 	default:

@@ -10,8 +10,8 @@ import (
 	"culvert/internal/httplog"
 )
 
-// Serve serves HTTP on the listeners, over TLS if it is configured, until ctx is done or one of them
-// fails. Then it shuts down within DrainTimeout.
+// Serve serves HTTP on the listeners, over TLS if it is configured, until ctx is done or one of
+// them fails. Then it shuts down within DrainTimeout.
 func (r *Remote) Serve(ctx context.Context, listeners ...net.Listener) error {
 	server := &http.Server{
 		Handler:           httplog.Recover(r.cfg.Log, r),

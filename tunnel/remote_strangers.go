@@ -22,11 +22,12 @@ type strangerListener struct {
 
 // listenForStrangers returns a listener that takes its connections from ln.
 func (r *Remote) listenForStrangers(ln net.Listener) *strangerListener {
+	log := sampled(r.cfg.Log)
 	return &strangerListener{remote: r, Listener: netfault.NewListener(ln,
 		func(err error, pause time.Duration) {
-			r.cfg.Log.Warn().Err(err).Dur("pause", pause).Msg("accept")
+			log.Warn().Err(err).Dur("pause", pause).Msg("accept")
 			if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
-				r.strangers.free() // for a client that may have a key
+				r.gate.conns.free() // for a client that may have a key
 			}
 		})}
 }
@@ -48,7 +49,7 @@ type strangerConn struct {
 
 func (r *Remote) newStranger(conn net.Conn) *strangerConn {
 	from := sourceOf(peerAddr(conn.RemoteAddr()))
-	place := r.strangers.take(from, false, func() { abort(conn) })
+	place := r.gate.takeConn(from, func() { abort(conn) })
 	return &strangerConn{Conn: conn, place: place}
 }
 

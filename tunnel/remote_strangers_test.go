@@ -207,7 +207,7 @@ func TestSlowBodies(t *testing.T) {
 				if n := held.count(); n != 0 {
 					t.Errorf("%d are still held", n)
 				}
-				if n := remote.strangers.taken(); n != 0 {
+				if n := remote.gate.conns.taken(); n != 0 {
 					t.Errorf("%d places are still taken", n)
 				}
 				if f := remote.fallback; f != nil && f.places.taken() != 0 {
@@ -246,12 +246,12 @@ func TestSilentClients(t *testing.T) {
 					conns = append(conns, conn)
 				}
 				synctest.Wait()
-				if n := remote.strangers.taken(); n > maxStrangers {
+				if n := remote.gate.conns.taken(); n > maxStrangers {
 					t.Errorf("%d places are taken", n)
 				}
 				time.Sleep(2*stallTimeout + 2*time.Second) // synctest
 				synctest.Wait()
-				if n := remote.strangers.taken(); n != 0 {
+				if n := remote.gate.conns.taken(); n != 0 {
 					t.Errorf("%d places are still taken", n)
 				}
 				for _, conn := range conns {
@@ -345,12 +345,12 @@ func TestFallbackSocketEnds(t *testing.T) {
 				}
 				time.Sleep(test.after - time.Second) // synctest
 				synctest.Wait()
-				if n := remote.strangers.taken(); n != 1 {
+				if n := remote.gate.conns.taken(); n != 1 {
 					t.Errorf("%d places are taken before its time", n)
 				}
 				time.Sleep(2 * time.Second) // synctest
 				synctest.Wait()
-				if n := remote.strangers.taken() + remote.fallback.places.taken(); n != 0 {
+				if n := remote.gate.conns.taken() + remote.fallback.places.taken(); n != 0 {
 					t.Errorf("%d places are still taken", n)
 				}
 			})

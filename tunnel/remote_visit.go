@@ -28,8 +28,8 @@ func hasBody(request *http.Request) bool {
 	return request.Body != nil && request.Body != http.NoBody
 }
 
-// fallbackVisit is a request that the fallback site answers, and its ResponseWriter. What makes progress
-// goes on.
+// fallbackVisit is a request that the fallback site answers, and its ResponseWriter. What makes
+// progress goes on.
 type fallbackVisit struct {
 	http.ResponseWriter
 	request *http.Request // with a body that extends the deadline for reading

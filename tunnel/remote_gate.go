@@ -1,0 +1,96 @@
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+// remoteGate bounds what a remote gives to clients before they are admitted. All methods may be
+// called concurrently.
+type remoteGate struct {
+	conns      *fairPlaces // for connections without a session
+	handshakes *fairPlaces // for clients that are being admitted
+	turn       places      // for the next handshake of a source without a session
+	turnKnown  places      // and of one with a session
+	refusals   zerolog.Logger
+
+	mu       sync.Mutex // guards the rest
+	sessions map[source]int
+}
+
+func newRemoteGate(log zerolog.Logger) *remoteGate {
+	return &remoteGate{
+		conns:      newFairPlaces(maxStrangers, sourceStrangers, reservedStrangers),
+		handshakes: newFairPlaces(maxHandshakes, sourceHandshakes, reservedHandshakes),
+		turn:       newPlaces(1),
+		turnKnown:  newPlaces(1),
+		refusals:   sampled(log),
+		sessions:   make(map[source]int),
+	}
+}
+
+// sampled returns a logger for what strangers cause, which logs only some of many events.
+func sampled(log zerolog.Logger) zerolog.Logger {
+	return log.Sample(&zerolog.BurstSampler{Burst: maxStrangerLines, Period: strangerLinesPeriod})
+}
+
+// errDisplaced is why a handshake ends for another one.
+var errDisplaced = errors.New("others needed the place")
+
+// count adds n to the number of sessions of a source.
+func (g *remoteGate) count(from source, n int) {
+	if !from.IsValid() {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.sessions[from] += n; g.sessions[from] == 0 {
+		delete(g.sessions, from)
+	}
+}
+
+// knows reports whether a source has a session.
+func (g *remoteGate) knows(from source) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.sessions[from] > 0
+}
+
+// takeConn takes a place for a connection without a session.
+func (g *remoteGate) takeConn(from source, end func()) *fairPlace {
+	return g.conns.take(from, g.knows(from), end)
+}
+
+// takeHandshake takes a place for a client that is being admitted. While all are taken, clients get
+// one in the order in which they came, and each keeps its place for handshakeHold, long enough for
+// most. It returns nil if the client's turn has not come when ctx is done or handshakeWait is over.
+func (g *remoteGate) takeHandshake(ctx context.Context, from source, end func()) *fairPlace {
+	ctx, cancel := context.WithTimeout(ctx, handshakeWait)
+	defer cancel()
+	known := g.knows(from)
+	turn := g.turn
+	if known {
+		turn = g.turnKnown
+	}
+	if !turn.await(ctx) {
+		return nil
+	}
+	defer turn.leave()
+	for {
+		pause := min(g.handshakes.wait(from, known, handshakeHold), handshakeLook)
+		if pause <= 0 {
+			return g.handshakes.take(from, known, end)
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		}
+	}
+}

@@ -1,0 +1,187 @@
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"testing"
+
+	"culvert/certs"
+
+	"github.com/gorilla/websocket"
+)
+
+// publicListener is a listener on loopback whose peers appear to have public addresses: 127.0.x.y
+// is 198.51.x.y.
+type publicListener struct{ net.Listener }
+
+func (l publicListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return publicConn{conn.(*net.TCPConn)}, nil
+}
+
+type publicConn struct{ *net.TCPConn }
+
+func (c publicConn) NetConn() net.Conn { return c.TCPConn }
+
+func (c publicConn) RemoteAddr() net.Addr {
+	at := c.TCPConn.RemoteAddr().(*net.TCPAddr).AddrPort()
+	from := at.Addr().Unmap().As4()
+	from[0], from[1] = 198, 51
+	return net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.AddrFrom4(from), at.Port()))
+}
+
+// servedRemote is a remote that serves a listener of its own, through [Remote.Serve].
+type servedRemote struct {
+	*Remote
+	key     *certs.KeyPair
+	address string
+}
+
+// serveRemote serves a remote until the test ends. Its clients have public addresses if public is
+// true; otherwise they are on this machine.
+func serveRemote(
+	t *testing.T, trust RemoteTrust, public bool, change func(*RemoteConfig),
+) servedRemote {
+	t.Helper()
+	key := newKey(t)
+	cfg := RemoteConfig{Identity: RemoteIdentity{Key: key}, Trust: trust}
+	if change != nil {
+		change(&cfg)
+	}
+	remote, err := NewRemote(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := servedRemote{remote, key, ln.Addr().String()}
+	if public {
+		ln = publicListener{ln}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var serving sync.WaitGroup
+	serving.Go(func() { remote.Serve(ctx, ln) })
+	t.Cleanup(func() {
+		cancel()
+		serving.Wait()
+	})
+	return r
+}
+
+// connect admits a client and ends its session, or returns why it is not admitted.
+func (r servedRemote) connect(t *testing.T, key *certs.KeyPair) error {
+	t.Helper()
+	conn, err := r.session(t, key)
+	if err == nil {
+		conn.session.Close()
+	}
+	return err
+}
+
+// session admits a client.
+func (r servedRemote) session(t *testing.T, key *certs.KeyPair) (*localConnection, error) {
+	t.Helper()
+	address, err := ParseAddress("ws://" + r.address + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := LocalConfig{Address: address, Key: key, VerifyRemote: (&testRemote{key: r.key}).pin}
+	return cfg.connector().connect(within(t, handshakeWait), nil, newAttemptProgress(nil))
+}
+
+// upgradeFrom upgrades a connection from an address of loopback, on which nothing is sent then.
+func (r servedRemote) upgradeFrom(t *testing.T, from string) (*websocket.Conn, error) {
+	dialer := websocket.Dialer{NetDialContext: (&net.Dialer{
+		LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)},
+	}).DialContext}
+	ws, response, err := dialer.DialContext(within(t, patience), "ws://"+r.address+"/", nil)
+	if err == nil {
+		t.Cleanup(func() { ws.Close() })
+	} else if response != nil && response.StatusCode == http.StatusTooManyRequests {
+		return nil, errPenalty
+	}
+	return ws, err
+}
+
+// TestHandshakePlaces: silent handshakes of one address, or of many, don't keep a client out, and
+// come back each time they had to make way. What one address holds is bounded.
+func TestHandshakePlaces(t *testing.T) {
+	for name, test := range map[string]struct {
+		public  bool
+		sources int
+		most    int // handshakes
+	}{
+		"one address":     {true, 1, sourceHandshakes},
+		"many addresses":  {true, 300, maxHandshakes - reservedHandshakes},
+		"on this machine": {false, 1, maxHandshakes - reservedHandshakes},
+	} {
+		t.Run(name, func(t *testing.T) {
+			key := newKey(t)
+			remote := serveRemote(t, trustKeys(t, key), test.public, nil)
+			ctx, cancel := context.WithCancel(t.Context())
+			var flood sync.WaitGroup
+			defer flood.Wait()
+			defer cancel()
+			var opened sync.WaitGroup
+			for i := range 300 {
+				from := fmt.Sprintf("127.0.%d.%d", 1+i%test.sources/100, 1+i%test.sources%100)
+				opened.Add(1)
+				flood.Go(func() {
+					first := sync.OnceFunc(opened.Done)
+					defer first()
+					for ctx.Err() == nil {
+						ws, err := remote.upgradeFrom(t, from)
+						first()
+						if err != nil {
+							continue
+						}
+						stop := context.AfterFunc(ctx, func() { ws.Close() })
+						ws.ReadMessage() // returns when it has to make way
+						stop()
+						ws.Close()
+					}
+				})
+			}
+			opened.Wait()
+			for range 3 {
+				if err := remote.connect(t, key); err != nil {
+					t.Error(err)
+				}
+				if n := remote.gate.handshakes.taken(); n > test.most+1 {
+					t.Errorf("%d handshakes", n)
+				}
+			}
+		})
+	}
+}
+
+// TestKnownSource: an address counts as known as long as it has a session.
+func TestKnownSource(t *testing.T) {
+	key := newKey(t)
+	remote := serveRemote(t, trustKeys(t, key), true, nil)
+	from := sourceOf(netip.MustParseAddr("198.51.0.1"))
+	if remote.gate.knows(from) {
+		t.Error("before there is a session")
+	}
+	conn, err := remote.session(t, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !remote.gate.knows(from) || remote.gate.conns.taken() != 0 {
+		t.Error("the session does not count, or its connection counts as a stranger's")
+	}
+	conn.session.Close()
+	until(t, "the session is forgotten", func() bool { return !remote.gate.knows(from) })
+}
+
+var errPenalty = errors.New("refused for a while")
