@@ -30,6 +30,7 @@ var documents = []string{
 	"docs/http-proxy.md",
 	"docs/limits.md",
 	"docs/rules.md",
+	"docs/soak.md",
 	"docs/threat-model.md",
 	"docs/tutorial-reverse.md",
 	"docs/tutorial-browser.md",
