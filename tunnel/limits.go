@@ -231,6 +231,20 @@ const (
 	sourceStrangers   = 128
 	reservedStrangers = 128
 
+	// A client that fails to be admitted adds to the penalty of its address: penaltyFailed if it was
+	// refused, penaltyTimeout if it let the handshake time out, penaltyLeft if it left or had to
+	// make way. Until penaltyLimit is reached, further handshakes of the address wait for
+	// penaltyDelay first; then they are refused until the penalty is over. A mobile client on a bad
+	// link that comes back after its growing pauses doesn't reach it. maxPenalty bounds a penalty,
+	// maxPenalized the addresses that are remembered, about 100 bytes each.
+	penaltyFailed  = 5 * time.Second
+	penaltyTimeout = 10 * time.Second
+	penaltyLeft    = time.Second
+	penaltyLimit   = 15 * time.Second
+	penaltyDelay   = time.Second
+	maxPenalty     = 10 * time.Minute
+	maxPenalized   = 16 << 10
+
 	// maxStrangerLines bounds the lines of the log in a strangerLinesPeriod about each kind of event
 	// that strangers cause. More are left out.
 	maxStrangerLines    = 60

@@ -16,6 +16,7 @@ type remoteGate struct {
 	handshakes *fairPlaces // for clients that are being admitted
 	turn       places      // for the next handshake of a source without a session
 	turnKnown  places      // and of one with a session
+	penalties  *penalties  // of sources without a session
 	refusals   zerolog.Logger
 
 	mu       sync.Mutex // guards the rest
@@ -28,6 +29,7 @@ func newRemoteGate(log zerolog.Logger) *remoteGate {
 		handshakes: newFairPlaces(maxHandshakes, sourceHandshakes, reservedHandshakes),
 		turn:       newPlaces(1),
 		turnKnown:  newPlaces(1),
+		penalties:  newPenalties(),
 		refusals:   sampled(log),
 		sessions:   make(map[source]int),
 	}
@@ -65,12 +67,48 @@ func (g *remoteGate) takeConn(from source, end func()) *fairPlace {
 	return g.conns.take(from, g.knows(from), end)
 }
 
+// penalized returns how long clients of a source are refused, 0 if they aren't.
+func (g *remoteGate) penalized(from source) time.Duration {
+	left, refuse := g.penalties.of(from)
+	if !refuse || g.knows(from) {
+		return 0
+	}
+	return left
+}
+
+// penalize notes that a client was not admitted because of err.
+func (g *remoteGate) penalize(from source, err error) {
+	if g.penalties.add(from, penaltyFor(err)) {
+		g.refusals.Info().Stringer("from", from).
+			Msg("clients of an address are refused for a while: they failed to be admitted")
+	}
+}
+
+// slow makes a client wait whose source has a penalty. It returns when ctx is done at the latest.
+func (g *remoteGate) slow(ctx context.Context, from source) {
+	left, _ := g.penalties.of(from)
+	if left > 0 && !g.knows(from) {
+		wait(ctx, min(left, penaltyDelay))
+	}
+}
+
+// wait returns after d, or when ctx is done if that is earlier.
+func wait(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
 // takeHandshake takes a place for a client that is being admitted. While all are taken, clients get
 // one in the order in which they came, and each keeps its place for handshakeHold, long enough for
 // most. It returns nil if the client's turn has not come when ctx is done or handshakeWait is over.
 func (g *remoteGate) takeHandshake(ctx context.Context, from source, end func()) *fairPlace {
 	ctx, cancel := context.WithTimeout(ctx, handshakeWait)
 	defer cancel()
+	g.slow(ctx, from)
 	known := g.knows(from)
 	turn := g.turn
 	if known {
@@ -85,11 +123,7 @@ func (g *remoteGate) takeHandshake(ctx context.Context, from source, end func())
 		if pause <= 0 {
 			return g.handshakes.take(from, known, end)
 		}
-		timer := time.NewTimer(pause)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if wait(ctx, pause); ctx.Err() != nil {
 			return nil
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"sync"
 	"testing"
+	"time"
 
 	"culvert/certs"
 
@@ -182,6 +183,56 @@ func TestKnownSource(t *testing.T) {
 	}
 	conn.session.Close()
 	until(t, "the session is forgotten", func() bool { return !remote.gate.knows(from) })
+}
+
+// TestPenalty: strangers who fail again and again are slowed, and then refused with the time to
+// wait. Other addresses are not, and neither are those with a session or those on this machine.
+func TestPenalty(t *testing.T) {
+	for name, test := range map[string]struct {
+		public, session bool
+		refused         bool
+	}{
+		"an address":                {true, false, true},
+		"an address with a session": {true, true, false},
+		"this machine":              {false, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			key, stranger := newKey(t), newKey(t)
+			remote := serveRemote(t, trustKeys(t, key), test.public, nil)
+			if test.session {
+				conn, err := remote.session(t, key)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer conn.session.Close()
+			}
+			const failures = int(penaltyLimit / penaltyFailed)
+			begin := time.Now()
+			for range failures + 1 { // the first one finds no penalty yet
+				if err := remote.connect(t, stranger); err == nil {
+					t.Fatal("a stranger is admitted")
+				}
+			}
+			took := time.Since(begin)
+			if slowed := took >= time.Duration(failures-1)*penaltyDelay; slowed != test.refused {
+				t.Errorf("took %v", took)
+			}
+			var status *StatusError
+			err := remote.connect(t, key)
+			refused := errors.As(err, &status) && status.Code == http.StatusTooManyRequests
+			if refused != test.refused || !refused && err != nil {
+				t.Errorf("an admitted key of the same address: %v", err)
+			}
+			if refused && (status.RetryAfter < time.Second ||
+				status.RetryAfter > penaltyLimit+penaltyFailed) {
+				t.Errorf("is told to wait %v", status.RetryAfter)
+			}
+			if _, err := remote.upgradeFrom(t, "127.0.1.1"); err != nil {
+				t.Errorf("another address: %v", err)
+			}
+		})
+	}
 }
 
 var errPenalty = errors.New("refused for a while")

@@ -3,7 +3,10 @@ package tunnel
 import (
 	"context"
 	"errors"
+	"math"
 	"net/http"
+	"strconv"
+	"time"
 
 	"culvert/protocol"
 	"culvert/tunnel/mux"
@@ -68,12 +71,32 @@ func (r *Remote) refuse(w http.ResponseWriter, request *http.Request) {
 
 func refuseBusy(w http.ResponseWriter) { http.Error(w, "busy", http.StatusServiceUnavailable) }
 
+// refusePenalized answers a client that is refused for the time left because others of its source
+// failed to be admitted.
+func (r *Remote) refusePenalized(
+	w http.ResponseWriter, request *http.Request, left time.Duration,
+) {
+	if r.fallback != nil {
+		r.refuse(w, request)
+		return
+	}
+	w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(left.Seconds()))))
+	http.Error(w, "too many failed attempts", http.StatusTooManyRequests)
+}
+
 // serveClient serves a client.
 func (r *Remote) serveClient(w http.ResponseWriter, request *http.Request) {
 	ctx, cancel := context.WithCancelCause(r.ctx)
 	defer cancel(nil)
 	from := sourceOf(clientAddr(request))
-	place := r.gate.takeHandshake(request.Context(), from, func() { cancel(errDisplaced) })
+	if left := r.gate.penalized(from); left > 0 {
+		r.refusePenalized(w, request, left)
+		return
+	}
+	waiting, stop := context.WithCancel(request.Context())
+	defer stop()
+	defer context.AfterFunc(r.ctx, stop)()
+	place := r.gate.takeHandshake(waiting, from, func() { cancel(errDisplaced) })
 	if place == nil {
 		r.refuse(w, request)
 		return
@@ -83,8 +106,11 @@ func (r *Remote) serveClient(w http.ResponseWriter, request *http.Request) {
 	leaveStrangers(request)
 	if err != nil {
 		log := r.gate.refusals.With().Str("from", request.RemoteAddr).Logger()
-		if a.state.Version != 0 { // the handshake has succeeded
+		switch {
+		case a.state.Version != 0: // the handshake has succeeded
 			log = log.With().Stringer("client", a.state.Peer.Key).Logger()
+		case r.ctx.Err() == nil:
+			r.gate.penalize(from, err)
 		}
 		logRefusal(log, err)
 		return

@@ -169,6 +169,9 @@ func unreachableFailure(err error, c *connection) error {
 		return fail(fmt.Errorf("%s: %w", c.address, status),
 			"check the address; a network that asks for a login answers like this, "+
 				"so try a page in a browser")
+	case errors.As(err, &status) && status.Code == http.StatusTooManyRequests:
+		return fail(fmt.Errorf("%s: %w", c.address, status),
+			"the remote refuses this address for a while after failed attempts: try again later")
 	case errors.As(err, &status) && status.Code == http.StatusServiceUnavailable:
 		return fail(fmt.Errorf("%s: %w", c.address, status),
 			"the remote is stopping or has too many clients: try again later")
