@@ -16,6 +16,7 @@ type AuthorizedKey struct {
 	Reverse  []string // the rules of reverse=, likewise
 	Sessions string   // the value of sessions=; "" when there is no such option
 	Streams  string   // that of streams=, likewise
+	Rate     string   // that of rate=, likewise
 	Comment  string
 	Line     int // from 1
 }
@@ -27,10 +28,10 @@ type AuthorizedKeys struct {
 }
 
 // ParseAuthorizedKeys reads a key a line: the public key, then options (allow=RULE,…,
-// reverse=RULE,…, sessions=N, streams=N), then a comment, separated by white space. Empty lines and
-// lines that begin with # are ignored. Anything that might be a misspelt or misplaced restriction
-// is an error, as is a key that is listed twice: either could grant more than was meant. Errors
-// about a line are a *LineError; no error quotes the file.
+// reverse=RULE,…, sessions=N, streams=N, rate=UP/DOWN), then a comment, separated by white space.
+// Empty lines and lines that begin with # are ignored. Anything that might be a misspelt or
+// misplaced restriction is an error, as is a key that is listed twice: either could grant more than
+// was meant. Errors about a line are a *LineError; no error quotes the file.
 func ParseAuthorizedKeys(r io.Reader) (*AuthorizedKeys, error) {
 	keys := &AuthorizedKeys{}
 	lines := make(map[PublicKey]int)
@@ -93,7 +94,7 @@ func parseAuthorizedKey(line string) (AuthorizedKey, error) {
 }
 
 // keyOptions are the names of the options of a line.
-var keyOptions = []string{"allow", "reverse", "sessions", "streams"}
+var keyOptions = []string{"allow", "reverse", "sessions", "streams", "rate"}
 
 // setOption stores the value of one of the keyOptions.
 func (k *AuthorizedKey) setOption(name, value string) error {
@@ -112,6 +113,8 @@ func (k *AuthorizedKey) setOption(name, value string) error {
 		k.Sessions = value
 	case "streams":
 		k.Streams = value
+	case "rate":
+		k.Rate = value
 	}
 	if value == "" {
 		return fmt.Errorf("%s= has no value", name)

@@ -24,6 +24,7 @@ type packetConn interface {
 // flow is a flow of the session that ends after udpIdle without traffic in either direction.
 type flow struct {
 	datagrams *mux.Flow
+	meter     *clientMeter // nil at a local; set before its use
 	began     time.Time
 	last      atomic.Int64 // time of the last datagram, in nanoseconds after began
 }
@@ -41,7 +42,9 @@ func (f *flow) touch() { f.last.Store(int64(time.Since(f.began))) }
 // send sends a datagram, or drops it.
 func (f *flow) send(p []byte) {
 	f.touch()
-	f.datagrams.Send(p)
+	if f.meter.passes(mux.ToPeer, len(p)) {
+		f.datagrams.Send(p)
+	}
 }
 
 // receive calls handle with each datagram until the flow ends. handle must not retain it. The
@@ -72,7 +75,7 @@ func (f *flow) receiveOne(handle func(p []byte)) error {
 	buf := buffers.Get().(*[mux.MaxDatagram]byte)
 	defer buffers.Put(buf)
 	n, err := f.datagrams.Receive(buf[:])
-	if err == nil {
+	if err == nil && f.meter.passes(mux.FromPeer, n) {
 		handle(buf[:n])
 	}
 	return err
@@ -80,7 +83,7 @@ func (f *flow) receiveOne(handle func(p []byte)) error {
 
 // relayDatagrams carries datagrams between a flow and a connected socket until the flow ends, is
 // idle for too long, or ctx is done.
-func relayDatagrams(ctx context.Context, datagrams *mux.Flow, conn *net.UDPConn) error {
+func relayDatagrams(ctx context.Context, datagrams *flow, conn *net.UDPConn) error {
 	outward := func(p []byte) {
 		conn.Write(p) // an error may be about an earlier datagram
 	}
@@ -88,7 +91,7 @@ func relayDatagrams(ctx context.Context, datagrams *mux.Flow, conn *net.UDPConn)
 		n, err := conn.Read(p)
 		return p[:n], true, err
 	}
-	return newFlow(datagrams).join(ctx, conn, outward, inward)
+	return datagrams.join(ctx, conn, outward, inward)
 }
 
 // join calls outward with the datagrams of the flow and sends those that inward reads into a

@@ -159,6 +159,15 @@ const (
 	// session may have.
 	DefaultClientStreams = mux.DefaultMaxStreams
 
+	// burstPart and minBurst bound what the streams of a client that has a rate carry at once: the
+	// part of a second, and at least as many bytes. Less would cost more turns of its streams.
+	burstPart = 20
+	minBurst  = 4 << 10
+
+	// datagramBurstPart bounds in the same way the datagrams that pass at once, to at least one:
+	// the queues of routers are about as long.
+	datagramBurstPart = 5
+
 	// shareLogPause is how often the log reports that a client wants more than its share.
 	shareLogPause = 10 * time.Second
 

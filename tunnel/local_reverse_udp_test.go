@@ -244,10 +244,9 @@ func TestReverseUDPIdle(t *testing.T) {
 		e := &remoteBind{session: far, control: asked}
 		socket := newFakePackets()
 		ended := 0
-		f := newUDPForward(socket, zerolog.Nop(), func(client netip.AddrPort) (*mux.Flow, func(),
-			error) {
+		f := newUDPForward(socket, zerolog.Nop(), func(client netip.AddrPort) (*flow, func(), error) {
 			datagrams, err := openFlow(far, e.streamAddress(client))
-			return datagrams, func() { ended++ }, err
+			return newFlow(datagrams), func() { ended++ }, err
 		})
 		ctx, cancel := context.WithCancel(context.Background())
 		var serving sync.WaitGroup

@@ -19,9 +19,12 @@ func (l *Local) ServeForwardUDP(ctx context.Context, conn *net.UDPConn, target s
 
 func (l *Local) serveForwardUDP(ctx context.Context, conn packetConn, target string) error {
 	log := l.cfg.Log.With().Str("target", target).Logger()
-	f := newUDPForward(conn, log, func(netip.AddrPort) (*mux.Flow, func(), error) {
+	f := newUDPForward(conn, log, func(netip.AddrPort) (*flow, func(), error) {
 		datagrams, err := l.openFlow(target)
-		return datagrams, func() {}, err
+		if err != nil {
+			return nil, nil, err
+		}
+		return newFlow(datagrams), func() {}, nil
 	})
 	return f.serve(ctx)
 }

@@ -119,7 +119,7 @@ func (b *remoteBind) servePackets(ctx context.Context) error {
 }
 
 // openFlow opens a flow for a client of the port.
-func (b *remoteBind) openFlow(from netip.AddrPort) (*mux.Flow, func(), error) {
+func (b *remoteBind) openFlow(from netip.AddrPort) (*flow, func(), error) {
 	client, refusal := b.remote.takeStream(b.session)
 	if refusal != nil {
 		return nil, nil, refusal
@@ -130,7 +130,9 @@ func (b *remoteBind) openFlow(from netip.AddrPort) (*mux.Flow, func(), error) {
 		leave()
 		return nil, nil, err
 	}
-	return datagrams, leave, nil
+	opened := newFlow(datagrams)
+	opened.meter = client.meter
+	return opened, leave, nil
 }
 
 // forward joins a connection to a stream to the local. One that the local doesn't take, or that the
@@ -151,6 +153,7 @@ func (b *remoteBind) forward(all, session context.Context, conn net.Conn) {
 		abort(conn)
 		return
 	}
+	stream.SetMeter(client.meter)
 	err = relay(all, stream, conn)
 	b.log.Debug().Err(err).Msg("stream ended")
 }

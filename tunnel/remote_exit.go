@@ -7,8 +7,6 @@ import (
 	"net/netip"
 	"sync"
 	"time"
-
-	"culvert/tunnel/mux"
 )
 
 // remoteExit is where the datagrams of an association leave the tunnel: a socket, the addresses of
@@ -54,10 +52,10 @@ type resolution struct {
 }
 
 func newRemoteExit(
-	datagrams *mux.Flow, conn *net.UDPConn, rules func() remoteRules, load *exitLoad,
+	datagrams *flow, conn *net.UDPConn, rules func() remoteRules, load *exitLoad,
 ) *remoteExit {
 	return &remoteExit{
-		flow:     newFlow(datagrams),
+		flow:     datagrams,
 		conn:     conn,
 		rules:    rules,
 		load:     load,

@@ -49,7 +49,7 @@ func TestExitTargets(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		e := newRemoteExit(stream, conn, func() remoteRules { return rules }, newExitLoad())
+		e := newRemoteExit(newFlow(stream), conn, func() remoteRules { return rules }, newExitLoad())
 		defer stream.Close()
 		for i := range 3 * maxTargets {
 			name := endpoint{name: fmt.Sprint("host", i, ".test"), port: 9}
@@ -111,7 +111,8 @@ func TestExitsShareTheirBounds(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			exits = append(exits, newRemoteExit(stream, conn, func() remoteRules { return rules }, load))
+			exits = append(exits,
+				newRemoteExit(newFlow(stream), conn, func() remoteRules { return rules }, load))
 		}
 		for _, e := range exits {
 			for i := range 2 * maxTargets {

@@ -74,12 +74,12 @@ func (s *remoteSession) acceptStreams() {
 			incoming.Refuse(refusal.Code, refusal.Text)
 			continue
 		}
-		leave := func() { s.remote.leaveStream(client) }
+		leave, meter := func() { s.remote.leaveStream(client) }, client.meter
 		switch in := incoming.(type) {
 		case *mux.IncomingFlow:
 			s.streams.Go(func() {
 				defer leave()
-				s.serveFlow(in)
+				s.serveFlow(in, meter)
 			})
 		case *mux.IncomingStream:
 			if in.Target().Kind == mux.StreamListen {
@@ -88,7 +88,7 @@ func (s *remoteSession) acceptStreams() {
 					s.serveListen(in)
 				})
 			} else {
-				s.streams.Go(func() { s.serveStream(in, leave) })
+				s.streams.Go(func() { s.serveStream(in, meter, leave) })
 			}
 		}
 	}

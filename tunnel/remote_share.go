@@ -61,13 +61,15 @@ func shareDefaults(share policy.Share) policy.Share {
 	return share
 }
 
-// remoteClient counts what a client uses of a remote. The remote's mutex guards it.
+// remoteClient counts what a client uses of a remote. The remote's mutex guards it, except for the
+// meter.
 type remoteClient struct {
 	id       clientID
 	share    policy.Share
 	sessions int
 	streams  int             // in all sessions
 	refusals zerolog.Sampler // of log entries about streams that were refused
+	meter    *clientMeter    // of all streams
 }
 
 // clientOf returns the client that has a key and comes from an address. Called with the mutex held.
@@ -76,8 +78,9 @@ func (r *Remote) clientOf(key certs.PublicKey, from netip.Addr) *remoteClient {
 	if client := r.clients[id]; client != nil {
 		return client
 	}
+	share := r.access.shareOf(id)
 	return &remoteClient{
-		id: id, share: r.access.shareOf(id),
+		id: id, share: share, meter: newClientMeter(share),
 		refusals: &zerolog.BurstSampler{Burst: 1, Period: shareLogPause},
 	}
 }
@@ -146,6 +149,7 @@ func (r *Remote) applyShares() (ended []*mux.Session) {
 	}
 	for _, client := range r.clients {
 		client.share = r.access.shareOf(client.id)
+		client.meter.set(client.share)
 		for client.sessions > client.share.Sessions {
 			session := r.leastOf(func(a *admission, _ bool) bool { return a.client == client })
 			ended = append(ended, session)

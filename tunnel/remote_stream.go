@@ -11,7 +11,9 @@ import (
 // serveStream connects to the stream's target and leaves the relaying to another goroutine, so that
 // the stack that dialing needed is not held for as long as the stream lasts. It calls ended when
 // the stream has ended.
-func (s *remoteSession) serveStream(in *mux.IncomingStream, ended func()) {
+func (s *remoteSession) serveStream(
+	in *mux.IncomingStream, meter *clientMeter, ended func(),
+) {
 	rules := s.rules()
 	conn, err := dialWhileWanted(s.ctx, in, func(ctx context.Context) (net.Conn, error) {
 		return dialTarget(ctx, rules, in.Target())
@@ -30,6 +32,7 @@ func (s *remoteSession) serveStream(in *mux.IncomingStream, ended func()) {
 		ended()
 		return
 	}
+	stream.SetMeter(meter)
 	s.streams.Go(func() {
 		defer ended()
 		err := relay(s.remote.ctx, stream, conn) // outlives the session, to deliver what has arrived

@@ -27,7 +27,7 @@ func (s *remoteSession) rules() remoteRules {
 }
 
 // serveFlow joins a flow of datagrams to a socket of its own, as far as the rules allow.
-func (s *remoteSession) serveFlow(in *mux.IncomingFlow) {
+func (s *remoteSession) serveFlow(in *mux.IncomingFlow, meter *clientMeter) {
 	target := in.Target().Address
 	log := s.log.With().Str("target", target).Str("kind", "udp").Logger()
 	for _, exits := range []places{s.exits, s.remote.exits} {
@@ -49,10 +49,12 @@ func (s *remoteSession) serveFlow(in *mux.IncomingFlow) {
 		conn.Close()
 		return
 	}
+	carried := newFlow(datagrams)
+	carried.meter = meter
 	if target == "" {
-		err = newRemoteExit(datagrams, conn, s.rules, s.exitLoad).run(s.ctx)
+		err = newRemoteExit(carried, conn, s.rules, s.exitLoad).run(s.ctx)
 	} else {
-		err = relayDatagrams(s.ctx, datagrams, conn)
+		err = relayDatagrams(s.ctx, carried, conn)
 	}
 	log.Debug().Err(err).Msg("stream ended")
 }

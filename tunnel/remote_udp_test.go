@@ -59,7 +59,7 @@ func TestExitsAreBounded(t *testing.T) {
 		zerolog.Nop(),
 	)
 	full.exits = newPlaces(0)
-	full.serveFlow(accepted.(*mux.IncomingFlow))
+	full.serveFlow(accepted.(*mux.IncomingFlow), nil)
 	if _, err := stream.Receive(nil); !errors.As(err, &refused) ||
 		refused.Code != mux.CodeTooManyStreams {
 		t.Errorf("one more of a session: %v", err)

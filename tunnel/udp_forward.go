@@ -28,7 +28,7 @@ type udpForward struct {
 
 // openClient opens the flow of a client of a UDP forward, and returns what to call once it has
 // ended. It never waits.
-type openClient func(client netip.AddrPort) (datagrams *mux.Flow, ended func(), err error)
+type openClient func(client netip.AddrPort) (opened *flow, ended func(), err error)
 
 func newUDPForward(conn packetConn, log zerolog.Logger, open openClient) *udpForward {
 	return &udpForward{
@@ -81,7 +81,7 @@ func (f *udpForward) client(ctx context.Context, addr netip.AddrPort) *udpClient
 	if c := f.clients[addr]; c != nil {
 		return c
 	}
-	datagrams, ended, err := f.open(addr)
+	opened, ended, err := f.open(addr)
 	if err != nil {
 		f.log.Debug().Err(err).Msg("datagram dropped")
 		return nil
@@ -89,7 +89,7 @@ func (f *udpForward) client(ctx context.Context, addr netip.AddrPort) *udpClient
 	if len(f.clients) >= maxUDPClients {
 		f.evict()
 	}
-	c := &udpClient{newFlow(datagrams), addr, ended}
+	c := &udpClient{opened, addr, ended}
 	f.clients[addr] = c
 	f.receivers.Go(func() { f.receive(ctx, c) })
 	return c

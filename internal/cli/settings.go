@@ -74,6 +74,7 @@ var keyOptionHints = map[string]string{
 	"allow":    ruleHint,
 	"reverse":  reverseRuleHint,
 	"sessions": "sessions=N limits the key's concurrent sessions to N, a number from 1",
+	"rate":     rateHint,
 	"streams":  "streams=N limits the key's concurrent streams to N, a number from 1",
 }
 

@@ -16,6 +16,7 @@ type blockReader struct {
 	raw    syscall.RawConn // of a socket, else nil
 	blocks [maxBlocks]*block
 	many   int // blocks to read into next: it follows what was read
+	piece  int // bytes to read at once; 0: no limit
 	source sourceWatch
 
 	// State of the callback of raw.Read, here so that it is not allocated each time.
@@ -38,7 +39,7 @@ func (b *blockReader) read(room int) (int, error) {
 	if b.raw == nil {
 		b.take(1)
 		c := b.blocks[0]
-		n, err := b.r.Read(c.buf[headroom : headroom+maxData])
+		n, err := b.r.Read(b.place(c))
 		b.fill(n)
 		return n, err
 	}
@@ -47,6 +48,15 @@ func (b *blockReader) read(room int) (int, error) {
 		return 0, err
 	}
 	return b.n, b.err
+}
+
+// place returns where to read to in an empty block.
+func (b *blockReader) place(c *block) []byte {
+	size := maxData
+	if b.piece > 0 {
+		size = min(size, b.piece)
+	}
+	return c.buf[headroom : headroom+size]
 }
 
 // take puts empty blocks into the first n places.

@@ -16,6 +16,7 @@ type blockWriter struct {
 	w        io.Writer
 	deadline writeDeadline // w's, nil if it has none or is a stream
 	blocks   [maxBlocks]*block
+	most     int // bytes to lend; 0: as many as fit
 
 	// The session's mutex guards these.
 	interrupted bool      // interrupt was called

@@ -120,6 +120,20 @@ func (q *queue) pop() *block {
 	return c
 }
 
+// popSome is pop, with a copy of the first most bytes if the block holds more. It returns nil for
+// none.
+func (q *queue) popSome(most int) *block {
+	switch {
+	case most == 0:
+		return nil
+	case q.head == nil || q.head.w-q.head.r <= most:
+		return q.pop()
+	}
+	c := newBlock(most)
+	c.w = q.read(c.buf[:most])
+	return c
+}
+
 // read moves up to len(p) bytes to p and returns their number.
 func (q *queue) read(p []byte) int {
 	total := 0

@@ -3,13 +3,17 @@ package mux
 import (
 	"errors"
 	"io"
+	"time"
 )
 
 // delivery writes what arrives for a stream: see Deliver. The session's mutex guards it.
 type delivery struct {
 	w       io.Writer
 	end     func(error)
-	running bool // there is a goroutine that writes
+	running bool // there is a goroutine that writes, or will be after the pause
+
+	pause *time.Timer // until the meter permits to write; nil while there is none
+	paid  int         // bytes that the meter has permitted
 }
 
 // Deliver writes what arrives to w until the peer's fin or an error, and then calls end with what
@@ -27,8 +31,13 @@ func (st *Stream) Deliver(w io.Writer, end func(error)) {
 // wakeReaderLocked wakes whoever waits for data, an end or an error.
 func (st *stream) wakeReaderLocked() {
 	st.recv.wake.Broadcast()
-	if d := st.recv.delivery; d != nil && !d.running && st.readableLocked() != errNotYet {
+	d := st.recv.delivery
+	switch {
+	case d == nil:
+	case !d.running && st.readableLocked() != errNotYet:
 		d.running = true
+		go st.deliver(d)
+	case d.pause != nil && st.recv.queue.len == 0 && d.pause.Stop(): // there is nothing to wait for
 		go st.deliver(d)
 	}
 }
@@ -39,10 +48,17 @@ func (st *stream) deliver(d *delivery) {
 	out := newBlockWriter(d.w)
 	defer out.free()
 	s.mu.Lock()
+	d.pause = nil
 	for {
 		err := st.readableLocked()
 		if err == nil {
-			_, err = st.writeSomeLocked(out)
+			if st.pauseDeliveryLocked(d, out) {
+				s.mu.Unlock()
+				return
+			}
+			var n int64
+			n, err = st.writeSomeLocked(out)
+			st.settleDeliveryLocked(d, n)
 		}
 		switch {
 		case err == nil:

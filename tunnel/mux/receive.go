@@ -1,8 +1,10 @@
 package mux
 
 import (
+	"cmp"
 	"errors"
 	"io"
+	"math"
 	"os"
 	"time"
 )
@@ -82,11 +84,13 @@ func (st *stream) writeSomeLocked(out *blockWriter) (total int64, err error) {
 // back: the peer gets credit for them once they have been written.
 func (st *stream) lendLocked(out *blockWriter) {
 	q := &st.recv.queue
+	left := cmp.Or(out.most, math.MaxInt)
 	for n := range out.blocks {
-		c := q.pop()
+		c := q.popSome(left)
 		if c == nil {
 			break
 		}
+		left -= c.w - c.r
 		out.blocks[n] = c
 		st.recv.lent += cap(c.buf)
 	}

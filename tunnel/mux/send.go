@@ -53,8 +53,10 @@ func (st *Stream) ReadFrom(r io.Reader) (int64, error) {
 		if err != nil {
 			return total, err
 		}
+		in.piece = st.pieceToPeer()
 		n, readErr := in.read(room)
 		if n > 0 {
+			st.awaitMeter(n)
 			if err = st.enqueue(in); err != nil {
 				return total, err
 			}

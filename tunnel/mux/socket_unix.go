@@ -28,10 +28,13 @@ func socketOf(r io.Reader) syscall.RawConn {
 // called again.
 func (b *blockReader) readSocket(fd uintptr) bool {
 	many := min(b.many, max(1, b.room/maxData))
+	if b.piece > 0 {
+		many = min(many, max(1, b.piece/maxData))
+	}
 	b.take(many)
 	var vector [maxBlocks][]byte
 	for i := range many {
-		vector[i] = b.blocks[i].buf[headroom : headroom+maxData]
+		vector[i] = b.place(b.blocks[i])
 	}
 	var n int
 	var err error

@@ -33,6 +33,7 @@ type stream struct {
 	ended      bool              // cut short: markEndedLocked was called
 	abort      bool              // Close is CloseWithReset
 	onEnd      func(unread bool) // of NotifyEnd
+	meter      Meter             // of SetMeter, or nil
 }
 
 // openState is the progress of opening a stream.

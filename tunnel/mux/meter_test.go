@@ -1,0 +1,150 @@
+package mux
+
+import (
+	"bytes"
+	"io"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// pacer is a meter that permits rate bytes a second, without a burst.
+type pacer struct {
+	rate  int
+	piece int
+
+	mu   sync.Mutex
+	free [2]time.Time // when the next byte may be carried, by direction
+	sum  [2]int
+}
+
+func (p *pacer) Piece(Direction) int { return p.piece }
+
+func (p *pacer) Reserve(d Direction, n int) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if now := time.Now(); p.free[d].Before(now) {
+		p.free[d] = now
+	}
+	p.sum[d] += n
+	p.free[d] = p.free[d].Add(time.Duration(n) * time.Second / time.Duration(p.rate))
+	return time.Until(p.free[d])
+}
+
+// A meter decides how long it takes to carry data, in both directions, and counts each byte once.
+func TestMeter(t *testing.T) {
+	const size, rate = 1 << 20, 100 << 10
+	for _, piece := range []int{0, 1000, 50 << 10} {
+		synctest.Test(t, func(t *testing.T) {
+			client, server := newPair(t, Config{}, Config{})
+			opened, accepted := openPair(t, client, server)
+			content := bytes.Repeat([]byte("0123456789abcdef"), size/16)
+			m := &pacer{rate: rate, piece: piece}
+			accepted.SetMeter(m)
+			var got []byte
+			var took [2]time.Duration
+			began := time.Now()
+			var working sync.WaitGroup
+			working.Go(func() {
+				got, _ = io.ReadAll(opened)
+				took[ToPeer] = time.Since(began)
+			})
+			working.Go(func() {
+				if _, err := accepted.ReadFrom(bytes.NewReader(content)); err != nil {
+					t.Error(err)
+				}
+				accepted.CloseWrite()
+			})
+			var delivered bytes.Buffer
+			done := make(chan error, 1)
+			accepted.Deliver(&delivered, func(err error) {
+				took[FromPeer] = time.Since(began)
+				done <- err
+			})
+			if _, err := opened.Write(content); err != nil {
+				t.Error(err)
+			}
+			opened.CloseWrite()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+			working.Wait()
+			if !bytes.Equal(got, content) || !bytes.Equal(delivered.Bytes(), content) {
+				t.Errorf("pieces of %d: %d and %d bytes of %d", piece, len(got), delivered.Len(), size)
+			}
+			for d, took := range took {
+				want := time.Duration(size) * time.Second / rate
+				if took < want || took > want+time.Second {
+					t.Errorf("pieces of %d, direction %d: took %v, want %v", piece, d, took, want)
+				}
+			}
+			if m.sum != [2]int{size, size} {
+				t.Errorf("pieces of %d: counted %v", piece, m.sum)
+			}
+		})
+	}
+}
+
+// Streams that share a meter share the rate, and one that carries little need not wait until the
+// others have carried all.
+func TestMeterIsShared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, server := newPair(t, Config{}, Config{})
+		m := &pacer{rate: 100 << 10, piece: 5 << 10}
+		var working sync.WaitGroup
+		began := time.Now()
+		var took [5]time.Duration
+		for i := range took {
+			size := 200 << 10
+			if i == 4 {
+				size = 1 << 10
+			}
+			opened, accepted := openPair(t, client, server)
+			accepted.SetMeter(m)
+			working.Go(func() {
+				accepted.ReadFrom(bytes.NewReader(make([]byte, size)))
+				accepted.CloseWrite()
+			})
+			working.Go(func() {
+				io.Copy(io.Discard, opened)
+				took[i] = time.Since(began)
+			})
+		}
+		working.Wait()
+		if took[4] > 500*time.Millisecond || slices.Max(took[:]) < 8*time.Second {
+			t.Errorf("took %v", took)
+		}
+	})
+}
+
+// A stream that is cut short doesn't wait for its meter.
+func TestMeterOfCutStream(t *testing.T) {
+	for name, cut := range map[string]func(near, far *Stream){
+		"by the peer": func(near, _ *Stream) { near.Reset(CodeAborted) },
+		"here":        func(_, far *Stream) { far.Reset(CodeAborted) },
+		"by a close":  func(_, far *Stream) { far.Close() },
+		"session":     func(_, far *Stream) { far.session.Close() },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			client, server := newPair(t, Config{}, Config{})
+			opened, accepted := openPair(t, client, server)
+			accepted.SetMeter(&pacer{rate: 1, piece: 100})
+			var working sync.WaitGroup
+			working.Go(func() { accepted.ReadFrom(bytes.NewReader(make([]byte, 1000))) })
+			ended := make(chan error, 1)
+			accepted.Deliver(io.Discard, func(err error) { ended <- err })
+			opened.Write(make([]byte, 1000))
+			synctest.Wait()
+			began := time.Now()
+			cut(opened, accepted)
+			working.Wait()
+			accepted.Reset(CodeAborted) // where the data before the cut would still be delivered
+			<-ended
+			if took := time.Since(began); took > 2*time.Second {
+				t.Errorf("cut %s: took %v", name, took)
+			}
+		})
+	}
+}

@@ -1,0 +1,101 @@
+package tunnel
+
+import (
+	"math"
+	"sync/atomic"
+	"time"
+
+	"culvert/tunnel/mux"
+	"culvert/tunnel/policy"
+
+	"golang.org/x/time/rate"
+)
+
+// clientMeter bounds the rate of all that the streams of a client carry. Its methods may be called
+// concurrently. A nil one bounds nothing.
+type clientMeter struct {
+	up, down atomic.Pointer[meterRate] // from the client to targets, and back; nil for no bound
+}
+
+// meterRate bounds the rate of one direction.
+type meterRate struct {
+	all       *rate.Limiter // of data and datagrams
+	datagrams *rate.Limiter // at most as many; what they take, data has to wait for
+}
+
+func newClientMeter(share policy.Share) *clientMeter {
+	m := &clientMeter{}
+	m.set(share)
+	return m
+}
+
+// set replaces the rates. What was reserved under another one is forgotten: at a lower one it would
+// be too much to wait for.
+func (m *clientMeter) set(share policy.Share) {
+	replace := func(p *atomic.Pointer[meterRate], most int64) {
+		if r := p.Load(); most == 0 || r == nil || r.all.Limit() != rate.Limit(most) {
+			p.Store(newMeterRate(most))
+		}
+	}
+	replace(&m.up, share.Up)
+	replace(&m.down, share.Down)
+}
+
+// newMeterRate returns a rate in bytes a second; 0 is none.
+func newMeterRate(most int64) *meterRate {
+	if most == 0 {
+		return nil
+	}
+	limiter := func(part, least int64) *rate.Limiter {
+		return rate.NewLimiter(rate.Limit(most), int(min(max(most/part, least), math.MaxInt32)))
+	}
+	return &meterRate{limiter(burstPart, minBurst), limiter(datagramBurstPart, mux.MaxDatagram)}
+}
+
+// rate returns what bounds a direction, nil when nothing does.
+func (m *clientMeter) rate(d mux.Direction) *meterRate {
+	switch {
+	case m == nil:
+		return nil
+	case d == mux.ToPeer:
+		return m.down.Load()
+	}
+	return m.up.Load()
+}
+
+// Piece implements mux.Meter: streams take turns, each with as much as a burst.
+func (m *clientMeter) Piece(d mux.Direction) int {
+	if r := m.rate(d); r != nil {
+		return r.all.Burst()
+	}
+	return 0
+}
+
+// Reserve implements mux.Meter. What is reserved first is carried first.
+func (m *clientMeter) Reserve(d mux.Direction, n int) (wait time.Duration) {
+	r := m.rate(d)
+	if r == nil {
+		return 0
+	}
+	now := time.Now()
+	for n > 0 {
+		part := min(n, r.all.Burst())
+		wait = r.all.ReserveN(now, part).DelayFrom(now)
+		n -= part
+	}
+	return wait
+}
+
+// passes reports whether a datagram of n bytes may be carried. Datagrams don't wait: too many of
+// them are dropped.
+func (m *clientMeter) passes(d mux.Direction, n int) bool {
+	r := m.rate(d)
+	if r == nil {
+		return true
+	}
+	if !r.datagrams.AllowN(time.Now(), n) {
+		return false
+	}
+	m.Reserve(d, n)
+	return true
+}
