@@ -27,6 +27,8 @@ type RemoteConfig struct {
 	Path string      // of the WebSocket; "/" when empty
 	TLS  *tls.Config // of Serve; nil serves without TLS
 
+	Proxies TrustedProxies
+
 	// Fallback is a site that answers every request except WebSocket upgrades on Path, so that a
 	// visitor sees only that site. Without one, other paths are not found.
 	Fallback *url.URL

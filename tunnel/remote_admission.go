@@ -111,7 +111,7 @@ func (r *Remote) addSession(session *mux.Session, peer protocol.Peer, from netip
 	a := &admission{peer: peer, from: from, number: r.admitted}
 	r.admitted++
 	r.sessions[session] = a
-	r.gate.count(sourceOf(from), +1)
+	r.gate.count(r.sourceOf(from), +1)
 	r.count(a, client)
 	r.watchExpiry(session, a)
 	return nil
@@ -126,8 +126,8 @@ func (r *Remote) renewSession(session *mux.Session, peer protocol.Peer, from net
 	if a == nil || a.revoked { // about to be registered, or to end
 		return nil
 	}
-	r.gate.count(sourceOf(from), +1)
-	r.gate.count(sourceOf(a.from), -1)
+	r.gate.count(r.sourceOf(from), +1)
+	r.gate.count(r.sourceOf(a.from), -1)
 	a.peer, a.from = peer, from
 	r.count(a, r.clientOf(peer.Key, from))
 	err := r.checkAdmission(session, a)
@@ -196,6 +196,6 @@ func (r *Remote) forget(session *mux.Session) {
 		a.expiry.Stop()
 	}
 	delete(r.sessions, session)
-	r.gate.count(sourceOf(a.from), -1)
+	r.gate.count(r.sourceOf(a.from), -1)
 	r.count(a, nil)
 }

@@ -18,6 +18,7 @@ type remoteGate struct {
 	turnKnown  places      // and of one with a session
 	penalties  *penalties  // of sources without a session
 	refusals   zerolog.Logger
+	hint       sync.Once // that X-Forwarded-For is ignored
 
 	mu       sync.Mutex // guards the rest
 	sessions map[source]int

@@ -18,6 +18,7 @@ import (
 // ServeHTTP upgrades a request to a WebSocket and serves its session until that ends. Other
 // requests go to the fallback site.
 func (r *Remote) ServeHTTP(w http.ResponseWriter, request *http.Request) {
+	request = r.locate(request)
 	boundRequest(w, request)
 	ours := request.URL.Path == r.cfg.Path && (r.fallback == nil || isUpgrade(request))
 	r.mu.Lock()
@@ -32,7 +33,7 @@ func (r *Remote) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 		!r.currentAccess().trust.admitsOrigin(request.Header)
 	switch {
 	case r.fallback != nil && !draining && (!ours || foreign):
-		r.fallback.serve(r.ctx, w, request, sourceOf(clientAddr(request)))
+		r.fallback.serve(r.ctx, w, request, r.sourceOf(clientAddr(request)))
 	case !ours:
 		http.NotFound(w, request)
 	case draining:
@@ -63,7 +64,7 @@ func (r *Remote) requireUpgrade(w http.ResponseWriter, request *http.Request) {
 // refuse answers a client for which there is no room, as it answers visitors.
 func (r *Remote) refuse(w http.ResponseWriter, request *http.Request) {
 	if r.fallback != nil {
-		r.fallback.serve(r.ctx, w, request, sourceOf(clientAddr(request)))
+		r.fallback.serve(r.ctx, w, request, r.sourceOf(clientAddr(request)))
 		return
 	}
 	refuseBusy(w)
@@ -88,7 +89,7 @@ func (r *Remote) refusePenalized(
 func (r *Remote) serveClient(w http.ResponseWriter, request *http.Request) {
 	ctx, cancel := context.WithCancelCause(r.ctx)
 	defer cancel(nil)
-	from := sourceOf(clientAddr(request))
+	from := r.sourceOf(clientAddr(request))
 	if left := r.gate.penalized(from); left > 0 {
 		r.refusePenalized(w, request, left)
 		return

@@ -22,6 +22,7 @@ func (r *Remote) Serve(ctx context.Context, listeners ...net.Listener) error {
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          httplog.New(r.cfg.Log),
 	}
+	r.noteUnknownClients(listeners)
 	failed := make(chan error, len(listeners))
 	var serving sync.WaitGroup
 	for _, ln := range listeners {

@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -44,13 +46,23 @@ func (l *strangerListener) Accept() (net.Conn, error) {
 // strangerConn is a connection of a client that may not have been admitted yet.
 type strangerConn struct {
 	net.Conn
-	place *fairPlace
+	remote *Remote
+
+	// Of a trusted proxy. Only the reader uses them, and who comes after it has read.
+	proxied bool           // the header of the PROXY protocol may follow
+	early   *bufio.Reader  // what was read with it comes first
+	client  netip.AddrPort // by that header; invalid when there was none
+
+	place  atomic.Pointer[fairPlace]
+	mu     sync.Mutex // held to change place
+	closed bool       // place was left for good
 }
 
 func (r *Remote) newStranger(conn net.Conn) *strangerConn {
-	from := sourceOf(peerAddr(conn.RemoteAddr()))
-	place := r.gate.takeConn(from, func() { abort(conn) })
-	return &strangerConn{Conn: conn, place: place}
+	addr := peerAddr(conn.RemoteAddr())
+	c := &strangerConn{Conn: conn, remote: r, proxied: r.cfg.Proxies.trusts(addr)}
+	c.place.Store(r.gate.takeConn(r.sourceOf(addr), func() { abort(conn) }))
+	return c
 }
 
 // peerAddr returns the IP address of a peer, invalid if it has none.
@@ -63,26 +75,55 @@ func peerAddr(peer net.Addr) netip.Addr {
 
 // Read implements net.Conn.
 func (c *strangerConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	if n > 0 {
-		c.place.touch()
+	if c.proxied {
+		if err := c.readProxyHeader(); err != nil {
+			return 0, err
+		}
+		c.proxied = false
 	}
+	read := c.Conn.Read
+	if c.early != nil && c.early.Buffered() > 0 {
+		read = c.early.Read
+	}
+	n, err := read(p)
+	c.touch(n)
 	return n, err
 }
 
 // Write implements net.Conn.
 func (c *strangerConn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
-	if n > 0 {
-		c.place.touch()
-	}
+	c.touch(n)
 	return n, err
+}
+
+// touch notes that n bytes have been transferred.
+func (c *strangerConn) touch(n int) {
+	if n > 0 {
+		c.place.Load().touch()
+	}
+}
+
+// leave gives the connection's place back.
+func (c *strangerConn) leave() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	c.place.Load().leave()
 }
 
 // Close implements net.Conn.
 func (c *strangerConn) Close() error {
-	c.place.leave()
+	c.leave()
 	return c.Conn.Close()
+}
+
+// bare returns the connection without the wrapper if nothing has been read ahead.
+func (c *strangerConn) bare() net.Conn {
+	if c.early != nil && c.early.Buffered() > 0 {
+		return c
+	}
+	return c.Conn
 }
 
 // CloseWrite is for http.Server, which waits after that until the client has read its answer.
@@ -108,11 +149,17 @@ func withStranger(ctx context.Context, conn net.Conn) context.Context {
 	}
 }
 
+// strangerOf returns the connection of a request, nil if Serve has not accepted it.
+func strangerOf(request *http.Request) *strangerConn {
+	c, _ := request.Context().Value(strangerKey{}).(*strangerConn)
+	return c
+}
+
 // leaveStrangers frees the place that the connection of a request holds among the strangers: a
 // session is admitted on it, or it is closed.
 func leaveStrangers(request *http.Request) {
-	if c, ok := request.Context().Value(strangerKey{}).(*strangerConn); ok {
-		c.place.leave()
+	if c := strangerOf(request); c != nil {
+		c.leave()
 	}
 }
 
@@ -124,7 +171,7 @@ type bareHijacker struct{ http.ResponseWriter }
 func (h bareHijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, buffers, err := http.NewResponseController(h.ResponseWriter).Hijack()
 	if c, ok := conn.(*strangerConn); ok {
-		conn = c.Conn
+		conn = c.bare()
 	}
 	return conn, buffers, err
 }

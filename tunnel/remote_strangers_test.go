@@ -86,6 +86,9 @@ func bubbleSite(t *testing.T, remote *Remote, handler http.Handler) {
 	})
 }
 
+// bubbleProxy is the address of a proxy that remotes in a bubble trust.
+const bubbleProxy = "203.0.113.1"
+
 // inBubble runs test on a remote that serves in a bubble, with a fallback site if that isn't nil.
 func inBubble(
 	t *testing.T, site http.Handler, test func(t *testing.T, remote *Remote, ln *pipeListener),
@@ -95,6 +98,7 @@ func inBubble(
 			Identity: RemoteIdentity{Key: newKey(t)},
 			Trust:    RemoteTrust{Anyone: true},
 			Path:     "/tunnel",
+			Proxies:  mustProxies(t, bubbleProxy),
 		}
 		if site != nil {
 			cfg.Fallback = &url.URL{Scheme: "http", Host: "site", Path: "/"}

@@ -66,6 +66,7 @@ type listenOptions struct {
 	tlsCert   string // file
 	tlsKey    string // file
 	fallback  string // URL
+	proxies   []string
 }
 
 func (o *listenOptions) define(s *flags.Set) {
@@ -78,6 +79,9 @@ func (o *listenOptions) define(s *flags.Set) {
 	s.String(&o.tlsKey, "tls-key", "",
 		"read the key of --tls-cert from `FILE`, in PEM, which must be private to its owner")
 	s.String(&o.fallback, "fallback", "", "forward all other HTTP requests to the site at `URL`")
+	s.Strings(&o.proxies, "trusted-proxy", nil, "believe the client addresses that proxies of the "+
+		"network `CIDR` pass on, in X-Forwarded-For or with the PROXY protocol; unix for those on "+
+		"unix sockets; repeatable")
 }
 
 // limitOptions bound what clients may use.
@@ -144,12 +148,18 @@ func (o *remoteOptions) newNode(
 	if err != nil {
 		return nil, err
 	}
+	proxies, err := tunnel.ParseTrustedProxies(o.listen.proxies)
+	if err != nil {
+		return nil, exit.Usagef("such as 10.0.0.0/8, 192.0.2.1, 2001:db8::/32 or unix",
+			"bad --trusted-proxy: %v", err)
+	}
 	node, err := tunnel.NewRemote(tunnel.RemoteConfig{
 		Identity: s.identity,
 		Trust:    s.trust,
 		Rights:   s.rights,
 		Path:     o.listen.path,
 		TLS:      tlsConfig,
+		Proxies:  proxies,
 		Fallback: fallback,
 
 		RequireForwardSecrecy: o.admission.requireForwardSecrecy,
