@@ -98,6 +98,10 @@ func (s *remoteSession) acceptStreams() {
 func endOf(session *mux.Session) error {
 	err := session.Err()
 	var closed *mux.CloseError
+	var abandoned *mux.AbandonedError
+	if errors.As(err, &abandoned) {
+		return err
+	}
 	if errors.Is(err, mux.ErrSessionClosed) ||
 		(errors.As(err, &closed) && closed.Code == mux.CodeDone) ||
 		errors.Is(err, io.EOF) { // the peer closed the WebSocket

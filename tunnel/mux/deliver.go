@@ -51,6 +51,7 @@ func (st *stream) deliver(d *delivery) {
 	d.pause = nil
 	for {
 		err := st.readableLocked()
+		clean := errors.Is(err, io.EOF) // an error of w is not
 		if err == nil {
 			if st.pauseDeliveryLocked(d, out) {
 				s.mu.Unlock()
@@ -70,7 +71,7 @@ func (st *stream) deliver(d *delivery) {
 		}
 		st.recv.delivery = nil
 		s.mu.Unlock()
-		if errors.Is(err, io.EOF) {
+		if clean {
 			err = nil
 		}
 		d.end(err)

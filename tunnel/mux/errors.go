@@ -3,6 +3,7 @@ package mux
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"syscall"
 	"time"
@@ -182,8 +183,14 @@ type SessionError struct{ Err error }
 
 func (e *SessionError) Error() string { return "session lost: " + e.Err.Error() }
 
-// Unwrap returns the session's error.
-func (e *SessionError) Unwrap() error { return e.Err }
+// Is reports whether the session ended with target. It never is io.EOF, as the error of a carrier
+// that the peer has closed may be: the user of a stream would take that for the stream's clean end.
+func (e *SessionError) Is(target error) bool {
+	return target != io.EOF && errors.Is(e.Err, target)
+}
+
+// As finds what errors.As looks for in the session's error.
+func (e *SessionError) As(target any) bool { return errors.As(e.Err, target) }
 
 // ProtocolError means that the peer violated the format.
 type ProtocolError struct{ What string }

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"culvert/protocol"
 )
 
 // TestHelloTimeout: with a peer that sends nothing, the caller's own limit is distinguished from
@@ -358,4 +360,42 @@ func TestAcceptAndDrainGiveUp(t *testing.T) {
 			t.Errorf("open while draining: %v", refused)
 		}
 	})
+}
+
+// TestPlannedCloseCutsShort closes a session's WebSocket as planned, which is not the clean end of
+// a stream: what reads from one must not take its content for complete.
+func TestPlannedCloseCutsShort(t *testing.T) {
+	for _, read := range []struct {
+		name string
+		all  func(st *Stream) error
+	}{
+		{"read", func(st *Stream) error {
+			_, err := io.ReadAll(st)
+			return err
+		}},
+		{"write to", func(st *Stream) error {
+			_, err := st.WriteTo(io.Discard)
+			return err
+		}},
+		{"deliver", func(st *Stream) error {
+			ended := make(chan error)
+			st.Deliver(io.Discard, func(err error) { ended <- err })
+			return <-ended
+		}},
+	} {
+		t.Run(read.name, func(t *testing.T) {
+			near, far := newSecuredPair(t)
+			client, server := joinEnds(t, near, far, false)
+			opened, accepted := openPair(t, client, server)
+			if _, err := opened.Write([]byte("some")); err != nil {
+				t.Fatal(err)
+			}
+			near.Close()
+			err := read.all(accepted)
+			var closed *protocol.PeerClosedError
+			if err == nil || errors.Is(err, io.EOF) || !errors.As(err, &closed) {
+				t.Errorf("a stream cut short ended with %v", err)
+			}
+		})
+	}
 }
