@@ -5,6 +5,8 @@ PKGS ?= ./...
 TESTFLAGS ?=
 FUZZTIME ?= 10s
 PLATFORMS ?=
+SEEDS ?= 1000
+FIRST ?= 1
 SOAK ?= 30m
 SOAK_SUMMARY ?= build/soak.md
 
@@ -54,6 +56,11 @@ soak: ## Run mixed load with cuts, freezes and reloads for SOAK=30m; print a sum
 .PHONY: strangers
 strangers: ## Measure what 16,000 strangers cost a client that is admitted.
 	@go test ./scripts/e2e -run '^TestStrangers$$' -v -timeout 0 -count=1 -strangers 1
+
+.PHONY: simulate
+simulate: ## Simulate an hour of faults for each of SEEDS=1000, from FIRST=1.
+	@go test ./tunnel -run '^TestSimulation$$' -timeout 0 -count=1 \
+		-seeds '$(SEEDS)' -first-seed '$(FIRST)'
 
 .PHONY: bench-micro
 bench-micro: ## Measure handshake, records and session in pairs; medians of COUNT=6 runs.

@@ -3,6 +3,7 @@ package tunnel
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -83,7 +84,7 @@ func (f *flow) receiveOne(handle func(p []byte)) error {
 
 // relayDatagrams carries datagrams between a flow and a connected socket until the flow ends, is
 // idle for too long, or ctx is done.
-func relayDatagrams(ctx context.Context, datagrams *flow, conn *net.UDPConn) error {
+func relayDatagrams(ctx context.Context, datagrams *flow, conn net.Conn) error {
 	outward := func(p []byte) {
 		conn.Write(p) // an error may be about an earlier datagram
 	}
@@ -98,7 +99,7 @@ func relayDatagrams(ctx context.Context, datagrams *flow, conn *net.UDPConn) err
 // buffer, unless its second result is false. When the flow ends, inward fails or ctx is done, join
 // closes the flow and conn and returns.
 func (f *flow) join(
-	ctx context.Context, conn *net.UDPConn,
+	ctx context.Context, conn io.Closer,
 	outward func(p []byte), inward func(p []byte) ([]byte, bool, error),
 ) error {
 	closeBoth := func() {

@@ -26,6 +26,11 @@ type Local struct {
 	retry chan struct{} // a token makes another attempt to connect start at once
 	moved chan struct{} // a token is a change of the network
 
+	// For tests: noticeNetwork leaves a token for each change of the network until its context is
+	// done, and jitter is that of pauses, nil for a backoff's own.
+	noticeNetwork func(context.Context, chan<- struct{})
+	jitter        func(time.Duration) time.Duration
+
 	mu      sync.Mutex
 	current *localConnection
 	changed chan struct{} // closed and replaced when current or err changes
@@ -46,8 +51,11 @@ func NewLocal(cfg LocalConfig) *Local {
 		cutRelays: cutRelays,
 		retry:     make(chan struct{}, 1),
 		moved:     make(chan struct{}, 1),
-		changed:   make(chan struct{}),
-		reverse:   make(map[reverseID]*reverseBind),
+
+		noticeNetwork: noticeNetwork,
+
+		changed: make(chan struct{}),
+		reverse: make(map[reverseID]*reverseBind),
 	}
 }
 

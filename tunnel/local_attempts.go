@@ -27,7 +27,9 @@ type localAttempts struct {
 
 // attempts returns what makes attempts to connect. The first is due at once.
 func (l *Local) attempts() *localAttempts {
-	return &localAttempts{local: l, stall: stallUnknown}
+	return &localAttempts{
+		local: l, pause: backoff{jitter: l.jitter}, stall: stallUnknown,
+	}
 }
 
 // follow prepares for attempts to replace the carrier of last.

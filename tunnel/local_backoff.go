@@ -11,6 +11,8 @@ type backoff struct {
 	pause time.Duration // before the next attempt, without jitter
 	asked time.Duration // by the server; the next pause is not shorter
 	most  time.Duration // that it grows to; 0 means backoffMax
+
+	jitter func(time.Duration) time.Duration // rand.N except in tests; nil means that, too
 }
 
 // lost adjusts the pause to the carrier that was lost: how long it lasted, and whether it carried
@@ -39,12 +41,16 @@ func (b *backoff) next() time.Duration {
 	if most == 0 {
 		most = backoffMax
 	}
+	jitter := b.jitter
+	if jitter == nil {
+		jitter = rand.N[time.Duration]
+	}
 	b.pause, b.asked = min(max(2*pause, backoffMin), most), 0
 	if pause > 0 {
-		pause = pause/2 + rand.N(pause/2+1)
+		pause = pause/2 + jitter(pause/2+1)
 	}
 	if pause < asked {
-		return asked + rand.N(backoffMin)
+		return asked + jitter(backoffMin)
 	}
 	return pause
 }

@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"crypto/tls"
+	"net"
 	"net/http"
 	"time"
 
@@ -100,5 +101,7 @@ func (c *LocalConfig) connector() *localConnector {
 		session:    mux.Config{Keepalive: c.Keepalive, NoIncoming: !c.Reverse},
 		congestion: newCarrierCongestion(c.Congestion, c.Log),
 		onProgress: c.OnProgress,
+
+		dialAddress: new(net.Dialer).DialContext,
 	}
 }

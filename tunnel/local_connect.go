@@ -31,6 +31,8 @@ type localConnector struct {
 	congestion *carrierCongestion
 	onProgress func(Progress) // may be nil
 
+	dialAddress protocol.DialFunc // an IP address and port; a net.Dialer's except in tests
+
 	reached atomic.Bool    // there was a session
 	hedging sync.WaitGroup // connections of attempts, also those that came too late
 }
@@ -172,7 +174,7 @@ func (c *localConnector) dialTCP(
 	}
 	dialer := &addressDialer{
 		lookup: net.DefaultResolver.LookupNetIP,
-		dial:   new(net.Dialer).DialContext,
+		dial:   c.dialAddress,
 		found: func(addresses int) {
 			steps.end(fmt.Sprint(addresses, " addresses"))
 			steps.begin(StepTCP)

@@ -14,15 +14,18 @@ func (l *Local) watchNetwork(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	notices := make(chan struct{}, 1)
 	var watching sync.WaitGroup
-	watching.Go(func() {
-		if !notifyNetwork(ctx, notices) {
-			pollNetwork(ctx, notices, networkState)
-		}
-	})
+	watching.Go(func() { l.noticeNetwork(ctx, notices) })
 	watching.Go(func() { settle(ctx, notices, l.networkChanged) })
 	return func() {
 		cancel()
 		watching.Wait()
+	}
+}
+
+// noticeNetwork leaves a notice whenever the machine's network has changed, until ctx is done.
+func noticeNetwork(ctx context.Context, notices chan<- struct{}) {
+	if !notifyNetwork(ctx, notices) {
+		pollNetwork(ctx, notices, networkState)
 	}
 }
 

@@ -73,6 +73,6 @@ func serveReverseFlow(
 		conn.Close()
 		return
 	}
-	err = relayDatagrams(ctx, newFlow(datagrams), conn.(*net.UDPConn))
+	err = relayDatagrams(ctx, newFlow(datagrams), conn)
 	log.Debug().Err(err).Msg("reverse forward: client ended")
 }

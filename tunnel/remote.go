@@ -76,6 +76,9 @@ type Remote struct {
 	changed  sync.Cond                  // a session was removed
 
 	now func() time.Time // for certificates; time.Now except in tests
+
+	// dialer replaces how allowed targets are dialed, in tests; otherwise nil.
+	dialer func(remoteRules) remoteRules
 }
 
 // NewRemote returns a Remote. The caller ends it with Shutdown or through Serve.

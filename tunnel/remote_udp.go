@@ -23,7 +23,11 @@ func (s *remoteSession) rules() remoteRules {
 	if r.isRevoked(s.Session) {
 		return noRights{}
 	}
-	return r.access.rulesFor(s.client)
+	rules := r.access.rulesFor(s.client)
+	if r.dialer != nil {
+		rules = r.dialer(rules)
+	}
+	return rules
 }
 
 // serveFlow joins a flow of datagrams to a socket of its own, as far as the rules allow.
@@ -52,7 +56,7 @@ func (s *remoteSession) serveFlow(in *mux.IncomingFlow, meter *clientMeter) {
 	carried := newFlow(datagrams)
 	carried.meter = meter
 	if target == "" {
-		err = newRemoteExit(carried, conn, s.rules, s.exitLoad).run(s.ctx)
+		err = newRemoteExit(carried, conn.(*net.UDPConn), s.rules, s.exitLoad).run(s.ctx)
 	} else {
 		err = relayDatagrams(s.ctx, carried, conn)
 	}
@@ -61,15 +65,11 @@ func (s *remoteSession) serveFlow(in *mux.IncomingFlow, meter *clientMeter) {
 
 // openExit opens the socket for a stream: one that is connected to the stream's target or, when
 // that is empty, one that can send anywhere.
-func openExit(ctx context.Context, rules remoteRules, target string) (*net.UDPConn, error) {
+func openExit(ctx context.Context, rules remoteRules, target string) (net.Conn, error) {
 	if target == "" {
 		return net.ListenUDP("udp", nil)
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	conn, err := rules.Dial(ctx, "udp", target)
-	if err != nil {
-		return nil, err
-	}
-	return conn.(*net.UDPConn), nil
+	return rules.Dial(ctx, "udp", target)
 }
