@@ -8,6 +8,10 @@ import (
 
 // Limits of both sides.
 const (
+	// DefaultMemory bounds what the streams of a process hold, in bytes: data that waits to be sent,
+	// that is not acknowledged yet, and that was received and not read.
+	DefaultMemory = 512 << 20
+
 	// expiryCheck bounds how long an expired certificate can go unnoticed after the clock was set.
 	expiryCheck = time.Minute
 
@@ -170,9 +174,6 @@ const (
 
 	// shareLogPause is how often the log reports that a client wants more than its share.
 	shareLogPause = 10 * time.Second
-
-	// maxRetention bounds the unacknowledged data that all sessions of a remote retain, in bytes.
-	maxRetention = 512 << 20
 
 	// maxHandshakes bounds the clients of a remote that are being admitted. Each holds about 30 KiB
 	// of buffers until the handshake times out, or up to a MiB if it sends the largest messages of

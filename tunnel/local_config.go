@@ -62,6 +62,10 @@ type LocalConfig struct {
 	// congestion has them; "" means "auto".
 	Congestion string
 
+	// Memory bounds what the streams hold together, in bytes: see package budget. 0 means
+	// DefaultMemory.
+	Memory int64
+
 	// Log receives the events of the session. The zero value is silent.
 	Log zerolog.Logger
 
@@ -91,14 +95,16 @@ func (c *LocalConfig) connector() *localConnector {
 		client.Version, client.CA, client.Cert = protocol.Version2, c.CA, c.Cert
 	}
 	return &localConnector{
-		cookies:    newLocalCookies(),
-		address:    c.Address,
-		client:     client,
-		tls:        c.TLS,
-		header:     c.Header,
-		via:        c.Via,
-		timeout:    timeout,
-		session:    mux.Config{Keepalive: c.Keepalive, NoIncoming: !c.Reverse},
+		cookies: newLocalCookies(),
+		address: c.Address,
+		client:  client,
+		tls:     c.TLS,
+		header:  c.Header,
+		via:     c.Via,
+		timeout: timeout,
+		session: mux.Config{
+			Keepalive: c.Keepalive, NoIncoming: !c.Reverse, Memory: newMemory(c.Memory),
+		},
 		congestion: newCarrierCongestion(c.Congestion, c.Log),
 		onProgress: c.OnProgress,
 

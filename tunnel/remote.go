@@ -44,6 +44,10 @@ type RemoteConfig struct {
 	// congestion has them; "" means "auto".
 	Congestion string
 
+	// Memory bounds what the streams of all clients hold together, in bytes: see package budget. 0
+	// means DefaultMemory.
+	Memory int64
+
 	MaxSessions int // 0 means DefaultMaxSessions
 	MaxStreams  int // per session; 0 means mux.DefaultMaxStreams
 
@@ -99,7 +103,7 @@ func NewRemote(cfg RemoteConfig) (*Remote, error) {
 		replay:     protocol.NewReplayCache(protocol.DefaultReplayCapacity),
 		gate:       newRemoteGate(cfg.Log),
 		host:       mux.NewHost(mux.HostConfig{ResumeWindow: cfg.ResumeWindow}),
-		session:    mux.Config{MaxStreams: cfg.MaxStreams, Retention: mux.NewBudget(maxRetention)},
+		session:    mux.Config{MaxStreams: cfg.MaxStreams, Memory: newMemory(cfg.Memory)},
 		exits:      newPlaces(maxExits),
 		congestion: newCarrierCongestion(cfg.Congestion, cfg.Log),
 		ctx:        ctx,

@@ -6,10 +6,13 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+
+	"culvert/tunnel/mux/budget"
 )
 
 // BenchmarkThroughput moves data over a carrier in memory, shared by all streams: in a session that
-// ends with its carrier, and in one that retains what it sends so that it can be resumed.
+// ends with its carrier, in one that retains what it sends so that it can be resumed, and in one
+// whose memory is counted in a budget too, as the program does.
 func BenchmarkThroughput(b *testing.B) {
 	for _, n := range []int{1, 16} {
 		b.Run(strconv.Itoa(n)+"/plain", func(b *testing.B) {
@@ -17,22 +20,32 @@ func BenchmarkThroughput(b *testing.B) {
 			moveData(b, client, server, n)
 		})
 		b.Run(strconv.Itoa(n)+"/retained", func(b *testing.B) {
-			near, far := newSecurePipe()
-			near.delay, far.delay = 0, 0
-			r := &rig{t: b, host: NewHost(HostConfig{})}
-			accepted := r.accept(far, owner)
-			client, err := NewClient(context.Background(), near, Config{})
-			if err != nil {
-				b.Fatal(err)
-			}
-			server := (<-accepted).s
-			b.Cleanup(func() {
-				client.Close()
-				server.Close()
-			})
+			client, server := newRetainingPair(b, Config{})
+			moveData(b, client, server, n)
+		})
+		b.Run(strconv.Itoa(n)+"/budget", func(b *testing.B) {
+			client, server := newRetainingPair(b, Config{Memory: budget.New(512 << 20)})
 			moveData(b, client, server, n)
 		})
 	}
+}
+
+// newRetainingPair starts a session that can be resumed, over a carrier without delay.
+func newRetainingPair(b *testing.B, cfg Config) (client, server *Session) {
+	near, far := newSecurePipe()
+	near.delay, far.delay = 0, 0
+	r := &rig{t: b, host: NewHost(HostConfig{}), cfg: cfg}
+	accepted := r.accept(far, owner)
+	client, err := NewClient(context.Background(), near, cfg)
+	if err != nil {
+		b.Fatal(err)
+	}
+	server = (<-accepted).s
+	b.Cleanup(func() {
+		client.Close()
+		server.Close()
+	})
+	return client, server
 }
 
 func moveData(b *testing.B, client, server *Session, n int) {

@@ -18,11 +18,15 @@ type blockReader struct {
 	many   int // blocks to read into next: it follows what was read
 	piece  int // bytes to read at once; 0: no limit
 	source sourceWatch
+	memory *memory // of the session that what is read is for
+
+	reserved int64 // bytes of memory that memory.reserve has counted
 
 	// State of the callback of raw.Read, here so that it is not allocated each time.
 	room     int
 	n        int
 	err      error
+	denied   bool // nothing was read, since there is no memory for it
 	readable func(fd uintptr) bool
 }
 
@@ -34,7 +38,7 @@ func newBlockReader(r io.Reader) *blockReader {
 }
 
 // read waits for data and reads some, at most room bytes and a block more. It returns the number of
-// bytes.
+// bytes. When denied is set then, nothing was read.
 func (b *blockReader) read(room int) (int, error) {
 	if b.raw == nil {
 		b.take(1)
@@ -43,7 +47,7 @@ func (b *blockReader) read(room int) (int, error) {
 		b.fill(n)
 		return n, err
 	}
-	b.room, b.n, b.err = room, 0, nil
+	b.room, b.n, b.err, b.denied = room, 0, nil, false
 	if err := b.raw.Read(b.readable); err != nil {
 		return 0, err
 	}
@@ -100,7 +104,32 @@ func (b *blockReader) moveTo(q *queue) {
 		}
 		b.blocks[i] = nil
 	}
+	b.giveBack()
 }
 
 // release frees what was read and not moved.
-func (b *blockReader) release() { b.fill(0) }
+func (b *blockReader) release() {
+	b.fill(0)
+	b.giveBack()
+}
+
+// reserve counts n blocks as held, and reports whether there is memory for them.
+func (b *blockReader) reserve(n int) bool {
+	if b.memory == nil {
+		return true
+	}
+	bytes := int64(n) * largeBlock
+	if !b.memory.reserve(bytes) {
+		return false
+	}
+	b.reserved = bytes
+	return true
+}
+
+// giveBack ends what reserve has begun: the blocks are free, or counted in a queue.
+func (b *blockReader) giveBack() {
+	if b.reserved > 0 {
+		b.memory.reading.Add(-b.reserved)
+		b.reserved = 0
+	}
+}

@@ -75,8 +75,9 @@ func (c *block) seal() { c.buf = c.buf[:c.w] }
 // queue is a byte queue of pooled blocks. An empty queue holds no memory.
 type queue struct {
 	head, tail *block
-	len        int // bytes queued
-	mem        int // bytes of the blocks that hold them
+	len        int  // bytes queued
+	mem        int  // bytes of the blocks that hold them
+	sum        *int // counts mem together with that of other queues, unless it is nil
 }
 
 // write appends a copy of p.
@@ -101,7 +102,15 @@ func (q *queue) push(c *block) {
 	}
 	q.tail = c
 	q.len += c.w - c.r
-	q.mem += cap(c.buf)
+	q.count(cap(c.buf))
+}
+
+// count adds n bytes of blocks.
+func (q *queue) count(n int) {
+	q.mem += n
+	if q.sum != nil {
+		*q.sum += n
+	}
 }
 
 // pop removes the first block, which the caller then owns, or returns nil.
@@ -116,7 +125,7 @@ func (q *queue) pop() *block {
 	}
 	c.next = nil
 	q.len -= c.w - c.r
-	q.mem -= cap(c.buf)
+	q.count(-cap(c.buf))
 	return c
 }
 

@@ -110,9 +110,9 @@
 // streams are cut short. The newest carrier of a session wins: the one before is detached before
 // the hello that settles the receive position.
 //
-// What is retained is bounded per session and per process ([Config.MaxRetained], [Budget]), and so
-// is the number of sessions without a carrier ([HostConfig]). Frames that are not sequenced (pings,
-// acks, datagrams) are lost with their carrier.
+// What is retained is bounded per session and per process ([Config.MaxRetained], [Config.Memory]),
+// and so is the number of sessions without a carrier ([HostConfig]). Frames that are not sequenced
+// (pings, acks, datagrams) are lost with their carrier.
 //
 // Sending data pauses when too much is retained. Control frames, which are all other sequenced
 // frames, are never held back, so the peer must not cause them without end: those that it has
@@ -172,6 +172,17 @@
 // its credit ends the session. A stream that nobody reads stalls alone. A stream whose user has
 // closed it with data still to send discards what arrives and continues to give credit until its
 // fin has left: the peer may have to write before it reads.
+//
+// # Memory
+//
+// What a session holds is counted in a budget that all sessions of a process share
+// ([Config.Memory], package budget): what waits to be sent, what is retained, and what was received
+// and not read. Each client has a share of it, which is smaller the more others hold. A session
+// takes memory in chunks, so that the counters cost little. Past half of its client's share,
+// streams to which the peer gives no credit queue one frame at most; past all of it, nothing more
+// is read to be sent, and windows shrink as they are used. What was accepted is kept, and goes on
+// as the peer takes it. A session of a client that still holds too much, since its peer uses up the
+// credit that it had, ends with code 37, and frees what it holds at once.
 //
 // # Scheduling
 //

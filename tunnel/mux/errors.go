@@ -39,6 +39,7 @@ const (
 	CodeInternal       Code = 34 // the sender failed inside
 	CodeShare          Code = 35 // the client uses all that it may
 	CodeFull           Code = 36 // the remote has no room for another session
+	CodeMemory         Code = 37 // the client held most of the sender's memory, which ran out
 )
 
 var codeTexts = map[Code]string{
@@ -65,6 +66,7 @@ var codeTexts = map[Code]string{
 	CodeInternal:       "internal error",
 	CodeShare:          "the client's share is used up",
 	CodeFull:           "the remote has no room for another session",
+	CodeMemory:         "the client holds too much memory",
 }
 
 // String describes the code in a few words.
@@ -78,6 +80,10 @@ func (c Code) String() string {
 var (
 	// ErrSessionClosed is the error of a session that this side closed. It wraps net.ErrClosed.
 	ErrSessionClosed = fmt.Errorf("session closed: %w", net.ErrClosed)
+
+	// ErrMemory is the error of a session that this side ended since the client held most of the
+	// memory and it ran out.
+	ErrMemory = errors.New("the client holds too much memory")
 
 	// ErrPeerSilent is the error of a session whose peer gave no sign of life.
 	ErrPeerSilent = errors.New("the peer has gone silent")

@@ -7,6 +7,8 @@ import (
 	"net"
 	"os"
 	"time"
+
+	"culvert/tunnel/mux/budget"
 )
 
 // The flags of a datagram frame.
@@ -52,6 +54,7 @@ func newFlow(s *Session, id uint32, address string, ours bool) *Flow {
 	f := &Flow{began: time.Now()}
 	f.init(s, id, Target{StreamUDP, address}, ours)
 	f.flow = f
+	f.queue.sum = &s.memory.queued
 	return f
 }
 
@@ -74,9 +77,9 @@ func (f *Flow) receivedDroppedLocked() {
 }
 
 // Send queues a copy of p for sending and never waits. When the flow's queue is full its oldest
-// datagrams are dropped. So are those that could not be sent within a second, and all that are
-// queued while the session has no carrier: success does not imply delivery. It returns an error
-// when the flow has ended, or when p is larger than MaxDatagram.
+// datagrams are dropped. So are those that could not be sent within a second, and all that come
+// while the session has no carrier or exceeds its share of the memory: success does not imply
+// delivery. It returns an error when the flow has ended, or when p is larger than MaxDatagram.
 func (f *Flow) Send(p []byte) error {
 	s := f.session
 	s.mu.Lock()
@@ -89,7 +92,7 @@ func (f *Flow) Send(p []byte) error {
 	case len(p) > MaxDatagram:
 		s.datagrams.Dropped++
 		return ErrDatagramSize
-	case s.link == nil:
+	case s.link == nil, s.memory.sendingBlocked():
 		s.datagrams.Dropped++
 		return nil
 	}
@@ -101,6 +104,7 @@ func (f *Flow) Send(p []byte) error {
 	binary.BigEndian.PutUint16(prefix[8:], uint16(len(p)))
 	f.queue.write(prefix[:])
 	f.queue.write(p)
+	s.settleMemoryLocked()
 	s.wakeSenderLocked(&f.stream)
 	return nil
 }
@@ -230,8 +234,10 @@ func (f *Flow) handlePieceLocked(flags byte, p []byte) error {
 		return protocolErrorf("datagram of more than %d bytes on stream %d", MaxDatagram, f.id)
 	}
 	// Half of the session's memory is left to the streams that can't drop anything.
+	queued := f.recv.queue.len
 	if f.closed || f.recv.fin || s.memory.buffered > s.cfg.MaxBuffered/2 ||
-		f.recv.queue.len+receivePrefix+len(p) > maxDatagramQueue {
+		queued+receivePrefix+len(p) > maxDatagramQueue ||
+		queued > 0 && s.memory.pressure() == budget.Exceeded {
 		f.assembling = false
 		s.datagrams.Dropped++
 		return nil

@@ -43,6 +43,7 @@ func (l *link) handleRecord(record []byte, c *block) (*block, error) {
 		return c, err
 	}
 	s.boundMemoryLocked()
+	s.settleMemoryLocked()
 	l.scheduleAckLocked()
 	if l.receiving && l.check.at.Sub(l.lastRead) > quietTime {
 		l.scheduleCheckLocked()

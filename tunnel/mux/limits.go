@@ -3,6 +3,7 @@ package mux
 import (
 	"time"
 
+	"culvert/tunnel/mux/budget"
 	"culvert/tunnel/mux/pace"
 )
 
@@ -89,9 +90,11 @@ const (
 	// the server announces.
 	minWindow = time.Second
 
-	// minRetained is what a session may retain even when the budgets are exceeded, so that none
-	// stalls.
-	minRetained = 256 << 10
+	// leastSending is what a session may hold to send even when its client exceeds its share of the
+	// memory, in bytes: otherwise a target that must write before it reads, and whose data fills that
+	// share, would wait forever. leastWindow is what windows are left with then.
+	leastSending = 128 << 10
+	leastWindow  = 16 << 10
 
 	// probePatience is how long the peer may be silent when the path has probably changed; four round
 	// trips, if that is longer. It is the least that a mobile network's usual hiccups stay below.
@@ -175,10 +178,15 @@ type Config struct {
 	Patience time.Duration
 
 	// MaxRetained bounds the memory for what was sent and not acknowledged, in bytes. It also
-	// bounds the throughput, to MaxRetained per round trip. Retention, when set, is a further bound
-	// for all sessions that share it. Default DefaultMaxRetained (16 MiB).
+	// bounds the throughput, to MaxRetained per round trip. Default DefaultMaxRetained (16 MiB).
 	MaxRetained int
-	Retention   *Budget
+
+	// Memory, when set, is a budget that all sessions with it share, for all that they hold of
+	// streams and flows: what waits to be sent, what is retained, and what was received. A client
+	// that exceeds its share reads no more from its targets, then its windows shrink; one that takes
+	// most of the budget nevertheless loses a session, which ends with CodeMemory. MaxBuffered is at
+	// most half of the budget.
+	Memory *budget.Budget
 
 	// HelloTimeout bounds the exchange of hellos. Default DefaultHelloTimeout (30 s).
 	HelloTimeout time.Duration
@@ -194,6 +202,9 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.Patience, DefaultPatience)
 	setDefault(&c.MaxRetained, DefaultMaxRetained)
 	setDefault(&c.HelloTimeout, DefaultHelloTimeout)
+	if c.Memory != nil {
+		c.MaxBuffered = int(min(int64(c.MaxBuffered), c.Memory.Limit()/2))
+	}
 	return c
 }
 

@@ -282,6 +282,7 @@ func (l *link) nextBatch(b *batch) bool {
 			b.size += len(record)
 		}
 		if b.n > 0 {
+			s.settleMemoryLocked()
 			b.unsent = l.pace.UnsentLimit()
 			l.lastSent = time.Now()
 			l.scheduleCheckLocked()

@@ -196,7 +196,7 @@ func (s *Session) forgetLocked(st *stream) {
 		return
 	}
 	st.removed = true
-	s.memory.grown -= st.recv.window - uint64(s.cfg.Window)
+	s.memory.grown -= int64(st.recv.window) - int64(s.cfg.Window)
 	s.sched.remove(st)
 	delete(s.streams.byID, st.id)
 	if st.recv.mem() > 0 {

@@ -206,10 +206,9 @@ func (l *link) packSequencedLocked(p *packer) {
 
 // mayRetainMoreLocked reports whether stream data may be sent: all of it has to be retained until
 // it is acknowledged. Control frames are always sent; checkAnswersLocked and overloadedLocked bound
-// them.
+// them. The budget does not matter here: what is retained was queued before, and counted.
 func (s *Session) mayRetainMoreLocked() bool {
-	r := &s.out.retained
-	return r.mem < minRetained || (r.mem < s.cfg.MaxRetained && !r.budget.exceeded())
+	return s.out.retained.mem < s.cfg.MaxRetained
 }
 
 // creditSize is the length of a whole frame.

@@ -7,6 +7,8 @@ import (
 	"math"
 	"os"
 	"time"
+
+	"culvert/tunnel/mux/budget"
 )
 
 // Read reads into p. It returns io.EOF after the peer's fin. When the stream was cut short it
@@ -165,8 +167,13 @@ func (st *stream) announceCreditLocked() {
 	if r.fin || st.removed {
 		return
 	}
-	if next := r.consumed + r.window; next-r.limit >= max(r.window/4, 1) {
-		st.growWindowLocked()
+	if next := r.consumed + r.window; int64(next-r.limit) >= max(int64(r.window/4), 1) {
+		if !st.shrinkWindowLocked() {
+			st.growWindowLocked()
+		}
+		if next = r.consumed + r.window; next <= r.limit {
+			return
+		}
 		r.limit = r.consumed + r.window
 		st.session.queueCreditLocked(st)
 	}
@@ -184,11 +191,25 @@ func (st *stream) growWindowLocked() {
 	r.announced = now
 	more := min(r.window, uint64(s.cfg.MaxWindow)-min(r.window, uint64(s.cfg.MaxWindow)))
 	quick := !first && s.link != nil && took < s.link.rtt.least
-	if !quick || more == 0 || s.memory.grown+more > uint64(s.cfg.MaxBuffered)/2 {
+	if !quick || more == 0 || s.memory.grown+int64(more) > int64(s.cfg.MaxBuffered)/2 ||
+		s.memory.pressure() > budget.Low {
 		return
 	}
 	r.window += more
-	s.memory.grown += more
+	s.memory.grown += int64(more)
+}
+
+// shrinkWindowLocked halves the window, while the session's client exceeds its share of the
+// memory, and reports whether it has. Some is left, so that the stream still moves.
+func (st *stream) shrinkWindowLocked() bool {
+	s, r := st.session, &st.recv
+	if s.memory.pressure() < budget.Exceeded {
+		return false
+	}
+	less := r.window - max(r.window/2, min(r.window, leastWindow))
+	r.window -= less
+	s.memory.grown -= int64(less)
+	return true
 }
 
 // mem returns the memory that the half holds, in bytes.
@@ -211,6 +232,7 @@ func (st *stream) dropReceivedLocked() {
 func (st *stream) accountLocked(before int) {
 	s := st.session
 	s.memory.buffered += st.recv.mem() - before
+	s.settleMemoryLocked()
 	if st.removed && st.recv.mem() == 0 {
 		delete(s.streams.leftovers, st)
 		s.changed.Broadcast()

@@ -195,7 +195,7 @@ type Peer struct {
 	// Identity is the authenticated identity of the client; nobody else can resume its sessions.
 	Identity string
 
-	// Owner is whose sessions are counted together. Identity when empty.
+	// Owner is whose sessions, and whose memory, are counted together. Identity when empty.
 	Owner string
 
 	// Admit, unless it is nil, decides on a new session before the client is answered. The session
@@ -246,6 +246,7 @@ func (h *Host) find(carrier Carrier, offer hello, identity string) *Session {
 // start makes a new session, if the client may have one.
 func (h *Host) start(carrier Carrier, cfg Config, peer Peer, offer hello) (*Session, error) {
 	s := makeSession(cfg, false)
+	s.memory.client = cmp.Or(peer.Owner, peer.Identity)
 	var id sessionID
 	rand.Read(id[:]) // never fails, see crypto/rand
 	if r, err := newResumption(carrier, id, h.cfg.ResumeWindow); err == nil {

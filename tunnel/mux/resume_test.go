@@ -15,6 +15,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"culvert/tunnel/mux/budget"
 )
 
 // securePipe is a pipeCarrier whose ends share a secret, as the ends of a secured connection do.
@@ -494,8 +496,8 @@ func TestClosedWhenAdmitted(t *testing.T) {
 func TestRetentionIsBounded(t *testing.T) {
 	const most = 1 << 20
 	synctest.Test(t, func(t *testing.T) {
-		budget := NewBudget(64 << 20)
-		r := newRig(t, HostConfig{}, Config{MaxRetained: most, Window: 8 << 20, Retention: budget,
+		memory := budget.New(64 << 20)
+		r := newRig(t, HostConfig{}, Config{MaxRetained: most, Window: 8 << 20, Memory: memory,
 			Patience: time.Hour})
 		opened, accepted := openPair(t, r.client, r.server)
 		const size = 20 << 20
@@ -509,9 +511,14 @@ func TestRetentionIsBounded(t *testing.T) {
 		for range 5 {
 			r.cut()
 			synctest.Wait()
-			if st := r.client.Stats(); st.Retained > most+2*maxRecord ||
-				budget.used.Load() > 2*(most+2*maxRecord) {
-				t.Fatalf("%d bytes retained, %d of the budget", st.Retained, budget.used.Load())
+			mine, theirs := r.client.Stats(), r.server.Stats()
+			if retained := mine.Retained + theirs.Retained; mine.Retained > most+2*maxRecord ||
+				retained > 2*(most+2*maxRecord) {
+				t.Fatalf("%d bytes retained, %d by both", mine.Retained, retained)
+			}
+			counted := int64(holds(mine) + holds(theirs))
+			if held := memory.Held(); held < counted || held > counted+4*64<<10 {
+				t.Fatalf("%d bytes held, %d of the budget", counted, held)
 			}
 			r.resume()
 		}
@@ -522,11 +529,14 @@ func TestRetentionIsBounded(t *testing.T) {
 		opened.Close()
 		accepted.Close()
 		time.Sleep(time.Second) // synctest
-		if used := budget.used.Load(); used != 0 {
-			t.Errorf("%d bytes of the budget still used", used)
+		if held := memory.Held(); held != 0 {
+			t.Errorf("%d bytes of the budget still held", held)
 		}
 	})
 }
+
+// holds returns the memory that a session holds, in bytes.
+func holds(s Stats) int { return s.Retained + s.Queued + s.Buffered }
 
 // TestOpenWhileAway: what is opened and written while there is no carrier is sent on the next one.
 func TestOpenWhileAway(t *testing.T) {

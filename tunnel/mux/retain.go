@@ -1,7 +1,5 @@
 package mux
 
-import "sync/atomic"
-
 // freeUnused frees a record's block that is neither kept nor being written.
 func (c *block) freeUnused() {
 	if !c.record.kept && c.record.writers == 0 {
@@ -12,24 +10,6 @@ func (c *block) freeUnused() {
 // sequenced returns the number of bytes kept of a record.
 func (c *block) sequenced() int { return c.w - c.r }
 
-// Budget bounds what all sessions of a process retain together, in bytes. Its methods may be called
-// concurrently.
-type Budget struct {
-	limit int64
-	used  atomic.Int64
-}
-
-// NewBudget makes a budget of limit bytes.
-func NewBudget(limit int64) *Budget { return &Budget{limit: limit} }
-
-func (b *Budget) add(n int) {
-	if b != nil {
-		b.used.Add(int64(n))
-	}
-}
-
-func (b *Budget) exceeded() bool { return b != nil && b.used.Load() >= b.limit }
-
 // retained is what was sent and not yet acknowledged, in order. It is guarded by the session's
 // mutex.
 type retained struct {
@@ -37,7 +17,6 @@ type retained struct {
 	bytes      int         // sequenced bytes
 	mem        int         // bytes of the buffers that hold them
 	load       controlLoad // of the control frames among them
-	budget     *Budget
 }
 
 // mergeBelow is the number of bytes below which data is copied to where other data is, rather than
@@ -76,7 +55,6 @@ func (r *retained) push(g *block) {
 	r.tail = g
 	r.bytes += g.sequenced()
 	r.mem += largeBlock
-	r.budget.add(largeBlock)
 }
 
 // acknowledge drops what is before position.
@@ -103,7 +81,6 @@ func (r *retained) pop() {
 	}
 	r.bytes -= g.sequenced()
 	r.mem -= largeBlock
-	r.budget.add(-largeBlock)
 	r.load.subtract(g.record.load)
 	g.next, g.record.kept = nil, false
 	g.freeUnused()

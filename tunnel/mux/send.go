@@ -15,14 +15,16 @@ func (st *Stream) Write(p []byte) (int, error) {
 	defer s.mu.Unlock()
 	total := 0
 	for {
-		if err := st.awaitRoomLocked(); err != nil {
+		room, err := st.awaitRoomLocked()
+		if err != nil {
 			return total, err
 		}
 		if len(p) == 0 {
 			return total, nil
 		}
-		n := min(len(p), s.cfg.SendBuffer-st.send.queue.len)
+		n := min(len(p), room)
 		st.send.queue.write(p[:n])
+		s.settleMemoryLocked()
 		s.wakeSenderLocked(&st.stream)
 		total += n
 		p = p[n:]
@@ -47,6 +49,7 @@ func (e *CopyError) Unwrap() error { return e.Err }
 func (st *Stream) ReadFrom(r io.Reader) (int64, error) {
 	var total int64
 	in := newBlockReader(r)
+	in.memory = &st.session.memory
 	defer in.release()
 	for {
 		room, err := st.waitRoom(in)
@@ -55,6 +58,9 @@ func (st *Stream) ReadFrom(r io.Reader) (int64, error) {
 		}
 		in.piece = st.pieceToPeer()
 		n, readErr := in.read(room)
+		if in.denied {
+			continue
+		}
 		if n > 0 {
 			st.awaitMeter(n)
 			if err = st.enqueue(in); err != nil {
@@ -83,6 +89,7 @@ func (st *Stream) enqueue(in *blockReader) error {
 		return net.ErrClosed
 	}
 	in.moveTo(&st.send.queue)
+	s.settleMemoryLocked()
 	s.wakeSenderLocked(&st.stream)
 	return nil
 }
@@ -91,37 +98,37 @@ func (st *Stream) enqueue(in *blockReader) error {
 func (st *Stream) waitRoom(in *blockReader) (int, error) {
 	st.session.mu.Lock()
 	defer st.session.mu.Unlock()
-	full := st.send.queue.len >= st.session.cfg.SendBuffer
+	full := st.send.queue.len >= st.sendBufferLocked(0)
 	if full && in.raw != nil {
 		st.watchSourceLocked(in)
 		defer in.source.stop()
 	}
-	if err := st.awaitRoomLocked(); err != nil {
-		return 0, err
-	}
-	return st.session.cfg.SendBuffer - st.send.queue.len, nil
+	return st.awaitRoomLocked()
 }
 
-// awaitRoomLocked waits until the send buffer has room. It returns an error when nothing can be
-// sent any more. A buffer that was full must have become half empty: continuing a little at a time
-// would be expensive.
-func (st *Stream) awaitRoomLocked() error {
+// awaitRoomLocked waits until the send buffer has room, and returns how many bytes. It returns an
+// error when nothing can be sent any more. A buffer that was full must have become half empty:
+// continuing a little at a time would be expensive.
+func (st *stream) awaitRoomLocked() (room int, err error) {
 	h := &st.send
-	enough := st.session.cfg.SendBuffer - 1
-	for {
+	defer st.unpauseLocked()
+	for waited := false; ; waited = true {
+		limit := st.sendBufferLocked(0)
 		switch {
 		case h.err != nil:
-			return h.err
+			return 0, h.err
 		case h.ends():
-			return net.ErrClosed
+			return 0, net.ErrClosed
 		case h.deadline.expired:
-			return os.ErrDeadlineExceeded
+			return 0, os.ErrDeadlineExceeded
 		case h.stalled:
-			return ErrStalled
-		case h.queue.len <= enough:
-			return nil
+			return 0, ErrStalled
+		case h.queue.len < limit && (!waited || h.queue.len <= limit/2):
+			return limit - h.queue.len, nil
 		}
-		enough = st.halfFull()
+		if limit < st.session.cfg.SendBuffer {
+			st.pauseLocked()
+		}
 		h.wake.Wait()
 	}
 }
@@ -244,6 +251,7 @@ func (st *stream) appendEndLocked(p *packer) {
 func (st *stream) handleCreditLocked(limit uint64) {
 	if limit > st.send.limit {
 		st.send.limit = limit
+		st.unpauseLocked() // it may have more now
 		if st.canSendLocked() {
 			st.session.wakeSenderLocked(st)
 		}

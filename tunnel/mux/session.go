@@ -66,12 +66,6 @@ type lostCarrier struct {
 	roundTrip time.Duration
 }
 
-// memory counts what the receiving side of a session holds and has promised.
-type memory struct {
-	buffered int    // bytes of memory that received and unread data holds
-	grown    uint64 // bytes by which the windows of all streams have grown together
-}
-
 // pings is what a session keeps of its pings on all carriers. Tokens ascend, so that the answer to
 // a ping also answers those before it, which may have been lost with their carrier.
 type pings struct {
@@ -148,6 +142,7 @@ func (s *Session) begin(carrier Carrier, theirs hello) error {
 			s.resumption, _ = newResumption(carrier, theirs.id, window)
 		}
 	}
+	s.joinBudgetLocked()
 	s.attachLocked(carrier, 0)
 	return nil
 }
@@ -162,7 +157,7 @@ func makeSession(cfg Config, client bool) *Session {
 	}
 	s.changed.L = &s.mu
 	s.out.wake.L = &s.mu
-	s.out.retained.budget = s.cfg.Retention
+	s.out.control.sum = &s.memory.queued
 	return s
 }
 
@@ -244,10 +239,15 @@ func (s *Session) CloseWith(code Code, text string) error {
 func (s *Session) BeginClose(code Code, text string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.beginCloseLocked(ErrSessionClosed, code, text)
+}
+
+// beginCloseLocked is BeginClose with the error that the session ends with.
+func (s *Session) beginCloseLocked(cause error, code Code, text string) {
 	if s.err != nil || s.out.closing {
 		return
 	}
-	s.sendCloseLocked(ErrSessionClosed, code, text)
+	s.sendCloseLocked(cause, code, text)
 	wait := closeTimeout
 	if s.link == nil {
 		wait = 0 // there is nobody to tell
@@ -314,6 +314,7 @@ func (s *Session) await(ctx context.Context, condition func() bool) error {
 type Stats struct {
 	Streams      int           // streams open
 	Buffered     int           // bytes of memory held by received and unread data
+	Queued       int           // bytes of memory held by what waits to be sent
 	Sent         uint64        // sequenced bytes put into records
 	Acknowledged uint64        // sequenced bytes that the peer has acknowledged
 	Received     uint64        // sequenced bytes received
@@ -336,6 +337,7 @@ func (s *Session) Stats() Stats {
 	return Stats{
 		Streams:      len(s.streams.byID),
 		Buffered:     s.memory.buffered,
+		Queued:       s.memory.queued,
 		Sent:         s.out.position,
 		Acknowledged: s.out.acked,
 		Received:     s.received,
@@ -395,6 +397,7 @@ func (s *Session) failLocked(err error) {
 	s.out.queued = controlLoad{}
 	s.out.retained.release()
 	s.detachLocked()
+	s.settleMemoryLocked()
 	close(s.done)
 }
 

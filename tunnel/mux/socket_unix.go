@@ -31,6 +31,9 @@ func (b *blockReader) readSocket(fd uintptr) bool {
 	if b.piece > 0 {
 		many = min(many, max(1, b.piece/maxData))
 	}
+	if b.denied = !b.reserve(many); b.denied {
+		return true
+	}
 	b.take(many)
 	var vector [maxBlocks][]byte
 	for i := range many {
@@ -49,7 +52,7 @@ func (b *blockReader) readSocket(fd uintptr) bool {
 		}
 	}
 	if err == unix.EAGAIN {
-		b.fill(0)
+		b.release()
 		return false
 	}
 	b.n, b.err = max(n, 0), err

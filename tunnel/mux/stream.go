@@ -92,6 +92,7 @@ func (st *stream) init(s *Session, id uint32, target Target, ours bool) {
 	st.session, st.id, st.target, st.ours = s, id, target, ours
 	st.recv.wake.L = &s.mu
 	st.send.wake.L = &s.mu
+	st.send.queue.sum = &s.memory.queued
 	st.recv.window = uint64(s.cfg.Window)
 	st.recv.limit = st.recv.window
 	st.send.limit = uint64(s.peer.firstCredit)
@@ -243,6 +244,8 @@ func (st *stream) failSendLocked(err error) {
 	}
 	st.flow.dropQueuedLocked()
 	st.session.sched.remove(st)
+	st.session.settleMemoryLocked()
+	st.unpauseLocked()
 	st.send.wake.Broadcast()
 }
 

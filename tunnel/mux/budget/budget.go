@@ -1,0 +1,370 @@
+// Package budget divides memory among the clients of a process.
+//
+// A [Budget] counts what all clients hold, a [Member] what one session of a client holds. The share
+// of a client is not fixed: it is twice what nobody holds of the first three quarters of the budget
+// (the dynamic threshold of Choudhury and Hahne, 1998, for queues that share a buffer). A client
+// that is alone may hold half of the budget, two may hold 30 % each, and n together never more than
+// three quarters, so that there is always room for another. Whoever holds most exceeds its share
+// first, and has to yield.
+//
+// The other quarter is for what clients hold that can't yield: bytes that a peer was allowed to
+// send before. When that is in use for patience, or half of it at any time, the member that holds
+// most, of the client that holds most, is expelled: otherwise a client could leave no share to the
+// others.
+package budget
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// chunk is the unit in which members take memory, in bytes, so that they seldom touch the
+	// counters that they share.
+	chunk = 64 << 10
+
+	// wakePause is how long members wait at least after memory was freed until they look whether
+	// they may go on: many of them must not be woken by each freed chunk.
+	wakePause = 5 * time.Millisecond
+
+	// patience is how long clients together may hold more than their shares: what they may receive
+	// drains in that time if it does at all.
+	patience = 2 * time.Second
+
+	// shareFactor times what is free is the share of a client.
+	shareFactor = 2
+
+	// leastPart is the part of a budget that its clients may divide among themselves when there is
+	// nothing else left for shares. It is small, since some take theirs when they are few.
+	leastPart = 64
+)
+
+// Budget is memory that clients share, in bytes. All methods may be called concurrently. A nil
+// *Budget is unlimited.
+type Budget struct {
+	limit   int64
+	held    atomic.Int64
+	holders atomic.Int64 // clients that hold something
+	waiters atomic.Int64 // members in waiting
+
+	mu       sync.Mutex // guards all below and the members' lists; no other lock is taken under it
+	clients  map[string]*client
+	waiting  map[*Member]struct{}
+	waking   bool        // wake is about to be called
+	excess   *time.Timer // set while more than all shares is held
+	expelled *Member     // that has not freed its memory yet
+}
+
+// client is what the members of one client hold together.
+type client struct {
+	name    string
+	held    atomic.Int64
+	members map[*Member]struct{}
+}
+
+// New makes a budget of limit bytes.
+func New(limit int64) *Budget {
+	return &Budget{
+		limit:   limit,
+		clients: make(map[string]*client),
+		waiting: make(map[*Member]struct{}),
+	}
+}
+
+// Limit returns the size of the budget in bytes.
+func (b *Budget) Limit() int64 { return b.limit }
+
+// Held returns how many bytes are held.
+func (b *Budget) Held() int64 { return b.held.Load() }
+
+// soft is what all clients together may hold by their shares.
+func (b *Budget) soft() int64 { return b.limit / 4 * 3 }
+
+// hard is how much must be held that a member is expelled at once.
+func (b *Budget) hard() int64 { return b.limit / 8 * 7 }
+
+// share returns what a client may hold now. However much others hold, it is not nothing.
+func (b *Budget) share() int64 {
+	share := shareFactor * (b.soft() - b.held.Load())
+	if share >= b.limit/leastPart {
+		return share
+	}
+	return max(share, b.limit/leastPart/max(1, b.holders.Load()))
+}
+
+// Member is the part of a budget that one session holds. Hold and Leave must not be called
+// concurrently; all else may be. A nil *Member holds nothing and is unlimited.
+type Member struct {
+	budget *Budget
+	client *client
+	notify func()
+	held   atomic.Int64
+	out    atomic.Bool
+}
+
+// Join adds a member for a client. notify is called, without any lock of the budget, after Await
+// when more may be held, and when the member is expelled. It may be called once more after Leave.
+func (b *Budget) Join(name string, notify func()) *Member {
+	if b == nil {
+		return nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c := b.clients[name]
+	if c == nil {
+		c = &client{name: name, members: make(map[*Member]struct{})}
+		b.clients[name] = c
+	}
+	m := &Member{budget: b, client: c, notify: notify}
+	c.members[m] = struct{}{}
+	return m
+}
+
+// Leave removes the member, with all that it holds.
+func (m *Member) Leave() {
+	if m == nil {
+		return
+	}
+	b := m.budget
+	m.change(-m.held.Load())
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.forgetWaiterLocked(m)
+	delete(m.client.members, m)
+	if len(m.client.members) == 0 && b.clients[m.client.name] == m.client {
+		delete(b.clients, m.client.name)
+	}
+	b.freedLocked(m)
+}
+
+// Hold notes that the member holds n bytes. It never fails: whoever calls it has the memory
+// already, and has asked Exceeded before.
+func (m *Member) Hold(n int) {
+	if m == nil {
+		return
+	}
+	want := (int64(n) + chunk - 1) / chunk * chunk
+	held := m.held.Load()
+	if want == held || (want == held-chunk && want > 0) {
+		return
+	}
+	m.change(want - held)
+}
+
+// change adds n bytes to what the member holds.
+func (m *Member) change(n int64) {
+	if n == 0 {
+		return
+	}
+	b := m.budget
+	m.held.Add(n)
+	ofClient := m.client.held.Add(n)
+	switch {
+	case ofClient == n:
+		b.holders.Add(1)
+	case ofClient == 0:
+		b.holders.Add(-1)
+	}
+	all := b.held.Add(n)
+	if (all > b.soft()) != (all-n > b.soft()) {
+		b.watchExcess()
+	}
+	if n > 0 && all > b.hard() {
+		b.expel()
+	}
+	if n < 0 && b.waiters.Load() > 0 {
+		b.mu.Lock()
+		b.scheduleWakeLocked()
+		b.mu.Unlock()
+	}
+}
+
+// watchExcess starts, or stops, the time for which more than all shares may be held.
+func (b *Budget) watchExcess() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch excess := b.held.Load() > b.soft(); {
+	case !excess && b.excess != nil:
+		b.excess.Stop()
+		b.excess = nil
+	case excess && b.excess == nil:
+		var timer *time.Timer
+		timer = time.AfterFunc(patience, func() {
+			b.mu.Lock()
+			current := b.excess == timer
+			if current {
+				b.excess = nil
+			}
+			b.mu.Unlock()
+			if current {
+				b.endExcess()
+			}
+		})
+		b.excess = timer
+	}
+}
+
+// endExcess expels a member when the time is over.
+func (b *Budget) endExcess() {
+	if b.held.Load() > b.soft() {
+		b.expel()
+		b.watchExcess()
+	}
+}
+
+// Pressure is how much of its share a client holds.
+type Pressure int
+
+const (
+	Low      Pressure = iota // at most half
+	High                     // at most all
+	Exceeded                 // more
+)
+
+// Pressure returns how much of its share the member's client holds, with extra bytes that are about
+// to be held.
+func (m *Member) Pressure(extra int64) Pressure {
+	if m == nil {
+		return Low
+	}
+	held, share := m.client.held.Load()+extra, m.budget.share()
+	switch {
+	case held <= share/2:
+		return Low
+	case held <= share:
+		return High
+	}
+	return Exceeded
+}
+
+// Await asks for a call of notify once memory has been freed since the pressure was as seen.
+func (m *Member) Await(seen Pressure) {
+	b := m.budget
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.addWaiterLocked(m)
+	if m.Pressure(0) < seen {
+		b.scheduleWakeLocked()
+	}
+}
+
+// Recheck asks for a call of notify soon.
+func (m *Member) Recheck() {
+	b := m.budget
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.addWaiterLocked(m)
+	b.scheduleWakeLocked()
+}
+
+func (b *Budget) addWaiterLocked(m *Member) {
+	if _, waits := b.waiting[m]; !waits {
+		b.waiting[m] = struct{}{}
+		b.waiters.Add(1)
+	}
+}
+
+func (b *Budget) forgetWaiterLocked(m *Member) {
+	if _, waits := b.waiting[m]; waits {
+		delete(b.waiting, m)
+		b.waiters.Add(-1)
+	}
+}
+
+func (b *Budget) scheduleWakeLocked() {
+	if !b.waking {
+		b.waking = true
+		time.AfterFunc(wakePause, b.wake)
+	}
+}
+
+// wake notifies all that wait. Those that still can't go on wait again.
+func (b *Budget) wake() {
+	b.mu.Lock()
+	b.waking = false
+	waiting := make([]*Member, 0, len(b.waiting))
+	for m := range b.waiting {
+		waiting = append(waiting, m)
+	}
+	for _, m := range waiting {
+		b.forgetWaiterLocked(m)
+	}
+	b.mu.Unlock()
+	for _, m := range waiting {
+		m.notify()
+	}
+}
+
+// Expelled reports whether the member has to free all that it holds at once, and then to call
+// Yielded.
+func (m *Member) Expelled() bool { return m != nil && m.out.Load() }
+
+// Yielded notes that an expelled member has freed what it could.
+func (m *Member) Yielded() {
+	b := m.budget
+	b.mu.Lock()
+	b.freedLocked(m)
+	b.mu.Unlock()
+	if b.held.Load() > b.hard() {
+		b.expel()
+	}
+}
+
+func (b *Budget) freedLocked(m *Member) {
+	if b.expelled == m {
+		b.expelled = nil
+	}
+}
+
+// expel chooses the member that has to free its memory, unless one was chosen that has yet to do
+// so.
+func (b *Budget) expel() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.expelled != nil {
+		return
+	}
+	var most *client
+	var chosen *Member
+	for _, c := range b.clients {
+		if most != nil && c.held.Load() <= most.held.Load() {
+			continue
+		}
+		if m := c.largest(); m != nil {
+			most, chosen = c, m
+		}
+	}
+	if chosen == nil {
+		return
+	}
+	b.expelled = chosen
+	chosen.out.Store(true)
+	time.AfterFunc(0, chosen.notify)
+}
+
+// largest returns the member that holds most, of those that were not expelled already; nil if none
+// holds anything.
+func (c *client) largest() *Member {
+	var most *Member
+	for m := range c.members {
+		if held := m.held.Load(); m.notify == nil || m.out.Load() || held == 0 ||
+			(most != nil && held <= most.held.Load()) {
+			continue
+		}
+		most = m
+	}
+	return most
+}
+
+// Reserve takes n bytes for a client unless that exceeds its share. What it returns gives them
+// back; it is nil when they were not taken.
+func (b *Budget) Reserve(name string, n int) (release func()) {
+	m := b.Join(name, nil)
+	if m.Pressure(int64(n)) == Exceeded {
+		m.Leave()
+		return nil
+	}
+	m.Hold(n)
+	return sync.OnceFunc(m.Leave)
+}
