@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"culvert/tunnel/mux"
 )
 
 // simPattern is the content of all transfers, each of which begins at its own offset. Its length is
@@ -278,6 +280,33 @@ func (w *simWorld) use(actor uint64, door string, open func() (net.Conn, error))
 	rng := w.rand(actor)
 	for w.pause(time.Duration(rng.Int64N(int64(40 * time.Second)))) {
 		w.runExchange(w.newExchange(rng, door), open)
+	}
+}
+
+// refusals opens streams to targets that refuse or are denied, and checks that the reason is told.
+func (w *simWorld) refusals(actor uint64) {
+	rng := w.rand(actor)
+	for w.pause(time.Duration(rng.Int64N(int64(60 * time.Second)))) {
+		target, want := simDeadAddress, mux.CodeRefused
+		if rng.IntN(2) > 0 {
+			target, want = simDeniedAddress, mux.CodeNotAllowed
+		}
+		w.mu.Lock()
+		local := w.local
+		w.mu.Unlock()
+		began := time.Now()
+		ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
+		conn, err := local.DialContext(ctx, "tcp", target)
+		cancel()
+		switch {
+		case err == nil:
+			conn.Close()
+			w.errorf("reached %s", target)
+		case openCode(err) != want && !w.mayFailToOpen(began):
+			w.errorf("%s was refused with %v", target, err)
+		case openCode(err) == want:
+			w.stats.refusals.Add(1)
+		}
 	}
 }
 

@@ -61,7 +61,7 @@ type simWorld struct {
 }
 
 type simStats struct {
-	exchanges, bytes, datagrams, answers, resumes atomic.Int64
+	exchanges, bytes, datagrams, answers, refusals atomic.Int64
 
 	mu      sync.Mutex
 	recover []time.Duration // from the end of a fault to an answer through the tunnel
