@@ -180,9 +180,9 @@ func TestKnownSource(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !remote.gate.knows(from) || remote.gate.conns.taken() != 0 {
-		t.Error("the session does not count, or its connection counts as a stranger's")
-	}
+	until(t, "the session counts, and its connection is no stranger's", func() bool {
+		return remote.gate.knows(from) && remote.gate.conns.taken() == 0
+	})
 	conn.session.Close()
 	until(t, "the session is forgotten", func() bool { return !remote.gate.knows(from) })
 }

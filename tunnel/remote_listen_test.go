@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"culvert/certs"
 	"culvert/internal/testnet"
 	"culvert/tunnel/mux"
 	"culvert/tunnel/policy"
@@ -231,21 +232,31 @@ func TestReverseUDPUnasked(t *testing.T) {
 			}
 			defer ln.Close()
 		}
-		remote.mu.Lock()
-		for session, a := range remote.sessions {
-			if !a.peer.Key.Equal(cfg.Key.Public()) {
-				continue
-			}
-			stream, err := session.OpenFlowAtOnce("1 127.0.0.1:1")
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err := stream.Receive(nil); openCode(err) != mux.CodeNotAllowed {
-				t.Errorf("Reverse %v: %v", reverse, err)
-			}
+		session := remote.sessionOf(t, cfg.Key.Public())
+		var flow *mux.Flow
+		testnet.Poll(t, patience, "the remote's end of the session has begun", func() (begun bool) {
+			var err error
+			flow, err = session.OpenFlowAtOnce("1 127.0.0.1:1")
+			return err == nil
+		})
+		if _, err := flow.Receive(nil); openCode(err) != mux.CodeNotAllowed {
+			t.Errorf("Reverse %v: %v", reverse, err)
 		}
-		remote.mu.Unlock()
 	}
+}
+
+// sessionOf returns the session of a client that has one.
+func (r *testRemote) sessionOf(t *testing.T, client certs.PublicKey) *mux.Session {
+	t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for session, a := range r.sessions {
+		if a.peer.Key.Equal(client) {
+			return session
+		}
+	}
+	t.Fatal("the client has no session")
+	return nil
 }
 
 // A rule for 0.0.0.0 does not open an IPv6 port.
