@@ -166,10 +166,14 @@ func TestLimits(t *testing.T) {
 	}
 }
 
-// parseLimit parses a default: a duration, or a number that may have a unit of bytes.
+// parseLimit parses a default: a duration, a percentage, or a number that may have a unit of bytes.
 func parseLimit(text string) (int64, bool) {
 	if d, err := time.ParseDuration(text); err == nil {
 		return int64(d), true
+	}
+	if percent, ok := strings.CutSuffix(strings.Trim(text, `"`), "%"); ok {
+		n, err := strconv.ParseInt(percent, 10, 64)
+		return n, err == nil
 	}
 	digits, unit, _ := strings.Cut(text, " ")
 	n, err := strconv.ParseInt(digits, 10, 64)

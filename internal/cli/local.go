@@ -17,6 +17,7 @@ type localOptions struct {
 	forward    forwardOptions
 	fastOpen   fastOpenOption
 	wait       waitOption
+	memory     memoryOption
 	stdio      string // target of -W, or ""
 	printReady bool
 }
@@ -39,6 +40,7 @@ func (o *localOptions) define(s *flags.Set) {
 	o.forward.define(s)
 	o.fastOpen.define(s)
 	o.wait.define(s)
+	o.memory.define(s)
 	s.Group("listening")
 	s.String(&o.stdio, "W", "", "connect standard input and output to `HOST:PORT` or unix:/PATH, "+
 		"for ssh's ProxyCommand; disables --socks unless that is given")
@@ -119,7 +121,10 @@ func (o *localOptions) load() (*connection, *listeners, error) {
 		return nil, nil, err
 	}
 	c.config.Wait = o.wait.wait
-	if err = l.openProxy(&o.proxy, c.config.Log); err == nil {
+	if c.config.Memory, err = o.memory.load(c.config.Log); err == nil {
+		err = l.openProxy(&o.proxy, c.config.Log)
+	}
+	if err == nil {
 		err = l.openForwards(specs)
 	}
 	if err != nil {

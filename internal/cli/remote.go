@@ -89,6 +89,7 @@ type limitOptions struct {
 	resumeWindow time.Duration
 	maxSessions  int
 	maxStreams   int
+	memory       memoryOption
 }
 
 func (o *limitOptions) define(s *flags.Set) {
@@ -99,6 +100,7 @@ func (o *limitOptions) define(s *flags.Set) {
 		"limit concurrent sessions of all clients to `N`")
 	s.Int(&o.maxStreams, "max-streams", mux.DefaultMaxStreams,
 		"limit concurrent streams per session to `N`")
+	o.memory.define(s)
 }
 
 func (o *remoteOptions) run(ctx context.Context) error {
@@ -153,6 +155,10 @@ func (o *remoteOptions) newNode(
 		return nil, exit.Usagef("such as 10.0.0.0/8, 192.0.2.1, 2001:db8::/32 or unix",
 			"bad --trusted-proxy: %v", err)
 	}
+	memory, err := o.limits.memory.load(log)
+	if err != nil {
+		return nil, err
+	}
 	node, err := tunnel.NewRemote(tunnel.RemoteConfig{
 		Identity: s.identity,
 		Trust:    s.trust,
@@ -167,6 +173,7 @@ func (o *remoteOptions) newNode(
 		ResumeWindow: o.limits.resumeWindow,
 		MaxSessions:  o.limits.maxSessions,
 		MaxStreams:   o.limits.maxStreams,
+		Memory:       memory,
 		Congestion:   o.congestion.choice,
 		Log:          log,
 	})

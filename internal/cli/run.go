@@ -32,6 +32,7 @@ type runOptions struct {
 	forward   forwardOptions
 	fastOpen  fastOpenOption
 	wait      waitOption
+	memory    memoryOption
 	openProxy string   // the address of the command's proxy; empty for a free port with a password
 	socksAuth string   // of -R proxies: USER:PASS or ""
 	argv      []string // the command
@@ -53,6 +54,7 @@ func (o *runOptions) define(s *flags.Set) {
 	o.forward.define(s)
 	o.fastOpen.define(s)
 	o.wait.define(s)
+	o.memory.define(s)
 	s.Group("listening")
 	s.String(&o.openProxy, "open-proxy", "", "listen on `ADDR`, of loopback, as the command's proxy, "+
 		"and require no password, which browsers can't give")
@@ -75,6 +77,9 @@ func (o *runOptions) run(ctx context.Context) error {
 	}
 	defer l.close()
 	c.config.Wait = o.wait.wait
+	if c.config.Memory, err = o.memory.load(c.config.Log); err != nil {
+		return err
+	}
 	auth, err := o.openCommandProxy(l, c.config.Log)
 	if err != nil {
 		return err
