@@ -17,6 +17,7 @@ type AuthorizedKey struct {
 	Sessions string   // the value of sessions=; "" when there is no such option
 	Streams  string   // that of streams=, likewise
 	Rate     string   // that of rate=, likewise
+	Quota    string   // that of quota=, likewise
 	Comment  string
 	Line     int // from 1
 }
@@ -28,10 +29,10 @@ type AuthorizedKeys struct {
 }
 
 // ParseAuthorizedKeys reads a key a line: the public key, then options (allow=RULE,…,
-// reverse=RULE,…, sessions=N, streams=N, rate=UP/DOWN), then a comment, separated by white space.
-// Empty lines and lines that begin with # are ignored. Anything that might be a misspelt or
-// misplaced restriction is an error, as is a key that is listed twice: either could grant more than
-// was meant. Errors about a line are a *LineError; no error quotes the file.
+// reverse=RULE,…, sessions=N, streams=N, rate=UP/DOWN, quota=BYTES), then a comment, separated by
+// white space. Empty lines and lines that begin with # are ignored. Anything that might be a
+// misspelt or misplaced restriction is an error, as is a key that is listed twice: either could
+// grant more than was meant. Errors about a line are a *LineError; no error quotes the file.
 func ParseAuthorizedKeys(r io.Reader) (*AuthorizedKeys, error) {
 	keys := &AuthorizedKeys{}
 	lines := make(map[PublicKey]int)
@@ -94,7 +95,7 @@ func parseAuthorizedKey(line string) (AuthorizedKey, error) {
 }
 
 // keyOptions are the names of the options of a line.
-var keyOptions = []string{"allow", "reverse", "sessions", "streams", "rate"}
+var keyOptions = []string{"allow", "reverse", "sessions", "streams", "rate", "quota"}
 
 // setOption stores the value of one of the keyOptions.
 func (k *AuthorizedKey) setOption(name, value string) error {
@@ -115,6 +116,8 @@ func (k *AuthorizedKey) setOption(name, value string) error {
 		k.Streams = value
 	case "rate":
 		k.Rate = value
+	case "quota":
+		k.Quota = value
 	}
 	if value == "" {
 		return fmt.Errorf("%s= has no value", name)

@@ -172,6 +172,9 @@ const (
 	// the queues of routers are about as long.
 	datagramBurstPart = 5
 
+	// quotaExcess is the part of its quota that a client may use beyond it with open streams.
+	quotaExcess = 10
+
 	// shareLogPause is how often the log reports that a client wants more than its share.
 	shareLogPause = 10 * time.Second
 

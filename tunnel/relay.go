@@ -52,7 +52,7 @@ var errCutShort = errors.New("the other direction was cut short")
 
 func (r *relayed) run(ctx context.Context) error {
 	r.delivered = make(chan error, 1)
-	stop := context.AfterFunc(ctx, r.cut)
+	stop := context.AfterFunc(ctx, func() { r.cut(context.Cause(ctx)) })
 	defer stop()
 	r.stream.NotifyEnd(func(bool) { stopReading(r.conn) })
 	r.deliver()
@@ -75,8 +75,12 @@ func (r *relayed) run(ctx context.Context) error {
 }
 
 // cut cuts both sides short at once.
-func (r *relayed) cut() {
-	r.stream.Reset(mux.CodeAborted)
+func (r *relayed) cut(cause error) {
+	code := mux.CodeAborted
+	if errors.Is(cause, errQuota) {
+		code = mux.CodeQuota
+	}
+	r.stream.Reset(code)
 	abort(r.conn)
 }
 

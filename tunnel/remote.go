@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"culvert/internal/quota"
 	"culvert/protocol"
 	"culvert/tunnel/mux"
 	"culvert/tunnel/policy"
@@ -50,6 +51,10 @@ type RemoteConfig struct {
 
 	MaxSessions int // 0 means DefaultMaxSessions
 	MaxStreams  int // per session; 0 means mux.DefaultMaxStreams
+
+	// Ledger counts what clients use of their quotas; nil for one without a file. The caller closes
+	// it after the Remote has ended.
+	Ledger *quota.Ledger
 
 	Log zerolog.Logger // the zero value is silent
 }
@@ -96,6 +101,9 @@ func NewRemote(cfg RemoteConfig) (*Remote, error) {
 	}
 	if cfg.MaxSessions == 0 {
 		cfg.MaxSessions = DefaultMaxSessions
+	}
+	if cfg.Ledger == nil {
+		cfg.Ledger, _ = quota.Open("", nil) // which doesn't fail
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	r := &Remote{

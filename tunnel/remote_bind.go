@@ -124,15 +124,18 @@ func (b *remoteBind) openFlow(from netip.AddrPort) (*flow, func(), error) {
 	if refusal != nil {
 		return nil, nil, refusal
 	}
-	leave := func() { b.remote.leaveStream(client) }
 	datagrams, err := openFlow(b.session, b.streamAddress(from))
 	if err != nil {
-		leave()
+		b.remote.leaveStream(client)
 		return nil, nil, err
 	}
 	opened := newFlow(datagrams)
 	opened.meter = client.meter
-	return opened, leave, nil
+	stop := context.AfterFunc(client.meter.lifetime(nil), func() { datagrams.Close() })
+	return opened, func() {
+		stop()
+		b.remote.leaveStream(client)
+	}, nil
 }
 
 // forward joins a connection to a stream to the local. One that the local doesn't take, or that the
@@ -154,6 +157,6 @@ func (b *remoteBind) forward(all, session context.Context, conn net.Conn) {
 		return
 	}
 	stream.SetMeter(client.meter)
-	err = relay(all, stream, conn)
+	err = relay(client.meter.lifetime(all), stream, conn)
 	b.log.Debug().Err(err).Msg("stream ended")
 }

@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"context"
 	"math"
 	"sync/atomic"
 	"time"
@@ -11,10 +12,11 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// clientMeter bounds the rate of all that the streams of a client carry. Its methods may be called
-// concurrently. A nil one bounds nothing.
+// clientMeter bounds the rate of all that the streams of a client carry, and what they carry in a
+// day. Its methods may be called concurrently. A nil one bounds nothing.
 type clientMeter struct {
 	up, down atomic.Pointer[meterRate] // from the client to targets, and back; nil for no bound
+	quota    clientQuota
 }
 
 // meterRate bounds the rate of one direction.
@@ -23,8 +25,11 @@ type meterRate struct {
 	datagrams *rate.Limiter // at most as many; what they take, data has to wait for
 }
 
-func newClientMeter(share policy.Share) *clientMeter {
-	m := &clientMeter{}
+// newClientMeter returns the meter of the client that the remote's ledger has by a name.
+func newClientMeter(r *Remote, name string, share policy.Share) *clientMeter {
+	m := &clientMeter{
+		quota: clientQuota{ctx: r.ctx, ledger: r.cfg.Ledger, name: name, log: r.cfg.Log},
+	}
 	m.set(share)
 	return m
 }
@@ -39,6 +44,7 @@ func (m *clientMeter) set(share policy.Share) {
 	}
 	replace(&m.up, share.Up)
 	replace(&m.down, share.Down)
+	m.quota.set(share.Quota)
 }
 
 // newMeterRate returns a rate in bytes a second; 0 is none.
@@ -50,6 +56,14 @@ func newMeterRate(most int64) *meterRate {
 		return rate.NewLimiter(rate.Limit(most), int(min(max(most/part, least), math.MaxInt32)))
 	}
 	return &meterRate{limiter(burstPart, minBurst), limiter(datagramBurstPart, mux.MaxDatagram)}
+}
+
+// lifetime returns the context of a new stream of the client, all without a meter.
+func (m *clientMeter) lifetime(all context.Context) context.Context {
+	if m == nil {
+		return all
+	}
+	return m.quota.lifetime()
 }
 
 // rate returns what bounds a direction, nil when nothing does.
@@ -72,7 +86,15 @@ func (m *clientMeter) Piece(d mux.Direction) int {
 }
 
 // Reserve implements mux.Meter. What is reserved first is carried first.
-func (m *clientMeter) Reserve(d mux.Direction, n int) (wait time.Duration) {
+func (m *clientMeter) Reserve(d mux.Direction, n int) time.Duration {
+	if m == nil {
+		return 0
+	}
+	m.quota.count(n)
+	return m.reserve(d, n)
+}
+
+func (m *clientMeter) reserve(d mux.Direction, n int) (wait time.Duration) {
 	r := m.rate(d)
 	if r == nil {
 		return 0
@@ -89,11 +111,7 @@ func (m *clientMeter) Reserve(d mux.Direction, n int) (wait time.Duration) {
 // passes reports whether a datagram of n bytes may be carried. Datagrams don't wait: too many of
 // them are dropped.
 func (m *clientMeter) passes(d mux.Direction, n int) bool {
-	r := m.rate(d)
-	if r == nil {
-		return true
-	}
-	if !r.datagrams.AllowN(time.Now(), n) {
+	if r := m.rate(d); r != nil && !r.datagrams.AllowN(time.Now(), n) {
 		return false
 	}
 	m.Reserve(d, n)

@@ -140,7 +140,7 @@ func carry(t *testing.T, name string, conn net.Conn, upload bool, size int) {
 func TestRateOfDatagrams(t *testing.T) {
 	for d, direction := range []mux.Direction{mux.FromPeer, mux.ToPeer} {
 		synctest.Test(t, func(t *testing.T) {
-			m := newClientMeter(policy.Share{Up: 100 << 10, Down: 100 << 10})
+			m := newClientMeter(&Remote{}, "", policy.Share{Up: 100 << 10, Down: 100 << 10})
 			var carried atomic.Int64
 			began := time.Now()
 			var sending sync.WaitGroup
@@ -194,7 +194,7 @@ func TestRateOfFlows(t *testing.T) {
 			t.Fatal(err)
 		}
 		f := newFlow(accepted)
-		f.meter = newClientMeter(policy.Share{Up: 50 << 10, Down: 20 << 10})
+		f.meter = newClientMeter(&Remote{}, "", policy.Share{Up: 50 << 10, Down: 20 << 10})
 		var up, down int
 		began := time.Now()
 		var working sync.WaitGroup

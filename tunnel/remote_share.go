@@ -80,7 +80,7 @@ func (r *Remote) clientOf(key certs.PublicKey, from netip.Addr) *remoteClient {
 	}
 	share := r.access.shareOf(id)
 	return &remoteClient{
-		id: id, share: share, meter: newClientMeter(share),
+		id: id, share: share, meter: newClientMeter(r, id.String(), share),
 		refusals: &zerolog.BurstSampler{Burst: 1, Period: shareLogPause},
 	}
 }
@@ -105,6 +105,7 @@ func (r *Remote) count(a *admission, client *remoteClient) {
 // dropUnused forgets a client that uses nothing. Called with the mutex held.
 func (r *Remote) dropUnused(client *remoteClient) {
 	if client.sessions == 0 && client.streams == 0 {
+		client.meter.quota.end()
 		delete(r.clients, client.id)
 	}
 }
@@ -119,11 +120,7 @@ func (r *Remote) takeStream(session *mux.Session) (*remoteClient, *mux.OpenError
 		return nil, &mux.OpenError{Code: mux.CodeDraining}
 	}
 	client := a.client
-	if client.streams >= client.share.Streams {
-		refusal := &mux.OpenError{
-			Code: mux.CodeTooManyStreams,
-			Text: fmt.Sprintf("limit of %d for all sessions of a client", client.share.Streams),
-		}
+	if refusal := client.refusal(); refusal != nil {
 		log := r.cfg.Log.Sample(client.refusals)
 		log.Info().Stringer("client", a.peer.Key).Err(refusal).Uint16("code", uint16(refusal.Code)).
 			Msg("stream refused")
@@ -131,6 +128,24 @@ func (r *Remote) takeStream(session *mux.Session) (*remoteClient, *mux.OpenError
 	}
 	client.streams++
 	return client, nil
+}
+
+// refusal returns why a client's share has no room for another stream, nil if it has. Called with
+// the mutex held.
+func (c *remoteClient) refusal() *mux.OpenError {
+	switch {
+	case c.streams >= c.share.Streams:
+		return &mux.OpenError{
+			Code: mux.CodeTooManyStreams,
+			Text: fmt.Sprintf("limit of %d for all sessions of a client", c.share.Streams),
+		}
+	case c.meter.quota.isUsed():
+		return &mux.OpenError{
+			Code: mux.CodeQuota,
+			Text: fmt.Sprintf("%d bytes, until midnight UTC", c.share.Quota),
+		}
+	}
+	return nil
 }
 
 // leaveStream ends what takeStream began.

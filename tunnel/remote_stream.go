@@ -35,7 +35,8 @@ func (s *remoteSession) serveStream(
 	stream.SetMeter(meter)
 	s.streams.Go(func() {
 		defer ended()
-		err := relay(s.remote.ctx, stream, conn) // outlives the session, to deliver what has arrived
+		// It outlives the session, to deliver what has arrived.
+		err := relay(meter.lifetime(s.remote.ctx), stream, conn)
 		s.log.Debug().Err(err).Str("target", stream.Target().Address).Msg("stream ended")
 	})
 }

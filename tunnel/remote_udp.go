@@ -55,10 +55,13 @@ func (s *remoteSession) serveFlow(in *mux.IncomingFlow, meter *clientMeter) {
 	}
 	carried := newFlow(datagrams)
 	carried.meter = meter
+	ctx, stop := context.WithCancel(s.ctx)
+	defer stop()
+	defer context.AfterFunc(meter.lifetime(s.ctx), stop)()
 	if target == "" {
-		err = newRemoteExit(carried, conn.(*net.UDPConn), s.rules, s.exitLoad).run(s.ctx)
+		err = newRemoteExit(carried, conn.(*net.UDPConn), s.rules, s.exitLoad).run(ctx)
 	} else {
-		err = relayDatagrams(s.ctx, carried, conn)
+		err = relayDatagrams(ctx, carried, conn)
 	}
 	log.Debug().Err(err).Msg("stream ended")
 }

@@ -125,6 +125,7 @@ var boundPackages = map[string][]string{
 	"internal/cli":       nil,
 	"internal/cli/flags": nil,
 	"internal/logsink":   nil,
+	"internal/quota":     nil,
 }
 
 // TestLimits compares docs/limits.md with the constants: each row names one, with its value, and no

@@ -12,6 +12,7 @@ import (
 	"culvert/internal/cli/exit"
 	"culvert/internal/cli/flags"
 	"culvert/internal/printable"
+	"culvert/internal/quota"
 	"culvert/tunnel"
 	"culvert/tunnel/mux"
 
@@ -31,6 +32,8 @@ type remoteOptions struct {
 	log        logOptions
 
 	source *flags.Source
+
+	ledgerFailure error // why quotas can't be used; set at the start
 }
 
 func remoteCommand(out *outputs) *flags.Command {
@@ -116,8 +119,13 @@ func (o *remoteOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	ledger, err := o.openLedger(settings, log)
+	if err != nil {
+		return err
+	}
+	defer ledger.Close()
 	shown := &remoteTLS{}
-	node, err := o.newNode(settings, shown.use(settings.tls), log)
+	node, err := o.newNode(settings, ledger, shown.use(settings.tls), log)
 	if err != nil {
 		return err
 	}
@@ -143,8 +151,19 @@ func (o *remoteOptions) check() error {
 	return o.congestion.check()
 }
 
+// openLedger opens the ledger of quotas. That it can't be kept in a file matters only where there
+// are quotas.
+func (o *remoteOptions) openLedger(s remoteSettings, log zerolog.Logger) (*quota.Ledger, error) {
+	ledger, err := o.share.openLedger(s.identity.Key.Public(), log)
+	if err == nil || s.hasQuotas() {
+		return ledger, err
+	}
+	o.ledgerFailure = err
+	return quota.Open("", nil)
+}
+
 func (o *remoteOptions) newNode(
-	s remoteSettings, tlsConfig *tls.Config, log zerolog.Logger,
+	s remoteSettings, ledger *quota.Ledger, tlsConfig *tls.Config, log zerolog.Logger,
 ) (*tunnel.Remote, error) {
 	fallback, err := parseFallback(o.listen.fallback)
 	if err != nil {
@@ -175,6 +194,7 @@ func (o *remoteOptions) newNode(
 		MaxStreams:   o.limits.maxStreams,
 		Memory:       memory,
 		Congestion:   o.congestion.choice,
+		Ledger:       ledger,
 		Log:          log,
 	})
 	if err != nil {

@@ -75,6 +75,7 @@ var keyOptionHints = map[string]string{
 	"reverse":  reverseRuleHint,
 	"sessions": "sessions=N limits the key's concurrent sessions to N, a number from 1",
 	"rate":     rateHint,
+	"quota":    quotaHint,
 	"streams":  "streams=N limits the key's concurrent streams to N, a number from 1",
 }
 
@@ -84,6 +85,19 @@ type remoteSettings struct {
 	trust    tunnel.RemoteTrust
 	rights   policy.Rights
 	tls      *tls.Certificate // nil without TLS
+}
+
+// hasQuotas reports whether the quota of any client is limited.
+func (s *remoteSettings) hasQuotas() bool {
+	if s.rights.Share.Quota > 0 {
+		return true
+	}
+	for entry := range s.trust.Authorized.All() {
+		if entry.Quota != "" {
+			return true
+		}
+	}
+	return false
 }
 
 // loadSettings reads the files that the options name, and parses the rules.
@@ -119,6 +133,9 @@ func (o *remoteOptions) reload(
 	s, err := now.loadSettings()
 	if err != nil {
 		return err
+	}
+	if s.hasQuotas() && o.ledgerFailure != nil {
+		return o.ledgerFailure
 	}
 	if err := node.Reload(s.identity, s.trust, s.rights); err != nil {
 		return o.settingsFailure(err)

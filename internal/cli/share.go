@@ -1,10 +1,20 @@
 package cli
 
 import (
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"culvert/certs"
 	"culvert/internal/cli/exit"
 	"culvert/internal/cli/flags"
+	"culvert/internal/quota"
+	"culvert/internal/secretfile"
 	"culvert/tunnel"
 	"culvert/tunnel/policy"
+
+	"github.com/rs/zerolog"
 )
 
 // shareOptions bound what one client may use of a remote, unless the line of its key decides that.
@@ -12,6 +22,9 @@ type shareOptions struct {
 	sessions int
 	streams  int
 	rate     string
+	quota    string
+
+	stateDir string // "" for the default one
 }
 
 func (o *shareOptions) define(s *flags.Set) {
@@ -25,10 +38,18 @@ func (o *shareOptions) define(s *flags.Set) {
 	s.String(&o.rate, "client-rate", "",
 		"limit the bytes a second that one client sends and receives to `UP/DOWN`, such as 20M/- "+
 			"(K, M, G; - for no limit); likewise rate=UP/DOWN").Reloadable()
+	s.String(&o.quota, "client-quota", "",
+		"limit the bytes that one client sends and receives in a day of UTC to `BYTES`, such as 20G; "+
+			"likewise quota=BYTES").Reloadable()
+	s.String(&o.stateDir, "state-dir", "", "keep in the folder `DIR` what clients have used of their "+
+		"quotas (default: culvert's folder of the user's state, or STATE_DIRECTORY)")
 }
 
-const rateHint = "rate=UP/DOWN limits the bytes a second from the client and to it, " +
-	"with K, M or G, such as 20M/100M; - is no limit"
+const (
+	rateHint = "rate=UP/DOWN limits the bytes a second from the client and to it, " +
+		"with K, M or G, such as 20M/100M; - is no limit"
+	quotaHint = "quota=BYTES limits the bytes of a day, with K, M or G, such as 20G; - is no limit"
+)
 
 // parse returns the share of a client whose line has no options.
 func (o *shareOptions) parse() (share policy.Share, err error) {
@@ -42,5 +63,52 @@ func (o *shareOptions) parse() (share policy.Share, err error) {
 			return share, exit.Usagef(rateHint, "bad --client-rate %q: %v", o.rate, err)
 		}
 	}
+	if o.quota != "" {
+		if share.Quota, err = policy.ParseQuota(o.quota); err != nil {
+			return share, exit.Usagef(quotaHint, "bad --client-quota %q: %v", o.quota, err)
+		}
+	}
 	return share, nil
+}
+
+// openLedger opens the counts of what clients have used of their quotas at the remote with a key.
+func (o *shareOptions) openLedger(key certs.PublicKey, log zerolog.Logger) (*quota.Ledger, error) {
+	dir, err := o.stateFolder()
+	if err != nil {
+		return nil, exit.Fail(exit.Failed, "no folder for the use of quotas", err,
+			"give one with --state-dir DIR")
+	}
+	path := filepath.Join(dir, "quota-"+key.String()+".json")
+	ledger, err := quota.Open(path, func(err error) {
+		log.Warn().Err(err).Str("file", path).Msg("the use of quotas isn't saved, and tried again")
+	})
+	if err != nil {
+		hint := secretfile.Hint(err, path)
+		if hint == "" {
+			hint = "remove the file, and quotas begin again"
+		}
+		return nil, exit.Fail(exit.Failed, "can't use the file with the use of quotas", err, hint)
+	}
+	return ledger, nil
+}
+
+// stateFolder returns the folder for what has to outlive a restart. On systems without a place for
+// it, that is the one of the user's configuration. systemd names one or several in STATE_DIRECTORY.
+func (o *shareOptions) stateFolder() (string, error) {
+	if o.stateDir != "" {
+		return o.stateDir, nil
+	}
+	if dirs := os.Getenv("STATE_DIRECTORY"); dirs != "" {
+		return strings.Split(dirs, ":")[0], nil
+	}
+	switch runtime.GOOS {
+	case "windows", "darwin", "ios":
+		dir, err := os.UserConfigDir()
+		return filepath.Join(dir, "culvert"), err
+	}
+	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "culvert"), nil
+	}
+	home, err := os.UserHomeDir()
+	return filepath.Join(home, ".local", "state", "culvert"), err
 }

@@ -36,7 +36,7 @@ func socksReply(err error) socks.Reply {
 		return socks.ReplyNetworkUnreachable
 	case mux.CodeTimeout:
 		return socks.ReplyTTLExpired
-	case mux.CodeNotAllowed:
+	case mux.CodeNotAllowed, mux.CodeQuota:
 		return socks.ReplyNotAllowed
 	case mux.CodeLookupFailed:
 		return socks.ReplyLookupFailed

@@ -34,6 +34,7 @@ const (
 	CodeAborted        Code = 20 // the connection behind the stream was cut short
 	CodeOverload       Code = 21 // the stream held more memory than the session may
 	CodeStalled        Code = 22 // the receiver took too long over what preceded the cut
+	CodeQuota          Code = 23 // the client has used its quota
 	CodeDone           Code = 32 // the session is over, nothing is wrong
 	CodeProtocol       Code = 33 // the peer broke the rules of the format
 	CodeInternal       Code = 34 // the sender failed inside
@@ -61,6 +62,7 @@ var codeTexts = map[Code]string{
 	CodeAborted:        "connection cut short",
 	CodeOverload:       "buffer limit reached",
 	CodeStalled:        "the receiver takes nothing",
+	CodeQuota:          "the client's quota of today is used up",
 	CodeDone:           "done",
 	CodeProtocol:       "protocol error",
 	CodeInternal:       "internal error",

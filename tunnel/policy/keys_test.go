@@ -30,13 +30,13 @@ func TestRulesForKeys(t *testing.T) {
 	authorized := parse(
 		names[0],
 		names[1]+" allow=192.0.2.1:22,80",
-		names[2]+" reverse=localhost:8022 sessions=3 streams=5 rate=2M/-",
+		names[2]+" reverse=localhost:8022 sessions=3 streams=5 rate=2M/- quota=5K",
 	)
 	granted, err := ParseReverseRules([]string{"localhost:1"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	base := Rights{mustRules(t, nil, []string{"*:80"}), granted, Share{7, 9, 1, 2}}
+	base := Rights{mustRules(t, nil, []string{"*:80"}), granted, Share{7, 9, 1, 2, 3}}
 	rights, err := base.ForKeys(authorized)
 	if err != nil || len(rights) != 3 {
 		t.Fatalf("rights of %d keys, %v", len(rights), err)
@@ -52,7 +52,8 @@ func TestRulesForKeys(t *testing.T) {
 	if got := rights[keys[1]]; got.Reverse != granted || got.Share != base.Share {
 		t.Errorf("allow= has changed other rights: %+v", got)
 	}
-	if got := rights[keys[2]]; got.Rules != base.Rules || got.Share != (Share{3, 5, 2 << 20, 0}) {
+	if got := rights[keys[2]]; got.Rules != base.Rules ||
+		got.Share != (Share{3, 5, 2 << 20, 0, 5 << 10}) {
 		t.Errorf("rights of the third key: %+v", got)
 	}
 	for text, want := range map[string]bool{"tcp:localhost:8022": true, "tcp:localhost:8023": false} {
@@ -72,7 +73,7 @@ func TestRulesForKeys(t *testing.T) {
 		"sessions=-1": false, "sessions=many": false, "sessions=4294967296": false,
 		"streams=0": false, "rate=1M": false, "rate=0/1": false, "rate=1/": false,
 		"rate=1/1T": false, "rate=1.5M/1": false, "rate=-1/1": false, "rate=9999999999G/1": false,
-		"rate=K/1": false,
+		"rate=K/1": false, "quota=0": false, "quota=1X": false, "quota=0K": false,
 	} {
 		_, err := base.ForKeys(parse("", "# a comment", names[0], names[1]+" "+option))
 		var line *KeyLineError

@@ -18,6 +18,9 @@ type Share struct {
 	// Up and Down are bytes a second that the streams of a client carry together, from it to its
 	// targets and from these to it.
 	Up, Down int64
+
+	// Quota is the bytes that the streams carry in both directions in a day of UTC.
+	Quota int64
 }
 
 // ParseCount parses the number of an option such as sessions=4.
@@ -42,6 +45,9 @@ func ParseRate(text string) (up, down int64, err error) {
 	down, err = parseBytes(after)
 	return up, down, err
 }
+
+// ParseQuota parses the bytes of an option such as quota=20G, where - is none and becomes 0.
+func ParseQuota(text string) (int64, error) { return parseBytes(text) }
 
 // parseBytes parses a number of bytes from 1, with one of the units K, M and G (1,024 times the one
 // before) or without, or -, which is 0.
@@ -73,6 +79,10 @@ func (s *Share) set(entry *certs.AuthorizedKey) (option string, err error) {
 		{"streams", entry.Streams, countInto(&s.Streams)},
 		{"rate", entry.Rate, func(text string) (err error) {
 			s.Up, s.Down, err = ParseRate(text)
+			return err
+		}},
+		{"quota", entry.Quota, func(text string) (err error) {
+			s.Quota, err = ParseQuota(text)
 			return err
 		}},
 	} {
