@@ -201,6 +201,11 @@ const (
 	maxSessionListeners = 64
 	maxListenerConns    = 4 << 10
 
+	// handshakeMemory is what a handshake counts for in the memory budget, and exitMemory what a UDP
+	// socket does, in bytes: the buffers that they usually hold.
+	handshakeMemory = 64 << 10
+	exitMemory      = 64 << 10
+
 	// maxExits and maxSessionExits bound the UDP sockets of a remote, and those for one client:
 	// each is a descriptor and a buffer of 64 KiB. One more is refused.
 	maxExits        = 4 << 10

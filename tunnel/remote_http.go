@@ -102,7 +102,14 @@ func (r *Remote) serveClient(w http.ResponseWriter, request *http.Request) {
 		r.refuse(w, request)
 		return
 	}
+	release := r.session.Memory.Reserve(strangers, handshakeMemory)
+	if release == nil {
+		place.leave()
+		r.refuse(w, request)
+		return
+	}
 	a, err := r.admit(ctx, bareHijacker{w}, request)
+	release()
 	place.leave()
 	leaveStrangers(request)
 	if err != nil {

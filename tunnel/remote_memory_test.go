@@ -1,8 +1,10 @@
 package tunnel
 
 import (
+	"errors"
 	"io"
 	"net"
+	"net/http"
 	"runtime"
 	"testing"
 	"time"
@@ -116,5 +118,76 @@ func TestMemoryOfSendQueues(t *testing.T) {
 	}
 	session.Close()
 	other.Close()
+	until(t, "all is given back", func() bool { return remote.session.Memory.Held() == 0 })
+}
+
+// TestMemoryOfExits: UDP sockets count as their client's memory. Those beyond its share are refused,
+// another client's are not, and closed ones make room.
+func TestMemoryOfExits(t *testing.T) {
+	greedy, friend := newKey(t), newKey(t)
+	remote := startRemote(t, trustKeys(t, greedy, friend),
+		func(cfg *RemoteConfig) { cfg.Memory = 16 * exitMemory })
+	session := connectWith(t, remote, greedy, mux.DefaultWindow)
+	var flows []*mux.Flow
+	for len(flows) < 17 {
+		flow, err := session.OpenFlow(within(t, patience), "")
+		if err != nil {
+			if openCode(err) != mux.CodeOverload {
+				t.Fatal(err)
+			}
+			break
+		}
+		flows = append(flows, flow)
+	}
+	if len(flows) < 4 || len(flows) > 9 {
+		t.Errorf("%d flows with a budget for 16", len(flows))
+	}
+	other := connectWith(t, remote, friend, mux.DefaultWindow)
+	flow, err := other.OpenFlow(within(t, patience), "")
+	if err != nil {
+		t.Errorf("another client: %v", err)
+	} else {
+		flow.Close()
+	}
+	flows[0].Close()
+	until(t, "a closed flow makes room", func() bool {
+		flow, err := session.OpenFlow(within(t, patience), "")
+		if err == nil {
+			flow.Close()
+		}
+		return err == nil
+	})
+	for _, flow := range flows {
+		flow.Close()
+	}
+	session.Close()
+	other.Close()
+	until(t, "all is given back", func() bool { return remote.session.Memory.Held() == 0 })
+}
+
+// TestMemoryOfHandshakes: strangers get no more memory than their share. What they hold is given
+// back when they are gone.
+func TestMemoryOfHandshakes(t *testing.T) {
+	key := newKey(t)
+	remote := startRemote(t, trustKeys(t, key),
+		func(cfg *RemoteConfig) { cfg.Memory = 16 * handshakeMemory })
+	var releases []func()
+	for len(releases) < 17 {
+		release := remote.session.Memory.Reserve(strangers, handshakeMemory)
+		if release == nil {
+			break
+		}
+		releases = append(releases, release)
+	}
+	cfg := remote.localConfig(t, key)
+	_, err := cfg.connector().connect(within(t, patience), nil, newAttemptProgress(nil))
+	var status *StatusError
+	if !errors.As(err, &status) || status.Code != http.StatusServiceUnavailable {
+		t.Errorf("with %d handshakes: %v", len(releases), err)
+	}
+	for _, release := range releases {
+		release()
+	}
+	connectWith(t, remote, key, mux.DefaultWindow).Close()
 	until(t, "all is given back", func() bool { return remote.session.Memory.Held() == 0 })
 }

@@ -41,6 +41,12 @@ func (s *remoteSession) serveFlow(in *mux.IncomingFlow, meter *clientMeter) {
 		}
 		defer exits.leave()
 	}
+	release := s.ReserveMemory(exitMemory)
+	if release == nil {
+		in.Refuse(mux.CodeOverload, "")
+		return
+	}
+	defer release()
 	conn, err := openExit(s.ctx, s.rules(), target)
 	if err != nil {
 		code := dialCode(err)

@@ -27,6 +27,13 @@ func (s *Session) joinBudgetLocked() {
 	s.memory.member = s.cfg.Memory.Join(s.memory.client, s.memoryChanged)
 }
 
+// ReserveMemory takes n bytes of the session's budget for its client, unless the client holds its
+// share already, for what is kept for the session elsewhere. What it returns gives them back; it is
+// nil when they were not taken.
+func (s *Session) ReserveMemory(n int) (release func()) {
+	return s.cfg.Memory.Reserve(s.memory.client, n)
+}
+
 // settleMemoryLocked tells the budget what the session holds. It is called after every change.
 func (s *Session) settleMemoryLocked() {
 	m := &s.memory
