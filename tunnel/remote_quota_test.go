@@ -1,10 +1,13 @@
 package tunnel
 
 import (
+	"context"
 	"errors"
 	"io"
+	"net"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -58,6 +61,12 @@ func TestQuotaOfOneClient(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer flow.Close()
+	counted := func(what string, n int) {
+		t.Helper()
+		used := ledger.Used(key.Public().String())
+		until(t, what, func() bool { return ledger.Used(key.Public().String()) >= used+int64(n) })
+	}
+	checkDatagrams(t, sessions[0], counted)
 	control, err := sessions[1].Open(ctx, mux.Target{Kind: mux.StreamListen,
 		Address: "tcp:127.0.0.1:0"})
 	if err != nil {
@@ -122,6 +131,73 @@ func TestQuotaOfOneClient(t *testing.T) {
 		t.Fatal(err)
 	}
 	carry(t, "a greater quota", start(session, 'u'), true, most)
+}
+
+// checkDatagrams checks that datagrams count, forward and reverse, in both directions.
+func checkDatagrams(t *testing.T, session *mux.Session, counted func(string, int)) {
+	t.Helper()
+	ctx := within(t, patience)
+	sink := testnet.ListenUDP(t, "127.0.0.1:0")
+	flow, err := session.OpenFlow(ctx, sink.LocalAddr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer flow.Close()
+	stop := pump(t, func() { flow.Send(make([]byte, 100)) })
+	counted("datagrams to a target count", 1000)
+	stop()
+	_, exit, err := sink.ReadFromUDPAddrPort(make([]byte, 100))
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop = pump(t, func() { sink.WriteToUDPAddrPort(make([]byte, 100), exit) })
+	counted("datagrams from a target count", 1000)
+	stop()
+
+	control, err := session.Open(ctx, mux.Target{Kind: mux.StreamListen,
+		Address: "udp:127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer control.Close()
+	address := readLine(t, control)
+	control.Write([]byte{0})
+	client, err := net.Dial("udp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	stop = pump(t, func() { client.Write(make([]byte, 100)) })
+	counted("datagrams to a port of -R count", 1000)
+	stop()
+	in, err := session.Accept(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reverse, err := in.(*mux.IncomingFlow).Confirm()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reverse.Close()
+	stop = pump(t, func() { reverse.Send(make([]byte, 100)) })
+	counted("datagrams from a port of -R count", 1000)
+	stop()
+}
+
+// pump calls send again and again until stop is called.
+func pump(t *testing.T, send func()) (stop func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	var sending sync.WaitGroup
+	sending.Go(func() {
+		for ctx.Err() == nil {
+			send()
+			pause(t, time.Millisecond)
+		}
+	})
+	return func() {
+		cancel()
+		sending.Wait()
+	}
 }
 
 // echoReverse checks that a client of a listener and the local have a connection.

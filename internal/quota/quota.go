@@ -12,6 +12,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -59,6 +60,7 @@ func Open(path string, onError func(error)) (*Ledger, error) {
 	if path == "" {
 		return l, nil
 	}
+	removeLeftovers(path)
 	saved, err := read(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return l, nil
@@ -179,6 +181,19 @@ func write(path string, text []byte) error {
 		return err
 	}
 	return atomic.WriteFile(path, bytes.NewReader(text))
+}
+
+// removeLeftovers removes what a process left that was killed in write: files whose names have
+// digits after the path. It is no failure to have none, or no right to remove them.
+func removeLeftovers(path string) {
+	dir, base := filepath.Split(path)
+	entries, _ := os.ReadDir(filepath.Clean(dir))
+	for _, entry := range entries {
+		digits, ok := strings.CutPrefix(entry.Name(), base)
+		if ok && digits != "" && strings.Trim(digits, "0123456789") == "" {
+			_ = os.Remove(filepath.Join(dir, entry.Name()))
+		}
+	}
 }
 
 // Close saves what has changed. Later changes are not saved.

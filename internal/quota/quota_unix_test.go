@@ -3,12 +3,17 @@
 package quota
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
+
+	"culvert/internal/testnet"
 )
 
 // TestLedgerOnFullDisk: a write that fails half-way leaves the file as it was, and nothing else.
@@ -56,6 +61,46 @@ func saveShort(t *testing.T, path string) {
 	l.Close()
 	if report == nil || !strings.Contains(report.Error(), "too large") {
 		t.Errorf("reported %v", report)
+	}
+}
+
+// TestLedgerOfKilledProcess: a process that is killed at any time leaves a whole file, and nothing
+// else once the next one has begun.
+func TestLedgerOfKilledProcess(t *testing.T) {
+	const variable = "CULVERT_TEST_QUOTA_LOOP"
+	if path := os.Getenv(variable); path != "" {
+		l := mustOpen(t, path)
+		for {
+			l.Add("a", 1)
+			l.save()
+		}
+	}
+	path := filepath.Join(t.TempDir(), "quota.json")
+	last := int64(0)
+	for i := range 20 {
+		child := exec.CommandContext(t.Context(), os.Args[0],
+			"-test.run=^TestLedgerOfKilledProcess$")
+		child.Env = append(os.Environ(), variable+"="+path)
+		if err := child.Start(); err != nil {
+			t.Fatal(err)
+		}
+		testnet.Poll(t, 30*time.Second, "the file changes", func() bool {
+			saved, err := read(path)
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				t.Fatalf("while it is written: %v", err)
+			}
+			return saved.Used["a"] > last+int64(i)
+		})
+		child.Process.Kill()
+		child.Wait() // it was killed
+		l := mustOpen(t, path)
+		if l.Used("a") <= last {
+			t.Fatalf("used %d, after %d", l.Used("a"), last)
+		}
+		last = l.Used("a")
+		if entries, _ := os.ReadDir(filepath.Dir(path)); len(entries) != 1 {
+			t.Fatalf("files are left: %v", entries)
+		}
 	}
 }
 
