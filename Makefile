@@ -7,6 +7,7 @@ FUZZTIME ?= 10s
 PLATFORMS ?=
 SEEDS ?= 1000
 FIRST ?= 1
+STRIDE ?= 1
 SOAK ?= 30m
 SOAK_SUMMARY ?= build/soak.md
 
@@ -59,8 +60,8 @@ strangers: ## Measure what 16,000 strangers cost a client that is admitted.
 
 .PHONY: simulate
 simulate: ## Simulate an hour of faults for each of SEEDS=1000, from FIRST=1.
-	@go test ./tunnel -run '^TestSimulation$$' -timeout 0 -count=1 \
-		-seeds '$(SEEDS)' -first-seed '$(FIRST)'
+	@go test ./tunnel -run '^(TestSimulation|TestCarrierFailsAtEachByte)$$' -timeout 0 -count=1 \
+		-seeds '$(SEEDS)' -first-seed '$(FIRST)' -stride '$(STRIDE)'
 
 .PHONY: bench-micro
 bench-micro: ## Measure handshake, records and session in pairs; medians of COUNT=6 runs.

@@ -74,6 +74,9 @@ func (w *wire) limitMessages(limit int) { w.frames.limit = limit }
 // buffer, and valid until use returns. On an error, of its own or of use, the caller ends the
 // connection with readFailed.
 func (w *wire) readMessage(messageType int, use func(message []byte) error) error {
+	if err := w.err(); err != nil { // no need to wait for linger
+		return err
+	}
 	w.readMu.Lock()
 	defer w.readMu.Unlock()
 	if err := w.err(); err != nil {

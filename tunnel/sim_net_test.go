@@ -23,6 +23,8 @@ type simPath struct {
 	rate  int           // bytes a second and connection; 0 for no limit
 	held  [2]bool       // nothing arrives at an end (0: that which dialed) for now
 	hole  bool          // connections are silent from their first packet on
+	limit *simLimit     // of the next connection; nil for none
+	drips bool          // a read gets one byte
 	links []*simLink    // those that either end uses
 }
 
@@ -33,9 +35,23 @@ type simLink struct {
 	cond   *sync.Cond
 	delay  time.Duration
 	rate   int
+	drips  bool
 	held   [2]bool
 	silent [2]bool // nothing arrives at an end any more
 	ends   [2]simEnd
+	limit  *simLimit // nil for none, or once it was met
+}
+
+// simLimit lets a connection fail once a number of bytes has been sent to an end.
+type simLimit struct {
+	end, bytes int
+	fail       func(l *simLink) // is called with the connection's mutex held
+}
+
+func (p *simPath) setLimit(limit *simLimit) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.limit = limit
 }
 
 // simEnd is what one end of a connection receives and has done.
@@ -90,8 +106,9 @@ func (a simAddr) tcp() *net.TCPAddr {
 func (p *simPath) connect(from, to simAddr) (near, far *simConn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	l := &simLink{path: p, delay: p.delay, rate: p.rate, held: p.held}
-	if p.delay > 0 {
+	l := &simLink{path: p, delay: p.delay, rate: p.rate, drips: p.drips, held: p.held, limit: p.limit}
+	p.limit = nil
+	if p.delay > 0 && l.limit == nil {
 		l.delay += time.Duration(p.rng.Int64N(int64(p.delay)/4 + 1))
 		if p.rng.IntN(12) == 0 {
 			l.delay *= time.Duration(2 + p.rng.IntN(15))
@@ -239,8 +256,29 @@ func (l *simLink) resetLocked(end int) bool {
 		l.arrivedLocked(end, queue[len(queue)-1])
 }
 
-// sendLocked sends a segment to an end.
+// resetNowLocked resets an end, once it has received what was sent to it.
+func (l *simLink) resetNowLocked(end int) {
+	l.queueLocked(end, simSegment{kind: simReset})
+}
+
+// sendLocked sends a segment to an end, as far as the connection's limit allows.
 func (l *simLink) sendLocked(end int, s simSegment) {
+	if l.limit == nil || l.limit.end != end || len(s.data) < l.limit.bytes {
+		if l.limit != nil && l.limit.end == end {
+			l.limit.bytes -= len(s.data)
+		}
+		l.queueLocked(end, s)
+		return
+	}
+	limit := l.limit
+	l.limit = nil
+	if s.data = s.data[:limit.bytes]; len(s.data) > 0 {
+		l.queueLocked(end, s)
+	}
+	limit.fail(l)
+}
+
+func (l *simLink) queueLocked(end int, s simSegment) {
 	e := &l.ends[end]
 	if len(e.queue) > 0 && e.queue[len(e.queue)-1].kind == simReset {
 		return
@@ -292,6 +330,9 @@ func (c *simConn) Read(p []byte) (int, error) {
 				return 0, simError("read", errSimReset)
 			default:
 				n := copy(p, head.data)
+				if c.drips {
+					n = min(n, 1)
+				}
 				if head.data = head.data[n:]; len(head.data) == 0 {
 					e.queue = e.queue[1:]
 				}

@@ -49,6 +49,7 @@ type simWorld struct {
 	deaths []simSpan // when the session was expected to end
 	faults []simSpan // from the beginning of a fault until the tunnel worked again
 	dials  int
+	roams  bool         // each carrier comes from an address of its own
 	public *simListener // of the remote
 
 	session   *mux.Session // that of now; used by the test's own goroutine
@@ -254,6 +255,9 @@ func (w *simWorld) dialRemote(ctx context.Context, _, address string) (net.Conn,
 	w.mu.Lock()
 	w.dials++
 	from := simAddr(fmt.Sprintf("198.51.100.1:%d", 1024+w.dials%60000))
+	if w.roams {
+		from = simAddr(fmt.Sprintf("198.18.%d.%d:1024", w.dials>>8&255, w.dials&255))
+	}
 	ln := w.public
 	w.mu.Unlock()
 	if address != simRemoteAddress {

@@ -29,8 +29,8 @@ var (
 // with a fault that ends it; and nothing is left in the end.
 //
 // The seeds run one after another, on one processor and with their own source of keys and nonces,
-// so that each runs the same way again unless a select finds two cases ready, of which Go chooses by
-// chance; with the race detector, the scheduler is disturbed, too.
+// so that each runs the same way again. The exceptions are a select with two cases ready, of which
+// Go chooses by chance, and the race detector, which disturbs the scheduler.
 func TestSimulation(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	for i := range *simSeeds {
@@ -113,10 +113,11 @@ func (w *simWorld) tell() {
 	defer w.stats.mu.Unlock()
 	slices.Sort(w.stats.recover)
 	if n := len(w.stats.recover); n > 0 {
-		w.t.Logf("seed %d: %d faults, recovered within %v (median %v); %d exchanges, %d bytes; "+
-			"%d of %d datagrams answered, %d streams refused", w.seed, n, w.stats.recover[n-1], w.stats.recover[n/2],
-			w.stats.exchanges.Load(), w.stats.bytes.Load(), w.stats.answers.Load(),
-			w.stats.datagrams.Load(), w.stats.refusals.Load())
+		w.t.Logf("seed %d: %d faults, recovered within %v (median %v); "+
+			"%d exchanges, %d bytes; %d of %d datagrams answered, %d streams refused",
+			w.seed, n, w.stats.recover[n-1], w.stats.recover[n/2],
+			w.stats.exchanges.Load(), w.stats.bytes.Load(),
+			w.stats.answers.Load(), w.stats.datagrams.Load(), w.stats.refusals.Load())
 	}
 	if !w.t.Failed() && !*simTold {
 		return
