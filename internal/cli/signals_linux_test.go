@@ -10,11 +10,13 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"culvert/internal/cli/exit"
+	"culvert/internal/testnet"
 )
 
 // stage is a remote, and what a local needs to use it.
@@ -140,16 +142,28 @@ func TestTerminalCloses(t *testing.T) {
 	}
 }
 
-// TestHangupWithoutTerminal has a local reconnect on SIGHUP; remotes are in testdata.
+// TestHangupWithoutTerminal has a local reconnect on SIGHUP, and on SIGUSR1; remotes are in
+// testdata.
 func TestHangupWithoutTerminal(t *testing.T) {
 	t.Parallel()
-	p := startIn(t, newStage(t).local(), false)
+	s := newStage(t)
+	var connections atomic.Int64
+	remote := s.remote.Listen[0]
+	s.remote.Listen = []string{testnet.ServeTCP(t, func(conn *net.TCPConn) {
+		connections.Add(1)
+		testnet.Pass(conn, remote, nil)
+	})}
+	p := startIn(t, s.local(), false)
 	if _, err := p.awaitReady(); err != nil {
 		t.Fatal(err)
 	}
-	p.send(t, syscall.SIGHUP)
-	p.send(t, syscall.SIGUSR1)
-	p.send(t, syscall.SIGHUP)
+	for _, signal := range []syscall.Signal{syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGHUP} {
+		before := connections.Load()
+		p.send(t, signal)
+		testnet.Poll(t, stepTimeout, "a connection after "+signal.String(), func() bool {
+			return connections.Load() > before
+		})
+	}
 	p.send(t, syscall.SIGTERM)
 	checkStatus(t, p, exit.OK)
 	if !strings.Contains(p.stderr.String(), "stopping signal=terminated") {
@@ -176,15 +190,21 @@ func TestHangupIgnored(t *testing.T) {
 			if _, err := p.awaitReady(); err != nil {
 				t.Fatal(err)
 			}
-			p.send(t, syscall.SIGHUP)
-			p.send(t, syscall.SIGUSR1)
-			reloaded := func(text string) bool { return strings.Contains(text, "culvert: reloaded\n") }
-			if text := p.stderr.await(reloaded, p.ended); !reloaded(text) {
-				t.Fatalf("standard error %q", text)
+			const times = 2
+			for n := range times {
+				p.send(t, syscall.SIGHUP)
+				p.send(t, syscall.SIGUSR1)
+				reloaded := func(text string) bool {
+					return strings.Count(text, "culvert: reloaded\n") > n
+				}
+				if text := p.stderr.await(reloaded, p.ended); !reloaded(text) {
+					t.Fatalf("standard error %q", text)
+				}
 			}
+			p.send(t, syscall.SIGHUP)
 			p.send(t, syscall.SIGTERM)
 			checkStatus(t, p, exit.OK)
-			if n := strings.Count(p.stderr.String(), "reloaded"); n != 1 {
+			if n := strings.Count(p.stderr.String(), "reloaded"); n != times {
 				t.Errorf("reloaded %d times", n)
 			}
 		})
