@@ -92,6 +92,9 @@ func catchInterrupts(parent context.Context, log zerolog.Logger) *interrupts {
 		}
 	})
 	i.stop = func() {
+		if i.soft.Err() != nil && onHangup == hangupEnds {
+			signal.Ignore(syscall.SIGHUP) // one that comes late must not kill what is about to exit
+		}
 		signal.Stop(signals)
 		close(done)
 		catching.Wait()
