@@ -81,7 +81,6 @@ type Remote struct {
 	draining bool
 	sessions map[*mux.Session]*admission
 	clients  map[clientID]*remoteClient // that have sessions
-	admitted uint64                     // sessions so far
 	changed  sync.Cond                  // a session was removed
 
 	now func() time.Time // for certificates; time.Now except in tests

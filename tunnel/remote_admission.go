@@ -86,7 +86,7 @@ type admission struct {
 	peer    protocol.Peer // of the newest handshake
 	from    netip.Addr    // where that came from; invalid when unknown
 	client  *remoteClient // with which the session is counted
-	number  uint64        // sessions that were admitted before
+	since   time.Time     // when it was admitted
 	revoked bool          // the session is about to end
 	expiry  *time.Timer   // checks the certificate again; nil when there is none
 }
@@ -108,8 +108,7 @@ func (r *Remote) addSession(session *mux.Session, peer protocol.Peer, from netip
 	if err := r.makeRoom(client); err != nil {
 		return err
 	}
-	a := &admission{peer: peer, from: from, number: r.admitted}
-	r.admitted++
+	a := &admission{peer: peer, from: from, since: time.Now()}
 	r.sessions[session] = a
 	r.gate.count(r.sourceOf(from), +1)
 	r.count(a, client)

@@ -247,7 +247,7 @@ func (r *Remote) leastOf(choose func(a *admission, away bool) bool) (found *mux.
 		if best == nil || cmp.Or(
 			cmp.Compare(a.client.sessions, best.client.sessions),
 			compareAway(since, bestSince),
-			cmp.Compare(a.number, best.number)) > 0 {
+			a.since.Compare(best.since)) > 0 {
 			found, best, bestSince = session, a, since
 		}
 	}
