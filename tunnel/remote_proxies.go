@@ -144,9 +144,9 @@ func (r *Remote) noteUnknownClients(listeners []net.Listener) {
 	for _, ln := range listeners {
 		addr := peerAddr(ln.Addr())
 		if (!addr.IsValid() || addr.IsLoopback()) && !r.cfg.Proxies.trusts(addr) {
-			r.cfg.Log.Info().Stringer("listen", ln.Addr()).Msg("no shares and penalties per address " +
-				"here: clients on this machine can't be told apart; a proxy on it that passes on their " +
-				"addresses has to be trusted")
+			r.cfg.Log.Info().Msg("no shares or penalties per address for clients on this machine, " +
+				"or behind a proxy on it that is not trusted")
+			return
 		}
 	}
 }

@@ -136,7 +136,7 @@ func TestTrustedProxy(t *testing.T) {
 			}
 			startNode(t, "local", culvert(t,
 				localArgs(client, server, "ws"+scheme+"://"+front+"/tunnel", local...)...))
-			const line = "no shares and penalties per address here"
+			const line = "no shares or penalties per address"
 			if got := strings.Contains(remote.stderr.String(), line); got != test.warned {
 				t.Errorf("the line at start: %v, want %v", got, test.warned)
 			}
