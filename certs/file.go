@@ -195,6 +195,9 @@ func writeNew(path string, b []byte, mode fs.FileMode) (err error) {
 	}
 	temp := filepath.Join(dir, ".new-"+rand.Text())
 	if err := writeExclusive(temp, b, mode); err != nil {
+		if failed, ok := errors.AsType[*fs.PathError](err); ok {
+			failed.Path = path // the name that the caller knows
+		}
 		return err
 	}
 	defer func() { err = errors.Join(err, os.Remove(temp)) }()

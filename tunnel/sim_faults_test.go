@@ -193,6 +193,9 @@ func (w *simWorld) disturb(f simFault, rng *rand.Rand) {
 	f.run(w, rng)
 	w.trace.printf("over: %s", f.name)
 	over := time.Now()
+	for f.fatal && before.Err() == nil && time.Since(over) < simRecovery {
+		time.Sleep(10 * time.Millisecond) // synctest: the local has not noticed yet
+	}
 	w.session = w.awaitSession(simRecovery)
 	if w.session == nil {
 		return
