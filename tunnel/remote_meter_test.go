@@ -52,7 +52,7 @@ func TestRateOfOneClient(t *testing.T) {
 		for d, took := range took {
 			// The burst is a twentieth of a second.
 			least := time.Duration(size) * time.Second / time.Duration(rates[d])
-			if took < least-100*time.Millisecond || took > 4*least+time.Second {
+			if took < least-100*time.Millisecond || took > 4*least+10*time.Second {
 				t.Errorf("%s, direction %d: took %v, want %v", name, d, took, least)
 			}
 		}
@@ -78,7 +78,7 @@ func TestRateOfOneClient(t *testing.T) {
 	began := time.Now()
 	conn := dial(t, other, target)
 	carry(t, "without a rate", conn, true, 4<<20)
-	if took := time.Since(began); took > 4*time.Second {
+	if took := time.Since(began); took > 9*time.Second { // at the others' it takes 10
 		t.Errorf("a client without a rate: 4 MiB took %v", took)
 	}
 
