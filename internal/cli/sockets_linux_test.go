@@ -14,14 +14,32 @@ import (
 // longestSocket is the length of the longest path of a socket in bytes (unix(7)).
 const longestSocket = 107
 
-// TestLongestSocketPaths gives every listener and every target that is a socket the longest path.
+// TestLongestSocketPaths gives every listener and every target that is a socket the longest path: by
+// its name, and by its folder, in which no longer name has room.
 func TestLongestSocketPaths(t *testing.T) {
 	t.Parallel()
-	dir, err := os.MkdirTemp("", "s")
-	if err != nil {
-		t.Fatal(err)
+	for shape, folder := range map[string]int{
+		"name": 0, "folder": longestSocket - len("/listener"),
+	} {
+		t.Run(shape, func(t *testing.T) {
+			t.Parallel()
+			dir, err := os.MkdirTemp("", "s")
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { os.RemoveAll(dir) })
+			if folder > 0 {
+				dir = filepath.Join(dir, strings.Repeat("x", folder-len(dir)-1))
+				if err := os.Mkdir(dir, 0o700); err != nil {
+					t.Fatal(err)
+				}
+			}
+			testLongestSocketPaths(t, dir)
+		})
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+}
+
+func testLongestSocketPaths(t *testing.T, dir string) {
 	socket := func(name string) string {
 		return filepath.Join(dir, name+strings.Repeat("x", longestSocket-len(dir)-1-len(name)))
 	}
@@ -71,7 +89,9 @@ func TestLongestSocketPaths(t *testing.T) {
 	}
 	refused := s.plain("remote", "--allow-anyone", "--listen", "unix:"+socket("long")+"x")
 	const want = ": the path of a socket has at most 107 bytes\n"
-	if output, err := refused.CombinedOutput(); err == nil || !strings.Contains(string(output), want) {
-		t.Errorf("a longer path: %q, %v", output, err)
+	p := startIn(t, refused, false)
+	status, err := p.wait()
+	if text := p.stderr.String(); status == 0 || err != nil || !strings.Contains(text, want) {
+		t.Errorf("a longer path: %q, status %d, %v", text, status, err)
 	}
 }
