@@ -258,12 +258,15 @@ func TestSignalBeforeReady(t *testing.T) {
 	}
 }
 
-// TestStdioStreamsGone takes both standard streams of -W away, while the target says nothing: it
-// ends. With one of them it goes on, and ends when it has something to write.
+// TestStdioStreamsGone takes both standard streams of -W away, while the target says nothing and
+// stays: it ends. With one of them it goes on, and ends when it has something to write.
 func TestStdioStreamsGone(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
-	echo := serveEcho(t)
+	echo := testnet.ServeTCP(t, func(conn *net.TCPConn) {
+		io.Copy(conn, conn)
+		<-t.Context().Done() // after the end of file, too
+	})
 	start := func(t *testing.T) (p *process, in *os.File, out *os.File) {
 		childIn, in, err := os.Pipe()
 		if err != nil {
