@@ -242,3 +242,50 @@ func TestPenalty(t *testing.T) {
 }
 
 var errPenalty = errors.New("refused for a while")
+
+// TestPenaltyFallback: with a fallback site, an address that is refused sees only that.
+func TestPenaltyFallback(t *testing.T) {
+	target, err := ParseFallback(site(t).URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	remote := serveRemote(t, trustKeys(t, newKey(t)), true, func(cfg *RemoteConfig) {
+		cfg.Fallback = target
+	})
+	remote.gate.penalties.add(sourceOf(netip.MustParseAddr("198.51.0.1")), penaltyLimit)
+	header := http.Header{
+		"Connection":            {"Upgrade"},
+		"Upgrade":               {"websocket"},
+		"Sec-Websocket-Version": {"13"},
+		"Sec-Websocket-Key":     {"dGhlIHNhbXBsZSBub25jZQ=="},
+	}
+	got := visit(t, "http://"+remote.address+"/", "GET", header, "")
+	if want := "418 ordinary GET / 198.51.0.1 "; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// TestStopWhileWaiting: a remote that stops doesn't wait for clients that wait for their turn.
+func TestStopWhileWaiting(t *testing.T) {
+	remote := startRemote(t, trustKeys(t, newKey(t)), nil)
+	remote.gate.handshakes = newFairPlaces(1, 1, 0) // before there is any request
+	held := remote.gate.handshakes.take(source{}, false, func() {})
+	held.progress.Store(int64(time.Since(fairEpoch) + time.Hour)) // nobody's turn comes
+	served := servedRemote{remote.Remote, remote.key, remote.server.Listener.Addr().String()}
+	ended := make(chan error, 1)
+	go func() {
+		_, err := served.upgradeFrom(t, "127.0.0.1", nil)
+		ended <- err
+	}()
+	until(t, "the client waits", func() bool { return remote.gate.turn.taken() == 1 })
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	begin := time.Now()
+	remote.Shutdown(ctx)
+	if took := time.Since(begin); took > handshakeWait/2 {
+		t.Errorf("took %v", took)
+	}
+	if err := receive(t, ended); err == nil {
+		t.Error("the client is served")
+	}
+}
