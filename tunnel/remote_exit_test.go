@@ -133,6 +133,7 @@ func TestExitsShareTheirBounds(t *testing.T) {
 		}
 		waiting, targets, contacts := 0, 0, 0
 		for _, e := range exits {
+			e.mu.Lock()
 			for _, known := range e.targets {
 				for _, p := range known.waiting {
 					waiting += len(p)
@@ -140,6 +141,7 @@ func TestExitsShareTheirBounds(t *testing.T) {
 			}
 			targets += len(e.targets)
 			contacts += len(e.contacts)
+			e.mu.Unlock()
 		}
 		if waiting > maxSessionWaiting || waiting < maxSessionWaiting-len(payload) ||
 			targets != maxSessionTargets || contacts != maxSessionContacts {
