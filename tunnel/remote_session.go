@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"culvert/certs"
+	"culvert/internal/pollbreak"
 	"culvert/tunnel/mux"
 
 	"github.com/rs/zerolog"
@@ -61,14 +62,22 @@ func (r *Remote) serveSession(a admitted, log zerolog.Logger) {
 	log.Info().Err(endOf(session)).Msg("session ended")
 }
 
+// streamCost is the work of beginning to serve a stream, for package pollbreak: some tens of
+// microseconds. A client that opens very many at once has sixteen begun at a time, before all others
+// have their turn.
+const streamCost = 32 << 10
+
 // acceptStreams serves each stream that the client's share has room for, on a new goroutine, until
 // the session or its context ends.
 func (s *remoteSession) acceptStreams() {
+	var rest pollbreak.Break
+	defer rest.Close()
 	for {
 		incoming, err := s.Accept(s.ctx)
 		if err != nil {
 			return
 		}
+		rest.Worked(streamCost)
 		client, refusal := s.remote.takeStream(s.Session)
 		if refusal != nil {
 			incoming.Refuse(refusal.Code, refusal.Text)

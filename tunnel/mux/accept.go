@@ -42,23 +42,36 @@ var (
 	_ Incoming = (*IncomingFlow)(nil)
 )
 
-// Accept waits for the next stream or flow that the peer opens. Once the session has ended, Accept
+// Accept waits for the next stream or flow that the peer opens and has not given up since. Once the session has ended, Accept
 // returns a *SessionError.
 func (s *Session) Accept(ctx context.Context) (Incoming, error) {
 	var in Incoming
 	err := s.await(ctx, func() bool {
-		waiting := s.streams.incoming
-		if len(waiting) > 0 {
-			in = waiting[0]
-			waiting[0] = nil
-			s.streams.incoming = waiting[1:]
-		}
+		in = s.nextIncomingLocked()
 		return in != nil
 	})
 	if err != nil {
 		return nil, err
 	}
 	return in, nil
+}
+
+// nextIncomingLocked returns the next stream or flow that waits to be accepted, nil when there is
+// none. It drops those that the opener has given up, with nothing left to deliver: one that opens
+// and resets streams as fast as it can must not cost more than that.
+func (s *Session) nextIncomingLocked() Incoming {
+	t := &s.streams
+	for len(t.incoming) > 0 {
+		in := t.incoming[0]
+		t.incoming[0] = nil
+		t.incoming = t.incoming[1:]
+		st := in.unanswered()
+		if !st.removed || st.recv.mem() > 0 {
+			return in
+		}
+		st.releaseLocked()
+	}
+	return nil
 }
 
 // Confirm tells the opener that the target was reached, and returns the stream. When it fails, the

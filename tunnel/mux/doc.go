@@ -29,7 +29,7 @@
 // Locked. What is true of one carrier only is in a link, which is made and dropped with the
 // carrier; all else is in the Session. [Session.Close] stops the goroutines and waits for them.
 // Neither occupies a processor for long without letting the runtime poll the sockets
-// (pollbreak.go), for which quiet streams wait.
+// (package pollbreak), for which quiet streams wait.
 //
 // Data is held in pooled blocks. [Stream.ReadFrom] reads a socket once it is readable, into blocks
 // with room before the data: a frame's header goes there, and the block becomes the record, which

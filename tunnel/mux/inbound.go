@@ -8,7 +8,16 @@ import (
 type recordInput struct {
 	block *block // holds the record, until its data is adopted; nil when it is in none
 	end   int    // of the frame that is being handled, in that record
+
+	frames int // handled of the last record; for the reader alone
 }
+
+// What a record, and each frame of one that was received, costs in addition to its bytes: see
+// package pollbreak.
+const (
+	recordCost = 2 << 10
+	frameCost  = 256
+)
 
 // handleRecord handles all frames of a record. The record is in the array of c, or else c holds
 // nothing; a large piece of data stays where it is. It returns the block for the next record: c, or
@@ -52,11 +61,13 @@ func (l *link) handleRecord(record []byte, c *block) (*block, error) {
 }
 
 func (l *link) handleFramesLocked(record []byte) error {
+	l.input.frames = 0
 	for rest := record; len(rest) > 0; {
 		f, after, err := parseFrame(rest)
 		if err != nil {
 			return err
 		}
+		l.input.frames++
 		l.input.end = len(record) - len(after)
 		rest = after
 		if f.kind&sequencedBit != 0 {

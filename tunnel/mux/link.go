@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"culvert/internal/pollbreak"
 	"culvert/tunnel/mux/pace"
 )
 
@@ -178,15 +179,15 @@ func isLoss(err error) bool {
 // readLoop handles records until the link or the session ends. It never waits for a stream or the
 // writer.
 func (l *link) readLoop() {
-	var rest pollBreak
-	defer rest.close()
+	var rest pollbreak.Break
+	defer rest.Close()
 	c := newBlock(largeBlock)
 	for {
 		record, err := l.carrier.ReadRecord(c.buf[:0])
 		if err == nil {
-			size := len(record)
+			cost := recordCost + len(record)
 			c, err = l.handleRecord(record, c)
-			rest.worked(size)
+			rest.Worked(cost + l.input.frames*frameCost)
 		}
 		if err != nil {
 			c.free()
@@ -236,8 +237,8 @@ func (l *link) writeLoop() {
 	s := l.session
 	limiter, _ := l.carrier.(UnsentLimiter)
 	unsent := 0
-	var rest pollBreak
-	defer rest.close()
+	var rest pollbreak.Break
+	defer rest.Close()
 	var b batch
 	for l.nextBatch(&b) {
 		if limiter != nil && (b.unsent > unsent+unsent/4 || b.unsent < unsent-unsent/4) {
@@ -259,7 +260,7 @@ func (l *link) writeLoop() {
 			s.fail(nil)
 			return
 		}
-		rest.worked(b.size)
+		rest.Worked(recordCost + b.size)
 	}
 }
 

@@ -301,26 +301,38 @@ func TestOpenKeepsToLimits(t *testing.T) {
 }
 
 // TestResetsDoNotRaiseTheLimit resets each stream as soon as it is opened, so that few are ever in
-// the table: what this side has to work on stays bounded all the same.
+// the table: what this side has to work on stays bounded all the same. Of those that were reset,
+// only the ones with data to deliver are accepted.
 func TestResetsDoNotRaiseTheLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const limit, flood = 10, 1000
 		server, p := newRawClient(t, Config{MaxStreams: limit}, rawHello)
 		var sent []frame
 		for i := range flood {
-			id := uint32(2*i + 1)
-			p.send(wireOpen(id, 'x'), wire(kindReset, id, u16(CodeCancelled)))
+			id, code := uint32(2*i+1), CodeCancelled
+			if i%2 == 1 {
+				code = CodeAborted
+			}
+			p.send(wireOpen(id, 'x'), wire(kindReset, id, u16(code)))
 			sent = append(sent, p.quiet()...)
 		}
 		if refused := ofKind(sent, kindRefused); len(refused) != flood-limit {
 			t.Errorf("%d of %d opens were refused", len(refused), flood)
 		}
-		for range limit {
+		for i := range limit / 2 {
 			in, err := server.Accept(context.Background())
 			if err != nil {
 				t.Fatal(err)
 			}
+			if in.ID() != uint32(4*i+3) {
+				t.Errorf("stream %d is accepted", in.ID())
+			}
 			in.unanswered().Close()
+		}
+		soon, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		if in, err := server.Accept(soon); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("accepted %v, %v", in, err)
 		}
 		server.mu.Lock()
 		if len(server.streams.incoming) != 0 || server.streams.theirs != 0 ||

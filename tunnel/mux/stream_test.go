@@ -81,11 +81,12 @@ func TestRefuseAfterConfirmResets(t *testing.T) {
 func TestConfirmOfEndedStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server, p := newRawClient(t, Config{MaxStreams: 1}, rawHello)
-		p.send(wireOpen(1, 'x', 'y'), wire(kindReset, 1, u16(CodeCancelled)))
+		p.send(wireOpen(1, 'x', 'y'))
 		in, err := server.Accept(context.Background())
 		if err != nil {
 			t.Fatal(err)
 		}
+		p.send(wire(kindReset, 1, u16(CodeCancelled)))
 		synctest.Wait()
 		if _, err := in.(*IncomingStream).Confirm(); !errors.Is(err, syscall.ECONNRESET) {
 			t.Fatalf("confirm: %v", err)

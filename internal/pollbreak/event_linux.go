@@ -1,4 +1,4 @@
-package mux
+package pollbreak
 
 import (
 	"encoding/binary"
@@ -8,10 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pollEvent is an event that Go's network poller has to find: a write to an eventfd (eventfd(2))
+// event is an event that Go's network poller has to find: a write to an eventfd (eventfd(2))
 // that the poller already watches. Nobody reads it: the poller is notified of each write (EPOLLET,
 // epoll(7)), and the counter has room for 2^64 of them.
-type pollEvent struct {
+type event struct {
 	file   *os.File // nil before the first wait
 	raw    syscall.RawConn
 	ready  func(fd uintptr) bool // called when the eventfd is ready, and once before
@@ -20,7 +20,7 @@ type pollEvent struct {
 	broken bool    // the system gives no eventfd, or no longer takes it
 }
 
-func (e *pollEvent) wait() {
+func (e *event) wait() {
 	if e.broken || (e.file == nil && !e.open()) {
 		return
 	}
@@ -30,7 +30,7 @@ func (e *pollEvent) wait() {
 	}
 }
 
-func (e *pollEvent) open() bool {
+func (e *event) open() bool {
 	fd, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
 	if err != nil {
 		e.broken = true
@@ -46,7 +46,7 @@ func (e *pollEvent) open() bool {
 
 // raise raises the event when it is called for the first time, and reports that it has occurred the
 // second time.
-func (e *pollEvent) raise(fd uintptr) bool {
+func (e *event) raise(fd uintptr) bool {
 	if e.raised {
 		return true
 	}
@@ -55,7 +55,7 @@ func (e *pollEvent) raise(fd uintptr) bool {
 	return err != nil // otherwise the poller calls again
 }
 
-func (e *pollEvent) close() {
+func (e *event) close() {
 	if e.file != nil {
 		e.file.Close()
 	}

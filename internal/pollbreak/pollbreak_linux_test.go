@@ -1,20 +1,24 @@
-package mux
+package pollbreak
 
 import (
 	"runtime"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"culvert/internal/testnet"
 )
 
-// TestPollBreak keeps the only processor busy with a loop that never waits. A goroutine that waits
+// record is the work of each turn of a loop.
+const record = 32 << 10
+
+// TestBreak keeps the only processor busy with a loop that never waits. A goroutine that waits
 // for a socket must run after the loop's first break, and not only when the runtime preempts the
 // loop.
-func TestPollBreak(t *testing.T) {
+func TestBreak(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	for range 20 {
-		near, far := testnet.Pair(t, "tcp", pairTime)
+		near, far := testnet.Pair(t, "tcp", time.Minute)
 		var woken atomic.Bool
 		waiting, done := make(chan struct{}), make(chan struct{})
 		go func() {
@@ -30,24 +34,24 @@ func TestPollBreak(t *testing.T) {
 		if _, err := near.Write([]byte{1}); err != nil {
 			t.Fatal(err)
 		}
-		var rest pollBreak
+		var rest Break
 		for records := 0; !woken.Load(); records++ {
-			if records > 2*breakAfter/maxData {
+			if records > 2*After/record {
 				t.Fatalf("after %d records the socket's reader has not had a turn", records)
 			}
-			rest.worked(maxData)
+			rest.Worked(record)
 		}
-		rest.close()
+		rest.Close()
 		<-done
 	}
 }
 
-// TestPollBreakAllocates checks that only the first break allocates.
-func TestPollBreakAllocates(t *testing.T) {
-	var rest pollBreak
-	defer rest.close()
-	rest.worked(breakAfter)
-	if n := testing.AllocsPerRun(100, func() { rest.worked(breakAfter) }); n != 0 {
+// TestBreakAllocates checks that only the first break allocates.
+func TestBreakAllocates(t *testing.T) {
+	var rest Break
+	defer rest.Close()
+	rest.Worked(After)
+	if n := testing.AllocsPerRun(100, func() { rest.Worked(After) }); n != 0 {
 		t.Errorf("a break allocates %.1f times", n)
 	}
 }
