@@ -235,15 +235,16 @@ func TestReloadOnTerminal(t *testing.T) {
 // TestSignalBeforeReady interrupts a local that waits for its remote.
 func TestSignalBeforeReady(t *testing.T) {
 	t.Parallel()
-	ln, err := net.Listen("tcp", "127.0.0.1:0") // accepts, and says nothing
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
 	for signal, status := range map[syscall.Signal]int{
 		syscall.SIGINT: exitSignal + int(syscall.SIGINT), syscall.SIGTERM: exit.OK,
 	} {
 		s := newStage(t)
+		// It accepts, and says nothing. A reconnecting local may leave a connection in its queue.
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ln.Close()
 		cmd := s.plain("local", "--key", "client.json", "--socks", "none", "--print-ready",
 			"wss://"+ln.Addr().String()+"/")
 		p := startIn(t, cmd, false)
