@@ -240,15 +240,20 @@ func (w *simWorld) mayBeCutShort(since time.Time) bool {
 	return overlaps(w.deaths, since)
 }
 
-// mayFailToOpen reports whether a stream that a client has asked for at a time may be refused.
+// mayFailToOpen reports whether a stream that a client has asked for at a time may be refused: there
+// was no carrier for most of the time that it waits for one. The rest of that may be due to the
+// fault before.
 func (w *simWorld) mayFailToOpen(since time.Time) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return overlaps(w.deaths, since) || overlaps(slices.DeleteFunc(slices.Clone(w.faults),
-		func(s simSpan) bool {
-			return !s.to.IsZero() && s.to.Sub(s.from) < openWait ||
-				s.to.IsZero() && time.Since(s.from) < openWait
-		}), since)
+	long := slices.DeleteFunc(slices.Clone(w.faults), func(s simSpan) bool {
+		to := s.to
+		if to.IsZero() {
+			to = time.Now()
+		}
+		return to.Sub(s.from) < openWait*2/3
+	})
+	return overlaps(w.deaths, since) || overlaps(long, since)
 }
 
 // pickFault returns a fault of the schedule.
