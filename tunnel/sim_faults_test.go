@@ -240,9 +240,9 @@ func (w *simWorld) mayBeCutShort(since time.Time) bool {
 	return overlaps(w.deaths, since)
 }
 
-// mayFailToOpen reports whether a stream that a client has asked for at a time may be refused: there
-// was no carrier for most of the time that it waits for one. The rest of that may be due to the
-// fault before.
+// mayFailToOpen reports whether a stream that a client has asked for at a time may be refused:
+// there was no carrier for most of the time that it waits for one. The rest of that may be due to
+// the fault before.
 func (w *simWorld) mayFailToOpen(since time.Time) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()

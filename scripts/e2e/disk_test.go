@@ -47,7 +47,7 @@ func newBadDisk(t *testing.T, fault string) *badDisk {
 	return &badDisk{fault: fault, path: t.TempDir(), seed: t.TempDir(), left: t.TempDir()}
 }
 
-// command returns the command that runs a command on the disk: to its end, or in place of the shell.
+// command returns the command that runs another on the disk: to its end, or in place of the shell.
 func (d *badDisk) command(t *testing.T, toEnd bool, cmd *exec.Cmd) *exec.Cmd {
 	left := ""
 	if toEnd {
