@@ -13,7 +13,7 @@ import (
 	"culvert/tunnel/mux"
 )
 
-var simStride = flag.Int("stride", 97,
+var simStride = flag.Int("stride", 293,
 	"after how many bytes more TestCarrierFailsAtEachByte lets the next carrier fail")
 
 // simRetry bounds how long a local takes from a carrier that fails while it connects to a session:
@@ -43,6 +43,7 @@ var simFailures = map[string]func(l *simLink){
 // is up soon after, and the remote gives back all that the failed connection held, in time. The
 // same holds for a session that is resumed, which loses nothing.
 func TestCarrierFailsAtEachByte(t *testing.T) {
+	t.Parallel()
 	for name, each := range map[string]func(*simWorld, func(int) *atomic.Bool){
 		"first": (*simWorld).failFirst, "resumed": (*simWorld).failResumed,
 	} {
@@ -137,6 +138,7 @@ func (w *simWorld) isIdle(after string) {
 
 // A carrier delivers byte by byte.
 func TestCarrierDrips(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newSimWorld(t, 1)
 		defer w.tell()
@@ -146,7 +148,7 @@ func TestCarrierDrips(t *testing.T) {
 		w.startLocal()
 		w.awaitSession(simRetry)
 		rng := w.rand(1)
-		for range 20 {
+		for range 5 {
 			w.runExchange(w.newExchange(rng, "forward"), w.viaForward)
 		}
 		w.await("the local to end", w.stopLocal)
