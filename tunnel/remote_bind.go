@@ -131,7 +131,7 @@ func (b *remoteBind) openFlow(from netip.AddrPort) (*flow, func(), error) {
 	}
 	opened := newFlow(datagrams)
 	opened.meter = client.meter
-	stop := context.AfterFunc(client.meter.lifetime(nil), func() { datagrams.Close() })
+	stop := context.AfterFunc(client.meter.lifetime(b.remote.ctx), func() { datagrams.Close() })
 	return opened, func() {
 		stop()
 		b.remote.leaveStream(client)
