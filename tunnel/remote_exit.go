@@ -130,7 +130,8 @@ func (e *remoteExit) keep(known *resolution, p []byte) {
 }
 
 // resolve determines the addresses of a target. For a name, it starts a lookup, which sends p when
-// it is done. It returns nil when there are too many lookups or targets. Called with the mutex held.
+// it is done. It returns nil when there are too many lookups or targets. Called with the mutex
+// held.
 func (e *remoteExit) resolve(
 	ctx context.Context, rules remoteRules, target endpoint, p []byte,
 ) *resolution {

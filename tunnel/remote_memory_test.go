@@ -121,8 +121,8 @@ func TestMemoryOfSendQueues(t *testing.T) {
 	until(t, "all is given back", func() bool { return remote.session.Memory.Held() == 0 })
 }
 
-// TestMemoryOfExits: UDP sockets count as their client's memory. Those beyond its share are refused,
-// another client's are not, and closed ones make room.
+// TestMemoryOfExits: UDP sockets count as their client's memory. Those beyond its share are
+// refused, another client's are not, and closed ones make room.
 func TestMemoryOfExits(t *testing.T) {
 	greedy, friend := newKey(t), newKey(t)
 	remote := startRemote(t, trustKeys(t, greedy, friend),

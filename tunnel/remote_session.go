@@ -63,8 +63,8 @@ func (r *Remote) serveSession(a admitted, log zerolog.Logger) {
 }
 
 // streamCost is the work of beginning to serve a stream, for package pollbreak: some tens of
-// microseconds. A client that opens very many at once has sixteen begun at a time, before all others
-// have their turn.
+// microseconds. A client that opens very many at once has sixteen begun at a time, before all
+// others have their turn.
 const streamCost = 32 << 10
 
 // acceptStreams serves each stream that the client's share has room for, on a new goroutine, until

@@ -14,8 +14,8 @@ import (
 // longestSocket is the length of the longest path of a socket in bytes (unix(7)).
 const longestSocket = 107
 
-// TestLongestSocketPaths gives every listener and every target that is a socket the longest path: by
-// its name, and by its folder, in which no longer name has room.
+// TestLongestSocketPaths gives every listener and every target that is a socket the longest path:
+// by its name, and by its folder, in which no longer name has room.
 func TestLongestSocketPaths(t *testing.T) {
 	t.Parallel()
 	for shape, folder := range map[string]int{

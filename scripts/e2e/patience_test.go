@@ -82,9 +82,9 @@ func (f *farRemote) check(t *testing.T, url string) result {
 const badRemotes, badAttempts = 3, 20
 
 // Over a satellite, and over a link that loses a third of all packets, an attempt to connect gets
-// through within its 30 s: every time over the one, 19 times of 20 over the other, where 60 attempts
-// may bring two less by chance. With a limit of 10 s for each step, 3 to 4 and 9 to 10 attempts
-// failed.
+// through within its 30 s: every time over the one, 19 times of 20 over the other, where 60
+// attempts may bring two less by chance. With a limit of 10 s for each step, 3 to 4 and 9 to 10
+// attempts failed.
 func TestBadLinks(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {

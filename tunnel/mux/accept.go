@@ -42,8 +42,8 @@ var (
 	_ Incoming = (*IncomingFlow)(nil)
 )
 
-// Accept waits for the next stream or flow that the peer opens and has not given up since. Once the session has ended, Accept
-// returns a *SessionError.
+// Accept waits for the next stream or flow that the peer opens and has not given up since. Once the
+// session has ended, Accept returns a *SessionError.
 func (s *Session) Accept(ctx context.Context) (Incoming, error) {
 	var in Incoming
 	err := s.await(ctx, func() bool {

@@ -117,8 +117,8 @@ func (st *stream) NotifyEnd(f func(unread bool)) {
 	}
 }
 
-// SetLinger is as for *net.TCPConn, but only 0 has an effect: it makes Close reset the stream, after
-// what was written.
+// SetLinger is as for *net.TCPConn, but only 0 has an effect: it makes Close reset the stream,
+// after what was written.
 func (st *Stream) SetLinger(seconds int) error {
 	st.session.mu.Lock()
 	defer st.session.mu.Unlock()
