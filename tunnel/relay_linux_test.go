@@ -68,3 +68,38 @@ func TestJoinEarly(t *testing.T) {
 		}
 	}
 }
+
+// A target on a unix socket that answers and closes the connection in good order has not reset it,
+// even if what it was asked has only just been written.
+func TestUnixTargetClosesFirst(t *testing.T) {
+	local, _ := reverseTunnel(t, "localhost")
+	ln, err := local.ListenReverse(within(t, 10*time.Second), "localhost:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	for range 300 {
+		client := dialPlain(t, ln.Addr().String())
+		accepted, err := ln.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		target, far := testnet.Pair(t, "unix", dialTime)
+		done := make(chan error, 1)
+		go func() { done <- Join(t.Context(), accepted, target) }()
+		go func() {
+			defer far.Close()
+			if _, err := io.ReadFull(far, make([]byte, len("question"))); err == nil {
+				io.WriteString(far, "answer")
+			}
+		}()
+		io.WriteString(client, "question")
+		client.CloseWrite()
+		if got, err := io.ReadAll(client); string(got) != "answer" || err != nil {
+			t.Errorf("the client got %q, %v", got, err)
+		}
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -9,11 +9,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// wasReset reports whether a connection, whose writing half this side has not closed, is over. Its
-// reads may show no more than an end of file, when a write has met the error before.
+// wasReset reports whether a connection of TCP, whose writing half this side has not closed, is
+// over. Its reads may show no more than an end of file, when a write has met the error before. Unix
+// sockets leave the error to reads, and are over when their peer has closed them in good order.
 func wasReset(conn net.Conn) (reset bool) {
-	if sc, ok := sendqueue.Unwrap(conn).(syscall.Conn); ok {
-		control(sc, func(fd int) { reset = hungUp(fd) })
+	if tcp, ok := sendqueue.Unwrap(conn).(*net.TCPConn); ok {
+		control(tcp, func(fd int) { reset = hungUp(fd) })
 	}
 	return reset
 }
