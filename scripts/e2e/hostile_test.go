@@ -97,8 +97,10 @@ func TestHostileClients(t *testing.T) {
 		}
 	}
 	reach() // the first connection opens descriptors that stay
+	// Loops of a session keep a descriptor once they have been busy: see package pollbreak.
+	const busyLoops = 3
 	settled := func(before int, p *process) func() bool {
-		return func() bool { return openFiles(t, p) <= before }
+		return func() bool { return openFiles(t, p) <= before+busyLoops }
 	}
 	var before [2]int
 	for i, p := range []*process{tun.local.process, tun.remote.process} {

@@ -45,8 +45,9 @@ const (
 	soakSamples = 60
 
 	// soakSpread is by how many goroutines or descriptors an idle process may differ from one that
-	// has just started: timers that run, idle connections of its HTTP clients.
-	soakSpread = 8
+	// has just started: UDP flows, of four goroutines each, end minutes later, and there are timers
+	// that run and idle connections.
+	soakSpread = 16
 
 	// soakGrowth bounds the resident memory of the last quarter, as a factor of the second's.
 	// Shorter runs than soakTelling tell nothing about it.
