@@ -35,8 +35,8 @@ const (
 	strangersRefused  = 10000 // clients that are not admitted, each from an address of its own
 	strangersRate     = 200   // of these a second
 
-	strangersLink     = 200e6 // bit/s, of the admitted client
-	strangersDownload = 20 * time.Second
+	strangersLink     = 200e6            // bit/s, of the admitted client
+	strangersDownload = 66 * time.Second // at 0.8 of the link, as long as the strangers come
 
 	strangersLeast  = 0.9       // of the throughput before
 	strangersMost   = 2         // of the echo's round trip before
