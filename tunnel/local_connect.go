@@ -12,7 +12,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"culvert/internal/congestion"
 	"culvert/internal/netfault"
 	"culvert/protocol"
 	"culvert/tunnel/mux"
@@ -43,8 +42,6 @@ type localConnection struct {
 	state   protocol.State
 	carrier mux.Carrier
 	path    localPath // of the carrier
-
-	congestion string // control in force on the carrier's socket; "" if it is not known
 }
 
 // connect takes all steps to a new session or, when resume is not nil, to a new carrier for that
@@ -66,9 +63,7 @@ func (c *localConnector) connect(
 		return nil, steps.fail(ctx, secured.err)
 	}
 	conn := secured.conn
-	made := &localConnection{
-		state: conn.State(), carrier: conn, path: secured.path, congestion: secured.congestion,
-	}
+	made := &localConnection{state: conn.State(), carrier: conn, path: secured.path}
 	var err error
 	steps.begin(StepSession)
 	resumes := resume != nil && resume.Err() == nil
@@ -93,7 +88,7 @@ func (c *localConnector) secureOne(ctx context.Context, steps *stepClock) hedge 
 	if err != nil {
 		return hedge{err: err}
 	}
-	path, control := pathOf(ws.NetConn()), congestion.Of(ws.NetConn())
+	path := pathOf(ws.NetConn())
 	steps.begin(StepHandshake)
 	cfg := c.client
 	cfg.ServerName = c.address.url.Hostname()
@@ -108,9 +103,7 @@ func (c *localConnector) secureOne(ctx context.Context, steps *stepClock) hedge 
 	}
 	took := time.Since(steps.began)
 	steps.end(describe(conn.State()))
-	return hedge{
-		conn: conn, path: path, congestion: control, cookies: cookies, took: took,
-	}
+	return hedge{conn: conn, path: path, cookies: cookies, took: took}
 }
 
 // begin starts a session, after a handshake that took a time.
@@ -238,12 +231,8 @@ func (c *localConnector) ping(ctx context.Context, session *mux.Session) (time.D
 	resuming.Go(func() {
 		var pause backoff
 		for session.AwaitLoss(ctx) == nil {
-			timer := time.NewTimer(pause.next())
-			select {
-			case <-timer.C:
+			if sleep(ctx, pause.next()) {
 				c.connect(ctx, session, newAttemptProgress(nil)) // until ctx is done, whatever the error
-			case <-ctx.Done():
-				timer.Stop()
 			}
 		}
 	})

@@ -26,8 +26,6 @@ type hedge struct {
 	took    time.Duration // by the handshake
 	steps   *stepClock
 	err     error
-
-	congestion string // control in force
 }
 
 // secured returns a connection to the remote whose handshake is done, and the clock of its steps.

@@ -64,11 +64,7 @@ func settle(ctx context.Context, notices <-chan struct{}, act func()) {
 			return
 		}
 		act()
-		timer := time.NewTimer(networkSettle)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if !sleep(ctx, networkSettle) {
 			return
 		}
 	}

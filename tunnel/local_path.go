@@ -7,11 +7,16 @@ import (
 	"net/netip"
 	"slices"
 	"syscall"
+
+	"culvert/internal/congestion"
 )
 
-// localPath is the two ends of a carrier's connection, as the system has them. With a proxy it
-// leads to that.
-type localPath struct{ local, remote netip.AddrPort }
+// localPath is the two ends of a carrier's connection, as the system has them, and how it sends
+// between them. With a proxy the path leads to that.
+type localPath struct {
+	local, remote netip.AddrPort
+	congestion    string // control in force; "" if it is not known
+}
 
 // pathOf returns the path of a connection, the zero path if it is not one of TCP.
 func pathOf(conn net.Conn) localPath {
@@ -20,7 +25,9 @@ func pathOf(conn net.Conn) localPath {
 	if !ok || !ok2 {
 		return localPath{}
 	}
-	return localPath{unmapped(local.AddrPort()), unmapped(remote.AddrPort())}
+	return localPath{
+		unmapped(local.AddrPort()), unmapped(remote.AddrPort()), congestion.Of(conn),
+	}
 }
 
 func unmapped(a netip.AddrPort) netip.AddrPort {

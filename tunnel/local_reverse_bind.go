@@ -167,11 +167,7 @@ func (rb *reverseBind) keep(c *reverseControl) {
 // local has ended.
 func (rb *reverseBind) relisten(pause *backoff) *reverseControl {
 	for {
-		timer := time.NewTimer(pause.next())
-		select {
-		case <-timer.C:
-		case <-rb.ctx.Done():
-			timer.Stop()
+		if !sleep(rb.ctx, pause.next()) {
 			return nil
 		}
 		c, err := rb.listen(rb.ctx, rb.same())

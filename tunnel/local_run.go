@@ -69,11 +69,7 @@ func (l *Local) Run(ctx context.Context) error {
 func endAtExpiry(ctx context.Context, conn *localConnection, now func() time.Time) {
 	cert := conn.state.Peer.Cert
 	for cert != nil {
-		timer := time.NewTimer(expiryPause(cert, now()))
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if !sleep(ctx, expiryPause(cert, now())) {
 			return
 		}
 		if !now().Before(cert.Expires()) {
@@ -236,7 +232,7 @@ func (l *Local) logConnected(conn *localConnection) {
 		Str("suite", conn.state.Suite).
 		Bool("forward_secrecy", conn.state.ForwardSecrecy).
 		Stringer("key", conn.state.Peer.Key).
-		Str("congestion", conn.congestion).
+		Str("congestion", conn.path.congestion).
 		Msg("session up")
 }
 

@@ -89,17 +89,7 @@ func (g *remoteGate) penalize(from source, err error) {
 func (g *remoteGate) slow(ctx context.Context, from source) {
 	left, _ := g.penalties.of(from)
 	if left > 0 && !g.knows(from) {
-		wait(ctx, min(left, penaltyDelay))
-	}
-}
-
-// wait returns after d, or when ctx is done if that is earlier.
-func wait(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
+		sleep(ctx, min(left, penaltyDelay))
 	}
 }
 
@@ -120,11 +110,11 @@ func (g *remoteGate) takeHandshake(ctx context.Context, from source, end func())
 	}
 	defer turn.leave()
 	for {
-		pause := min(g.handshakes.wait(from, known, handshakeHold), handshakeLook)
-		if pause <= 0 {
+		left := min(g.handshakes.wait(from, known, handshakeHold), handshakeLook)
+		if left <= 0 {
 			return g.handshakes.take(from, known, end)
 		}
-		if wait(ctx, pause); ctx.Err() != nil {
+		if !sleep(ctx, left) {
 			return nil
 		}
 	}
