@@ -99,19 +99,29 @@ func TestEarlyDataBeforeReset(t *testing.T) {
 	}
 }
 
-// testEarlyDataBeforeReset has the watch notice the reset, or the write of the reply.
-func testEarlyDataBeforeReset(t *testing.T, request string, size int, watched bool) {
+// slowDial is a client whose dial takes until over is closed.
+type slowDial struct {
+	client  net.Conn
+	target  net.Conn      // the far end of what is dialed
+	dialing chan struct{} // closed when the dial has begun
+	over    chan struct{}
+}
+
+// startSlowDial connects a client to a server. If the reset of the client is to be seen during the
+// dial, the dial ends no sooner.
+func startSlowDial(t *testing.T, seen bool) *slowDial {
+	t.Helper()
 	near, far := tcpPair(t)
 	tcp, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	ln := spyListener{tcp, make(chan error, 1)}
-	dialing, over := make(chan struct{}), make(chan struct{})
+	d := &slowDial{target: far, dialing: make(chan struct{}), over: make(chan struct{})}
 	serve(t, newServer(t, Config{Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		close(dialing)
-		<-over
-		if watched && size < readBufferSize {
+		close(d.dialing)
+		<-d.over
+		if seen {
 			select {
 			case <-ln.ends:
 			case <-time.After(testTimeout):
@@ -120,19 +130,30 @@ func testEarlyDataBeforeReset(t *testing.T, request string, size int, watched bo
 		}
 		return near, ctx.Err()
 	}}), ln)
-	conn := connect(t, tcp.Addr().String())
+	d.client = connect(t, tcp.Addr().String())
+	return d
+}
+
+// reset resets the client, and lets the dial end.
+func (d *slowDial) reset() {
+	reset(d.client)
+	close(d.over)
+}
+
+// testEarlyDataBeforeReset has the watch notice the reset, or the write of the reply.
+func testEarlyDataBeforeReset(t *testing.T, request string, size int, watched bool) {
+	d := startSlowDial(t, watched && size < readBufferSize)
 	early := counted(0, size)
 	if watched {
-		mustWrite(t, conn, request)
-		<-dialing
-		mustWrite(t, conn, early)
+		mustWrite(t, d.client, request)
+		<-d.dialing
+		mustWrite(t, d.client, early)
 	} else {
-		mustWrite(t, conn, request+early)
-		<-dialing
+		mustWrite(t, d.client, request+early)
+		<-d.dialing
 	}
-	reset(conn)
-	close(over)
-	checkCutShort(t, far, early)
+	d.reset()
+	checkCutShort(t, d.target, early)
 }
 
 // checkCutShort fails unless conn yields want and then a reset.

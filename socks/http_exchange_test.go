@@ -626,32 +626,12 @@ func TestLargeBufferIsGivenBack(t *testing.T) {
 func TestBodyBeforeReset(t *testing.T) {
 	for _, size := range []int{1, readBufferSize / 2, 5 * readBufferSize} {
 		for _, missing := range []int{0, 1} {
-			near, far := tcpPair(t)
-			tcp, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			ln := spyListener{tcp, make(chan error, 1)}
-			dialing, over := make(chan struct{}), make(chan struct{})
-			serve(t, newServer(t, Config{Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
-				close(dialing)
-				<-over
-				if size < readBufferSize { // else the watch ends before the reset
-					select {
-					case <-ln.ends:
-					case <-ctx.Done():
-						t.Error("the reset was not seen during the dial")
-					}
-				}
-				return near, ctx.Err()
-			}}), ln)
-			conn := connect(t, tcp.Addr().String())
+			d := startSlowDial(t, size < readBufferSize) // else the watch ends before the reset
 			rest := fmt.Sprintf("Content-Length: %d\r\n\r\n%s", size+missing, counted(0, size))
-			mustWrite(t, conn, postA+rest)
-			<-dialing
-			reset(conn)
-			close(over)
-			if got, err := io.ReadAll(far); string(got) != gotA+rest || err != nil && !isReset(err) {
+			mustWrite(t, d.client, postA+rest)
+			<-d.dialing
+			d.reset()
+			if got, err := io.ReadAll(d.target); string(got) != gotA+rest || err != nil && !isReset(err) {
 				t.Errorf("%d bytes, %d missing: got %d of %d, %v", size, missing, len(got),
 					len(gotA+rest), err)
 			}

@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -72,23 +71,14 @@ func TestCongestionNotPermitted(t *testing.T) {
 		t.Fatalf("every congestion control of this machine is permitted to all: modprobe tcp_vegas")
 	}
 	tun := startRemoteOnly(t)
-	folder, err := os.MkdirTemp("", "culvert-congestion-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(folder) })
-	binary, key := filepath.Join(folder, "culvert"), filepath.Join(folder, "identity.json")
-	must(t, patience, command(cleanEnv(t), "", "cp", program, binary))
+	folder := serviceFolder(t)
+	key := filepath.Join(folder, "identity.json")
 	must(t, patience, command(cleanEnv(t), "", "cp", tun.client.file, key))
 	if err := os.Chown(key, service, service); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chmod(folder, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	local := startNode(t, "local", command(append(cleanEnv(t), "HOME="+folder), folder,
-		needProgram(t, "setpriv"), "--reuid", fmt.Sprint(service), "--regid", fmt.Sprint(service),
-		"--clear-groups", "--", binary, "local", "--print-ready", "--socks", "127.0.0.1:0",
+	local := startNode(t, "local", asService(t, folder, "local", "--print-ready",
+		"--socks", "127.0.0.1:0",
 		"--key", key, "--remote-key", tun.server.key, "--congestion", withheld, tun.remote.url()))
 	system := congestionSetting(t, "")[0]
 	local.stderr.waitLine(t, local.process, "session up congestion="+system+" ", patience)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -15,19 +16,36 @@ import (
 // service is the user and group ID that a culvert service runs as.
 const service = 65534
 
+// serviceFolder returns a folder that a service can read, with the program in it.
+func serviceFolder(t *testing.T) string {
+	t.Helper()
+	folder, err := os.MkdirTemp("", "culvert-service-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(folder) })
+	must(t, patience, command(cleanEnv(t), "", "cp", program, folder))
+	if err := os.Chmod(folder, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return folder
+}
+
+// asService returns a command that runs the program of a service's folder in it, as the service.
+func asService(t *testing.T, folder string, args ...string) *exec.Cmd {
+	t.Helper()
+	args = append([]string{"--reuid", fmt.Sprint(service), "--regid", fmt.Sprint(service),
+		"--clear-groups", "--", filepath.Join(folder, filepath.Base(program))}, args...)
+	return command(append(cleanEnv(t), "HOME="+folder), folder, needProgram(t, "setpriv"), args...)
+}
+
 // A service reads a key that root owns and that its group may read, as OpenSSH does for files that
 // aren't the caller's own. It reads no key that others may read, and none of its own that its group
 // may read.
 func TestKeyFileModes(t *testing.T) {
 	t.Parallel()
 	needRoot(t, "it runs a remote as another user")
-	folder, err := os.MkdirTemp("", "culvert-modes-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(folder) })
-	binary := filepath.Join(folder, "culvert")
-	must(t, patience, command(cleanEnv(t), "", "cp", program, binary))
+	folder := serviceFolder(t)
 	secret := newIdentity(t)
 	key := filepath.Join(folder, "identity.json")
 	must(t, patience, command(cleanEnv(t), "", "cp", secret.file, key))
@@ -35,9 +53,6 @@ func TestKeyFileModes(t *testing.T) {
 	must(t, patience, command(cleanEnv(t), folder, "openssl", "req", "-x509", "-newkey", "ec",
 		"-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", tlsKey, "-out", "tls.pem",
 		"-days", "1", "-subj", "/CN=localhost"))
-	if err := os.Chmod(folder, 0o755); err != nil {
-		t.Fatal(err)
-	}
 	for _, test := range []struct {
 		mode     fs.FileMode
 		owner    int
@@ -57,9 +72,7 @@ func TestKeyFileModes(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			cmd := command(append(cleanEnv(t), "HOME="+folder), folder, needProgram(t, "setpriv"),
-				"--reuid", fmt.Sprint(service), "--regid", fmt.Sprint(service), "--clear-groups", "--",
-				binary, "remote", "--key", key, "--tls-key", tlsKey, "--tls-cert", "tls.pem",
+			cmd := asService(t, folder, "remote", "--key", key, "--tls-key", tlsKey, "--tls-cert", "tls.pem",
 				"--allow-anyone", "--listen", "127.0.0.1:0", "--print-ready")
 			if test.accepted {
 				n := startNode(t, "remote", cmd)

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
-	"sync"
 	"testing"
 
 	"culvert/certs"
@@ -68,27 +67,13 @@ func (c *loopCarrier) WriteRecords(records ...[]byte) error {
 // that ends with its carrier.
 func joinEnds(t testing.TB, near, far Carrier, retaining bool) (client, server *Session) {
 	t.Helper()
-	var starting sync.WaitGroup
-	starting.Go(func() {
-		var err error
-		if retaining {
-			server, _, err = NewHost(HostConfig{}).Accept(context.Background(), far, Config{},
-				Peer{Identity: owner})
-		} else {
-			server, err = NewServer(context.Background(), far, Config{})
+	client, server = startPair(t, near, Config{}, func() (server *Session, err error) {
+		if !retaining {
+			return NewServer(context.Background(), far, Config{})
 		}
-		if err != nil {
-			t.Error(err)
-		}
-	})
-	client, err := NewClient(context.Background(), near, Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	starting.Wait()
-	t.Cleanup(func() {
-		client.Close()
-		server.Close()
+		server, _, err = NewHost(HostConfig{}).Accept(context.Background(), far, Config{},
+			Peer{Identity: owner})
+		return server, err
 	})
 	if got := client.resumption != nil && server.resumption != nil; got != retaining {
 		t.Fatalf("retaining: %v, want %v", got, retaining)

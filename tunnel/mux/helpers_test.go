@@ -62,29 +62,37 @@ func (p *pipeCarrier) Close() error {
 // newPair starts a session, and returns both ends, which are closed when the test ends.
 func newPair(t testing.TB, clientCfg, serverCfg Config) (client, server *Session) {
 	t.Helper()
-	a, b := newPipe()
-	type result struct {
-		s   *Session
-		err error
-	}
-	serverDone := make(chan result, 1)
-	go func() {
-		s, err := NewServer(context.Background(), b, serverCfg)
-		serverDone <- result{s, err}
-	}()
-	client, err := NewClient(context.Background(), a, clientCfg)
+	near, far := newPipe()
+	return startPair(t, near, clientCfg, func() (*Session, error) {
+		return NewServer(context.Background(), far, serverCfg)
+	})
+}
+
+// startPair starts a client's session on a carrier together with the server's, which serve starts
+// on the other end, and closes both at the end of the test.
+func startPair(
+	t testing.TB, near Carrier, clientCfg Config, serve func() (*Session, error),
+) (client, server *Session) {
+	t.Helper()
+	var starting sync.WaitGroup
+	starting.Go(func() {
+		var err error
+		if server, err = serve(); err != nil {
+			t.Error(err)
+		}
+	})
+	client, err := NewClient(context.Background(), near, clientCfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := <-serverDone
-	if r.err != nil {
-		t.Fatal(r.err)
+	if starting.Wait(); server == nil {
+		t.FailNow()
 	}
 	t.Cleanup(func() {
 		client.Close()
-		r.s.Close()
+		server.Close()
 	})
-	return client, r.s
+	return client, server
 }
 
 // openPair opens one stream and returns both ends.

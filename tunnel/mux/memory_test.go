@@ -16,25 +16,11 @@ import (
 func joinClient(t testing.TB, name string, clientCfg, serverCfg Config) (client, server *Session) {
 	t.Helper()
 	near, far := newSecurePipe()
-	var starting sync.WaitGroup
-	starting.Go(func() {
-		var err error
-		server, _, err = NewHost(HostConfig{}).Accept(context.Background(), far, serverCfg,
+	return startPair(t, near, clientCfg, func() (*Session, error) {
+		server, _, err := NewHost(HostConfig{}).Accept(context.Background(), far, serverCfg,
 			Peer{Identity: name})
-		if err != nil {
-			t.Error(err)
-		}
+		return server, err
 	})
-	client, err := NewClient(context.Background(), near, clientCfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	starting.Wait()
-	t.Cleanup(func() {
-		client.Close()
-		server.Close()
-	})
-	return client, server
 }
 
 // talk writes to a stream without end, until that fails.

@@ -52,24 +52,10 @@ func (p *delayedPipe) WriteRecords(records ...[]byte) error {
 // newDelayedPair is newPair over a path with a round trip.
 func newDelayedPair(t *testing.T, roundTrip time.Duration, cfg Config) (client, server *Session) {
 	t.Helper()
-	a, b := newDelayedPipe(roundTrip / 2)
-	var starting sync.WaitGroup
-	starting.Go(func() {
-		var err error
-		if server, err = NewServer(context.Background(), b, cfg); err != nil {
-			t.Error(err)
-		}
+	near, far := newDelayedPipe(roundTrip / 2)
+	return startPair(t, near, cfg, func() (*Session, error) {
+		return NewServer(context.Background(), far, cfg)
 	})
-	client, err := NewClient(context.Background(), a, cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	starting.Wait()
-	t.Cleanup(func() {
-		client.Close()
-		server.Close()
-	})
-	return client, server
 }
 
 // TestWindowGrows: at a long round trip the window grows until it no longer holds the stream back.
