@@ -32,6 +32,7 @@ func newApp(version string, out *outputs) *flags.App {
 		keygenCommand(),
 		certCommand(),
 		demoCommand(out),
+		versionCommand(version),
 		flags.Completion(),
 	)
 }

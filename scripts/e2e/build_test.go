@@ -102,6 +102,11 @@ func TestBuild(t *testing.T) {
 		!strings.HasPrefix(commit, fields[2]) {
 		t.Errorf("version %q of commit %s", version, commit)
 	}
+	details := must(t, patience, command(nil, t.TempDir(), path, "version"))
+	if line := "\ncommit   " + strings.TrimSpace(commit) + " 2026-01-01T00:00:00Z\n"; !strings.Contains(
+		details, line) {
+		t.Errorf("culvert version prints\n%swithout%s", details, line)
+	}
 	t.Run("static", func(t *testing.T) { checkStatic(t, path) })
 	t.Run("libraries", func(t *testing.T) { checkLibraries(t, path) })
 	t.Run("demo in an empty root", func(t *testing.T) { checkDemoAlone(t, path) })

@@ -20,7 +20,7 @@ var completionScripts embed.FS
 
 // Completion returns the command that prints completion scripts.
 func Completion() *Command {
-	shells := []string{"bash", "zsh", "fish"}
+	shells := []string{"bash", "zsh", "fish", "powershell"}
 	var script []byte
 	return &Command{
 		Name:  "completion",
