@@ -62,6 +62,9 @@ func NewLocal(cfg LocalConfig) *Local {
 // Abort makes a Run whose context is done stop waiting for its streams, which are cut short.
 func (l *Local) Abort() { l.abort() }
 
+// MemoryHeld returns how many bytes the streams hold of LocalConfig.Memory.
+func (l *Local) MemoryHeld() int64 { return l.connector.session.Memory.Held() }
+
 // shutdown gives the streams time to end, and to deliver what they have brought.
 func (l *Local) shutdown(session *mux.Session) {
 	if n := session.Stats().Streams; n > 0 {

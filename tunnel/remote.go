@@ -167,6 +167,9 @@ func (r *Remote) awaitSessions(ctx context.Context) {
 	}
 }
 
+// MemoryHeld returns how many bytes the streams of all clients hold of RemoteConfig.Memory.
+func (r *Remote) MemoryHeld() int64 { return r.session.Memory.Held() }
+
 // Abort makes a Shutdown that is under way, or Serve when it stops, wait for no streams. They are
 // cut short.
 func (r *Remote) Abort() { r.stop() }

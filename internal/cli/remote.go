@@ -245,6 +245,7 @@ func (o *remoteOptions) serve(
 	if o.printReady {
 		printReadyLine(o.log.out.stdout, readyLine{Listen: addresses, PublicKey: key.String()})
 	}
+	defer startTrimming(node.MemoryHeld)()
 	if err := node.Serve(signals.soft, listeners...); err != nil {
 		return exit.Fail(exit.Failed, "a listener broke", err, "")
 	}
