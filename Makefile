@@ -71,6 +71,10 @@ bench-micro: ## Measure handshake, records and session in pairs; medians of COUN
 bench: ## Compare culvert with OpenSSH and Xray; 30 minutes (QUICK=1: 5; ONLY=CASE,...).
 	@QUICK='$(QUICK)' ONLY='$(ONLY)' ROUNDS='$(ROUNDS)' RENDER='$(RENDER)' scripts/bench.sh
 
+.PHONY: man
+man: ## Write the manual pages to build/man.
+	@scripts/release/man.sh
+
 .PHONY: clean
 clean: ## Remove what the build and the checks made.
 	rm -rf build

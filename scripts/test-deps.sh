@@ -73,6 +73,7 @@ look() {
   need iproute2 'ip: sets up the network namespaces of the tests' command -v ip
   need dnsmasq-base 'dnsmasq: the DNS server of the UDP tests' command -v dnsmasq
   need bind9-dnsutils 'dig: queries that server through the tunnel' command -v dig
+  need mandoc 'mandoc: checks the manual pages' command -v mandoc
   need util-linux 'unshare: makes those namespaces' command -v unshare
   node_modules_old=
   if ! node_modules_current; then

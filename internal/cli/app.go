@@ -22,6 +22,9 @@ func Main(ctx context.Context, args []string, version string) int {
 	return out.finish(newApp(version, out).Run(ctx, args))
 }
 
+// App returns the program, for what documents it.
+func App(version string) *flags.App { return newApp(version, nil) }
+
 func newApp(version string, out *outputs) *flags.App {
 	return flags.NewApp("culvert",
 		"carry a browser, single ports and scripts through one secured WebSocket", version,

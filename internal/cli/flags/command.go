@@ -61,6 +61,15 @@ func (c *Command) Flags() []*Flag { return c.set.flags }
 // Path returns the words that call the command, without the program's name.
 func (c *Command) Path() []string { return c.path }
 
+// Synopsis returns what follows the command's words in its usage line.
+func (c *Command) Synopsis() string {
+	given := ""
+	if len(c.set.flags) > 0 {
+		given = "[FLAG]..."
+	}
+	return c.set.argumentsUsage(given)
+}
+
 // find returns the command that is called name, or nil.
 func find(commands []*Command, name string) *Command {
 	for _, c := range commands {

@@ -195,6 +195,9 @@ func (f *Flag) Names() []string { return f.names }
 // Usage returns the description of the flag, with the placeholder of its value in backquotes.
 func (f *Flag) Usage() string { return f.usage }
 
+// Group returns the name of the part of the help that lists the flag.
+func (f *Flag) Group() string { return f.group }
+
 // Placeholder returns the word for the value in the help; it is empty for a switch.
 func (f *Flag) Placeholder() string {
 	if f.kind.isSwitch() {

@@ -1,0 +1,121 @@
+package main
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// prose is what docs/cli.md has for the pages, in Markdown that a page can hold.
+type prose struct {
+	intro    strings.Builder
+	general  []*section
+	commands map[string]*section // by the command's words, such as "cert ca"
+}
+
+// section is the part on a command, or on something that all commands have in common.
+type section struct {
+	title string
+	text  strings.Builder
+}
+
+var (
+	commandTitle = regexp.MustCompile(`^culvert ([a-z ]*[a-z])`)
+	link         = regexp.MustCompile(`\[([^]]+)\]\(([^)]*)\)`)
+	comment      = regexp.MustCompile(`^<!--.*-->$`)
+	flagsHeader  = regexp.MustCompile(`^\| flag \|`)
+	rule         = regexp.MustCompile(`^\|[-|]+\|$`)
+)
+
+// splitProse splits the document at its headings. Tables of flags are left out, since the pages
+// have the commands' own; other tables become lists.
+func splitProse(document string) (*prose, error) {
+	p := &prose{commands: map[string]*section{}}
+	text, inCommands, inFence, table := &p.intro, false, false, tableState{}
+	for line := range strings.Lines(document) {
+		line = strings.TrimSuffix(line, "\n")
+		if strings.HasPrefix(line, "```") {
+			inFence = !inFence
+			line = "```"
+		}
+		level := len(line) - len(strings.TrimLeft(line, "#"))
+		if level > 0 && !inFence {
+			title := strings.TrimSpace(line[level:])
+			s, err := p.section(level, title, &inCommands)
+			if err != nil {
+				return nil, err
+			}
+			if s != nil {
+				text = &s.text
+			} else if level > 2 {
+				text.WriteString("### " + title + "\n")
+			}
+			continue
+		}
+		switch {
+		case inFence:
+		case comment.MatchString(line):
+			continue
+		case strings.HasPrefix(line, "|"):
+			line = table.row(line)
+		default:
+			table = tableState{}
+			line = link.ReplaceAllStringFunc(line, plainLink)
+		}
+		text.WriteString(line + "\n")
+	}
+	return p, nil
+}
+
+// section returns the section that a heading begins, nil if it begins none.
+func (p *prose) section(level int, title string, inCommands *bool) (*section, error) {
+	s := &section{title: title}
+	switch {
+	case level == 2:
+		*inCommands = title == "Commands"
+		if !*inCommands {
+			p.general = append(p.general, s)
+		}
+		return s, nil
+	case level == 3 && *inCommands:
+		m := commandTitle.FindStringSubmatch(title)
+		if m == nil {
+			return nil, fmt.Errorf("the heading %q names no command", title)
+		}
+		p.commands[m[1]] = s
+		return s, nil
+	}
+	return nil, nil
+}
+
+// plainLink keeps a link's text, and the address of a link that leads out of the documents.
+func plainLink(text string) string {
+	m := link.FindStringSubmatch(text)
+	if strings.HasPrefix(m[2], "https://") {
+		return m[1] + " (" + m[2] + ")"
+	}
+	return m[1]
+}
+
+// tableState is how far a table has been read.
+type tableState struct{ inBody, ofFlags bool }
+
+// row returns what a row of a table becomes: an entry of a list of definitions, in which the first
+// column is defined by the others.
+func (s *tableState) row(line string) string {
+	switch {
+	case flagsHeader.MatchString(line):
+		s.ofFlags = true
+	case rule.MatchString(line):
+		s.inBody = true
+	case s.inBody && !s.ofFlags:
+		const bar = "\x00"
+		line = strings.ReplaceAll(strings.Trim(line, "| "), `\|`, bar)
+		cells := strings.Split(line, " | ")
+		for i := range cells {
+			cells[i] = link.ReplaceAllStringFunc(strings.ReplaceAll(cells[i], bar, "|"), plainLink)
+		}
+		return cells[0] + "\n: " + strings.Join(cells[1:], "; ") + "\n"
+	}
+	return ""
+}
