@@ -6,6 +6,8 @@ import (
 	"context"
 	"net"
 	"time"
+
+	"culvert/internal/stall"
 )
 
 const (
@@ -36,17 +38,19 @@ func Await(ctx context.Context, conn net.Conn) {
 		return
 	}
 	var seen uint64
-	pause, since := pollMin, time.Now()
+	var watch stall.Watch
+	pause := pollMin
 	for {
 		queue := stateOf(tcp)
-		switch now := time.Now(); {
+		switch {
 		case queue.empty:
 			return
 		case queue.unknown:
 			pause = blindTime
 		case queue.progress != seen:
-			seen, since, pause = queue.progress, now, pollMin
-		case now.Sub(since) >= stallTime:
+			seen, pause = queue.progress, pollMin
+			watch.Look(true)
+		case watch.Look(false) >= stallTime:
 			return
 		}
 		timer := time.NewTimer(pause)

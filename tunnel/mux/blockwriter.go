@@ -5,6 +5,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"culvert/internal/stall"
 )
 
 // writeDeadline is a writer that can be made to stop waiting.
@@ -19,8 +21,10 @@ type blockWriter struct {
 	most     int // bytes to lend; 0: as many as fit
 
 	// The session's mutex guards these.
-	interrupted bool      // interrupt was called
-	since       time.Time // when something was last taken, once limit was called
+	interrupted bool          // interrupt was called
+	limited     bool          // limit was called
+	watch       stall.Watch   // of what is taken, once limit was called
+	stalled     time.Duration // by watch
 
 	vector  [maxBlocks][]byte
 	buffers net.Buffers // what write passes on, here so that it is not allocated each time

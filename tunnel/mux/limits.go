@@ -104,14 +104,15 @@ const (
 	quietTime = time.Second
 
 	// lingerTime is how long a stream that was cut short may spend on what came before the cut
-	// without progress, in either direction. sourceCheck is how often the source of a stream is
-	// checked for a reset while the stream's queue is full, so that nothing is read from the source.
+	// without progress, in either direction. stallCheck is how often progress is looked for, and how
+	// often the source of a stream is checked for a reset while the stream's queue is full, so that
+	// nothing is read from the source.
 	// writeSlice is how long a write that makes no progress waits until it is tried again, when
 	// the stream was cut short or retryBacklog bytes are queued behind it.
 	lingerTime   = 30 * time.Second
 	writeSlice   = time.Second
 	retryBacklog = 64 << 10
-	sourceCheck  = time.Second
+	stallCheck   = time.Second
 
 	// closeTimeout bounds how long Close waits for the close frame to be written.
 	closeTimeout = time.Second

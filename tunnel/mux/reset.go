@@ -4,6 +4,8 @@ import (
 	"errors"
 	"net"
 	"time"
+
+	"culvert/internal/stall"
 )
 
 // CloseWithReset ends the stream as Close does, but cut short: the peer receives what was written,
@@ -45,18 +47,21 @@ func (st *stream) closeWithResetLocked(code Code) {
 func (st *stream) limitStallLocked() {
 	h := &st.send
 	seen := h.sent
-	h.stall = time.AfterFunc(lingerTime, func() {
+	var watch stall.Watch
+	watch.Look(true)
+	h.stall = time.AfterFunc(stallCheck, func() {
 		st.session.mu.Lock()
 		defer st.session.mu.Unlock()
-		switch {
-		case h.err != nil:
-			return
-		case h.sent != seen || st.session.link == nil: // it waits for a carrier, not for the peer
-			seen = h.sent
-			h.stall.Reset(lingerTime)
+		if h.err != nil {
 			return
 		}
-		st.resetLocked(CodeStalled)
+		moved := h.sent != seen || st.session.link == nil // without a carrier the peer can't take it
+		seen = h.sent
+		if watch.Look(moved) >= lingerTime {
+			st.resetLocked(CodeStalled)
+			return
+		}
+		h.stall.Reset(stallCheck)
 	})
 }
 
@@ -70,18 +75,19 @@ var ErrStalled = errors.New("the receiver takes nothing")
 type sourceWatch struct {
 	timer   *time.Timer // made by the first wait
 	waiting bool
-	sent    uint64    // of the stream, when it was last looked at
-	since   time.Time // when the source was last there, or the stream made progress
+	sent    uint64      // of the stream, when it was last looked at
+	watch   stall.Watch // while the source has gone
 }
 
 // watchSourceLocked begins a wait for room.
 func (st *Stream) watchSourceLocked(in *blockReader) {
 	w := &in.source
-	w.waiting, w.since = true, time.Now()
+	w.waiting = true
+	w.watch.Look(true)
 	if w.timer == nil {
-		w.timer = time.AfterFunc(sourceCheck, func() { st.checkSource(in) })
+		w.timer = time.AfterFunc(stallCheck, func() { st.checkSource(in) })
 	} else {
-		w.timer.Reset(sourceCheck)
+		w.timer.Reset(stallCheck)
 	}
 }
 
@@ -100,16 +106,14 @@ func (st *Stream) checkSource(in *blockReader) {
 	if !w.waiting {
 		return
 	}
-	now := time.Now()
-	if !gone || st.send.sent != w.sent || st.session.link == nil {
-		w.sent, w.since = st.send.sent, now
-	}
-	if now.Sub(w.since) >= lingerTime {
+	moved := !gone || st.send.sent != w.sent || st.session.link == nil
+	w.sent = st.send.sent
+	if w.watch.Look(moved) >= lingerTime {
 		st.send.stalled = true
 		st.send.wake.Broadcast()
 		return
 	}
-	w.timer.Reset(sourceCheck)
+	w.timer.Reset(stallCheck)
 }
 
 // handleResetLocked takes the peer's reset. What arrived before stays readable, unless the reset's

@@ -128,7 +128,7 @@ func TestResetBehindStalledReceiver(t *testing.T) {
 		synctest.Wait()
 		sender.CloseWithReset(CodeAborted)
 		for range 4 {
-			time.Sleep(lingerTime - time.Second) // synctest
+			time.Sleep(lingerTime - 3*time.Second) // synctest
 			if _, err := io.ReadFull(receiver, make([]byte, 8<<10)); err != nil {
 				t.Fatal(err)
 			}
@@ -137,7 +137,7 @@ func TestResetBehindStalledReceiver(t *testing.T) {
 		if client.Stats().Streams != 1 {
 			t.Fatal("given up too early")
 		}
-		time.Sleep(lingerTime + 2*time.Second) // synctest
+		time.Sleep(3 * time.Second) // synctest
 		synctest.Wait()
 		if client.Stats().Streams != 0 || server.Stats().Buffered != 0 {
 			t.Errorf("left behind: %+v, %+v", client.Stats(), server.Stats())

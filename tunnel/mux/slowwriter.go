@@ -21,7 +21,7 @@ func (st *stream) retriesLocked(out *blockWriter, err error) bool {
 	case !errors.Is(err, os.ErrDeadlineExceeded) || out.interrupted:
 		return false
 	case st.mustEndLocked():
-		return time.Since(out.since) < lingerTime
+		return out.stalled < lingerTime
 	case st.recv.delivery == nil: // the deadline isn't ours
 		return false
 	}
@@ -91,16 +91,12 @@ func (b *blockWriter) limit() {
 	if b.deadline == nil || b.interrupted {
 		return
 	}
-	now := time.Now()
-	if b.since.IsZero() {
-		b.since = now
+	if !b.limited {
+		b.limited = true
+		b.watch.Look(true)
 	}
-	b.deadline.SetWriteDeadline(now.Add(writeSlice))
+	b.deadline.SetWriteDeadline(time.Now().Add(writeSlice))
 }
 
-// progress notes that n bytes were taken.
-func (b *blockWriter) progress(n int64) {
-	if n > 0 && !b.since.IsZero() {
-		b.since = time.Now()
-	}
-}
+// progress notes that a write took n bytes.
+func (b *blockWriter) progress(n int64) { b.stalled = b.watch.Look(n > 0) }
