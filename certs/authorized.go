@@ -86,8 +86,10 @@ func parseAuthorizedKey(line string) (AuthorizedKey, error) {
 		fields = fields[1:]
 	}
 	for _, f := range fields {
-		if name, _, ok := strings.Cut(f, "="); ok && slices.Contains(keyOptions, name) {
-			return AuthorizedKey{}, errors.New("an option follows the comment")
+		name, _, ok := strings.Cut(f, "=")
+		if name = strings.TrimLeft(name, "#"); ok && slices.Contains(keyOptions, name) {
+			return AuthorizedKey{}, errors.New("an option in the comment has no effect: move it " +
+				"before the comment, or remove it")
 		}
 	}
 	entry.Comment = strings.TrimSpace(strings.TrimPrefix(strings.Join(fields, " "), "#"))

@@ -63,6 +63,8 @@ func TestParseAuthorizedKeysRefuses(t *testing.T) {
 		"option in capitals":        key + " ALLOW=a:1",
 		"option after a comment":    key + " bob allow=a:1",
 		"option after a #":          key + " # reverse=a:1",
+		"option with a #":           key + " #allow=a:1",
+		"option with more of them":  key + " bob ##quota=1",
 		"option twice":              key + " allow=a:1 allow=b:1",
 		"empty option":              key + " allow=",
 		"empty rule":                key + " allow=a:1,,b:1",
@@ -127,6 +129,21 @@ func TestLineLength(t *testing.T) {
 	}
 }
 
+// formatAuthorizedKey returns a line that is read as the entry.
+func formatAuthorizedKey(entry AuthorizedKey) string {
+	line := entry.Key.String()
+	for _, option := range []struct{ name, value string }{
+		{"allow", strings.Join(entry.Allow, ",")}, {"reverse", strings.Join(entry.Reverse, ",")},
+		{"sessions", entry.Sessions}, {"streams", entry.Streams},
+		{"rate", entry.Rate}, {"quota", entry.Quota},
+	} {
+		if option.value != "" {
+			line += " " + option.name + "=" + option.value
+		}
+	}
+	return line + " # " + entry.Comment
+}
+
 // FuzzAuthorizedKeys checks that the entries of a list, formatted as lines, parse to the same list,
 // and that errors are of the documented kinds.
 func FuzzAuthorizedKeys(f *testing.F) {
@@ -135,7 +152,7 @@ func FuzzAuthorizedKeys(f *testing.F) {
 		a, a + " bob", a + " allow=x:1,y:2 reverse=z:* # bob\n\n#" + b + "\n" + b + "\r\n",
 		a + "\n" + a, a + " alow=x", a + " x allow=y",
 		"\x00", strings.Repeat("A", 43), a + " allow=", a + "\u00a0bob\u2028#", a + " #", a + " = ",
-		"\xff" + a,
+		"\xff" + a, a + " sessions=1 streams=2 rate=1K/- quota=3G", a + " #allow=x:1,y:2",
 	} {
 		f.Add(seed)
 	}
@@ -153,14 +170,8 @@ func FuzzAuthorizedKeys(f *testing.F) {
 			if !ok || got.Line != entry.Line {
 				t.Fatalf("looked up %+v, got %+v", entry, got)
 			}
-			line := entry.Key.String()
-			if entry.Allow != nil {
-				line += " allow=" + strings.Join(entry.Allow, ",")
-			}
-			if entry.Reverse != nil {
-				line += " reverse=" + strings.Join(entry.Reverse, ",")
-			}
-			again, err := ParseAuthorizedKeys(strings.NewReader(line + " # " + entry.Comment))
+			line := formatAuthorizedKey(entry)
+			again, err := ParseAuthorizedKeys(strings.NewReader(line))
 			if err != nil {
 				t.Fatalf("%q: %v", line, err)
 			}
