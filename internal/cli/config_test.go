@@ -48,6 +48,8 @@ func sample(t *testing.T, f *flags.Flag) (file, variable, want string) {
 // TestConfigTakesEveryFlag gives each flag of each command a value in the file, in the command's
 // own table and before all tables, and looks at what the command gets.
 func TestConfigTakesEveryFlag(t *testing.T) {
+	t.Setenv(variableOf("log-format"), "") // is restored
+	os.Unsetenv(variableOf("log-format"))
 	eachCommand(newApp("test", nil), func(name string, command *flags.Command) {
 		table := strings.Join(command.Path(), ".")
 		for _, f := range command.Flags() {

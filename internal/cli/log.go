@@ -2,12 +2,14 @@ package cli
 
 import (
 	"io"
+	"os"
 	"time"
 
 	"culvert/internal/cli/exit"
 	"culvert/internal/cli/flags"
 	"culvert/internal/printable"
 
+	"github.com/mattn/go-isatty"
 	"github.com/rs/zerolog"
 )
 
@@ -16,6 +18,8 @@ type logOptions struct {
 	out   *outputs
 	level string
 	given bool // the user chose the level
+
+	format string // "" for the one that standard error calls for
 }
 
 func (o *logOptions) define(s *flags.Set) {
@@ -23,6 +27,9 @@ func (o *logOptions) define(s *flags.Set) {
 	s.String(&o.level, "log-level", "info",
 		"log events of `LEVEL` and above: debug, info, warn, error or disabled").
 		Values("debug", "info", "warn", "error", "disabled").Given(&o.given)
+	s.String(&o.format, "log-format", "", "write log events as `FORMAT` console, for people, or json "+
+		"(default: console if standard error is a terminal, else json)").
+		Values("console", "json")
 }
 
 // logger returns the logger for standard error.
@@ -32,7 +39,10 @@ func (o *logOptions) logger() (zerolog.Logger, error) {
 		return zerolog.Logger{}, exit.Usagef("levels are debug, info, warn, error and disabled",
 			"unknown log level %q", o.level)
 	}
-	log := zerolog.New(logWriter(o.out.stderr)).Level(level).Hook(timestamp{})
+	if err := o.out.setLogFormat(o.format); err != nil {
+		return zerolog.Logger{}, err
+	}
+	log := zerolog.New(o.out.logWriter(o.out.stderr)).Level(level).Hook(timestamp{})
 	takeLibraryLog(log)
 	return log, nil
 }
@@ -48,18 +58,69 @@ func (o *logOptions) quietLogger() (zerolog.Logger, error) {
 	return log, err
 }
 
+// logTime is the format of an event's time: RFC 3339 with milliseconds.
+const logTime = "2006-01-02T15:04:05.000Z07:00"
+
 // timestamp adds the time to each event. Zerolog's own has whole seconds unless a global variable
 // of the library is changed.
 type timestamp struct{}
 
 func (timestamp) Run(e *zerolog.Event, _ zerolog.Level, _ string) {
-	e.Str(zerolog.TimestampFieldName, time.Now().Format(time.RFC3339Nano))
+	e.Str(zerolog.TimestampFieldName, time.Now().Format(logTime))
 }
 
-// logTime is the format of an event's time.
-const logTime = "2006-01-02T15:04:05.000"
+// logFormat is how log events are written.
+type logFormat struct{ console, color bool }
 
-func logWriter(w io.Writer) io.Writer {
-	// The library quotes values, but no messages, and not all control characters.
-	return zerolog.ConsoleWriter{Out: printable.Writer{W: w}, NoColor: true, TimeFormat: logTime}
+// newLogFormat returns the format of a name, or for "" the one that file calls for.
+func newLogFormat(name string, file *os.File) (logFormat, error) {
+	terminal := isatty.IsTerminal(file.Fd()) || isatty.IsCygwinTerminal(file.Fd())
+	switch name {
+	case "console":
+	case "json":
+		return logFormat{}, nil
+	case "":
+		if !terminal {
+			return logFormat{}, nil
+		}
+	default:
+		return logFormat{}, exit.Usagef("formats are console and json", "unknown log format %q", name)
+	}
+	// See no-color.org and terminfo(5).
+	plain := os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb"
+	return logFormat{console: true, color: terminal && !plain && enableColor(file)}, nil
+}
+
+// writer returns a writer of events to w.
+func (f logFormat) writer(w io.Writer) io.Writer {
+	if !f.console {
+		return printable.JSONWriter{W: w}
+	}
+	console := zerolog.ConsoleWriter{
+		Out: w, NoColor: !f.color, TimeFormat: logTime, FormatPrepare: printableMessage,
+	}
+	if !f.color {
+		console.Out = printable.Writer{W: w}
+	}
+	return console
+}
+
+// printableMessage makes the parts of an event printable that the library doesn't quote: messages,
+// and strings in lists.
+func printableMessage(event map[string]any) error {
+	for name, value := range event {
+		switch value := value.(type) {
+		case string:
+			if name == zerolog.MessageFieldName {
+				event[name] = printable.Line(value)
+			}
+		case []any:
+			for i, item := range value {
+				if text, ok := item.(string); ok {
+					value[i] = printable.Line(text)
+				}
+			}
+		}
+	}
+	return nil
 }

@@ -33,6 +33,8 @@ func culvertMain() {
 type leakChecked struct{ m *testing.M }
 
 func (l leakChecked) Run() int {
+	// Processes of the tests have no terminal, and the tests read the log in the form for people.
+	os.Setenv("CULVERT_LOG_FORMAT", "console")
 	status := l.m.Run()
 	if err := goleak.Find(); err != nil && status == 0 {
 		fmt.Fprintln(os.Stderr, err)

@@ -2,8 +2,10 @@ package cli
 
 import (
 	"bytes"
+	"io"
 	stdlog "log"
 	"os"
+	"sync/atomic"
 
 	"culvert/internal/cli/exit"
 	"culvert/internal/httplog"
@@ -19,6 +21,8 @@ import (
 type outputs struct {
 	stdout *output // the line of --print-ready, and what demo prints
 	stderr *output // logs and errors
+
+	format atomic.Pointer[logFormat] // of the log
 }
 
 // output is one of them.
@@ -40,8 +44,25 @@ func (o *output) close(last []byte) {
 }
 
 func openOutputs() *outputs {
-	return &outputs{stdout: newOutput(os.Stdout, nil), stderr: newOutput(os.Stderr, droppedNote)}
+	o := &outputs{stdout: newOutput(os.Stdout, nil)}
+	format, _ := newLogFormat("", os.Stderr) // fails only for other names
+	o.format.Store(&format)
+	o.stderr = newOutput(os.Stderr, o.droppedNote)
+	return o
 }
+
+// setLogFormat sets the format of log events from now on: see newLogFormat.
+func (o *outputs) setLogFormat(name string) error {
+	format, err := newLogFormat(name, os.Stderr)
+	if err != nil {
+		return err
+	}
+	o.format.Store(&format)
+	return nil
+}
+
+// logWriter returns a writer of log events to w.
+func (o *outputs) logWriter(w io.Writer) io.Writer { return o.format.Load().writer(w) }
 
 // finish reports the error that ended the command, if there is one, and returns the exit status.
 func (o *outputs) finish(err error) int {
@@ -56,9 +77,9 @@ func (o *outputs) finish(err error) int {
 }
 
 // droppedNote returns the line about lines of the log that are missing.
-func droppedNote(dropped int) []byte {
+func (o *outputs) droppedNote(dropped int) []byte {
 	var line bytes.Buffer
-	log := zerolog.New(logWriter(&line)).Hook(timestamp{})
+	log := zerolog.New(o.logWriter(&line)).Hook(timestamp{})
 	log.Warn().Int("lines", dropped).Msg("log lines were dropped, as nobody read them")
 	return line.Bytes()
 }

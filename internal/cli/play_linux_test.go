@@ -75,7 +75,9 @@ func TestDocuments(t *testing.T) {
 				"--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
 				"play", filepath.Join(root, name), t.TempDir())
 			ours := func(v string) bool { return strings.HasPrefix(v, "CULVERT_") }
-			cmd.Env = append(slices.DeleteFunc(os.Environ(), ours), "GORACE=atexit_sleep_ms=0")
+			// The documents show what a terminal shows.
+			cmd.Env = append(slices.DeleteFunc(os.Environ(), ours), "GORACE=atexit_sleep_ms=0",
+				"CULVERT_LOG_FORMAT=console")
 			if output, err := cmd.CombinedOutput(); err != nil {
 				t.Errorf("%v\n%s", err, output)
 			}

@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"crypto/tls"
-	"fmt"
 	"net"
 	"net/url"
 	"strings"
@@ -11,7 +10,6 @@ import (
 
 	"culvert/internal/cli/exit"
 	"culvert/internal/cli/flags"
-	"culvert/internal/printable"
 	"culvert/internal/quota"
 	"culvert/tunnel"
 	"culvert/tunnel/mux"
@@ -228,9 +226,9 @@ func (o *remoteOptions) serve(
 	defer signals.reloads.watch(func() {
 		err := spare.spend(func() error { return o.reload(node, shown, log) })
 		if err != nil {
-			fmt.Fprintln(o.log.out.stderr, "culvert: not reloaded:", printable.Line(err.Error()))
+			log.Error().Err(err).Msg("not reloaded")
 		} else {
-			fmt.Fprintln(o.log.out.stderr, "culvert: reloaded")
+			log.Info().Msg("reloaded")
 		}
 	})()
 

@@ -79,6 +79,7 @@ func setUpScript(env *testscript.Env) error {
 	set("PATH", env.Getenv("PATH"))
 	set("HOME", filepath.Join(env.WorkDir, "home"))
 	set("XDG_CONFIG_HOME", "")
+	set("CULVERT_LOG_FORMAT", "console")
 	set("GORACE", "atexit_sleep_ms=0") // the default delays each exit by a second
 	page := httptest.NewServer(http.HandlerFunc(servePage))
 	env.Defer(func() {

@@ -195,7 +195,7 @@ func TestHangupIgnored(t *testing.T) {
 				p.send(t, syscall.SIGHUP)
 				p.send(t, syscall.SIGUSR1)
 				reloaded := func(text string) bool {
-					return strings.Count(text, "culvert: reloaded\n") > n
+					return strings.Count(text, "INF reloaded\n") > n
 				}
 				if text := p.stderr.await(reloaded, p.ended); !reloaded(text) {
 					t.Fatalf("standard error %q", text)
@@ -223,7 +223,7 @@ func TestReloadOnTerminal(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.send(t, syscall.SIGUSR1)
-	reloaded := func(text string) bool { return strings.Contains(text, "culvert: reloaded\n") }
+	reloaded := func(text string) bool { return strings.Contains(text, "INF reloaded\n") }
 	if text := p.stderr.await(reloaded, p.ended); !reloaded(text) {
 		t.Fatalf("standard error %q", text)
 	}

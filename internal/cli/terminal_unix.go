@@ -59,3 +59,6 @@ func foregroundGroup(tty *os.File) (group int, err error) {
 	}
 	return group, err
 }
+
+// enableColor reports whether a terminal understands the control sequences of colors: all do.
+func enableColor(*os.File) bool { return true }

@@ -4,9 +4,11 @@ package printable
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"strconv"
 	"strings"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -67,6 +69,38 @@ func (w Writer) Write(p []byte) (int, error) {
 		text += "\n"
 	}
 	if _, err := io.WriteString(w.W, text); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// JSONWriter passes on what is written to it, which is one line of JSON a call, with the characters
+// that Line replaces as JSON's escapes. They occur only in strings. A line break at its end stays
+// one.
+type JSONWriter struct{ W io.Writer }
+
+// Write implements io.Writer.
+func (w JSONWriter) Write(p []byte) (int, error) {
+	line, ended := bytes.CutSuffix(p, []byte{'\n'})
+	if isPlain(string(line)) {
+		return w.W.Write(p)
+	}
+	text := make([]byte, 0, len(p)+len(p)/4)
+	for rest := line; len(rest) > 0; {
+		r, size := utf8.DecodeRune(rest)
+		if isPrintable(r, size) {
+			text = append(text, rest[:size]...)
+		} else {
+			for _, unit := range utf16.AppendRune(nil, r) {
+				text = fmt.Appendf(text, `\u%04x`, unit)
+			}
+		}
+		rest = rest[size:]
+	}
+	if ended {
+		text = append(text, '\n')
+	}
+	if _, err := w.W.Write(text); err != nil {
 		return 0, err
 	}
 	return len(p), nil

@@ -2,6 +2,7 @@ package printable
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"strconv"
 	"strings"
@@ -51,6 +52,35 @@ func TestWriter(t *testing.T) {
 	broken := errors.New("broken")
 	if _, err := (Writer{failing{broken}}).Write([]byte("x")); err != broken {
 		t.Errorf("%v", err)
+	}
+}
+
+func TestJSONWriter(t *testing.T) {
+	for text := range texts {
+		line, err := json.Marshal(map[string]string{"text": text})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out bytes.Buffer
+		n, err := JSONWriter{&out}.Write(append(line, '\n'))
+		if n != len(line)+1 || err != nil {
+			t.Errorf("%q: %d, %v", text, n, err)
+		}
+		got, ended := strings.CutSuffix(out.String(), "\n")
+		if !ended || Line(got) != got {
+			t.Errorf("%q: wrote %q", text, out.String())
+		}
+		var decoded map[string]string
+		if err := json.Unmarshal([]byte(got), &decoded); err != nil ||
+			utf8.ValidString(text) && decoded["text"] != text {
+			t.Errorf("%q: %q, %v", text, decoded, err)
+		}
+	}
+	broken := errors.New("broken")
+	for _, text := range []string{"{}\n", "{\"\u009b\":1}\n"} {
+		if _, err := (JSONWriter{failing{broken}}).Write([]byte(text)); err != broken {
+			t.Errorf("%v", err)
+		}
 	}
 }
 

@@ -71,6 +71,7 @@ func cleanEnv(t *testing.T) []string {
 		"LANG=C.UTF-8",
 		"TMPDIR=" + os.TempDir(),
 		"GIT_CONFIG_NOSYSTEM=1",
+		"CULVERT_LOG_FORMAT=console", // there is no terminal, and some tests read the log
 		"GORACE=halt_on_error=1 exitcode=66 atexit_sleep_ms=10",
 	}
 }

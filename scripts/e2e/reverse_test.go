@@ -86,7 +86,7 @@ func TestReverseRefused(t *testing.T) {
 	taken, other := tun.local.reverse[0], newIdentity(t)
 	rewrite(t, tun.authorized, tun.client.key+"\n"+other.key+"\n")
 	tun.remote.signal(syscall.SIGHUP)
-	tun.remote.stderr.waitLine(t, tun.remote.process, "culvert: reloaded", patience)
+	tun.remote.stderr.waitLine(t, tun.remote.process, "INF reloaded", patience)
 	for _, test := range []struct {
 		bind   string
 		status int

@@ -74,7 +74,7 @@ func TestRulesOverSOCKS(t *testing.T) {
 	// SIGHUP changes the rules of an existing session.
 	rewrite(t, authorized, free.key+" allow=10.0.0.0/8\n"+bound.key+"\n")
 	remote.signal(syscall.SIGHUP)
-	remote.stderr.waitLine(t, remote.process, "culvert: reloaded", patience)
+	remote.stderr.waitLine(t, remote.process, "INF reloaded", patience)
 	if _, got := socksConnect(t, boundLocal.socks, "127.0.1.1:"+other); got != replyOK {
 		t.Errorf("after SIGHUP: reply %d, want %d", got, replyOK)
 	}

@@ -153,7 +153,7 @@ func TestTLSAndFallback(t *testing.T) {
 	copyFile(t, newCert, certFile)
 	copyFile(t, newKey, keyFile)
 	remote.signal(syscall.SIGHUP)
-	remote.stderr.waitLine(t, remote.process, "culvert: reloaded", patience)
+	remote.stderr.waitLine(t, remote.process, "INF reloaded", patience)
 	if r := visit("-o", "/dev/null", "-w", "%{certs}", base+"/"); !strings.Contains(serials(r.stdout),
 		second.Text(16)) ||
 		strings.Contains(serials(r.stdout), first.Text(16)) {
