@@ -30,6 +30,42 @@ import "testing"
 func TestA(t *testing.T) { t.Error("one is not two") }
 func TestB(t *testing.T) { t.Log("quiet") }
 `,
+	"flaky/a_test.go": `package flaky
+
+import (
+	"os"
+	"testing"
+)
+
+func TestA(t *testing.T) { t.Run("sub", func(t *testing.T) { fail(t, "times") }) }
+func TestB(t *testing.T) {}
+
+// fail fails the first time.
+func fail(t *testing.T, file string) {
+	if _, err := os.Stat(file); err != nil {
+		os.WriteFile(file, nil, 0o600)
+		t.Error("too slow")
+	}
+}
+`,
+	"race/a_test.go": `package race
+
+import (
+	"os"
+	"testing"
+)
+
+func TestA(t *testing.T) {
+	if _, err := os.Stat("times"); err == nil {
+		return
+	}
+	os.WriteFile("times", nil, 0o600)
+	n, done := 0, make(chan bool)
+	go func() { n++; close(done) }()
+	n++
+	<-done
+}
+`,
 	"skip/a_test.go": `package skip
 
 import "testing"
@@ -102,7 +138,7 @@ func newToy(t *testing.T) string {
 	for name, text := range toy {
 		files[name] = text
 	}
-	for _, name := range []string{"test.sh", "modules.sh"} {
+	for _, name := range []string{"test.sh", "retest.sh", "modules.sh"} {
 		text, err := os.ReadFile(filepath.Join("..", name))
 		if err != nil {
 			t.Fatal(err)
@@ -151,6 +187,10 @@ func TestTestScript(t *testing.T) {
 			[]string{"fail TestA", "one is not two"}, "quiet"},
 		{"failure in another module", []string{"./fail", "./tools/x"}, "2 passed, 1 failed, 0 skipped",
 			[]string{"✓  tools/x", "✖  fail"}, "quiet"},
+		{"fails once", []string{"./flaky", "./pass"}, "5 passed, 0 failed, 0 skipped",
+			[]string{"too slow", "FLAKY: toy/flaky TestA failed, and passed twice by itself"}, "quiet"},
+		{"a data race, once", []string{"./race"}, "0 passed, 1 failed, 0 skipped",
+			[]string{"DATA RACE"}, "FLAKY"},
 		{"skip", []string{"./skip"}, "1 passed, 0 failed, 1 skipped",
 			[]string{"skip TestA/sub", "no browser"}, "FAIL"},
 		{"panic", []string{"./panic"}, "1 passed, 1 failed, 0 skipped",
