@@ -80,7 +80,7 @@ all() {
   done
   if [ "$* ${packages[*]}" = './... ./...' ]; then
     go_test '[no race detector] ' . -run Allocations "${packages_allocations[@]}" || status=1
-    CGO_ENABLED=0 GOARCH=386 go_test '[386] ' . "${packages_386[@]}" || status=1
+    CGO_ENABLED=0 GOARCH=386 go_test '[386] ' . -parallel 4 "${packages_386[@]}" || status=1
   fi
   return $status
 }
