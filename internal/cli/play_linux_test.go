@@ -27,6 +27,7 @@ var documents = []string{
 	"docs/architecture.md",
 	"docs/benchmarks.md",
 	"docs/cli.md",
+	"docs/comparison.md",
 	"docs/http-proxy.md",
 	"docs/limits.md",
 	"docs/rules.md",
