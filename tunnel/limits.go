@@ -268,6 +268,11 @@ const (
 	maxStrangerLines    = 60
 	strangerLinesPeriod = time.Minute
 
+	// maxRefusalEvents bounds the events in a refusalEventsPeriod about clients that are refused,
+	// among those that observers see. More are left out.
+	maxRefusalEvents    = 6
+	refusalEventsPeriod = time.Minute
+
 	// stallTimeout bounds how long a request that is not a client's may be without progress: a body
 	// that doesn't come, or an answer that isn't read.
 	stallTimeout = 30 * time.Second

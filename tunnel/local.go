@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"culvert/internal/state"
 	"culvert/protocol"
 	"culvert/tunnel/mux"
 )
@@ -15,6 +16,7 @@ import (
 // methods may be called concurrently.
 type Local struct {
 	cfg       LocalConfig
+	tally     tally
 	connector *localConnector
 	reached   reachedTargets
 
@@ -67,6 +69,7 @@ func (l *Local) MemoryHeld() int64 { return l.connector.session.Memory.Held() }
 
 // shutdown gives the streams time to end, and to deliver what they have brought.
 func (l *Local) shutdown(session *mux.Session) {
+	l.event(state.EventDraining, nil, nil)
 	if n := session.Stats().Streams; n > 0 {
 		l.cfg.Log.Info().Int("streams", n).Dur("at_most", DrainTimeout).Msg("draining")
 	}
@@ -83,6 +86,9 @@ func (l *Local) shutdown(session *mux.Session) {
 func (l *Local) set(conn *localConnection, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if last := l.current; last != nil && (conn == nil || conn.session != last.session) {
+		l.tally.ended(last.session)
+	}
 	l.current, l.err = conn, err
 	close(l.changed)
 	l.changed = make(chan struct{})
@@ -128,6 +134,7 @@ func (l *Local) DialContext(ctx context.Context, network, address string) (net.C
 	if err != nil {
 		return nil, err // not a typed nil
 	}
+	stream.SetLabel(labelProxy)
 	return stream, nil
 }
 

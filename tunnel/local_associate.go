@@ -27,6 +27,7 @@ func (l *Local) Associate(ctx context.Context) (*Association, error) {
 	if err != nil {
 		return nil, err
 	}
+	flow.SetLabel(labelProxy)
 	return &Association{flow: flow}, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"culvert/certs"
+	"culvert/internal/state"
 	"culvert/protocol"
 	"culvert/tunnel/mux"
 
@@ -65,6 +66,9 @@ type LocalConfig struct {
 	// Memory bounds what the streams hold together, in bytes: see package budget. 0 means
 	// DefaultMemory.
 	Memory int64
+
+	// Events, when set, gets the events of the session for observers.
+	Events *state.Events
 
 	// Log receives the events of the session. The zero value is silent.
 	Log zerolog.Logger

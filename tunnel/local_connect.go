@@ -42,6 +42,9 @@ type localConnection struct {
 	state   protocol.State
 	carrier mux.Carrier
 	path    localPath // of the carrier
+
+	since        time.Time // of the carrier
+	sessionSince time.Time
 }
 
 // connect takes all steps to a new session or, when resume is not nil, to a new carrier for that
@@ -78,6 +81,8 @@ func (c *localConnector) connect(
 	secured.cookies.accept(resumes && made.session != resume)
 	steps.end("")
 	c.reached.Store(true)
+	made.since = time.Now()
+	made.sessionSince = made.since
 	return made, nil
 }
 

@@ -33,6 +33,7 @@ func (l *Local) forward(ctx context.Context, conn net.Conn, target string) {
 		abort(conn)
 		return
 	}
+	stream.SetLabel(conn.LocalAddr().String())
 	err = relay(l.relaying, stream, conn)
 	if _, refused := errors.AsType[*mux.OpenError](err); refused { // it was opened at once
 		log.Warn().Err(err).Msg("forward refused")
@@ -65,6 +66,7 @@ func (l *Local) Stdio(
 	if err != nil {
 		return err
 	}
+	stream.SetLabel(labelStdio)
 	defer stream.Close()
 	var sending sync.WaitGroup
 	defer sending.Wait()

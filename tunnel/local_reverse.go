@@ -8,8 +8,6 @@ import (
 
 	"culvert/tunnel/mux"
 	"culvert/tunnel/policy"
-
-	"github.com/rs/zerolog"
 )
 
 // ReverseListener is a net.Listener whose address is bound by the remote. It outlives a lost
@@ -62,16 +60,16 @@ func (l *Local) ServeReverse(ctx context.Context, ln *ReverseListener, target st
 			return
 		}
 		conns.Go(func() { // the session bounds its streams
-			l.serveReverse(ctx, in.(*mux.IncomingStream), target, ln.log)
+			l.serveReverse(ctx, in.(*mux.IncomingStream), ln, target)
 		})
 	}
 }
 
 // serveReverse connects to the target and joins the two.
 func (l *Local) serveReverse(
-	ctx context.Context, in *mux.IncomingStream, target string, log zerolog.Logger,
+	ctx context.Context, in *mux.IncomingStream, ln *ReverseListener, target string,
 ) {
-	log = log.With().Str("target", target).Logger()
+	log := ln.log.With().Str("target", target).Logger()
 	conn, err := dialWhileWanted(ctx, in, func(ctx context.Context) (net.Conn, error) {
 		return dialHere(ctx, "tcp", target)
 	})
@@ -85,6 +83,7 @@ func (l *Local) serveReverse(
 		abort(conn)
 		return
 	}
+	stream.SetLabel(ln.Addr().String())
 	err = relay(l.relaying, stream, conn)
 	log.Debug().Err(err).Msg("reverse forward: connection ended")
 }

@@ -7,8 +7,6 @@ import (
 
 	"culvert/tunnel/mux"
 	"culvert/tunnel/policy"
-
-	"github.com/rs/zerolog"
 )
 
 // ReverseUDP is a UDP port that the remote has bound. It outlives a lost WebSocket together with
@@ -50,16 +48,16 @@ func (l *Local) ServeReverseUDP(ctx context.Context, port *ReverseUDP, target st
 		}
 		flows.Go(func() {
 			defer room.leave()
-			serveReverseFlow(ctx, in.(*mux.IncomingFlow), target, port.log)
+			serveReverseFlow(ctx, in.(*mux.IncomingFlow), port, target)
 		})
 	}
 }
 
 // serveReverseFlow joins the flow of a client to a socket that is connected to the target.
 func serveReverseFlow(
-	ctx context.Context, in *mux.IncomingFlow, target string, log zerolog.Logger,
+	ctx context.Context, in *mux.IncomingFlow, port *ReverseUDP, target string,
 ) {
-	log = log.With().Str("target", target).Logger()
+	log := port.log.With().Str("target", target).Logger()
 	conn, err := dialWhileWanted(ctx, in, func(ctx context.Context) (net.Conn, error) {
 		return dialHere(ctx, "udp", target)
 	})
@@ -73,6 +71,7 @@ func serveReverseFlow(
 		conn.Close()
 		return
 	}
+	datagrams.SetLabel(port.Addr().String() + "/udp")
 	err = relayDatagrams(ctx, newFlow(datagrams), conn)
 	log.Debug().Err(err).Msg("reverse forward: client ended")
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"culvert/internal/state"
 	"culvert/protocol"
 	"culvert/tunnel/mux"
 )
@@ -209,6 +210,7 @@ func (l *Local) renew(
 // retryAfter logs a failed attempt, which another will follow, no sooner than the server asks for.
 func (l *Local) retryAfter(err error, attempts *localAttempts) {
 	attempts.pause.asked = askedPause(err)
+	l.event(state.EventConnectFailed, nil, err)
 	event := l.cfg.Log.Warn().Err(err).Dur("retry_within", attempts.pause.upcoming())
 	if identity, ok := errors.AsType[*protocol.IdentityError](err); ok {
 		event.Stringer("key", identity.Key)
@@ -226,6 +228,8 @@ func (l *Local) retryAfter(err error, attempts *localAttempts) {
 }
 
 func (l *Local) logConnected(conn *localConnection) {
+	l.tally.began()
+	l.event(state.EventSessionUp, conn, nil)
 	l.cfg.Log.Info().
 		Stringer("remote", l.cfg.Address).
 		Int("version", conn.state.Version).
@@ -240,9 +244,11 @@ func (l *Local) logConnected(conn *localConnection) {
 func (l *Local) logLoss(conn *localConnection, err error, after time.Duration) {
 	var dead *mux.SessionError
 	if errors.As(err, &dead) {
+		l.event(state.EventSessionEnded, conn, dead.Err)
 		l.cfg.Log.Warn().Err(dead.Err).Dur("after", after).Msg("session lost")
 		return
 	}
+	l.event(state.EventCarrierLost, conn, conn.session.LossCause())
 	l.cfg.Log.Warn().
 		Err(conn.session.LossCause()).
 		Dur("after", after).
@@ -255,6 +261,9 @@ func (l *Local) logReconnected(conn, last *localConnection, away time.Duration) 
 		l.logConnected(conn)
 		return
 	}
+	conn.sessionSince = last.sessionSince
+	l.tally.resumed()
+	l.event(state.EventResumed, conn, nil)
 	stats := conn.session.Stats()
 	l.cfg.Log.Info().
 		Dur("away", away).

@@ -19,11 +19,16 @@ func (l *Local) ServeForwardUDP(ctx context.Context, conn *net.UDPConn, target s
 
 func (l *Local) serveForwardUDP(ctx context.Context, conn packetConn, target string) error {
 	log := l.cfg.Log.With().Str("target", target).Logger()
+	label := ""
+	if udp, ok := conn.(*net.UDPConn); ok {
+		label = udp.LocalAddr().String() + "/udp"
+	}
 	f := newUDPForward(conn, log, func(netip.AddrPort) (*flow, func(), error) {
 		datagrams, err := l.openFlow(target)
 		if err != nil {
 			return nil, nil, err
 		}
+		datagrams.SetLabel(label)
 		return newFlow(datagrams), func() {}, nil
 	})
 	return f.serve(ctx)

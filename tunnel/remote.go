@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"culvert/internal/quota"
+	"culvert/internal/state"
 	"culvert/protocol"
 	"culvert/tunnel/mux"
 	"culvert/tunnel/policy"
@@ -56,13 +57,15 @@ type RemoteConfig struct {
 	// it after the Remote has ended.
 	Ledger *quota.Ledger
 
-	Log zerolog.Logger // the zero value is silent
+	Events *state.Events  // gets what happens, for observers; may be nil
+	Log    zerolog.Logger // the zero value is silent
 }
 
 // Remote is the end of a tunnel where the traffic comes out. It is an http.Handler; Serve serves it
 // on listeners. All methods may be called concurrently.
 type Remote struct {
 	cfg        RemoteConfig
+	observed   remoteObserved
 	gate       *remoteGate
 	fallback   *remoteFallback // nil when there is none
 	replay     *protocol.ReplayCache
@@ -83,10 +86,13 @@ type Remote struct {
 	clients  map[clientID]*remoteClient // that have sessions
 	changed  sync.Cond                  // a session was removed
 
-	now func() time.Time // for certificates; time.Now except in tests
+	remoteHooks
+}
 
-	// dialer replaces how allowed targets are dialed, in tests; otherwise nil.
-	dialer func(remoteRules) remoteRules
+// remoteHooks is what tests replace.
+type remoteHooks struct {
+	now    func() time.Time              // for certificates
+	dialer func(remoteRules) remoteRules // replaces how allowed targets are dialed, if set
 }
 
 // NewRemote returns a Remote. The caller ends it with Shutdown or through Serve.
@@ -116,12 +122,12 @@ func NewRemote(cfg RemoteConfig) (*Remote, error) {
 		ctx:        ctx,
 		stop:       stop,
 		access:     access,
-		now:        time.Now,
 		binds:      make(map[*remoteBind]struct{}),
 		sessions:   make(map[*mux.Session]*admission),
 		clients:    make(map[clientID]*remoteClient),
 	}
 	r.changed.L = &r.mu
+	r.now = time.Now
 	if cfg.Fallback != nil {
 		r.fallback = newRemoteFallback(cfg.Fallback, cfg.Log)
 	}
@@ -132,6 +138,7 @@ func NewRemote(cfg RemoteConfig) (*Remote, error) {
 // what they brought, or until ctx is done, and ends the rest. When it returns, all goroutines of
 // the Remote have ended.
 func (r *Remote) Shutdown(ctx context.Context) {
+	r.cfg.Events.Add(state.Event{Kind: state.EventDraining})
 	r.mu.Lock()
 	r.draining = true
 	r.endBinds(true)

@@ -88,7 +88,9 @@ type admission struct {
 	client  *remoteClient // with which the session is counted
 	since   time.Time     // when it was admitted
 	revoked bool          // the session is about to end
-	expiry  *time.Timer   // checks the certificate again; nil when there is none
+	name    string        // of the session, for people; "" until noteCarrier gives it
+	carried carried
+	expiry  *time.Timer // checks the certificate again; nil when there is none
 }
 
 // addSession registers a session, unless the client is not admitted, the client's share or the

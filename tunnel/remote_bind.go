@@ -129,6 +129,7 @@ func (b *remoteBind) openFlow(from netip.AddrPort) (*flow, func(), error) {
 		b.remote.leaveStream(client)
 		return nil, nil, err
 	}
+	datagrams.SetLabel(b.address() + "/udp")
 	opened := newFlow(datagrams)
 	opened.meter = client.meter
 	stop := context.AfterFunc(client.meter.lifetime(b.remote.ctx), func() { datagrams.Close() })
@@ -157,6 +158,7 @@ func (b *remoteBind) forward(all, session context.Context, conn net.Conn) {
 		return
 	}
 	stream.SetMeter(client.meter)
+	stream.SetLabel(b.address())
 	err = relay(client.meter.lifetime(all), stream, conn)
 	b.log.Debug().Err(err).Msg("stream ended")
 }

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"culvert/internal/state"
 	"culvert/protocol"
 	"culvert/tunnel/mux"
 
@@ -120,6 +121,9 @@ func (r *Remote) serveClient(w http.ResponseWriter, request *http.Request) {
 		case r.ctx.Err() == nil:
 			r.gate.penalize(from, err)
 		}
+		if !hasLeft(err) {
+			r.event(state.EventRefused, "", a.state.Peer.Key, clientAddr(request), err)
+		}
 		logRefusal(log, err)
 		return
 	}
@@ -128,12 +132,20 @@ func (r *Remote) serveClient(w http.ResponseWriter, request *http.Request) {
 		if r.renewSession(a.Session, a.state.Peer, clientAddr(request)) != nil {
 			return
 		}
+		r.observed.resumed()
+		r.event(state.EventResumed, r.noteCarrier(a), a.state.Peer.Key, clientAddr(request), nil)
 		stats := a.Stats()
 		log.Info().Stringer("client", a.state.Peer.Key).Int("streams", stats.Streams).
 			Uint64("resent_bytes", stats.Resent).Msg("session resumed")
 		return
 	}
-	r.serveSession(a, log)
+	r.serveSession(a, clientAddr(request), log)
+}
+
+// hasLeft reports whether a client left during the handshake: it was not refused.
+func hasLeft(err error) bool {
+	handshake, ok := errors.AsType[*protocol.HandshakeError](err)
+	return ok && handshake.Code == 0
 }
 
 // logRefusal logs why a request has led to no session.

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/netip"
 	"sync"
 
 	"culvert/certs"
 	"culvert/internal/pollbreak"
+	"culvert/internal/state"
 	"culvert/tunnel/mux"
 
 	"github.com/rs/zerolog"
@@ -46,19 +48,23 @@ func newRemoteSession(
 }
 
 // serveSession serves a session that is registered until it ends.
-func (r *Remote) serveSession(a admitted, log zerolog.Logger) {
-	session, state := a.Session, a.state
-	log = log.With().Stringer("client", state.Peer.Key).Logger()
-	log.Info().Int("version", state.Version).Str("suite", state.Suite).
-		Bool("forward_secrecy", state.ForwardSecrecy).Str("congestion", a.congestion).
+func (r *Remote) serveSession(a admitted, from netip.Addr, log zerolog.Logger) {
+	session, handshake := a.Session, a.state
+	log = log.With().Stringer("client", handshake.Peer.Key).Logger()
+	log.Info().Int("version", handshake.Version).Str("suite", handshake.Suite).
+		Bool("forward_secrecy", handshake.ForwardSecrecy).Str("congestion", a.congestion).
 		Msg("session up")
+	name := r.noteCarrier(a)
+	r.observed.began()
+	r.event(state.EventSessionUp, name, handshake.Peer.Key, from, nil)
 	ctx, cancel := context.WithCancel(r.ctx)
-	s := newRemoteSession(ctx, r, session, state.Peer.Key, log)
+	s := newRemoteSession(ctx, r, session, handshake.Peer.Key, log)
 	s.acceptStreams()
 	cancel() // dials that are under way
 	session.Close()
 	s.streams.Wait()
-	r.removeSession(session)
+	r.retire(session)
+	r.event(state.EventSessionEnded, name, handshake.Peer.Key, from, endOf(session))
 	log.Info().Err(endOf(session)).Msg("session ended")
 }
 

@@ -126,6 +126,7 @@ var boundPackages = map[string][]string{
 	"internal/cli/flags": nil,
 	"internal/logsink":   nil,
 	"internal/quota":     nil,
+	"internal/state":     nil,
 }
 
 // TestLimits compares docs/limits.md with the constants: each row names one, with its value, and no

@@ -48,6 +48,8 @@ type Flow struct {
 	whole      int  // datagrams in the receiving half's queue, less pieces of broken ones
 	assembling bool // the last piece that was queued wants another
 	size       int  // bytes so far of the datagram that is assembled
+
+	carried Carried // bytes of datagrams, less those that were dropped here
 }
 
 func newFlow(s *Session, id uint32, address string, ours bool) *Flow {
@@ -187,6 +189,8 @@ func (f *Flow) appendDatagramLocked(b []byte, room int) (record []byte, fits boo
 	start := len(b)
 	b = b[:start+n]
 	f.queue.read(b[start:])
+	f.carried.Sent += uint64(n)
+	f.session.streams.carried.Sent += uint64(n)
 	f.turn.deficit -= headerSize + n
 	return b, true
 }
@@ -245,6 +249,8 @@ func (f *Flow) handlePieceLocked(flags byte, p []byte) error {
 	mem := f.recv.mem()
 	f.recv.queue.write([]byte{flags, byte(len(p) >> 8), byte(len(p))})
 	f.recv.queue.write(p)
+	f.carried.Received += uint64(len(p))
+	s.streams.carried.Received += uint64(len(p))
 	f.accountLocked(mem)
 	f.assembling = flags&pieceMore != 0
 	if !f.assembling {

@@ -150,7 +150,7 @@ func (s *Session) handleOpenLocked(f frame, record *recordInput) error {
 		opened := newStream(s, f.stream, target, false)
 		st, in = &opened.stream, &IncomingStream{incoming{&opened.stream}, opened}
 	}
-	t.byID[st.id] = st
+	t.add(st)
 	t.theirs++
 	t.incoming = append(t.incoming, in)
 	s.changed.Broadcast()

@@ -140,6 +140,7 @@ func (l *link) end(err error) {
 // in time.
 func (s *Session) loseCarrierLocked(err error) {
 	s.detachLocked()
+	s.lost.count++
 	since, window := time.Now(), s.resumption.window
 	s.lost.since, s.lost.cause = since, err
 	s.lost.timer = time.AfterFunc(window, func() {

@@ -16,6 +16,8 @@ type streamTable struct {
 	lastTheir uint32               // highest id that the peer has opened
 	draining  bool                 // this side takes no new streams
 	peerDrain bool                 // the peer takes none
+	opened    uint64               // streams that were in byID so far
+	carried   Carried              // by all of them
 }
 
 func newStreamTable(client bool) streamTable {
@@ -136,7 +138,7 @@ func (s *Session) nextIDLocked(target Target) (uint32, error) {
 func (s *Session) addOwnLocked(st *stream) {
 	s.streams.nextID += 2
 	s.streams.ours++
-	s.streams.byID[st.id] = st
+	s.streams.add(st)
 	s.queueControlLocked(kindOpen, st.id, openPayload(st.target, nil))
 }
 

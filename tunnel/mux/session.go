@@ -59,6 +59,7 @@ type Session struct {
 type lostCarrier struct {
 	since time.Time   // when it was lost; zero while there is a carrier
 	cause error       // why
+	count uint64      // of carriers that were lost so far
 	timer *time.Timer // ends the session when no other carrier comes; nil while there is one
 	// inflight is its bound on inflight data, from which the next carrier's startup begins.
 	inflight uint64

@@ -34,6 +34,8 @@ type stream struct {
 	abort      bool              // Close is CloseWithReset
 	onEnd      func(unread bool) // of NotifyEnd
 	meter      Meter             // of SetMeter, or nil
+	label      string            // of SetLabel
+	opened     time.Time         // when it was put into the table
 }
 
 // openState is the progress of opening a stream.

@@ -1,0 +1,115 @@
+package mux
+
+import (
+	"encoding/hex"
+	"time"
+)
+
+// Inspection is what an observer gets to see of a session.
+type Inspection struct {
+	// ID names the session: the first bytes of its id, in hexadecimal. It is empty for one that can't
+	// be resumed.
+	ID       string
+	Open     int    // streams open now
+	Opened   uint64 // streams opened so far, by either side
+	Payload  Carried
+	Held     int // bytes of memory held by queues and by what is not acknowledged
+	Away     time.Time
+	Trip     time.Duration // smoothed round trip, 0 before the first was measured
+	Resent   uint64        // bytes sent again after resumptions
+	Losses   uint64        // carriers that were lost, and not replaced by the client
+	Streams  []StreamInfo
+	Draining bool // this side takes no new streams
+}
+
+// Carried counts bytes of payload.
+type Carried struct{ Sent, Received uint64 }
+
+// StreamInfo is what an observer gets to see of a stream or a flow.
+type StreamInfo struct {
+	ID      uint32
+	Target  Target
+	Label   string    // of SetLabel
+	Ours    bool      // this side has opened it
+	Since   time.Time // when it was opened
+	State   StreamState
+	Payload Carried
+}
+
+// StreamState is how far a stream is.
+type StreamState uint8
+
+// The states.
+const (
+	StreamOpening    StreamState = iota // not answered
+	StreamOpen                          // both directions
+	StreamHalfClosed                    // one direction has ended
+	StreamEnding                        // closed here; what was written is still being sent
+)
+
+// Inspect returns a snapshot of the session with up to most of its streams; which of more, is not
+// defined. It holds the session's mutex for as long as it takes to copy them.
+func (s *Session) Inspect(most int) Inspection {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	in := Inspection{
+		Open:     len(s.streams.byID),
+		Opened:   s.streams.opened,
+		Payload:  s.streams.carried,
+		Held:     s.memory.buffered + s.memory.queued + s.out.retained.mem,
+		Away:     s.lost.since,
+		Trip:     s.smoothedTripLocked(),
+		Resent:   s.out.resent,
+		Losses:   s.lost.count,
+		Draining: s.streams.draining,
+		Streams:  make([]StreamInfo, 0, min(most, len(s.streams.byID))),
+	}
+	if s.resumption != nil {
+		in.ID = hex.EncodeToString(s.resumption.id[:4])
+	}
+	for _, st := range s.streams.byID {
+		if len(in.Streams) == most {
+			break
+		}
+		in.Streams = append(in.Streams, st.infoLocked())
+	}
+	return in
+}
+
+func (st *stream) infoLocked() StreamInfo {
+	info := StreamInfo{
+		ID: st.id, Target: st.target, Label: st.label, Ours: st.ours, Since: st.opened,
+		State:   st.stateLocked(),
+		Payload: Carried{st.send.sent, st.recv.received},
+	}
+	if st.flow != nil {
+		info.Payload = st.flow.carried
+	}
+	return info
+}
+
+func (st *stream) stateLocked() StreamState {
+	switch {
+	case st.state == opening:
+		return StreamOpening
+	case st.closed || st.send.ends() && st.recv.fin:
+		return StreamEnding
+	case st.send.ends() || st.recv.fin:
+		return StreamHalfClosed
+	}
+	return StreamOpen
+}
+
+// SetLabel names, for observers, the listener through which the stream came.
+func (st *stream) SetLabel(label string) {
+	st.session.mu.Lock()
+	defer st.session.mu.Unlock()
+	st.label = label
+}
+
+// add puts a new stream into the table.
+func (t *streamTable) add(st *stream) {
+	st.opened = time.Now()
+	t.opened++
+	t.byID[st.id] = st
+}

@@ -1,0 +1,170 @@
+package tunnel
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"culvert/certs"
+	"culvert/internal/state"
+	"culvert/protocol"
+	"culvert/tunnel/mux"
+
+	"github.com/rs/zerolog"
+)
+
+// remoteObserved is what a remote keeps for its observers.
+type remoteObserved struct {
+	tally
+	refusals refusalEvents
+}
+
+// refusalEvents bounds the events about clients that are refused, which strangers can cause at
+// will: others would not be seen any more.
+type refusalEvents struct {
+	once    sync.Once
+	sampler zerolog.BurstSampler
+}
+
+// allow reports whether there may be another event now.
+func (r *refusalEvents) allow() bool {
+	r.once.Do(func() { r.sampler.Burst, r.sampler.Period = maxRefusalEvents, refusalEventsPeriod })
+	return r.sampler.Sample(zerolog.InfoLevel)
+}
+
+// carried is what a remote knows of the newest carrier of a session.
+type carried struct {
+	since      time.Time
+	handshake  protocol.State
+	congestion string // control in force; "" if it is not known
+}
+
+// State returns a snapshot, without rates and without what the Remote doesn't know of the process.
+// It costs nothing until it is called, and then as much as there are sessions and streams.
+func (r *Remote) State() state.State {
+	taken := state.State{
+		Sessions: []state.Session{},
+		Streams:  []state.Stream{},
+		Events:   r.cfg.Events.Recent(),
+	}
+	r.mu.Lock()
+	taken.Totals = r.observed.current()
+	taken.Node.Draining = r.draining
+	sessions := make(map[*mux.Session]state.Session, len(r.sessions))
+	for session, a := range r.sessions {
+		sessions[session] = r.describe(a)
+	}
+	r.mu.Unlock()
+	for session, known := range sessions {
+		most := min(state.MaxSessionStreams, state.MaxStreams-len(taken.Streams))
+		in := session.Inspect(most)
+		addSession(&taken.Totals, in)
+		s := sessionState(in)
+		s.ID, s.Key, s.Comment, s.From, s.Since = known.ID, known.Key, known.Comment, known.From,
+			known.Since
+		if known.State != "" {
+			s.State = known.State
+		}
+		s.Limits, s.Carrier = known.Limits, known.Carrier
+		if s.Carrier != nil {
+			s.Carrier.RoundTripSeconds = in.Trip.Seconds()
+		}
+		taken.Sessions = append(taken.Sessions, s)
+		taken.Streams = append(taken.Streams, streamStates(s.ID, in)...)
+	}
+	slices.SortFunc(taken.Sessions, func(a, b state.Session) int {
+		return cmp.Or(a.Since.Compare(b.Since), cmp.Compare(a.ID, b.ID))
+	})
+	return taken
+}
+
+// describe describes a session as far as the remote knows it. Called with the mutex held.
+func (r *Remote) describe(a *admission) state.Session {
+	s := state.Session{
+		ID:      a.name,
+		Key:     a.peer.Key.String(),
+		Comment: r.access.commentOf(a.peer.Key),
+		Since:   a.since,
+	}
+	if a.revoked {
+		s.State = state.SessionEnding
+	}
+	if a.from.IsValid() {
+		s.From = a.from.String()
+	}
+	if c := a.client; c != nil {
+		s.Limits = &state.Limits{
+			Sessions: c.sessions, MaxSessions: c.share.Sessions,
+			Streams: c.streams, MaxStreams: c.share.Streams,
+			QuotaBytes: c.share.Quota,
+		}
+	}
+	if !a.carried.since.IsZero() {
+		s.Carrier = carrierState(a.carried.since, a.carried.handshake, a.carried.congestion)
+	}
+	return s
+}
+
+// commentOf returns the comment of a client's authorized-keys line, "" if it has none.
+func (a *remoteAccess) commentOf(client certs.PublicKey) string {
+	if a.trust.Authorized == nil {
+		return ""
+	}
+	line, ok := a.trust.Authorized.Lookup(client)
+	if !ok {
+		return ""
+	}
+	return line.Comment
+}
+
+// retire takes a session that has ended off the list, and counts what it has done.
+func (r *Remote) retire(session *mux.Session) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.forget(session)
+	r.observed.ended(session)
+	r.changed.Broadcast()
+}
+
+// unnamed numbers the sessions of all remotes of the process that have no id.
+var unnamed atomic.Uint32
+
+// noteCarrier records the carrier with which a session began or was resumed, and returns the
+// session's name.
+func (r *Remote) noteCarrier(a admitted) string {
+	id := a.Inspect(0).ID
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	known := r.sessions[a.Session]
+	if known == nil { // about to end
+		return id
+	}
+	if known.name == "" {
+		known.name = cmp.Or(id, fmt.Sprintf("n%07x", unnamed.Add(1)))
+	}
+	known.carried = carried{time.Now(), a.state, a.congestion}
+	return known.name
+}
+
+// event adds an event of a session, or of a client that gets none, to those that observers see.
+func (r *Remote) event(kind, session string, key certs.PublicKey, from netip.Addr, reason error) {
+	if r.cfg.Events == nil || kind == state.EventRefused && !r.observed.refusals.allow() {
+		return
+	}
+	e := state.Event{Kind: kind, Session: session}
+	if key != (certs.PublicKey{}) {
+		e.Key = key.String()
+		e.Comment = r.currentAccess().commentOf(key)
+	}
+	if from.IsValid() {
+		e.From = from.String()
+	}
+	if reason != nil {
+		e.Reason = reason.Error()
+	}
+	r.cfg.Events.Add(e)
+}

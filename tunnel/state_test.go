@@ -1,0 +1,127 @@
+package tunnel
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"culvert/internal/state"
+	"culvert/internal/testnet"
+)
+
+// TestState checks that both nodes report a session, its stream and what that has carried, and the
+// loss of its carrier.
+func TestState(t *testing.T) {
+	t.Parallel()
+	key := newKey(t)
+	remote := startRemote(t, trustLines(t, key.Public().String()+" laptop of tests"),
+		func(cfg *RemoteConfig) {
+			cfg.Events = state.NewEvents()
+			cfg.Rights.Rules = mustParse(t, []string{"127.0.0.0/8"}, nil)
+		})
+	way := startFront(t, passTo(remote.server.Listener.Addr().String()))
+	cfg := remote.localConfig(t, key)
+	cfg.Events = state.NewEvents()
+	var err error
+	if cfg.Address, err = ParseAddress("ws://" + way.address + "/"); err != nil {
+		t.Fatal(err)
+	}
+	local, _ := startLocal(t, cfg)
+	target := testnet.EchoServer(t)
+	entrance := startForward(t, local, target)
+	conn := dialPlain(t, entrance)
+	echoes(t, conn)
+
+	near, far := local.State(), remote.State()
+	checkSession(t, "local", near, target, remote.key.Public().String())
+	checkSession(t, "remote", far, target, key.Public().String())
+	if near.Carrier == nil || !near.Carrier.ForwardSecrecy || near.Carrier.Address != way.address {
+		t.Errorf("local: carrier %+v", near.Carrier)
+	}
+	if near.Streams[0].Listener != entrance {
+		t.Errorf("local: the stream's listener is %q, want %q", near.Streams[0].Listener, entrance)
+	}
+	session := far.Sessions[0]
+	if session.Comment != "laptop of tests" || session.From != "127.0.0.1" ||
+		session.Carrier == nil || session.Limits.Streams != 1 || session.ID != near.Sessions[0].ID {
+		t.Errorf("remote: session %+v", session)
+	}
+
+	way.cut()
+	until(t, "the session is resumed", func() bool { return local.State().Totals.Resumptions == 1 })
+	echoes(t, conn)
+	conn.Close()
+	until(t, "the stream has ended", func() bool {
+		return len(local.State().Streams)+len(remote.State().Streams) == 0
+	})
+	near, far = local.State(), remote.State()
+	if near.Totals.CarriersLost != 1 || far.Totals.Streams != 1 || far.Totals.SentBytes != 8 {
+		t.Errorf("totals %+v and %+v", near.Totals, far.Totals)
+	}
+	kinds := eventKinds(near)
+	lost := slices.Index(kinds, state.EventCarrierLost)
+	if kinds[0] != state.EventSessionUp || lost < 0 ||
+		!slices.Contains(kinds[lost:], state.EventResumed) {
+		t.Errorf("local: events %v", kinds)
+	}
+	if kinds := eventKinds(far); !slices.Contains(kinds, state.EventResumed) {
+		t.Errorf("remote: events %v", kinds)
+	}
+}
+
+// checkSession checks a node's only session and stream, which has echoed "ping".
+func checkSession(t *testing.T, node string, s state.State, target, peer string) {
+	t.Helper()
+	if len(s.Sessions) != 1 || len(s.Streams) != 1 {
+		t.Fatalf("%s: %d sessions, %d streams", node, len(s.Sessions), len(s.Streams))
+	}
+	session, stream := s.Sessions[0], s.Streams[0]
+	if session.Key != peer || len(session.ID) != 8 || session.State != state.SessionCarried ||
+		session.Streams != 1 || session.Opened != 1 || time.Since(session.Since) > patience {
+		t.Errorf("%s: session %+v", node, session)
+	}
+	if stream.Target != target || stream.Kind != "tcp" || stream.State != state.StreamOpen ||
+		stream.Session != session.ID || time.Since(stream.Since) > patience {
+		t.Errorf("%s: stream %+v", node, stream)
+	}
+	for _, traffic := range []state.Traffic{session.Traffic, stream.Traffic, s.Totals.Traffic} {
+		if traffic.SentBytes != 4 || traffic.ReceivedBytes != 4 {
+			t.Errorf("%s: traffic %+v, want 4 bytes each way", node, traffic)
+		}
+	}
+}
+
+func eventKinds(s state.State) (kinds []string) {
+	for _, e := range s.Events {
+		kinds = append(kinds, e.Kind)
+	}
+	return kinds
+}
+
+// TestStateAfterSession checks that what a session has done stays in the totals once it has ended,
+// and is counted once.
+func TestStateAfterSession(t *testing.T) {
+	t.Parallel()
+	key := newKey(t)
+	remote := startRemote(t, trustKeys(t, key), func(cfg *RemoteConfig) {
+		cfg.Events = state.NewEvents()
+		cfg.Rights.Rules = mustParse(t, []string{"127.0.0.0/8"}, nil)
+	})
+	local, _ := startLocal(t, remote.localConfig(t, key))
+	target := testnet.EchoServer(t)
+	reached(t, local, target)
+	if err := remote.Reload(remote.cfg.Identity, trustKeys(t, newKey(t)), remote.cfg.Rights); err != nil {
+		t.Fatal(err)
+	}
+	for name, node := range map[string]func() state.State{"local": local.State, "remote": remote.State} {
+		until(t, name+" has no session", func() bool { return len(node().Sessions) == 0 })
+		got := node().Totals
+		if got.Sessions != 1 || got.Streams != 1 || got.SentBytes != 1 || got.ReceivedBytes != 1 {
+			t.Errorf("%s: totals %+v", name, got)
+		}
+	}
+	kinds := eventKinds(remote.State())
+	if !slices.Contains(kinds, state.EventSessionEnded) {
+		t.Errorf("remote: events %v", kinds)
+	}
+}
