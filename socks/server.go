@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"sync"
-	"time"
 
 	"culvert/internal/netfault"
 )
@@ -94,9 +93,7 @@ func (s *Server) socksFor(first byte) protocol {
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	ln = netfault.NewListener(ln, func(err error, pause time.Duration) {
-		s.cfg.Log.Warn().Err(err).Dur("pause", pause).Msg("socks: accept")
-	})
+	ln = netfault.NewListener(ln, netfault.LogPauses(*s.cfg.Log))
 	defer ln.Close()
 	if !s.addListener(ln) {
 		return nil

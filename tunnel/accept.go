@@ -4,7 +4,6 @@ import (
 	"context"
 	"net"
 	"sync"
-	"time"
 
 	"culvert/internal/netfault"
 
@@ -13,9 +12,7 @@ import (
 
 // retrying returns a listener that accepts from ln and logs what it retries after.
 func retrying(ln net.Listener, log zerolog.Logger) *netfault.Listener {
-	return netfault.NewListener(ln, func(err error, pause time.Duration) {
-		log.Warn().Err(err).Dur("pause", pause).Msg("accept")
-	})
+	return netfault.NewListener(ln, netfault.LogPauses(log))
 }
 
 // serveConns calls handle on a new goroutine for each connection that ln accepts, limiting

@@ -7,6 +7,7 @@ import (
 	"os"
 	"syscall"
 
+	"culvert/internal/netfault"
 	"culvert/tunnel/mux"
 	"culvert/tunnel/policy"
 )
@@ -18,6 +19,8 @@ func dialCode(err error) mux.Code {
 	switch {
 	case errors.Is(err, policy.ErrNotAllowed):
 		return mux.CodeNotAllowed
+	case netfault.Exhausted(err):
+		return mux.CodeExhausted
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return mux.CodeNameNotFound
 	case dns != nil && !dns.IsTimeout: // its cause is a name server's, not the target's

@@ -18,7 +18,8 @@ type remoteGate struct {
 	turnKnown  places      // and of one with a session
 	penalties  *penalties  // of sources without a session
 	refusals   zerolog.Logger
-	hint       sync.Once // that X-Forwarded-For is ignored
+	shortages  zerolog.Logger // for what the remote itself lacks
+	hint       sync.Once      // that X-Forwarded-For is ignored
 
 	mu       sync.Mutex // guards the rest
 	sessions map[source]int
@@ -32,6 +33,7 @@ func newRemoteGate(log zerolog.Logger) *remoteGate {
 		turnKnown:  newPlaces(1),
 		penalties:  newPenalties(),
 		refusals:   sampled(log),
+		shortages:  log.Sample(&zerolog.BurstSampler{Burst: 1, Period: strangerLinesPeriod}),
 		sessions:   make(map[source]int),
 	}
 }

@@ -3,13 +3,11 @@ package tunnel
 import (
 	"bufio"
 	"context"
-	"errors"
 	"net"
 	"net/http"
 	"net/netip"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"culvert/internal/netfault"
@@ -24,11 +22,11 @@ type strangerListener struct {
 
 // listenForStrangers returns a listener that takes its connections from ln.
 func (r *Remote) listenForStrangers(ln net.Listener) *strangerListener {
-	log := sampled(r.cfg.Log)
+	log := netfault.LogPauses(r.cfg.Log)
 	return &strangerListener{remote: r, Listener: netfault.NewListener(ln,
 		func(err error, pause time.Duration) {
-			log.Warn().Err(err).Dur("pause", pause).Msg("accept")
-			if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
+			log(err, pause)
+			if netfault.Exhausted(err) {
 				r.gate.conns.free() // for a client that may have a key
 			}
 		})}

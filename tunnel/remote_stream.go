@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 
+	"culvert/internal/netfault"
 	"culvert/tunnel/mux"
 	"culvert/tunnel/policy"
 )
@@ -19,10 +20,7 @@ func (s *remoteSession) serveStream(
 		return dialTarget(ctx, rules, in.Target())
 	})
 	if err != nil {
-		code := dialCode(err)
-		s.log.Debug().Err(err).Str("target", in.Target().Address).Stringer("code", code).
-			Msg("target not reached")
-		in.Refuse(code, "")
+		in.Refuse(s.unreached(in.Target(), err), "")
 		ended()
 		return
 	}
@@ -39,6 +37,20 @@ func (s *remoteSession) serveStream(
 		err := relay(meter.lifetime(s.remote.ctx), stream, conn)
 		s.log.Debug().Err(err).Str("target", stream.Target().Address).Msg("stream ended")
 	})
+}
+
+// unreached logs why a target was not reached, and returns the code of it. What the remote lacks
+// concerns its operator, unlike what is wrong with a target.
+func (s *remoteSession) unreached(target mux.Target, err error) mux.Code {
+	code := dialCode(err)
+	if code == mux.CodeExhausted {
+		s.remote.gate.shortages.Warn().Err(netfault.Cause(err)).
+			Str("hint", "raise the limit of open files, such as with ulimit -n").
+			Msg("targets can't be reached")
+	}
+	s.log.Debug().Err(err).Str("target", target.Address).Stringer("code", code).
+		Msg("target not reached")
+	return code
 }
 
 // dialTarget connects to a stream's target as the rules allow. Names are resolved here, at the

@@ -49,9 +49,7 @@ func (s *remoteSession) serveFlow(in *mux.IncomingFlow, meter *clientMeter) {
 	defer release()
 	conn, err := openExit(s.ctx, s.rules(), target)
 	if err != nil {
-		code := dialCode(err)
-		log.Debug().Err(err).Stringer("code", code).Msg("target not reached")
-		in.Refuse(code, "")
+		in.Refuse(s.unreached(in.Target(), err), "")
 		return
 	}
 	datagrams, err := in.Confirm()

@@ -170,15 +170,11 @@ func (p *pac) serve(ctx context.Context) error {
 	}
 	stop := context.AfterFunc(ctx, func() { server.Close() })
 	defer stop()
-	err := server.Serve(netfault.NewListener(p.listener, p.acceptFailed))
+	err := server.Serve(netfault.NewListener(p.listener, netfault.LogPauses(p.log)))
 	if !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return nil
-}
-
-func (p *pac) acceptFailed(err error, pause time.Duration) {
-	p.log.Warn().Err(err).Dur("pause", pause).Msg("pac: accept")
 }
 
 // ServeHTTP answers with the file.

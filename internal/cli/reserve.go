@@ -1,11 +1,11 @@
 package cli
 
 import (
-	"errors"
 	"os"
 	"sync"
-	"syscall"
 	"time"
+
+	"culvert/internal/netfault"
 )
 
 const (
@@ -59,17 +59,12 @@ func (r *reserve) spend(read func() error) error {
 	for try := 1; ; try++ {
 		r.release()
 		err := read()
-		if try == reserveTries || !lacksFiles(err) {
+		if try == reserveTries || !netfault.Exhausted(err) {
 			return err
 		}
 		r.fill() // as accepted connections close, descriptors come back
 		time.Sleep(reservePause)
 	}
-}
-
-// lacksFiles reports whether there was no descriptor left.
-func lacksFiles(err error) bool {
-	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
 
 // close gives the descriptors back.

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+
+	"culvert/internal/netfault"
 )
 
 // What was kept in reserve is enough to read files when no descriptor is left, more than once.
@@ -39,7 +41,7 @@ func TestReserve(t *testing.T) {
 		}
 		defer f.Close()
 	}
-	if err := read(); !lacksFiles(err) {
+	if err := read(); !netfault.Exhausted(err) {
 		t.Fatalf("descriptors are left: %v", err)
 	}
 	for range 3 {
@@ -47,7 +49,7 @@ func TestReserve(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := read(); !lacksFiles(err) {
+	if err := read(); !netfault.Exhausted(err) {
 		t.Errorf("the reserve was not taken back: %v", err)
 	}
 }

@@ -6,3 +6,8 @@ import "syscall"
 
 // unusable are the errors of a socket on which no later call can succeed.
 var unusable = [...]syscall.Errno{syscall.EBADF, syscall.EINVAL, syscall.ENOTSOCK}
+
+// exhausted are the errors for a lack of descriptors or memory.
+var exhausted = [...]syscall.Errno{
+	syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM,
+}

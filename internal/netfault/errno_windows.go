@@ -10,3 +10,9 @@ import (
 var unusable = [...]syscall.Errno{
 	windows.ERROR_INVALID_HANDLE, windows.WSAEBADF, windows.WSAEINVAL, windows.WSAENOTSOCK,
 }
+
+// exhausted are the errors for a lack of descriptors or memory.
+var exhausted = [...]syscall.Errno{
+	windows.ERROR_TOO_MANY_OPEN_FILES, windows.WSAEMFILE, windows.WSAENOBUFS,
+	windows.ERROR_NOT_ENOUGH_MEMORY,
+}

@@ -4,6 +4,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/rs/zerolog"
 )
 
 // acceptPauseMin and acceptPauseMax bound the pause after accepting has failed. It doubles from one
@@ -12,6 +14,9 @@ const (
 	acceptPauseMin = 5 * time.Millisecond
 	acceptPauseMax = time.Second
 )
+
+// pauseLogPeriod is how long LogPauses logs nothing after a line.
+const pauseLogPeriod = time.Minute
 
 // Listener is a listener whose Accept returns only when there is a connection or never will be:
 // after a temporary error it pauses and tries again.
@@ -27,6 +32,19 @@ type Listener struct {
 // pause, when that isn't nil.
 func NewListener(ln net.Listener, failed func(err error, pause time.Duration)) *Listener {
 	return &Listener{Listener: ln, failed: failed, closed: make(chan struct{})}
+}
+
+// LogPauses returns a function for NewListener that logs when connections begin to wait, and no
+// more than once in pauseLogPeriod: a listener that is out of descriptors fails every second.
+func LogPauses(log zerolog.Logger) func(err error, pause time.Duration) {
+	log = log.Sample(&zerolog.BurstSampler{Burst: 1, Period: pauseLogPeriod})
+	return func(err error, _ time.Duration) {
+		event := log.Warn().Err(Cause(err))
+		if Exhausted(err) {
+			event = event.Str("hint", "raise the limit of open files, such as with ulimit -n")
+		}
+		event.Msg("connections can't be accepted: they wait")
+	}
 }
 
 // Accept waits for the next connection. An error is final; it is net.ErrClosed after Close.

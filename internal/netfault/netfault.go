@@ -20,6 +20,13 @@ func Temporary(err error) bool {
 	return ok && !slices.Contains(unusable[:], errno)
 }
 
+// Exhausted reports whether a call failed because the process or the system has no descriptors or
+// no memory left for it.
+func Exhausted(err error) bool {
+	errno, ok := errors.AsType[syscall.Errno](err)
+	return ok && slices.Contains(exhausted[:], errno)
+}
+
 // Cause returns an error that wraps err and whose text is only the cause: it leaves out what the
 // standard library adds, such as the operation and the addresses, which a person has just been
 // told.

@@ -9,10 +9,13 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/rs/zerolog"
 )
 
 func op(err error) error {
@@ -43,6 +46,38 @@ func TestTemporary(t *testing.T) {
 	if Temporary(nil) {
 		t.Error("no error is a temporary one")
 	}
+}
+
+func TestExhausted(t *testing.T) {
+	for err, want := range map[error]bool{
+		op(exhausted[0]):         true,
+		op(exhausted[1]):         true,
+		op(syscall.ECONNABORTED): false,
+		op(unusable[0]):          false,
+		net.ErrClosed:            false,
+	} {
+		if got := Exhausted(err); got != want || got && !Temporary(err) {
+			t.Errorf("%v: %v", err, got)
+		}
+	}
+}
+
+// Of the failures of a listener that is out of descriptors one a minute is logged.
+func TestLogPauses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log strings.Builder
+		failed := LogPauses(zerolog.New(&log))
+		line := `{"level":"warn","error":"` + exhausted[0].Error() + `",` +
+			`"hint":"raise the limit of open files, such as with ulimit -n",` +
+			`"message":"connections can't be accepted: they wait"}` + "\n"
+		for i := range 90 {
+			failed(op(exhausted[0]), time.Second)
+			if want := strings.Repeat(line, 1+i/60); log.String() != want {
+				t.Fatalf("after %d s: %s", i, log.String())
+			}
+			time.Sleep(time.Second)
+		}
+	})
 }
 
 // The rule holds for what real sockets return.

@@ -35,6 +35,7 @@ const (
 	CodeOverload       Code = 21 // the stream held more memory than the session may
 	CodeStalled        Code = 22 // the receiver took too long over what preceded the cut
 	CodeQuota          Code = 23 // the client has used its quota
+	CodeExhausted      Code = 24 // the sender has no descriptors or memory left for it
 	CodeDone           Code = 32 // the session is over, nothing is wrong
 	CodeProtocol       Code = 33 // the peer broke the rules of the format
 	CodeInternal       Code = 34 // the sender failed inside
@@ -63,6 +64,7 @@ var codeTexts = map[Code]string{
 	CodeOverload:       "buffer limit reached",
 	CodeStalled:        "the receiver takes nothing",
 	CodeQuota:          "the client's quota of today is used up",
+	CodeExhausted:      "the peer is out of descriptors or memory",
 	CodeDone:           "done",
 	CodeProtocol:       "protocol error",
 	CodeInternal:       "internal error",
