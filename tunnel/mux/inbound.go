@@ -134,7 +134,7 @@ func (s *Session) handleOpenLocked(f frame, record *recordInput) error {
 	}
 	t.lastTheir = f.stream
 	switch {
-	case t.draining || s.out.closing:
+	case s.drainHeardLocked() || s.out.closing:
 		return s.refuseLocked(f.stream, CodeDraining)
 	case s.cfg.NoIncoming:
 		return s.refuseLocked(f.stream, CodeNotAllowed)

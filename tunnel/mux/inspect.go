@@ -61,7 +61,7 @@ func (s *Session) Inspect(most int) Inspection {
 		Trip:     s.smoothedTripLocked(),
 		Resent:   s.out.resent,
 		Losses:   s.lost.count,
-		Draining: s.streams.draining,
+		Draining: s.streams.draining.begun,
 		Streams:  make([]StreamInfo, 0, min(most, len(s.streams.byID))),
 	}
 	if s.resumption != nil {

@@ -114,8 +114,11 @@ const (
 	retryBacklog = 64 << 10
 	stallCheck   = time.Second
 
-	// closeTimeout bounds how long Close waits for the close frame to be written.
+	// closeTimeout bounds how long Close waits for the close frame to be written. drainNotice bounds
+	// how long Drain waits for the peer to hear of it: what the peer opens later than that may find
+	// the session closed.
 	closeTimeout = time.Second
+	drainNotice  = time.Second
 )
 
 // paceConfig describes a session to the controller of its inflight data. The initial bound exceeds

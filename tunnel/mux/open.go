@@ -14,8 +14,8 @@ type streamTable struct {
 	theirs    int                  // streams that the peer opened: in byID, or not yet released
 	nextID    uint32               // id of the next stream that this side opens
 	lastTheir uint32               // highest id that the peer has opened
-	draining  bool                 // this side takes no new streams
-	peerDrain bool                 // the peer takes none
+	draining  drainState           // of this side
+	peerDrain bool                 // the peer takes no new streams
 	opened    uint64               // streams that were in byID so far
 	carried   Carried              // by all of them
 }
@@ -123,7 +123,7 @@ func (s *Session) nextIDLocked(target Target) (uint32, error) {
 		return 0, &OpenError{Code: CodeBadTarget}
 	case s.err != nil:
 		return 0, &SessionError{s.err}
-	case t.draining, t.peerDrain:
+	case t.draining.begun, t.peerDrain:
 		return 0, &OpenError{Code: CodeDraining}
 	case uint64(t.ours) >= uint64(s.peer.maxStreams), s.overloadedLocked():
 		return 0, &OpenError{Code: CodeTooManyStreams}

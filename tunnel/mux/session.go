@@ -2,7 +2,6 @@ package mux
 
 import (
 	"context"
-	"errors"
 	"net"
 	"sync"
 	"time"
@@ -200,25 +199,6 @@ func exchange(ctx context.Context, carrier Carrier, timeout time.Duration,
 	}
 	if err != nil {
 		carrier.Close()
-	}
-	return err
-}
-
-// Drain tells the peer that this side takes no new streams, and waits until those that are open
-// have ended or ctx is done. It does not close the session.
-func (s *Session) Drain(ctx context.Context) error {
-	s.mu.Lock()
-	if !s.streams.draining && s.err == nil {
-		s.streams.draining = true
-		s.queueControlLocked(kindDraining, 0, nil)
-	}
-	s.mu.Unlock()
-	err := s.await(ctx, func() bool {
-		return len(s.streams.byID) == 0 && len(s.streams.leftovers) == 0
-	})
-	var ended *SessionError
-	if errors.As(err, &ended) {
-		return nil
 	}
 	return err
 }

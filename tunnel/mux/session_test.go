@@ -361,13 +361,17 @@ func TestAcceptAndDrainGiveUp(t *testing.T) {
 		if err := server.Drain(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("drain: %v", err)
 		}
-		p.send(wireOpen(3))
+		p.send(wireOpen(3)) // as it doesn't know yet
 		frames := p.quiet()
 		if len(ofKind(frames, kindDraining)) != 1 {
 			t.Errorf("draining was not said: %v", frames)
 		}
-		refused := ofKind(frames, kindRefused)
-		if len(refused) != 1 || refused[0].stream != 3 ||
+		if refused := ofKind(frames, kindRefused); len(refused) != 0 {
+			t.Errorf("open before it was heard: %v", refused)
+		}
+		p.send(wire(kindAck, 0, u64(server.Stats().Sent)), wireOpen(5))
+		refused := ofKind(p.quiet(), kindRefused)
+		if len(refused) != 1 || refused[0].stream != 5 ||
 			string(refused[0].payload) != string(u16(CodeDraining)) {
 			t.Errorf("open while draining: %v", refused)
 		}
