@@ -113,10 +113,7 @@ func openForward(spec forwardSpec) (f forward, err error) {
 		f.listener, err = listen(spec.listen)
 		return f, err
 	}
-	conn, err := net.ListenPacket("udp", spec.listen)
-	if err == nil {
-		f.packets = conn.(*net.UDPConn)
-	}
+	f.packets, err = listenUDP(spec.listen)
 	return f, err
 }
 

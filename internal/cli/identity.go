@@ -5,15 +5,22 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"culvert/certs"
 	"culvert/internal/cli/exit"
 	"culvert/internal/cli/flags"
 	"culvert/internal/secretfile"
+
+	"github.com/rs/zerolog"
 )
 
-// configFile returns the path of a file in culvert's folder of the user's configuration.
+// configFile returns the path of a file in culvert's folder of the user's configuration. A service
+// has its state folder instead, if systemd gives it one: it may have no home.
 func configFile(name string) (string, error) {
+	if dir := serviceFolder(); dir != "" {
+		return filepath.Join(dir, name), nil
+	}
 	dir, err := os.UserConfigDir()
 	if err != nil {
 		return "", exit.Fail(exit.Failed, "no configuration folder", err,
@@ -22,10 +29,18 @@ func configFile(name string) (string, error) {
 	return filepath.Join(dir, "culvert", name), nil
 }
 
+// serviceFolder returns the first folder that StateDirectory= in a unit names, or "".
+func serviceFolder() string {
+	dir, _, _ := strings.Cut(os.Getenv("STATE_DIRECTORY"), ":")
+	return dir
+}
+
 // identityOptions name what a node proves its identity with.
 type identityOptions struct {
 	key  string // file; "" for the default one
 	cert string // file; "" for none
+
+	made string // the file of the key pair if load has made it, or ""
 }
 
 func (o *identityOptions) defineKey(s *flags.Set) {
@@ -41,25 +56,38 @@ func (o *identityOptions) load(end certs.Use) (*certs.KeyPair, *certs.Certificat
 	if err != nil {
 		return nil, nil, err
 	}
-	key, err := loadKey(o.key)
+	key, made, err := loadKey(o.key)
 	if err != nil {
 		return nil, nil, err
 	}
+	o.made = made
 	return key, cert, checkCertified(cert, key, end)
 }
 
-func loadKey(path string) (key *certs.KeyPair, err error) {
+// logMade logs that load has made a key pair, which nobody admits yet.
+func (o *identityOptions) logMade(log zerolog.Logger, key certs.PublicKey) {
+	if o.made != "" {
+		log.Info().Str("file", o.made).Stringer("key", key).Msg("created a key pair")
+	}
+}
+
+// loadKey reads a key pair. If it has created the default one, made is the file.
+func loadKey(path string) (key *certs.KeyPair, made string, err error) {
+	created := false
 	if path != "" {
 		key, err = certs.ReadKeyPair(path)
 	} else if path, err = configFile("identity.json"); err != nil {
-		return nil, err
+		return nil, "", err
 	} else {
-		key, _, err = certs.LoadOrCreateKeyPair(path)
+		key, created, err = certs.LoadOrCreateKeyPair(path)
 	}
 	if err != nil {
-		return nil, keyFailure(path, err)
+		return nil, "", keyFailure(path, err)
 	}
-	return key, nil
+	if created {
+		made = path
+	}
+	return key, made, nil
 }
 
 func keyFailure(path string, err error) error {

@@ -25,7 +25,13 @@ func listenAll(addresses []string) ([]net.Listener, error) {
 	return listeners, nil
 }
 
+// listen binds an address, or takes over the socket that a service manager has bound to it.
 func listen(address string) (net.Listener, error) {
+	if sockets, _ := inherited(); sockets != nil { // refuseLeft reports the error
+		if ln := sockets.Listener(address); ln != nil {
+			return ln, nil
+		}
+	}
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {
 		return policy.ListenUnix(path)
 	}
@@ -34,6 +40,20 @@ func listen(address string) (net.Listener, error) {
 		cfg.KeepAlive = -1 // a peer on this machine does not vanish silently
 	}
 	return cfg.Listen(context.Background(), "tcp", address)
+}
+
+// listenUDP is listen for datagrams.
+func listenUDP(address string) (*net.UDPConn, error) {
+	if sockets, _ := inherited(); sockets != nil {
+		if conn, ok := sockets.PacketConn(address).(*net.UDPConn); ok {
+			return conn, nil
+		}
+	}
+	conn, err := net.ListenPacket("udp", address)
+	if err != nil {
+		return nil, err
+	}
+	return conn.(*net.UDPConn), nil
 }
 
 func listenerAddress(ln net.Listener) string {

@@ -127,6 +127,9 @@ func (o *localOptions) load() (*connection, *listeners, error) {
 	if err == nil {
 		err = l.openForwards(specs)
 	}
+	if err == nil {
+		err = refuseLeft()
+	}
 	if err != nil {
 		l.close()
 		return nil, nil, err
@@ -154,6 +157,7 @@ func loadForwarding(
 	if c.config.Log, err = makeLog(); err != nil {
 		return nil, nil, nil, err
 	}
+	connect.identity.logMade(c.config.Log, c.key.Public())
 	l := &listeners{}
 	if l.reverse, err = parseReverses(forward.reverses, socksAuth, c.config.Log); err != nil {
 		return nil, nil, nil, err
@@ -191,6 +195,8 @@ func runLocal(signals *interrupts, c *connection, l *listeners, task localTask) 
 	if task.printReady {
 		printReadyLine(task.out.stdout, s.ready())
 	}
+	defer supervise(ctx, &signals.manager, c.config.Log, "connected to "+c.address.String(),
+		s.checkPath)()
 	done := make(chan error, 2)
 	if task.stdio != "" {
 		defer startStdio(ctx, s.node, task.stdio, done).stop()

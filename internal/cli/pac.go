@@ -112,7 +112,7 @@ func openPAC(
 		return nil, exit.Usagef("give --pac HOST:PORT",
 			"browsers can't get a PAC file from a unix socket")
 	}
-	ln, err := net.Listen("tcp", address)
+	ln, err := listen(address)
 	if err != nil {
 		return nil, cannotListen(address, "--pac", "give another address with --pac", err)
 	}

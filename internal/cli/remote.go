@@ -131,6 +131,9 @@ func (o *remoteOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := refuseLeft(); err != nil {
+		return err
+	}
 	return o.serve(ctx, node, settings, shown, listeners, log)
 }
 
@@ -224,7 +227,10 @@ func (o *remoteOptions) serve(
 	spare := newReserve()
 	defer spare.close()
 	defer signals.reloads.watch(func() {
-		err := spare.spend(func() error { return o.reload(node, shown, log) })
+		var err error
+		signals.manager.Reload(func() {
+			err = spare.spend(func() error { return o.reload(node, shown, log) })
+		})
 		if err != nil {
 			log.Error().Err(err).Msg("not reloaded")
 		} else {
@@ -238,14 +244,31 @@ func (o *remoteOptions) serve(
 		addresses = append(addresses, listenerAddress(ln))
 	}
 	key := settings.identity.Key.Public()
+	o.identity.logMade(log, key)
 	log.Info().Strs("listen", addresses).Str("path", o.listen.path).Stringer("key", key).
 		Msg("remote up")
 	if o.printReady {
 		printReadyLine(o.log.out.stdout, readyLine{Listen: addresses, PublicKey: key.String()})
 	}
 	defer startTrimming(node.MemoryHeld)()
+	defer supervise(signals.soft, &signals.manager, log, "listening on "+
+		strings.Join(addresses, ", "), func(ctx context.Context) error {
+		return o.checkPath(ctx, node, listeners)
+	})()
 	if err := node.Serve(signals.soft, listeners...); err != nil {
 		return exit.Fail(exit.Failed, "a listener broke", err, "")
 	}
 	return signals.result(nil)
+}
+
+// checkPath tries the data path: each listener, and the sessions.
+func (o *remoteOptions) checkPath(
+	ctx context.Context, node *tunnel.Remote, listeners []net.Listener,
+) error {
+	for _, ln := range listeners {
+		if err := probeHTTP(ctx, ln, o.listen.tlsCert != ""); err != nil {
+			return err
+		}
+	}
+	return node.CheckPath()
 }

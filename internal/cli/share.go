@@ -4,7 +4,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
 
 	"culvert/certs"
 	"culvert/internal/cli/exit"
@@ -98,8 +97,8 @@ func (o *shareOptions) stateFolder() (string, error) {
 	if o.stateDir != "" {
 		return o.stateDir, nil
 	}
-	if dirs := os.Getenv("STATE_DIRECTORY"); dirs != "" {
-		return strings.Split(dirs, ":")[0], nil
+	if dir := serviceFolder(); dir != "" {
+		return dir, nil
 	}
 	switch runtime.GOOS {
 	case "windows", "darwin", "ios":

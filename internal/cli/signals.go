@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"culvert/internal/cli/exit"
+	"culvert/internal/systemd"
 
 	"github.com/rs/zerolog"
 )
@@ -47,6 +48,8 @@ type interrupts struct {
 	hard    context.Context // ends at the second SIGINT or SIGTERM: stop at once
 	reloads reloads
 	stop    func() // releases the signals
+
+	manager systemd.Notifier // is told what they do
 
 	first os.Signal // that ended soft; set before
 }
