@@ -74,6 +74,8 @@ look() {
   need dnsmasq-base 'dnsmasq: the DNS server of the UDP tests' command -v dnsmasq
   need bind9-dnsutils 'dig: queries that server through the tunnel' command -v dig
   need mandoc 'mandoc: checks the manual pages' command -v mandoc
+  need systemd 'systemd-analyze: checks the units' command -v systemd-analyze
+  need procps 'kill: the units reload with it' test -x /bin/kill
   need util-linux 'unshare: makes those namespaces' command -v unshare
   node_modules_old=
   if ! node_modules_current; then
