@@ -29,7 +29,8 @@ type remoteOptions struct {
 	printReady bool
 	log        logOptions
 
-	source *flags.Source
+	source     *flags.Source
+	autoReload autoReload
 
 	ledgerFailure error // why quotas can't be used; set at the start
 }
@@ -54,6 +55,7 @@ func (o *remoteOptions) define(s *flags.Set) {
 	o.share.define(s)
 	o.limits.define(s)
 	o.congestion.define(s)
+	o.autoReload.define(s)
 	s.Group("output")
 	s.Bool(&o.printReady, "print-ready", readyUsage)
 	o.log.define(s)
@@ -113,6 +115,7 @@ func (o *remoteOptions) run(ctx context.Context) error {
 	if err := o.check(); err != nil {
 		return err
 	}
+	o.autoReload.look(o.files())
 	settings, err := o.loadSettings()
 	if err != nil {
 		return err
@@ -227,6 +230,7 @@ func (o *remoteOptions) serve(
 	spare := newReserve()
 	defer spare.close()
 	defer signals.reloads.watch(func() {
+		o.autoReload.seen()
 		var err error
 		signals.manager.Reload(func() {
 			err = spare.spend(func() error { return o.reload(node, shown, log) })
@@ -237,6 +241,7 @@ func (o *remoteOptions) serve(
 			log.Info().Msg("reloaded")
 		}
 	})()
+	defer o.autoReload.start(signals.reloads, log)()
 
 	warnTrust(log, settings.trust)
 	var addresses []string

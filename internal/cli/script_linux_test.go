@@ -80,7 +80,8 @@ func setUpScript(env *testscript.Env) error {
 	set("HOME", filepath.Join(env.WorkDir, "home"))
 	set("XDG_CONFIG_HOME", "")
 	set("CULVERT_LOG_FORMAT", "console")
-	set("GORACE", "atexit_sleep_ms=0") // the default delays each exit by a second
+	set("CULVERT_NO_AUTO_RELOAD", "true") // scripts that change files show what a signal does
+	set("GORACE", "atexit_sleep_ms=0")    // the default delays each exit by a second
 	page := httptest.NewServer(http.HandlerFunc(servePage))
 	env.Defer(func() {
 		page.CloseClientConnections()

@@ -71,7 +71,8 @@ func cleanEnv(t *testing.T) []string {
 		"LANG=C.UTF-8",
 		"TMPDIR=" + os.TempDir(),
 		"GIT_CONFIG_NOSYSTEM=1",
-		"CULVERT_LOG_FORMAT=console", // there is no terminal, and some tests read the log
+		"CULVERT_LOG_FORMAT=console",  // there is no terminal, and some tests read the log
+		"CULVERT_NO_AUTO_RELOAD=true", // tests that change files show what a signal does
 		"GORACE=halt_on_error=1 exitcode=66 atexit_sleep_ms=10",
 	}
 }

@@ -19,6 +19,9 @@ type Source struct {
 	config   *config        // as it was at the start; nil without a file
 }
 
+// File returns the path of the configuration file, or "".
+func (s *Source) File() string { return s.file }
+
 // Decode sets the variables of the flags that define defines, as they were set when the command
 // started, but for reloadable flags, which take the configuration file's values as the file is now.
 // The whole file has to be right, or Decode fails.
