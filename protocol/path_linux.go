@@ -10,22 +10,41 @@ import (
 // minimum round trip, and the number of segments retransmitted so far. Behind a proxy the path is
 // the one to the proxy. ok is false for a connection that isn't TCP.
 func (c *Conn) TransportPath() (roundTrip, least time.Duration, resent uint64, ok bool) {
-	tcp := tcpBelow(c.wire.conn)
-	if tcp == nil {
-		return 0, 0, 0, false
-	}
-	raw, err := tcp.SyscallConn()
-	if err != nil {
-		return 0, 0, 0, false
-	}
-	var info *unix.TCPInfo
-	controlErr := raw.Control(func(fd uintptr) {
-		info, err = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
-	})
-	if controlErr != nil || err != nil {
+	info := c.tcpInfo()
+	if info == nil {
 		return 0, 0, 0, false
 	}
 	const unit = time.Microsecond
 	return time.Duration(info.Rtt) * unit, time.Duration(info.Min_rtt) * unit,
 		uint64(info.Total_retrans), true
+}
+
+// TransportGap returns how many bytes have arrived that the peer's TCP can't deliver yet, because
+// something before them was lost: what it has acknowledged selectively. It is 0 for a connection
+// that isn't TCP.
+func (c *Conn) TransportGap() (behind uint64) {
+	info := c.tcpInfo()
+	if info == nil {
+		return 0
+	}
+	return uint64(info.Sacked) * uint64(info.Snd_mss)
+}
+
+// tcpInfo returns TCP_INFO of the connection, nil if it isn't TCP.
+func (c *Conn) tcpInfo() (info *unix.TCPInfo) {
+	tcp := tcpBelow(c.wire.conn)
+	if tcp == nil {
+		return nil
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return nil
+	}
+	controlErr := raw.Control(func(fd uintptr) {
+		info, err = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+	})
+	if controlErr != nil || err != nil {
+		return nil
+	}
+	return info
 }

@@ -28,6 +28,7 @@ func (l *link) handleAckLocked(position uint64) error {
 	}
 	o.acked = position
 	o.retained.acknowledge(position)
+	l.ackedAt = l.lastRead
 	l.pace.OnAck(l.lastRead, position)
 	if !l.sample.sentAt.IsZero() && position >= l.sample.position {
 		l.onRTTSampleLocked(time.Since(l.sample.sentAt))

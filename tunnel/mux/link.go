@@ -28,8 +28,10 @@ type link struct {
 	ack      ackState
 	input    recordInput // the record that the reader is handling
 	check    checkTimer
+	gap      gapTimer
 	lastRead time.Time // when a record last came: any record is a sign of life
 	lastSent time.Time // when a record was last sent
+	ackedAt  time.Time // when an acknowledgement last came
 
 	// resend is where sending continues after a resumption: at the session's position, unless
 	// retained bytes have to be sent again.
@@ -107,6 +109,7 @@ func (s *Session) detachLocked() {
 	s.lost.inflight, s.lost.roundTrip = l.pace.Inflight(), s.smoothedTripLocked()
 	s.link = nil
 	l.check.stop()
+	l.gap.stop()
 	l.ack.stop()
 	s.dropDatagramsLocked()
 	close(l.ended)
@@ -292,6 +295,8 @@ func (l *link) nextBatch(b *batch) bool {
 		}
 		if l.pace.CanSend(s.out.position - s.out.acked) {
 			l.pace.OnAppLimited()
+		} else {
+			l.watchGapLocked()
 		}
 		s.out.wake.Wait()
 	}

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"culvert/tunnel/mux/pace"
 )
 
 // tcpPipe is a pipeCarrier whose transport can be observed and limited, as TCP can.
@@ -15,12 +17,16 @@ type tcpPipe struct {
 	*pipeCarrier
 	observed atomic.Int64 // how often it was asked for what it knows of the path
 	unsent   atomic.Int64 // the limit last set, bytes
+	resent   atomic.Uint64
+	behind   atomic.Uint64 // a gap, bytes
 	lastRead func() time.Time
 }
 
+func (p *tcpPipe) TransportGap() uint64 { return p.behind.Load() }
+
 func (p *tcpPipe) TransportPath() (rtt, minRTT time.Duration, retransmitted uint64, ok bool) {
 	p.observed.Add(1)
-	return 40 * time.Millisecond, 40 * time.Millisecond, 0, true
+	return 40 * time.Millisecond, 40 * time.Millisecond, p.resent.Load(), true
 }
 
 func (p *tcpPipe) LimitUnsent(bytes int) { p.unsent.Store(int64(bytes)) }
@@ -83,6 +89,47 @@ func TestCarrierIsObserved(t *testing.T) {
 		want := float64(size) / rtt.Seconds() * 2 * 0.004
 		if got := float64(carrier.unsent.Load()); got < 0.9*want || got > 1.1*want {
 			t.Errorf("%.0f bytes may be unsent after a round, want about %.0f", got, want)
+		}
+	})
+}
+
+// TestGap: once the transport has retransmitted, what the peer holds back behind a gap is not on the
+// path: while no acknowledgement comes, as much more is sent.
+func TestGap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, p, carrier := newTCPClient(t)
+		st := p.accept(s, 1)
+		p.send(wire(kindCredit, 1, u64(64<<20)))
+		go st.Write(make([]byte, 32<<20))
+		defer s.Close()
+		position := uint64(headerSize) // of the frame that confirmed the stream
+		sent := func() (n uint64) {
+			for _, f := range ofKind(p.quiet(), kindData) {
+				n += uint64(f.size())
+			}
+			position += n
+			return n
+		}
+		sent()
+		carrier.resent.Store(1)
+		time.Sleep(40 * time.Millisecond)
+		p.send(wire(kindAck, 0, u64(position)))
+		if n := sent(); n < 128<<10 {
+			t.Fatalf("%d bytes sent after a round", n)
+		}
+		time.Sleep(time.Second)
+		if n := sent(); n != 0 {
+			t.Errorf("%d bytes more sent without an acknowledgement or a gap", n)
+		}
+		const gap = 1 << 20
+		carrier.behind.Store(gap)
+		time.Sleep(2 * pace.GapInterval)
+		if n := sent(); n < gap || n > gap+2*maxData {
+			t.Errorf("%d bytes more sent with %d behind a gap", n, gap)
+		}
+		time.Sleep(time.Second)
+		if n := sent(); n != 0 {
+			t.Errorf("%d bytes more sent with the same gap", n)
 		}
 	})
 }

@@ -44,9 +44,10 @@ type Controller struct {
 	bounds bounds
 
 	// The present round.
-	roundStart   time.Time
-	roundAcked   uint64 // position acknowledged at its start
-	roundLimited bool   // the session was app-limited in it
+	roundStart     time.Time
+	lastAcked      uint64 // position
+	roundDelivered uint64 // at its start: acknowledged, or held back behind a gap
+	roundLimited   bool   // the session was app-limited in it
 
 	rtt       rttFilter
 	bandwidth bandwidthFilter
@@ -68,19 +69,31 @@ type bounds struct {
 // New returns a controller for a new carrier.
 func New(cfg Config, start Start) *Controller {
 	c := &Controller{
-		cfg:        cfg,
-		roundStart: start.Now,
-		roundAcked: start.Position,
-		rtt:        rttFilter{windowStart: start.Now},
-		startup:    startup{minInflight: max(cfg.InitialInflight, start.LastInflight/2)},
-		observer:   newTransportObserver(start.Transport),
+		cfg:            cfg,
+		roundStart:     start.Now,
+		roundDelivered: start.Position,
+		lastAcked:      start.Position,
+		rtt:            rttFilter{windowStart: start.Now},
+		startup:        startup{minInflight: max(cfg.InitialInflight, start.LastInflight/2)},
+		observer:       newTransportObserver(start.Transport),
 	}
 	c.updateBounds()
 	return c
 }
 
 // CanSend reports whether a session with so many bytes inflight may send more.
-func (c *Controller) CanSend(inflight uint64) bool { return inflight < c.bounds.inflight }
+func (c *Controller) CanSend(inflight uint64) bool {
+	return inflight < c.bounds.inflight+c.observer.behindGap
+}
+
+// WatchesGaps reports whether the session should call OnStalled when it can't send and no
+// acknowledgement comes.
+func (c *Controller) WatchesGaps() bool { return c.observer.watchGaps > 0 }
+
+// OnStalled takes that no acknowledgement has come for GapInterval. What the peer has received and
+// can't deliver yet, because something before it was lost, is not on the path any more, so that
+// CanSend may allow more.
+func (c *Controller) OnStalled() { c.observer.pollGap() }
 
 // Inflight returns the bound on inflight data, in bytes.
 func (c *Controller) Inflight() uint64 { return c.bounds.inflight }
@@ -107,13 +120,19 @@ func (c *Controller) OnRTTSample(now time.Time, rtt time.Duration) {
 // OnAck takes the peer's acknowledgement of all data before position. Where that ends a round, the
 // model and the bounds follow.
 func (c *Controller) OnAck(now time.Time, position uint64) {
+	c.observer.onDelivered(position - c.lastAcked)
+	c.lastAcked = position
 	elapsed := now.Sub(c.roundStart)
 	if elapsed < max(c.rtt.min(), minRound) {
 		return
 	}
-	sample := c.sampleRate(delivery{float64(position - c.roundAcked), elapsed.Seconds()})
+	if c.observer.watchGaps > 0 {
+		c.observer.pollGap()
+	}
+	delivered := position + c.observer.behindGap
+	sample := c.sampleRate(delivery{float64(delivered - c.roundDelivered), elapsed.Seconds()})
 	appLimited := c.roundLimited
-	c.roundStart, c.roundAcked, c.roundLimited = now, position, false
+	c.roundStart, c.roundDelivered, c.roundLimited = now, delivered, false
 	if appLimited && sample <= c.bandwidth.max {
 		return
 	}
@@ -154,7 +173,7 @@ func (c *Controller) endRound(sample float64, appLimited bool) {
 		c.checkCompeting()
 	}
 	c.observer.poll(&c.rtt)
-	if c.startup.filledPipe && c.observer.lossy == 0 {
+	if c.startup.filledPipe && c.observer.lossy == 0 && !c.observer.reportsGaps {
 		gap := c.rtt.gap() && !c.competing
 		c.trial.onRound(gap, c.bandwidth.max, c.bandwidth.recentRate(burstyRounds))
 	}
@@ -212,6 +231,8 @@ func (c *Controller) gain() float64 {
 		return competingGain
 	case c.trial.active && !c.competing:
 		return trialGain
+	case c.observer.gaps > 0 && probe >= 1:
+		return gapGain
 	case c.observer.noQueue: // nothing to drain: the path is not what limits the rate
 		return max(probe, 1)
 	}

@@ -46,12 +46,15 @@ type simPath struct {
 	timed   uint64 // the position whose round trip is being measured
 	timedAt time.Time
 	ackedAt time.Time // when the peer last acknowledged
+	heardAt time.Time // when an acknowledgement last came
+	behind  uint64    // bytes behind the present gap that TCP has acknowledged selectively
 	acks    []simAck  // under way
 }
 
 type simAck struct {
 	due      time.Time
 	position uint64
+	served   float64 // which TCP acknowledges selectively
 }
 
 // simStep is a step of the simulation.
@@ -87,6 +90,10 @@ func (p *simPath) windowFull() bool {
 // send sends what there is, as much as the controller allows.
 func (p *simPath) send() {
 	p.offered += p.demand * simStep.Seconds()
+	if p.c.WatchesGaps() && !p.c.CanSend(uint64(p.sent)-p.acked) &&
+		p.now.Sub(p.heardAt) >= GapInterval {
+		p.c.OnStalled()
+	}
 	for p.c.CanSend(uint64(p.sent)-p.acked) && !p.windowFull() {
 		if p.demand > 0 && p.sent >= p.offered {
 			p.c.OnAppLimited()
@@ -118,18 +125,19 @@ func (p *simPath) acknowledge() {
 		return
 	}
 	p.ackedAt = p.now
-	p.acks = append(p.acks, simAck{p.now.Add(p.roundTrip + p.competing), arrived})
+	p.acks = append(p.acks, simAck{p.now.Add(p.roundTrip + p.competing), arrived, p.served})
 }
 
 // takeAcks is what a session does with an acknowledgement.
 func (p *simPath) takeAcks() {
 	for len(p.acks) > 0 && !p.acks[0].due.After(p.now) {
 		position := p.acks[0].position
+		p.behind = uint64(p.acks[0].served) - position
 		p.acks = p.acks[1:]
 		if position <= p.acked {
 			continue
 		}
-		p.acked = position
+		p.acked, p.heardAt = position, p.now
 		p.c.OnAck(p.now, position)
 		if !p.timedAt.IsZero() && position >= p.timed {
 			p.c.OnRTTSample(p.now, p.now.Sub(p.timedAt))
@@ -297,7 +305,8 @@ type simTransport struct {
 	path          *simPath // whose queue is added to rtt, unless it is nil
 	losing        bool     // it has lost something whenever it is asked
 	retransmitted uint64
-	unknown       bool // it has nothing to tell
+	unknown       bool     // it has nothing to tell
+	gaps          *simPath // whose gaps it reports, unless it is nil
 }
 
 func (t *simTransport) TransportPath() (rtt, minRTT time.Duration, retransmitted uint64, ok bool) {
@@ -309,6 +318,45 @@ func (t *simTransport) TransportPath() (rtt, minRTT time.Duration, retransmitted
 		rtt += time.Duration((p.sent - p.served) / p.rate * float64(time.Second))
 	}
 	return rtt, t.minRTT, t.retransmitted, !t.unknown
+}
+
+func (t *simTransport) TransportGap() uint64 {
+	if t.gaps == nil {
+		return 0
+	}
+	return t.gaps.behind
+}
+
+// TestGaps: what the transport reports as arrived behind a gap is not on the path, so that more may
+// be sent. That keeps the path full while packets are lost, though the transport's own round trip
+// leaves room for doubt whether there is a queue; and the path's queue stays short.
+func TestGaps(t *testing.T) {
+	const rtt = 80 * time.Millisecond
+	for _, every := range []time.Duration{rtt + rtt/2, 3 * rtt, 10 * rtt} {
+		run := func(gaps bool) (delivered float64, queue time.Duration) {
+			p := newSimPath(6.25e6, rtt)
+			transport := &simTransport{rtt: rtt + rtt/5, minRTT: rtt, losing: true}
+			if gaps {
+				transport.gaps = p
+			}
+			p.c.observer.transport = transport
+			p.lossEvery = every
+			p.run(10*time.Second, nil)
+			delivered, queue, _ = p.observe(20 * time.Second)
+			return delivered / p.rate, queue
+		}
+		without, _ := run(false)
+		with, queue := run(true)
+		t.Logf("a loss every %v: delivered %.3f of the path's rate without reports, %.3f with; queue %v",
+			every, without, with, queue)
+		if with < 0.97 || with < without {
+			t.Errorf("a loss every %v: delivered %.3f of the path's rate, %.3f without reports of gaps",
+				every, with, without)
+		}
+		if queue > 3*rtt/4 {
+			t.Errorf("a loss every %v: the queue takes %v to drain", every, queue)
+		}
+	}
 }
 
 // TestLossyPath: where the transport reports losses without a queue, the bound is not in TCP's way.

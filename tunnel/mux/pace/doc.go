@@ -19,9 +19,10 @@
 // # What is measured
 //
 //   - Round: the unit of measurement, one min RTT long and at least 5 ms.
-//   - Delivery rate: the bytes acknowledged in a round, divided by its length. A round in which the
-//     session was app-limited (it had less to send than it might, or no credit for it) counts only
-//     if it was faster than all others.
+//   - Delivery rate: the bytes delivered in a round, divided by its length. Delivered is what the
+//     peer acknowledges, and what its transport holds back behind a gap, if a [Transport] tells. A
+//     round in which the session was app-limited (it had less to send than it might, or no credit
+//     for it) counts only if it was faster than all others.
 //   - Bandwidth: the largest delivery rate of the last 8 rounds, a max filter.
 //   - Min RTT: the shortest round trip of the last 10 to 20 seconds, a min filter.
 //   - BDP: bandwidth × min RTT, which is what the path holds when its queues are empty.
@@ -43,8 +44,10 @@
 //     filled, which the least round trip of a cycle shows.
 //   - Loss without a queue, as over radio: what arrives behind a gap is acknowledged late, so more
 //     than the BDP must be inflight to keep the rate. Long round trips show gaps and queues alike.
-//     A [Transport] knows which it is, and the gain is 6 while it reports losses without a queue.
-//     Where there is no transport to ask, a trial with a gain of 3 finds out.
+//     A [Transport] knows which it is. What it reports as held back behind a gap has left the path,
+//     so as much is added to the bound, and the gain is 1.5 for a cycle. The gain is 6 while it
+//     reports losses without a queue. Where there is no transport to ask, a trial with a gain of 3
+//     finds out.
 //
 // Three sizes follow from the bandwidth: of a frame (2 ms of it), of a burst (1 ms), and of what
 // the carrier's socket may hold unsent (4 ms).
@@ -56,6 +59,8 @@
 //   - [Controller.OnAppLimited] when it has sent all it could and CanSend still allows more;
 //   - [Controller.OnAck] for each acknowledgement, then [Controller.OnRTTSample] if that completes
 //     the measurement of a round trip;
+//   - [Controller.OnStalled] while [Controller.WatchesGaps], when it may send no more and no
+//     acknowledgement has come for [GapInterval];
 //   - [Controller.FrameSize], [Controller.BurstSize] and [Controller.UnsentLimit] as it sends.
 //
 // The package starts no goroutine, reads no clock and opens no socket. A Controller is guarded by

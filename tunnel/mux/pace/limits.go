@@ -112,6 +112,22 @@ const (
 	lossyUnsentFactor = 4
 )
 
+// Gaps: what the peer's transport holds back behind one.
+const (
+	// gapWatchRounds is how many rounds the transport is asked for gaps after it has retransmitted
+	// something.
+	gapWatchRounds = 256
+
+	// gapGain applies while there are gaps, except in the draining rounds. The rates are then the
+	// transport's, which sends less than the path takes while it recovers: a bound near the mean
+	// would keep it there. With 1.1 it cost 17 to 30 % at a loss of 0.1 %, with 1.5 and 2 some 5 %.
+	gapGain = 1.5
+
+	// GapInterval is how long after an acknowledgement the session should call OnStalled while it
+	// waits for the next one.
+	GapInterval = 5 * time.Millisecond
+)
+
 // Sizes that follow from the bandwidth, as the time in which the path delivers them.
 const (
 	// frameTime is how long one frame may occupy the path, so that others need not wait long

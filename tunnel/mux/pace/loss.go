@@ -8,6 +8,10 @@ type Transport interface {
 	// segments it has retransmitted so far. It returns false when nothing is known. It must not
 	// block: it is called with the session's mutex held.
 	TransportPath() (smoothedRTT, minRTT time.Duration, retransmitted uint64, ok bool)
+
+	// TransportGap returns how many bytes have arrived that the peer's transport holds back, because
+	// something before them was lost; 0 when that is not known. It must not block either.
+	TransportGap() (behind uint64)
 }
 
 // transportObserver asks the transport whether losses come with a queue or without one. The
@@ -15,7 +19,13 @@ type Transport interface {
 type transportObserver struct {
 	transport     Transport // nil where there is none
 	retransmitted uint64    // the count when it last mattered
+	endToEnd      bool      // the transport's path is the session's
 	noQueue       bool      // there is no queue on the path
+	behindGap     uint64    // bytes that the peer holds back behind a gap, and has not acknowledged
+	reportsGaps   bool      // the transport has reported one
+	watchGaps     int       // for how many more rounds gaps are likely
+	gaps          int       // for how many more rounds the path counts as having gaps
+	seen          uint64    // the count of retransmitted at the last round
 	lossy         int       // for how many more rounds the path counts as losing without a queue
 }
 
@@ -24,6 +34,7 @@ func newTransportObserver(transport Transport) transportObserver {
 	o := transportObserver{transport: transport}
 	if transport != nil {
 		_, _, o.retransmitted, _ = transport.TransportPath()
+		o.seen = o.retransmitted
 	}
 	return o
 }
@@ -32,14 +43,20 @@ func newTransportObserver(transport Transport) transportObserver {
 // the path behind it: its least round trip is then much shorter than the session's.
 func (o *transportObserver) poll(session *rttFilter) {
 	o.lossy = max(o.lossy-1, 0)
-	o.noQueue = false
+	o.watchGaps = max(o.watchGaps-1, 0)
+	o.gaps = max(o.gaps-1, 0)
+	o.noQueue, o.endToEnd = false, false
 	if o.transport == nil {
 		return
 	}
 	rtt, minRTT, retransmitted, ok := o.transport.TransportPath()
 	if !ok || session.min() > scaled(minRTT, queueFactor, rttSlack) {
-		o.lossy = 0
+		o.lossy, o.watchGaps = 0, 0
 		return
+	}
+	o.endToEnd = true
+	if retransmitted > o.seen {
+		o.seen, o.watchGaps = retransmitted, gapWatchRounds
 	}
 	o.noQueue = rtt <= scaled(minRTT, noQueueFactor, noQueueSlack)
 	if session.queued() {
@@ -52,6 +69,22 @@ func (o *transportObserver) poll(session *rttFilter) {
 	if rtt > scaled(minRTT, queueFactor, rttSlack) {
 		o.lossy = 0
 	}
+}
+
+// pollGap asks the transport what the peer holds back behind a gap.
+func (o *transportObserver) pollGap() {
+	if !o.endToEnd {
+		return
+	}
+	if behind := o.transport.TransportGap(); behind > 0 {
+		o.behindGap = max(o.behindGap, behind)
+		o.gaps, o.reportsGaps = cycleRounds, true
+	}
+}
+
+// onDelivered takes how much the peer has acknowledged: a gap that was filled has let it through.
+func (o *transportObserver) onDelivered(bytes uint64) {
+	o.behindGap -= min(o.behindGap, bytes)
 }
 
 // lossTrial finds out whether more inflight data raises the bandwidth: it does where packets are
