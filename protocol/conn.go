@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"culvert/internal/bounds"
+
 	"github.com/gorilla/websocket"
 )
 
@@ -118,6 +120,9 @@ func (c *Conn) readFailed(err error) error {
 	code := faultCode(err)
 	if code == 0 {
 		return c.wire.readFailed(err)
+	}
+	if errors.Is(err, ErrTooLarge) {
+		err = &bounds.Error{Bound: bounds.Message, Err: err}
 	}
 	c.wire.close(int(code), code.String(), fmt.Errorf("protocol: record: %w", err))
 	return c.wire.err()

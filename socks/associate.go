@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"culvert/internal/bounds"
 	"culvert/internal/netfault"
 )
 
@@ -57,8 +58,12 @@ func listenUDP(addr netip.Addr) (packetConn, error) {
 var (
 	errNotTCP              = errors.New("UDP ASSOCIATE from a client without an IP address")
 	errPortUnnamed         = errors.New("UDP ASSOCIATE with a password must name the client's port")
-	errTooManyAssociations = errors.New("too many associations")
-	errAssociationIdle     = errors.New("association idle for too long")
+	errTooManyAssociations = &bounds.Error{
+		Bound: bounds.Associations, Err: errors.New("too many associations"),
+	}
+	errAssociationIdle = &bounds.Error{
+		Bound: bounds.AssociationIdle, Err: errors.New("association idle for too long"),
+	}
 )
 
 // associate serves an association until it ends. Its error is a *refusal while the

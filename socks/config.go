@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"culvert/internal/bounds"
+
 	"github.com/rs/zerolog"
 )
 
@@ -87,6 +89,9 @@ type Config struct {
 	// MaxConns bounds the connections of the server, in any phase and over all its listeners; 0
 	// means DefaultMaxConns. Further ones are accepted and closed.
 	MaxConns int
+
+	// Bounds counts what is refused because of a bound; nil counts nothing.
+	Bounds *bounds.Counts
 
 	// Log gets one event for each connection at debug level, and one for each HTTP request that is
 	// refused or fails, with the client's address and the target and never a credential or a URL;

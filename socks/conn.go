@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"culvert/internal/bounds"
 	"culvert/internal/clientwatch"
 )
 
@@ -86,6 +87,9 @@ type refusal struct {
 
 func (r *refusal) Error() string { return r.err.Error() }
 
+// Unwrap returns why.
+func (r *refusal) Unwrap() error { return r.err }
+
 var (
 	errUnknownProtocol = errors.New("first byte of no protocol spoken here")
 	errClientGone      = errors.New("client left while its target was dialed")
@@ -109,7 +113,10 @@ func (s *Server) serveConn(ctx context.Context, c *clientConn) {
 		}
 	} else if r, ok := errors.AsType[*refusal](err); ok {
 		c.hangUp(r.message)
+	} else if address == "" && errors.Is(err, os.ErrDeadlineExceeded) {
+		s.cfg.Bounds.Refused(bounds.Negotiation)
 	}
+	s.cfg.Bounds.Note(err)
 	s.cfg.Log.Debug().Err(err).Stringer("client", c.RemoteAddr()).Str("target", address).
 		Dur("duration", time.Since(began)).Msg("socks: connection closed")
 }
@@ -243,6 +250,9 @@ func (s *Server) watchedClient(
 	})
 	err = open(openCtx)
 	end := watch.Stop()
+	if err != nil && errors.Is(openCtx.Err(), context.DeadlineExceeded) {
+		s.cfg.Bounds.Refused(bounds.ProxyDial)
+	}
 	switch gone := context.Cause(openCtx); {
 	case ctx.Err() != nil:
 		return false, errDraining

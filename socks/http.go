@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"culvert/internal/bounds"
 )
 
 // httpConn is a connection whose client speaks HTTP/1 to its proxy (RFC 9110 and 9112). It
@@ -62,6 +64,7 @@ func (h *httpConn) serve(ctx context.Context) (address string, target net.Conn, 
 func (h *httpConn) readRequest() (*request, error) {
 	n, err := peekHead(&h.c.in, h.c, maxHead)
 	if errors.Is(err, errHeadTooLarge) {
+		h.s.cfg.Bounds.Refused(bounds.HTTPHead)
 		return nil, h.refuseHead(http.StatusRequestHeaderFieldsTooLarge, err)
 	}
 	if err != nil {
@@ -73,6 +76,7 @@ func (h *httpConn) readRequest() (*request, error) {
 	case errors.Is(err, errVersion):
 		return nil, h.refuseHead(http.StatusHTTPVersionNotSupported, err)
 	case errors.Is(err, errFields):
+		h.s.cfg.Bounds.Refused(bounds.HTTPFields)
 		return nil, h.refuseHead(http.StatusRequestHeaderFieldsTooLarge, err)
 	case err != nil:
 		return nil, h.refuseHead(http.StatusBadRequest, err)

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"culvert/internal/bounds"
 )
 
 // exchange is one forwarded request and its response.
@@ -125,11 +127,15 @@ func (x *exchange) readResponse() (*response, int, error) {
 	for range maxInterim {
 		n, err := peekHead(&x.target.in, x.target, maxTargetHead)
 		x.heard = x.heard || x.target.in.Buffered() > 0
+		if errors.Is(err, errHeadTooLarge) {
+			x.h.s.cfg.Bounds.Refused(bounds.HTTPTargetHead)
+		}
 		if err != nil {
 			return nil, 0, err
 		}
 		head, _ := x.target.in.Peek(n)
 		resp, err := parseResponse(head, x.req.method)
+		x.h.s.cfg.Bounds.Note(err)
 		switch {
 		case err != nil:
 			return nil, 0, err
@@ -144,6 +150,7 @@ func (x *exchange) readResponse() (*response, int, error) {
 		x.inform(resp)
 		x.target.in.Discard(n)
 	}
+	x.h.s.cfg.Bounds.Refused(bounds.HTTPInterim)
 	return nil, 0, errInterim
 }
 

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+
+	"culvert/internal/bounds"
 )
 
 // response is what a proxy has to know of a response. It aliases its head.
@@ -35,8 +37,10 @@ type codings struct {
 
 var (
 	errNoStatusLine = errors.New("the response begins with no status line")
-	errManyFields   = errors.New("the response has too many fields")
-	errLengths      = errors.New("the response has several lengths")
+	errManyFields   = &bounds.Error{
+		Bound: bounds.HTTPTargetFields, Err: errors.New("the response has too many fields"),
+	}
+	errLengths = errors.New("the response has several lengths")
 )
 
 // parseResponse reads a head as leniently as browsers do. The method is that of the request.

@@ -8,6 +8,8 @@ import (
 	"io"
 	"net"
 	"strconv"
+
+	"culvert/internal/bounds"
 )
 
 // Byte values of SOCKS4. Its specification is the note "SOCKS: A protocol for TCP
@@ -34,7 +36,7 @@ type socks4Protocol struct {
 
 var (
 	errNoSOCKS4Auth = errors.New("SOCKS4 can't carry the password that is asked for")
-	errFieldTooLong = errors.New("user id or name is too long")
+	errFieldTooLong = &bounds.Error{Bound: bounds.Socks4Field, Err: errors.New("user id or name is too long")}
 )
 
 func (p *socks4Protocol) negotiate(c *clientConn) (string, error) {

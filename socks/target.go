@@ -5,11 +5,14 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"culvert/internal/bounds"
 )
 
 var (
-	errName     = errors.New("target name is empty, too long or has unusable characters")
-	errPortZero = errors.New("target port is 0")
+	errName        = errors.New("target name is empty, too long or has unusable characters")
+	errNameTooLong = &bounds.Error{Bound: bounds.ProxyName, Err: errName}
+	errPortZero    = errors.New("target port is 0")
 )
 
 // checkTarget refuses what can't be a target: port 0, the empty name (which net.Dial takes for this
@@ -22,7 +25,10 @@ func checkTarget(host string, port int) error {
 	unusable := func(r rune) bool {
 		return unicode.IsControl(r) || unicode.IsSpace(r) || r == '[' || r == ']'
 	}
-	if host == "" || len(host) > maxName || !utf8.ValidString(host) ||
+	if len(host) > maxName {
+		return errNameTooLong
+	}
+	if host == "" || !utf8.ValidString(host) ||
 		strings.ContainsFunc(host, unusable) {
 		return errName
 	}

@@ -8,12 +8,15 @@ import (
 	"net"
 	"sync"
 
+	"culvert/internal/bounds"
 	"culvert/internal/clientwatch"
 	"culvert/tunnel/mux"
 )
 
 // errOpenTimeout is the error of openFor when the other end has not answered in time.
-var errOpenTimeout = errors.New("the other end did not answer in time")
+var errOpenTimeout = &bounds.Error{
+	Bound: bounds.Open, Err: errors.New("the other end did not answer in time"),
+}
 
 // clientPolicy is for the clients of forwards.
 var clientPolicy = clientwatch.Policy{Delay: clientWatchDelay, ClosedWait: closedWait}

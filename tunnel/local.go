@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"culvert/internal/bounds"
 	"culvert/internal/state"
 	"culvert/protocol"
 	"culvert/tunnel/mux"
@@ -16,8 +17,8 @@ import (
 // methods may be called concurrently.
 type Local struct {
 	cfg       LocalConfig
-	tally     tally
 	connector *localConnector
+	sums      sums
 	reached   reachedTargets
 
 	aborted   context.Context // ends when Abort is called
@@ -42,6 +43,9 @@ type Local struct {
 
 // NewLocal returns a Local. It connects when Run is called.
 func NewLocal(cfg LocalConfig) *Local {
+	if cfg.Observer == nil {
+		cfg.Observer = noObserver{}
+	}
 	aborted, abort := context.WithCancel(context.Background())
 	relaying, cutRelays := context.WithCancel(aborted)
 	return &Local{
@@ -77,6 +81,7 @@ func (l *Local) shutdown(session *mux.Session) {
 	ctx, cancel := context.WithDeadline(l.aborted, deadline)
 	defer cancel()
 	if err := session.Drain(ctx); err != nil {
+		l.cfg.Bounds.Refused(bounds.Drain)
 		l.cfg.Log.Warn().Int("streams", session.Stats().Streams).Msg("streams cut short")
 	}
 	session.Close()
@@ -86,9 +91,6 @@ func (l *Local) shutdown(session *mux.Session) {
 func (l *Local) set(conn *localConnection, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if last := l.current; last != nil && (conn == nil || conn.session != last.session) {
-		l.tally.ended(last.session)
-	}
 	l.current, l.err = conn, err
 	close(l.changed)
 	l.changed = make(chan struct{})
@@ -153,6 +155,7 @@ func openInSession[T any](
 	for {
 		session, err := l.carried(ctx, deadline)
 		if err != nil {
+			l.cfg.Bounds.Note(err)
 			return nil, err
 		}
 		opened, err := open(session)
@@ -173,7 +176,8 @@ func (l *Local) carried(ctx context.Context, deadline time.Time) (*mux.Session, 
 	if ctx.Err() == nil && conn != nil && !conn.session.Stats().Away {
 		return conn.session, nil
 	}
-	ctx, cancel := context.WithDeadlineCause(ctx, deadline, ErrNoSession)
+	ctx, cancel := context.WithDeadlineCause(ctx, deadline,
+		&bounds.Error{Bound: bounds.NoSessionWait, Err: ErrNoSession})
 	defer cancel()
 	for {
 		conn, err := l.wait(ctx)

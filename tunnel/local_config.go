@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"culvert/certs"
+	"culvert/internal/bounds"
 	"culvert/internal/state"
 	"culvert/protocol"
 	"culvert/tunnel/mux"
@@ -73,6 +74,9 @@ type LocalConfig struct {
 	// Log receives the events of the session. The zero value is silent.
 	Log zerolog.Logger
 
+	Observer Observer       // nil for none
+	Bounds   *bounds.Counts // counts what is refused because of a bound; nil counts nothing
+
 	// OnProgress, when set, is called after each step of each attempt to connect.
 	OnProgress func(Progress)
 }
@@ -108,9 +112,11 @@ func (c *LocalConfig) connector() *localConnector {
 		timeout: timeout,
 		session: mux.Config{
 			Keepalive: c.Keepalive, NoIncoming: !c.Reverse, Memory: newMemory(c.Memory),
+			Bounds: c.Bounds,
 		},
 		congestion: newCarrierCongestion(c.Congestion, c.Log),
 		onProgress: c.OnProgress,
+		observer:   c.Observer,
 
 		dialAddress: new(net.Dialer).DialContext,
 	}

@@ -29,6 +29,7 @@ type localConnector struct {
 	session    mux.Config
 	congestion *carrierCongestion
 	onProgress func(Progress) // may be nil
+	observer   Observer       // nil for none
 
 	dialAddress protocol.DialFunc // an IP address and port; a net.Dialer's except in tests
 
@@ -41,7 +42,8 @@ type localConnection struct {
 	session *mux.Session
 	state   protocol.State
 	carrier mux.Carrier
-	path    localPath // of the carrier
+	path    localPath     // of the carrier
+	took    time.Duration // by the handshake
 
 	since        time.Time // of the carrier
 	sessionSince time.Time
@@ -54,6 +56,35 @@ func (c *localConnector) connect(
 ) (*localConnection, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.timeout, &TimeoutError{c.timeout})
 	defer cancel()
+	began := time.Now()
+	made, err := c.connectWithin(ctx, resume, progress)
+	c.observe(made, err, time.Since(began))
+	return made, err
+}
+
+// observe reports how an attempt ended, if it got as far as to be admitted or not.
+func (c *localConnector) observe(made *localConnection, err error, took time.Duration) {
+	if c.observer == nil || errors.Is(err, errAbandoned) || errors.Is(err, context.Canceled) {
+		return
+	}
+	h := Handshake{Result: handshakeResult(err), Took: took}
+	if err == nil {
+		h.Version, h.Suite, h.Took = made.state.Version, made.state.Suite, made.took
+	} else if failed, ok := errors.AsType[*ConnectError](err); ok && failed.Step != StepHandshake &&
+		failed.Step != StepSession {
+		status, ok := errors.AsType[*StatusError](err)
+		if !ok || status.Code != http.StatusServiceUnavailable {
+			return
+		}
+		h.Result, h.Took = HandshakeBusy, 0
+	}
+	c.observer.Handshake(h)
+}
+
+// connectWithin is connect without its budget of time.
+func (c *localConnector) connectWithin(
+	ctx context.Context, resume *mux.Session, progress *attemptProgress,
+) (*localConnection, error) {
 	delay := hedgeDelay
 	if resume != nil {
 		if rtt := resume.Stats().SmoothedTrip; rtt > 0 {
@@ -66,7 +97,9 @@ func (c *localConnector) connect(
 		return nil, steps.fail(ctx, secured.err)
 	}
 	conn := secured.conn
-	made := &localConnection{state: conn.State(), carrier: conn, path: secured.path}
+	made := &localConnection{
+		state: conn.State(), carrier: conn, path: secured.path, took: secured.took,
+	}
 	var err error
 	steps.begin(StepSession)
 	resumes := resume != nil && resume.Err() == nil

@@ -29,6 +29,7 @@ func (l *Local) forward(ctx context.Context, conn net.Conn, target string) {
 		return l.open(ctx, streamTarget(target))
 	})
 	if err != nil {
+		l.cfg.Bounds.Note(err)
 		log.WithLevel(unreachedLevel(ctx, err)).Err(err).Msg("forward refused")
 		abort(conn)
 		return
@@ -61,6 +62,7 @@ func (l *Local) Stdio(
 	stream, err := l.open(opening, streamTarget(target))
 	if err != nil && ctx.Err() == nil && opening.Err() != nil {
 		err = context.Cause(opening)
+		l.cfg.Bounds.Note(err)
 	}
 	cancel()
 	if err != nil {

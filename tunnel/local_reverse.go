@@ -5,6 +5,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"time"
 
 	"culvert/tunnel/mux"
 	"culvert/tunnel/policy"
@@ -69,10 +70,11 @@ func (l *Local) ServeReverse(ctx context.Context, ln *ReverseListener, target st
 func (l *Local) serveReverse(
 	ctx context.Context, in *mux.IncomingStream, ln *ReverseListener, target string,
 ) {
-	log := ln.log.With().Str("target", target).Logger()
+	log, began := ln.log.With().Str("target", target).Logger(), time.Now()
 	conn, err := dialWhileWanted(ctx, in, func(ctx context.Context) (net.Conn, error) {
 		return dialHere(ctx, "tcp", target)
 	})
+	observeDial(l.cfg.Observer, began, err)
 	if err != nil {
 		log.WithLevel(unreachedLevel(ctx, err)).Err(err).Msg("reverse forward: target not reached")
 		in.Refuse(dialCode(err), "")

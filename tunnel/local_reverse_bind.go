@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"culvert/internal/bounds"
 	"culvert/internal/printable"
 	"culvert/tunnel/mux"
 	"culvert/tunnel/policy"
@@ -228,6 +229,7 @@ func (rb *reverseBind) offer(in mux.Incoming) {
 	select {
 	case rb.incoming <- in:
 	default:
+		rb.local.cfg.Bounds.Refused(bounds.WaitingReverse)
 		in.Refuse(mux.CodeTooManyStreams, "")
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"net"
 	"sync"
 
+	"culvert/internal/bounds"
 	"culvert/tunnel/mux"
 	"culvert/tunnel/policy"
 )
@@ -43,6 +44,7 @@ func (l *Local) ServeReverseUDP(ctx context.Context, port *ReverseUDP, target st
 			return
 		}
 		if !room.take() {
+			l.cfg.Bounds.Refused(bounds.ReverseFlows)
 			in.Refuse(mux.CodeTooManyStreams, "")
 			continue
 		}

@@ -27,6 +27,7 @@ func (l *Local) Run(ctx context.Context) error {
 	if err != nil {
 		return l.finish(ctx, err)
 	}
+	l.sums.begin(conn.session)
 	l.logConnected(conn)
 	var accepting sync.WaitGroup // all sessions are closed when Run returns
 	defer accepting.Wait()
@@ -228,7 +229,6 @@ func (l *Local) retryAfter(err error, attempts *localAttempts) {
 }
 
 func (l *Local) logConnected(conn *localConnection) {
-	l.tally.began()
 	l.event(state.EventSessionUp, conn, nil)
 	l.cfg.Log.Info().
 		Stringer("remote", l.cfg.Address).
@@ -258,13 +258,17 @@ func (l *Local) logLoss(conn *localConnection, err error, after time.Duration) {
 
 func (l *Local) logReconnected(conn, last *localConnection, away time.Duration) {
 	if conn.session != last.session {
+		l.sums.end(last.session)
+		l.sums.begin(conn.session)
+		l.cfg.Observer.Resume(false, away)
 		l.logConnected(conn)
 		return
 	}
 	conn.sessionSince = last.sessionSince
-	l.tally.resumed()
 	l.event(state.EventResumed, conn, nil)
 	stats := conn.session.Stats()
+	l.sums.resumed()
+	l.cfg.Observer.Resume(true, stats.LastAway)
 	l.cfg.Log.Info().
 		Dur("away", away).
 		Int("streams", stats.Streams).

@@ -15,17 +15,16 @@ func (l *Local) State() state.State {
 		Sessions: []state.Session{},
 		Streams:  []state.Stream{},
 		Events:   l.cfg.Events.Recent(),
+		Totals:   l.sums.read().state(),
 	}
 	taken.Node.Remote = l.cfg.Address.String()
 	l.mu.Lock()
 	conn := l.current
-	taken.Totals = l.tally.current()
 	l.mu.Unlock()
 	if conn == nil {
 		return taken
 	}
 	in := conn.session.Inspect(state.MaxSessionStreams)
-	addSession(&taken.Totals, in)
 	if conn.session.Err() != nil {
 		return taken
 	}

@@ -31,6 +31,7 @@ func (l *Local) serveForwardUDP(ctx context.Context, conn packetConn, target str
 		datagrams.SetLabel(label)
 		return newFlow(datagrams), func() {}, nil
 	})
+	f.bounds = l.cfg.Bounds
 	return f.serve(ctx)
 }
 

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"culvert/internal/bounds"
 )
 
 // source is where a client comes from, a prefix of clientPrefix. It is the zero value when that is
@@ -30,6 +32,9 @@ type fairPlaces struct {
 	share    int // per source; doesn't apply to the unknown one
 	reserved int // of most, for clients of which the source has a session
 
+	counts      *bounds.Counts // of the places that were taken away
+	whole, each bounds.Bound   // most and share
+
 	mu        sync.Mutex // guards both
 	strangers holders
 	known     holders // with a session
@@ -39,6 +44,13 @@ func newFairPlaces(most, share, reserved int) *fairPlaces {
 	f := &fairPlaces{most: most, share: share, reserved: reserved}
 	f.strangers.places = make(map[source]map[*fairPlace]struct{})
 	f.known.places = make(map[source]map[*fairPlace]struct{})
+	return f
+}
+
+// counting lets f count the places that it takes away, because of its bound for all or of that for
+// a source, and returns f.
+func (f *fairPlaces) counting(counts *bounds.Counts, whole, each bounds.Bound) *fairPlaces {
+	f.counts, f.whole, f.each = counts, whole, each
 	return f
 }
 
@@ -60,8 +72,13 @@ func (f *fairPlaces) take(from source, known bool, end func()) *fairPlace {
 	p := &fairPlace{in: f, from: from, end: end}
 	p.touch()
 	f.mu.Lock()
+	exceeded := f.whole
+	if from.IsValid() && len(f.holders(known).places[from]) >= f.share {
+		exceeded = f.each
+	}
 	out := f.displaced(from, known)
 	if out != nil {
+		f.counts.Refused(exceeded)
 		f.leave(out)
 	}
 	p.holders = f.holders(known)

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"culvert/internal/bounds"
 	"culvert/internal/quota"
 	"culvert/internal/state"
 	"culvert/protocol"
@@ -59,6 +60,9 @@ type RemoteConfig struct {
 
 	Events *state.Events  // gets what happens, for observers; may be nil
 	Log    zerolog.Logger // the zero value is silent
+
+	Observer Observer       // nil for none
+	Bounds   *bounds.Counts // counts what is refused because of a bound; nil counts nothing
 }
 
 // Remote is the end of a tunnel where the traffic comes out. It is an http.Handler; Serve serves it
@@ -110,13 +114,16 @@ func NewRemote(cfg RemoteConfig) (*Remote, error) {
 	if cfg.Ledger == nil {
 		cfg.Ledger, _ = quota.Open("", nil) // which doesn't fail
 	}
+	if cfg.Observer == nil {
+		cfg.Observer = noObserver{}
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	r := &Remote{
 		cfg:        cfg,
 		replay:     protocol.NewReplayCache(protocol.DefaultReplayCapacity),
-		gate:       newRemoteGate(cfg.Log),
+		gate:       newRemoteGate(cfg.Log, cfg.Bounds),
 		host:       mux.NewHost(mux.HostConfig{ResumeWindow: cfg.ResumeWindow}),
-		session:    mux.Config{MaxStreams: cfg.MaxStreams, Memory: newMemory(cfg.Memory)},
+		session:    newSessionConfig(cfg),
 		exits:      newPlaces(maxExits),
 		congestion: newCarrierCongestion(cfg.Congestion, cfg.Log),
 		ctx:        ctx,
@@ -129,9 +136,16 @@ func NewRemote(cfg RemoteConfig) (*Remote, error) {
 	r.changed.L = &r.mu
 	r.now = time.Now
 	if cfg.Fallback != nil {
-		r.fallback = newRemoteFallback(cfg.Fallback, cfg.Log)
+		r.fallback = newRemoteFallback(cfg.Fallback, cfg.Log, cfg.Bounds)
 	}
 	return r, nil
+}
+
+// newSessionConfig configures the sessions of a Remote.
+func newSessionConfig(cfg RemoteConfig) mux.Config {
+	return mux.Config{
+		MaxStreams: cfg.MaxStreams, Memory: newMemory(cfg.Memory), Bounds: cfg.Bounds,
+	}
 }
 
 // Shutdown takes no new clients, drains the sessions until their streams have ended and delivered
@@ -145,7 +159,9 @@ func (r *Remote) Shutdown(ctx context.Context) {
 	var drains sync.WaitGroup
 	for session := range r.sessions {
 		drains.Go(func() {
-			session.Drain(ctx)
+			if session.Drain(ctx) != nil {
+				r.cfg.Bounds.Refused(bounds.Drain)
+			}
 			session.Close()
 		})
 	}

@@ -114,6 +114,7 @@ func (b *remoteBind) serve(all, session, listening context.Context) {
 // client, and the answers back, until ctx is done, which ends the streams too.
 func (b *remoteBind) servePackets(ctx context.Context) error {
 	f := newUDPForward(b.packets, b.log, b.openFlow)
+	f.bounds = b.remote.cfg.Bounds
 	f.refusal = zerolog.DebugLevel // the local logs why
 	return f.serve(ctx)
 }

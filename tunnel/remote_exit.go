@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"culvert/internal/bounds"
 )
 
 // remoteExit is where the datagrams of an association leave the tunnel: a socket, the addresses of
@@ -32,10 +34,11 @@ type exitLoad struct {
 	waiting  quantity // bytes of datagrams that wait for them
 	targets  quantity // remembered
 	contacts quantity
+	bounds   *bounds.Counts
 }
 
-func newExitLoad() *exitLoad {
-	l := new(exitLoad)
+func newExitLoad(counts *bounds.Counts) *exitLoad {
+	l := &exitLoad{bounds: counts}
 	l.lookups.most = maxSessionLookups
 	l.waiting.most = maxSessionWaiting
 	l.targets.most = maxSessionTargets
@@ -124,9 +127,28 @@ func (e *remoteExit) route(ctx context.Context, target endpoint, p []byte) []net
 // keep keeps a datagram until the lookup of its target is done, or drops it. Called with the mutex
 // held.
 func (e *remoteExit) keep(known *resolution, p []byte) {
-	if len(known.waiting) < maxWaitingDatagrams && e.load.waiting.take(len(p)) {
+	switch {
+	case len(known.waiting) >= maxWaitingDatagrams:
+		e.load.bounds.Refused(bounds.UDPWaiting)
+	case !e.load.waiting.take(len(p)):
+		e.load.bounds.Refused(bounds.SessionUDPWaiting)
+	default:
 		known.waiting = append(known.waiting, bytes.Clone(p))
 	}
+}
+
+// takeLookup takes a place for a lookup, and reports whether there was one. Called with the mutex
+// held.
+func (e *remoteExit) takeLookup() bool {
+	if e.pending >= maxLookups {
+		e.load.bounds.Refused(bounds.UDPLookups)
+		return false
+	}
+	taken := e.load.lookups.take(1)
+	if !taken {
+		e.load.bounds.Refused(bounds.SessionUDPLookups)
+	}
+	return taken
 }
 
 // resolve determines the addresses of a target. For a name, it starts a lookup, which sends p when
@@ -135,10 +157,11 @@ func (e *remoteExit) keep(known *resolution, p []byte) {
 func (e *remoteExit) resolve(
 	ctx context.Context, rules remoteRules, target endpoint, p []byte,
 ) *resolution {
-	if target.name != "" && (e.pending >= maxLookups || !e.load.lookups.take(1)) {
+	if target.name != "" && !e.takeLookup() {
 		return nil
 	}
 	if !e.makeRoom(target) {
+		e.load.bounds.Refused(bounds.SessionUDPTargets)
 		if target.name != "" {
 			e.load.lookups.leave(1)
 		}

@@ -49,7 +49,7 @@ func TestExitTargets(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		e := newRemoteExit(newFlow(stream), conn, func() remoteRules { return rules }, newExitLoad())
+		e := newRemoteExit(newFlow(stream), conn, func() remoteRules { return rules }, newExitLoad(nil))
 		defer stream.Close()
 		for i := range 3 * maxTargets {
 			name := endpoint{name: fmt.Sprint("host", i, ".test"), port: 9}
@@ -97,7 +97,7 @@ func TestExitTargets(t *testing.T) {
 func TestExitsShareTheirBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, _ := muxPair(t)
-		rules, load := new(unansweredNames), newExitLoad()
+		rules, load := new(unansweredNames), newExitLoad(nil)
 		payload := make([]byte, 60_000)
 		var exits []*remoteExit
 		for range 2 * maxSessionLookups / maxLookups {

@@ -9,6 +9,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 
+	"culvert/internal/bounds"
 	"culvert/internal/httplog"
 
 	"github.com/gorilla/websocket"
@@ -31,9 +32,12 @@ type remoteFallback struct {
 	proxy     httputil.ReverseProxy
 	transport *http.Transport
 	places    *fairPlaces // for requests that are under way
+	bounds    *bounds.Counts
 }
 
-func newRemoteFallback(site *url.URL, log zerolog.Logger) *remoteFallback {
+func newRemoteFallback(
+	site *url.URL, log zerolog.Logger, counts *bounds.Counts,
+) *remoteFallback {
 	unreached := sampled(log)
 	transport := &http.Transport{
 		DialContext:           (&net.Dialer{Timeout: fallbackHeaderTimeout}).DialContext,
@@ -45,7 +49,9 @@ func newRemoteFallback(site *url.URL, log zerolog.Logger) *remoteFallback {
 	}
 	return &remoteFallback{
 		transport: transport,
-		places:    newFairPlaces(maxFallback, sourceFallback, 0),
+		places: newFairPlaces(maxFallback, sourceFallback, 0).
+			counting(counts, bounds.Fallback, bounds.SourceFallback),
+		bounds: counts,
 		proxy: httputil.ReverseProxy{
 			Transport: transport,
 			ErrorLog:  httplog.New(log),
@@ -77,6 +83,9 @@ func (f *remoteFallback) serve(
 	// A request that makes way may still be reading its body, which no context ends.
 	defer context.AfterFunc(bounded, v.interrupt)()
 	f.proxy.ServeHTTP(v, v.request)
+	if errors.Is(bounded.Err(), context.DeadlineExceeded) {
+		f.bounds.Refused(bounds.FallbackTime)
+	}
 }
 
 // isUpgrade reports whether package protocol would upgrade the request (RFC 6455, section 4.2.1).

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"culvert/internal/bounds"
+
 	"github.com/rs/zerolog"
 )
 
@@ -17,6 +19,7 @@ type remoteGate struct {
 	turn       places      // for the next handshake of a source without a session
 	turnKnown  places      // and of one with a session
 	penalties  *penalties  // of sources without a session
+	bounds     *bounds.Counts
 	refusals   zerolog.Logger
 	shortages  zerolog.Logger // for what the remote itself lacks
 	hint       sync.Once      // that X-Forwarded-For is ignored
@@ -25,16 +28,19 @@ type remoteGate struct {
 	sessions map[source]int
 }
 
-func newRemoteGate(log zerolog.Logger) *remoteGate {
+func newRemoteGate(log zerolog.Logger, counts *bounds.Counts) *remoteGate {
 	return &remoteGate{
-		conns:      newFairPlaces(maxStrangers, sourceStrangers, reservedStrangers),
-		handshakes: newFairPlaces(maxHandshakes, sourceHandshakes, reservedHandshakes),
-		turn:       newPlaces(1),
-		turnKnown:  newPlaces(1),
-		penalties:  newPenalties(),
-		refusals:   sampled(log),
-		shortages:  log.Sample(&zerolog.BurstSampler{Burst: 1, Period: strangerLinesPeriod}),
-		sessions:   make(map[source]int),
+		conns: newFairPlaces(maxStrangers, sourceStrangers, reservedStrangers).
+			counting(counts, bounds.Strangers, bounds.SourceStrangers),
+		handshakes: newFairPlaces(maxHandshakes, sourceHandshakes, reservedHandshakes).
+			counting(counts, bounds.Handshakes, bounds.SourceHandshakes),
+		bounds:    counts,
+		turn:      newPlaces(1),
+		turnKnown: newPlaces(1),
+		penalties: newPenalties(),
+		refusals:  sampled(log),
+		shortages: log.Sample(&zerolog.BurstSampler{Burst: 1, Period: strangerLinesPeriod}),
+		sessions:  make(map[source]int),
 	}
 }
 
@@ -76,6 +82,7 @@ func (g *remoteGate) penalized(from source) time.Duration {
 	if !refuse || g.knows(from) {
 		return 0
 	}
+	g.bounds.Refused(bounds.PenaltyLimit)
 	return left
 }
 
@@ -108,6 +115,7 @@ func (g *remoteGate) takeHandshake(ctx context.Context, from source, end func())
 		turn = g.turnKnown
 	}
 	if !turn.await(ctx) {
+		g.countMissedTurn(ctx)
 		return nil
 	}
 	defer turn.leave()
@@ -117,7 +125,15 @@ func (g *remoteGate) takeHandshake(ctx context.Context, from source, end func())
 			return g.handshakes.take(from, known, end)
 		}
 		if !sleep(ctx, left) {
+			g.countMissedTurn(ctx)
 			return nil
 		}
+	}
+}
+
+// countMissedTurn counts a client whose turn did not come before ctx was done, unless it left.
+func (g *remoteGate) countMissedTurn(ctx context.Context) {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		g.bounds.Refused(bounds.HandshakeTurn)
 	}
 }

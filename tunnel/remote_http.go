@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"culvert/internal/bounds"
 	"culvert/internal/state"
 	"culvert/protocol"
 	"culvert/tunnel/mux"
@@ -38,10 +39,13 @@ func (r *Remote) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	case !ours:
 		http.NotFound(w, request)
 	case draining:
+		r.cfg.Observer.Handshake(Handshake{Result: HandshakeBusy})
 		refuseBusy(w)
 	case refuse:
-		r.refuse(w, request)
+		r.cfg.Bounds.Refused(bounds.Sessions)
+		r.refuseClient(w, request)
 	case foreign:
+		r.cfg.Observer.Handshake(Handshake{Result: HandshakeRefused})
 		log := r.gate.refusals.With().Str("from", request.RemoteAddr).
 			Strs("origin", request.Header.Values("Origin")).Logger()
 		logRefusal(log, errOrigin)
@@ -71,6 +75,12 @@ func (r *Remote) refuse(w http.ResponseWriter, request *http.Request) {
 	refuseBusy(w)
 }
 
+// refuseClient is refuse for a client that wants to be admitted.
+func (r *Remote) refuseClient(w http.ResponseWriter, request *http.Request) {
+	r.cfg.Observer.Handshake(Handshake{Result: HandshakeBusy})
+	r.refuse(w, request)
+}
+
 func refuseBusy(w http.ResponseWriter) { http.Error(w, "busy", http.StatusServiceUnavailable) }
 
 // refusePenalized answers a client that is refused for the time left because others of its source
@@ -92,6 +102,7 @@ func (r *Remote) serveClient(w http.ResponseWriter, request *http.Request) {
 	defer cancel(nil)
 	from := r.sourceOf(clientAddr(request))
 	if left := r.gate.penalized(from); left > 0 {
+		r.cfg.Observer.Handshake(Handshake{Result: HandshakeRefused})
 		r.refusePenalized(w, request, left)
 		return
 	}
@@ -100,19 +111,26 @@ func (r *Remote) serveClient(w http.ResponseWriter, request *http.Request) {
 	defer context.AfterFunc(r.ctx, stop)()
 	place := r.gate.takeHandshake(waiting, from, func() { cancel(errDisplaced) })
 	if place == nil {
-		r.refuse(w, request)
+		r.refuseClient(w, request)
 		return
 	}
 	release := r.session.Memory.Reserve(strangers, handshakeMemory)
 	if release == nil {
 		place.leave()
-		r.refuse(w, request)
+		r.cfg.Bounds.Refused(bounds.Memory)
+		r.refuseClient(w, request)
 		return
 	}
+	began := time.Now()
 	a, err := r.admit(ctx, bareHijacker{w}, request)
 	release()
 	place.leave()
 	leaveStrangers(request)
+	if err != nil && context.Cause(ctx) == errDisplaced {
+		r.observeHandshake(a, errDisplaced, began)
+	} else {
+		r.observeHandshake(a, err, began)
+	}
 	if err != nil {
 		log := r.gate.refusals.With().Str("from", request.RemoteAddr).Logger()
 		switch {
@@ -132,9 +150,10 @@ func (r *Remote) serveClient(w http.ResponseWriter, request *http.Request) {
 		if r.renewSession(a.Session, a.state.Peer, clientAddr(request)) != nil {
 			return
 		}
-		r.observed.resumed()
 		r.event(state.EventResumed, r.noteCarrier(a), a.state.Peer.Key, clientAddr(request), nil)
 		stats := a.Stats()
+		r.observed.sums.resumed()
+		r.cfg.Observer.Resume(true, stats.LastAway)
 		log.Info().Stringer("client", a.state.Peer.Key).Int("streams", stats.Streams).
 			Uint64("resent_bytes", stats.Resent).Msg("session resumed")
 		return
@@ -146,6 +165,23 @@ func (r *Remote) serveClient(w http.ResponseWriter, request *http.Request) {
 func hasLeft(err error) bool {
 	handshake, ok := errors.AsType[*protocol.HandshakeError](err)
 	return ok && handshake.Code == 0
+}
+
+// observeHandshake reports how an attempt to be admitted ended that began at a time.
+func (r *Remote) observeHandshake(a admitted, err error, began time.Time) {
+	result := handshakeResult(err)
+	r.cfg.Bounds.Note(err)
+	failed, _ := errors.AsType[*protocol.HandshakeError](err)
+	switch {
+	case result == HandshakeTimeout && !errors.Is(err, mux.ErrNotCulvert):
+		r.cfg.Bounds.Refused(bounds.Handshake)
+	case failed == nil || !errors.Is(err, protocol.ErrTooLarge):
+	case failed.Step == "3":
+		r.cfg.Bounds.Refused(bounds.ClientHello)
+	default:
+		r.cfg.Bounds.Refused(bounds.ClearPart)
+	}
+	r.cfg.Observer.Handshake(Handshake{result, a.state.Version, a.state.Suite, time.Since(began)})
 }
 
 // logRefusal logs why a request has led to no session.

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"syscall"
 
+	"culvert/internal/bounds"
 	"culvert/internal/netfault"
 	"culvert/tunnel/mux"
 	"culvert/tunnel/policy"
@@ -18,6 +19,7 @@ import (
 func (s *remoteSession) serveListen(in *mux.IncomingStream) {
 	log := s.log.With().Str("bind", in.Target().Address).Logger()
 	if !s.listeners.take() {
+		s.remote.cfg.Bounds.Refused(bounds.SessionListeners)
 		in.Refuse(mux.CodeTooManyStreams, fmt.Sprintf("limit of %d listeners", maxSessionListeners))
 		return
 	}

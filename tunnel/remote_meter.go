@@ -28,7 +28,9 @@ type meterRate struct {
 // newClientMeter returns the meter of the client that the remote's ledger has by a name.
 func newClientMeter(r *Remote, name string, share policy.Share) *clientMeter {
 	m := &clientMeter{
-		quota: clientQuota{ctx: r.ctx, ledger: r.cfg.Ledger, name: name, log: r.cfg.Log},
+		quota: clientQuota{
+			ctx: r.ctx, ledger: r.cfg.Ledger, name: name, log: r.cfg.Log, bounds: r.cfg.Bounds,
+		},
 	}
 	m.set(share)
 	return m

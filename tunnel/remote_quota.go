@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"culvert/internal/bounds"
 	"culvert/internal/quota"
 	"culvert/tunnel/mux"
 
@@ -19,6 +20,7 @@ type clientQuota struct {
 	ledger *quota.Ledger
 	name   string // of the client in the ledger
 	log    zerolog.Logger
+	bounds *bounds.Counts
 	most   atomic.Int64 // bytes; 0 for no bound
 
 	mu   sync.Mutex // guards both
@@ -53,6 +55,7 @@ func (q *clientQuota) count(n int) {
 	defer q.mu.Unlock()
 	if q.cut != nil && q.live.Err() == nil {
 		q.cut(errQuota)
+		q.bounds.Refused(bounds.QuotaExcess)
 		q.log.Info().Str("client", q.name).Int64("used_bytes", used).
 			Uint16("code", uint16(mux.CodeQuota)).Msg("streams cut short: quota used up")
 	}

@@ -42,7 +42,7 @@ func newRemoteSession(
 		log:       log,
 		ctx:       ctx,
 		exits:     newPlaces(maxSessionExits),
-		exitLoad:  newExitLoad(),
+		exitLoad:  newExitLoad(r.cfg.Bounds),
 		listeners: newPlaces(maxSessionListeners),
 	}
 }
@@ -55,7 +55,7 @@ func (r *Remote) serveSession(a admitted, from netip.Addr, log zerolog.Logger) {
 		Bool("forward_secrecy", handshake.ForwardSecrecy).Str("congestion", a.congestion).
 		Msg("session up")
 	name := r.noteCarrier(a)
-	r.observed.began()
+	r.observed.sums.begin(session)
 	r.event(state.EventSessionUp, name, handshake.Peer.Key, from, nil)
 	ctx, cancel := context.WithCancel(r.ctx)
 	s := newRemoteSession(ctx, r, session, handshake.Peer.Key, log)
@@ -64,6 +64,9 @@ func (r *Remote) serveSession(a admitted, from netip.Addr, log zerolog.Logger) {
 	session.Close()
 	s.streams.Wait()
 	r.retire(session)
+	if abandoned, ok := errors.AsType[*mux.AbandonedError](session.Err()); ok {
+		r.cfg.Observer.Resume(false, abandoned.Window)
+	}
 	r.event(state.EventSessionEnded, name, handshake.Peer.Key, from, endOf(session))
 	log.Info().Err(endOf(session)).Msg("session ended")
 }

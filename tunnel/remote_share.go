@@ -6,6 +6,7 @@ import (
 	"net/netip"
 
 	"culvert/certs"
+	"culvert/internal/bounds"
 	"culvert/tunnel/mux"
 	"culvert/tunnel/policy"
 
@@ -121,6 +122,9 @@ func (r *Remote) takeStream(session *mux.Session) (*remoteClient, *mux.OpenError
 	}
 	client := a.client
 	if refusal := client.refusal(); refusal != nil {
+		if refusal.Code == mux.CodeTooManyStreams {
+			r.cfg.Bounds.Refused(bounds.ClientStreams)
+		}
 		log := r.cfg.Log.Sample(client.refusals)
 		log.Info().Stringer("client", a.peer.Key).Err(refusal).Uint16("code", uint16(refusal.Code)).
 			Msg("stream refused")
@@ -168,7 +172,7 @@ func (r *Remote) applyShares() (ended []*mux.Session) {
 		for client.sessions > client.share.Sessions {
 			session := r.leastOf(func(a *admission, _ bool) bool { return a.client == client })
 			ended = append(ended, session)
-			r.endForRoom(session, shareError(client))
+			r.endForRoom(session, r.refuseShare(client))
 		}
 	}
 	return ended
@@ -187,13 +191,14 @@ func (r *Remote) makeRoom(client *remoteClient) error {
 		own := r.leastOf(func(a *admission, away bool) bool { return a.client == client && away })
 		if own == nil {
 			r.probe(client)
-			return shareError(client)
+			return r.refuseShare(client)
 		}
-		r.endForRoom(own, shareError(client))
+		r.endForRoom(own, r.refuseShare(client))
 	}
 	if len(r.sessions) < r.cfg.MaxSessions {
 		return nil
 	}
+	r.cfg.Bounds.Refused(bounds.Sessions)
 	other := r.dispensable(client)
 	if other == nil {
 		return &mux.RefusedError{Code: mux.CodeFull}
@@ -202,7 +207,9 @@ func (r *Remote) makeRoom(client *remoteClient) error {
 	return nil
 }
 
-func shareError(client *remoteClient) *mux.RefusedError {
+// refuseShare returns why a client gets no other session, or loses one, and counts it.
+func (r *Remote) refuseShare(client *remoteClient) *mux.RefusedError {
+	r.cfg.Bounds.Refused(bounds.ClientSessions)
 	return &mux.RefusedError{
 		Code: mux.CodeShare, Text: fmt.Sprintf("limit of %d sessions", client.share.Sessions),
 	}

@@ -19,7 +19,7 @@ import (
 
 // remoteObserved is what a remote keeps for its observers.
 type remoteObserved struct {
-	tally
+	sums     sums
 	refusals refusalEvents
 }
 
@@ -50,9 +50,9 @@ func (r *Remote) State() state.State {
 		Sessions: []state.Session{},
 		Streams:  []state.Stream{},
 		Events:   r.cfg.Events.Recent(),
+		Totals:   r.observed.sums.read().state(),
 	}
 	r.mu.Lock()
-	taken.Totals = r.observed.current()
 	taken.Node.Draining = r.draining
 	sessions := make(map[*mux.Session]state.Session, len(r.sessions))
 	for session, a := range r.sessions {
@@ -62,7 +62,6 @@ func (r *Remote) State() state.State {
 	for session, known := range sessions {
 		most := min(state.MaxSessionStreams, state.MaxStreams-len(taken.Streams))
 		in := session.Inspect(most)
-		addSession(&taken.Totals, in)
 		s := sessionState(in)
 		s.ID, s.Key, s.Comment, s.From, s.Since = known.ID, known.Key, known.Comment, known.From,
 			known.Since
@@ -126,7 +125,7 @@ func (r *Remote) retire(session *mux.Session) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.forget(session)
-	r.observed.ended(session)
+	r.observed.sums.end(session)
 	r.changed.Broadcast()
 }
 

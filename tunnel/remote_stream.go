@@ -3,7 +3,9 @@ package tunnel
 import (
 	"context"
 	"net"
+	"time"
 
+	"culvert/internal/bounds"
 	"culvert/internal/netfault"
 	"culvert/tunnel/mux"
 	"culvert/tunnel/policy"
@@ -15,10 +17,11 @@ import (
 func (s *remoteSession) serveStream(
 	in *mux.IncomingStream, meter *clientMeter, ended func(),
 ) {
-	rules := s.rules()
+	rules, began := s.rules(), time.Now()
 	conn, err := dialWhileWanted(s.ctx, in, func(ctx context.Context) (net.Conn, error) {
 		return dialTarget(ctx, rules, in.Target())
 	})
+	observeDial(s.remote.cfg.Observer, began, err)
 	if err != nil {
 		in.Refuse(s.unreached(in.Target(), err), "")
 		ended()
@@ -39,11 +42,14 @@ func (s *remoteSession) serveStream(
 	})
 }
 
-// unreached logs why a target was not reached, and returns the code of it. What the remote lacks
-// concerns its operator, unlike what is wrong with a target.
+// unreached logs and counts why a target was not reached, and returns the code of it. What the
+// remote lacks concerns its operator, unlike what is wrong with a target.
 func (s *remoteSession) unreached(target mux.Target, err error) mux.Code {
 	code := dialCode(err)
-	if code == mux.CodeExhausted {
+	switch code {
+	case mux.CodeTimeout:
+		s.remote.cfg.Bounds.Refused(bounds.Dial)
+	case mux.CodeExhausted:
 		s.remote.gate.shortages.Warn().Err(netfault.Cause(err)).
 			Str("hint", "raise the limit of open files, such as with ulimit -n").
 			Msg("targets can't be reached")

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 
+	"culvert/internal/bounds"
 	"culvert/tunnel/mux"
 )
 
@@ -34,8 +35,13 @@ func (s *remoteSession) rules() remoteRules {
 func (s *remoteSession) serveFlow(in *mux.IncomingFlow, meter *clientMeter) {
 	target := in.Target().Address
 	log := s.log.With().Str("target", target).Str("kind", "udp").Logger()
-	for _, exits := range []places{s.exits, s.remote.exits} {
+	counts := s.remote.cfg.Bounds
+	for _, exits := range []struct {
+		places
+		bounds.Bound
+	}{{s.exits, bounds.SessionUDPExits}, {s.remote.exits, bounds.UDPExits}} {
 		if !exits.take() {
+			counts.Refused(exits.Bound)
 			in.Refuse(mux.CodeTooManyStreams, "")
 			return
 		}
@@ -43,6 +49,7 @@ func (s *remoteSession) serveFlow(in *mux.IncomingFlow, meter *clientMeter) {
 	}
 	release := s.ReserveMemory(exitMemory)
 	if release == nil {
+		counts.Refused(bounds.Memory)
 		in.Refuse(mux.CodeOverload, "")
 		return
 	}

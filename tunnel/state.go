@@ -3,7 +3,6 @@ package tunnel
 import (
 	"cmp"
 	"slices"
-	"sync"
 	"time"
 
 	"culvert/internal/printable"
@@ -12,44 +11,24 @@ import (
 	"culvert/tunnel/mux"
 )
 
-// tally counts what the sessions of a node have done so far. Sessions that have not ended yet are
-// counted when somebody asks. All methods may be called concurrently.
-type tally struct {
-	mu     sync.Mutex
-	totals state.Totals
-}
-
-// began counts a new session.
-func (t *tally) began() { t.change(func(total *state.Totals) { total.Sessions++ }) }
-
-// resumed counts another carrier of a session.
-func (t *tally) resumed() { t.change(func(total *state.Totals) { total.Resumptions++ }) }
-
-// ended counts what a session has done that will do no more.
-func (t *tally) ended(session *mux.Session) {
-	in := session.Inspect(0)
-	t.change(func(total *state.Totals) { addSession(total, in) })
-}
-
-func (t *tally) change(f func(*state.Totals)) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	f(&t.totals)
-}
-
-func (t *tally) current() state.Totals {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.totals
-}
-
-// addSession adds what a session has done to totals.
-func addSession(total *state.Totals, in mux.Inspection) {
-	total.CarriersLost += in.Losses
-	total.Streams += in.Opened
-	total.SentBytes += in.Payload.Sent
-	total.ReceivedBytes += in.Payload.Received
-	total.ResentBytes += in.Resent
+// state returns the totals as observers see them.
+func (t Totals) state() state.Totals {
+	totals := state.Totals{
+		Sessions:    t.Sessions,
+		Resumptions: t.Resumptions,
+		Traffic:     traffic64(t.Payload),
+		ResentBytes: t.Resent.Sent,
+	}
+	for _, n := range t.Lost {
+		totals.CarriersLost += n
+	}
+	for c := range t.Open {
+		totals.Streams += uint64(t.Open[c])
+		for _, n := range t.Ended[c] {
+			totals.Streams += n
+		}
+	}
+	return totals
 }
 
 // carrierState describes a carrier by its handshake.
@@ -91,7 +70,7 @@ func sessionState(in mux.Inspection) state.Session {
 	return s
 }
 
-func traffic64(c mux.Carried) state.Traffic {
+func traffic64(c mux.Traffic) state.Traffic {
 	return state.Traffic{SentBytes: c.Sent, ReceivedBytes: c.Received}
 }
 

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"culvert/internal/bounds"
 	"culvert/internal/netfault"
 	"culvert/tunnel/mux"
 
@@ -20,6 +21,7 @@ type udpForward struct {
 	open      openClient
 	log       zerolog.Logger
 	refusal   zerolog.Level // of the log entry when the peer refuses
+	bounds    *bounds.Counts
 	receivers sync.WaitGroup
 
 	mu      sync.Mutex // guards clients
@@ -103,6 +105,7 @@ func (f *udpForward) evict() {
 			oldest = c
 		}
 	}
+	f.bounds.Refused(bounds.UDPClients)
 	delete(f.clients, oldest.addr)
 	oldest.datagrams.Close()
 }

@@ -1,6 +1,10 @@
 package mux
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"culvert/internal/bounds"
+)
 
 // controlLoad counts control frames, and their bytes with headers, by who has caused them.
 type controlLoad struct {
@@ -111,8 +115,9 @@ func (s *Session) checkAnswersLocked() error {
 	if !answers.exceeds(s.loadedStreams()) {
 		return nil
 	}
-	return protocolErrorf("%d frames of %d bytes are neither read nor acknowledged", answers.frames,
+	err := protocolErrorf("%d frames of %d bytes are neither read nor acknowledged", answers.frames,
 		answers.bytes)
+	return &bounds.Error{Bound: bounds.ControlFrames, Err: err}
 }
 
 // overloadedLocked reports whether so many frames of this side's own streams are on their way that

@@ -49,7 +49,7 @@ type Flow struct {
 	assembling bool // the last piece that was queued wants another
 	size       int  // bytes so far of the datagram that is assembled
 
-	carried Carried // bytes of datagrams, less those that were dropped here
+	carried Traffic // bytes of datagrams, less those that were dropped here
 }
 
 func newFlow(s *Session, id uint32, address string, ours bool) *Flow {
@@ -92,14 +92,17 @@ func (f *Flow) Send(p []byte) error {
 	case f.send.fin:
 		return net.ErrClosed
 	case len(p) > MaxDatagram:
-		s.datagrams.Dropped++
+		s.countDropLocked(DropSize)
 		return ErrDatagramSize
-	case s.link == nil, s.memory.sendingBlocked():
-		s.datagrams.Dropped++
+	case s.link == nil:
+		s.countDropLocked(DropAway)
+		return nil
+	case s.memory.sendingBlocked():
+		s.countDropLocked(DropMemory)
 		return nil
 	}
 	for f.queue.len > 0 && f.queue.len+sendPrefix+len(p) > maxDatagramQueue {
-		f.dropOldestLocked()
+		f.dropOldestLocked(DropFull)
 	}
 	var prefix [sendPrefix]byte
 	binary.BigEndian.PutUint64(prefix[:], uint64(time.Since(f.began)))
@@ -121,14 +124,14 @@ func (st *stream) causeLocked(err error) error {
 
 // dropOldestLocked drops the first datagram that is to be sent, or what is left of it: the peer
 // drops the rest when another begins.
-func (f *Flow) dropOldestLocked() {
+func (f *Flow) dropOldestLocked(why Drop) {
 	if f.left == 0 {
 		f.left, _ = f.peekPrefix()
 		f.left += sendPrefix
 	}
 	f.queue.discard(f.left)
 	f.left = 0
-	f.session.datagrams.Dropped++
+	f.session.countDropLocked(why)
 }
 
 // dropDatagramsLocked drops the datagrams that the carrier has not taken, and those of which it has
@@ -139,7 +142,7 @@ func (s *Session) dropDatagramsLocked() {
 			continue
 		}
 		for st.flow.due() {
-			st.flow.dropOldestLocked()
+			st.flow.dropOldestLocked(DropAway)
 		}
 		st.flow.assembling = false
 	}
@@ -167,7 +170,7 @@ func (f *Flow) appendDatagramLocked(b []byte, room int) (record []byte, fits boo
 		length, queued := f.peekPrefix()
 		switch {
 		case time.Since(f.began)-queued > maxDatagramWait:
-			f.dropOldestLocked()
+			f.dropOldestLocked(DropLate)
 			return b, true
 		case len(b)+headerSize+1+min(length, largest) > room:
 			return b, false
@@ -183,14 +186,14 @@ func (f *Flow) appendDatagramLocked(b []byte, room int) (record []byte, fits boo
 	if f.left > 0 {
 		flags |= pieceMore
 	} else {
-		f.session.datagrams.Sent++
+		f.session.totals.datagrams.Sent++
 	}
 	b = append(appendHeader(b, kindDatagram, f.id, 1+n), flags)
 	start := len(b)
 	b = b[:start+n]
 	f.queue.read(b[start:])
 	f.carried.Sent += uint64(n)
-	f.session.streams.carried.Sent += uint64(n)
+	f.session.totals.Payload.Sent += uint64(n)
 	f.turn.deficit -= headerSize + n
 	return b, true
 }
@@ -214,7 +217,7 @@ func (s *Session) handleDatagramLocked(f frame) error {
 	case flags&^(pieceContinues|pieceMore) != 0 || (flags != 0 && len(p) == 0):
 		return protocolErrorf("datagram with the flags 0x%02x and %d bytes", flags, len(p))
 	case st == nil:
-		s.datagrams.Dropped++
+		s.countDropLocked(DropClosed)
 		return nil
 	case st.flow == nil:
 		return protocolErrorf("datagram on stream %d, which carries data", st.id)
@@ -239,23 +242,31 @@ func (f *Flow) handlePieceLocked(flags byte, p []byte) error {
 	}
 	// Half of the session's memory is left to the streams that can't drop anything.
 	queued := f.recv.queue.len
-	if f.closed || f.recv.fin || s.memory.buffered > s.cfg.MaxBuffered/2 ||
-		queued+receivePrefix+len(p) > maxDatagramQueue ||
-		queued > 0 && s.memory.pressure() == budget.Exceeded {
+	why := noDrop
+	switch {
+	case f.closed || f.recv.fin:
+		why = DropClosed
+	case queued+receivePrefix+len(p) > maxDatagramQueue:
+		why = DropFull
+	case s.memory.buffered > s.cfg.MaxBuffered/2,
+		queued > 0 && s.memory.pressure() == budget.Exceeded:
+		why = DropMemory
+	}
+	if why != noDrop {
 		f.assembling = false
-		s.datagrams.Dropped++
+		s.countDropLocked(why)
 		return nil
 	}
 	mem := f.recv.mem()
 	f.recv.queue.write([]byte{flags, byte(len(p) >> 8), byte(len(p))})
 	f.recv.queue.write(p)
 	f.carried.Received += uint64(len(p))
-	s.streams.carried.Received += uint64(len(p))
+	s.totals.Payload.Received += uint64(len(p))
 	f.accountLocked(mem)
 	f.assembling = flags&pieceMore != 0
 	if !f.assembling {
 		f.whole++
-		s.datagrams.Received++
+		s.totals.datagrams.Received++
 		f.recv.wake.Broadcast()
 	}
 	return nil

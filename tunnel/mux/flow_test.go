@@ -595,7 +595,7 @@ func FuzzDatagramQueue(f *testing.F) {
 			if flags&pieceContinues == 0 {
 				row = []byte{}
 			}
-			before := s.datagrams
+			before := s.totals.datagrams
 			s.mu.Lock()
 			err := s.handleDatagramLocked(frame{kindDatagram, 1, append([]byte{flags}, p...)})
 			s.mu.Unlock()
@@ -609,7 +609,7 @@ func FuzzDatagramQueue(f *testing.F) {
 				return
 			}
 			switch {
-			case s.datagrams.Dropped > before.Dropped:
+			case s.totals.datagrams.Dropped > before.Dropped:
 				row = nil
 			case row != nil && flags&pieceMore == 0:
 				queued, row = append(queued, row), nil

@@ -2,6 +2,8 @@ package mux
 
 import (
 	"time"
+
+	"culvert/internal/bounds"
 )
 
 // recordInput is the record that a link's reader is handling.
@@ -33,7 +35,8 @@ func (l *link) handleRecord(record []byte, c *block) (*block, error) {
 		return c, errReplaced
 	}
 	if len(record) > MaxRecordSize {
-		return c, protocolErrorf("record of %d bytes, at most %d allowed", len(record), MaxRecordSize)
+		err := protocolErrorf("record of %d bytes, at most %d allowed", len(record), MaxRecordSize)
+		return c, &bounds.Error{Bound: bounds.Record, Err: err}
 	}
 	l.lastRead = time.Now()
 	inBlock := len(record) > 0 && &record[0] == &c.buf[0]
@@ -135,11 +138,12 @@ func (s *Session) handleOpenLocked(f frame, record *recordInput) error {
 	t.lastTheir = f.stream
 	switch {
 	case s.drainHeardLocked() || s.out.closing:
-		return s.refuseLocked(f.stream, CodeDraining)
+		return s.refuseLocked(f.stream, target, CodeDraining)
 	case s.cfg.NoIncoming:
-		return s.refuseLocked(f.stream, CodeNotAllowed)
+		return s.refuseLocked(f.stream, target, CodeNotAllowed)
 	case t.theirs >= s.cfg.MaxStreams:
-		return s.refuseLocked(f.stream, CodeTooManyStreams)
+		s.cfg.Bounds.Refused(bounds.Streams)
+		return s.refuseLocked(f.stream, target, CodeTooManyStreams)
 	}
 	var st *stream
 	var in Incoming
@@ -151,13 +155,15 @@ func (s *Session) handleOpenLocked(f frame, record *recordInput) error {
 		st, in = &opened.stream, &IncomingStream{incoming{&opened.stream}, opened}
 	}
 	t.add(st)
+	st.countOpenLocked()
 	t.theirs++
 	t.incoming = append(t.incoming, in)
 	s.changed.Broadcast()
 	return st.handleDataLocked(first, record)
 }
 
-func (s *Session) refuseLocked(id uint32, code Code) error {
+func (s *Session) refuseLocked(id uint32, target Target, code Code) error {
+	s.countRefusedLocked(target, false, code)
 	s.queueControlLocked(kindRefused, id, codePayload(code, ""))
 	return nil
 }
@@ -231,6 +237,7 @@ func (s *Session) boundMemoryLocked() {
 		for st := range s.streams.leftovers {
 			choose(st)
 		}
+		s.cfg.Bounds.Refused(bounds.Buffered)
 		largest.resetLocked(CodeOverload)
 	}
 }

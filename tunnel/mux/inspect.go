@@ -12,18 +12,13 @@ type Inspection struct {
 	ID       string
 	Open     int    // streams open now
 	Opened   uint64 // streams opened so far, by either side
-	Payload  Carried
+	Payload  Traffic
 	Held     int // bytes of memory held by queues and by what is not acknowledged
 	Away     time.Time
 	Trip     time.Duration // smoothed round trip, 0 before the first was measured
-	Resent   uint64        // bytes sent again after resumptions
-	Losses   uint64        // carriers that were lost, and not replaced by the client
 	Streams  []StreamInfo
 	Draining bool // this side takes no new streams
 }
-
-// Carried counts bytes of payload.
-type Carried struct{ Sent, Received uint64 }
 
 // StreamInfo is what an observer gets to see of a stream or a flow.
 type StreamInfo struct {
@@ -33,7 +28,7 @@ type StreamInfo struct {
 	Ours    bool      // this side has opened it
 	Since   time.Time // when it was opened
 	State   StreamState
-	Payload Carried
+	Payload Traffic
 }
 
 // StreamState is how far a stream is.
@@ -55,12 +50,10 @@ func (s *Session) Inspect(most int) Inspection {
 	in := Inspection{
 		Open:     len(s.streams.byID),
 		Opened:   s.streams.opened,
-		Payload:  s.streams.carried,
+		Payload:  s.totals.Payload,
 		Held:     s.memory.buffered + s.memory.queued + s.out.retained.mem,
 		Away:     s.lost.since,
 		Trip:     s.smoothedTripLocked(),
-		Resent:   s.out.resent,
-		Losses:   s.lost.count,
 		Draining: s.streams.draining.begun,
 		Streams:  make([]StreamInfo, 0, min(most, len(s.streams.byID))),
 	}
@@ -80,7 +73,7 @@ func (st *stream) infoLocked() StreamInfo {
 	info := StreamInfo{
 		ID: st.id, Target: st.target, Label: st.label, Ours: st.ours, Since: st.opened,
 		State:   st.stateLocked(),
-		Payload: Carried{st.send.sent, st.recv.received},
+		Payload: Traffic{st.send.sent, st.recv.received},
 	}
 	if st.flow != nil {
 		info.Payload = st.flow.carried

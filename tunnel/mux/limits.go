@@ -3,6 +3,7 @@ package mux
 import (
 	"time"
 
+	"culvert/internal/bounds"
 	"culvert/tunnel/mux/budget"
 	"culvert/tunnel/mux/pace"
 )
@@ -191,6 +192,9 @@ type Config struct {
 	// most of the budget nevertheless loses a session, which ends with CodeMemory. MaxBuffered is at
 	// most half of the budget.
 	Memory *budget.Budget
+
+	// Bounds counts what is refused because of a bound; nil counts nothing.
+	Bounds *bounds.Counts
 
 	// HelloTimeout bounds the exchange of hellos. Default DefaultHelloTimeout (30 s).
 	HelloTimeout time.Duration

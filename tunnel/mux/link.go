@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"culvert/internal/bounds"
 	"culvert/internal/pollbreak"
 	"culvert/tunnel/mux/pace"
 )
@@ -128,6 +129,9 @@ func (l *link) end(err error) {
 		return
 	}
 	if s.resumption == nil || s.out.closing || !isLoss(err) {
+		if !s.out.closing && isLoss(err) {
+			s.countLossLocked(err)
+		}
 		s.mu.Unlock()
 		s.fail(err)
 		return
@@ -142,20 +146,23 @@ func (l *link) end(err error) {
 // loseCarrierLocked detaches the carrier, because of err, and ends the session when no other comes
 // in time.
 func (s *Session) loseCarrierLocked(err error) {
+	s.countLossLocked(err)
 	s.detachLocked()
-	s.lost.count++
 	since, window := time.Now(), s.resumption.window
 	s.lost.since, s.lost.cause = since, err
 	s.lost.timer = time.AfterFunc(window, func() {
-		s.abandon(since, &AbandonedError{Window: window, Err: err})
+		if s.abandon(since, &AbandonedError{Window: window, Err: err}) {
+			s.cfg.Bounds.Refused(bounds.ResumeWindow)
+		}
 	})
 }
 
 // abandon ends a session that is still without the carrier that it lost at a time: another may have
-// come just before this call.
-func (s *Session) abandon(since time.Time, err error) {
+// come just before this call. It reports whether it has ended the session.
+func (s *Session) abandon(since time.Time, err error) (abandoned bool) {
 	s.mu.Lock()
-	if s.link == nil && s.lost.since.Equal(since) {
+	if s.link == nil && s.lost.since.Equal(since) && s.err == nil {
+		abandoned = true
 		s.failLocked(err)
 	}
 	ended := s.err != nil
@@ -163,6 +170,7 @@ func (s *Session) abandon(since time.Time, err error) {
 	if ended && s.host != nil {
 		s.host.forget(s)
 	}
+	return abandoned
 }
 
 // stopAwayTimerLocked lets the session live though no carrier comes.
@@ -205,6 +213,7 @@ func (l *link) readLoop() {
 func (l *link) endOnInput(err error) {
 	s := l.session
 	var protocolErr *ProtocolError
+	s.cfg.Bounds.Note(err)
 	if errors.As(err, &protocolErr) {
 		s.mu.Lock()
 		if s.link == l {

@@ -3,6 +3,7 @@ package mux
 import (
 	"sync/atomic"
 
+	"culvert/internal/bounds"
 	"culvert/tunnel/mux/budget"
 )
 
@@ -157,6 +158,7 @@ func (s *Session) resumePausedLocked() {
 // expelLocked ends the session, and frees at once what it holds for its streams. They fail as in
 // every session that ends.
 func (s *Session) expelLocked() {
+	s.cfg.Bounds.Refused(bounds.Memory)
 	s.beginCloseLocked(ErrMemory, CodeMemory, "")
 	err := &SessionError{ErrMemory}
 	for _, st := range s.streams.byID {

@@ -3,6 +3,8 @@ package mux
 import (
 	"context"
 	"errors"
+
+	"culvert/internal/bounds"
 )
 
 // streamTable is a session's streams, guarded by its mutex.
@@ -17,7 +19,6 @@ type streamTable struct {
 	draining  drainState           // of this side
 	peerDrain bool                 // the peer takes no new streams
 	opened    uint64               // streams that were in byID so far
-	carried   Carried              // by all of them
 }
 
 func newStreamTable(client bool) streamTable {
@@ -118,19 +119,35 @@ func (s *Session) openFlowLocked(address string) (*Flow, error) {
 // nextIDLocked returns the id of the stream that this side opens next, or why it must not.
 func (s *Session) nextIDLocked(target Target) (uint32, error) {
 	t := &s.streams
-	switch {
-	case len(target.Address) > maxTarget:
-		return 0, &OpenError{Code: CodeBadTarget}
+	switch code := s.openRefusalLocked(target); {
 	case s.err != nil:
 		return 0, &SessionError{s.err}
-	case t.draining.begun, t.peerDrain:
-		return 0, &OpenError{Code: CodeDraining}
-	case uint64(t.ours) >= uint64(s.peer.maxStreams), s.overloadedLocked():
-		return 0, &OpenError{Code: CodeTooManyStreams}
+	case code != 0:
+		s.countRefusedLocked(target, true, code)
+		return 0, &OpenError{Code: code}
 	case t.nextID > 1<<32-3:
 		return 0, ErrNoMoreStreams
 	}
 	return t.nextID, nil
+}
+
+// openRefusalLocked returns why this side opens no stream for a target, 0 if it may.
+func (s *Session) openRefusalLocked(target Target) Code {
+	t := &s.streams
+	switch {
+	case len(target.Address) > maxTarget:
+		s.cfg.Bounds.Refused(bounds.Target)
+		return CodeBadTarget
+	case t.draining.begun, t.peerDrain:
+		return CodeDraining
+	case uint64(t.ours) >= uint64(s.peer.maxStreams):
+		s.cfg.Bounds.Refused(bounds.Streams)
+		return CodeTooManyStreams
+	case s.overloadedLocked():
+		s.cfg.Bounds.Refused(bounds.ControlFrames)
+		return CodeTooManyStreams
+	}
+	return 0
 }
 
 // addOwnLocked puts a stream of this side with the next id into the table, and queues its open
@@ -139,6 +156,7 @@ func (s *Session) addOwnLocked(st *stream) {
 	s.streams.nextID += 2
 	s.streams.ours++
 	s.streams.add(st)
+	st.countOpenLocked()
 	s.queueControlLocked(kindOpen, st.id, openPayload(st.target, nil))
 }
 
@@ -198,6 +216,7 @@ func (s *Session) forgetLocked(st *stream) {
 		return
 	}
 	st.removed = true
+	st.countEndLocked()
 	s.memory.grown -= int64(st.recv.window) - int64(s.cfg.Window)
 	s.sched.remove(st)
 	delete(s.streams.byID, st.id)

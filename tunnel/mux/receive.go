@@ -249,7 +249,7 @@ func (st *stream) handleDataLocked(p []byte, in *recordInput) error {
 		return protocolErrorf("data after fin on stream %d", st.id)
 	}
 	r.received += uint64(len(p))
-	st.session.streams.carried.Received += uint64(len(p))
+	st.session.totals.Payload.Received += uint64(len(p))
 	if r.received > r.limit {
 		return protocolErrorf("stream %d sent %d bytes with credit for %d", st.id, r.received, r.limit)
 	}

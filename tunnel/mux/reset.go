@@ -5,6 +5,7 @@ import (
 	"net"
 	"time"
 
+	"culvert/internal/bounds"
 	"culvert/internal/stall"
 )
 
@@ -58,6 +59,7 @@ func (st *stream) limitStallLocked() {
 		moved := h.sent != seen || st.session.link == nil // without a carrier the peer can't take it
 		seen = h.sent
 		if watch.Look(moved) >= lingerTime {
+			st.session.cfg.Bounds.Refused(bounds.Linger)
 			st.resetLocked(CodeStalled)
 			return
 		}
@@ -110,6 +112,7 @@ func (st *Stream) checkSource(in *blockReader) {
 	w.sent = st.send.sent
 	if w.watch.Look(moved) >= lingerTime {
 		st.send.stalled = true
+		st.session.cfg.Bounds.Refused(bounds.Linger)
 		st.send.wake.Broadcast()
 		return
 	}

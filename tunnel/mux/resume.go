@@ -10,6 +10,8 @@ import (
 	"errors"
 	"sync"
 	"time"
+
+	"culvert/internal/bounds"
 )
 
 // Exporter is a carrier whose two ends can derive secrets that nobody else knows, as those of
@@ -135,6 +137,7 @@ func (s *Session) resume(carrier Carrier) (*Session, error) {
 	if err := s.checkPositionLocked(theirs); err != nil {
 		return nil, err
 	}
+	s.countResumptionLocked(theirs)
 	s.attachLocked(carrier, theirs.receivePosition)
 	return s, nil
 }
@@ -300,6 +303,7 @@ func (s *Session) reattach(carrier Carrier, offer hello) (bool, error) {
 	if err := s.endingLocked(); err != nil {
 		return false, &SessionError{err}
 	}
+	s.countResumptionLocked(offer)
 	s.attachLocked(carrier, offer.receivePosition)
 	return true, nil
 }
@@ -368,7 +372,9 @@ func (h *Host) boundAway() {
 		}
 	}
 	since := away[found]
-	found.abandon(since, &AbandonedError{Window: time.Since(since), Err: errTooManyAway})
+	if found.abandon(since, &AbandonedError{Window: time.Since(since), Err: errTooManyAway}) {
+		found.cfg.Bounds.Refused(bounds.AwaySessions)
+	}
 }
 
 var errTooManyAway = errors.New("too many sessions without a carrier")

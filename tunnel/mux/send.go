@@ -219,7 +219,7 @@ func (st *stream) adoptBlockLocked(p *packer, most int) bool {
 // countDataLocked counts n bytes that were put into a record.
 func (st *stream) countDataLocked(n int) {
 	st.send.sent += uint64(n)
-	st.session.streams.carried.Sent += uint64(n)
+	st.session.totals.Payload.Sent += uint64(n)
 	st.turn.deficit -= n
 }
 

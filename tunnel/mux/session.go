@@ -5,6 +5,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"culvert/internal/bounds"
 )
 
 // Carrier moves records between the two ends of a session, whole, in order and authentic.
@@ -49,17 +51,18 @@ type Session struct {
 	memory   memory
 	pings    pings
 
-	datagrams DatagramStats
-	changed   sync.Cond // incoming, streams, pongs or the link changed, or the session ended
-	err       error     // why the session ended, sticky
+	totals  sessionTotals
+	changed sync.Cond // incoming, streams, pongs or the link changed, or the session ended
+	err     error     // why the session ended, sticky
 }
 
 // lostCarrier is what a session remembers of its last carrier.
 type lostCarrier struct {
 	since time.Time   // when it was lost; zero while there is a carrier
 	cause error       // why
-	count uint64      // of carriers that were lost so far
 	timer *time.Timer // ends the session when no other carrier comes; nil while there is one
+	// lasted is how long the session was last without one, for Stats.
+	lasted time.Duration
 	// inflight is its bound on inflight data, from which the next carrier's startup begins.
 	inflight uint64
 	// roundTrip is its smoothed round trip, for Stats. Nothing of the next carrier depends on it.
@@ -195,7 +198,7 @@ func exchange(ctx context.Context, carrier Carrier, timeout time.Duration,
 	case ctx.Err() != nil:
 		err = context.Cause(ctx)
 	default:
-		err = ErrNotCulvert
+		err = &bounds.Error{Bound: bounds.Hello, Err: ErrNotCulvert}
 	}
 	if err != nil {
 		carrier.Close()
@@ -307,6 +310,8 @@ type Stats struct {
 	AwaySince    time.Time     // when it lost the last one; zero while it has one
 	RoundTrip    time.Duration // of the last ping, 0 before the first
 	SmoothedTrip time.Duration // an average of round trips, 0 before the first was measured
+	LastAway     time.Duration // how long it was last without a carrier
+	Rate         float64       // bytes a second that the path has recently delivered to the peer
 	Datagrams    DatagramStats
 }
 
@@ -330,8 +335,27 @@ func (s *Session) Stats() Stats {
 		AwaySince:    s.lost.since,
 		RoundTrip:    s.pings.roundTrip,
 		SmoothedTrip: s.smoothedTripLocked(),
-		Datagrams:    s.datagrams,
+		LastAway:     s.lost.lasted,
+		Rate:         s.rateLocked(),
+		Datagrams:    s.totals.datagrams,
 	}
+}
+
+// Totals returns what the session has counted so far, also once it has ended.
+func (s *Session) Totals() Totals {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	totals := s.totals.Totals
+	totals.Resent.Sent = s.out.resent
+	return totals
+}
+
+// rateLocked returns the delivery rate of the present carrier, 0 without one.
+func (s *Session) rateLocked() float64 {
+	if s.link == nil {
+		return 0
+	}
+	return s.link.pace.Rate()
 }
 
 // smoothedTripLocked returns the present carrier's round trip, or that of the one before.

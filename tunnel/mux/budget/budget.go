@@ -78,6 +78,16 @@ func (b *Budget) Limit() int64 { return b.limit }
 // Held returns how many bytes are held.
 func (b *Budget) Held() int64 { return b.held.Load() }
 
+// HeldBy returns how many bytes a client holds.
+func (b *Budget) HeldBy(name string) int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if c := b.clients[name]; c != nil {
+		return c.held.Load()
+	}
+	return 0
+}
+
 // soft is what all clients together may hold by their shares.
 func (b *Budget) soft() int64 { return b.limit / 4 * 3 }
 

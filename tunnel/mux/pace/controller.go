@@ -112,6 +112,10 @@ func (c *Controller) UnsentLimit() int { return c.bounds.unsent }
 // the round's delivery rate is then no measure of the path.
 func (c *Controller) OnAppLimited() { c.roundLimited = true }
 
+// Rate returns the delivery rate that the controller assumes, in bytes a second: the most that the
+// path has recently delivered. It is 0 until it is measured.
+func (c *Controller) Rate() float64 { return c.bandwidth.max }
+
 // OnRTTSample takes a round trip: from when data was sent until its acknowledgement arrived.
 func (c *Controller) OnRTTSample(now time.Time, rtt time.Duration) {
 	c.rtt.add(now, rtt, c.roundLimited)

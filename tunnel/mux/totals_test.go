@@ -1,0 +1,126 @@
+package mux
+
+import (
+	"context"
+	"io"
+	"testing"
+	"testing/synctest"
+
+	"culvert/internal/bounds"
+)
+
+// TestTotals checks what both ends count of streams that end in each way, of payload on carriers
+// that are lost, and of what is sent again.
+func TestTotals(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		counts := new(bounds.Counts)
+		r := newRig(t, HostConfig{}, Config{MaxStreams: 2, Bounds: counts})
+		opened, accepted := openPair(t, r.client, r.server)
+		opened.Write(make([]byte, 1000))
+		accepted.Write(make([]byte, 3000))
+		io.ReadFull(accepted, make([]byte, 1000))
+		io.ReadFull(opened, make([]byte, 3000))
+		for _, s := range []*Session{r.client, r.server} {
+			if open := s.Totals().Open; open[CategoryTCP] != 1 {
+				t.Errorf("open: %v", open)
+			}
+		}
+		for _, code := range []Code{CodeRefused, CodeNotAllowed, CodeNameNotFound, CodeTimeout} {
+			go func() {
+				in, _ := r.server.Accept(context.Background())
+				in.Refuse(code, "")
+			}()
+			r.client.Open(t.Context(), Target{StreamUnix, "/socket"})
+		}
+		other, end := openPair(t, r.client, r.server)
+		if _, err := r.client.Open(t.Context(), Target{StreamTCP, "a:1"}); !isRefused(err,
+			CodeTooManyStreams) {
+			t.Errorf("a third stream: %v", err)
+		}
+		other.Reset(CodeAborted)
+		io.ReadAll(end)
+		end.Close()
+
+		r.far.freeze() // what the server sends from now on is lost
+		accepted.Write(make([]byte, 5000))
+		synctest.Wait()
+		r.cut()
+		r.resume()
+		io.ReadFull(opened, make([]byte, 5000))
+		opened.CloseWrite()
+		accepted.CloseWrite()
+		io.ReadAll(opened)
+		io.ReadAll(accepted)
+		opened.Close()
+		accepted.Close()
+		synctest.Wait()
+
+		for name, s := range map[string]*Session{"client": r.client, "server": r.server} {
+			got := s.Totals()
+			if got.Open != ([numCategories]int{}) {
+				t.Errorf("%s: still open: %v", name, got.Open)
+			}
+			want := [numResults]uint64{ResultOK: 1, ResultReset: 1}
+			if s == r.client {
+				want[ResultRefused] = 1 // the bound is the peer's, of which this side knows
+			}
+			if tcp := got.Ended[CategoryTCP]; tcp != want {
+				t.Errorf("%s: tcp: %v, want %v", name, tcp, want)
+			}
+			want = [numResults]uint64{
+				ResultRefused: 1, ResultDenied: 1, ResultUnreachable: 1, ResultTimeout: 1,
+			}
+			if unix := got.Ended[CategoryUnix]; unix != want {
+				t.Errorf("%s: unix: %v, want %v", name, unix, want)
+			}
+			if lost := got.Lost[LossClosed] + got.Lost[LossError]; lost != 1 {
+				t.Errorf("%s: %d carriers lost: %v", name, lost, got.Lost)
+			}
+		}
+		client, server := r.client.Totals(), r.server.Totals()
+		if client.Payload != (Traffic{1000, 8000}) || server.Payload != (Traffic{8000, 1000}) {
+			t.Errorf("payload: %v at the client, %v at the server", client.Payload, server.Payload)
+		}
+		if sent := server.Resent.Sent; sent < 5000 || client.Resent.Received != sent {
+			t.Errorf("sent again: %d, received again: %d", sent, client.Resent.Received)
+		}
+		if n := counts.Of(bounds.Streams); n != 1 {
+			t.Errorf("%d streams refused by the bound", n)
+		}
+		r.client.Close()
+		r.server.Close()
+		var all Totals
+		for _, of := range []Totals{client, server} {
+			all.Add(&of)
+		}
+		if all.Ended[CategoryTCP][ResultOK] != 2 || all.Payload.Sent != 9000 {
+			t.Errorf("together: %+v", all)
+		}
+	})
+}
+
+// TestTotalsDatagrams checks that each datagram that is not carried is counted with its reason.
+func TestTotalsDatagrams(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		counts := new(bounds.Counts)
+		r := newRig(t, HostConfig{}, Config{Bounds: counts})
+		flow, err := r.client.OpenFlowAtOnce("a:1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		acceptFlow(t, r.server)
+		flow.Send(make([]byte, MaxDatagram+1))
+		flow.Send(make([]byte, 100))
+		synctest.Wait()
+		r.cut()
+		flow.Send(make([]byte, 100))
+		got := r.client.Totals()
+		want := [numDrops]uint64{DropSize: 1, DropAway: 1}
+		if got.Dropped != want || got.Payload.Sent != 100 {
+			t.Errorf("dropped %v, want %v; payload %v", got.Dropped, want, got.Payload)
+		}
+		if n := counts.Of(bounds.Datagram); n != 1 {
+			t.Errorf("%d datagrams beyond the bound", n)
+		}
+	})
+}
