@@ -70,6 +70,7 @@ look() {
   need iperf3 'iperf3: measures through a forwarded port in the tests' command -v iperf3
   need haproxy 'haproxy: in front of the remote in tests and the benchmark' command -v haproxy
   need nginx 'nginx: in front of the remote in the tests' command -v nginx
+  need prometheus 'prometheus and promtool: scrape both nodes in the tests' command -v promtool
   need iproute2 'ip: sets up the network namespaces of the tests' command -v ip
   need dnsmasq-base 'dnsmasq: the DNS server of the UDP tests' command -v dnsmasq
   need bind9-dnsutils 'dig: queries that server through the tunnel' command -v dig
@@ -116,7 +117,7 @@ install_packages() {
   local service status=0 new_services=()
   # Each unit with its program.
   for service in ssh:sshd tinyproxy:tinyproxy squid:squid danted:danted haproxy:haproxy \
-    nginx:nginx; do
+    nginx:nginx prometheus:prometheus; do
     command -v "${service#*:}" >/dev/null || new_services+=("$service")
   done
   if [ ! -e $policy ] || grep -qs "$policy_mark" $policy; then

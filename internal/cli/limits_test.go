@@ -126,7 +126,10 @@ var boundPackages = map[string][]string{
 	"internal/cli/flags": nil,
 	"internal/logsink":   nil,
 	"internal/quota":     nil,
-	"internal/state":     nil,
+	"internal/status":    nil,
+
+	"internal/status/metrics": nil,
+	"internal/state":          nil,
 }
 
 // TestLimits compares docs/limits.md with the constants: each row names one, with its value, and no

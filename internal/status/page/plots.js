@@ -1,0 +1,53 @@
+// Live plots of the last minutes. uPlot is loaded before this module.
+
+/* global uPlot */
+
+// samples is how many samples are kept, one a second.
+const samples = 300;
+
+// A Plot shows series over time. Its lines have the colours of CSS variables, so that they follow
+// the colours of the page.
+export class Plot {
+  constructor(element, variables, format) {
+    this.element = element;
+    this.variables = variables;
+    this.format = format;
+    this.data = [[], ...variables.map(() => [])];
+    this.draw();
+    matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => this.draw());
+    new ResizeObserver(() => this.plot.setSize(this.size())).observe(element);
+  }
+
+  size() {
+    return { width: Math.max(this.element.clientWidth, 100), height: 180 };
+  }
+
+  draw() {
+    const style = getComputedStyle(document.documentElement);
+    const colour = (name) => style.getPropertyValue(`--${name}`).trim();
+    const axis = {
+      stroke: colour('faint'),
+      grid: { stroke: colour('line'), width: 1 },
+      ticks: { stroke: colour('line'), width: 1 },
+    };
+    this.plot?.destroy();
+    this.plot = new uPlot({
+      ...this.size(),
+      legend: { show: false },
+      cursor: { show: false },
+      scales: { y: { range: (_, min, max) => [0, Math.max(max * 1.1, 1e-3)] } },
+      axes: [axis, { ...axis, size: 76, values: (_, ticks) => ticks.map(this.format) }],
+      series: [{}, ...this.variables.map((name) => (
+        { stroke: colour(name), width: 2, points: { show: false } }))],
+    }, this.data, this.element);
+  }
+
+  // add adds a sample at a time in seconds; null is a gap.
+  add(time, ...values) {
+    [time, ...values].forEach((value, i) => {
+      this.data[i].push(value);
+      if (this.data[i].length > samples) this.data[i].shift();
+    });
+    this.plot.setData(this.data);
+  }
+}
