@@ -1,16 +1,13 @@
 package cli
 
 import (
-	"context"
 	"math"
 	"runtime/debug"
 	"strconv"
 	"strings"
-	"sync"
 
 	"culvert/internal/cli/exit"
 	"culvert/internal/cli/flags"
-	"culvert/internal/heaptrim"
 	"culvert/tunnel"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
@@ -60,18 +57,6 @@ func (o *memoryOption) load(log zerolog.Logger) (int64, error) {
 	}
 	log.Debug().Int64("bytes", size).Str("source", source).Msg("memory budget")
 	return size, nil
-}
-
-// startTrimming returns unused memory to the system until stop is called. held returns how many bytes
-// of the budget are in use.
-func startTrimming(held func() int64) (stop func()) {
-	ctx, cancel := context.WithCancel(context.Background())
-	var trimming sync.WaitGroup
-	trimming.Go(func() { heaptrim.New(held).Run(ctx) })
-	return func() {
-		cancel()
-		trimming.Wait()
-	}
 }
 
 // goMemoryLimit returns GOMEMLIMIT in bytes, as the runtime has read it; 0 if it is not set.

@@ -255,7 +255,7 @@ func (o *remoteOptions) serve(
 	if o.printReady {
 		printReadyLine(o.log.out.stdout, readyLine{Listen: addresses, PublicKey: key.String()})
 	}
-	defer startTrimming(node.MemoryHeld)()
+	defer startUpkeep(node.MemoryHeld)()
 	defer supervise(signals.soft, &signals.manager, log, "listening on "+
 		strings.Join(addresses, ", "), func(ctx context.Context) error {
 		return o.checkPath(ctx, node, listeners)

@@ -7,7 +7,6 @@ import (
 
 	"culvert/certs"
 	"culvert/internal/cli/exit"
-	"culvert/internal/heaptrim"
 	"culvert/protocol"
 	"culvert/tunnel"
 )
@@ -85,7 +84,7 @@ func (s *service) serve(ctx context.Context) error {
 	}
 	ctx, s.stopServing = context.WithCancel(ctx)
 	s.failed = s.listeners.serve(ctx, s.node, &s.servers)
-	s.servers.Go(func() { heaptrim.New(s.node.MemoryHeld).Run(ctx) })
+	s.servers.Go(func() { upkeep(ctx, s.node.MemoryHeld) })
 	return nil
 }
 

@@ -93,8 +93,8 @@ func TestCarrierIsObserved(t *testing.T) {
 	})
 }
 
-// TestGap: once the transport has retransmitted, what the peer holds back behind a gap is not on the
-// path: while no acknowledgement comes, as much more is sent.
+// TestGap: once the transport has retransmitted, what the peer holds back behind a gap is not on
+// the path: while no acknowledgement comes, as much more is sent.
 func TestGap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, p, carrier := newTCPClient(t)
