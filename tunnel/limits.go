@@ -268,6 +268,11 @@ const (
 	maxStrangerLines    = 60
 	strangerLinesPeriod = time.Minute
 
+	// maxStreamWarnings bounds the lines of the log in a streamWarningsPeriod about streams that were
+	// refused, for all sessions together. One session has a line of each kind.
+	maxStreamWarnings    = 20
+	streamWarningsPeriod = time.Second
+
 	// maxRefusalEvents bounds the events in a refusalEventsPeriod about clients that are refused,
 	// among those that observers see. More are left out.
 	maxRefusalEvents    = 6

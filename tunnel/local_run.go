@@ -231,6 +231,7 @@ func (l *Local) retryAfter(err error, attempts *localAttempts) {
 func (l *Local) logConnected(conn *localConnection) {
 	l.event(state.EventSessionUp, conn, nil)
 	l.cfg.Log.Info().
+		Str("session", conn.session.Inspect(0).ID).
 		Stringer("remote", l.cfg.Address).
 		Int("version", conn.state.Version).
 		Str("suite", conn.state.Suite).
@@ -245,13 +246,14 @@ func (l *Local) logLoss(conn *localConnection, err error, after time.Duration) {
 	var dead *mux.SessionError
 	if errors.As(err, &dead) {
 		l.event(state.EventSessionEnded, conn, dead.Err)
-		l.cfg.Log.Warn().Err(dead.Err).Dur("after", after).Msg("session lost")
+		l.cfg.Log.Warn().Str("session", conn.session.Inspect(0).ID).Err(dead.Err).Dur("after", shortTime(after)).Msg("session lost")
 		return
 	}
 	l.event(state.EventCarrierLost, conn, conn.session.LossCause())
 	l.cfg.Log.Warn().
+		Str("session", conn.session.Inspect(0).ID).
 		Err(conn.session.LossCause()).
-		Dur("after", after).
+		Dur("after", shortTime(after)).
 		Int("streams", conn.session.Stats().Streams).
 		Msg("connection lost")
 }
@@ -270,7 +272,8 @@ func (l *Local) logReconnected(conn, last *localConnection, away time.Duration) 
 	l.sums.resumed()
 	l.cfg.Observer.Resume(true, stats.LastAway)
 	l.cfg.Log.Info().
-		Dur("away", away).
+		Str("session", conn.session.Inspect(0).ID).
+		Dur("away", shortTime(away)).
 		Int("streams", stats.Streams).
 		Uint64("resent_bytes", stats.Resent).
 		Msg("session resumed")

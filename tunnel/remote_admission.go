@@ -70,9 +70,14 @@ func (r *Remote) handshake(request *http.Request) protocol.ServerConfig {
 		CA:          access.trust.CA,
 		RequireCert: access.trust.RequireCert,
 		Revoked:     access.trust.Revoked,
-		Admit:       access.trust.admit,
-		Replay:      r.replay,
-		MaxMessage:  mux.MaxRecordSize,
+		Admit: func(peer protocol.Peer) error {
+			if err := access.trust.admit(peer); err != nil {
+				return &refusedKeyError{peer.Key, err}
+			}
+			return nil
+		},
+		Replay:     r.replay,
+		MaxMessage: mux.MaxRecordSize,
 	}
 	if r.cfg.RequireForwardSecrecy {
 		cfg.Extension = protocol.ExtensionRequired
@@ -149,7 +154,8 @@ func (r *Remote) checkAdmission(session *mux.Session, a *admission) error {
 	}
 	a.revoked = true
 	session.BeginClose(mux.CodeNotAllowed, notAdmitted)
-	r.cfg.Log.Info().Err(err).Stringer("client", a.peer.Key).Msg("client no longer admitted")
+	log := r.sessionLog(a)
+	log.Info().Err(err).Msg("client no longer admitted")
 	return err
 }
 

@@ -21,8 +21,9 @@ type remoteGate struct {
 	penalties  *penalties  // of sources without a session
 	bounds     *bounds.Counts
 	refusals   zerolog.Logger
-	shortages  zerolog.Logger // for what the remote itself lacks
-	hint       sync.Once      // that X-Forwarded-For is ignored
+	shortages  zerolog.Logger        // for what the remote itself lacks
+	warnings   *zerolog.BurstSampler // of streams that were refused, in all sessions
+	hint       sync.Once             // that X-Forwarded-For is ignored
 
 	mu       sync.Mutex // guards the rest
 	sessions map[source]int
@@ -39,14 +40,15 @@ func newRemoteGate(log zerolog.Logger, counts *bounds.Counts) *remoteGate {
 		turnKnown: newPlaces(1),
 		penalties: newPenalties(),
 		refusals:  sampled(log),
-		shortages: log.Sample(&zerolog.BurstSampler{Burst: 1, Period: strangerLinesPeriod}),
+		shortages: limitLog(log, 1, strangerLinesPeriod, nil),
+		warnings:  &zerolog.BurstSampler{Burst: maxStreamWarnings, Period: streamWarningsPeriod},
 		sessions:  make(map[source]int),
 	}
 }
 
 // sampled returns a logger for what strangers cause, which logs only some of many events.
 func sampled(log zerolog.Logger) zerolog.Logger {
-	return log.Sample(&zerolog.BurstSampler{Burst: maxStrangerLines, Period: strangerLinesPeriod})
+	return limitLog(log, maxStrangerLines, strangerLinesPeriod, nil)
 }
 
 // errDisplaced is why a handshake ends for another one.

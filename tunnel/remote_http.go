@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"culvert/certs"
 	"culvert/internal/bounds"
 	"culvert/internal/state"
 	"culvert/protocol"
@@ -133,14 +134,18 @@ func (r *Remote) serveClient(w http.ResponseWriter, request *http.Request) {
 	}
 	if err != nil {
 		log := r.gate.refusals.With().Str("from", request.RemoteAddr).Logger()
-		switch {
-		case a.state.Version != 0: // the handshake has succeeded
-			log = log.With().Stringer("client", a.state.Peer.Key).Logger()
-		case r.ctx.Err() == nil:
+		client := a.state.Peer.Key
+		if refused, ok := errors.AsType[*refusedKeyError](err); ok {
+			client = refused.key
+		}
+		if client != (certs.PublicKey{}) {
+			log = r.currentAccess().identify(log.With(), client).Logger()
+		}
+		if a.state.Version == 0 && r.ctx.Err() == nil { // the handshake has failed
 			r.gate.penalize(from, err)
 		}
 		if !hasLeft(err) {
-			r.event(state.EventRefused, "", a.state.Peer.Key, clientAddr(request), err)
+			r.event(state.EventRefused, "", client, clientAddr(request), err)
 		}
 		logRefusal(log, err)
 		return
@@ -150,12 +155,14 @@ func (r *Remote) serveClient(w http.ResponseWriter, request *http.Request) {
 		if r.renewSession(a.Session, a.state.Peer, clientAddr(request)) != nil {
 			return
 		}
-		r.event(state.EventResumed, r.noteCarrier(a), a.state.Peer.Key, clientAddr(request), nil)
+		name := r.noteCarrier(a)
+		r.event(state.EventResumed, name, a.state.Peer.Key, clientAddr(request), nil)
 		stats := a.Stats()
 		r.observed.sums.resumed()
 		r.cfg.Observer.Resume(true, stats.LastAway)
-		log.Info().Stringer("client", a.state.Peer.Key).Int("streams", stats.Streams).
-			Uint64("resent_bytes", stats.Resent).Msg("session resumed")
+		log = r.currentAccess().identify(log.With().Str("session", name), a.state.Peer.Key).Logger()
+		log.Info().Int("streams", stats.Streams).Uint64("resent_bytes", stats.Resent).
+			Msg("session resumed")
 		return
 	}
 	r.serveSession(a, clientAddr(request), log)

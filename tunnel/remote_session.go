@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/netip"
 	"sync"
+	"time"
 
 	"culvert/certs"
 	"culvert/internal/pollbreak"
@@ -21,6 +22,8 @@ type remoteSession struct {
 	remote    *Remote
 	client    certs.PublicKey
 	log       zerolog.Logger
+	denials   zerolog.Logger  // for targets that the rules forbid
+	lookups   zerolog.Logger  // for names that no name server has an answer for
 	ctx       context.Context // ends with the session
 	streams   sync.WaitGroup
 	exits     places // for UDP sockets
@@ -40,6 +43,8 @@ func newRemoteSession(
 		remote:    r,
 		client:    client,
 		log:       log,
+		denials:   limitLog(log, 1, streamWarningsPeriod, r.gate.warnings),
+		lookups:   limitLog(log, 1, streamWarningsPeriod, r.gate.warnings),
 		ctx:       ctx,
 		exits:     newPlaces(maxSessionExits),
 		exitLoad:  newExitLoad(r.cfg.Bounds),
@@ -50,11 +55,11 @@ func newRemoteSession(
 // serveSession serves a session that is registered until it ends.
 func (r *Remote) serveSession(a admitted, from netip.Addr, log zerolog.Logger) {
 	session, handshake := a.Session, a.state
-	log = log.With().Stringer("client", handshake.Peer.Key).Logger()
+	name, began := r.noteCarrier(a), time.Now()
+	log = r.currentAccess().identify(log.With().Str("session", name), handshake.Peer.Key).Logger()
 	log.Info().Int("version", handshake.Version).Str("suite", handshake.Suite).
 		Bool("forward_secrecy", handshake.ForwardSecrecy).Str("congestion", a.congestion).
 		Msg("session up")
-	name := r.noteCarrier(a)
 	r.observed.sums.begin(session)
 	r.event(state.EventSessionUp, name, handshake.Peer.Key, from, nil)
 	ctx, cancel := context.WithCancel(r.ctx)
@@ -68,7 +73,10 @@ func (r *Remote) serveSession(a admitted, from netip.Addr, log zerolog.Logger) {
 		r.cfg.Observer.Resume(false, abandoned.Window)
 	}
 	r.event(state.EventSessionEnded, name, handshake.Peer.Key, from, endOf(session))
-	log.Info().Err(endOf(session)).Msg("session ended")
+	done := session.Inspect(0)
+	log.Info().Err(endOf(session)).Dur("duration", shortTime(time.Since(began))).
+		Uint64("streams", done.Opened).Uint64("sent_bytes", done.Payload.Sent).
+		Uint64("received_bytes", done.Payload.Received).Msg("session ended")
 }
 
 // streamCost is the work of beginning to serve a stream, for package pollbreak: some tens of

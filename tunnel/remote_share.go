@@ -68,9 +68,9 @@ type remoteClient struct {
 	id       clientID
 	share    policy.Share
 	sessions int
-	streams  int             // in all sessions
-	refusals zerolog.Sampler // of log entries about streams that were refused
-	meter    *clientMeter    // of all streams
+	streams  int          // in all sessions
+	refusals *limitedLog  // of log entries about streams that were refused
+	meter    *clientMeter // of all streams
 }
 
 // clientOf returns the client that has a key and comes from an address. Called with the mutex held.
@@ -82,7 +82,7 @@ func (r *Remote) clientOf(key certs.PublicKey, from netip.Addr) *remoteClient {
 	share := r.access.shareOf(id)
 	return &remoteClient{
 		id: id, share: share, meter: newClientMeter(r, id.String(), share),
-		refusals: &zerolog.BurstSampler{Burst: 1, Period: shareLogPause},
+		refusals: newLimitedLog(1, shareLogPause, nil),
 	}
 }
 
@@ -125,9 +125,10 @@ func (r *Remote) takeStream(session *mux.Session) (*remoteClient, *mux.OpenError
 		if refusal.Code == mux.CodeTooManyStreams {
 			r.cfg.Bounds.Refused(bounds.ClientStreams)
 		}
-		log := r.cfg.Log.Sample(client.refusals)
-		log.Info().Stringer("client", a.peer.Key).Err(refusal).Uint16("code", uint16(refusal.Code)).
-			Msg("stream refused")
+		if client.refusals.Sample(zerolog.InfoLevel) {
+			log := r.sessionLog(a).Hook(client.refusals)
+			log.Info().Err(refusal).Uint16("code", uint16(refusal.Code)).Msg("stream refused")
+		}
 		return nil, refusal
 	}
 	client.streams++
@@ -275,8 +276,8 @@ func compareAway(a, b int64) int {
 // endForRoom begins to close a session that makes room. Called with the mutex held.
 func (r *Remote) endForRoom(session *mux.Session, why *mux.RefusedError) {
 	a := r.sessions[session]
-	r.cfg.Log.Info().Stringer("client", a.peer.Key).Err(why).
-		Bool("connected", session.Stats().AwaySince.IsZero()).
+	log := r.sessionLog(a)
+	log.Info().Err(why).Bool("connected", session.Stats().AwaySince.IsZero()).
 		Msg("session ended to make room")
 	r.forget(session)
 	session.BeginClose(why.Code, why.Text)

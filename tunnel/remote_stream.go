@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"context"
+	"errors"
 	"net"
 	"time"
 
@@ -9,6 +10,8 @@ import (
 	"culvert/internal/netfault"
 	"culvert/tunnel/mux"
 	"culvert/tunnel/policy"
+
+	"github.com/rs/zerolog"
 )
 
 // serveStream connects to the stream's target and leaves the relaying to another goroutine, so that
@@ -23,7 +26,7 @@ func (s *remoteSession) serveStream(
 	})
 	observeDial(s.remote.cfg.Observer, began, err)
 	if err != nil {
-		in.Refuse(s.unreached(in.Target(), err), "")
+		in.Refuse(s.unreached(in, err), "")
 		ended()
 		return
 	}
@@ -38,13 +41,13 @@ func (s *remoteSession) serveStream(
 		defer ended()
 		// It outlives the session, to deliver what has arrived.
 		err := relay(meter.lifetime(s.remote.ctx), stream, conn)
-		s.log.Debug().Err(err).Str("target", stream.Target().Address).Msg("stream ended")
+		s.log.Debug().Err(err).Uint32("stream", stream.ID()).Str("target", stream.Target().Address).Msg("stream ended")
 	})
 }
 
 // unreached logs and counts why a target was not reached, and returns the code of it. What the
-// remote lacks concerns its operator, unlike what is wrong with a target.
-func (s *remoteSession) unreached(target mux.Target, err error) mux.Code {
+// remote lacks, or forbids, concerns its operator, unlike what is wrong with a target.
+func (s *remoteSession) unreached(in mux.Incoming, err error) mux.Code {
 	code := dialCode(err)
 	switch code {
 	case mux.CodeTimeout:
@@ -54,8 +57,16 @@ func (s *remoteSession) unreached(target mux.Target, err error) mux.Code {
 			Str("hint", "raise the limit of open files, such as with ulimit -n").
 			Msg("targets can't be reached")
 	}
-	s.log.Debug().Err(err).Str("target", target.Address).Stringer("code", code).
-		Msg("target not reached")
+	log, level := &s.log, zerolog.DebugLevel
+	dns, isLookup := errors.AsType[*net.DNSError](err)
+	switch {
+	case code == mux.CodeNotAllowed:
+		log, level = &s.denials, zerolog.WarnLevel
+	case isLookup && !dns.IsNotFound:
+		log, level = &s.lookups, zerolog.WarnLevel
+	}
+	log.WithLevel(level).Err(err).Uint32("stream", in.ID()).Str("target", in.Target().Address).
+		Stringer("code", code).Msg("target not reached")
 	return code
 }
 

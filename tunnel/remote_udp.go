@@ -34,7 +34,7 @@ func (s *remoteSession) rules() remoteRules {
 // serveFlow joins a flow of datagrams to a socket of its own, as far as the rules allow.
 func (s *remoteSession) serveFlow(in *mux.IncomingFlow, meter *clientMeter) {
 	target := in.Target().Address
-	log := s.log.With().Str("target", target).Str("kind", "udp").Logger()
+	log := s.log.With().Uint32("stream", in.ID()).Str("target", target).Str("kind", "udp").Logger()
 	counts := s.remote.cfg.Bounds
 	for _, exits := range []struct {
 		places
@@ -56,7 +56,7 @@ func (s *remoteSession) serveFlow(in *mux.IncomingFlow, meter *clientMeter) {
 	defer release()
 	conn, err := openExit(s.ctx, s.rules(), target)
 	if err != nil {
-		in.Refuse(s.unreached(in.Target(), err), "")
+		in.Refuse(s.unreached(in, err), "")
 		return
 	}
 	datagrams, err := in.Confirm()

@@ -218,3 +218,21 @@ func (l *listeners) forwardAddresses() []string {
 	}
 	return addresses
 }
+
+// log logs where the listeners are. Those at the remote have lines of their own.
+func (l *listeners) log(log zerolog.Logger) {
+	if l.socks == nil && l.pac == nil && len(l.forwards) == 0 {
+		return
+	}
+	event := log.Info()
+	if l.socks != nil {
+		event = event.Str("socks", l.socksAddress())
+	}
+	if l.pac != nil {
+		event = event.Str("pac", l.pacURL())
+	}
+	if len(l.forwards) > 0 {
+		event = event.Strs("forwards", l.forwardAddresses())
+	}
+	event.Msg("listening")
+}

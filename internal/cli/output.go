@@ -44,6 +44,7 @@ func (o *output) close(last []byte) {
 }
 
 func openOutputs() *outputs {
+	zerolog.DurationFieldFormat = zerolog.DurationFormatString // as 1.5s
 	o := &outputs{stdout: newOutput(os.Stdout, nil)}
 	format, _ := newLogFormat("", os.Stderr) // fails only for other names
 	o.format.Store(&format)

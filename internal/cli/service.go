@@ -85,6 +85,7 @@ func (s *service) serve(ctx context.Context) error {
 	ctx, s.stopServing = context.WithCancel(ctx)
 	s.failed = s.listeners.serve(ctx, s.node, &s.servers)
 	s.servers.Go(func() { upkeep(ctx, s.node.MemoryHeld) })
+	s.listeners.log(s.connection.config.Log)
 	return nil
 }
 
