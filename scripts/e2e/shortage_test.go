@@ -10,6 +10,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -184,5 +186,67 @@ func TestFewDescriptors(t *testing.T) {
 				return openFiles(t, s.short.process) <= before+spareFiles
 			})
 		})
+	}
+}
+
+const (
+	// unreadStreams is how many streams of each direction nobody reads in TestLittleMemory. Their
+	// first windows are more than the least budget lets a client hold.
+	unreadStreams = 90
+
+	// littleMemory bounds the resident memory of a node with the least budget, in bytes. The race
+	// detector multiplies what a process takes.
+	littleMemory = 384 << 20
+)
+
+// A client has so many streams that nobody reads, in both directions, that both nodes would need
+// more memory than they have. Those wait, and one that is read is served.
+func TestLittleMemory(t *testing.T) {
+	t.Parallel()
+	var sent atomic.Int64
+	talk := func(conn *net.TCPConn) {
+		for piece := make([]byte, 16<<10); ; sent.Add(1) {
+			if _, err := conn.Write(piece); err != nil {
+				return
+			}
+		}
+	}
+	source := testnet.ServeTCP(t, talk)
+	sink := testnet.ServeTCP(t, func(*net.TCPConn) { <-t.Context().Done() })
+	tun := &tunnel{server: newIdentity(t), client: newIdentity(t)}
+	tun.authorized = writeFile(t, "authorized_keys", tun.client.key+"\n")
+	tun.remote = startNode(t, "remote", culvert(t, remoteArgs(tun.server, "--memory", "64MiB",
+		"--authorized-keys", tun.authorized)...))
+	tun.local = startNode(t, "local", culvert(t, localArgs(tun.client, tun.server, tun.remote.url(),
+		"--memory", "64MiB", "-L", "0:"+sink, "-L", "0:"+source, "-L", "0:"+testnet.EchoServer(t))...))
+	var talking sync.WaitGroup
+	defer talking.Wait()
+	for range unreadStreams {
+		up := testnet.Dial(t, tun.local.forwards[0], 4*patience)
+		defer up.Close()
+		talking.Go(func() { talk(up) })
+		testnet.Dial(t, tun.local.forwards[1], 4*patience)
+	}
+	last, since := int64(0), time.Now()
+	testnet.Poll(t, 2*patience, "nothing moves", func() bool {
+		if now := sent.Load(); now != last {
+			last, since = now, time.Now()
+		}
+		return time.Since(since) > time.Second
+	})
+	for range 10 {
+		conn := testnet.Dial(t, tun.local.forwards[2], 2*patience)
+		if err := testnet.CheckEcho(conn, strings.Repeat("x", 10<<10)); err != nil {
+			t.Fatalf("a stream that is read: %v", err)
+		}
+		conn.Close()
+	}
+	for _, n := range []*node{tun.local, tun.remote} {
+		used := residentMemory(t, n.cmd)
+		t.Logf("%s takes %d MiB", n.name, used>>20)
+		if used > littleMemory {
+			t.Errorf("%s takes %d MiB", n.name, used>>20)
+		}
+		isIdle(t, n.process)
 	}
 }

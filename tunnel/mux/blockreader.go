@@ -37,9 +37,10 @@ func newBlockReader(r io.Reader) *blockReader {
 	return b
 }
 
-// read waits for data and reads some, at most room bytes and a block more. It returns the number of
-// bytes. When denied is set then, nothing was read.
+// read waits for data and reads some: at most room bytes, and a block more when room is for one at
+// least. It returns the number of bytes. When denied is set then, nothing was read.
 func (b *blockReader) read(room int) (int, error) {
+	b.room = room
 	if b.raw == nil {
 		b.take(1)
 		c := b.blocks[0]
@@ -47,7 +48,7 @@ func (b *blockReader) read(room int) (int, error) {
 		b.fill(n)
 		return n, err
 	}
-	b.room, b.n, b.err, b.denied = room, 0, nil, false
+	b.n, b.err, b.denied = 0, nil, false
 	if err := b.raw.Read(b.readable); err != nil {
 		return 0, err
 	}
@@ -56,7 +57,7 @@ func (b *blockReader) read(room int) (int, error) {
 
 // place returns where to read to in an empty block.
 func (b *blockReader) place(c *block) []byte {
-	size := maxData
+	size := min(maxData, b.room)
 	if b.piece > 0 {
 		size = min(size, b.piece)
 	}

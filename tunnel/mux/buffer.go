@@ -113,6 +113,15 @@ func (q *queue) count(n int) {
 	}
 }
 
+// countIn counts the queue's memory in another sum from now on.
+func (q *queue) countIn(sum *int) {
+	if q.sum != sum {
+		*q.sum -= q.mem
+		*sum += q.mem
+		q.sum = sum
+	}
+}
+
 // pop removes the first block, which the caller then owns, or returns nil.
 func (q *queue) pop() *block {
 	c := q.head

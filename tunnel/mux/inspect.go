@@ -51,7 +51,7 @@ func (s *Session) Inspect(most int) Inspection {
 		Open:     len(s.streams.byID),
 		Opened:   s.streams.opened,
 		Payload:  s.totals.Payload,
-		Held:     s.memory.buffered + s.memory.queued + s.out.retained.mem,
+		Held:     s.memory.buffered + s.memory.queued + s.memory.stalled + s.out.retained.mem,
 		Away:     s.lost.since,
 		Trip:     s.smoothedTripLocked(),
 		Draining: s.streams.draining.begun,

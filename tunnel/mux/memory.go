@@ -15,11 +15,12 @@ type memory struct {
 	left     bool           // member has left the budget
 	buffered int            // bytes of memory that received and unread data holds
 	queued   int            // bytes of memory that holds what waits to be sent
+	stalled  int            // likewise, where the peer has given no credit for any of it
 	grown    int64          // bytes by which the windows of all streams have grown together
 
 	paused map[*stream]struct{} // streams whose writers wait for memory
 
-	sending atomic.Int64 // queued and retained bytes
+	sending atomic.Int64 // queued and retained bytes, without those that are stalled
 	reading atomic.Int64 // bytes of blocks that are being read into, and not queued yet
 }
 
@@ -46,7 +47,7 @@ func (s *Session) settleMemoryLocked() {
 	if before >= leastSending && sending < leastSending && len(m.paused) > 0 && s.err == nil {
 		m.member.Recheck()
 	}
-	held := sending + m.buffered
+	held := sending + m.stalled + m.buffered
 	if held == 0 && s.err != nil {
 		m.left = true
 		m.member.Leave()
@@ -77,8 +78,8 @@ func (m *memory) sendingBlocked() bool {
 // sendBufferLocked returns how much of the stream's outgoing data may wait for the scheduler, in
 // bytes: all of SendBuffer, unless the client holds much of its share of the memory. Past half of
 // that, a stream to which the peer gives no credit gets little. Past all of it none gets more, but
-// for leastSending; then it is for streams that have nothing else to send, and credit. extra is
-// memory that is about to be used.
+// for leastSending; then it is for streams that have nothing else to send, and no more than they
+// have credit for, so that it is soon free again. extra is memory that is about to be used.
 func (st *stream) sendBufferLocked(extra int64) int {
 	s, h := st.session, &st.send
 	m := &s.memory
@@ -87,11 +88,23 @@ func (st *stream) sendBufferLocked(extra int64) int {
 	switch pressure := m.member.Pressure(extra); {
 	case pressure == budget.Low, pressure == budget.High && credit:
 		return s.cfg.SendBuffer
-	case pressure == budget.High,
-		credit && h.queue.len == 0 && m.sending.Load()+extra < leastSending:
+	case pressure == budget.High:
 		return min(s.cfg.SendBuffer, maxData)
+	case credit && h.queue.len == 0 && m.sending.Load()+extra < leastSending:
+		return int(min(uint64(s.cfg.SendBuffer), maxData, h.limit-h.sent))
 	}
 	return 0
+}
+
+// noteStallLocked counts what the stream has to send as stalled when the peer has given no credit
+// for it, and as queued otherwise. It is called when the credit or the queue has changed.
+func (st *stream) noteStallLocked() {
+	h, m := &st.send, &st.session.memory
+	if h.queue.len > 0 && h.sent >= h.limit {
+		h.queue.countIn(&m.stalled)
+	} else {
+		h.queue.countIn(&m.queued)
+	}
 }
 
 // pauseLocked notes that a writer of the stream waits for memory.

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"culvert/tunnel/mux/budget"
 )
@@ -81,6 +82,53 @@ func TestSendQueuesStayInBudget(t *testing.T) {
 		if held := memory.Held(); held != 0 {
 			t.Errorf("%d bytes held in the end", held)
 		}
+	})
+}
+
+// Streams that nobody reads, in both directions, take more than the client's share. A stream that is
+// read moves nevertheless.
+func TestStalledStreamsStallAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const streams, window = 24, 150 << 10
+		memory := budget.New(8 << 20)
+		client, server := joinClient(t, "a", Config{Window: 16 << 10, MaxWindow: 16 << 10},
+			Config{Memory: memory, Window: window, MaxWindow: window})
+		var talking sync.WaitGroup
+		for range streams {
+			opened, accepted := openPair(t, client, server)
+			talk(&talking, accepted)
+			talk(&talking, opened)
+		}
+		synctest.Wait()
+		stats := server.Stats()
+		if server.memory.pressure() != budget.Exceeded || stats.Queued < leastSending ||
+			stats.Buffered < streams*window {
+			t.Fatalf("%d KiB queued, %d KiB received, %d KiB held of %d", stats.Queued>>10,
+				stats.Buffered>>10, memory.Held()>>10, memory.Limit()>>10)
+		}
+		held := memory.Held()
+		opened, accepted := openPair(t, client, server)
+		content := randomBytes(t, 4<<20)
+		var sending sync.WaitGroup
+		sending.Go(func() {
+			accepted.ReadFrom(bytes.NewReader(content))
+			accepted.Close()
+		})
+		opened.SetReadDeadline(time.Now().Add(time.Minute))
+		got, err := io.ReadAll(opened)
+		if err != nil || !bytes.Equal(got, content) {
+			t.Errorf("%d of %d bytes, %v", len(got), len(content), err)
+		}
+		opened.SetLinger(0)
+		opened.Close()
+		sending.Wait()
+		synctest.Wait()
+		if after := memory.Held(); after > held+leastSending {
+			t.Errorf("%d KiB held, %d before", after>>10, held>>10)
+		}
+		client.Close()
+		server.Close()
+		talking.Wait()
 	})
 }
 

@@ -24,6 +24,7 @@ func (st *Stream) Write(p []byte) (int, error) {
 		}
 		n := min(len(p), room)
 		st.send.queue.write(p[:n])
+		st.noteStallLocked()
 		s.settleMemoryLocked()
 		s.wakeSenderLocked(&st.stream)
 		total += n
@@ -89,6 +90,7 @@ func (st *Stream) enqueue(in *blockReader) error {
 		return net.ErrClosed
 	}
 	in.moveTo(&st.send.queue)
+	st.noteStallLocked()
 	s.settleMemoryLocked()
 	s.wakeSenderLocked(&st.stream)
 	return nil
@@ -190,6 +192,7 @@ func (st *stream) appendFramesLocked(p *packer, largest int) {
 			h.queue.read(p.b[start:])
 			st.countDataLocked(n)
 		}
+		st.noteStallLocked()
 		if h.queue.len <= st.halfFull() {
 			h.wake.Broadcast()
 		}
@@ -252,6 +255,8 @@ func (st *stream) appendEndLocked(p *packer) {
 func (st *stream) handleCreditLocked(limit uint64) {
 	if limit > st.send.limit {
 		st.send.limit = limit
+		st.noteStallLocked()
+		st.session.settleMemoryLocked()
 		st.unpauseLocked() // it may have more now
 		if st.canSendLocked() {
 			st.session.wakeSenderLocked(st)

@@ -323,7 +323,7 @@ func (s *Session) Stats() Stats {
 	return Stats{
 		Streams:      len(s.streams.byID),
 		Buffered:     s.memory.buffered,
-		Queued:       s.memory.queued,
+		Queued:       s.memory.queued + s.memory.stalled,
 		Sent:         s.out.position,
 		Acknowledged: s.out.acked,
 		Received:     s.received,
