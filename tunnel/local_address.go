@@ -10,7 +10,8 @@ import (
 
 // Address is the parsed URL of a remote.
 type Address struct {
-	url *url.URL
+	url    *url.URL
+	family Family
 }
 
 // ParseAddress parses the URL of a remote: ws:// or wss://, or http:// or https:// for the same.
@@ -42,7 +43,7 @@ func ParseAddress(text string) (Address, error) {
 	if u.Path == "" {
 		u.Path = "/"
 	}
-	return Address{u}, nil
+	return Address{url: u}, nil
 }
 
 // hideUser removes what may be a user and a password from a text that should have been a URL.
@@ -62,6 +63,13 @@ func hideUser(text string) string {
 
 // Secure reports whether the remote is reached over TLS.
 func (a Address) Secure() bool { return a.url.Scheme == "wss" }
+
+// Over returns the address as it is reached over one version of IP. With a proxy on the way, that is
+// for the connection to the proxy.
+func (a Address) Over(family Family) Address {
+	a.family = family
+	return a
+}
 
 // String returns the URL.
 func (a Address) String() string { return a.url.String() }

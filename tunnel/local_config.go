@@ -118,6 +118,7 @@ func (c *LocalConfig) connector() *localConnector {
 		onProgress: c.OnProgress,
 		observer:   c.Observer,
 
+		family:      c.Address.family,
 		dialAddress: new(net.Dialer).DialContext,
 	}
 }

@@ -31,6 +31,7 @@ type localConnector struct {
 	onProgress func(Progress) // may be nil
 	observer   Observer       // nil for none
 
+	family      Family
 	dialAddress protocol.DialFunc // an IP address and port; a net.Dialer's except in tests
 
 	reached atomic.Bool    // there was a session
@@ -206,6 +207,7 @@ func (c *localConnector) dialTCP(
 	dialer := &addressDialer{
 		lookup: net.DefaultResolver.LookupNetIP,
 		dial:   c.dialAddress,
+		family: c.family,
 		found: func(addresses int) {
 			steps.end(fmt.Sprint(addresses, " addresses"))
 			steps.begin(StepTCP)

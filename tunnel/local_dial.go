@@ -19,9 +19,40 @@ type addressDialer struct {
 	lookup func(ctx context.Context, network, host string) ([]netip.Addr, error)
 	dial   func(ctx context.Context, network, address string) (net.Conn, error)
 
+	family Family
+
 	// found, if not nil, is called before the first attempt to connect, with the number of
 	// addresses that are known by then. It is not called for a host that is an address.
 	found func(addresses int)
+}
+
+// Family is the version of IP with which a local connects. The zero value is both.
+type Family int
+
+// The families.
+const (
+	AnyFamily Family = iota
+	IPv4
+	IPv6
+)
+
+// ErrFamily is the error for an IP address of the other family than Address.Over selects.
+var ErrFamily = errors.New("an address of the other version of IP")
+
+// has reports whether addr is of the family.
+func (f Family) has(addr netip.Addr) bool {
+	return f == AnyFamily || (f == IPv4) == addr.Unmap().Is4()
+}
+
+// networks returns the networks to resolve names for.
+func (f Family) networks() []string {
+	switch f {
+	case IPv4:
+		return []string{"ip4"}
+	case IPv6:
+		return []string{"ip6"}
+	}
+	return []string{"ip6", "ip4"}
 }
 
 // resolved is the outcome of a lookup.
@@ -45,7 +76,10 @@ func (d *addressDialer) DialContext(
 	if err != nil {
 		return nil, err
 	}
-	if _, err := netip.ParseAddr(host); err == nil {
+	if addr, err := netip.ParseAddr(host); err == nil {
+		if !d.family.has(addr) {
+			return nil, ErrFamily
+		}
 		return d.dial(ctx, network, address)
 	}
 	r := &addressRace{
@@ -55,7 +89,7 @@ func (d *addressDialer) DialContext(
 	racing, cancel := context.WithCancel(ctx)
 	defer r.running.Wait()
 	defer cancel()
-	for _, family := range []string{"ip6", "ip4"} {
+	for _, family := range d.family.networks() {
 		r.looking++
 		r.running.Go(func() {
 			addresses, err := d.lookup(racing, family, host)

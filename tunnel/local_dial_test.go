@@ -202,3 +202,37 @@ func TestAddressRaceOfOneAddress(t *testing.T) {
 		conn.Close()
 	}
 }
+
+// TestAddressRaceOfOneFamily: with -4 no IPv6 address is looked up or tried, and the reverse.
+func TestAddressRaceOfOneFamily(t *testing.T) {
+	for _, test := range []struct {
+		family      Family
+		host, tried string
+		err         error
+	}{
+		{IPv4, "example.org", "[192.0.2.1 after 0s]", nil},
+		{IPv6, "example.org", "[2001:db8::1 after 0s]", nil},
+		{IPv4, "192.0.2.1", "[192.0.2.1 after 0s]", nil},
+		{IPv6, "2001:db8::1", "[2001:db8::1 after 0s]", nil},
+		{IPv6, "192.0.2.1", "[]", ErrFamily},
+		{IPv4, "2001:db8::1", "[]", ErrFamily},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			h := &fakeHost{
+				names: map[string]fakeLookup{
+					"ip4": {addresses: "192.0.2.1"}, "ip6": {addresses: "2001:db8::1"},
+				},
+				answers: map[string]fakeAnswer{"192.0.2.1": {}, "2001:db8::1": {}},
+				began:   time.Now(),
+			}
+			d := &addressDialer{lookup: h.lookup, dial: h.dial, family: test.family}
+			conn, err := d.DialContext(t.Context(), "tcp", net.JoinHostPort(test.host, "443"))
+			if conn != nil {
+				conn.Close()
+			}
+			if !errors.Is(err, test.err) || fmt.Sprint(h.tried) != test.tried {
+				t.Errorf("%+v: tried %v, %v", test, h.tried, err)
+			}
+		})
+	}
+}

@@ -300,7 +300,7 @@ func TestViaRefusal(t *testing.T) {
 			"Location: http://login.example/\r\nRetry-After: 3\r\n\r\n")
 	})
 	cfg := LocalConfig{
-		Address: Address{&url.URL{Scheme: "ws", Host: "remote.invalid", Path: "/"}},
+		Address: Address{url: &url.URL{Scheme: "ws", Host: "remote.invalid", Path: "/"}},
 		Key:     newKey(t), VerifyRemote: func(protocol.Peer) error { return nil }, Via: via,
 	}
 	_, _, err := Connect(within(t, 20*time.Second), cfg)

@@ -367,7 +367,7 @@ func TestConnectTimeout(t *testing.T) {
 	} {
 		f := startFront(t, test.handler)
 		cfg := LocalConfig{
-			Address: Address{&url.URL{Scheme: test.scheme, Host: f.address, Path: "/"}},
+			Address: Address{url: &url.URL{Scheme: test.scheme, Host: f.address, Path: "/"}},
 			Key:     newKey(t), VerifyRemote: func(protocol.Peer) error { return nil },
 			ConnectTimeout: timeout,
 		}

@@ -21,7 +21,7 @@ import (
 func connectTo(t *testing.T, scheme, address string) error {
 	t.Helper()
 	_, _, err := Connect(within(t, 20*time.Second), LocalConfig{
-		Address: Address{&url.URL{Scheme: scheme, Host: address, Path: "/"}},
+		Address: Address{url: &url.URL{Scheme: scheme, Host: address, Path: "/"}},
 		Key:     newKey(t), VerifyRemote: func(protocol.Peer) error { return nil },
 	})
 	return err

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -46,7 +47,9 @@ func (o *validityOptions) define(s *flags.Set, days int) {
 // expiry returns when a certificate of now expires, in the milliseconds that certificates have.
 func (o *validityOptions) expiry(now time.Time) (time.Time, error) {
 	if o.days < 1 || o.days > 36500 {
-		return time.Time{}, exit.Usagef("give a number from 1 to 36500", "--days is out of range")
+		return time.Time{}, &flags.ValueError{
+			Flag: "days", Value: strconv.Itoa(o.days), Why: "it must be 1 to 36500", Example: "365",
+		}
 	}
 	return now.Add(time.Duration(o.days) * 24 * time.Hour).Truncate(time.Millisecond), nil
 }
@@ -125,7 +128,9 @@ func parseUse(text string) (certs.Use, error) {
 	case certs.UseAny, certs.UseServer, certs.UseClient:
 		return use, nil
 	}
-	return use, exit.Usagef("it is server or client", "bad --use %q", text)
+	return use, &flags.ValueError{
+		Flag: "use", Value: text, Why: "it is server or client", Example: "server",
+	}
 }
 
 func (o *certIssueOptions) run(context.Context) error {
@@ -136,8 +141,7 @@ func (o *certIssueOptions) run(context.Context) error {
 	}
 	key, err := certs.ParsePublicKey(o.publicKey)
 	if err != nil {
-		return exit.Usagef("it is 43 characters, as `culvert keygen` prints it",
-			"bad --public-key: %v", err)
+		return badKey("public-key", o.publicKey, err)
 	}
 	for _, text := range o.ips {
 		if _, err := parseIP(text); err != nil {
@@ -188,7 +192,9 @@ func (o *certIssueOptions) warn(w io.Writer, use certs.Use) {
 func parseIP(text string) (netip.Addr, error) {
 	addr, err := netip.ParseAddr(text)
 	if err != nil {
-		return addr, exit.Usagef("such as 192.0.2.1 or 2001:db8::1", "bad --ip %q", text)
+		return addr, &flags.ValueError{
+			Flag: "ip", Value: text, Why: "not an IP address", Example: "192.0.2.1",
+		}
 	}
 	return addr, nil
 }

@@ -38,7 +38,7 @@ func (o *checkOptions) run(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.config.ConnectTimeout+checkPingTimeout)
 	defer cancel()
-	steps := &checkPrinter{w: os.Stdout, trust: c.trust}
+	steps := &checkPrinter{w: os.Stdout, trust: c.trust, options: &o.connect.trust}
 	c.config.OnProgress = steps.progress
 	_, roundTrip, err := tunnel.Connect(ctx, c.config)
 	switch {
@@ -56,8 +56,9 @@ func (o *checkOptions) run(ctx context.Context) error {
 
 // checkPrinter prints a line a step.
 type checkPrinter struct {
-	w     io.Writer
-	trust *remoteTrust
+	w       io.Writer
+	trust   *remoteTrust
+	options *trustOptions
 }
 
 func (p *checkPrinter) progress(step tunnel.Progress) {
@@ -66,7 +67,7 @@ func (p *checkPrinter) progress(step tunnel.Progress) {
 	case step.Err == nil:
 		p.line(string(step.Step), step.Took, step.Detail)
 		if step.Step == tunnel.StepHandshake {
-			p.line("identity", 0, p.trust.basis())
+			p.line("identity", 0, p.identity())
 		}
 	case errors.As(step.Err, &identity):
 		p.line(string(step.Step), step.Took, "key "+identity.Key.String())
@@ -76,6 +77,15 @@ func (p *checkPrinter) progress(step tunnel.Progress) {
 	default:
 		p.line(string(step.Step), step.Took, "failed")
 	}
+}
+
+// identity describes what vouches for the remote, whose handshake is complete, and remembers a key
+// that was pinned.
+func (p *checkPrinter) identity() string {
+	if p.trust.pin == nil {
+		return p.trust.basis()
+	}
+	return p.trust.basis() + p.options.rememberPin(p.trust)
 }
 
 func (p *checkPrinter) line(name string, took time.Duration, detail string) {

@@ -3,7 +3,6 @@ package cli
 import (
 	"errors"
 
-	"culvert/internal/cli/exit"
 	"culvert/internal/cli/flags"
 	"culvert/internal/congestion"
 )
@@ -24,9 +23,11 @@ func (o *congestionOption) check() error {
 	if err == nil {
 		return nil
 	}
-	advice := "give auto or system"
+	advice := "it is auto or system"
 	if errors.Is(err, congestion.ErrUnknown) {
-		advice = "give auto, system, or one of /proc/sys/net/ipv4/tcp_available_congestion_control"
+		advice = "it is auto, system, or one of /proc/sys/net/ipv4/tcp_available_congestion_control"
 	}
-	return exit.Usagef(advice, "bad --congestion %q: %v", o.choice, err)
+	return &flags.ValueError{
+		Flag: "congestion", Value: o.choice, Why: err.Error(), Form: advice, Example: congestion.Auto,
+	}
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"time"
 
 	"culvert/certs"
@@ -54,12 +55,14 @@ func (o *sessionOptions) define(s *flags.Set) {
 	o.congestion.define(s)
 }
 
+// check returns an error that has that of each option, of which the first is reported.
 func (o *sessionOptions) check() error {
-	if o.keepalive < 0 || o.connectTimeout <= 0 || o.handshakeTimeout < 0 {
-		return exit.Usagef("durations look like 20s or 1m",
-			"--keepalive, --connect-timeout or --handshake-timeout is out of range")
-	}
-	return o.congestion.check()
+	return errors.Join(
+		leastDuration("keepalive", o.keepalive, 0, mux.DefaultKeepalive),
+		leastDuration("connect-timeout", o.connectTimeout, 1, tunnel.DefaultConnectTimeout),
+		leastDuration("handshake-timeout", o.handshakeTimeout, 0, tunnel.DefaultConnectTimeout),
+		o.congestion.check(),
+	)
 }
 
 // waitOption lets a command wait for a remote that can't be reached when it starts.

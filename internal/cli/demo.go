@@ -21,6 +21,7 @@ import (
 type demoOptions struct {
 	socks      string
 	socksGiven bool
+	socksFlag  string // as it was typed
 	printReady bool
 	log        logOptions
 }
@@ -39,7 +40,7 @@ func (o *demoOptions) define(s *flags.Set) {
 	s.Group("listening")
 	s.String(&o.socks, "socks,D", defaultSocks, "listen on `ADDR` as a SOCKS5, SOCKS4a and HTTP "+
 		"proxy; if the default is in use, on a free port").
-		Values(defaultSocks + "\tthe default").Given(&o.socksGiven)
+		Values(defaultSocks + "\tthe default").Given(&o.socksGiven).TypedAs(&o.socksFlag)
 	s.Group("output")
 	s.Bool(&o.printReady, "print-ready", readyUsage+", and nothing else")
 	o.log.define(s)
@@ -52,12 +53,16 @@ func (o *demoOptions) run(ctx context.Context) error {
 	}
 	l := &listeners{}
 	defer l.close()
-	err = l.openSocks(o.socks, "", log)
+	address, err := listenAddress("socks", o.socks, thisMachine, "1080")
+	if err != nil {
+		return err
+	}
+	err = l.openSocks(address, "", log)
 	if err != nil && !o.socksGiven {
 		err = l.openSocks("127.0.0.1:0", "", log)
 	}
 	if err != nil {
-		return cannotListen(o.socks, "--socks", "give another address with --socks", err)
+		return cannotListen(address, "give another port with "+o.socksFlag, err)
 	}
 	signals := catchInterrupts(ctx, log)
 	defer signals.stop()
@@ -109,7 +114,7 @@ func startRemote(
 	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return nil, cannotListen("127.0.0.1:0", "", "", err)
+		return nil, cannotListen("127.0.0.1:0", "", err)
 	}
 	running.Go(func() { node.Serve(ctx, ln) })
 	address, err := tunnel.ParseAddress("ws://" + ln.Addr().String() + "/")
@@ -135,7 +140,7 @@ func startPage(
 ) (string, error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return "", cannotListen("127.0.0.1:0", "", "", err)
+		return "", cannotListen("127.0.0.1:0", "", err)
 	}
 	server := &http.Server{
 		ReadHeaderTimeout: 10 * time.Second,

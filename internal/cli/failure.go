@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 
 	"culvert/certs"
@@ -15,16 +14,10 @@ import (
 	"culvert/tunnel/mux"
 )
 
-// cannotListen explains why the address of a flag can't be bound.
-func cannotListen(address, flag, hint string, err error) error {
-	var failure *exit.Failure
-	var malformed *net.AddrError
-	switch {
-	case errors.As(err, &failure):
+// cannotListen explains why an address can't be bound.
+func cannotListen(address, hint string, err error) error {
+	if _, ours := errors.AsType[*exit.Failure](err); ours {
 		return err
-	case errors.As(err, &malformed):
-		return exit.Usagef("it is HOST:PORT, :PORT or unix:/path",
-			"bad %s %q: %s", flag, address, malformed.Err)
 	}
 	return exit.Fail(exit.CannotListen, "can't listen on "+address, netfault.Cause(err), hint)
 }
@@ -61,7 +54,10 @@ func connectFailure(err error, c *connection) error {
 	return exit.Fail(exit.Failed, "the session ended", err, "")
 }
 
-const possibleMITM = "possible man-in-the-middle"
+const (
+	possibleMITM = "possible man-in-the-middle"
+	compareKeys  = "compare the keys with the operator of the remote; " + possibleMITM
+)
 
 // identityFailure explains an error that means that the remote isn't who it should be. It returns
 // nil for other errors.
@@ -85,7 +81,7 @@ func identityFailure(err error, c *connection) error {
 	case errors.Is(err, errWrongPin) && errors.As(err, &identity):
 		return fail("wrong remote",
 			fmt.Errorf("%s shows the key %s, not the one in --remote-key", c.address, identity.Key),
-			"compare the keys with the operator of the remote; "+possibleMITM)
+			compareKeys)
 	case tunnel.IsDowngradeError(err):
 		return fail("the handshake was altered in transit",
 			errors.New("the remote received a different offer than was sent"),
@@ -183,6 +179,9 @@ func unreachableFailure(err error, c *connection) error {
 			"check the address; without TLS it begins with ws://")
 	case errors.As(err, &connect) && c.config.Via != nil && connect.Step.BeforeRemote():
 		return viaFailure(connect, c)
+	case errors.As(err, &connect) && errors.Is(err, tunnel.ErrFamily):
+		return fail(fmt.Errorf("%s: %s: %w", c.address, connect.Step, tunnel.ErrFamily),
+			"leave -4 or -6 out, or give another address")
 	case errors.As(err, &connect):
 		return fail(fmt.Errorf("%s: %s: %w", c.address, connect.Step, netfault.Cause(connect.Err)),
 			"check the address, and that `culvert remote` runs there")

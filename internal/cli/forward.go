@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 
-	"culvert/internal/cli/exit"
 	"culvert/internal/cli/flags"
 	"culvert/tunnel"
 )
@@ -42,8 +41,11 @@ func portName(address string, udp bool) string {
 	return address
 }
 
-const forwardHint = "it is [BIND:]PORT:HOST:HOSTPORT, such as 8022:localhost:22 or " +
-	"5353:192.0.2.1:53/udp; either end may be unix:/PATH instead"
+const (
+	forwardForm = "it is [BIND:]PORT:HOST:HOSTPORT[/udp], and either end may be unix:/PATH instead"
+
+	forwardExample = "8022:localhost:22"
+)
 
 // parseForward parses [BIND:]PORT:HOST:HOSTPORT as ssh does: IPv6 addresses need brackets, an empty
 // BIND or * means all addresses, and none means loopback. Either side may be unix:PATH instead,
@@ -51,7 +53,9 @@ const forwardHint = "it is [BIND:]PORT:HOST:HOSTPORT, such as 8022:localhost:22 
 // instead of connections.
 func parseForward(text string) (forwardSpec, error) {
 	fail := func(why string) (forwardSpec, error) {
-		return forwardSpec{}, exit.Usagef(forwardHint, "bad -L %q: %s", text, why)
+		return forwardSpec{}, &flags.ValueError{
+			Flag: "L", Value: text, Why: why, Form: forwardForm, Example: forwardExample,
+		}
 	}
 	fields, err := splitColons(text)
 	if err != nil {
@@ -159,12 +163,9 @@ func checkTarget(target string) error {
 		return nil
 	}
 	host, port, err := net.SplitHostPort(target)
-	var bad *net.AddrError
 	switch {
-	case errors.As(err, &bad):
-		return errors.New(bad.Err)
 	case err != nil:
-		return err
+		return errors.New(addressFault(target))
 	case host == "":
 		return errors.New("the host is empty")
 	}

@@ -2,10 +2,12 @@ package cli
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
 
 	"culvert/certs"
 	"culvert/internal/cli/exit"
@@ -18,14 +20,14 @@ func keygenCommand() *flags.Command {
 	o := &keygenOptions{}
 	return &flags.Command{
 		Name:   "keygen",
-		Usage:  "create a key pair and print its public key",
+		Usage:  "print the public key of a key pair, which is created if there is none",
 		Define: o.define,
 		Run:    o.run,
 	}
 }
 
 func (o *keygenOptions) define(s *flags.Set) {
-	s.String(&o.out, "out,o", "", "write to `FILE`, which must not exist "+
+	s.String(&o.out, "out,o", "", "the `FILE` of the key pair, which is kept if it exists "+
 		"(default: identity.json in culvert's configuration folder)")
 }
 
@@ -37,22 +39,37 @@ func (o *keygenOptions) run(context.Context) error {
 			return err
 		}
 	}
-	key, err := certs.GenerateKeyPair(rand.Reader)
+	key, created, err := certs.LoadOrCreateKeyPair(path)
 	if err != nil {
-		return exit.Fail(exit.Failed, "can't create a key pair", err, "")
+		return keyFailure(path, err)
 	}
-	if err := key.WriteFile(path); err != nil {
-		return writeFailure("key pair", path, err)
+	if created {
+		fmt.Fprintf(os.Stderr, "culvert: created %s\n", shortPath(path))
+	} else {
+		fmt.Fprintf(os.Stderr, "culvert: kept %s, which exists: this is its public key\n",
+			shortPath(path))
 	}
 	fmt.Println(key.Public())
 	return nil
+}
+
+// shortPath returns a path for people: with ~ for the user's home.
+func shortPath(path string) string {
+	home, err := os.UserHomeDir()
+	if err != nil || home == "" {
+		return path
+	}
+	if below, ok := strings.CutPrefix(path, home+string(filepath.Separator)); ok {
+		return filepath.Join("~", below)
+	}
+	return path
 }
 
 // writeFailure explains why a new file can't be written.
 func writeFailure(what, path string, err error) error {
 	hint := ""
 	if errors.Is(err, fs.ErrExist) {
-		err, hint = fmt.Errorf("%s exists", path), "name another file, or move that one away"
+		err, hint = fmt.Errorf("%s exists", path), "name another file"
 	}
 	return exit.Fail(exit.Failed, "can't write the "+what, err, hint)
 }

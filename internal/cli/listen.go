@@ -12,13 +12,17 @@ import (
 // listenAll binds every address or none.
 func listenAll(addresses []string) ([]net.Listener, error) {
 	var listeners []net.Listener
-	for _, address := range addresses {
-		ln, err := listen(address)
+	for _, text := range addresses {
+		address, err := listenAddress("listen", text, everyone, "8080")
+		var ln net.Listener
+		if err == nil {
+			ln, err = listen(address)
+		}
 		if err != nil {
 			for _, ln := range listeners {
 				ln.Close()
 			}
-			return nil, cannotListen(address, "--listen", "give another address with --listen", err)
+			return nil, cannotListen(address, "give another address with --listen", err)
 		}
 		listeners = append(listeners, ln)
 	}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"strings"
 	"sync"
@@ -24,6 +25,7 @@ const preferVariable = "prefer the variable for a password, since other users ca
 type proxyOptions struct {
 	socks      string // address, or "none"
 	socksGiven bool
+	socksFlag  string // as it was typed
 	socksAuth  string // USER:PASS or ""
 	pac        string // address or ""
 	pacDirect  []string
@@ -32,8 +34,10 @@ type proxyOptions struct {
 func (o *proxyOptions) define(s *flags.Set) {
 	s.Group("listening")
 	s.String(&o.socks, "socks,D", defaultSocks,
-		"listen on `ADDR` as a SOCKS5, SOCKS4a and HTTP proxy; none disables it").
-		Values(defaultSocks+"\tthe default", "none\tno SOCKS port").Given(&o.socksGiven)
+		"listen on `ADDR`, or a port of loopback, as a SOCKS5, SOCKS4a and HTTP proxy; "+
+			"none disables it").
+		Values(defaultSocks+"\tthe default", "none\tno SOCKS port").Given(&o.socksGiven).
+		TypedAs(&o.socksFlag)
 	s.String(&o.socksAuth, "socks-auth", "",
 		"require `USER:PASS` from the proxy's clients, which excludes SOCKS4; "+preferVariable).
 		Secret()
@@ -55,9 +59,13 @@ type listeners struct {
 // openProxy binds the ports of the options.
 func (l *listeners) openProxy(o *proxyOptions, log zerolog.Logger) error {
 	if o.socks != "none" {
-		if err := l.openSocks(o.socks, o.socksAuth, log); err != nil {
-			return cannotListen(o.socks, "--socks",
-				"give another address with --socks, or turn it off with --socks none", err)
+		address, err := listenAddress("socks", o.socks, thisMachine, "1080")
+		if err != nil {
+			return err
+		}
+		if err := l.openSocks(address, o.socksAuth, log); err != nil {
+			return cannotListen(address, fmt.Sprintf(
+				"give another port with %s, or turn it off with %[1]s none", o.socksFlag), err)
 		}
 	}
 	if o.pac == "" {
@@ -75,8 +83,7 @@ func (l *listeners) openForwards(specs []forwardSpec) error {
 	for _, spec := range specs {
 		f, err := openForward(spec)
 		if err != nil {
-			return cannotListen(portName(spec.listen, spec.udp), "-L",
-				"give another port with -L", err)
+			return cannotListen(portName(spec.listen, spec.udp), "give another port with -L", err)
 		}
 		l.forwards = append(l.forwards, f)
 	}
@@ -87,7 +94,10 @@ func (l *listeners) openForwards(specs []forwardSpec) error {
 func parseSocksAuth(auth string) (user, pass string, err error) {
 	user, pass, ok := strings.Cut(auth, ":")
 	if auth != "" && (!ok || user == "" || pass == "" || len(user) > 255 || len(pass) > 255) {
-		return "", "", exit.Usagef("it is USER:PASS, each of 1 to 255 bytes", "bad --socks-auth")
+		return "", "", &flags.ValueError{
+			Flag: "socks-auth", Value: auth, Secret: true, Why: "want USER:PASS, each of 1 to 255 bytes",
+			Example: "alice:PASS",
+		}
 	}
 	return user, pass, nil
 }

@@ -19,6 +19,7 @@ type localOptions struct {
 	wait       waitOption
 	memory     memoryOption
 	stdio      string // target of -W, or ""
+	noCommand  bool
 	printReady bool
 }
 
@@ -44,6 +45,8 @@ func (o *localOptions) define(s *flags.Set) {
 	s.Group("listening")
 	s.String(&o.stdio, "W", "", "connect standard input and output to `HOST:PORT` or unix:/PATH, "+
 		"for ssh's ProxyCommand; disables --socks unless that is given")
+	s.Bool(&o.noCommand, "N", "accepted for those who are used to ssh -N: "+
+		"culvert never runs a command at the remote")
 	s.Group("output")
 	s.Bool(&o.printReady, "print-ready", readyUsage)
 }
@@ -69,14 +72,16 @@ func (o *fastOpenOption) define(s *flags.Set) {
 func (o *fastOpenOption) load() (tunnel.FastOpen, error) {
 	mode := slices.Index(fastOpenModes[:], o.mode)
 	if mode < 0 {
-		return 0, exit.Usagef("it is auto, always or never", "bad --fast-open %q", o.mode)
+		return 0, &flags.ValueError{
+			Flag: "fast-open", Value: o.mode, Why: "it is auto, always or never", Example: "auto",
+		}
 	}
 	return tunnel.FastOpen(mode), nil
 }
 
 func (o *localOptions) run(ctx context.Context) error {
 	shareProcessors()
-	if err := o.checkStdio(); err != nil {
+	if err := o.checkTask(); err != nil {
 		return err
 	}
 	c, l, err := o.load()
@@ -90,9 +95,14 @@ func (o *localOptions) run(ctx context.Context) error {
 	return runLocal(signals, c, l, task)
 }
 
-// checkStdio checks -W, and lets it disable --socks.
-func (o *localOptions) checkStdio() error {
+// checkTask refuses a local that would do nothing. It checks -W, and lets it disable --socks.
+func (o *localOptions) checkTask() error {
 	if o.stdio == "" {
+		tasks := len(o.forward.forwards) + len(o.forward.reverses)
+		if o.proxy.socks == "none" && o.proxy.pac == "" && tasks == 0 {
+			return exit.Usagef("give -L, -R or -W, or leave "+o.proxy.socksFlag+" out",
+				"nothing to do: no proxy and no forward")
+		}
 		return nil
 	}
 	if o.printReady {
@@ -100,8 +110,10 @@ func (o *localOptions) checkStdio() error {
 			"-W and --print-ready both want standard output")
 	}
 	if err := checkTarget(o.stdio); err != nil {
-		return exit.Usagef("it is HOST:PORT, such as localhost:22, or unix:/PATH",
-			"bad -W %q: %v", o.stdio, err)
+		return &flags.ValueError{
+			Flag: "W", Value: o.stdio, Why: err.Error(), Form: "it is HOST:PORT or unix:/PATH",
+			Example: "localhost:22",
+		}
 	}
 	if !o.proxy.socksGiven {
 		o.proxy.socks = "none"

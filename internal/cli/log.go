@@ -20,6 +20,8 @@ type logOptions struct {
 	given bool // the user chose the level
 
 	format string // "" for the one that standard error calls for
+
+	quiet, verbose bool
 }
 
 func (o *logOptions) define(s *flags.Set) {
@@ -30,14 +32,35 @@ func (o *logOptions) define(s *flags.Set) {
 	s.String(&o.format, "log-format", "", "write log events as `FORMAT` console, for people, or json "+
 		"(default: console if standard error is a terminal, else json)").
 		Values("console", "json")
+	s.Bool(&o.quiet, "q", "log errors only: --log-level error")
+	s.Bool(&o.verbose, "v", "log all events: --log-level debug")
+}
+
+// choose applies -q and -v, which take precedence over --log-level: that may be in the
+// configuration file.
+func (o *logOptions) choose() error {
+	switch {
+	case o.quiet && o.verbose:
+		return exit.Usagef("leave one of them out", "-q contradicts -v")
+	case o.quiet:
+		o.level, o.given = "error", true
+	case o.verbose:
+		o.level, o.given = "debug", true
+	}
+	return nil
 }
 
 // logger returns the logger for standard error.
 func (o *logOptions) logger() (zerolog.Logger, error) {
+	if err := o.choose(); err != nil {
+		return zerolog.Logger{}, err
+	}
 	level, err := zerolog.ParseLevel(o.level)
 	if err != nil || level == zerolog.NoLevel {
-		return zerolog.Logger{}, exit.Usagef("levels are debug, info, warn, error and disabled",
-			"unknown log level %q", o.level)
+		return zerolog.Logger{}, &flags.ValueError{
+			Flag: "log-level", Value: o.level, Why: "it is debug, info, warn, error or disabled",
+			Example: "info",
+		}
 	}
 	if err := o.out.setLogFormat(o.format); err != nil {
 		return zerolog.Logger{}, err
@@ -84,7 +107,9 @@ func newLogFormat(name string, file *os.File) (logFormat, error) {
 			return logFormat{}, nil
 		}
 	default:
-		return logFormat{}, exit.Usagef("formats are console and json", "unknown log format %q", name)
+		return logFormat{}, &flags.ValueError{
+			Flag: "log-format", Value: name, Why: "it is console or json", Example: "json",
+		}
 	}
 	// See no-color.org and terminfo(5).
 	plain := os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb"

@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 
-	"culvert/internal/cli/exit"
 	"culvert/internal/cli/flags"
 	"culvert/tunnel"
 
@@ -110,5 +109,7 @@ func parseMemory(text string, available func() int64) (int64, error) {
 }
 
 func memoryError(text, why string) error {
-	return exit.Usagef("such as --memory 512MiB, or --memory 25%", "bad --memory %q: %s", text, why)
+	return &flags.ValueError{
+		Flag: "memory", Value: text, Why: why, Form: "it is a size or a percentage", Example: "512MiB",
+	}
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"errors"
 	"math"
 	"runtime/debug"
 	"strings"
@@ -62,7 +63,7 @@ func TestBadMemory(t *testing.T) {
 		"50 percent%": "percentage",
 	} {
 		size, err := parseMemory(text, machine)
-		failure, ok := err.(*exit.Failure)
+		failure, ok := errors.AsType[*exit.Failure](err)
 		if !ok || failure.Code != exit.Usage || !strings.Contains(failure.What, "--memory") ||
 			!strings.Contains(failure.What, text) || !strings.Contains(failure.What, why) ||
 			!strings.Contains(failure.Hint, "--memory 512MiB") {

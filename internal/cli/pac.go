@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"culvert/internal/cli/exit"
+	"culvert/internal/cli/flags"
 	"culvert/internal/httplog"
 	"culvert/internal/netfault"
 
@@ -47,9 +48,10 @@ type pac struct {
 // the near end may not know them.
 func parseDirect(pattern string) (string, error) {
 	fail := func(why string) (string, error) {
-		return "", exit.Usagef(
-			"it is a host, such as *.example.org, or a range of addresses, such as 10.0.0.0/8",
-			"bad --pac-direct %q: %s", pattern, why)
+		return "", &flags.ValueError{
+			Flag: "pac-direct", Value: pattern, Why: why,
+			Form: "it is a host or a range of IPv4 addresses", Example: "*.example.org",
+		}
 	}
 	if strings.Contains(pattern, "/") {
 		prefix, err := netip.ParsePrefix(pattern)
@@ -112,9 +114,13 @@ func openPAC(
 		return nil, exit.Usagef("give --pac HOST:PORT",
 			"browsers can't get a PAC file from a unix socket")
 	}
+	address, err := listenAddress("pac", address, thisMachine, "8090")
+	if err != nil {
+		return nil, err
+	}
 	ln, err := listen(address)
 	if err != nil {
-		return nil, cannotListen(address, "--pac", "give another address with --pac", err)
+		return nil, cannotListen(address, "give another port with --pac", err)
 	}
 	p.listener = ln
 	p.names = ownNames(address)

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"net/url"
 	"strings"
@@ -142,17 +143,18 @@ func (o *remoteOptions) run(ctx context.Context) error {
 
 // check refuses values that are wrong for any remote.
 func (o *remoteOptions) check() error {
-	switch {
-	case o.limits.resumeWindow < time.Second:
-		return exit.Usagef("durations look like 20s or 2m",
-			"--resume-window is shorter than a second")
-	case o.limits.maxSessions < 1 || o.limits.maxStreams < 1:
-		return exit.Usagef("give a number from 1",
-			"--max-sessions or --max-streams is out of range")
-	case !strings.HasPrefix(o.listen.path, "/"):
-		return exit.Usagef("such as /tunnel", "--path must begin with /")
+	if !strings.HasPrefix(o.listen.path, "/") {
+		return &flags.ValueError{
+			Flag: "path", Value: o.listen.path, Why: "it must begin with /", Example: "/tunnel",
+		}
 	}
-	return o.congestion.check()
+	l := &o.limits
+	return errors.Join( // the first is reported
+		leastDuration("resume-window", l.resumeWindow, time.Second, mux.DefaultResumeWindow),
+		leastNumber("max-sessions", l.maxSessions, 1, tunnel.DefaultMaxSessions),
+		leastNumber("max-streams", l.maxStreams, 1, mux.DefaultMaxStreams),
+		o.congestion.check(),
+	)
 }
 
 // openLedger opens the ledger of quotas. That it can't be kept in a file matters only where there
@@ -173,10 +175,9 @@ func (o *remoteOptions) newNode(
 	if err != nil {
 		return nil, err
 	}
-	proxies, err := tunnel.ParseTrustedProxies(o.listen.proxies)
+	proxies, err := parseProxies(o.listen.proxies)
 	if err != nil {
-		return nil, exit.Usagef("such as 10.0.0.0/8, 192.0.2.1, 2001:db8::/32 or unix",
-			"bad --trusted-proxy: %v", err)
+		return nil, err
 	}
 	memory, err := o.limits.memory.load(log)
 	if err != nil {
@@ -207,6 +208,19 @@ func (o *remoteOptions) newNode(
 	return node, nil
 }
 
+// parseProxies parses all --trusted-proxy.
+func parseProxies(list []string) (proxies tunnel.TrustedProxies, err error) {
+	for i, text := range list {
+		if proxies, err = tunnel.ParseTrustedProxies(list[:i+1]); err != nil {
+			return proxies, &flags.ValueError{
+				Flag: "trusted-proxy", Value: text, Why: "not a network, an address or unix",
+				Example: "10.0.0.0/8",
+			}
+		}
+	}
+	return proxies, nil
+}
+
 // parseFallback parses --fallback, nil if it is not given.
 func parseFallback(text string) (*url.URL, error) {
 	if text == "" {
@@ -214,7 +228,10 @@ func parseFallback(text string) (*url.URL, error) {
 	}
 	site, err := tunnel.ParseFallback(text)
 	if err != nil {
-		return nil, exit.Usagef("such as http://127.0.0.1:8000/", "bad --fallback: %v", err)
+		return nil, &flags.ValueError{
+			Flag: "fallback", Value: text, Secret: true, Why: err.Error(),
+			Example: "http://127.0.0.1:8000/",
+		}
 	}
 	return site, nil
 }

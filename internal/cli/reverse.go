@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"culvert/internal/cli/exit"
+	"culvert/internal/cli/flags"
 	"culvert/socks"
 	"culvert/tunnel"
 	"culvert/tunnel/mux"
@@ -24,14 +25,16 @@ type reverseSpec struct {
 	udp    bool   // datagrams instead of connections
 }
 
-const reverseHint = "it is [BIND:]PORT:HOST:HOSTPORT, such as 8022:localhost:22 or " +
-	"5353:192.0.2.1:53/udp, or [BIND:]PORT:socks; either end may be unix:/PATH instead"
+const reverseForm = "it is [BIND:]PORT:HOST:HOSTPORT[/udp] or [BIND:]PORT:socks, " +
+	"and either end may be unix:/PATH instead"
 
 // parseReverse parses what parseForward does, with the sides swapped, and [BIND:]PORT:socks. A
 // BIND is an address, localhost, or * or nothing for all addresses.
 func parseReverse(text string) (reverseSpec, error) {
 	fail := func(why string) (reverseSpec, error) {
-		return reverseSpec{}, exit.Usagef(reverseHint, "bad -R %q: %s", text, why)
+		return reverseSpec{}, &flags.ValueError{
+			Flag: "R", Value: text, Why: why, Form: reverseForm, Example: forwardExample,
+		}
 	}
 	fields, err := splitColons(text)
 	if err != nil {

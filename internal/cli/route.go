@@ -20,10 +20,14 @@ type routeOptions struct {
 	host          string
 	tlsCA         string // file
 	tlsServerName string
+
+	ipv4, ipv6 bool // connect with that family alone
 }
 
 func (o *routeOptions) define(s *flags.Set) {
 	s.Group("connection")
+	s.Bool(&o.ipv4, "4", "connect over IPv4 only")
+	s.Bool(&o.ipv6, "6", "connect over IPv6 only")
 	s.String(&o.via, "via", "", "connect through the proxy at `URL`, "+
 		"http://[USER:PASS@]HOST:PORT or socks5://…; "+preferVariable).Secret()
 	s.Strings(&o.headers, "header", nil,
@@ -38,10 +42,21 @@ func (o *routeOptions) define(s *flags.Set) {
 // load checks the options and applies them to a configuration.
 func (o *routeOptions) load(address tunnel.Address, config *tunnel.LocalConfig) error {
 	var err error
+	switch {
+	case o.ipv4 && o.ipv6:
+		return exit.Usagef("leave one of them out", "-4 contradicts -6")
+	case o.ipv4:
+		config.Address = address.Over(tunnel.IPv4)
+	case o.ipv6:
+		config.Address = address.Over(tunnel.IPv6)
+	}
 	if o.via != "" {
 		if config.Via, err = tunnel.ParseProxy(o.via); err != nil {
-			return exit.Usagef("it is http://HOST:PORT or socks5://HOST:PORT, with USER:PASS@ before HOST "+
-				"if the proxy requires them; special characters are written as %XX", "bad --via: %v", err)
+			return &flags.ValueError{
+				Flag: "via", Value: o.via, Secret: true, Why: err.Error(),
+				Form:    "it is http://[USER:PASS@]HOST:PORT or socks5://…, with %XX for special characters",
+				Example: "http://proxy.example.org:3128",
+			}
 		}
 	}
 	if config.TLS, err = o.loadTLS(address); err != nil {
@@ -52,7 +67,9 @@ func (o *routeOptions) load(address tunnel.Address, config *tunnel.LocalConfig) 
 	}
 	if o.host != "" {
 		if u, err := url.Parse("http://" + o.host); err != nil || u.Host != o.host {
-			return exit.Usagef("such as example.org or example.org:8080", "bad --host %q", o.host)
+			return &flags.ValueError{
+				Flag: "host", Value: o.host, Why: "not a host", Example: "example.org",
+			}
 		}
 		config.Header.Set("Host", o.host)
 	}
@@ -65,7 +82,10 @@ func parseHeaders(texts []string) (http.Header, error) {
 	for _, text := range texts {
 		name, value, err := parseHeader(text)
 		if err != nil {
-			return nil, exit.Usagef("it is 'NAME: VALUE', such as 'X-Token: 1234'", "bad --header")
+			return nil, &flags.ValueError{
+				Flag: "header", Value: text, Secret: true, Why: "want 'NAME: VALUE'",
+				Example: "X-Token: 1234",
+			}
 		}
 		switch name {
 		case "Host":

@@ -101,17 +101,22 @@ func (o *runOptions) openCommandProxy(l *listeners, log zerolog.Logger) (auth st
 		// 26 characters, 130 bits: other users of the machine can't guess it.
 		auth = proxyUser + ":" + rand.Text()
 		if err := l.openSocks(address, auth, log); err != nil {
-			return "", cannotListen(address, "the proxy's port", "", err)
+			return "", cannotListen(address, "", err)
 		}
 		return auth, nil
 	}
-	if !isLoopbackPort(o.openProxy) {
-		return "", exit.Usagef("give 127.0.0.1:PORT",
-			"bad --open-proxy %q: without a password it must be a port of loopback", o.openProxy)
+	address, err := listenAddress("open-proxy", o.openProxy, thisMachine, "8118")
+	if err != nil {
+		return "", err
 	}
-	if err := l.openSocks(o.openProxy, "", log); err != nil {
-		return "", cannotListen(o.openProxy, "--open-proxy", "give another address with --open-proxy",
-			err)
+	if !isLoopbackPort(address) {
+		return "", &flags.ValueError{
+			Flag: "open-proxy", Value: o.openProxy,
+			Why: "without a password it must be a port of loopback", Example: "8118",
+		}
+	}
+	if err := l.openSocks(address, "", log); err != nil {
+		return "", cannotListen(address, "give another port with --open-proxy", err)
 	}
 	return "", nil
 }

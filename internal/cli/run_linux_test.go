@@ -45,7 +45,7 @@ func startTrapping(t *testing.T, terminal *os.File) *process {
 func createKey(t *testing.T, dir string, env []string) {
 	t.Helper()
 	sh := &shell{dir: dir, env: env}
-	if output, err := sh.run("culvert keygen -o client.json >key"); err != nil || output != "" {
+	if output, err := sh.run("culvert keygen -o client.json >key 2>/dev/null"); err != nil || output != "" {
 		t.Fatalf("%v\n%s", err, output)
 	}
 }
@@ -127,7 +127,7 @@ func TestRunInterruptedBefore(t *testing.T) {
 	}
 	t.Cleanup(p.kill)
 	terminal.Close()
-	asks := func(text string) bool { return strings.Contains(text, "(yes/no)? ") }
+	asks := func(text string) bool { return strings.Contains(text, "(yes/no/KEY)? ") }
 	if text := screen.await(asks, p.ended); !asks(text) {
 		t.Fatalf("it does not ask; the terminal shows %q, standard error\n%s", text, p.stderr)
 	}

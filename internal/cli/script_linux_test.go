@@ -26,8 +26,8 @@ import (
 // TestScripts runs testdata/*.txtar. In addition to testscript's own commands they have
 //
 //	start NAME ARG…        run culvert ARG… in the background until its ready line, and set
-//	                       $NAME_URL, $NAME_LISTEN, $NAME_SOCKS, $NAME_PAC, $NAME_FORWARD,
-//	                       $NAME_REVERSE and $NAME_KEY from it
+//	                       $NAME_URL, $NAME_LISTEN, $NAME_PORT, $NAME_SOCKS, $NAME_PAC,
+//	                       $NAME_FORWARD, $NAME_REVERSE and $NAME_KEY from it
 //	signal NAME SIGNAL     send it a signal: HUP, INT, TERM or USR1
 //	await NAME REGEXP      wait until its standard error matches
 //	exited NAME STATUS     wait until it exits, with this status; stdout and stderr are then its
@@ -77,6 +77,7 @@ func setUpScript(env *testscript.Env) error {
 		s.vars[name] = value
 	}
 	set("PATH", env.Getenv("PATH"))
+	set("WORK", env.WorkDir)
 	set("HOME", filepath.Join(env.WorkDir, "home"))
 	set("XDG_CONFIG_HOME", "")
 	set("CULVERT_LOG_FORMAT", "console")
@@ -158,6 +159,7 @@ func (s *script) start(ts *testscript.TestScript, args []string) {
 	if len(ready.Listen) > 0 {
 		s.set(ts, name+"_LISTEN", ready.Listen[0])
 		s.set(ts, name+"_URL", "ws://"+ready.Listen[0]+"/")
+		s.set(ts, name+"_PORT", ready.Listen[0][strings.LastIndex(ready.Listen[0], ":")+1:])
 	}
 	if len(ready.Forwards) > 0 {
 		s.set(ts, name+"_FORWARD", ready.Forwards[0])

@@ -60,9 +60,25 @@ func (o *ruleOptions) define(s *flags.Set) {
 		"such as localhost:8022, *:8000-8999 or unix:/path; repeatable").Reloadable()
 }
 
+// parse parses the rules for targets.
+func (o *ruleOptions) parse() (*policy.Rules, error) {
+	if _, err := policy.ParseRules(o.allow, nil); err != nil {
+		return nil, badRule("allow", ruleForm, "*.example.org:443", err)
+	}
+	rules, err := policy.ParseRules(o.allow, o.deny)
+	if err != nil {
+		return nil, badRule("deny", ruleForm, "10.0.0.0/8", err)
+	}
+	return rules, nil
+}
+
 const (
 	admitHint = "give --authorized-keys FILE, or --ca FILE with --require-client-cert, " +
 		"or --allow-anyone"
+	ruleForm = "a rule is a host, a network or [an IPv6 one], with :PORTS if you like, or unix:/PATH"
+
+	reverseRuleForm = "a rule is an address, localhost or *, with :PORTS if you like, or unix:/PATH"
+
 	ruleHint = "a rule is HOST or HOST:PORTS, such as *.example.org:443, 10.0.0.0/8:22,80-90 " +
 		"or [2001:db8::/32], or unix:/path; ports are of TCP and UDP alike"
 	reverseRuleHint = "a rule is ADDRESS, localhost or *, each with optional :PORTS, such as " +
@@ -108,11 +124,11 @@ func (o *remoteOptions) loadSettings() (s remoteSettings, err error) {
 	if s.identity.Key, s.identity.Cert, err = o.identity.load(certs.UseServer); err != nil {
 		return s, err
 	}
-	if s.rights.Rules, err = policy.ParseRules(o.rules.allow, o.rules.deny); err != nil {
-		return s, exit.Usagef(ruleHint, "%v", err)
+	if s.rights.Rules, err = o.rules.parse(); err != nil {
+		return s, err
 	}
 	if s.rights.Reverse, err = policy.ParseReverseRules(o.rules.reverse); err != nil {
-		return s, exit.Usagef(reverseRuleHint, "%v", err)
+		return s, badRule("reverse", reverseRuleForm, "localhost:8022", err)
 	}
 	if s.rights.Share, err = o.share.parse(); err != nil {
 		return s, err
@@ -132,7 +148,7 @@ func (o *remoteOptions) reload(
 	}
 	s, err := now.loadSettings()
 	if err != nil {
-		return err
+		return o.source.Explain(err)
 	}
 	if s.hasQuotas() && o.ledgerFailure != nil {
 		return o.ledgerFailure
@@ -201,8 +217,9 @@ func (o *remoteOptions) loadTrust() (trust tunnel.RemoteTrust, err error) {
 	for _, text := range a.allowOrigins {
 		origin, err := tunnel.ParseOrigin(text)
 		if err != nil {
-			return trust, exit.Usagef("such as https://example.org or http://localhost:3000",
-				"bad --allow-origin %q: %v", text, err)
+			return trust, &flags.ValueError{
+				Flag: "allow-origin", Value: text, Why: err.Error(), Example: "https://example.org",
+			}
 		}
 		trust.Origins = append(trust.Origins, origin)
 	}

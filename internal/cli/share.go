@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -45,6 +46,9 @@ func (o *shareOptions) define(s *flags.Set) {
 }
 
 const (
+	rateForm  = "it is UP/DOWN in bytes a second, with K, M or G; - is no limit"
+	quotaForm = "it is the bytes of a day, with K, M or G; - is no limit"
+
 	rateHint = "rate=UP/DOWN limits the bytes a second from the client and to it, " +
 		"with K, M or G, such as 20M/100M; - is no limit"
 	quotaHint = "quota=BYTES limits the bytes of a day, with K, M or G, such as 20G; - is no limit"
@@ -52,19 +56,26 @@ const (
 
 // parse returns the share of a client whose line has no options.
 func (o *shareOptions) parse() (share policy.Share, err error) {
-	if o.sessions < 1 || o.streams < 1 {
-		return share, exit.Usagef("give a number from 1",
-			"--client-sessions or --client-streams is out of range")
+	err = errors.Join( // the first is reported
+		leastNumber("client-sessions", o.sessions, 1, tunnel.DefaultClientSessions),
+		leastNumber("client-streams", o.streams, 1, tunnel.DefaultClientStreams),
+	)
+	if err != nil {
+		return share, err
 	}
 	share = policy.Share{Sessions: o.sessions, Streams: o.streams}
 	if o.rate != "" {
 		if share.Up, share.Down, err = policy.ParseRate(o.rate); err != nil {
-			return share, exit.Usagef(rateHint, "bad --client-rate %q: %v", o.rate, err)
+			return share, &flags.ValueError{
+				Flag: "client-rate", Value: o.rate, Why: err.Error(), Form: rateForm, Example: "20M/100M",
+			}
 		}
 	}
 	if o.quota != "" {
 		if share.Quota, err = policy.ParseQuota(o.quota); err != nil {
-			return share, exit.Usagef(quotaHint, "bad --client-quota %q: %v", o.quota, err)
+			return share, &flags.ValueError{
+				Flag: "client-quota", Value: o.quota, Why: err.Error(), Form: quotaForm, Example: "20G",
+			}
 		}
 	}
 	return share, nil

@@ -245,7 +245,7 @@ func TestSignalBeforeReady(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer ln.Close()
-		cmd := s.plain("local", "--key", "client.json", "--socks", "none", "--print-ready",
+		cmd := s.plain("local", "--key", "client.json", "--socks", "0", "--print-ready",
 			"wss://"+ln.Addr().String()+"/")
 		p := startIn(t, cmd, false)
 		conn, err := ln.Accept()

@@ -63,14 +63,14 @@ func TestQuestionInterrupted(t *testing.T) {
 
 	controller, terminal := openTerminal(t)
 	screen, copied := recordTerminal(controller)
-	args := []string{"culvert", "local", "--socks", "none", "ws://" + remote.Listen[0] + "/"}
+	args := []string{"culvert", "local", "--socks", "127.0.0.1:0", "ws://" + remote.Listen[0] + "/"}
 	local, err := startProcess(dir, env, args, terminal)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(local.kill)
 	terminal.Close()
-	asks := func(text string) bool { return strings.Contains(text, "(yes/no)? ") }
+	asks := func(text string) bool { return strings.Contains(text, "(yes/no/KEY)? ") }
 	if text := screen.await(asks, local.ended); !asks(text) {
 		t.Fatalf("it does not ask; the terminal shows %q, standard error\n%s", text, local.stderr)
 	}

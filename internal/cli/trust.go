@@ -45,6 +45,14 @@ func (o *trustOptions) defineSecrecy(s *flags.Set) {
 			"with which a stolen key decrypts recorded traffic")
 }
 
+// badKey returns the error of a flag whose value is no public key.
+func badKey(flag, value string, err error) error {
+	return &flags.ValueError{
+		Flag: flag, Value: value, Why: err.Error(),
+		Form: "it is 43 characters, as `culvert keygen` and `culvert remote` print it",
+	}
+}
+
 var errWrongPin = errors.New("not the pinned key")
 
 // remoteTrust decides whether a remote is who it should be: the key of --remote-key; without it, a
@@ -64,9 +72,7 @@ func (o *trustOptions) load(name string, ca *certs.Certificate) (*remoteTrust, e
 	if o.remoteKey != "" {
 		key, err := certs.ParsePublicKey(o.remoteKey)
 		if err != nil {
-			return nil, exit.Usagef(
-				"it is 43 characters, as `culvert keygen` and `culvert remote` print it",
-				"bad --remote-key: %v", err)
+			return nil, badKey("remote-key", o.remoteKey, err)
 		}
 		t.pin = &key
 		return t, nil
@@ -74,6 +80,13 @@ func (o *trustOptions) load(name string, ca *certs.Certificate) (*remoteTrust, e
 	if ca != nil {
 		return t, nil
 	}
+	var err error
+	t.known, err = o.openKnown()
+	return t, err
+}
+
+// openKnown reads the file of known remotes.
+func (o *trustOptions) openKnown() (*certs.KnownRemotes, error) {
 	path := o.knownRemotes
 	if path == "" {
 		var err error
@@ -86,8 +99,7 @@ func (o *trustOptions) load(name string, ca *certs.Certificate) (*remoteTrust, e
 		return nil, exit.Fail(exit.Failed, "can't use the file of known remotes", err,
 			secretfile.Hint(err, path))
 	}
-	t.known = known
-	return t, nil
+	return known, nil
 }
 
 // verify is called in each handshake.
@@ -132,9 +144,33 @@ func (t *remoteTrust) basis() string {
 	return "key known as " + t.name
 }
 
+// rememberPin adds the key of --remote-key, which a remote has just proved to have, to the file of
+// known remotes. It returns a remark for people, or "" if the key was known.
+func (o *trustOptions) rememberPin(t *remoteTrust) string {
+	known, err := o.openKnown()
+	if err == nil {
+		if known.Check(t.name, *t.pin) == nil {
+			return ""
+		}
+		err = known.Add(t.name, *t.pin)
+	}
+	changed, another := errors.AsType[*certs.ChangedKeyError](err)
+	switch {
+	case another:
+		return fmt.Sprintf("; line %d of %s has another", changed.Line, changed.Path)
+	case err != nil:
+		return ", which can't be remembered: " + err.Error()
+	}
+	return ", now remembered"
+}
+
+// askTries is how often a question is asked until the answer is one.
+const askTries = 3
+
 // ask lets the user decide on an unknown remote. It reports whether the user accepted the key,
 // which is then remembered. It asks on the terminal itself, since standard input may be a stream's
-// data; without a terminal, and when ctx is done, the answer is no.
+// data; without a terminal, and when ctx is done, the answer is no. A key for an answer is yes if
+// it is the remote's; another is an error.
 func (t *remoteTrust) ask(ctx context.Context, remote string, key certs.PublicKey) (bool, error) {
 	if t.known == nil {
 		return false, nil
@@ -147,10 +183,27 @@ func (t *remoteTrust) ask(ctx context.Context, remote string, key certs.PublicKe
 	stop := context.AfterFunc(ctx, func() { tty.SetReadDeadline(time.Now()) })
 	defer stop()
 	fmt.Fprintf(tty, "%s is not known. It shows the key\n  %s\n"+
-		"Is this the key that the remote prints? Connect and remember it (yes/no)? ", remote, key)
-	answer, err := bufio.NewReader(tty).ReadString('\n')
-	if err != nil || strings.TrimSpace(strings.ToLower(answer)) != "yes" {
-		return false, nil
+		"Is this the key that the remote prints? "+
+		"To connect and remember it, type yes or paste that key (yes/no/KEY)? ", remote, key)
+	lines := bufio.NewReader(tty)
+	for range askTries {
+		text, err := lines.ReadString('\n')
+		if err != nil {
+			return false, nil
+		}
+		answer := strings.TrimPrefix(strings.TrimSpace(text), "key=") // as a log line has it
+		pasted, notKey := certs.ParsePublicKey(answer)
+		switch {
+		case strings.EqualFold(answer, "yes"), notKey == nil && pasted.Equal(key):
+			return true, t.remember(key)
+		case notKey == nil:
+			return false, exit.Fail(exit.WrongRemote, "wrong remote",
+				fmt.Errorf("%s shows the key %s, not the one that was pasted", remote, key),
+				compareKeys)
+		case answer == "", strings.EqualFold(answer, "no"):
+			return false, nil
+		}
+		fmt.Fprint(tty, "Please type yes or no in full, or paste the key that the remote prints: ")
 	}
-	return true, t.remember(key)
+	return false, nil
 }

@@ -118,7 +118,7 @@ func TestReferenceServerRefuses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			_, url := test.server.startServer(t)
-			for _, command := range [][]string{{"check"}, {"local", "--socks", "none"}} {
+			for _, command := range [][]string{{"check"}, {"local", "--socks", "0"}} {
 				args := append(command, "--key", client.file)
 				r := run(t, patience, culvert(t, append(append(args, test.flags...), url)...))
 				if r.status != exitNotAdmitted || strings.Contains(r.stderr, "can't be reached") {

@@ -77,7 +77,7 @@ func TestRulesForKeys(t *testing.T) {
 	} {
 		_, err := base.ForKeys(parse("", "# a comment", names[0], names[1]+" "+option))
 		var line *KeyLineError
-		var rule *ruleError
+		var rule *RuleError
 		name, _, _ := strings.Cut(option, "=")
 		if !errors.As(err, &line) || line.Line != 4 || line.Option != name ||
 			errors.As(err, &rule) != isRule {

@@ -23,7 +23,7 @@ func ParseReverseRules(texts []string) (*ReverseRules, error) {
 			name = "private"
 		}
 		if name != "" && name != "localhost" {
-			return nil, &ruleError{name, "what -R may bind is an address, localhost or *, " +
+			return nil, &RuleError{name, "what -R may bind is an address, localhost or *, " +
 				"with ports if you like, or unix:/path"}
 		}
 	}

@@ -60,7 +60,7 @@ func TestReverseRules(t *testing.T) {
 	for _, bad := range []string{
 		"example.org:8022", "*.example.org", "private", "local*", "8022", "unix:a", "localhost:0",
 	} {
-		var rule *ruleError
+		var rule *RuleError
 		if _, err := ParseReverseRules([]string{bad}); !errors.As(err, &rule) {
 			t.Errorf("%s: %v", bad, err)
 		}

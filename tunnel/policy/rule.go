@@ -9,13 +9,13 @@ import (
 	"strings"
 )
 
-// ruleError is the error for a malformed rule.
-type ruleError struct {
+// RuleError is the error for a malformed rule.
+type RuleError struct {
 	Rule string
 	Why  string
 }
 
-func (e *ruleError) Error() string { return fmt.Sprintf("bad rule %q: %s", e.Rule, e.Why) }
+func (e *RuleError) Error() string { return fmt.Sprintf("bad rule %q: %s", e.Rule, e.Why) }
 
 // rule is one target rule: hosts, and their ports.
 //
@@ -47,7 +47,7 @@ func parseRules(lists []string) ([]rule, error) {
 		for _, text := range texts {
 			r, why := parseRule(text)
 			if why != nil {
-				return nil, &ruleError{text, why.Error()}
+				return nil, &RuleError{text, why.Error()}
 			}
 			if rules = append(rules, r); len(rules) > maxRules {
 				return nil, fmt.Errorf("more than %d rules", maxRules)
@@ -66,7 +66,7 @@ func splitRules(list string) ([]string, error) {
 			continue
 		}
 		if len(texts) == 0 {
-			return nil, &ruleError{item, "ports without a host"}
+			return nil, &RuleError{item, "ports without a host"}
 		}
 		texts[len(texts)-1] += "," + item
 	}

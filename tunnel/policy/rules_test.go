@@ -442,7 +442,7 @@ func TestBadRules(t *testing.T) {
 		"*.example.org:80,22-21": "not a port",
 	} {
 		_, err := ParseRules([]string{text}, nil)
-		var bad *ruleError
+		var bad *RuleError
 		if !errors.As(err, &bad) || !strings.Contains(err.Error(), why) {
 			t.Errorf("%q: %v, want %q", text, err, why)
 		}
@@ -502,7 +502,7 @@ func TestSocketRules(t *testing.T) {
 		"unix:", "unix:run/a.sock", "unix:/run/../a.sock", "unix://run", "unix:/run/",
 		"unix:/a,80", "unix:/a\x00b",
 	} {
-		var malformed *ruleError
+		var malformed *RuleError
 		if _, err := ParseRules([]string{bad}, nil); !errors.As(err, &malformed) {
 			t.Errorf("%q: %v", bad, err)
 		}

@@ -25,28 +25,30 @@ func (a *App) flagsFirst(args []string) ([]string, error) {
 		}
 	}
 	var front, rest []string
-	for i := at; i < len(args); i++ {
-		arg := args[i]
-		if arg == "--" {
-			rest = append(rest, args[i:]...)
+	words := slices.Clone(args[at:])
+	for len(words) > 0 {
+		word := words[0]
+		if word == "--" {
+			rest = append(rest, words...)
 			break
 		}
-		if len(arg) < 2 || arg[0] != '-' {
-			rest = append(rest, arg)
+		if len(word) < 2 || word[0] != '-' {
+			rest, words = append(rest, word), words[1:]
 			continue
 		}
-		front = append(front, arg)
-		if isHelp(arg) {
+		if isHelp(word) {
 			return append(slices.Clone(args[:at]), "--help"), nil
 		}
-		takesNext, err := command.checkFlag(arg, args[i+1:])
+		words = slices.Concat(letters(command.set.flags, word), words[1:])
+		taken := 1
+		takesNext, err := command.checkFlag(words[0], words[1:])
 		if err != nil {
 			return nil, err
 		}
 		if takesNext {
-			i++
-			front = append(front, args[i])
+			taken++
 		}
+		front, words = append(front, words[:taken]...), words[taken:]
 	}
 	return slices.Concat(args[:at], front, rest), nil
 }
@@ -62,6 +64,7 @@ func (c *Command) checkFlag(arg string, following []string) (takesNext bool, err
 		hint = didYouMean(nearestFlag(c.set.flags, word), hint)
 		return false, exit.Usagef(hint, "unknown flag %s", word)
 	case f.kind.isSwitch() && !hasValue:
+		f.origin.typed = word
 		if k, ok := f.kind.(*optionalDuration); ok && len(following) > 0 {
 			if err := k.detached(word, following[0]); err != nil {
 				return false, exit.Usagef("write "+word+"="+following[0], "%v", err)
@@ -73,8 +76,9 @@ func (c *Command) checkFlag(arg string, following []string) (takesNext bool, err
 	case !hasValue:
 		value = following[0]
 	}
+	f.origin.typed = word
 	if want := f.kind.check(value); want != "" {
-		return false, exit.Usagef(hint, "bad %s %q: want %s", word, value, want)
+		return false, f.wrongKind(value, want)
 	}
 	return !hasValue, nil
 }

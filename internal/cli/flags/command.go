@@ -152,16 +152,20 @@ func (a *App) command(c *Command) *cli.Command {
 		return command
 	}
 	command.Action = func(parsed *cli.Context) error {
-		source := &Source{commands: a.Commands, path: c.path, given: map[string]any{}}
+		source := &Source{
+			commands: a.Commands, path: c.path,
+			given: map[string]any{}, origins: map[string]origin{},
+		}
 		for _, f := range c.set.flags {
-			if parsed.IsSet(f.names[0]) {
-				source.given[f.names[0]] = plainValue(parsed.Value(f.names[0]))
+			if name := f.names[0]; parsed.IsSet(name) {
+				source.given[name] = plainValue(parsed.Value(name))
+				source.origins[name] = origin{typed: f.origin.typed, variable: f.origin.typed == ""}
 			}
 		}
 		if err := source.decodeFirst(c, parsed.Args().Slice()); err != nil {
-			return err
+			return explain(err, c.set.flags)
 		}
-		return c.Run(parsed.Context)
+		return explain(c.Run(parsed.Context), c.set.flags)
 	}
 	return command
 }

@@ -27,7 +27,7 @@ func TestCandidates(t *testing.T) {
 		{"local --accept-new w", ""},
 		{"cert issue --ca-k", "--ca-key"},
 		{"run ws://example.org/ -- curl --pro", ""},
-		{"completion ", "bash zsh fish"},
+		{"completion ", "bash zsh fish powershell"},
 	} {
 		words := strings.Split(test.line, " ")
 		var got []string

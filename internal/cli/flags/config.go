@@ -18,7 +18,7 @@ func (s *Set) defineConfig(p *string) {
 	if s.flags[0].group != "" {
 		s.Group("settings")
 	}
-	s.String(p, configName, "", "take flags that are not given from `FILE`, which is TOML")
+	s.String(p, configName+",F", "", "take flags that are not given from `FILE`, which is TOML")
 }
 
 // configText is a configuration file as it was read.

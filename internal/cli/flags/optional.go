@@ -14,7 +14,9 @@ func (s *Set) OptionalDuration(
 	p *time.Duration, names string, bare time.Duration, usage string,
 ) *Flag {
 	*p = 0
-	kind := &optionalDuration{variable[time.Duration]{p, `true or a duration as in "5m"`, nil}, bare}
+	kind := &optionalDuration{
+		variable[time.Duration]{p: p, want: `true or a duration as in "5m"`}, bare,
+	}
 	kind.from = kind.decode
 	f := s.add(names, usage, kind)
 	f.library = &optionalFlag{&cli.GenericFlag{

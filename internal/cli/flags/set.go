@@ -1,12 +1,9 @@
 package flags
 
 import (
-	"os"
 	"strconv"
 	"strings"
 	"time"
-
-	"culvert/internal/cli/exit"
 
 	"github.com/urfave/cli/v2"
 )
@@ -30,6 +27,9 @@ type Flag struct {
 
 	secret, reloadable, required bool
 
+	origin  origin  // of the value
+	typedAs *string // may be nil
+
 	library cli.Flag // the same flag as the library has it
 	kind    kind
 }
@@ -46,6 +46,9 @@ type kind interface {
 
 	// check returns "" if text is a valid value on the command line, or else what is wanted.
 	check(text string) (want string)
+
+	example() string             // a value, or "" if any text may be one
+	literal(value string) string // a value as the configuration file has it
 }
 
 // variable is a kind for variables of type T.
@@ -83,6 +86,18 @@ func (v *variable[T]) check(text string) (want string) {
 	}
 	if err != nil {
 		return v.want
+	}
+	return ""
+}
+
+func (v *variable[T]) example() string {
+	switch any(*v.p).(type) {
+	case bool:
+		return "true"
+	case int:
+		return "10"
+	case time.Duration:
+		return "20s"
 	}
 	return ""
 }
@@ -170,6 +185,13 @@ func (f *Flag) Given(p *bool) *Flag {
 	return f
 }
 
+// TypedAs has *p hold the flag as it was typed, for errors that tell what to change.
+func (f *Flag) TypedAs(p *string) *Flag {
+	*p = f.spelled()
+	f.typedAs = p
+	return f
+}
+
 // Secret declares that the value may hold a password: a configuration file that sets the flag must
 // be private, and errors don't quote it.
 func (f *Flag) Secret() *Flag {
@@ -222,28 +244,6 @@ func (f *Flag) Variable() string {
 	return "CULVERT_" + strings.ToUpper(strings.ReplaceAll(f.names[0], "-", "_"))
 }
 
-// checkVariable returns an error if the flag's variable is set to something that the flag can't be.
-// The value of a flag that holds a secret is a text, and any text will do.
-func (f *Flag) checkVariable() error {
-	text := os.Getenv(f.Variable())
-	if text == "" {
-		return nil
-	}
-	want := f.kind.check(text)
-	if want == "" {
-		return nil
-	}
-	example := f.Default()
-	if f.kind.isSwitch() {
-		example = "true"
-	}
-	hint := ""
-	if example != "" {
-		hint = "such as " + f.Variable() + "=" + example
-	}
-	return exit.Usagef(hint, "bad %s %q: want %s", f.Variable(), text, want)
-}
-
 func (f *Flag) variables() []string { return []string{f.Variable()} }
 
 // Value returns what the flag's variable holds.
@@ -260,8 +260,12 @@ func (f *Flag) hasName(name string) bool {
 }
 
 // take sets the variable to a value that somebody gave.
-func (f *Flag) take(value any) {
+func (f *Flag) take(value any, from origin) {
 	f.kind.assign(value)
+	f.origin = from
+	if f.typedAs != nil {
+		*f.typedAs = f.Typed()
+	}
 	if f.given != nil {
 		*f.given = true
 	}

@@ -13,10 +13,12 @@ import (
 // Source is where the options of a running command came from.
 type Source struct {
 	commands []*Command
-	path     []string       // of the command
-	given    map[string]any // what the command line and variables give, by a flag's main name
-	file     string         // the configuration file, or ""
-	config   *config        // as it was at the start; nil without a file
+	path     []string          // of the command
+	given    map[string]any    // what the command line and variables give, by a flag's main name
+	origins  map[string]origin // of what is given
+	file     string            // the configuration file, or ""
+	config   *config           // as it was at the start; nil without a file
+	flags    []*Flag           // of the last Decode
 }
 
 // File returns the path of the configuration file, or "".
@@ -34,6 +36,10 @@ func (s *Source) Decode(define func(*Set)) error {
 	}
 	return s.decode(set, now)
 }
+
+// Explain returns an error of a function that used the options that Decode has set last, for people:
+// a *ValueError shows where its value came from.
+func (s *Source) Explain(err error) error { return explain(err, s.flags) }
 
 // decodeFirst sets all variables of a command that is about to run.
 func (s *Source) decodeFirst(c *Command, args []string) (err error) {
@@ -57,10 +63,11 @@ func (s *Source) decodeFirst(c *Command, args []string) (err error) {
 
 // decode sets the variables of a set. Reloadable flags take the file's values from now.
 func (s *Source) decode(set *Set, now *config) error {
+	s.flags = set.flags
 	for _, f := range set.flags {
 		name := f.names[0]
 		if value, ok := s.given[name]; ok {
-			f.take(value)
+			f.take(value, s.origins[name])
 			continue
 		}
 		config := s.config
@@ -72,11 +79,16 @@ func (s *Source) decode(set *Set, now *config) error {
 			continue
 		}
 		value, want := f.kind.convert(setting.value)
+		f.origin = origin{file: s.file, line: setting.line}
 		if want != "" {
-			return exit.Usagef("", "bad configuration: %s: line %d: %s: want %s",
+			hint := ""
+			if example := f.example(); example != "" {
+				hint = "such as " + f.origin.example(f, example)
+			}
+			return exit.Usagef(hint, "bad configuration: %s: line %d: %s: want %s",
 				s.file, setting.line, name, want)
 		}
-		f.take(value)
+		f.take(value, f.origin)
 	}
 	for _, p := range set.sources {
 		*p = s

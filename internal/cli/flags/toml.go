@@ -113,7 +113,7 @@ func (p *configParser) table(
 // setting checks one key. In the file's root its value has to be right for one of the commands that
 // have the flag.
 func (p *configParser) setting(table, key string, s setting, flags []*Flag) {
-	want, known := "", false
+	want, example, known := "", "", false
 	var names []string
 	for _, f := range flags {
 		names = append(names, f.names[0])
@@ -123,6 +123,9 @@ func (p *configParser) setting(table, key string, s setting, flags []*Flag) {
 		_, w := f.kind.convert(s.value)
 		if !known || w == "" {
 			want = w
+			if example = f.example(); example != "" {
+				example = f.kind.literal(example)
+			}
 		}
 		known = true
 	}
@@ -134,7 +137,11 @@ func (p *configParser) setting(table, key string, s setting, flags []*Flag) {
 		}
 		p.unknown(s.line, "key "+strconv.Quote(key)+where, key, names)
 	case want != "":
-		p.fail(s.line, "", "%s: want %s, got %s", key, want, kindOf(s.value))
+		hint := ""
+		if example != "" {
+			hint = "such as " + key + " = " + example
+		}
+		p.fail(s.line, hint, "%s: want %s, got %s", key, want, kindOf(s.value))
 	default:
 		p.config.tables[table][key] = s
 		if p.isSecret(key) {
