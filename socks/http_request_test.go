@@ -169,6 +169,7 @@ var chunkAttacks = []string{
 	"2\rX\nab\r\n0\r\n\r\n", "2;a\nab\r\n0\r\n\r\n", "2;a\rb\r\nab\r\n0\r\n\r\n",
 	"2;\x00\r\nab\r\n0\r\n\r\n",
 	"\r\n2\r\nab\r\n0\r\n\r\n", ";a\r\nab\r\n0\r\n\r\n", "2\r\nabc\r\n0\r\n\r\n", "2\r\nab0\r\n\r\n",
+	"00000000000000002\r\nab\r\n0\r\n\r\n",
 	"10000000000000002\r\nab\r\n0\r\n\r\n", "ffffffffffffffff\r\nab\r\n0\r\n\r\n",
 	"0\r\nContent-Length: 5\r\n\r\n", "0\r\nTransfer-Encoding: chunked\r\n\r\n",
 	"0\r\nHost: b\r\n\r\n", "0\r\nproxy-x: b\r\n\r\n",

@@ -136,7 +136,8 @@ func (r *response) addLength(value []byte) {
 	}
 	r.noNumber = r.noNumber || n == 0
 	r.lengths += max(n, 1)
-	r.lenient = r.lenient || r.noNumber || r.lengths > 1
+	_, single := parseLength(value)
+	r.lenient = r.lenient || !single || r.lengths > 1
 }
 
 // add reads a Transfer-Encoding field.
@@ -211,10 +212,11 @@ func (r *response) appendHead(b []byte, connection string, decode bool) []byte {
 // appendLength appends the first Content-Length field: not at all when a coding overrides it or
 // it is no length, and else with a single one.
 func (r *response) appendLength(b []byte, f field) []byte {
+	_, single := parseLength(f.value)
 	switch {
 	case !r.codings.none() || r.length < 0:
 		return b
-	case r.lengths == 1:
+	case single && r.lengths == 1:
 		return append(b, f.raw...)
 	}
 	b = append(append(b, f.name...), ": "...)

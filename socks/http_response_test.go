@@ -14,6 +14,10 @@ var lenientTests = []struct{ name, said, want string }{
 		"HTTP/1.1 200 OK\r\nContent-Length: 2\r\ncharset=utf-8\r\n\r\nok",
 		"HTTP/1.1 200 OK\r\nContent-Length: 2\r\ncharset=utf-8\r\nConnection: close\r\n\r\nok",
 	}, {
+		"a list of one length",
+		"HTTP/1.1 200 OK\r\nContent-Length: 2, \r\n\r\nok",
+		"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok",
+	}, {
 		"spaces in a name, and ahead of a colon",
 		"HTTP/1.1 200 OK\r\nSecured by x : y\r\nContent-Length : 2\r\nConnection : X-Hop\r\n" +
 			"X-Hop : 1\r\n\r\nok",
