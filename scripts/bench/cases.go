@@ -20,6 +20,7 @@ type benchCase struct {
 	peers   []string
 	rounds  int
 	link    *link.Config  // between the near and the far host; nil: both are this machine
+	control string        // congestion control of both hosts of a link; empty: the system's
 	proxied bool          // HAProxy runs in front of the far end
 	fresh   bool          // peers are restarted for each measurement
 	request load.Request  // what is measured, without the addresses
@@ -33,6 +34,7 @@ var (
 	everyone = []string{peer.None, peer.Culvert, peer.OpenSSHGCM, peer.OpenSSH, peer.XrayVLESS,
 		peer.XrayVMess}
 	tunnels  = everyone[1:]
+	direct   = []string{peer.None, peer.Culvert, peer.OpenSSHGCM}
 	overHTTP = []string{peer.Culvert, peer.XrayVLESS, peer.XrayVMess}
 )
 
@@ -41,12 +43,15 @@ var (
 	longLink   = link.Config{Delay: 50 * time.Millisecond, Rate: 1e9, MTU: 9000}
 	narrowLink = link.Config{Delay: 20 * time.Millisecond, Rate: 50e6}
 	pageLink   = link.Config{Delay: 50 * time.Millisecond, Rate: 100e6}
+	lossyLink  = link.Config{Delay: 20 * time.Millisecond, Rate: 100e6, Loss: 0.001, Seed: 1}
+	badLink    = link.Config{Delay: 20 * time.Millisecond, Rate: 100e6, Loss: 0.01, Seed: 1}
 	uplink     = link.Config{Delay: 20 * time.Millisecond, Rate: 50e6, RateA: 10e6}
 )
 
 // allCases returns the cases in the order in which they run.
 func allCases(o options) []benchCase {
-	cases := slices.Concat(loopbackCases(), linkCases(), pageCases())
+	cases := slices.Concat(loopbackCases(), linkCases(), pageCases(),
+		lossCases(), coldCases(), rivalCases(), memoryCases())
 	for i := range cases {
 		c := &cases[i]
 		if o.quick {
@@ -148,7 +153,7 @@ func chosen(cases []benchCase, o options) []benchCase {
 		cases = slices.DeleteFunc(cases, func(c benchCase) bool {
 			return !slices.ContainsFunc(patterns, func(pattern string) bool {
 				match, err := path.Match(pattern, c.name)
-				return err == nil && match
+				return err == nil && match || strings.HasPrefix(c.name, pattern+"-")
 			})
 		})
 	}

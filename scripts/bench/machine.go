@@ -23,7 +23,7 @@ const versionTime = 10 * time.Second
 // describe records the machine, the versions of the programs and the commit.
 func (r *runner) describe(ctx context.Context) {
 	r.results.Machine = result.Machine{CPU: processor(), Cores: runtime.NumCPU(), Kernel: kernel(),
-		Go: runtime.Version()}
+		Go: runtime.Version(), Congestion: congestion()}
 	r.commit = firstMatch(`.+`, outputOf(ctx, "git", "describe", "--tags", "--always", "--dirty"))
 	p := r.options.programs
 	for name, version := range map[string]string{
@@ -65,6 +65,15 @@ func processor() string {
 		return strings.TrimSpace(model)
 	}
 	return runtime.GOARCH
+}
+
+// congestion returns the congestion control that new connections have.
+func congestion() string {
+	text, err := os.ReadFile("/proc/sys/net/ipv4/tcp_congestion_control")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(text))
 }
 
 func kernel() string {

@@ -9,8 +9,8 @@
 //	bench -list                            list the cases
 //	bench -render FILE [-docs FOLDER]      rewrite tables and plots
 //
-// With -only, the cases it selects (by patterns such as loopback-*) replace those in the results
-// file; the others stay.
+// With -only, the cases it selects (by patterns such as loopback-*, or the first words of their
+// names, such as loss) replace those in the results file; the others stay.
 //
 // cases.go defines the cases, run.go measures them, site.go sets up the hosts and the link of a
 // case, progress.go prints the progress. Packages load, peer, proc, result and report do the work.

@@ -58,7 +58,9 @@ func newSite(ctx context.Context, starter *proc.Starter, self string,
 	}()
 	s.near.Address, s.far.Address = "127.0.0.1", "127.0.0.1"
 	if c.link != nil {
-		if s.link, err = link.New(*c.link); err != nil {
+		config := *c.link
+		config.Control = c.control
+		if s.link, err = link.New(config); err != nil {
 			return nil, err
 		}
 		s.near = peer.Host{Namespace: s.link.A.Namespace, Address: s.link.A.Addr.String()}

@@ -29,6 +29,9 @@ const (
 
 	// deviceName is the name of each host's TUN device.
 	deviceName = "link0"
+
+	// prefixBits is the length of the network's prefix.
+	prefixBits = 30
 )
 
 // links counts the links of this process, for their names.
@@ -48,8 +51,8 @@ type Host struct {
 	device *os.File
 }
 
-// newHost creates a namespace with a TUN device of the given MTU. On failure it leaves nothing.
-func newHost(name string, addr netip.Addr, mtu int) (_ *Host, err error) {
+// newHost creates a namespace with a TUN device. On failure it leaves nothing.
+func newHost(name string, addr netip.Addr, c Config) (_ *Host, err error) {
 	if err := ip("netns", "add", name); err != nil {
 		return nil, err
 	}
@@ -70,12 +73,19 @@ func newHost(name string, addr netip.Addr, mtu int) (_ *Host, err error) {
 		"link set lo up",
 		// Otherwise the host sends packets of its own accord.
 		"link set " + deviceName + " addrgenmode none",
-		fmt.Sprintf("link set %s mtu %d txqueuelen %d", deviceName, mtu, deviceQueue),
-		fmt.Sprintf("addr add %s/30 dev %s", addr, deviceName),
+		fmt.Sprintf("link set %s mtu %d txqueuelen %d", deviceName, c.MTU, deviceQueue),
+		fmt.Sprintf("addr add %s/%d dev %s", addr, prefixBits, deviceName),
 		"link set " + deviceName + " up",
 	} {
 		if err := ip(append([]string{"-n", name}, strings.Fields(args)...)...); err != nil {
 			return nil, err
+		}
+	}
+	if c.Control != "" {
+		network := netip.PrefixFrom(addr, prefixBits).Masked().String()
+		err := ip("-n", name, "route", "change", network, "dev", deviceName, "congctl", c.Control)
+		if err != nil {
+			return nil, fmt.Errorf("congestion control %s: %w", c.Control, err)
 		}
 	}
 	return h, nil

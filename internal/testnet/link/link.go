@@ -39,10 +39,10 @@ func New(cfg Config) (*Link, error) {
 	removeAbandoned()
 	name := fmt.Sprintf("%s%d-%d", namespacePrefix, os.Getpid(), links.Add(1))
 	l := &Link{}
-	if l.A, err = newHost(name+"a", addresses[0], cfg.MTU); err != nil {
+	if l.A, err = newHost(name+"a", addresses[0], cfg); err != nil {
 		return nil, err
 	}
-	if l.B, err = newHost(name+"b", addresses[1], cfg.MTU); err != nil {
+	if l.B, err = newHost(name+"b", addresses[1], cfg); err != nil {
 		return nil, errors.Join(err, l.A.remove())
 	}
 	l.ways = [2]*way{

@@ -10,11 +10,13 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -102,6 +104,33 @@ func TestDelay(t *testing.T) {
 	t.Logf("round trips of %v to %v, median %v", times[0], times[19], times[10])
 	if times[0] < 2*delay || times[10] > 2*delay+10*time.Millisecond {
 		t.Errorf("round trips: %v", times)
+	}
+}
+
+// The link's congestion control is that of connections over it.
+func TestControl(t *testing.T) {
+	const control = "reno" // which every kernel has
+	l := startLink(t, Config{Rate: 100e6, Control: control})
+	ln := on(t, l.B, func() (net.Listener, error) { return net.Listen("tcp", l.B.Addr.String()+":0") })
+	defer ln.Close()
+	conn := on(t, l.A, func() (net.Conn, error) { return net.Dial("tcp", ln.Addr().String()) })
+	defer conn.Close()
+	raw, err := conn.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got string
+	if controlErr := raw.Control(func(fd uintptr) {
+		got, err = unix.GetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION)
+	}); controlErr != nil || err != nil {
+		t.Fatal(controlErr, err)
+	}
+	if got = strings.TrimRight(got, "\x00"); got != control {
+		t.Errorf("congestion control %q, want %q", got, control)
+	}
+	if l, err := New(Config{Rate: 100e6, Control: "none such"}); err == nil {
+		l.Close()
+		t.Error("a link with a congestion control that does not exist")
 	}
 }
 

@@ -18,6 +18,9 @@ type Config struct {
 	// Seeds the losses: with the same seed the same packets of a direction are lost.
 	Seed uint64
 	MTU  int // bytes; 0: 1500
+	// Control is the congestion control of TCP over the link, any that the kernel has; empty: the
+	// system's.
+	Control string
 }
 
 // withDefaults checks a configuration and fills in the defaults.

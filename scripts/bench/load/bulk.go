@@ -17,6 +17,8 @@ type bulk struct {
 	conns    []net.Conn
 	received atomic.Int64 // bytes, of downloads
 	tally    *tallyReader // of uploads
+	before   int64        // bytes of the first tally
+	began    time.Time    // before the first connection was dialed
 	moving   sync.WaitGroup
 	stopped  atomic.Bool
 	broken   atomic.Int64 // connections that ended before stop
@@ -36,7 +38,11 @@ func startBulk(ctx context.Context, r Request, streams int) (_ *bulk, err error)
 		if b.tally, err = readTally(ctx, r.Target); err != nil {
 			return nil, fmt.Errorf("tally: %w", err)
 		}
+		if b.before, err = b.tally.await(ctx); err != nil {
+			return nil, err
+		}
 	}
+	b.began = time.Now()
 	for range streams { // all of them, before any of them loads the proxy
 		conn, err := r.dial(ctx, r.Target)
 		if err != nil {
@@ -80,6 +86,14 @@ func (b *bulk) upload(conn net.Conn) {
 			return
 		}
 	}
+}
+
+// moved returns how many bytes have arrived.
+func (b *bulk) moved() int64 {
+	if b.tally != nil {
+		return b.tally.count() - b.before
+	}
+	return b.received.Load()
 }
 
 // stop ends the connections.
@@ -157,6 +171,33 @@ func readTally(ctx context.Context, address string) (*tallyReader, error) {
 func (t *tallyReader) stop() {
 	t.conn.Close()
 	<-t.done
+}
+
+// await waits for the first sample, and returns its number of bytes.
+func (t *tallyReader) await(ctx context.Context) (int64, error) {
+	deadline := time.Now().Add(tallyPatience)
+	for time.Now().Before(deadline) {
+		t.mu.Lock()
+		samples := t.samples
+		t.mu.Unlock()
+		if len(samples) > 0 {
+			return samples[0].bytes, nil
+		}
+		if err := wait(ctx, time.Millisecond); err != nil {
+			return 0, err
+		}
+	}
+	return 0, errors.New("no tally came from the target")
+}
+
+// count returns the number of bytes of the newest sample, 0 while there is none.
+func (t *tallyReader) count() int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.samples) == 0 {
+		return 0
+	}
+	return t.samples[len(t.samples)-1].bytes
 }
 
 // between returns how many bytes arrived between two times. It waits for a tally from after the

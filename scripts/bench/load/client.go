@@ -18,6 +18,7 @@ type Request struct {
 	Target string `json:"target"` // the target's address
 
 	Streams int           `json:"streams"` // of what is measured
+	Bytes   int64         `json:"bytes"`   // of a transfer that ends
 	Up      bool          `json:"up"`      // uploads, not downloads
 	Bulk    int           `json:"bulk"`    // streams that move data during the measurement
 	Warmup  time.Duration `json:"warmup"`  // how long bulk runs before the measurement begins
@@ -39,6 +40,9 @@ var kinds = map[string]func(context.Context, Request) (Values, error){
 	"first":      firstByte,
 	"idle":       idle,
 	"hold":       hold,
+	"cold":       cold,
+	"rival":      rival,
+	"memory":     memory,
 }
 
 // Run runs a load.

@@ -13,5 +13,5 @@
 // it arrives. Both ends share the machine's clock, so a tally that arrives late is still correct.
 //
 // target.go is the target, page.go its page for browsers. client.go connects, bulk.go moves data,
-// and throughput.go, echo.go, connect.go and idle.go are the loads.
+// and throughput.go, echo.go, connect.go, idle.go, cold.go, rival.go and memory.go are the loads.
 package load

@@ -23,6 +23,13 @@ const (
 	// bulkBuffer is the buffer size in bytes of bulk transfers.
 	bulkBuffer = 128 << 10
 
+	// transferPause is the interval between two looks at whether a transfer has ended.
+	transferPause = 10 * time.Millisecond
+
+	// A slow download reads slowPiece bytes, then pauses for slowPause.
+	slowPiece = 20 << 10
+	slowPause = 100 * time.Millisecond
+
 	// echoBuffer is the target's buffer size in bytes for an echo; there may be thousands of them.
 	echoBuffer = 512
 

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"os"
 	"regexp"
 	"strconv"
 	"strings"
@@ -58,6 +59,12 @@ func TestLoads(t *testing.T) {
 			[]string{"conns_per_s", "p50_ms"}},
 		"first byte": {Request{Kind: "first", Ports: []int{first + 1, first + 2}},
 			[]string{"unseen_ms", "seen_ms"}},
+		"cold down": {Request{Kind: "cold", Bytes: 1 << 20}, []string{"mb_per_s"}},
+		"cold up":   {Request{Kind: "cold", Bytes: 1 << 20, Up: true}, []string{"mb_per_s"}},
+		"rival": {Request{Kind: "rival", Streams: 1, Warmup: short, Window: short},
+			[]string{"share", "mb_per_s"}},
+		"memory": {Request{Kind: "memory", Streams: 3, Bytes: 1 << 20, Warmup: short, Window: short,
+			PIDs: []int{os.Getpid()}}, []string{"peak_mb", "end_mb"}},
 		"hold": {Request{Kind: "hold", Streams: 100, Window: short},
 			[]string{"unloaded_p50_ms", "p50_ms", "ratio", "held"}},
 	} {

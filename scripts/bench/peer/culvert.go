@@ -8,30 +8,34 @@ import (
 	"path/filepath"
 )
 
-// startCulvert starts a remote and a local, with their defaults.
-func startCulvert(ctx context.Context, s Setting, p *Peer) error {
-	keys := make(map[string]string)
-	for _, end := range []string{"remote", "local"} {
-		key, err := s.culvertKey(ctx, end)
+// startCulvert returns a function that starts a remote and a local with their defaults, except for
+// some flags.
+func startCulvert(flags ...string) func(context.Context, Setting, *Peer) error {
+	return func(ctx context.Context, s Setting, p *Peer) error {
+		keys := make(map[string]string)
+		for _, end := range []string{"remote", "local"} {
+			key, err := s.culvertKey(ctx, end)
+			if err != nil {
+				return err
+			}
+			keys[end] = key
+		}
+		authorized, err := s.write("authorized_keys", keys["local"]+"\n")
 		if err != nil {
 			return err
 		}
-		keys[end] = key
-	}
-	authorized, err := s.write("authorized_keys", keys["local"]+"\n")
-	if err != nil {
+		address, err := s.server(ctx, p, func(listen string) error {
+			_, err := s.culvert(ctx, p, s.Far, "remote",
+				append(flags, "--listen", listen, "--authorized-keys", authorized)...)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		p.Socks, err = s.culvert(ctx, p, s.Near, "local", append(flags, "--socks", "127.0.0.1:0",
+			"--remote-key", keys["remote"], "ws://"+address+"/")...)
 		return err
 	}
-	address, err := s.server(ctx, p, func(listen string) error {
-		_, err := s.culvert(ctx, p, s.Far, "remote", "--listen", listen, "--authorized-keys", authorized)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	p.Socks, err = s.culvert(ctx, p, s.Near, "local", "--socks", "127.0.0.1:0", "--remote-key",
-		keys["remote"], "ws://"+address+"/")
-	return err
 }
 
 func (s Setting) identity(end string) string { return filepath.Join(s.Folder, end+".json") }

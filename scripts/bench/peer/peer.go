@@ -13,8 +13,12 @@ import (
 
 // Names of the peers.
 const (
-	None       = "none"
-	Culvert    = "culvert"
+	None    = "none"
+	Culvert = "culvert"
+
+	// CulvertSystem is culvert with the system's congestion control.
+	CulvertSystem = "culvert-system"
+
 	OpenSSHGCM = "openssh-gcm"
 	OpenSSH    = "openssh"
 	XrayVLESS  = "xray-vless"
@@ -26,8 +30,11 @@ var All = []string{Culvert, OpenSSHGCM, OpenSSH, XrayVLESS, XrayVMess, None}
 
 // labels are the peers' names for people.
 var labels = map[string]string{
-	None:       "no proxy",
-	Culvert:    "culvert",
+	None:    "no proxy",
+	Culvert: "culvert",
+
+	CulvertSystem: "culvert, --congestion system",
+
 	OpenSSHGCM: "OpenSSH, aes128-gcm",
 	OpenSSH:    "OpenSSH, default cipher",
 	XrayVLESS:  "Xray VLESS, no encryption",
@@ -76,8 +83,11 @@ func (p *Peer) add(process *proc.Process) {
 // the peer.
 func Start(ctx context.Context, name string, s Setting) (_ *Peer, err error) {
 	start, ok := map[string]func(context.Context, Setting, *Peer) error{
-		None:       func(context.Context, Setting, *Peer) error { return nil },
-		Culvert:    startCulvert,
+		None:    func(context.Context, Setting, *Peer) error { return nil },
+		Culvert: startCulvert(),
+
+		CulvertSystem: startCulvert("--congestion", "system"),
+
 		OpenSSHGCM: startOpenSSH("aes128-gcm@openssh.com"),
 		OpenSSH:    startOpenSSH(""),
 		XrayVLESS:  startXray(vless),

@@ -39,6 +39,16 @@ func (f Family) Memory() float64 {
 	return float64(kilobytes) * 1024
 }
 
+// Resident returns the largest resident set of some processes, in bytes, and 0 for none.
+func Resident(pids ...int) float64 {
+	var most uint64
+	for _, pid := range pids {
+		kilobytes, _ := memoryLine(pid, "status", "VmRSS:")
+		most = max(most, kilobytes)
+	}
+	return float64(most) * 1024
+}
+
 // memoryLine reads the number in kB from a line of a file about a process.
 func memoryLine(pid int, file, key string) (uint64, bool) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, file))

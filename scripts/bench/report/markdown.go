@@ -82,8 +82,8 @@ func writeRuns(w io.Writer, r *result.Results) {
 	}
 	fmt.Fprintf(w,
 		"%s, %d cores; %s; %s; %s. The load generator, both ends and, where there is one, the link "+
-			"share this machine.\n\n",
-		m.CPU, m.Cores, m.Kernel, m.Go, strings.Join(programs, ", "))
+			"share this machine.%s\n\n",
+		m.CPU, m.Cores, m.Kernel, m.Go, strings.Join(programs, ", "), control(m))
 	for _, run := range r.Runs() {
 		fmt.Fprintf(w, "- %s, commit %s: `%s`\n", run.Date.Format("2006-01-02 15:04 UTC"), run.Commit,
 			run.Command)
@@ -92,6 +92,14 @@ func writeRuns(w io.Writer, r *result.Results) {
 		"\nThe peers took turns. Figures are medians of the rounds, with the minimum and the maximum in "+
 			"parentheses. MB and GB are powers of ten, KB are 1,024 bytes. OpenSSH is `ssh -D`; "+
 			"Xray runs over WebSocket with mux; all have their defaults.\n\n")
+}
+
+// control names the congestion control of the tables that name none.
+func control(m result.Machine) string {
+	if m.Congestion == "" {
+		return ""
+	}
+	return " TCP's congestion control is " + m.Congestion + " where a table names no other."
 }
 
 // writeBars lists the goals and whether they are reached.

@@ -61,7 +61,8 @@ func TestReplaceSection(t *testing.T) {
 // example returns results in which culvert reaches one bar and misses others.
 func example() *result.Results {
 	r := result.New()
-	r.Machine = result.Machine{CPU: "a processor", Cores: 2, Kernel: "Linux 6", Go: "go1"}
+	r.Machine = result.Machine{CPU: "a processor", Cores: 2, Kernel: "Linux 6", Go: "go1",
+		Congestion: "bbr"}
 	r.Programs["OpenSSH"] = "9"
 	add := func(name, peer string, round int, values map[string]float64, failed string) {
 		c := r.Cases[name]
@@ -99,6 +100,7 @@ func TestWrite(t *testing.T) {
 	}
 	for _, want := range []string{
 		"a processor, 2 cores; Linux 6; go1; OpenSSH 9.",
+		"TCP's congestion control is bbr",
 		"- 2026-11-01 12:00 UTC, commit abc: `make bench`",
 		"| one stream down on loopback, against OpenSSH with aes128-gcm | ≥ 1 | 1.3 | 1.14 (1.00–1.29) " +
 			"| reached |",

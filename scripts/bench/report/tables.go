@@ -1,6 +1,10 @@
 package report
 
-import "culvert/scripts/bench/peer"
+import (
+	"slices"
+
+	"culvert/scripts/bench/peer"
+)
 
 // table is a comparison of the peers.
 type table struct {
@@ -33,8 +37,13 @@ type plotted struct {
 // tunnels are the peers except for the direct connection.
 var tunnels = peer.All[:len(peer.All)-1]
 
+// direct are the peers of the cases that compare with no proxy only.
+var direct = []string{peer.Culvert, peer.CulvertSystem, peer.OpenSSHGCM, peer.None}
+
 // tables are all comparisons, in their order.
-var tables = []table{
+var tables = slices.Concat(firstTables, secondTables)
+
+var firstTables = []table{
 	{
 		title: "Throughput on loopback",
 		about: "Throughput through SOCKS5, measured where the data arrives, after a warm-up, over 1, " +

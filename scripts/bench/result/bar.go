@@ -75,6 +75,38 @@ var Bars = []Bar{
 		values: own("idle-10000", "held")},
 	{Figure: "echo with them, against the same with none", AtMost: true, Value: 2,
 		values: own("idle-10000", "ratio")},
+
+	{Figure: "one stream down at 40 ms, 100 Mbit/s, 0.1 % loss, BBR, against no proxy", Value: 0.95,
+		Beyond: 1, values: ratio("loss-down-1", "mb_per_s", direct)},
+	{Figure: "one stream up there, against the same", Value: 0.95, Beyond: 1,
+		values: ratio("loss-up-1", "mb_per_s", direct)},
+	{Figure: "4 streams down, the same", Value: 0.95, Beyond: 1,
+		values: ratio("loss-down-4", "mb_per_s", direct)},
+	{Figure: "4 streams up, the same", Value: 0.95, Beyond: 1,
+		values: ratio("loss-up-4", "mb_per_s", direct)},
+	{Figure: "one stream down with 1 % loss, the same", Value: 0.95, Beyond: 1,
+		values: ratio("loss-bad-down-1", "mb_per_s", direct)},
+	{Figure: "one stream up with 1 % loss, the same", Value: 0.95, Beyond: 1,
+		values: ratio("loss-bad-up-1", "mb_per_s", direct)},
+	{Figure: "one stream down with 0.1 % loss under cubic, `--congestion system`, against no proxy",
+		Value: 0.95, values: systemRatio("loss-cubic-down-1", "mb_per_s", direct)},
+	{Figure: "one stream up under cubic, the same", Value: 0.95,
+		values: systemRatio("loss-cubic-up-1", "mb_per_s", direct)},
+	{Figure: "one stream down with 0.1 % loss under cubic, against OpenSSH with aes128-gcm", Value: 4,
+		values: ratio("loss-cubic-down-1", "mb_per_s", fastest)},
+	{Figure: "200 MB down from a cold start at 100 ms, 1 Gbit/s, BBR, against no proxy", Value: 0.97,
+		Beyond: 1, values: ratio("cold-down", "mb_per_s", direct)},
+	{Figure: "200 MB up, the same", Value: 0.97, Beyond: 1,
+		values: ratio("cold-up", "mb_per_s", direct)},
+	{Figure: "200 MB down, cubic, the same", Value: 0.97, Beyond: 1,
+		values: ratio("cold-cubic-down", "mb_per_s", direct)},
+	{Figure: "200 MB up, cubic, the same", Value: 0.97, Beyond: 1,
+		values: ratio("cold-cubic-up", "mb_per_s", direct)},
+	{Figure: "share of a download next to another, BBR", Value: 0.4,
+		values: own("rival-bbr", "share")},
+	{Figure: "the same, at most", AtMost: true, Value: 0.6, values: own("rival-bbr", "share")},
+	{Figure: "memory of an end a minute after a load", AtMost: true, Value: 40, Beyond: 25, Unit: "MB",
+		values: own("memory", "end_mb")},
 }
 
 func own(name, value string) func(*Results) []float64 {
@@ -83,6 +115,11 @@ func own(name, value string) func(*Results) []float64 {
 
 func ratio(name, value, over string) func(*Results) []float64 {
 	return func(r *Results) []float64 { return r.Ratios(name, value, ours, over) }
+}
+
+// systemRatio is ratio for culvert with the system's congestion control.
+func systemRatio(name, value, over string) func(*Results) []float64 {
+	return func(r *Results) []float64 { return r.Ratios(name, value, ours+"-system", over) }
 }
 
 // againstBest returns culvert's values divided by the best peer's of the same round.

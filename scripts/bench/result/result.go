@@ -22,6 +22,9 @@ type Machine struct {
 	Cores  int    `json:"cores"`
 	Kernel string `json:"kernel"`
 	Go     string `json:"go"`
+
+	// Congestion is the congestion control of TCP where a case has none of its own.
+	Congestion string `json:"congestion"`
 }
 
 // Case is the result of one case in one run.

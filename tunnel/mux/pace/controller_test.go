@@ -341,8 +341,8 @@ func TestGaps(t *testing.T) {
 			}
 			p.c.observer.transport = transport
 			p.lossEvery = every
-			p.run(10*time.Second, nil)
-			delivered, queue, _ = p.observe(20 * time.Second)
+			p.run(5*time.Second, nil)
+			delivered, queue, _ = p.observe(8 * time.Second)
 			return delivered / p.rate, queue
 		}
 		without, _ := run(false)
