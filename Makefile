@@ -75,6 +75,14 @@ bench: ## Compare culvert with OpenSSH and Xray; 30 minutes (QUICK=1: 5; ONLY=CA
 man: ## Write the manual pages to build/man.
 	@scripts/release/man.sh
 
+.PHONY: release
+release: ## Make archives, packages, an image and checksums of the commit in build/release.
+	@scripts/release/release.sh
+
+.PHONY: release-check
+release-check: ## Check a release: two builds, a new Debian, the packages' contents (root, debootstrap).
+	@scripts/release/check.sh
+
 .PHONY: clean
 clean: ## Remove what the build and the checks made.
 	rm -rf build

@@ -29,6 +29,7 @@ var documents = []string{
 	"docs/cli.md",
 	"docs/comparison.md",
 	"docs/http-proxy.md",
+	"docs/install.md",
 	"docs/limits.md",
 	"docs/rules.md",
 	"docs/soak.md",

@@ -1,0 +1,10 @@
+#!/bin/sh
+# dpkg gives "upgrade", rpm a number of versions that stay, and apk a version; an
+# upgrade goes on to postinstall.sh.
+case ${1:-} in
+  upgrade | deconfigure | failed-upgrade | 1) exit 0 ;;
+esac
+if [ -d /run/systemd/system ]; then
+  systemctl disable --now culvert-remote.service culvert-remote.socket || true
+  systemctl stop 'culvert-local@*.service' || true
+fi
