@@ -3,6 +3,8 @@ package cli
 import (
 	"context"
 	"os"
+	"path/filepath"
+	"runtime"
 	"runtime/debug"
 
 	"culvert/internal/cli/flags"
@@ -26,7 +28,7 @@ func Main(ctx context.Context, args []string, version string) int {
 func App(version string) *flags.App { return newApp(version, nil) }
 
 func newApp(version string, out *outputs) *flags.App {
-	return flags.NewApp("culvert",
+	app := flags.NewApp("culvert",
 		"carry a browser, single ports and scripts through one secured WebSocket", version,
 		remoteCommand(out),
 		localCommand(out),
@@ -38,4 +40,23 @@ func newApp(version string, out *outputs) *flags.App {
 		versionCommand(version),
 		flags.Completion(),
 	)
+	app.ConfigFiles = configFiles()
+	return app
+}
+
+// configFiles returns the configuration files of which the first that exists is read: the user's
+// and the system's.
+func configFiles() []string {
+	var files []string
+	if dir, err := os.UserConfigDir(); err == nil {
+		files = append(files, filepath.Join(dir, "culvert", "config.toml"))
+	}
+	system := "/etc"
+	if runtime.GOOS == "windows" {
+		system = os.Getenv("ProgramData")
+	}
+	if filepath.IsAbs(system) {
+		files = append(files, filepath.Join(system, "culvert", "config.toml"))
+	}
+	return files
 }

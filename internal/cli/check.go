@@ -82,7 +82,7 @@ func (p *checkPrinter) progress(step tunnel.Progress) {
 // identity describes what vouches for the remote, whose handshake is complete, and remembers a key
 // that was pinned.
 func (p *checkPrinter) identity() string {
-	if p.trust.pin == nil {
+	if p.trust.pins == nil {
 		return p.trust.basis()
 	}
 	return p.trust.basis() + p.options.rememberPin(p.trust)

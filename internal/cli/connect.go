@@ -23,9 +23,9 @@ type connectOptions struct {
 
 func (o *connectOptions) define(s *flags.Set) {
 	s.Argument("REMOTE_URL", func(text string) (err error) {
-		o.address, err = tunnel.ParseAddress(text)
+		o.address, o.trust.urlKeys, err = parseRemote(text)
 		return err
-	})
+	}).Host()
 	o.identity.defineKey(s)
 	o.trust.defineKeys(s)
 	s.String(&o.identity.cert, "cert", "",

@@ -122,7 +122,7 @@ func startRemote(
 		return nil, err
 	}
 	pin := remoteKey.Public()
-	trust := &remoteTrust{pin: &pin}
+	trust := &remoteTrust{pins: []certs.PublicKey{pin}}
 	return &connection{address: address, key: localKey, trust: trust, config: tunnel.LocalConfig{
 		Address:      address,
 		Key:          localKey,

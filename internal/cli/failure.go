@@ -80,7 +80,8 @@ func identityFailure(err error, c *connection) error {
 				"then give --remote-key %s, or --accept-new to remember it", identity.Key))
 	case errors.Is(err, errWrongPin) && errors.As(err, &identity):
 		return fail("wrong remote",
-			fmt.Errorf("%s shows the key %s, not the one in --remote-key", c.address, identity.Key),
+			fmt.Errorf("%s shows the key %s, not the one in %s", c.address, identity.Key,
+				c.trust.pinnedIn),
 			compareKeys)
 	case tunnel.IsDowngradeError(err):
 		return fail("the handshake was altered in transit",

@@ -30,6 +30,7 @@ func localCommand(out *outputs) *flags.Command {
 		Name: "local",
 		Usage: "open the near end of the tunnel: a SOCKS and HTTP proxy and port forwards, " +
 			"until interrupted",
+		Hosts:  true,
 		Define: o.define,
 		Run:    o.run,
 	}

@@ -59,6 +59,7 @@ func (o *remoteOptions) define(s *flags.Set) {
 	o.autoReload.define(s)
 	s.Group("output")
 	s.Bool(&o.printReady, "print-ready", readyUsage)
+	o.listen.defineAdvertise(s)
 	o.log.define(s)
 	s.Source(&o.source)
 }
@@ -71,6 +72,7 @@ type listenOptions struct {
 	tlsKey    string // file
 	fallback  string // URL
 	proxies   []string
+	advertise string // URL
 }
 
 func (o *listenOptions) define(s *flags.Set) {
@@ -86,6 +88,13 @@ func (o *listenOptions) define(s *flags.Set) {
 	s.Strings(&o.proxies, "trusted-proxy", nil, "believe the client addresses that proxies of the "+
 		"network `CIDR` pass on, in X-Forwarded-For or with the PROXY protocol; unix for those on "+
 		"unix sockets; repeatable")
+}
+
+// defineAdvertise defines the flag for what a remote logs when it is up.
+func (o *listenOptions) defineAdvertise(s *flags.Set) {
+	s.Group("output")
+	s.String(&o.advertise, "advertise", "", "log the command that connects to this remote at `URL` "+
+		"(default: the URL of the first address that isn't of loopback)")
 }
 
 // limitOptions bound what clients may use.
@@ -143,6 +152,14 @@ func (o *remoteOptions) run(ctx context.Context) error {
 
 // check refuses values that are wrong for any remote.
 func (o *remoteOptions) check() error {
+	if o.listen.advertise != "" {
+		if _, err := tunnel.ParseAddress(o.listen.advertise); err != nil {
+			return &flags.ValueError{
+				Flag: "advertise", Value: o.listen.advertise, Why: "not the URL of a remote",
+				Example: "wss://exit.example.org/",
+			}
+		}
+	}
 	if !strings.HasPrefix(o.listen.path, "/") {
 		return &flags.ValueError{
 			Flag: "path", Value: o.listen.path, Why: "it must begin with /", Example: "/tunnel",
@@ -269,6 +286,9 @@ func (o *remoteOptions) serve(
 	o.identity.logMade(log, key)
 	log.Info().Strs("listen", addresses).Str("path", o.listen.path).Stringer("key", key).
 		Msg("remote up")
+	if line := o.listen.pasteLine(listeners, settings.tls != nil, key); line != "" {
+		log.Info().Msg("to connect: " + line)
+	}
 	if o.printReady {
 		printReadyLine(o.log.out.stdout, readyLine{Listen: addresses, PublicKey: key.String()})
 	}

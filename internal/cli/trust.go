@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"culvert/certs"
@@ -14,11 +16,13 @@ import (
 	"culvert/internal/cli/flags"
 	"culvert/internal/secretfile"
 	"culvert/protocol"
+	"culvert/tunnel"
 )
 
 // trustOptions decide which remotes are accepted.
 type trustOptions struct {
 	remoteKey    string
+	urlKeys      []certs.PublicKey // that the URL pins; nil if it has none
 	acceptNew    bool
 	knownRemotes string // file; "" for the default one
 	ca           string // file; "" to speak version 1 of the handshake
@@ -58,24 +62,22 @@ var errWrongPin = errors.New("not the pinned key")
 // remoteTrust decides whether a remote is who it should be: the key of --remote-key; without it, a
 // certificate of --ca is enough; without both, the file of known remotes decides.
 type remoteTrust struct {
-	pin       *certs.PublicKey
+	pins      []certs.PublicKey // one of these; nil without a pin
+	pinnedIn  string            // where they come from, for people
 	ca        *certs.Certificate
 	known     *certs.KnownRemotes // nil if a pin or a CA decides
 	name      string              // of the remote in that file
 	acceptNew bool
+
+	proved atomic.Pointer[certs.PublicKey] // the pinned key that the remote has
 }
 
 // load returns the trust in the remote that is called name in the file of known remotes. The
 // certificate of --ca may be nil.
 func (o *trustOptions) load(name string, ca *certs.Certificate) (*remoteTrust, error) {
 	t := &remoteTrust{name: name, ca: ca, acceptNew: o.acceptNew}
-	if o.remoteKey != "" {
-		key, err := certs.ParsePublicKey(o.remoteKey)
-		if err != nil {
-			return nil, badKey("remote-key", o.remoteKey, err)
-		}
-		t.pin = &key
-		return t, nil
+	if o.remoteKey != "" || o.urlKeys != nil {
+		return t, o.pin(t)
 	}
 	if ca != nil {
 		return t, nil
@@ -83,6 +85,42 @@ func (o *trustOptions) load(name string, ca *certs.Certificate) (*remoteTrust, e
 	var err error
 	t.known, err = o.openKnown()
 	return t, err
+}
+
+// pin sets the keys of --remote-key and the URL. If both have keys, they must agree.
+func (o *trustOptions) pin(t *remoteTrust) error {
+	t.pins, t.pinnedIn = o.urlKeys, "the URL"
+	if o.remoteKey == "" {
+		return nil
+	}
+	key, err := certs.ParsePublicKey(o.remoteKey)
+	if err != nil {
+		return badKey("remote-key", o.remoteKey, err)
+	}
+	if o.urlKeys != nil && !slices.ContainsFunc(o.urlKeys, key.Equal) {
+		return exit.Usagef("leave one of them out", "--remote-key is another key than the URL's")
+	}
+	t.pins, t.pinnedIn = []certs.PublicKey{key}, "--remote-key"
+	return nil
+}
+
+// parseRemote parses the URL of a remote with the keys that it pins, which follow # and are
+// separated by commas. They are not part of the address, and so are sent nowhere.
+func parseRemote(text string) (tunnel.Address, []certs.PublicKey, error) {
+	location, list, pinned := strings.Cut(text, "#")
+	address, err := tunnel.ParseAddress(location)
+	if err != nil || !pinned {
+		return address, nil, err
+	}
+	var keys []certs.PublicKey
+	for text := range strings.SplitSeq(list, ",") {
+		key, err := certs.ParsePublicKey(text)
+		if err != nil {
+			return address, nil, fmt.Errorf("bad key after the URL's #: %w", err)
+		}
+		keys = append(keys, key)
+	}
+	return address, keys, nil
 }
 
 // openKnown reads the file of known remotes.
@@ -105,10 +143,11 @@ func (o *trustOptions) openKnown() (*certs.KnownRemotes, error) {
 // verify is called in each handshake.
 func (t *remoteTrust) verify(peer protocol.Peer) error {
 	switch {
-	case t.pin != nil:
-		if !t.pin.Equal(peer.Key) {
+	case t.pins != nil:
+		if !slices.ContainsFunc(t.pins, peer.Key.Equal) {
 			return errWrongPin
 		}
+		t.proved.Store(&peer.Key)
 		return nil
 	case t.ca != nil:
 		return nil // the handshake has verified the certificate
@@ -136,7 +175,7 @@ func (t *remoteTrust) remember(key certs.PublicKey) error {
 // basis describes what vouches for the remote.
 func (t *remoteTrust) basis() string {
 	switch {
-	case t.pin != nil:
+	case t.pins != nil:
 		return "the pinned key"
 	case t.ca != nil:
 		return fmt.Sprintf("certificate of %q", t.ca.CA())
@@ -144,15 +183,16 @@ func (t *remoteTrust) basis() string {
 	return "key known as " + t.name
 }
 
-// rememberPin adds the key of --remote-key, which a remote has just proved to have, to the file of
-// known remotes. It returns a remark for people, or "" if the key was known.
+// rememberPin adds the pinned key that a remote has just proved to have to the file of known
+// remotes. It returns a remark for people, or "" if the key was known.
 func (o *trustOptions) rememberPin(t *remoteTrust) string {
 	known, err := o.openKnown()
 	if err == nil {
-		if known.Check(t.name, *t.pin) == nil {
+		key := *t.proved.Load()
+		if known.Check(t.name, key) == nil {
 			return ""
 		}
-		err = known.Add(t.name, *t.pin)
+		err = known.Add(t.name, key)
 	}
 	changed, another := errors.AsType[*certs.ChangedKeyError](err)
 	switch {

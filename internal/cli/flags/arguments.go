@@ -13,6 +13,7 @@ type Argument struct {
 	name   string
 	take   func(text string) error
 	values []string // nil if any text will do
+	host   bool     // it may be the name of a host in the configuration file
 }
 
 // Argument defines the next argument. An error of take, which gets its text, is one of usage.

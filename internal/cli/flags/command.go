@@ -16,6 +16,7 @@ import (
 type App struct {
 	Name, Usage, Version string
 	Commands             []*Command
+	ConfigFiles          []string  // the first that exists is read, unless --config names one
 	Stdout               io.Writer // for help, the version and completions
 }
 
@@ -25,6 +26,7 @@ type Command struct {
 	Define      func(s *Set) // may be nil
 	Run         func(ctx context.Context) error
 	Commands    []*Command
+	Hosts       bool // [hosts.NAME] in the configuration file may have the command's flags
 
 	path []string // the command's words after the program's name
 	full string   // the program's name and path
@@ -153,7 +155,7 @@ func (a *App) command(c *Command) *cli.Command {
 	}
 	command.Action = func(parsed *cli.Context) error {
 		source := &Source{
-			commands: a.Commands, path: c.path,
+			commands: a.Commands, path: c.path, defaults: a.ConfigFiles,
 			given: map[string]any{}, origins: map[string]origin{},
 		}
 		for _, f := range c.set.flags {

@@ -18,7 +18,8 @@ func (s *Set) defineConfig(p *string) {
 	if s.flags[0].group != "" {
 		s.Group("settings")
 	}
-	s.String(p, configName+",F", "", "take flags that are not given from `FILE`, which is TOML")
+	s.String(p, configName+",F", "", "take flags that are not given from `FILE`, which is "+
+		"TOML (default: config.toml in culvert's configuration folder, or else that of the system)")
 }
 
 // configText is a configuration file as it was read.
@@ -49,6 +50,7 @@ func readConfigFile(path string) (configText, error) {
 // the table "".
 type config struct {
 	tables map[string]map[string]setting
+	hosts  map[string]host
 	secret string // a key whose value may hold a password; "" if there is none
 }
 

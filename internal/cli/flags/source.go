@@ -3,8 +3,9 @@ package flags
 import (
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
+	"io/fs"
+	"os"
+	"syscall"
 
 	"culvert/internal/cli/exit"
 	"culvert/internal/secretfile"
@@ -16,7 +17,9 @@ type Source struct {
 	path     []string          // of the command
 	given    map[string]any    // what the command line and variables give, by a flag's main name
 	origins  map[string]origin // of what is given
+	defaults []string          // configuration files, of which the first that exists is read
 	file     string            // the configuration file, or ""
+	host     string            // the defined host that the command connects to, or ""
 	config   *config           // as it was at the start; nil without a file
 	flags    []*Flag           // of the last Decode
 }
@@ -49,7 +52,13 @@ func (s *Source) decodeFirst(c *Command, args []string) (err error) {
 			s.file = given
 		}
 	}
+	if _, given := s.given[configName]; !given {
+		s.file = firstFile(s.defaults)
+	}
 	if s.config, err = s.readConfig(); err != nil {
+		return err
+	}
+	if args, err = s.chooseHost(c.set, args); err != nil {
 		return err
 	}
 	if err := s.decode(c.set, s.config); err != nil {
@@ -74,7 +83,7 @@ func (s *Source) decode(set *Set, now *config) error {
 		if f.reloadable {
 			config = now
 		}
-		setting, ok := config.lookup(s.path, name)
+		setting, ok := s.lookup(config, name)
 		if !ok || name == configName {
 			continue
 		}
@@ -123,16 +132,12 @@ func (s *Source) readConfig() (*config, error) {
 	return config, nil
 }
 
-// lookup returns the setting of a command's flag: the one in the command's table, or else the one
-// for all commands.
-func (c *config) lookup(path []string, key string) (setting, bool) {
-	if c == nil {
-		return setting{}, false
-	}
-	for _, table := range slices.Compact([]string{strings.Join(path, "."), ""}) {
-		if s, ok := c.tables[table][key]; ok {
-			return s, true
+// firstFile returns the first of the files that exists, or "".
+func firstFile(paths []string) string {
+	for _, path := range paths {
+		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
+			return path // if it can't be read, reading it tells why
 		}
 	}
-	return setting{}, false
+	return ""
 }

@@ -24,7 +24,8 @@ func (e *configError) Error() string { return e.what }
 // parseConfig parses a configuration file for a program with these commands. Of several errors it
 // returns the first.
 func parseConfig(text string, commands []*Command) (*config, error) {
-	p := &configParser{config: config{tables: map[string]map[string]setting{}}, commands: commands}
+	p := &configParser{commands: commands}
+	p.config.tables, p.config.hosts = map[string]map[string]setting{}, map[string]host{}
 	var root map[string]toml.Primitive
 	var err error
 	if p.meta, err = toml.Decode(text, &root); err != nil {
@@ -92,6 +93,8 @@ func (p *configParser) table(
 		_, isTables := value.([]map[string]any)
 		sub := find(commands, key)
 		switch {
+		case name == "" && key == hostsTable && hostFlags(p.commands) != nil:
+			p.hosts(line, content[key])
 		case isTables && sub != nil:
 			p.fail(line, "it is ["+dotted(name, key)+"]",
 				"more than one table for %s", dotted(name, key))
