@@ -1,7 +1,6 @@
 package certs
 
 import (
-	"bytes"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/subtle"
@@ -10,7 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"runtime"
 	"syscall"
 
@@ -108,12 +106,36 @@ func ReadCA(path string) (*CA, error) {
 }
 
 // WriteFile writes the file that ReadCA reads, as KeyPair.WriteFile does.
-func (ca *CA) WriteFile(path string) error {
+func (ca *CA) WriteFile(path string) error { return writeNew(path, ca.json(), secretFileMode) }
+
+func (ca *CA) json() []byte {
 	b := append([]byte{}, `{"cert":`...)
 	b = append(b, ca.cert.JSON()...)
 	b = append(b, `,"secretkey":`...)
 	b = AppendByteArray(b, ca.secret())
-	return writeNew(path, append(b, '}'), secretFileMode)
+	return append(b, '}')
+}
+
+// WriteFiles is WriteFile for the CA and its certificate: it writes both files, or neither. An
+// *fs.PathError has the path that failed.
+func (ca *CA) WriteFiles(path, certPath string) error {
+	secret, err := stage(path, ca.json(), secretFileMode)
+	if err != nil {
+		return err
+	}
+	defer secret.drop()
+	public, err := stage(certPath, ca.cert.JSON(), publicFileMode)
+	if err != nil {
+		return err
+	}
+	defer public.drop()
+	if err := secret.publish(); err != nil {
+		return err
+	}
+	if err := public.publish(); err != nil {
+		return errors.Join(err, os.Remove(path))
+	}
+	return nil
 }
 
 // ReadCertificate reads a certificate's file. Errors are ParseCertificate's, or the system's.
@@ -179,58 +201,6 @@ func readSecretFile(path string) (*object, error) {
 		return nil, fmt.Errorf("read %s: %w: not an object", path, ErrMalformedKey)
 	}
 	return top, nil
-}
-
-// writeNew creates the file path with the content b, and missing parent folders. The content is
-// written and synced under another name and then linked to path, which fails if path exists. So a
-// partial file is never visible, and nothing is left on failure.
-func writeNew(path string, b []byte, mode fs.FileMode) (err error) {
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, folderMode); err != nil {
-		return err
-	}
-	exists := &fs.PathError{Op: "create", Path: path, Err: fs.ErrExist}
-	if _, err := os.Lstat(path); err == nil {
-		return exists
-	}
-	temp := filepath.Join(dir, ".new-"+rand.Text())
-	if err := writeExclusive(temp, b, mode); err != nil {
-		if failed, ok := errors.AsType[*fs.PathError](err); ok {
-			failed.Path = path // the name that the caller knows
-		}
-		return err
-	}
-	defer func() { err = errors.Join(err, os.Remove(temp)) }()
-	err = os.Link(temp, path)
-	if errors.Is(err, fs.ErrExist) {
-		return exists
-	}
-	if err != nil {
-		// Not every file system has hard links. A reader may then see the file before it is
-		// complete.
-		err = writeExclusive(path, b, mode)
-	}
-	if err != nil {
-		return err
-	}
-	return syncFolder(dir)
-}
-
-// writeExclusive creates a file that must not exist, and removes it again if it cannot be written
-// whole.
-func writeExclusive(path string, b []byte, mode fs.FileMode) (err error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(f, bytes.NewReader(b))
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return errors.Join(err, os.Remove(path))
-	}
-	return nil
 }
 
 // syncFolder makes a new name in a folder survive a crash, where the system supports that: Windows

@@ -103,6 +103,41 @@ func wantFiles(t testing.TB, folder string, names ...string) {
 	}
 }
 
+// A CA's two files are both written, or neither, and a file that is there is left alone.
+func TestWriteFilesOfCA(t *testing.T) {
+	folder := t.TempDir()
+	path, certPath := filepath.Join(folder, "ca"), filepath.Join(folder, "cert")
+	for _, taken := range []string{path, certPath} {
+		if err := os.WriteFile(taken, []byte("another"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		err := newCA(t, "x").WriteFiles(path, certPath)
+		failed, ok := errors.AsType[*fs.PathError](err)
+		if !errors.Is(err, fs.ErrExist) || !ok || failed.Path != taken {
+			t.Errorf("%s exists: %v", taken, err)
+		}
+		wantFiles(t, folder, filepath.Base(taken))
+		if err := os.Remove(taken); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// The second name is taken between the check and the writing.
+	if err := newCA(t, "x").WriteFiles(path, path); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("one name for both: %v", err)
+	}
+	wantFiles(t, folder)
+	ca := newCA(t, "x")
+	if err := ca.WriteFiles(path, certPath); err != nil {
+		t.Fatal(err)
+	}
+	wantFiles(t, folder, "ca", "cert")
+	got, err := ReadCA(path)
+	cert, certErr := ReadCertificate(certPath)
+	if err != nil || certErr != nil || !bytes.Equal(got.Certificate().JSON(), cert.JSON()) {
+		t.Errorf("read again: %v, %v", err, certErr)
+	}
+}
+
 func TestKeyFileModes(t *testing.T) {
 	folder := t.TempDir()
 	path, caPath := filepath.Join(folder, "k"), filepath.Join(folder, "ca")

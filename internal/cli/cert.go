@@ -3,8 +3,10 @@ package cli
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/netip"
 	"os"
 	"strconv"
@@ -85,11 +87,11 @@ func (o *certCAOptions) run(context.Context) error {
 	if err != nil {
 		return exit.Fail(exit.Failed, "can't create a CA", err, "")
 	}
-	if err := ca.WriteFile(o.out); err != nil {
+	if err := ca.WriteFiles(o.out, o.certOut); err != nil {
+		if failed, ok := errors.AsType[*fs.PathError](err); ok && failed.Path == o.certOut {
+			return writeFailure("certificate", o.certOut, err)
+		}
 		return writeFailure("CA", o.out, err)
-	}
-	if err := ca.Certificate().WriteFile(o.certOut); err != nil {
-		return writeFailure("certificate", o.certOut, err)
 	}
 	return nil
 }

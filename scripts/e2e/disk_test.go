@@ -111,6 +111,37 @@ func TestNewFilesOnABadDisk(t *testing.T) {
 	}
 }
 
+// A CA for which there is room in only one of its two files leaves neither.
+func TestHalfACAOnABadDisk(t *testing.T) {
+	t.Parallel()
+	elsewhere := t.TempDir()
+	for fault, cause := range diskFaults {
+		for name, at := range map[string][2]string{
+			"the certificate": {elsewhere, "DISK"}, "the key": {"DISK", elsewhere},
+		} {
+			t.Run(fault+", "+name, func(t *testing.T) {
+				disk := newBadDisk(t, fault)
+				var paths []string
+				for i, folder := range at {
+					folder = strings.Replace(folder, "DISK", disk.path, 1)
+					paths = append(paths, filepath.Join(folder, []string{"ca", "cert"}[i]))
+				}
+				r := run(t, patience, disk.command(t, true, culvert(t, "cert", "ca", "--name", "a",
+					"--out", paths[0], "--cert-out", paths[1])))
+				if r.status != 1 || !strings.Contains(r.stderr, cause) ||
+					!strings.Contains(r.stderr, disk.path) {
+					t.Errorf("status %d, %q; want %s and %q", r.status, r.stderr, disk.path, cause)
+				}
+				for _, folder := range []string{disk.left, elsewhere} {
+					if left := files(t, folder); len(left) > 0 {
+						t.Errorf("left: %q", left)
+					}
+				}
+			})
+		}
+	}
+}
+
 // A remote that can't be remembered, or only in part, is not trusted, and the file of known remotes
 // is as it was.
 func TestKnownRemotesOnABadDisk(t *testing.T) {

@@ -3,8 +3,10 @@
 package e2e
 
 import (
+	"encoding/json"
 	"errors"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -25,6 +27,9 @@ const (
 	// killWithin is how long a node runs at most before that. The file of quotas is saved five
 	// seconds after a change, so some rounds are longer.
 	killWithin = 6 * time.Second
+
+	// writingRounds is how often TestKilledWhileWriting kills each command.
+	writingRounds = 12
 )
 
 // killTunnel is a tunnel that remembers as much as it can, with addresses that stay the same.
@@ -137,6 +142,66 @@ func (k *killTunnel) killOnce(t *testing.T, who string) {
 		k.startLocal(t)
 	} else {
 		k.startRemote(t)
+	}
+}
+
+// A command that writes new files is killed at any time before it ends. Whatever it has left is
+// whole, and has its final name.
+func TestKilledWhileWriting(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	authority := filepath.Join(folder, "ca.json")
+	began := time.Now()
+	must(t, patience, culvert(t, "cert", "ca", "--name", "a", "--out", authority, "--cert-out",
+		authority+".cert"))
+	took := time.Since(began)
+	key := newIdentity(t).key
+	for name, args := range map[string][]string{
+		"keygen": {"keygen", "-o", "DIR/new"},
+		"a CA":   {"cert", "ca", "--name", "b", "--out", "DIR/new", "--cert-out", "DIR/new.cert"},
+		"a certificate": {"cert", "issue", "--ca-key", authority, "--public-key=" + key,
+			"--name", "c", "--out", "DIR/new.cert"},
+		"a first start": {"remote", "--listen", "127.0.0.1:0", "--allow-anyone"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for range writingRounds {
+				dir := t.TempDir()
+				cmd := culvert(t)
+				for _, arg := range args {
+					cmd.Args = append(cmd.Args, strings.Replace(arg, "DIR", dir, 1))
+				}
+				cmd.Env = append(cmd.Env, "XDG_CONFIG_HOME="+dir)
+				p := start(t, name, cmd)
+				timer := time.NewTimer(rand.N(2 * took))
+				select {
+				case <-timer.C:
+				case <-p.exited:
+				}
+				timer.Stop()
+				p.killGroup()
+				<-p.exited
+				checkWhole(t, dir)
+			}
+		})
+	}
+}
+
+// checkWhole checks that the files in a folder are whole objects of JSON under their final names.
+func checkWhole(t *testing.T, dir string) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		if entry.Name()[0] == '.' || !json.Valid(content) {
+			t.Errorf("%s: %q", path, content)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }
 
