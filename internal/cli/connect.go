@@ -117,6 +117,7 @@ func (o *connectOptions) load() (*connection, error) {
 
 		RequireForwardSecrecy: o.trust.requireForwardSecrecy,
 		Keepalive:             o.session.keepalive,
+		Memory:                machineMemory(),
 		Congestion:            o.session.congestion.choice,
 	}
 	if config.Keepalive == 0 {

@@ -108,6 +108,7 @@ func startRemote(
 	node, err := tunnel.NewRemote(tunnel.RemoteConfig{
 		Identity: tunnel.RemoteIdentity{Key: remoteKey},
 		Trust:    tunnel.RemoteTrust{Authorized: authorized},
+		Memory:   machineMemory(),
 	})
 	if err != nil {
 		return nil, err
@@ -128,6 +129,7 @@ func startRemote(
 		Key:          localKey,
 		VerifyRemote: trust.verify,
 		Log:          log,
+		Memory:       machineMemory(),
 
 		RequireForwardSecrecy: true,
 	}}, nil

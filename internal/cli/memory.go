@@ -58,6 +58,18 @@ func (o *memoryOption) load(log zerolog.Logger) (int64, error) {
 	return size, nil
 }
 
+// machineMemory returns the budget of a process that has no --memory, in bytes.
+func machineMemory() int64 {
+	if limit := goMemoryLimit(); limit > 0 {
+		return max(limit, leastMemory)
+	}
+	size, err := parseMemory(defaultMemory, availableMemory)
+	if err != nil {
+		panic("cli: the default of --memory is not accepted")
+	}
+	return size
+}
+
 // goMemoryLimit returns GOMEMLIMIT in bytes, as the runtime has read it; 0 if it is not set.
 func goMemoryLimit() int64 {
 	if limit := debug.SetMemoryLimit(-1); limit < math.MaxInt64 {
