@@ -58,6 +58,11 @@ soak: ## Run mixed load with cuts, freezes and reloads for SOAK=30m; print a sum
 strangers: ## Measure what 16,000 strangers cost a client that is admitted.
 	@go test ./scripts/e2e -run '^TestStrangers$$' -v -timeout 0 -count=1 -strangers 1
 
+.PHONY: hostile
+hostile: ## Measure what hostile clients and remotes cost another client; ROUNDS=5.
+	@go test ./scripts/e2e -run '^TestHostilePeers$$' -v -timeout 0 -count=1 \
+		-hostile '$(or $(ROUNDS),5)'
+
 .PHONY: simulate
 simulate: ## Simulate an hour of faults for each of SEEDS=1000, from FIRST=1.
 	@go test ./tunnel -run '^(TestSimulation|TestCarrierFailsAtEachByte)$$' -timeout 0 -count=1 \

@@ -163,6 +163,16 @@ const (
 	// session may have.
 	DefaultClientStreams = mux.DefaultMaxStreams
 
+	// streamMemory is what a stream counts for in the memory budget, in bytes, apart from its data:
+	// two goroutines and their stacks. leastStreams a client may have however little is left.
+	streamMemory = 16 << 10
+	leastStreams = 64
+
+	// crowd is how many streams of a client have sockets with the system's usual buffers, which fill
+	// when nobody reads the stream. Those of more streams begin small: all connections of a machine
+	// suffer when the kernel's memory for TCP runs out, which isn't in the memory budget.
+	crowd = 256
+
 	// burstPart and minBurst bound what the streams of a client that has a rate carry at once: the
 	// part of a second, and at least as many bytes. Less would cost more turns of its streams.
 	burstPart = 20

@@ -88,6 +88,7 @@ type Remote struct {
 	draining bool
 	sessions map[*mux.Session]*admission
 	clients  map[clientID]*remoteClient // that have sessions
+	streams  int                        // of all clients
 	changed  sync.Cond                  // a session was removed
 
 	remoteHooks

@@ -127,7 +127,7 @@ func (b *remoteBind) openFlow(from netip.AddrPort) (*flow, func(), error) {
 	}
 	datagrams, err := openFlow(b.session, b.streamAddress(from))
 	if err != nil {
-		b.remote.leaveStream(client)
+		b.remote.leaveStream(client.remoteClient)
 		return nil, nil, err
 	}
 	datagrams.SetLabel(b.address() + "/udp")
@@ -136,7 +136,7 @@ func (b *remoteBind) openFlow(from netip.AddrPort) (*flow, func(), error) {
 	stop := context.AfterFunc(client.meter.lifetime(b.remote.ctx), func() { datagrams.Close() })
 	return opened, func() {
 		stop()
-		b.remote.leaveStream(client)
+		b.remote.leaveStream(client.remoteClient)
 	}, nil
 }
 
@@ -148,7 +148,7 @@ func (b *remoteBind) forward(all, session context.Context, conn net.Conn) {
 		abort(conn)
 		return
 	}
-	defer b.remote.leaveStream(client)
+	defer b.remote.leaveStream(client.remoteClient)
 	target := mux.Target{Kind: mux.StreamReverse, Address: b.streamAddress(conn.RemoteAddr())}
 	stream, err := openFor(session, conn, func(ctx context.Context) (*mux.Stream, error) {
 		return b.session.Open(ctx, target)

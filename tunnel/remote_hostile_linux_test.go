@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"culvert/internal/testnet"
+	"culvert/internal/testnet/hostile"
 	"culvert/tunnel/mux"
 )
 
@@ -15,23 +16,23 @@ func TestOpensLeaveOthersTheirTurn(t *testing.T) {
 	defer free()
 	echo := testnet.EchoServer(t)
 	for name, piece := range map[string]func(n uint32) []byte{
-		"refused": func(n uint32) []byte { return rawOpen(2*n+1, mux.StreamTCP, closed.String()) },
+		"refused": func(n uint32) []byte { return hostile.Open(2*n+1, mux.StreamTCP, closed.String()) },
 		"reset": func(n uint32) []byte {
-			return append(rawOpen(2*n+1, mux.StreamTCP, echo), rawFrame(frameReset, 2*n+1, 0, 20)...)
+			return append(hostile.Open(2*n+1, mux.StreamTCP, echo), hostile.Reset(2*n+1)...)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			key, other := newKey(t), newKey(t)
 			remote := startRemote(t, trustKeys(t, key, other), nil)
 			b := startBystander(t, remote, other)
-			h := startHostile(t, remote, key, hostileConfig{acks: true})
+			h := startHostile(t, remote, key, hostile.Config{Acks: true})
 			var flooding sync.WaitGroup
-			flooding.Go(func() { h.flood(1<<30, piece) })
+			flooding.Go(func() { h.Flood(1<<30, piece) })
 			before := b.rounds.Load()
 			until(t, "many rounds of another client", func() bool {
 				return b.rounds.Load() >= before+500
 			})
-			h.conn.Close()
+			h.Close()
 			testnet.Await(t, patience, flooding.Wait)
 		})
 	}

@@ -77,10 +77,47 @@ func downloadTime(
 	return best
 }
 
+// TestMemoryOfStreams: streams count in the memory budget, so that a client without any data comes
+// to a quarter of it. Others still have room, and what has ended counts no longer.
+func TestMemoryOfStreams(t *testing.T) {
+	key, friend := newKey(t), newKey(t)
+	remote := startRemote(t, trustKeys(t, key, friend), func(cfg *RemoteConfig) {
+		cfg.Memory = 16 << 20
+	})
+	echo := testnet.EchoServer(t)
+	open := func(session *mux.Session) error {
+		_, err := session.Open(within(t, patience), mux.Target{Kind: mux.StreamTCP, Address: echo})
+		return err
+	}
+	const quarter = 16 << 20 / 4 / streamMemory
+	session := connectWith(t, remote, key, 1<<10)
+	var err error
+	opened := 0
+	for err == nil && opened <= quarter {
+		if err = open(session); err == nil {
+			opened++
+		}
+	}
+	if openCode(err) != mux.CodeOverload || opened < quarter/2 || opened > quarter {
+		t.Errorf("%d streams, then %v", opened, err)
+	}
+	other := connectWith(t, remote, friend, 1<<10)
+	for range leastStreams {
+		if err := open(other); err != nil {
+			t.Fatalf("a stream of another client: %v", err)
+		}
+	}
+	session.Close()
+	other.Close()
+	testnet.Poll(t, patience, "all memory is free again", func() bool {
+		return remote.session.Memory.Held() == 0
+	})
+}
+
 // TestMemoryOfSendQueues: a client that gives 1,400 streams of a talkative target a byte of credit
 // each doesn't make the remote hold more than the budget. Another client's download goes on.
 func TestMemoryOfSendQueues(t *testing.T) {
-	const budget, size = 64 << 20, 64 << 20
+	const budget, size = 96 << 20, 64 << 20
 	talker, many := startTalker(t, 0), startTalker(t, 16<<10)
 	hostile, friend := newKey(t), newKey(t)
 	remote := startRemote(t, trustKeys(t, hostile, friend),
@@ -107,7 +144,7 @@ func TestMemoryOfSendQueues(t *testing.T) {
 	beside := downloadTime(t, other, talker, size, alone*5/4)
 	t.Logf("%d MiB held, heap +%d MiB; %d MiB alone %v, beside %v",
 		held>>20, grown>>20, size>>20, alone, beside)
-	if held > budget*5/8 || grown > 1400*20<<10+budget {
+	if held > budget*3/4 || grown > budget {
 		t.Errorf("%d MiB held, heap grown by %d MiB", held>>20, grown>>20)
 	}
 	if beside > alone*5/4 {

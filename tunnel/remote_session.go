@@ -100,12 +100,12 @@ func (s *remoteSession) acceptStreams() {
 			incoming.Refuse(refusal.Code, refusal.Text)
 			continue
 		}
-		leave, meter := func() { s.remote.leaveStream(client) }, client.meter
+		leave := func() { s.remote.leaveStream(client.remoteClient) }
 		switch in := incoming.(type) {
 		case *mux.IncomingFlow:
 			s.streams.Go(func() {
 				defer leave()
-				s.serveFlow(in, meter)
+				s.serveFlow(in, client.meter)
 			})
 		case *mux.IncomingStream:
 			if in.Target().Kind == mux.StreamListen {
@@ -114,7 +114,7 @@ func (s *remoteSession) acceptStreams() {
 					s.serveListen(in)
 				})
 			} else {
-				s.streams.Go(func() { s.serveStream(in, meter, leave) })
+				s.streams.Go(func() { s.serveStream(in, client, leave) })
 			}
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"culvert/certs"
 	"culvert/internal/bounds"
 	"culvert/tunnel/mux"
+	"culvert/tunnel/mux/budget"
 	"culvert/tunnel/policy"
 
 	"github.com/rs/zerolog"
@@ -68,9 +69,10 @@ type remoteClient struct {
 	id       clientID
 	share    policy.Share
 	sessions int
-	streams  int          // in all sessions
-	refusals *limitedLog  // of log entries about streams that were refused
-	meter    *clientMeter // of all streams
+	streams  int            // in all sessions
+	memory   *budget.Member // holds streamMemory for each of them
+	refusals *limitedLog    // of log entries about streams that were refused
+	meter    *clientMeter   // of all streams
 }
 
 // clientOf returns the client that has a key and comes from an address. Called with the mutex held.
@@ -95,6 +97,9 @@ func (r *Remote) count(a *admission, client *remoteClient) {
 	}
 	if a.client = client; client != nil {
 		client.sessions++
+		if client.memory == nil {
+			client.memory = r.session.Memory.Join(client.id.String(), nil)
+		}
 		r.clients[client.id] = client
 	}
 	if before != nil {
@@ -107,38 +112,55 @@ func (r *Remote) count(a *admission, client *remoteClient) {
 func (r *Remote) dropUnused(client *remoteClient) {
 	if client.sessions == 0 && client.streams == 0 {
 		client.meter.quota.end()
+		client.memory.Leave()
 		delete(r.clients, client.id)
 	}
 }
 
+// clientStream is a stream that is counted with its client.
+type clientStream struct {
+	*remoteClient
+	crowded bool // the client has so many that this one's socket gets small buffers
+}
+
 // takeStream counts another stream of the client of a session until leaveStream, unless its share
 // has no room. It doesn't matter who opens the stream.
-func (r *Remote) takeStream(session *mux.Session) (*remoteClient, *mux.OpenError) {
+func (r *Remote) takeStream(session *mux.Session) (clientStream, *mux.OpenError) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	a := r.sessions[session]
 	if a == nil { // about to end
-		return nil, &mux.OpenError{Code: mux.CodeDraining}
+		return clientStream{}, &mux.OpenError{Code: mux.CodeDraining}
 	}
 	client := a.client
-	if refusal := client.refusal(); refusal != nil {
-		if refusal.Code == mux.CodeTooManyStreams {
+	if refusal := r.refuseStream(client); refusal != nil {
+		switch refusal.Code {
+		case mux.CodeTooManyStreams:
 			r.cfg.Bounds.Refused(bounds.ClientStreams)
+		case mux.CodeOverload:
+			r.cfg.Bounds.Refused(bounds.Memory)
 		}
 		if client.refusals.Sample(zerolog.InfoLevel) {
 			log := r.sessionLog(a).Hook(client.refusals)
 			log.Info().Err(refusal).Uint16("code", uint16(refusal.Code)).Msg("stream refused")
 		}
-		return nil, refusal
+		return clientStream{}, refusal
 	}
 	client.streams++
-	return client, nil
+	r.streams++
+	client.memory.Hold(client.streams * streamMemory)
+	return clientStream{client, client.streams > crowd}, nil
 }
 
-// refusal returns why a client's share has no room for another stream, nil if it has. Called with
-// the mutex held.
-func (c *remoteClient) refusal() *mux.OpenError {
+// refuseStream returns why there is no room for another stream of a client, nil if there is. Called
+// with the mutex held.
+func (r *Remote) refuseStream(c *remoteClient) *mux.OpenError {
 	switch {
+	case c.streams >= leastStreams && c.streams >= r.roomForStreams():
+		return &mux.OpenError{
+			Code: mux.CodeOverload,
+			Text: fmt.Sprintf("no memory for more than %d streams", c.streams),
+		}
 	case c.streams >= c.share.Streams:
 		return &mux.OpenError{
 			Code: mux.CodeTooManyStreams,
@@ -153,11 +175,21 @@ func (c *remoteClient) refusal() *mux.OpenError {
 	return nil
 }
 
+// roomForStreams returns how many streams a client may have for the memory that they need apart
+// from their data, which can yield: half of what all clients' streams leave of the shares. So a
+// client that is alone comes to a quarter of the budget, and there is always room for another.
+func (r *Remote) roomForStreams() int {
+	all := r.session.Memory.Shares() / streamMemory
+	return max(int(all)-r.streams, 0) / 2
+}
+
 // leaveStream ends what takeStream began.
 func (r *Remote) leaveStream(client *remoteClient) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	client.streams--
+	r.streams--
+	client.memory.Hold(client.streams * streamMemory)
 	r.dropUnused(client)
 }
 

@@ -18,10 +18,13 @@ import (
 // the stack that dialing needed is not held for as long as the stream lasts. It calls ended when
 // the stream has ended.
 func (s *remoteSession) serveStream(
-	in *mux.IncomingStream, meter *clientMeter, ended func(),
+	in *mux.IncomingStream, client clientStream, ended func(),
 ) {
 	rules, began := s.rules(), time.Now()
 	conn, err := dialWhileWanted(s.ctx, in, func(ctx context.Context) (net.Conn, error) {
+		if client.crowded {
+			ctx = policy.WithSmallBuffers(ctx)
+		}
 		return dialTarget(ctx, rules, in.Target())
 	})
 	observeDial(s.remote.cfg.Observer, began, err)
@@ -36,12 +39,13 @@ func (s *remoteSession) serveStream(
 		ended()
 		return
 	}
-	stream.SetMeter(meter)
+	stream.SetMeter(client.meter)
 	s.streams.Go(func() {
 		defer ended()
 		// It outlives the session, to deliver what has arrived.
-		err := relay(meter.lifetime(s.remote.ctx), stream, conn)
-		s.log.Debug().Err(err).Uint32("stream", stream.ID()).Str("target", stream.Target().Address).Msg("stream ended")
+		err := relay(client.meter.lifetime(s.remote.ctx), stream, conn)
+		s.log.Debug().Err(err).Uint32("stream", stream.ID()).
+			Str("target", stream.Target().Address).Msg("stream ended")
 	})
 }
 

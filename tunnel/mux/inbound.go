@@ -11,14 +11,15 @@ type recordInput struct {
 	block *block // holds the record, until its data is adopted; nil when it is in none
 	end   int    // of the frame that is being handled, in that record
 
-	frames int // handled of the last record; for the reader alone
+	cost int // of the frames that were handled of the last record; for the reader alone
 }
 
 // What a record, and each frame of one that was received, costs in addition to its bytes: see
-// package pollbreak.
+// package pollbreak. A frame that opens a stream makes much that has to be collected.
 const (
 	recordCost = 2 << 10
-	frameCost  = 256
+	frameCost  = 512
+	openCost   = 4 << 10
 )
 
 // handleRecord handles all frames of a record. The record is in the array of c, or else c holds
@@ -64,13 +65,16 @@ func (l *link) handleRecord(record []byte, c *block) (*block, error) {
 }
 
 func (l *link) handleFramesLocked(record []byte) error {
-	l.input.frames = 0
+	l.input.cost = 0
 	for rest := record; len(rest) > 0; {
 		f, after, err := parseFrame(rest)
 		if err != nil {
 			return err
 		}
-		l.input.frames++
+		l.input.cost += frameCost
+		if f.kind == kindOpen {
+			l.input.cost += openCost
+		}
 		l.input.end = len(record) - len(after)
 		rest = after
 		if f.kind&sequencedBit != 0 {

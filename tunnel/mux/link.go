@@ -199,7 +199,7 @@ func (l *link) readLoop() {
 		if err == nil {
 			cost := recordCost + len(record)
 			c, err = l.handleRecord(record, c)
-			rest.Worked(cost + l.input.frames*frameCost)
+			rest.Worked(cost + l.input.cost)
 		}
 		if err != nil {
 			c.free()

@@ -9,6 +9,17 @@ import (
 	"syscall"
 )
 
+// smallBuffers is the key of a context's value.
+type smallBuffers struct{}
+
+// WithSmallBuffers returns a context in which the socket of a target that Connect or Dial connects
+// to begins with room for 16 KiB that was not read, in place of some 128 KiB. As the socket is
+// read, the room grows as ever. It is for clients with so many streams that the kernel's memory
+// matters. It does nothing except on Linux 5.16 and later.
+func WithSmallBuffers(ctx context.Context) context.Context {
+	return context.WithValue(ctx, smallBuffers{}, true)
+}
+
 // Connect is the dialer's DialContext, but for targets that reset the connection as soon as they
 // have said something, as servers do that are full. Package net looks at a new connection only
 // when the poller has woken it. When it was reset until then, the dial fails, and what the target

@@ -18,8 +18,11 @@ type spareSockets struct {
 }
 
 // add is a net.Dialer's ControlContext. A dial works as well without a spare.
-func (s *spareSockets) add(_ context.Context, _, _ string, raw syscall.RawConn) error {
+func (s *spareSockets) add(ctx context.Context, _, _ string, raw syscall.RawConn) error {
 	return raw.Control(func(fd uintptr) {
+		if ctx.Value(smallBuffers{}) != nil {
+			beginSmall(int(fd))
+		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if s.end {
@@ -29,6 +32,21 @@ func (s *spareSockets) add(_ context.Context, _, _ string, raw syscall.RawConn) 
 			s.all = append(s.all, spare)
 		}
 	})
+}
+
+// smallBuffer is where the receive buffer of a socket begins that is one of very many, in bytes as
+// the kernel counts them, which includes its own structures.
+const smallBuffer = 16 << 10
+
+// beginSmall makes a socket's receive buffer small. Setting a size also keeps the kernel from
+// adapting it, so that is allowed again (socket(7), SO_RCVBUF; SO_BUF_LOCK is from Linux 5.16).
+func beginSmall(fd int) {
+	lock, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BUF_LOCK)
+	if err != nil {
+		return
+	}
+	unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, smallBuffer/2) // the kernel doubles it
+	unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BUF_LOCK, lock)
 }
 
 // unread returns a connection that has something to read, nil if there is none.

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // A target that says something and resets at once is heard, however soon its reset comes.
@@ -50,6 +52,49 @@ func TestConnectToOneThatResets(t *testing.T) {
 		conn.Close()
 	}
 	t.Logf("the reset came before the dial was over %d times", late)
+}
+
+// A socket that begins with a small buffer gets a larger one as it is read, and carries all.
+func TestSmallBuffersGrow(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const size = 64 << 20
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		conn, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		conn.Write(make([]byte, size))
+	})
+	defer serving.Wait()
+	defer ln.Close()
+	conn, err := Connect(WithSmallBuffers(t.Context()), net.Dialer{}, "tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	raw, err := conn.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	buffer := func() (size int) {
+		raw.Control(func(fd uintptr) {
+			size, _ = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF)
+		})
+		return size
+	}
+	first := buffer()
+	n, err := io.Copy(io.Discard, conn)
+	if n != size || err != nil {
+		t.Fatalf("%d bytes, %v", n, err)
+	}
+	if first <= smallBuffer && buffer() <= first {
+		t.Errorf("%d bytes of room first, and %d in the end", first, buffer())
+	}
 }
 
 // A dial leaves no descriptors behind, whether it succeeds or fails.

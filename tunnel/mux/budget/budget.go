@@ -91,6 +91,9 @@ func (b *Budget) HeldBy(name string) int64 {
 // soft is what all clients together may hold by their shares.
 func (b *Budget) soft() int64 { return b.limit / 4 * 3 }
 
+// Shares returns what the shares of all clients together are at most, in bytes.
+func (b *Budget) Shares() int64 { return b.soft() }
+
 // hard is how much must be held that a member is expelled at once.
 func (b *Budget) hard() int64 { return b.limit / 8 * 7 }
 
