@@ -40,7 +40,7 @@ func TestMachineMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	o := connectOptions{address: demo.address, identity: identityOptions{key: file},
-		trust: trustOptions{remoteKey: demo.trust.pin.String()}}
+		trust: trustOptions{remoteKey: demo.trust.pins[0].String()}}
 	o.session.congestion.choice, o.session.connectTimeout = "auto", tunnel.DefaultConnectTimeout
 	check, err := o.load()
 	if err != nil {
