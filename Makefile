@@ -54,6 +54,12 @@ soak: ## Run mixed load with cuts, freezes and reloads for SOAK=30m; print a sum
 	@go test ./scripts/e2e -run '^TestSoak$$' -v -timeout 0 -count=1 -soak '$(SOAK)' \
 		-soak-summary '$(abspath $(SOAK_SUMMARY))'
 
+.PHONY: screenshots
+screenshots: ## Take the pictures of the status page that are in docs/.
+	@mkdir -p docs/status-page
+	@go test ./scripts/e2e -run '^TestStatusPage$$' -count=1 \
+		-screenshots '$(abspath docs/status-page)'
+
 .PHONY: strangers
 strangers: ## Measure what 16,000 strangers cost a client that is admitted.
 	@go test ./scripts/e2e -run '^TestStrangers$$' -v -timeout 0 -count=1 -strangers 1

@@ -69,9 +69,10 @@ golangci() {
     each "$tools/golangci-lint" run --show-stats=false
 }
 
-# Test data and the output of npm and the build may have longer lines.
+# Test data, the output of npm and the build, and what others have written may have longer lines.
 lines() {
-  find . \( -name node_modules -o -name build -o -name testdata -o -name .git \) -prune -o -type f \
+  find . \( -name node_modules -o -name build -o -name testdata -o -name third_party \
+    -o -name .git \) -prune -o -type f \
     \( -name '*.go' -o -name '*.sh' -o -name '*.js' -o -name '*.md' -o -name '*.yml' \
     -o -name Makefile -o -path ./.ci/run \) -print0 | xargs -0 "$tools/lint" lines
 }

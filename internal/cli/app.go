@@ -28,6 +28,9 @@ func Main(ctx context.Context, args []string, version string) int {
 func App(version string) *flags.App { return newApp(version, nil) }
 
 func newApp(version string, out *outputs) *flags.App {
+	if out != nil {
+		out.version = version
+	}
 	app := flags.NewApp("culvert",
 		"carry a browser, single ports and scripts through one secured WebSocket", version,
 		remoteCommand(out),

@@ -83,6 +83,7 @@ type connection struct {
 	key     *certs.KeyPair
 	trust   *remoteTrust
 	config  tunnel.LocalConfig
+	status  *statusServer // nil for none
 }
 
 // load reads the files that the options name.

@@ -6,6 +6,7 @@ import (
 
 	"culvert/internal/cli/exit"
 	"culvert/internal/cli/flags"
+	"culvert/internal/state"
 	"culvert/tunnel"
 
 	"github.com/rs/zerolog"
@@ -21,6 +22,7 @@ type localOptions struct {
 	stdio      string // target of -W, or ""
 	noCommand  bool
 	printReady bool
+	status     statusOptions
 }
 
 func localCommand(out *outputs) *flags.Command {
@@ -50,6 +52,7 @@ func (o *localOptions) define(s *flags.Set) {
 		"culvert never runs a command at the remote")
 	s.Group("output")
 	s.Bool(&o.printReady, "print-ready", readyUsage)
+	o.status.define(s)
 }
 
 // fastOpenOption chooses when clients get the reply that their target is reached before it is.
@@ -90,6 +93,10 @@ func (o *localOptions) run(ctx context.Context) error {
 		return err
 	}
 	defer l.close()
+	if err := c.openStatus(&o.status, l, o.connect.log.out); err != nil {
+		return err
+	}
+	defer c.status.close()
 	signals := catchInterrupts(ctx, c.config.Log)
 	defer signals.stop()
 	task := localTask{stdio: o.stdio, printReady: o.printReady, out: o.connect.log.out}
@@ -190,6 +197,10 @@ type localTask struct {
 // wrong one, a listener breaks, or standard input and output, if they are for a target, are done.
 func runLocal(signals *interrupts, c *connection, l *listeners, task localTask) error {
 	ctx := signals.soft
+	c.status.serve(statusSources{
+		kind: state.KindLocal, source: state.NewSource(c.status.State), events: c.config.Events,
+		out: task.out,
+	})
 	s, err := start(ctx, c, l, signals.reloads)
 	if err != nil {
 		return signals.result(err)

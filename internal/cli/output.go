@@ -23,6 +23,8 @@ type outputs struct {
 	stderr *output // logs and errors
 
 	format atomic.Pointer[logFormat] // of the log
+
+	version string // of the program
 }
 
 // output is one of them.

@@ -31,6 +31,7 @@ var documents = []string{
 	"docs/http-proxy.md",
 	"docs/install.md",
 	"docs/limits.md",
+	"docs/metrics.md",
 	"docs/rules.md",
 	"docs/soak.md",
 	"docs/threat-model.md",

@@ -17,6 +17,7 @@ type readyLine struct {
 	PAC       string   `json:"pac,omitempty"`
 	Forwards  []string `json:"forwards,omitempty"`
 	Reverse   []string `json:"reverse,omitempty"` // at the remote
+	Status    string   `json:"status,omitempty"`  // the URL of the page, with its token
 	PublicKey string   `json:"public_key"`
 }
 

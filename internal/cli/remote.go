@@ -12,6 +12,7 @@ import (
 	"culvert/internal/cli/exit"
 	"culvert/internal/cli/flags"
 	"culvert/internal/quota"
+	"culvert/internal/state"
 	"culvert/tunnel"
 	"culvert/tunnel/mux"
 
@@ -29,11 +30,13 @@ type remoteOptions struct {
 
 	printReady bool
 	log        logOptions
+	status     statusOptions
 
 	source     *flags.Source
 	autoReload autoReload
 
-	ledgerFailure error // why quotas can't be used; set at the start
+	ledgerFailure error         // why quotas can't be used; set at the start
+	served        *statusServer // likewise; nil for none
 }
 
 func remoteCommand(out *outputs) *flags.Command {
@@ -61,6 +64,7 @@ func (o *remoteOptions) define(s *flags.Set) {
 	s.Bool(&o.printReady, "print-ready", readyUsage)
 	o.listen.defineAdvertise(s)
 	o.log.define(s)
+	o.status.define(s)
 	s.Source(&o.source)
 }
 
@@ -136,7 +140,12 @@ func (o *remoteOptions) run(ctx context.Context) error {
 	}
 	defer ledger.Close()
 	shown := &remoteTLS{}
-	node, err := o.newNode(settings, ledger, shown.use(settings.tls), log)
+	tlsConfig := shown.use(settings.tls)
+	if o.served, err = o.status.open(o.log.out.version, log); err != nil {
+		return err
+	}
+	defer o.served.close()
+	node, err := o.newNode(settings, ledger, tlsConfig, log)
 	if err != nil {
 		return err
 	}
@@ -147,6 +156,11 @@ func (o *remoteOptions) run(ctx context.Context) error {
 	if err := refuseLeft(); err != nil {
 		return err
 	}
+	o.served.watch(node)
+	o.served.serve(statusSources{
+		kind: state.KindRemote, source: state.NewSource(o.served.State), events: o.served.recorded(),
+		tls: tlsConfig, out: o.log.out,
+	})
 	return o.serve(ctx, node, settings, shown, listeners, log)
 }
 
@@ -217,7 +231,11 @@ func (o *remoteOptions) newNode(
 		Memory:       memory,
 		Congestion:   o.congestion.choice,
 		Ledger:       ledger,
+		Events:       o.served.recorded(),
 		Log:          log,
+
+		Observer: o.served.observer(),
+		Bounds:   o.served.bounds(),
 	})
 	if err != nil {
 		return nil, o.settingsFailure(err)
@@ -269,6 +287,7 @@ func (o *remoteOptions) serve(
 		signals.manager.Reload(func() {
 			err = spare.spend(func() error { return o.reload(node, shown, log) })
 		})
+		o.served.reloaded(err)
 		if err != nil {
 			log.Error().Err(err).Msg("not reloaded")
 		} else {
@@ -290,7 +309,9 @@ func (o *remoteOptions) serve(
 		log.Info().Msg("to connect: " + line)
 	}
 	if o.printReady {
-		printReadyLine(o.log.out.stdout, readyLine{Listen: addresses, PublicKey: key.String()})
+		printReadyLine(o.log.out.stdout, readyLine{
+			Listen: addresses, Status: o.served.url(), PublicKey: key.String(),
+		})
 	}
 	defer startUpkeep(node.MemoryHeld)()
 	defer supervise(signals.soft, &signals.manager, log, "listening on "+

@@ -66,6 +66,7 @@ func (s *service) startNode(ctx context.Context) error {
 	s.ended = make(chan error, 1)
 	ended := s.ended
 	s.stopReloads = s.reloads.watch(node.Retry)
+	s.connection.status.watch(node)
 	go func() { ended <- node.Run(running) }()
 	_, err := node.WaitSession(ctx)
 	if err != nil {
@@ -92,6 +93,7 @@ func (s *service) serve(ctx context.Context) error {
 // ready returns the line for --print-ready.
 func (s *service) ready() readyLine {
 	return readyLine{
+		Status:    s.connection.status.url(),
 		Socks:     s.listeners.socksAddress(),
 		PAC:       s.listeners.pacURL(),
 		Forwards:  s.listeners.forwardAddresses(),

@@ -37,8 +37,9 @@ type Writer struct {
 
 	mu      sync.Mutex // guards all below
 	queue   []entry
-	size    int // of the queue and of what is being written, in bytes
-	dropped int // lines that no note has told of
+	size    int    // of the queue and of what is being written, in bytes
+	dropped int    // lines that no note has told of
+	total   uint64 // lines that were dropped
 	failing bool
 	closed  bool
 }
@@ -46,7 +47,8 @@ type Writer struct {
 // entry is a text to write.
 type entry struct {
 	text  []byte
-	lines int // that are missing in the log if this isn't written
+	lines int  // that are missing in the log if this isn't written
+	note  bool // about lines that are missing already
 }
 
 // New returns a Writer that writes to out, and starts its goroutine, which Close ends. When lines
@@ -68,11 +70,19 @@ func (w *Writer) Write(p []byte) (int, error) {
 	case w.size+len(p) > maxQueued, w.dropped > 0 && w.size > maxQueued/2:
 		// Lines are dropped until half of the queue is free, so that the gaps are few and long.
 		w.dropped += countLines(p)
+		w.total += uint64(countLines(p))
 		return len(p), nil
 	}
 	w.addNoteLocked()
-	w.addLocked(entry{bytes.Clone(p), countLines(p)})
+	w.addLocked(entry{text: bytes.Clone(p), lines: countLines(p)})
 	return len(p), nil
+}
+
+// Dropped returns how many lines were dropped so far.
+func (w *Writer) Dropped() uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.total
 }
 
 // Close writes what is queued, followed by last, and ends the goroutine. When the output takes too
@@ -83,7 +93,7 @@ func (w *Writer) Close(last []byte) (ended bool) {
 	if !w.closed {
 		w.closed = true
 		w.addNoteLocked()
-		w.addLocked(entry{bytes.Clone(last), countLines(last)})
+		w.addLocked(entry{text: bytes.Clone(last), lines: countLines(last)})
 	}
 	w.mu.Unlock()
 	if w.ended(flushTimeout) {
@@ -108,7 +118,7 @@ func (w *Writer) ended(within time.Duration) bool {
 // addNoteLocked queues the note about dropped lines, if there are any.
 func (w *Writer) addNoteLocked() {
 	if w.dropped > 0 && w.note != nil {
-		w.addLocked(entry{w.note(w.dropped), w.dropped})
+		w.addLocked(entry{w.note(w.dropped), w.dropped, true})
 	}
 	w.dropped = 0
 }
@@ -167,6 +177,9 @@ func (w *Writer) write(e entry) {
 	w.failing = err != nil
 	if w.failing {
 		w.dropped += e.lines
+		if !e.note {
+			w.total += uint64(e.lines)
+		}
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 var pageFolder embed.FS
 
 // pagePolicy lets the page load nothing but its own files, and nobody embed it.
-const pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; " +
+const pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; " +
 	"connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; " +
 	"frame-ancestors 'none'"
 

@@ -52,13 +52,11 @@ type Server struct {
 	stop    context.Context // ends the event streams
 	end     context.CancelFunc
 	http    *http.Server
-	served  chan struct{} // closed when Serve has returned
 }
 
 // New returns a Server for a listener, which it owns.
 func New(ln net.Listener, cfg Config) *Server {
-	s := &Server{cfg: cfg, token: rand.Text(), ln: ln, streams: make(chan struct{}, maxEventStreams),
-		served: make(chan struct{})}
+	s := &Server{cfg: cfg, token: rand.Text(), ln: ln, streams: make(chan struct{}, maxEventStreams)}
 	s.stop, s.end = context.WithCancel(context.Background())
 	tcp, ok := ln.Addr().(*net.TCPAddr)
 	s.secured = ok && !tcp.IP.IsLoopback() && cfg.TLS != nil
@@ -99,7 +97,6 @@ func (s *Server) URL() string {
 
 // Serve serves until Close is called or the listener breaks, which is an error.
 func (s *Server) Serve() error {
-	defer close(s.served)
 	var ln net.Listener = netfault.NewListener(s.ln, func(err error, pause time.Duration) {
 		s.cfg.Log.Warn().Err(err).Dur("pause", pause).Msg("status: accept")
 	})

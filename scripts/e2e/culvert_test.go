@@ -59,6 +59,8 @@ type node struct {
 	pac      string   // of a local: the URL of its PAC file
 	forwards []string // of a local
 	reverse  []string // of a local: the addresses that the remote has bound for it
+
+	statusURL string // of --status
 }
 
 // url returns a remote's address.
@@ -77,11 +79,13 @@ func startNode(t *testing.T, name string, cmd *exec.Cmd) *node {
 		PAC      string   `json:"pac"`
 		Forwards []string `json:"forwards"`
 		Reverse  []string `json:"reverse"`
+		Status   string   `json:"status"`
 	}
 	if err := json.Unmarshal([]byte(line), &ready); err != nil || ready.Event != "ready" {
 		t.Fatalf("%s: not a ready line: %q", name, line)
 	}
-	n := &node{p, ready.Listen, ready.Socks, ready.PAC, ready.Forwards, ready.Reverse}
+	n := &node{p, ready.Listen, ready.Socks, ready.PAC, ready.Forwards, ready.Reverse,
+		ready.Status}
 	t.Cleanup(n.stop)
 	return n
 }

@@ -59,8 +59,8 @@ const streams = new Table($('streams'), [
   ...traffic,
 ], 9, true);
 
-const throughput = new Plot($('throughput'), ['sent', 'received'], (n) => rate(n));
-const roundTrip = new Plot($('round-trip'), ['trip'], (n) => millis(n));
+const throughput = new Plot($('throughput'), ['sent', 'received'], 1000, (n) => rate(n));
+const roundTrip = new Plot($('round-trip'), ['trip'], 1e-3, (n) => millis(n));
 
 // list shows names and values; those without a value are left out.
 function list(element, pairs) {

@@ -2,13 +2,17 @@
 
 /* global uPlot */
 
+import { clock } from './format.js';
+
 // samples is how many samples are kept, one a second.
 const samples = 300;
 
 // A Plot shows series over time. Its lines have the colours of CSS variables, so that they follow
 // the colours of the page.
 export class Plot {
-  constructor(element, variables, format) {
+  // least is the least range of values: smaller ones are all but zero. format writes a value.
+  constructor(element, variables, least, format) {
+    this.least = least;
     this.element = element;
     this.variables = variables;
     this.format = format;
@@ -30,13 +34,16 @@ export class Plot {
       grid: { stroke: colour('line'), width: 1 },
       ticks: { stroke: colour('line'), width: 1 },
     };
+    const times = {
+      ...axis, space: 90, values: (_, ticks) => ticks.map((t) => clock(new Date(t * 1000))),
+    };
     this.plot?.destroy();
     this.plot = new uPlot({
       ...this.size(),
       legend: { show: false },
       cursor: { show: false },
-      scales: { y: { range: (_, min, max) => [0, Math.max(max * 1.1, 1e-3)] } },
-      axes: [axis, { ...axis, size: 76, values: (_, ticks) => ticks.map(this.format) }],
+      scales: { y: { range: (_, min, max) => [0, Math.max(max * 1.1, this.least)] } },
+      axes: [times, { ...axis, size: 76, values: (_, ticks) => ticks.map(this.format) }],
       series: [{}, ...this.variables.map((name) => (
         { stroke: colour(name), width: 2, points: { show: false } }))],
     }, this.data, this.element);
