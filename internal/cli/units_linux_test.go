@@ -156,17 +156,19 @@ func TestUnitsStart(t *testing.T) {
 		t.Fatal("the remote does not report where it listens")
 	}
 
-	// systemd escapes the instance where it is part of a file's name, which startUnit does not.
 	near := newServiceManager(t)
-	keys := fmt.Sprintf("CULVERT_REMOTE_KEY=%s\n", loggedKey(t, remote))
-	env := filepath.Join(s.dir, "local-ws:", address+".env")
-	if err := os.MkdirAll(filepath.Dir(env), 0o700); err != nil {
+	config := filepath.Join(s.dir, "config.toml")
+	hosts := fmt.Sprintf("\n[hosts.work]\nurl = \"ws://%s/\"\n", address)
+	err := os.WriteFile(config, []byte(readText(t, config)+hosts), 0o644)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(env, []byte(keys), 0o600); err != nil {
+	secrets := fmt.Sprintf("CULVERT_REMOTE_KEY=%s\n", loggedKey(t, remote))
+	env := filepath.Join(s.dir, "local-work.env")
+	if err := os.WriteFile(env, []byte(secrets), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	local := startUnit(t, s, near, "system/culvert-local@.service", "ws://"+address)
+	local := startUnit(t, s, near, "system/culvert-local@.service", "work")
 	checkStatus(t, local, exit.NotAdmitted)
 	line := loggedKey(t, local) + " laptop\n"
 	if err := os.WriteFile(filepath.Join(s.dir, "authorized_keys"), []byte(line), 0o644); err != nil {
@@ -175,7 +177,7 @@ func TestUnitsStart(t *testing.T) {
 	remote.send(t, syscall.SIGUSR1)
 	manager.await("RELOADING=1\n", "WATCHDOG=1")
 	manager.await("READY=1", "WATCHDOG=1")
-	local = startUnit(t, s, near, "system/culvert-local@.service", "ws://"+address)
+	local = startUnit(t, s, near, "system/culvert-local@.service", "work")
 	near.await("READY=1\n")
 	near.await("WATCHDOG=1")
 	for _, p := range []*process{local, remote} {
