@@ -33,6 +33,7 @@ type codings struct {
 	chunked int  // times that chunked is named
 	others  bool // there are codings besides that and identity
 	last    bool // the last one is chunked
+	listed  bool // a field is a list, if only of one
 }
 
 var (
@@ -153,6 +154,7 @@ func (c *codings) add(value []byte) {
 			c.others, c.last = true, false
 		}
 	}
+	c.listed = c.listed || !equalFold(value, "chunked")
 }
 
 // none reports whether the body has no coding, as far as the fields say.
@@ -161,8 +163,8 @@ func (c *codings) none() bool { return c.chunked == 0 && !c.others }
 // frame settles how the body is framed (RFC 9112 section 6.3).
 func (r *response) frame(method string) {
 	if r.codings.fields > 0 {
-		r.lenient = r.lenient || r.lengths != 0 || r.codings.fields > 1 || r.codings.chunked != 1 ||
-			r.codings.others || !r.http11
+		r.lenient = r.lenient || r.lengths != 0 || r.codings.fields > 1 || r.codings.listed ||
+			!r.http11
 	}
 	switch {
 	case r.status < 200, r.status == http.StatusNoContent:
@@ -229,7 +231,7 @@ func (r *response) appendCoding(b []byte, f field, first bool) []byte {
 	switch {
 	case r.codings.none():
 		return b
-	case r.codings.others || r.codings.chunked == 1:
+	case r.codings.others || r.codings.chunked == 1 && !r.codings.listed:
 		return append(b, f.raw...)
 	case !first:
 		return b

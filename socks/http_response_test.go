@@ -18,6 +18,10 @@ var lenientTests = []struct{ name, said, want string }{
 		"HTTP/1.1 200 OK\r\nContent-Length: 2, \r\n\r\nok",
 		"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok",
 	}, {
+		"a list of one coding",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: , chunked\r\n\r\n0\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n0\r\n\r\n",
+	}, {
 		"spaces in a name, and ahead of a colon",
 		"HTTP/1.1 200 OK\r\nSecured by x : y\r\nContent-Length : 2\r\nConnection : X-Hop\r\n" +
 			"X-Hop : 1\r\n\r\nok",
