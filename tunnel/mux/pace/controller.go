@@ -124,8 +124,10 @@ func (c *Controller) OnRTTSample(now time.Time, rtt time.Duration) {
 // OnAck takes the peer's acknowledgement of all data before position. Where that ends a round, the
 // model and the bounds follow.
 func (c *Controller) OnAck(now time.Time, position uint64) {
-	c.observer.onDelivered(position - c.lastAcked)
+	acked := position - c.lastAcked
 	c.lastAcked = position
+	c.observer.onDelivered(acked)
+	c.growInStartup(acked)
 	elapsed := now.Sub(c.roundStart)
 	if elapsed < max(c.rtt.min(), minRound) {
 		return
@@ -142,6 +144,17 @@ func (c *Controller) OnAck(now time.Time, position uint64) {
 	}
 	c.endRound(sample, appLimited)
 	c.updateBounds()
+}
+
+// growInStartup lets the bound grow by what was acknowledged, as a window does in TCP's slow start,
+// while the pipe is not filled yet and the transport knows of no queue.
+func (c *Controller) growInStartup(acked uint64) {
+	if c.startup.filledPipe || c.roundLimited || !c.observer.clear {
+		return
+	}
+	bdp := c.bandwidth.max * c.rtt.min().Seconds()
+	most := c.startup.minInflight + uint64(slowStartGain*bdp)
+	c.bounds.inflight = max(c.bounds.inflight, min(c.bounds.inflight+acked, most))
 }
 
 // sampleRate returns the delivery rate that a round shows. After a loss, what came behind it
@@ -258,9 +271,13 @@ func (c *Controller) updateBounds() {
 	}
 	b.frame = clamp(expected*frameTime.Seconds(), minFrame, c.cfg.MaxFrame)
 	slack := min(bandwidth*rttSlack.Seconds(), maxSlack)
+	before := b.inflight
 	b.inflight = uint64(bandwidth*c.gain()*c.rtt.min().Seconds() + slack + c.quantizationBudget())
 	if !c.startup.filledPipe {
 		b.inflight = max(b.inflight, c.startup.minInflight)
+		if c.observer.clear {
+			b.inflight = max(b.inflight, before)
+		}
 	}
 	b.burst = clamp(expected*burstTime.Seconds(), b.frame, c.cfg.MaxBurst)
 	b.unsent = clamp(expected*unsentTime.Seconds(), minUnsent, maxUnsent)

@@ -82,9 +82,10 @@ func (p *simPath) run(d time.Duration, each func()) {
 	}
 }
 
-// windowFull reports whether TCP has as much on its way as its window allows.
+// windowFull reports whether TCP has as much on its way as its window allows: all but what has
+// arrived, even behind a gap.
 func (p *simPath) windowFull() bool {
-	return p.window != 0 && p.sent-float64(p.acked) >= p.window
+	return p.window != 0 && p.sent-float64(p.acked+p.behind) >= p.window
 }
 
 // send sends what there is, as much as the controller allows.
@@ -227,6 +228,43 @@ func TestStartup(t *testing.T) {
 	})
 }
 
+// TestFastStartup: where the transport knows that there is no queue, inflight data doubles each
+// round trip, and no longer queue is left than without one to ask.
+func TestFastStartup(t *testing.T) {
+	for _, c := range simPaths {
+		if c.roundTrip < 40*time.Millisecond {
+			continue // where the acknowledgements' delay counts as much
+		}
+		run := func(transport bool) (full time.Duration, longest time.Duration) {
+			p := newSimPath(c.rate, c.roundTrip)
+			if transport {
+				p.c.observer.transport = &simTransport{rtt: c.roundTrip, minRTT: c.roundTrip, path: p}
+			}
+			p.run(20*p.roundTrip+time.Second, func() {
+				if full == 0 && p.c.bandwidth.max > 0.9*p.rate {
+					full = p.now.Sub(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
+				}
+				queue := (p.sent - p.served) / p.rate
+				longest = max(longest, time.Duration(queue*float64(time.Second)))
+			})
+			checkSteady(t, p)
+			return full, longest
+		}
+		slow, slowQueue := run(false)
+		fast, fastQueue := run(true)
+		t.Logf("%.2f MB/s, %v: full after %v, queue of %v; without a transport %v, %v",
+			c.rate/1e6, c.roundTrip, fast, fastQueue, slow, slowQueue)
+		bdp := c.rate * c.roundTrip.Seconds()
+		doublings := math.Log2(max(1, bdp/initialInflight))
+		if most := c.roundTrip * time.Duration(4+doublings); fast > most || fast > slow {
+			t.Errorf("full after %v, want %v at most; without a transport %v", fast, most, slow)
+		}
+		if fastQueue > slowQueue+c.roundTrip {
+			t.Errorf("queue of %v, without a transport %v", fastQueue, slowQueue)
+		}
+	}
+}
+
 // TestFollowsSlowerPath: the path becomes four times as slow, so the bound has to fall.
 func TestFollowsSlowerPath(t *testing.T) {
 	eachSimPath(t, func(t *testing.T, p *simPath) {
@@ -306,6 +344,7 @@ type simTransport struct {
 	losing        bool     // it has lost something whenever it is asked
 	retransmitted uint64
 	unknown       bool     // it has nothing to tell
+	reports       bool     // it reports gaps
 	gaps          *simPath // whose gaps it reports, unless it is nil
 }
 
@@ -363,17 +402,23 @@ func TestGaps(t *testing.T) {
 // Where it reports a queue, ends at a proxy, or knows nothing, its losses change nothing.
 func TestLossyPath(t *testing.T) {
 	const rtt = 80 * time.Millisecond
-	run := func(transport Transport) (delivered float64, lossy bool) {
+	run := func(transport *simTransport) (delivered float64, lossy bool) {
 		p := newSimPath(6.25e6, rtt)
-		p.c.observer.transport = transport
+		if transport != nil {
+			p.c.observer.transport = transport
+			if transport.reports {
+				transport.gaps = p
+			}
+		}
 		p.lossEvery = rtt + rtt/2
+		p.window = 3 * p.rate * rtt.Seconds() // TCP's own, as in BBR's startup
 		p.run(10*time.Second, nil)
 		p.run(20*time.Second, func() { lossy = lossy || p.c.observer.lossy > 0 })
 		delivered, _, _ = p.observe(20 * time.Second)
 		return delivered / p.rate, lossy
 	}
 	before, _ := run(nil)
-	known, lossy := run(&simTransport{rtt: rtt, minRTT: rtt, losing: true})
+	known, lossy := run(&simTransport{rtt: rtt, minRTT: rtt, losing: true, reports: true})
 	if !lossy || known < 0.97 || known < before {
 		t.Errorf("delivered %.2f of the path's rate with known losses (%v), %.2f without",
 			known, lossy, before)

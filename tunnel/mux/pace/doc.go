@@ -35,8 +35,10 @@
 // queue. The quantization budget is two frames and the peer's acknowledgement threshold, since
 // frames are sent whole and acknowledged together. The gain depends on the state of the model:
 //
-//   - Startup: 2, so that inflight data doubles each round, until the pipe is filled: for three
-//     rounds the bandwidth grows by less than a quarter, or for two while a queue builds up.
+//   - Startup: 2, so that inflight data doubles every other round, until the pipe is filled: for
+//     three rounds the bandwidth grows by less than a quarter, or for two while a queue builds up.
+//     While a [Transport] reports that there is no queue yet, the bound grows by what is
+//     acknowledged, as in TCP's slow start, so that inflight data doubles each round.
 //   - Probe cycle, 8 rounds long, from then on: one round at 1.25 probes for more bandwidth, two
 //     below 1 drain the queue, five cruise at 1. When a probe finds much more, startup begins
 //     again.

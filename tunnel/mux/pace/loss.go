@@ -21,6 +21,7 @@ type transportObserver struct {
 	retransmitted uint64    // the count when it last mattered
 	endToEnd      bool      // the transport's path is the session's
 	noQueue       bool      // there is no queue on the path
+	clear         bool      // nor anything else that delays the session
 	behindGap     uint64    // bytes that the peer holds back behind a gap, and has not acknowledged
 	reportsGaps   bool      // the transport has reported one
 	watchGaps     int       // for how many more rounds gaps are likely
@@ -45,7 +46,7 @@ func (o *transportObserver) poll(session *rttFilter) {
 	o.lossy = max(o.lossy-1, 0)
 	o.watchGaps = max(o.watchGaps-1, 0)
 	o.gaps = max(o.gaps-1, 0)
-	o.noQueue, o.endToEnd = false, false
+	o.noQueue, o.clear, o.endToEnd = false, false, false
 	if o.transport == nil {
 		return
 	}
@@ -59,6 +60,7 @@ func (o *transportObserver) poll(session *rttFilter) {
 		o.seen, o.watchGaps = retransmitted, gapWatchRounds
 	}
 	o.noQueue = rtt <= scaled(minRTT, noQueueFactor, noQueueSlack)
+	o.clear = o.noQueue && !session.queued()
 	if session.queued() {
 		lost := o.retransmitted < retransmitted
 		if lost && rtt <= scaled(minRTT, lossyFactor, noQueueSlack) {
