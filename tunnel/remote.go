@@ -61,6 +61,10 @@ type RemoteConfig struct {
 	Events *state.Events  // gets what happens, for observers; may be nil
 	Log    zerolog.Logger // the zero value is silent
 
+	// Access is called with each stream that has ended or was refused, with locks held: it must not
+	// wait, nor call the Remote. nil for none.
+	Access func(StreamRecord)
+
 	Observer Observer       // nil for none
 	Bounds   *bounds.Counts // counts what is refused because of a bound; nil counts nothing
 }

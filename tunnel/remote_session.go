@@ -61,6 +61,7 @@ func (r *Remote) serveSession(a admitted, from netip.Addr, log zerolog.Logger) {
 		Bool("forward_secrecy", handshake.ForwardSecrecy).Str("congestion", a.congestion).
 		Msg("session up")
 	r.observed.sums.begin(session)
+	r.recordStreams(session, name, handshake.Peer.Key, from)
 	r.event(state.EventSessionUp, name, handshake.Peer.Key, from, nil)
 	ctx, cancel := context.WithCancel(r.ctx)
 	s := newRemoteSession(ctx, r, session, handshake.Peer.Key, log)

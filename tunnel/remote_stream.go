@@ -70,7 +70,7 @@ func (s *remoteSession) unreached(in mux.Incoming, err error) mux.Code {
 		log, level = &s.lookups, zerolog.WarnLevel
 	}
 	log.WithLevel(level).Err(err).Uint32("stream", in.ID()).Str("target", in.Target().Address).
-		Stringer("code", code).Msg("target not reached")
+		Uint16("code", uint16(code)).Msg("target not reached")
 	return code
 }
 

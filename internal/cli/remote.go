@@ -30,6 +30,7 @@ type remoteOptions struct {
 
 	printReady bool
 	log        logOptions
+	access     accessLog
 	status     statusOptions
 
 	source     *flags.Source
@@ -64,6 +65,7 @@ func (o *remoteOptions) define(s *flags.Set) {
 	s.Bool(&o.printReady, "print-ready", readyUsage)
 	o.listen.defineAdvertise(s)
 	o.log.define(s)
+	o.access.define(s)
 	o.status.define(s)
 	s.Source(&o.source)
 }
@@ -139,6 +141,10 @@ func (o *remoteOptions) run(ctx context.Context) error {
 		return err
 	}
 	defer ledger.Close()
+	if err := o.access.open(); err != nil {
+		return err
+	}
+	defer o.access.close()
 	shown := &remoteTLS{}
 	tlsConfig := shown.use(settings.tls)
 	if o.served, err = o.status.open(o.log.out.version, log); err != nil {
@@ -233,6 +239,7 @@ func (o *remoteOptions) newNode(
 		Ledger:       ledger,
 		Events:       o.served.recorded(),
 		Log:          log,
+		Access:       o.access.recorder(),
 
 		Observer: o.served.observer(),
 		Bounds:   o.served.bounds(),
@@ -283,6 +290,9 @@ func (o *remoteOptions) serve(
 	defer spare.close()
 	defer signals.reloads.watch(func() {
 		o.autoReload.seen()
+		if err := o.access.reopen(); err != nil {
+			log.Error().Err(err).Msg("the access log goes on in the old file")
+		}
 		var err error
 		signals.manager.Reload(func() {
 			err = spare.spend(func() error { return o.reload(node, shown, log) })

@@ -167,7 +167,7 @@ func (s *Session) handleOpenLocked(f frame, record *recordInput) error {
 }
 
 func (s *Session) refuseLocked(id uint32, target Target, code Code) error {
-	s.countRefusedLocked(target, false, code)
+	s.countRefusedLocked(id, target, false, code)
 	s.queueControlLocked(kindRefused, id, codePayload(code, ""))
 	return nil
 }

@@ -10,15 +10,16 @@ import (
 // streamTable is a session's streams, guarded by its mutex.
 type streamTable struct {
 	byID      map[uint32]*stream
-	leftovers map[*stream]struct{} // streams that have ended with data which may still be read
-	incoming  []Incoming           // that Accept has yet to return
-	ours      int                  // streams in byID that this side opened
-	theirs    int                  // streams that the peer opened: in byID, or not yet released
-	nextID    uint32               // id of the next stream that this side opens
-	lastTheir uint32               // highest id that the peer has opened
-	draining  drainState           // of this side
-	peerDrain bool                 // the peer takes no new streams
-	opened    uint64               // streams that were in byID so far
+	leftovers map[*stream]struct{}        // streams that have ended with data which may still be read
+	incoming  []Incoming                  // that Accept has yet to return
+	ours      int                         // streams in byID that this side opened
+	theirs    int                         // streams that the peer opened: in byID, or not yet released
+	nextID    uint32                      // id of the next stream that this side opens
+	lastTheir uint32                      // highest id that the peer has opened
+	draining  drainState                  // of this side
+	peerDrain bool                        // the peer takes no new streams
+	opened    uint64                      // streams that were in byID so far
+	onEnd     func(StreamInfo, StreamEnd) // of OnStreamEnd; may be nil
 }
 
 func newStreamTable(client bool) streamTable {
@@ -123,7 +124,7 @@ func (s *Session) nextIDLocked(target Target) (uint32, error) {
 	case s.err != nil:
 		return 0, &SessionError{s.err}
 	case code != 0:
-		s.countRefusedLocked(target, true, code)
+		s.countRefusedLocked(0, target, true, code)
 		return 0, &OpenError{Code: code}
 	case t.nextID > 1<<32-3:
 		return 0, ErrNoMoreStreams

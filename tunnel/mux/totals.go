@@ -186,9 +186,10 @@ func (st *stream) countEndLocked() {
 	if c == noCategory {
 		return
 	}
-	t := &st.session.totals
+	t, result := &st.session.totals, st.resultLocked()
 	t.Open[c]--
-	t.Ended[c][st.resultLocked()]++
+	t.Ended[c][result]++
+	st.notifyEndLocked(result)
 }
 
 // resultLocked returns how a stream that has ended did so.
@@ -207,8 +208,8 @@ func (st *stream) resultLocked() Result {
 }
 
 // countRefusedLocked counts a stream that was refused before it was in the table. Reverse streams
-// are those of the server: ours reports whether this side would have opened it.
-func (s *Session) countRefusedLocked(target Target, ours bool, code Code) {
+// are those of the server: ours reports whether this side would have opened it, and the id is 0 then.
+func (s *Session) countRefusedLocked(id uint32, target Target, ours bool, code Code) {
 	c := target.category()
 	if c == noCategory {
 		return
@@ -217,6 +218,7 @@ func (s *Session) countRefusedLocked(target Target, ours bool, code Code) {
 		c = CategoryReverse
 	}
 	s.totals.Ended[c][ResultOf(code)]++
+	s.notifyRefusedLocked(id, target, ours, code)
 }
 
 // dropBounds are the bounds that make a session drop datagrams.

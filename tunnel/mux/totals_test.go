@@ -3,6 +3,7 @@ package mux
 import (
 	"context"
 	"io"
+	"maps"
 	"testing"
 	"testing/synctest"
 
@@ -15,6 +16,18 @@ func TestTotals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		counts := new(bounds.Counts)
 		r := newRig(t, HostConfig{}, Config{MaxStreams: 2, Bounds: counts})
+		ends := map[*Session]map[StreamEnd]int{}
+		var carried Traffic // by what ended at the client
+		for _, s := range []*Session{r.client, r.server} {
+			ends[s] = map[StreamEnd]int{}
+			s.OnStreamEnd(func(info StreamInfo, end StreamEnd) {
+				end.Lasted = 0
+				ends[s][end]++
+				if s == r.client {
+					carried.add(info.Payload)
+				}
+			})
+		}
 		opened, accepted := openPair(t, r.client, r.server)
 		opened.Write(make([]byte, 1000))
 		accepted.Write(make([]byte, 3000))
@@ -77,7 +90,27 @@ func TestTotals(t *testing.T) {
 				t.Errorf("%s: %d carriers lost: %v", name, lost, got.Lost)
 			}
 		}
+		for name, s := range map[string]*Session{"client": r.client, "server": r.server} {
+			want := map[StreamEnd]int{
+				{Result: ResultOK}:                                  1,
+				{Result: ResultReset, Code: CodeAborted}:            1,
+				{Result: ResultRefused, Code: CodeRefused}:          1,
+				{Result: ResultDenied, Code: CodeNotAllowed}:        1,
+				{Result: ResultUnreachable, Code: CodeNameNotFound}: 1,
+				{Result: ResultTimeout, Code: CodeTimeout}:          1,
+				{Result: ResultRefused, Code: CodeTooManyStreams}:   1,
+			}
+			if s == r.server { // the client knows of the bound
+				delete(want, StreamEnd{Result: ResultRefused, Code: CodeTooManyStreams})
+			}
+			if !maps.Equal(ends[s], want) {
+				t.Errorf("%s: %v, want %v", name, ends[s], want)
+			}
+		}
 		client, server := r.client.Totals(), r.server.Totals()
+		if carried != client.Payload {
+			t.Errorf("streams that ended carried %v of %v", carried, client.Payload)
+		}
 		if client.Payload != (Traffic{1000, 8000}) || server.Payload != (Traffic{8000, 1000}) {
 			t.Errorf("payload: %v at the client, %v at the server", client.Payload, server.Payload)
 		}
