@@ -98,24 +98,50 @@ func plainLink(text string) string {
 }
 
 // tableState is how far a table has been read.
-type tableState struct{ inBody, ofFlags bool }
+type tableState struct {
+	heads           []string
+	inBody, ofFlags bool
+}
+
+// longestTerm is how long a term in a list of definitions can be: it has to be on one line.
+const longestTerm = 60
 
 // row returns what a row of a table becomes: an entry of a list of definitions, in which the first
-// column is defined by the others.
+// column is defined by the others, each after its head if there are several. A sentence is an item
+// of its own.
 func (s *tableState) row(line string) string {
 	switch {
 	case flagsHeader.MatchString(line):
 		s.ofFlags = true
 	case rule.MatchString(line):
 		s.inBody = true
-	case s.inBody && !s.ofFlags:
-		const bar = "\x00"
-		line = strings.ReplaceAll(strings.Trim(line, "| "), `\|`, bar)
-		cells := strings.Split(line, " | ")
-		for i := range cells {
-			cells[i] = link.ReplaceAllStringFunc(strings.ReplaceAll(cells[i], bar, "|"), plainLink)
+	case s.ofFlags:
+	case !s.inBody:
+		s.heads = splitRow(line)
+	default:
+		cells := splitRow(line)
+		term, meanings := cells[0], cells[1:]
+		if len(meanings) > 1 {
+			for i := range min(len(meanings), len(s.heads)-1) {
+				meanings[i] = s.heads[i+1] + " " + meanings[i]
+			}
 		}
-		return cells[0] + "\n: " + strings.Join(cells[1:], "; ") + "\n"
+		meaning := strings.Join(meanings, "; ")
+		if len(term) > longestTerm {
+			return "- " + term + ": " + meaning + "\n"
+		}
+		return term + "\n: " + meaning + "\n"
 	}
 	return ""
+}
+
+// splitRow returns the cells of a row, with links as a page has them.
+func splitRow(line string) []string {
+	const bar = "\x00"
+	line = strings.ReplaceAll(strings.Trim(line, "| "), `\|`, bar)
+	cells := strings.Split(line, " | ")
+	for i := range cells {
+		cells[i] = link.ReplaceAllStringFunc(strings.ReplaceAll(cells[i], bar, "|"), plainLink)
+	}
+	return cells
 }
