@@ -15,7 +15,7 @@ const (
 	// expiryCheck bounds how long an expired certificate can go unnoticed after the clock was set.
 	expiryCheck = time.Minute
 
-	// DrainTimeout is how long a node that was told to stop waits for its streams to end.
+	// DrainTimeout is how long a local that was told to stop waits for its streams to end.
 	DrainTimeout = 5 * time.Second
 
 	// resetWatchDelay is how long after its end of file a connection is first watched for a reset.
@@ -152,6 +152,12 @@ const (
 
 // Limits of the remote.
 const (
+	// DefaultDrainTimeout is how long a remote that was told to stop waits for the streams of its
+	// sessions to end. It tells one session after another, drainPause apart on average, for at most
+	// a quarter of that time.
+	DefaultDrainTimeout = 30 * time.Second
+	drainPause          = 10 * time.Millisecond
+
 	// DefaultMaxSessions limits the sessions of a remote.
 	DefaultMaxSessions = 1024
 

@@ -34,8 +34,11 @@ type Local struct {
 	noticeNetwork func(context.Context, chan<- struct{})
 	jitter        func(time.Duration) time.Duration
 
+	retiring sync.WaitGroup // goroutines that keep sessions whose remote drains
+
 	mu      sync.Mutex
 	current *localConnection
+	retired map[*retiredSession]struct{}
 	changed chan struct{} // closed and replaced when current or err changes
 	err     error         // why there will be no more sessions
 	reverse map[reverseID]*reverseBind
@@ -61,6 +64,7 @@ func NewLocal(cfg LocalConfig) *Local {
 		noticeNetwork: noticeNetwork,
 
 		changed: make(chan struct{}),
+		retired: make(map[*retiredSession]struct{}),
 		reverse: make(map[reverseID]*reverseBind),
 	}
 }
@@ -92,6 +96,11 @@ func (l *Local) set(conn *localConnection, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.current, l.err = conn, err
+	l.noteChangeLocked()
+}
+
+// noteChangeLocked wakes those that wait for another session.
+func (l *Local) noteChangeLocked() {
 	close(l.changed)
 	l.changed = make(chan struct{})
 }
@@ -160,11 +169,16 @@ func openInSession[T any](
 		}
 		opened, err := open(session)
 		var lost *mux.SessionError
-		if !errors.As(err, &lost) {
+		switch {
+		case isDraining(err):
+			if err := l.awaitOther(ctx, session, deadline); err != nil {
+				return nil, err
+			}
+		case !errors.As(err, &lost):
 			return opened, err
 		}
-		// The session was lost before the answer came. Nothing was sent to the target, so another
-		// attempt does no harm.
+		// The session was lost before the answer came, or takes no more streams. Nothing was sent to
+		// the target, so another attempt does no harm.
 	}
 }
 

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"net/netip"
 	"time"
-
-	"culvert/tunnel/mux"
 )
 
 // errAbandoned is the error of an attempt that another replaced.
@@ -15,6 +13,8 @@ var errAbandoned = errors.New("replaced by another attempt")
 // localAttempts makes attempts to connect, one at a time.
 type localAttempts struct {
 	local  *Local
+	retry  chan struct{} // as Local.retry
+	moved  chan struct{} // as Local.moved
 	pause  backoff
 	remote netip.AddrPort // where the last carrier led to; zero if there was none
 	stall  time.Duration  // after which an attempt is taken to hang when the network has changed
@@ -28,7 +28,8 @@ type localAttempts struct {
 // attempts returns what makes attempts to connect. The first is due at once.
 func (l *Local) attempts() *localAttempts {
 	return &localAttempts{
-		local: l, pause: backoff{jitter: l.jitter}, stall: stallUnknown,
+		local: l, retry: l.retry, moved: l.moved, pause: backoff{jitter: l.jitter},
+		stall: stallUnknown,
 	}
 }
 
@@ -60,10 +61,10 @@ func (a *localAttempts) wait(ctx context.Context) error {
 		select {
 		case <-timer.C:
 			return nil
-		case <-a.local.retry:
+		case <-a.retry:
 			a.pause.reset()
 			return nil
-		case <-a.local.moved:
+		case <-a.moved:
 			if a.pathChanged() {
 				a.pause.reset()
 				return nil
@@ -91,10 +92,10 @@ func (a *localAttempts) pathChanged() bool {
 
 // connect makes an attempt. One that was abandoned is replaced.
 func (a *localAttempts) connect(
-	ctx context.Context, resume *mux.Session,
+	ctx context.Context, last *localConnection,
 ) (*localConnection, error) {
 	for {
-		conn, err := a.try(ctx, resume)
+		conn, err := a.try(ctx, last)
 		if ctx.Err() != nil || !errors.Is(err, errAbandoned) {
 			return conn, err
 		}
@@ -103,7 +104,9 @@ func (a *localAttempts) connect(
 
 // try makes an attempt, and abandons it when Retry is called, or the network changes and the
 // attempt is on another path, or hangs.
-func (a *localAttempts) try(ctx context.Context, resume *mux.Session) (*localConnection, error) {
+func (a *localAttempts) try(
+	ctx context.Context, last *localConnection,
+) (*localConnection, error) {
 	trying, abandon := context.WithCancelCause(ctx)
 	defer abandon(nil)
 	progress := newAttemptProgress(a.local.connector.onProgress)
@@ -114,7 +117,7 @@ func (a *localAttempts) try(ctx context.Context, resume *mux.Session) (*localCon
 	}
 	done := make(chan result, 1)
 	go func() {
-		conn, err := a.local.connector.connect(trying, resume, progress)
+		conn, err := a.local.connector.connect(trying, last, progress)
 		done <- result{conn, err}
 	}()
 	hangs := time.NewTimer(0)
@@ -128,9 +131,9 @@ func (a *localAttempts) try(ctx context.Context, resume *mux.Session) (*localCon
 				return nil, errAbandoned // whatever it was that failed first
 			}
 			return r.conn, r.err
-		case <-a.local.retry:
+		case <-a.retry:
 			abandon(errAbandoned)
-		case <-a.local.moved:
+		case <-a.moved:
 			if a.pathChanged() {
 				abandon(errAbandoned)
 			}

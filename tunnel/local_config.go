@@ -31,7 +31,11 @@ type LocalConfig struct {
 	CA   *certs.Certificate
 	Cert *certs.Certificate
 
-	TLS    *tls.Config // for wss://; nil for the system's roots
+	TLS *tls.Config // for wss://; nil for the system's roots
+	// NoSessionHeader leaves out the header Culvert-Session, by which a load balancer can lead a
+	// session's carriers to one node, and by which an observer can tell that they belong together.
+	NoSessionHeader bool
+
 	Header http.Header // sent with the WebSocket upgrade; "Host" replaces the address's host
 	Via    *Proxy      // on the way to the remote; resolves its name; nil for none
 
@@ -103,11 +107,11 @@ func (c *LocalConfig) connector() *localConnector {
 		client.Version, client.CA, client.Cert = protocol.Version2, c.CA, c.Cert
 	}
 	return &localConnector{
-		cookies: newLocalCookies(),
 		address: c.Address,
 		client:  client,
 		tls:     c.TLS,
 		header:  c.Header,
+		unnamed: c.NoSessionHeader,
 		via:     c.Via,
 		timeout: timeout,
 		session: mux.Config{

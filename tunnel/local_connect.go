@@ -23,8 +23,8 @@ type localConnector struct {
 	client     protocol.ClientConfig
 	tls        *tls.Config // nil for the defaults
 	header     http.Header // sent with the upgrade
-	cookies    *localCookies
-	via        *Proxy // nil for none
+	unnamed    bool        // sessions have no sessionHeader
+	via        *Proxy      // nil for none
 	timeout    time.Duration
 	session    mux.Config
 	congestion *carrierCongestion
@@ -41,6 +41,7 @@ type localConnector struct {
 // localConnection is a session and the result of its handshake.
 type localConnection struct {
 	session *mux.Session
+	route   *localRoute
 	state   protocol.State
 	carrier mux.Carrier
 	path    localPath     // of the carrier
@@ -50,15 +51,44 @@ type localConnection struct {
 	sessionSince time.Time
 }
 
-// connect takes all steps to a new session or, when resume is not nil, to a new carrier for that
-// session. One budget of time is for all of them. Every failure is a *ConnectError.
+// localRoute is what leads the carriers of a session to one node of several. It belongs to the
+// session, and to the one that replaces it where the node turns out not to know it.
+type localRoute struct {
+	cookies *localCookies
+	name    string // the value of sessionHeader, "" for none
+}
+
+func (c *localConnector) newRoute() *localRoute {
+	route := &localRoute{cookies: newLocalCookies()}
+	if !c.unnamed {
+		route.name = newRouteName()
+	}
+	return route
+}
+
+// upgradeHeader returns the header of the upgrade to a carrier.
+func (c *localConnector) upgradeHeader(route *localRoute) http.Header {
+	if route.name == "" {
+		return c.header
+	}
+	header := c.header.Clone()
+	if header == nil {
+		header = http.Header{}
+	}
+	header.Set(sessionHeader, route.name)
+	return header
+}
+
+// connect takes all steps to a new session or, when last is not nil and its session lives, to a new
+// carrier for that session. One budget of time is for all of them. Every failure is a
+// *ConnectError.
 func (c *localConnector) connect(
-	ctx context.Context, resume *mux.Session, progress *attemptProgress,
+	ctx context.Context, last *localConnection, progress *attemptProgress,
 ) (*localConnection, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.timeout, &TimeoutError{c.timeout})
 	defer cancel()
 	began := time.Now()
-	made, err := c.connectWithin(ctx, resume, progress)
+	made, err := c.connectWithin(ctx, last, progress)
 	c.observe(made, err, time.Since(began))
 	return made, err
 }
@@ -84,22 +114,30 @@ func (c *localConnector) observe(made *localConnection, err error, took time.Dur
 
 // connectWithin is connect without its budget of time.
 func (c *localConnector) connectWithin(
-	ctx context.Context, resume *mux.Session, progress *attemptProgress,
+	ctx context.Context, last *localConnection, progress *attemptProgress,
 ) (*localConnection, error) {
 	delay := hedgeDelay
-	if resume != nil {
-		if rtt := resume.Stats().SmoothedTrip; rtt > 0 {
+	var resume *mux.Session
+	var route *localRoute
+	if last != nil {
+		if last.session.Err() == nil {
+			resume, route = last.session, last.route
+		}
+		if rtt := last.session.Stats().SmoothedTrip; rtt > 0 {
 			delay = min(max(hedgeTimes*rtt, hedgeMin), hedgeDelay)
 		}
 	}
-	secured := c.secured(ctx, progress, delay)
+	if route == nil {
+		route = c.newRoute()
+	}
+	secured := c.secured(ctx, route, progress, delay)
 	steps := secured.steps
 	if secured.err != nil {
 		return nil, steps.fail(ctx, secured.err)
 	}
 	conn := secured.conn
 	made := &localConnection{
-		state: conn.State(), carrier: conn, path: secured.path, took: secured.took,
+		route: route, state: conn.State(), carrier: conn, path: secured.path, took: secured.took,
 	}
 	var err error
 	steps.begin(StepSession)
@@ -121,9 +159,11 @@ func (c *localConnector) connectWithin(
 }
 
 // secureOne takes the steps to a connection whose handshake is done.
-func (c *localConnector) secureOne(ctx context.Context, steps *stepClock) hedge {
-	cookies := c.cookies.attempt()
-	ws, err := c.dial(ctx, steps, cookies)
+func (c *localConnector) secureOne(
+	ctx context.Context, route *localRoute, steps *stepClock,
+) hedge {
+	cookies := route.cookies.attempt()
+	ws, err := c.dial(ctx, steps, c.upgradeHeader(route), cookies)
 	if err != nil {
 		return hedge{err: err}
 	}
@@ -260,19 +300,20 @@ func Connect(
 	if err != nil {
 		return protocol.State{}, 0, err
 	}
-	roundTrip, err = c.ping(ctx, conn.session)
+	roundTrip, err = c.ping(ctx, conn)
 	return conn.state, roundTrip, errors.Join(err, conn.session.Close())
 }
 
 // ping measures the round trip, on another carrier if a bad link costs the session the one it has.
-func (c *localConnector) ping(ctx context.Context, session *mux.Session) (time.Duration, error) {
+func (c *localConnector) ping(ctx context.Context, conn *localConnection) (time.Duration, error) {
+	session := conn.session
 	ctx, cancel := context.WithCancel(ctx)
 	var resuming sync.WaitGroup
 	resuming.Go(func() {
 		var pause backoff
 		for session.AwaitLoss(ctx) == nil {
 			if sleep(ctx, pause.next()) {
-				c.connect(ctx, session, newAttemptProgress(nil)) // until ctx is done, whatever the error
+				c.connect(ctx, conn, newAttemptProgress(nil)) // until ctx is done, whatever the error
 			}
 		}
 	})

@@ -9,8 +9,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-
-	"culvert/tunnel/mux"
 )
 
 // balancer passes requests on to a remote, as whoever is on the way would, with cookies.
@@ -71,9 +69,9 @@ func TestCookies(t *testing.T) {
 		t.Fatal(err)
 	}
 	connector := cfg.connector()
-	connect := func(what string, resume *mux.Session, wantCookie string) *mux.Session {
+	connect := func(what string, last *localConnection, wantCookie string) *localConnection {
 		t.Helper()
-		conn, err := connector.connect(within(t, patience), resume, newAttemptProgress(nil))
+		conn, err := connector.connect(within(t, patience), last, newAttemptProgress(nil))
 		if got := receive(t, b.got); got != wantCookie {
 			t.Errorf("%s: Cookie %q, want %q", what, got, wantCookie)
 		}
@@ -81,12 +79,12 @@ func TestCookies(t *testing.T) {
 			return nil
 		}
 		t.Cleanup(func() { conn.session.Close() })
-		return conn.session
+		return conn
 	}
 
 	b.lead(t, first, "node=1", "elsewhere=1; Path=/elsewhere")
-	session := connect("first", nil, "")
-	if session == nil {
+	made := connect("first", nil, "")
+	if made == nil {
 		t.Fatal("no session")
 	}
 
@@ -97,25 +95,25 @@ func TestCookies(t *testing.T) {
 	}
 	b.lead(t, first, append(flood, "node=evil")...)
 	b.refuse.Store(true)
-	if connect("while refused", session, "node=1") != nil {
+	if connect("while refused", made, "node=1") != nil {
 		t.Fatal("connected")
 	}
-	if connect("once more", session, "node=1") != nil {
+	if connect("once more", made, "node=1") != nil {
 		t.Fatal("connected")
 	}
 	b.refuse.Store(false)
 	b.lead(t, first)
-	if connect("afterwards", session, "node=1") != session {
+	if got := connect("afterwards", made, "node=1"); got == nil || got.session != made.session {
 		t.Fatal("the session was not resumed")
 	}
 
 	// They come even with what the remote answered: then they are bounded.
 	b.lead(t, first, flood...)
-	if connect("with a flood", session, "node=1") != session {
+	if got := connect("with a flood", made, "node=1"); got == nil || got.session != made.session {
 		t.Fatal("the session was not resumed")
 	}
 	b.lead(t, first)
-	if _, err := connector.connect(within(t, patience), session, newAttemptProgress(nil)); err != nil {
+	if _, err := connector.connect(within(t, patience), made, newAttemptProgress(nil)); err != nil {
 		t.Fatal(err)
 	}
 	if got := receive(t, b.got); len(got) > maxCookies || !strings.Contains(got, "node=1") {
@@ -124,17 +122,17 @@ func TestCookies(t *testing.T) {
 
 	// The node doesn't know the session: what led there is forgotten, what it sets is not.
 	b.lead(t, second, "other=2")
-	next, err := connector.connect(within(t, patience), session, newAttemptProgress(nil))
-	if err != nil || next.session == session {
+	next, err := connector.connect(within(t, patience), made, newAttemptProgress(nil))
+	if err != nil || next.session == made.session {
 		t.Fatalf("resumed %v, %v", next, err)
 	}
 	t.Cleanup(func() { next.session.Close() })
 	receive(t, b.got)
 	b.lead(t, second)
-	connect("at another node", next.session, "other=2")
+	connect("at another node", next, "other=2")
 
 	// A balancer may remove a cookie.
 	b.lead(t, second, "other=; Max-Age=0")
-	connect("before the removal", next.session, "other=2")
-	connect("after the removal", next.session, "")
+	connect("before the removal", next, "other=2")
+	connect("after the removal", next, "")
 }

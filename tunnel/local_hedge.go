@@ -13,6 +13,7 @@ import (
 // lucky at once; so when one takes long, another is started, and the first that is secured is used.
 type hedges struct {
 	connector *localConnector
+	route     *localRoute
 	progress  *attemptProgress
 	results   chan hedge // with room for all of them
 	running   int
@@ -32,11 +33,13 @@ type hedge struct {
 // An error is that of the first connection that failed, unless a later one is final.
 // After delay, and then again, another connection is started.
 func (c *localConnector) secured(
-	ctx context.Context, progress *attemptProgress, delay time.Duration,
+	ctx context.Context, route *localRoute, progress *attemptProgress, delay time.Duration,
 ) hedge {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	h := &hedges{connector: c, progress: progress, results: make(chan hedge, maxHedges)}
+	h := &hedges{
+		connector: c, route: route, progress: progress, results: make(chan hedge, maxHedges),
+	}
 	defer h.drop()
 	h.start(ctx)
 	next := time.NewTimer(delay)
@@ -70,7 +73,7 @@ func (h *hedges) start(ctx context.Context) {
 	h.progress.start(steps)
 	h.running++
 	h.connector.hedging.Go(func() {
-		r := h.connector.secureOne(ctx, steps)
+		r := h.connector.secureOne(ctx, h.route, steps)
 		r.steps = steps
 		h.results <- r
 	})

@@ -32,10 +32,10 @@ func noticeNetwork(ctx context.Context, notices chan<- struct{}) {
 // networkChanged replaces a carrier whose path is gone, and probes one whose path may be another
 // now. Whoever makes an attempt to connect, or waits for the next, is told.
 func (l *Local) networkChanged() {
-	l.mu.Lock()
-	conn := l.current
-	l.mu.Unlock()
-	if conn != nil && conn.path.canChange() {
+	for _, conn := range l.connections() {
+		if !conn.path.canChange() {
+			continue
+		}
 		if err := conn.path.check(); err != nil {
 			conn.session.DropCarrier(conn.carrier, err)
 		} else {
@@ -43,6 +43,7 @@ func (l *Local) networkChanged() {
 		}
 	}
 	notify(l.moved)
+	l.notifyRetired(func(a *localAttempts) { notify(a.moved) })
 }
 
 // notify leaves a token in a channel with room for one.

@@ -93,6 +93,12 @@ func (rb *reverseBind) listen(ctx context.Context, bind string) (*reverseControl
 		if err = conn.session.AwaitCarrier(ctx); err == nil {
 			c, err = rb.listenIn(ctx, conn.session, bind)
 		}
+		if isDraining(err) {
+			if err = rb.local.awaitOther(ctx, conn.session, time.Now().Add(openWait)); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		var lost *mux.SessionError
 		if !errors.As(err, &lost) {
 			return c, err

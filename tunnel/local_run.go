@@ -22,6 +22,11 @@ func (l *Local) Run(ctx context.Context) error {
 	stopWatching := l.watchNetwork(ctx)
 	defer stopWatching()
 	defer l.connector.hedging.Wait()
+	var accepting sync.WaitGroup // all sessions are closed when Run returns
+	defer accepting.Wait()
+	defer l.retiring.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	attempts := l.attempts()
 	conn, err := l.connectFirst(ctx, attempts)
 	if err != nil {
@@ -29,8 +34,6 @@ func (l *Local) Run(ctx context.Context) error {
 	}
 	l.sums.begin(conn.session)
 	l.logConnected(conn)
-	var accepting sync.WaitGroup // all sessions are closed when Run returns
-	defer accepting.Wait()
 	var last *mux.Session
 	for {
 		began, moved := time.Now(), traffic(conn.session)
@@ -51,6 +54,12 @@ func (l *Local) Run(ctx context.Context) error {
 		}
 		if errors.Is(err, errRetry) {
 			conn = l.renew(ctx, conn, attempts)
+			continue
+		}
+		if errors.Is(err, errRemoteDrains) {
+			if conn, err = l.replace(ctx, conn, attempts); err != nil {
+				return l.finish(ctx, err)
+			}
 			continue
 		}
 		lasted := time.Since(began)
@@ -88,11 +97,15 @@ func traffic(session *mux.Session) uint64 {
 	return s.Acknowledged + s.Received + s.Datagrams.Sent + s.Datagrams.Received
 }
 
+// errRemoteDrains is the cause for which a session is replaced that goes on.
+var errRemoteDrains = errors.New("the remote is shutting down")
+
 // errRetry is the cause for which a carrier that was not lost is replaced.
 var errRetry = errors.New("asked to reconnect")
 
 // awaitLoss waits until the session has lost its carrier, and returns nil; until Retry is called,
-// and returns errRetry; or until ctx is done or the session is dead, and returns AwaitLoss's error.
+// and returns errRetry; until the remote takes no more streams in the session, and returns
+// errRemoteDrains; or until ctx is done or the session is dead, and returns AwaitLoss's error.
 func (l *Local) awaitLoss(ctx context.Context, session *mux.Session) error {
 	waiting, stop := context.WithCancelCause(ctx)
 	var asking sync.WaitGroup
@@ -101,6 +114,11 @@ func (l *Local) awaitLoss(ctx context.Context, session *mux.Session) error {
 		case <-l.retry:
 			stop(errRetry)
 		case <-waiting.Done():
+		}
+	})
+	asking.Go(func() {
+		if session.AwaitDraining(waiting) == nil {
+			stop(errRemoteDrains)
 		}
 	})
 	err := session.AwaitLoss(waiting)
@@ -128,7 +146,10 @@ func (l *Local) finish(ctx context.Context, err error) error {
 
 // Retry makes the Local connect now: it ends the pause before an attempt, replaces an attempt that
 // is under way, and replaces a carrier that seems to work, once another does.
-func (l *Local) Retry() { notify(l.retry) }
+func (l *Local) Retry() {
+	notify(l.retry)
+	l.notifyRetired(func(a *localAttempts) { notify(a.retry) })
+}
 
 // connectFirst tries until there is a session, until an error is final, or until the configured
 // time is over.
@@ -170,13 +191,23 @@ func (l *Local) reconnect(
 ) (*localConnection, error) {
 	lostAt := time.Now()
 	attempts.follow(last)
+	conn, err := l.connectAgain(ctx, last, attempts)
+	if err == nil {
+		l.logReconnected(conn, last, time.Since(lostAt))
+	}
+	return conn, err
+}
+
+// connectAgain is reconnect for any session: a new one if last is nil.
+func (l *Local) connectAgain(
+	ctx context.Context, last *localConnection, attempts *localAttempts,
+) (*localConnection, error) {
 	for {
 		if err := attempts.wait(ctx); err != nil {
 			return nil, err
 		}
-		conn, err := attempts.connect(ctx, last.session)
+		conn, err := attempts.connect(ctx, last)
 		if err == nil {
-			l.logReconnected(conn, last, time.Since(lostAt))
 			return conn, nil
 		}
 		if isRemotesWord(err) || ctx.Err() != nil {
@@ -197,7 +228,7 @@ func (l *Local) renew(
 	}
 	began := time.Now()
 	attempts.follow(conn)
-	next, err := attempts.connect(ctx, conn.session)
+	next, err := attempts.connect(ctx, conn)
 	if err != nil {
 		if ctx.Err() == nil {
 			l.cfg.Log.Warn().Err(err).Msg("no other connection to the remote")

@@ -1,6 +1,9 @@
 package tunnel
 
-import "culvert/internal/state"
+import (
+	"culvert/internal/state"
+	"culvert/tunnel/mux"
+)
 
 // Labels of streams that no listener of a fixed address has brought.
 const (
@@ -19,29 +22,37 @@ func (l *Local) State() state.State {
 	}
 	taken.Node.Remote = l.cfg.Address.String()
 	l.mu.Lock()
-	conn := l.current
+	current := l.current
 	l.mu.Unlock()
-	if conn == nil {
-		return taken
-	}
-	in := conn.session.Inspect(state.MaxSessionStreams)
-	if conn.session.Err() != nil {
-		return taken
-	}
-	taken.Node.Draining = in.Draining
-	session := sessionState(in)
-	session.Key = conn.state.Peer.Key.String()
-	session.Since = conn.sessionSince
-	taken.Sessions = append(taken.Sessions, session)
-	taken.Streams = streamStates(session.ID, in)
-	if in.Away.IsZero() {
-		taken.Carrier = carrierState(conn.since, conn.state, conn.path.congestion)
-		taken.Carrier.RoundTripSeconds = in.Trip.Seconds()
-		if conn.path.remote.IsValid() {
-			taken.Carrier.Address = conn.path.remote.String()
+	for _, conn := range l.connections() {
+		in := conn.session.Inspect(state.MaxSessionStreams)
+		if conn.session.Err() != nil {
+			continue
+		}
+		session := sessionState(in)
+		session.Key = conn.state.Peer.Key.String()
+		session.Since = conn.sessionSince
+		taken.Sessions = append(taken.Sessions, session)
+		taken.Streams = append(taken.Streams, streamStates(session.ID, in)...)
+		if conn != current {
+			continue
+		}
+		taken.Node.Draining = in.Draining
+		if in.Away.IsZero() {
+			taken.Carrier = localCarrier(conn, in)
 		}
 	}
 	return taken
+}
+
+// localCarrier describes the carrier of a session.
+func localCarrier(conn *localConnection, in mux.Inspection) *state.Carrier {
+	carrier := carrierState(conn.since, conn.state, conn.path.congestion)
+	carrier.RoundTripSeconds = in.Trip.Seconds()
+	if conn.path.remote.IsValid() {
+		carrier.Address = conn.path.remote.String()
+	}
+	return carrier
 }
 
 // event adds an event of the session to those that observers see.

@@ -17,7 +17,7 @@ import (
 
 // dial opens the WebSocket. The goroutine that dials uses the steps.
 func (c *localConnector) dial(
-	ctx context.Context, steps *stepClock, cookies http.CookieJar,
+	ctx context.Context, steps *stepClock, header http.Header, cookies http.CookieJar,
 ) (*websocket.Conn, error) {
 	release := func() bool { return true }
 	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
@@ -35,7 +35,7 @@ func (c *localConnector) dial(
 	}
 	dialer := protocol.NewDialer(dial, dial)
 	dialer.Jar = cookies
-	ws, response, err := dialer.DialContext(ctx, c.address.String(), c.header)
+	ws, response, err := dialer.DialContext(ctx, c.address.String(), header)
 	switch {
 	case !release() && err == nil:
 		ws.Close()

@@ -58,6 +58,10 @@ type RemoteConfig struct {
 	// it after the Remote has ended.
 	Ledger *quota.Ledger
 
+	// DrainTimeout is how long sessions may last when the Remote stops, until their streams have
+	// ended; 0 means DefaultDrainTimeout.
+	DrainTimeout time.Duration
+
 	Events *state.Events  // gets what happens, for observers; may be nil
 	Log    zerolog.Logger // the zero value is silent
 
@@ -89,8 +93,10 @@ type Remote struct {
 	mu       sync.Mutex // guards all below
 	access   *remoteAccess
 	binds    map[*remoteBind]struct{}
-	draining bool
+	draining bool // no new sessions
+	ended    bool // no new calls of ServeHTTP
 	sessions map[*mux.Session]*admission
+	routes   map[string]int             // sessions by the value of sessionHeader, "" for none
 	clients  map[clientID]*remoteClient // that have sessions
 	streams  int                        // of all clients
 	changed  sync.Cond                  // a session was removed
@@ -116,6 +122,9 @@ func NewRemote(cfg RemoteConfig) (*Remote, error) {
 	if cfg.MaxSessions == 0 {
 		cfg.MaxSessions = DefaultMaxSessions
 	}
+	if cfg.DrainTimeout == 0 {
+		cfg.DrainTimeout = DefaultDrainTimeout
+	}
 	if cfg.Ledger == nil {
 		cfg.Ledger, _ = quota.Open("", nil) // which doesn't fail
 	}
@@ -136,6 +145,7 @@ func NewRemote(cfg RemoteConfig) (*Remote, error) {
 		access:     access,
 		binds:      make(map[*remoteBind]struct{}),
 		sessions:   make(map[*mux.Session]*admission),
+		routes:     make(map[string]int),
 		clients:    make(map[clientID]*remoteClient),
 	}
 	r.changed.L = &r.mu
@@ -150,48 +160,6 @@ func NewRemote(cfg RemoteConfig) (*Remote, error) {
 func newSessionConfig(cfg RemoteConfig) mux.Config {
 	return mux.Config{
 		MaxStreams: cfg.MaxStreams, Memory: newMemory(cfg.Memory), Bounds: cfg.Bounds,
-	}
-}
-
-// Shutdown takes no new clients, drains the sessions until their streams have ended and delivered
-// what they brought, or until ctx is done, and ends the rest. When it returns, all goroutines of
-// the Remote have ended.
-func (r *Remote) Shutdown(ctx context.Context) {
-	r.cfg.Events.Add(state.Event{Kind: state.EventDraining})
-	r.mu.Lock()
-	r.draining = true
-	r.endBinds(true)
-	var drains sync.WaitGroup
-	for session := range r.sessions {
-		drains.Go(func() {
-			if session.Drain(ctx) != nil {
-				r.cfg.Bounds.Refused(bounds.Drain)
-			}
-			session.Close()
-		})
-	}
-	r.mu.Unlock()
-	drains.Wait()
-	r.awaitSessions(ctx)
-	r.stop()
-	r.serving.Wait()
-	if r.fallback != nil {
-		r.fallback.transport.CloseIdleConnections()
-	}
-}
-
-// awaitSessions waits until no session is served any more or ctx is done.
-func (r *Remote) awaitSessions(ctx context.Context) {
-	stop := context.AfterFunc(ctx, func() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.changed.Broadcast()
-	})
-	defer stop()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for len(r.sessions) > 0 && ctx.Err() == nil {
-		r.changed.Wait()
 	}
 }
 

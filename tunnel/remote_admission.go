@@ -42,7 +42,7 @@ func (r *Remote) admit(
 		Owner:    r.currentAccess().clientID(a.state.Peer.Key, from).String(),
 		Admit: func(session *mux.Session) error {
 			added = session
-			return r.addSession(session, a.state.Peer, from)
+			return r.addSession(session, a.state.Peer, from, routeNameOf(request))
 		},
 	})
 	if err != nil && added != nil {
@@ -90,6 +90,7 @@ func (r *Remote) handshake(request *http.Request) protocol.ServerConfig {
 type admission struct {
 	peer    protocol.Peer // of the newest handshake
 	from    netip.Addr    // where that came from; invalid when unknown
+	route   string        // of its sessionHeader; "" for none
 	client  *remoteClient // with which the session is counted
 	since   time.Time     // when it was admitted
 	revoked bool          // the session is about to end
@@ -102,7 +103,9 @@ type admission struct {
 // remote has no room for it, or the remote drains. That is decided here, under the lock under which
 // Reload looks for sessions to end, since the handshake may have been verified before a reload. It
 // is decided before the client is answered, so that it doesn't take itself for admitted.
-func (r *Remote) addSession(session *mux.Session, peer protocol.Peer, from netip.Addr) error {
+func (r *Remote) addSession(
+	session *mux.Session, peer protocol.Peer, from netip.Addr, route string,
+) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err := readmit(r.access.trust, peer, r.now()); err != nil {
@@ -115,8 +118,9 @@ func (r *Remote) addSession(session *mux.Session, peer protocol.Peer, from netip
 	if err := r.makeRoom(client); err != nil {
 		return err
 	}
-	a := &admission{peer: peer, from: from, since: time.Now()}
+	a := &admission{peer: peer, from: from, route: route, since: time.Now()}
 	r.sessions[session] = a
+	r.countRoute(route, +1)
 	r.gate.count(r.sourceOf(from), +1)
 	r.count(a, client)
 	r.watchExpiry(session, a)
@@ -203,6 +207,7 @@ func (r *Remote) forget(session *mux.Session) {
 		a.expiry.Stop()
 	}
 	delete(r.sessions, session)
+	r.countRoute(a.route, -1)
 	r.gate.count(r.sourceOf(a.from), -1)
 	r.count(a, nil)
 }

@@ -25,12 +25,14 @@ func (r *Remote) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	boundRequest(w, request)
 	ours := request.URL.Path == r.cfg.Path && (r.fallback == nil || isUpgrade(request))
 	r.mu.Lock()
-	draining := r.draining
+	route := routeNameOf(request)
+	owns := ours && r.routes[route] > 0 // it may be for a session that is here
+	draining := r.ended || r.draining && !owns
 	if !draining {
 		r.serving.Add(1)
 		defer r.serving.Done()
 	}
-	refuse := ours && r.isFull()
+	refuse := ours && (route == "" || !owns) && r.isFull()
 	r.mu.Unlock()
 	foreign := ours && websocket.IsWebSocketUpgrade(request) &&
 		!r.currentAccess().trust.admitsOrigin(request.Header)

@@ -108,7 +108,7 @@ func TestReloadRevokesAtOnce(t *testing.T) {
 		for range 8 {
 			session := stuckSession(t)
 			peer := protocol.Peer{Version: 1, Key: removed.Public()}
-			if err := remote.addSession(session, peer, netip.Addr{}); err != nil {
+			if err := remote.addSession(session, peer, netip.Addr{}, ""); err != nil {
 				t.Fatal(err)
 			}
 			served = append(served, &remoteSession{Session: session, remote: remote,
@@ -183,7 +183,7 @@ func TestClientCertificateExpires(t *testing.T) {
 			defer remote.stop()
 			_, session := muxPair(t)
 			peer := protocol.Peer{Version: 2, Key: key.Public(), Cert: cert}
-			if err := remote.addSession(session, peer, netip.Addr{}); err != nil {
+			if err := remote.addSession(session, peer, netip.Addr{}, ""); err != nil {
 				t.Fatal(err)
 			}
 			defer remote.removeSession(session)

@@ -11,7 +11,8 @@ import (
 )
 
 // Serve serves HTTP on the listeners, over TLS if it is configured, until ctx is done or one of
-// them fails. Then it shuts down within DrainTimeout.
+// them fails. Then it shuts down within the DrainTimeout; until that is over, clients of sessions are
+// served, and others are told that the node is busy.
 func (r *Remote) Serve(ctx context.Context, listeners ...net.Listener) error {
 	server := &http.Server{
 		Handler:           httplog.Recover(r.cfg.Log, r),
@@ -37,12 +38,12 @@ func (r *Remote) Serve(ctx context.Context, listeners ...net.Listener) error {
 	case <-ctx.Done():
 	case err = <-failed:
 	}
-	drainCtx, cancel := context.WithTimeout(r.ctx, DrainTimeout)
+	drainCtx, cancel := context.WithTimeout(r.ctx, r.cfg.DrainTimeout)
 	defer cancel()
+	r.Shutdown(drainCtx)
 	for _, ln := range listeners {
 		ln.Close()
 	}
-	r.Shutdown(drainCtx)
 	server.Close() // connections that never became WebSockets
 	serving.Wait()
 	return err

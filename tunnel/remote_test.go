@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -10,7 +11,6 @@ import (
 	"time"
 
 	"culvert/internal/testnet"
-	"culvert/tunnel/mux"
 )
 
 func TestDrainLetsStreamsFinish(t *testing.T) {
@@ -37,16 +37,14 @@ func TestDrainLetsStreamsFinish(t *testing.T) {
 	var draining sync.WaitGroup
 	draining.Go(func() { remote.Shutdown(within(t, 30*time.Second)) })
 	until(t, "the local has heard of it", func() bool {
-		further, err := local.DialContext(within(t, 10*time.Second), "tcp", target)
-		var refused *mux.OpenError
-		if errors.As(err, &refused) && refused.Code == mux.CodeDraining {
-			return true
-		}
-		if err == nil {
-			further.Close()
-		}
-		return false
+		local.mu.Lock()
+		defer local.mu.Unlock()
+		return local.current == nil && len(local.retired) == 1
 	})
+	_, err := local.DialContext(within(t, 100*time.Millisecond), "tcp", target)
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a new stream: %v", err)
+	}
 	close(release)
 	rest, err := io.ReadAll(conn)
 	if err != nil || !bytes.Equal(rest, content[1<<20:]) {

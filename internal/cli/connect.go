@@ -41,6 +41,7 @@ type sessionOptions struct {
 	keepalive        time.Duration
 	connectTimeout   time.Duration
 	handshakeTimeout time.Duration
+	noSessionHeader  bool
 	congestion       congestionOption
 }
 
@@ -52,6 +53,8 @@ func (o *sessionOptions) define(s *flags.Set) {
 		"give up an attempt to connect after `TIME`, all steps together")
 	s.Duration(&o.handshakeTimeout, "handshake-timeout", 0,
 		"limit the handshake to `TIME` within --connect-timeout; 0 sets no limit of its own")
+	s.Bool(&o.noSessionHeader, "no-session-header",
+		"send no Culvert-Session, by which load balancers keep a session on one node")
 	o.congestion.define(s)
 }
 
@@ -115,6 +118,7 @@ func (o *connectOptions) load() (*connection, error) {
 		Cert:             cert,
 		ConnectTimeout:   o.session.connectTimeout,
 		HandshakeTimeout: o.session.handshakeTimeout,
+		NoSessionHeader:  o.session.noSessionHeader,
 
 		RequireForwardSecrecy: o.trust.requireForwardSecrecy,
 		Keepalive:             o.session.keepalive,

@@ -109,6 +109,8 @@ func startRemote(
 		Identity: tunnel.RemoteIdentity{Key: remoteKey},
 		Trust:    tunnel.RemoteTrust{Authorized: authorized},
 		Memory:   machineMemory(),
+
+		DrainTimeout: tunnel.DrainTimeout,
 	})
 	if err != nil {
 		return nil, err

@@ -325,7 +325,7 @@ func TestClientsThatLeave(t *testing.T) {
 	}
 	// This one gets to see the remote's key, and doesn't know it.
 	s.remote = ready
-	cmd := s.plain("local", "--key", "client.json", "--socks", "none", "ws://"+ready.Listen[0]+"/")
+	cmd := s.plain("local", "--key", "client.json", "--socks", "0", "ws://"+ready.Listen[0]+"/")
 	checkStatus(t, startIn(t, cmd, false), exit.WrongRemote)
 	p.send(t, syscall.SIGTERM)
 	checkStatus(t, p, exit.OK)

@@ -106,6 +106,7 @@ func (o *listenOptions) defineAdvertise(s *flags.Set) {
 // limitOptions bound what clients may use.
 type limitOptions struct {
 	resumeWindow time.Duration
+	drainTimeout time.Duration
 	maxSessions  int
 	maxStreams   int
 	memory       memoryOption
@@ -115,6 +116,8 @@ func (o *limitOptions) define(s *flags.Set) {
 	s.Group("limits")
 	s.Duration(&o.resumeWindow, "resume-window", mux.DefaultResumeWindow,
 		"keep the session of a client that lost its connection for `TIME`")
+	s.Duration(&o.drainTimeout, "drain-timeout", tunnel.DefaultDrainTimeout,
+		"when told to stop, give the streams that there are `TIME` to end")
 	s.Int(&o.maxSessions, "max-sessions", tunnel.DefaultMaxSessions,
 		"limit concurrent sessions of all clients to `N`")
 	s.Int(&o.maxStreams, "max-streams", mux.DefaultMaxStreams,
@@ -188,6 +191,7 @@ func (o *remoteOptions) check() error {
 	l := &o.limits
 	return errors.Join( // the first is reported
 		leastDuration("resume-window", l.resumeWindow, time.Second, mux.DefaultResumeWindow),
+		leastDuration("drain-timeout", l.drainTimeout, time.Second, tunnel.DefaultDrainTimeout),
 		leastNumber("max-sessions", l.maxSessions, 1, tunnel.DefaultMaxSessions),
 		leastNumber("max-streams", l.maxStreams, 1, mux.DefaultMaxStreams),
 		o.congestion.check(),
@@ -232,6 +236,7 @@ func (o *remoteOptions) newNode(
 		RequireForwardSecrecy: o.admission.requireForwardSecrecy,
 
 		ResumeWindow: o.limits.resumeWindow,
+		DrainTimeout: o.limits.drainTimeout,
 		MaxSessions:  o.limits.maxSessions,
 		MaxStreams:   o.limits.maxStreams,
 		Memory:       memory,

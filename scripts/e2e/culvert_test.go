@@ -106,11 +106,17 @@ func (n *node) stop() {
 	}
 }
 
+// remoteDrainTime is how long remotes wait for their streams when they stop.
+const remoteDrainTime = 5 * time.Second
+
 // remoteArgs returns the arguments of a remote on a free port of loopback.
 func remoteArgs(server identity, flags ...string) []string {
 	args := []string{"remote", "--print-ready", "--log-level", "debug", "--key", server.file}
 	if !slices.Contains(flags, "--listen") {
 		args = append(args, "--listen", "127.0.0.1:0")
+	}
+	if !slices.Contains(flags, "--drain-timeout") {
+		args = append(args, "--drain-timeout", remoteDrainTime.String())
 	}
 	return append(args, flags...)
 }

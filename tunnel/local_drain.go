@@ -1,0 +1,145 @@
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"culvert/tunnel/mux"
+)
+
+// retiredSession is a session whose remote takes no more streams in it. It is kept until those that
+// there are have ended, as the Local's current session is, while new streams go to another.
+type retiredSession struct {
+	attempts *localAttempts // to give it another carrier
+
+	conn *localConnection // the newest; the Local's mutex guards it
+}
+
+// isDraining reports whether the remote takes no more streams in the session that was asked.
+func isDraining(err error) bool {
+	refused, ok := errors.AsType[*mux.OpenError](err)
+	return ok && refused.Code == mux.CodeDraining
+}
+
+// replace makes a new session, at another node if there is a load balancer that knows one, since
+// the remote takes no more streams in the one that there is.
+func (l *Local) replace(
+	ctx context.Context, last *localConnection, attempts *localAttempts,
+) (*localConnection, error) {
+	l.cfg.Log.Info().Int("streams", last.session.Stats().Streams).
+		Msg("the remote is shutting down; new streams go to a new session")
+	l.retire(ctx, last)
+	attempts.follow(last)
+	attempts.pause.reset()
+	conn, err := l.connectAgain(ctx, nil, attempts)
+	if err == nil {
+		l.sums.begin(conn.session)
+		l.logConnected(conn)
+	}
+	return conn, err
+}
+
+// retire keeps the current session on a new goroutine until its streams have ended. From now on
+// there is no current one.
+func (l *Local) retire(ctx context.Context, conn *localConnection) {
+	attempts := l.attempts()
+	attempts.retry, attempts.moved = make(chan struct{}, 1), make(chan struct{}, 1)
+	kept := &retiredSession{attempts: attempts, conn: conn}
+	l.mu.Lock()
+	l.retired[kept] = struct{}{}
+	l.current = nil
+	l.noteChangeLocked()
+	l.mu.Unlock()
+	l.retiring.Go(func() {
+		l.keepRetired(ctx, kept)
+		l.mu.Lock()
+		delete(l.retired, kept)
+		l.mu.Unlock()
+		l.sums.end(conn.session)
+	})
+}
+
+// keepRetired gives a retired session new carriers until its streams have ended, it is dead, or ctx
+// is done. Then it ends the session.
+func (l *Local) keepRetired(ctx context.Context, kept *retiredSession) {
+	first := kept.conn
+	session := first.session
+	keeping, stop := context.WithCancel(ctx)
+	var draining sync.WaitGroup
+	draining.Go(func() {
+		session.Drain(keeping)
+		stop()
+	})
+	draining.Go(func() { endAtExpiry(keeping, first, time.Now) })
+	for session.AwaitLoss(keeping) == nil {
+		lostAt := time.Now()
+		kept.attempts.follow(kept.conn)
+		next, err := l.connectAgain(keeping, kept.conn, kept.attempts)
+		if err != nil {
+			break
+		}
+		if next.session != session { // the remote does not know it any more
+			next.session.Close()
+			break
+		}
+		l.logReconnected(next, kept.conn, time.Since(lostAt))
+		l.mu.Lock()
+		kept.conn = next
+		l.mu.Unlock()
+	}
+	if ctx.Err() != nil {
+		l.shutdown(session)
+	}
+	session.Close()
+	stop()
+	draining.Wait()
+}
+
+// notifyRetired calls tell for the attempts to connect of each retired session.
+func (l *Local) notifyRetired(tell func(*localAttempts)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for kept := range l.retired {
+		tell(kept.attempts)
+	}
+}
+
+// connections returns those of the current session, if there is one, and of the retired ones.
+func (l *Local) connections() []*localConnection {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var all []*localConnection
+	if l.current != nil {
+		all = append(all, l.current)
+	}
+	for kept := range l.retired {
+		all = append(all, kept.conn)
+	}
+	return all
+}
+
+// awaitOther waits until the current session is not the given one, for the deadline at most.
+func (l *Local) awaitOther(
+	ctx context.Context, session *mux.Session, deadline time.Time,
+) error {
+	ctx, cancel := context.WithDeadlineCause(ctx, deadline, ErrNoSession)
+	defer cancel()
+	for {
+		l.mu.Lock()
+		conn, err, changed := l.current, l.err, l.changed
+		l.mu.Unlock()
+		if err != nil {
+			return err
+		}
+		if conn == nil || conn.session != session {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}

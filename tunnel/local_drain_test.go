@@ -1,0 +1,162 @@
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"sync"
+	"testing"
+	"time"
+
+	"culvert/internal/testnet"
+)
+
+// stickyBalancer passes requests on to the node that has the session, by sessionHeader, and others
+// to the node for new ones.
+type stickyBalancer struct {
+	*httptest.Server
+	t *testing.T
+
+	mu    sync.Mutex // guards the rest
+	node  *url.URL   // for new sessions
+	nodes map[string]*url.URL
+}
+
+func startStickyBalancer(t *testing.T) *stickyBalancer {
+	b := &stickyBalancer{t: t, nodes: map[string]*url.URL{}}
+	b.Server = httptest.NewServer(&httputil.ReverseProxy{Rewrite: b.rewrite})
+	t.Cleanup(b.Server.Close)
+	return b
+}
+
+func (b *stickyBalancer) rewrite(r *httputil.ProxyRequest) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	name := routeNameOf(r.In)
+	if name == "" {
+		b.t.Error("a request without the session's name")
+	}
+	if b.nodes[name] == nil {
+		b.nodes[name] = b.node
+	}
+	r.SetURL(b.nodes[name])
+}
+
+// lead makes new sessions go to a remote.
+func (b *stickyBalancer) lead(remote *testRemote) {
+	b.t.Helper()
+	to, err := url.Parse(remote.server.URL)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.node = to
+}
+
+// A remote stops behind a balancer that has another: new streams go there at once, and old ones go
+// on where they are, also over another carrier, until they end. Then the remote stops.
+func TestMakeBeforeBreak(t *testing.T) {
+	key := newKey(t)
+	first := startRemote(t, trustKeys(t, key), nil)
+	second := startRemote(t, trustKeys(t, key), func(cfg *RemoteConfig) {
+		cfg.Identity.Key = first.key
+	})
+	b := startStickyBalancer(t)
+	b.lead(first)
+	cfg := first.localConfig(t, key)
+	var err error
+	if cfg.Address, err = ParseAddress(b.URL); err != nil {
+		t.Fatal(err)
+	}
+	local, _ := startLocal(t, cfg)
+	echo := testnet.EchoServer(t)
+	old := dial(t, local, echo)
+	echoes(t, old)
+
+	b.lead(second)
+	var draining sync.WaitGroup
+	draining.Go(func() { first.Shutdown(within(t, patience)) })
+	until(t, "there is another session", func() bool { return second.count() == 1 })
+	echoes(t, dial(t, local, echo))
+	if second.count() != 1 || first.count() != 1 {
+		t.Fatalf("%d and %d sessions", first.count(), second.count())
+	}
+	for n := range uint64(3) {
+		retired := local.retiredConnection(t)
+		retired.session.DropCarrier(retired.carrier, errors.New("dropped by the test"))
+		echoes(t, old)
+		until(t, "the carrier is known", func() bool {
+			return local.State().Totals.Resumptions == n+1 && local.retiredConnection(t) != retired
+		})
+	}
+	if n := len(local.State().Sessions); n != 2 {
+		t.Errorf("%d sessions are shown", n)
+	}
+	old.Close()
+	testnet.Await(t, patience, draining.Wait)
+	until(t, "the old session is forgotten", func() bool { return len(local.connections()) == 1 })
+	if totals := local.State().Totals; totals.Sessions != 2 || totals.Resumptions != 3 {
+		t.Errorf("%+v", totals)
+	}
+	echoes(t, dial(t, local, echo))
+}
+
+// retiredConnection returns the connection of the one session that is kept while its remote drains.
+func (l *Local) retiredConnection(t *testing.T) *localConnection {
+	t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for kept := range l.retired {
+		return kept.conn
+	}
+	t.Fatal("no retired session")
+	return nil
+}
+
+// New streams that are opened all the time while a remote stops all succeed.
+func TestDrainCostsNoStream(t *testing.T) {
+	key := newKey(t)
+	first := startRemote(t, trustKeys(t, key), nil)
+	second := startRemote(t, trustKeys(t, key), func(cfg *RemoteConfig) {
+		cfg.Identity.Key = first.key
+	})
+	b := startStickyBalancer(t)
+	b.lead(first)
+	cfg := first.localConfig(t, key)
+	var err error
+	if cfg.Address, err = ParseAddress(b.URL); err != nil {
+		t.Fatal(err)
+	}
+	local, _ := startLocal(t, cfg)
+	echo := testnet.EchoServer(t)
+	known := dial(t, local, echo) // the target is known from now on
+	echoes(t, known)
+	known.Close()
+	b.lead(second)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var streams sync.WaitGroup
+	for range 8 {
+		streams.Go(func() {
+			for ctx.Err() == nil {
+				conn, err := local.DialContext(within(t, patience), "tcp", echo)
+				if err != nil {
+					t.Errorf("open: %v", err)
+					return
+				}
+				conn.SetDeadline(time.Now().Add(patience))
+				if err := testnet.CheckEcho(conn, "ping"); err != nil {
+					t.Errorf("echo: %v", err)
+				}
+				conn.Close()
+			}
+		})
+	}
+	first.Shutdown(within(t, patience))
+	until(t, "there is another session", func() bool { return second.streams() > 0 })
+	stop()
+	streams.Wait()
+}
