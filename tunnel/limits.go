@@ -83,6 +83,10 @@ const (
 	resolutionDelay = 50 * time.Millisecond
 	attemptDelay    = 250 * time.Millisecond
 
+	// associationMemory is what an association counts for in the memory budget, in bytes: a buffer
+	// for datagrams in each direction, and one for their addresses.
+	associationMemory = 192 << 10
+
 	// openWait bounds how long a new connection waits while there is no session, so that users
 	// don't notice a short reconnect.
 	openWait = 10 * time.Second

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"sync"
 
+	"culvert/internal/bounds"
 	"culvert/tunnel/mux"
 )
 
@@ -12,23 +13,31 @@ import (
 // remote. It ends with its session, and after 5 idle minutes. All methods may be called
 // concurrently.
 type Association struct {
-	flow *mux.Flow
+	flow    *mux.Flow
+	release func() // gives its memory back
 
 	mu  sync.Mutex // guards buf
 	buf []byte     // a datagram with its address
 }
 
 // Associate opens an association. While there is no session it waits for one, for at most 10 s. The
-// error is a *mux.OpenError when the remote has refused.
+// error is a *mux.OpenError when the remote has refused, and when there is no memory for the
+// buffers.
 func (l *Local) Associate(ctx context.Context) (*Association, error) {
-	flow, err := openInSession(ctx, l, func(session *mux.Session) (*mux.Flow, error) {
-		return session.OpenFlow(ctx, "")
+	return openInSession(ctx, l, func(session *mux.Session) (*Association, error) {
+		release := session.ReserveMemory(associationMemory)
+		if release == nil {
+			l.cfg.Bounds.Refused(bounds.Memory)
+			return nil, &mux.OpenError{Code: mux.CodeOverload, Text: "no memory for its buffers"}
+		}
+		flow, err := session.OpenFlow(ctx, "")
+		if err != nil {
+			release()
+			return nil, err
+		}
+		flow.SetLabel(labelProxy)
+		return &Association{flow: flow, release: release}, nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	flow.SetLabel(labelProxy)
-	return &Association{flow: flow}, nil
 }
 
 // Send sends a datagram to a host, an address or a name that the remote resolves. It never waits:
@@ -62,4 +71,7 @@ func (a *Association) Receive(p []byte) (n int, from netip.AddrPort, err error) 
 }
 
 // Close ends the association. It does not wait.
-func (a *Association) Close() error { return a.flow.Close() }
+func (a *Association) Close() error {
+	a.release()
+	return a.flow.Close()
+}

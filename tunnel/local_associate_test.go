@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"culvert/internal/bounds"
 	"culvert/internal/testnet"
 	"culvert/tunnel/mux"
 	"culvert/tunnel/policy"
@@ -134,4 +135,41 @@ func TestAssociationEnds(t *testing.T) {
 		t.Error("an association outlives the remote")
 	}
 	waitExits(t, remote.Remote, 0)
+}
+
+// TestMemoryOfAssociations: associations count in the local's memory budget. Those that it has no
+// room for are refused, and one that was closed makes room.
+func TestMemoryOfAssociations(t *testing.T) {
+	key := newKey(t)
+	remote := startRemote(t, trustKeys(t, key), nil)
+	counts := new(bounds.Counts)
+	cfg := remote.localConfig(t, key)
+	cfg.Memory, cfg.Bounds = 16*associationMemory, counts
+	local, _ := startLocal(t, cfg)
+	var open []*Association
+	var err error
+	for err == nil && len(open) <= 16 {
+		var a *Association
+		if a, err = local.Associate(within(t, patience)); err == nil {
+			open = append(open, a)
+		}
+	}
+	if openCode(err) != mux.CodeOverload || counts.Of(bounds.Memory) != 1 {
+		t.Fatalf("%d associations, then %v; %d counted", len(open), err, counts.Of(bounds.Memory))
+	}
+	if len(open) < 4 || len(open) > 9 {
+		t.Errorf("%d associations with a budget for 16", len(open))
+	}
+	open[0].Close()
+	open[0].Close() // which gives nothing back again
+	again, err := local.Associate(within(t, patience))
+	if err != nil {
+		t.Fatalf("after one was closed: %v", err)
+	}
+	if _, err := local.Associate(within(t, patience)); openCode(err) != mux.CodeOverload {
+		t.Errorf("another one: %v", err)
+	}
+	for _, a := range append(open, again) {
+		a.Close()
+	}
 }

@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"bufio"
+	"crypto/rand"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"culvert/certs"
 	"culvert/internal/testnet"
 )
 
@@ -220,4 +222,55 @@ func TestSessionBehindProxy(t *testing.T) {
 		}
 		return false
 	})
+}
+
+// TestCertificateBehindProxy: the ips of a client's certificate are compared with the address that
+// a trusted proxy passes on, and not with the proxy's. What others pass on is ignored.
+func TestCertificateBehindProxy(t *testing.T) {
+	now := time.Now()
+	ca, err := certs.NewCA(rand.Reader, "test CA", now, now.Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := newKey(t)
+	issue := func(of *certs.KeyPair, ips ...string) *certs.Certificate {
+		cert, err := ca.Issue(rand.Reader, now, certs.Request{PublicKey: of.Public(),
+			Names: []string{"localhost"}, IPs: ips, Expires: now.Add(time.Minute)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cert
+	}
+	start := func(proxies ...string) *testRemote {
+		return startRemote(t, RemoteTrust{RequireCert: true, CA: ca.Certificate()},
+			func(cfg *RemoteConfig) {
+				cfg.Proxies = mustProxies(t, proxies...)
+				cfg.Identity.Cert = issue(cfg.Identity.Key, "127.0.0.1")
+			})
+	}
+	trusting, other := start("127.0.0.1"), start("198.51.100.1")
+	for name, test := range map[string]struct {
+		remote        *testRemote
+		ip, forwarded string
+		admitted      bool
+	}{
+		"the client's address":            {trusting, "192.0.2.7", "192.0.2.7", true},
+		"after what the client claims":    {trusting, "192.0.2.7", "192.0.2.9, 192.0.2.7", true},
+		"another client's":                {trusting, "192.0.2.7", "192.0.2.9", false},
+		"what the client claims":          {trusting, "192.0.2.7", "192.0.2.7, 192.0.2.10", false},
+		"the proxy's":                     {trusting, "127.0.0.1", "192.0.2.11", false},
+		"passed on by one not trusted":    {other, "192.0.2.7", "192.0.2.7", false},
+		"the address of one not trusted":  {other, "127.0.0.1", "192.0.2.9", true},
+		"the proxy's own, with no header": {trusting, "127.0.0.1", "", true},
+	} {
+		cfg := test.remote.localConfig(t, key)
+		cfg.CA, cfg.Cert = ca.Certificate(), issue(key, test.ip)
+		if test.forwarded != "" {
+			cfg.Header = http.Header{"X-Forwarded-For": {test.forwarded}}
+		}
+		_, _, err := Connect(within(t, patience), cfg)
+		if (err == nil) != test.admitted || (err != nil && !IsAdmissionError(err)) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }

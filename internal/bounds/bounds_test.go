@@ -20,7 +20,7 @@ var (
 // uncounted are the limits that refuse something and are not counted: those that another metric
 // counts, and those that nobody can reach.
 var uncounted = []string{
-	"memory-handshake", "memory-exit", "memory-stream", // as memory
+	"memory-handshake", "memory-exit", "memory-stream", "memory-association", // as memory
 	"log-queue",              // culvert_log_lines_dropped_total
 	"scrapes", "scrape-time", // promhttp_metric_handler_requests_total
 	"proxy-datagram", // UDP has no larger ones
