@@ -38,6 +38,7 @@ func newApp(version string, out *outputs) *flags.App {
 		runCommand(out),
 		checkCommand(),
 		keygenCommand(),
+		authorizeCommand(),
 		certCommand(),
 		demoCommand(out),
 		versionCommand(version),

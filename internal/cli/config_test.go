@@ -106,6 +106,7 @@ func TestVariables(t *testing.T) {
 // needed are the flags and arguments that commands require.
 var needed = map[string]string{
 	"local": "ws://localhost/", "run": "ws://localhost/ -- true", "check": "ws://localhost/",
+	"authorize":   someKey,
 	"cert ca":     "--name=x --out=x --cert-out=x",
 	"cert issue":  "--ca-key=x --public-key=x --out=x",
 	"cert verify": "--ca=x CERTIFICATE",

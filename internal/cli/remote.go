@@ -134,6 +134,7 @@ func (o *remoteOptions) run(ctx context.Context) error {
 	if err := o.check(); err != nil {
 		return err
 	}
+	o.admission.applyDefault()
 	o.autoReload.look(o.files())
 	settings, err := o.loadSettings()
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"os"
 
 	"culvert/certs"
 	"culvert/internal/cli/exit"
@@ -30,7 +31,8 @@ type admissionOptions struct {
 func (o *admissionOptions) define(s *flags.Set) {
 	s.Group("admission")
 	s.String(&o.authorizedKeys, "authorized-keys", "",
-		"admit the clients whose public keys are listed in `FILE`, one per line")
+		"admit the clients whose public keys are listed in `FILE`, one per line "+
+			"(default: authorized_keys in culvert's configuration folder, if it exists)")
 	s.Bool(&o.allowAnyone, "allow-anyone",
 		"admit every client: an open proxy for anybody who can reach it")
 	s.Strings(&o.allowOrigins, "allow-origin", nil, "with --allow-anyone, also admit web pages of "+
@@ -73,8 +75,8 @@ func (o *ruleOptions) parse() (*policy.Rules, error) {
 }
 
 const (
-	admitHint = "give --authorized-keys FILE, or --ca FILE with --require-client-cert, " +
-		"or --allow-anyone"
+	admitHint = "authorize a client's key: culvert authorize KEY; " +
+		"or give --authorized-keys FILE, or --ca FILE with --require-client-cert, or --allow-anyone"
 	ruleForm = "a rule is a host, a network or [an IPv6 one], with :PORTS if you like, or unix:/PATH"
 
 	reverseRuleForm = "a rule is an address, localhost or *, with :PORTS if you like, or unix:/PATH"
@@ -184,6 +186,19 @@ func (o *remoteOptions) settingsFailure(err error) error {
 	return exit.Usagef("", "%v", err)
 }
 
+// applyDefault names the file that authorize writes, if there is one and nothing else decides whom
+// to admit.
+func (o *admissionOptions) applyDefault() {
+	if o.authorizedKeys != "" || o.allowAnyone || o.requireClientCert {
+		return
+	}
+	if path, err := configFile("authorized_keys"); err == nil {
+		if _, err := os.Stat(path); err == nil {
+			o.authorizedKeys = path
+		}
+	}
+}
+
 // check refuses contradictions. The remote has a certificate of its own if certified is true.
 func (o *admissionOptions) check(certified bool) error {
 	switch {
@@ -210,6 +225,7 @@ func (o *admissionOptions) check(certified bool) error {
 // loadTrust reads who is admitted.
 func (o *remoteOptions) loadTrust() (trust tunnel.RemoteTrust, err error) {
 	a := &o.admission
+	a.applyDefault()
 	if err := a.check(o.identity.cert != ""); err != nil {
 		return trust, err
 	}

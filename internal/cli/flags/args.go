@@ -32,7 +32,7 @@ func (a *App) flagsFirst(args []string) ([]string, error) {
 			rest = append(rest, words...)
 			break
 		}
-		if len(word) < 2 || word[0] != '-' {
+		if len(word) < 2 || word[0] != '-' || command.set.isArgument(word) {
 			rest, words = append(rest, word), words[1:]
 			continue
 		}
@@ -49,6 +49,9 @@ func (a *App) flagsFirst(args []string) ([]string, error) {
 			taken++
 		}
 		front, words = append(front, words[:taken]...), words[taken:]
+	}
+	if len(rest) > 0 && command.set.isArgument(rest[0]) {
+		front = append(front, "--") // or the library takes it for a flag
 	}
 	return slices.Concat(args[:at], front, rest), nil
 }

@@ -10,10 +10,12 @@ import (
 
 // Argument is a required argument of a command.
 type Argument struct {
-	name   string
-	take   func(text string) error
-	values []string // nil if any text will do
-	host   bool     // it may be the name of a host in the configuration file
+	name     string
+	take     func(text string) error
+	values   []string               // nil if any text will do
+	optional bool                   // it may be left out, as may all that follow
+	dashed   func(word string) bool // nil if no word that begins with - is one
+	host     bool                   // it may be the name of a host in the configuration file
 }
 
 // Argument defines the next argument. An error of take, which gets its text, is one of usage.
@@ -21,6 +23,19 @@ func (s *Set) Argument(name string, take func(text string) error) *Argument {
 	a := &Argument{name: name, take: take}
 	s.arguments = append(s.arguments, a)
 	return a
+}
+
+// Optional declares that the argument may be left out. It follows all required ones.
+func (a *Argument) Optional() { a.optional = true }
+
+// Dashed declares that a word that begins with - is the argument, and no flag, if is reports so.
+func (a *Argument) Dashed(is func(word string) bool) { a.dashed = is }
+
+// isArgument reports whether a word that begins with - is an argument.
+func (s *Set) isArgument(word string) bool {
+	return slices.ContainsFunc(s.arguments, func(a *Argument) bool {
+		return a.dashed != nil && a.dashed(word)
+	})
 }
 
 // Values lists the words that the argument may be.
@@ -39,9 +54,12 @@ func (s *Set) argumentsUsage(others string) string {
 		}
 	}
 	for _, a := range s.arguments {
-		if a.values != nil {
+		switch {
+		case a.values != nil:
 			words = append(words, strings.Join(a.values, "|"))
-		} else {
+		case a.optional:
+			words = append(words, "["+a.name+"]")
+		default:
 			words = append(words, a.name)
 		}
 	}
@@ -63,14 +81,14 @@ func (s *Set) takeArguments(args []string, hint string) error {
 		}
 	}
 	for i, a := range s.arguments {
-		if i == len(args) {
+		if i == len(args) && !a.optional {
 			return exit.Usagef(hint, "%s is missing", a.name)
 		}
 	}
 	if len(args) > len(s.arguments) {
 		return exit.Usagef(hint, "unexpected argument %q", args[len(s.arguments)])
 	}
-	for i, a := range s.arguments {
+	for i, a := range s.arguments[:len(args)] {
 		err := a.take(args[i])
 		if _, complete := errors.AsType[*exit.Failure](err); complete {
 			return err
