@@ -83,8 +83,11 @@ func (c *Conn) Export(label string, context []byte, n int) ([]byte, error) {
 }
 
 // LastRead returns when bytes last arrived, including those of an incomplete record. WebSocket
-// pings and pongs don't count: a proxy may send its own.
-func (c *Conn) LastRead() time.Time { return time.Unix(0, c.wire.lastRead.Load()) }
+// pings and pongs don't count: a proxy may send its own. Setting the machine's clock has no effect
+// on how it compares with the present time.
+func (c *Conn) LastRead() time.Time {
+	return c.wire.began.Add(time.Duration(c.wire.lastRead.Load()))
+}
 
 // State returns what the handshake agreed on.
 func (c *Conn) State() State { return c.state }

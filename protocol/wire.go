@@ -36,8 +36,9 @@ type wire struct {
 	// forward secrecy. It is set before w is used concurrently.
 	exporter *[keySize]byte
 
-	// lastRead is when bytes of a message last came, in nanoseconds of Unix time; 0 before the
-	// first.
+	// lastRead is when bytes of a message last came, in nanoseconds since began; 0 before the
+	// first. It is not in Unix time, which the clock of the machine may set back and forth.
+	began      time.Time
 	lastRead   atomic.Int64
 	readBefore int64 // lastRead before the latest read; used by the reader only
 }
@@ -45,7 +46,7 @@ type wire struct {
 // newWire takes the socket from ws, of which nothing else is used: gorilla/websocket has done the
 // upgrade.
 func newWire(ws *websocket.Conn, isClient bool) *wire {
-	w := &wire{conn: ws.NetConn()}
+	w := &wire{conn: ws.NetConn(), began: time.Now()}
 	var early []byte
 	if dialed, ok := w.conn.(*dialedConn); ok {
 		w.conn, early = dialed.Conn, dialed.behind
@@ -61,7 +62,7 @@ type wireSource struct{ *wire }
 func (s wireSource) Read(p []byte) (int, error) {
 	n, err := s.conn.Read(p)
 	if n > 0 {
-		s.readBefore = s.lastRead.Swap(time.Now().UnixNano())
+		s.readBefore = s.lastRead.Swap(int64(max(1, time.Since(s.began))))
 	}
 	return n, err
 }

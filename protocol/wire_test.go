@@ -3,6 +3,7 @@ package protocol
 import (
 	"errors"
 	"io"
+	"strings"
 	"testing"
 	"time"
 
@@ -114,6 +115,9 @@ func TestLastRead(t *testing.T) {
 		}
 	}
 	before = server.LastRead()
+	if !strings.Contains(before.String(), " m=") {
+		t.Errorf("%v is only of the machine's clock, which may be set", before)
+	}
 	send(frame{final: true, opcode: websocket.PingMessage, mask: &testMask}.append(nil))
 	client.wire.conn.SetReadDeadline(time.Now().Add(testTimeout))
 	if _, err := io.ReadFull(client.wire.conn, make([]byte, 2)); err != nil { // the pong

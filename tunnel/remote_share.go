@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"culvert/certs"
 	"culvert/internal/bounds"
@@ -275,13 +276,10 @@ func (r *Remote) dispensable(client *remoteClient) *mux.Session {
 // admitted last. Called with the mutex held.
 func (r *Remote) leastOf(choose func(a *admission, away bool) bool) (found *mux.Session) {
 	var best *admission
-	var bestSince int64
+	var bestSince time.Time
 	for session, a := range r.sessions {
-		since, away := int64(0), false
-		if at := session.Stats().AwaySince; !at.IsZero() {
-			since, away = at.UnixNano(), true
-		}
-		if !choose(a, away) {
+		since := session.Stats().AwaySince
+		if away := !since.IsZero(); !choose(a, away) {
 			continue
 		}
 		if best == nil || cmp.Or(
@@ -294,15 +292,13 @@ func (r *Remote) leastOf(choose func(a *admission, away bool) bool) (found *mux.
 	return found
 }
 
-// compareAway compares since when two sessions have no connection, 0 for one that has: the one
-// that waits longer is greater.
-func compareAway(a, b int64) int {
-	switch {
-	case a == 0 || b == 0:
-		return cmp.Compare(a, b)
-	default:
-		return cmp.Compare(b, a)
+// compareAway compares since when two sessions have no connection, the zero time for one that has:
+// the one that waits longer is greater.
+func compareAway(a, b time.Time) int {
+	if a.IsZero() || b.IsZero() {
+		return a.Compare(b)
 	}
+	return b.Compare(a)
 }
 
 // endForRoom begins to close a session that makes room. Called with the mutex held.

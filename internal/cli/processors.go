@@ -158,5 +158,7 @@ func waitedSeconds() float64 {
 
 // allIdle returns what idleSeconds returns on a machine that does nothing.
 func allIdle() float64 {
-	return float64(time.Now().UnixMilli()) / 1000 * float64(runtime.NumCPU())
+	return time.Since(processBegan).Seconds() * float64(runtime.NumCPU())
 }
+
+var processBegan = time.Now()
