@@ -36,7 +36,9 @@ type socks4Protocol struct {
 
 var (
 	errNoSOCKS4Auth = errors.New("SOCKS4 can't carry the password that is asked for")
-	errFieldTooLong = &bounds.Error{Bound: bounds.Socks4Field, Err: errors.New("user id or name is too long")}
+	errFieldTooLong = &bounds.Error{
+		Bound: bounds.Socks4Field, Err: errors.New("user id or name is too long"),
+	}
 )
 
 func (p *socks4Protocol) negotiate(c *clientConn) (string, error) {

@@ -77,7 +77,9 @@ func TestRead(t *testing.T) {
 	}
 	refused(t, local, "127.0.0.66:1")
 	target := testnet.ServeTCP(t, func(conn *net.TCPConn) { io.Copy(conn, conn) })
-	until(t, "the refused stream has left its place", func() bool { return remote.Read().Open[0] == 0 })
+	until(t, "the refused stream has left its place", func() bool {
+		return remote.Read().Open[mux.CategoryTCP] == 0
+	})
 	conn := dial(t, local, target)
 	echoes(t, conn)
 	if _, err := local.DialContext(within(t, patience), "tcp", target); openCode(err) !=

@@ -135,21 +135,7 @@ func (r *Remote) serveClient(w http.ResponseWriter, request *http.Request) {
 		r.observeHandshake(a, err, began)
 	}
 	if err != nil {
-		log := r.gate.refusals.With().Str("from", request.RemoteAddr).Logger()
-		client := a.state.Peer.Key
-		if refused, ok := errors.AsType[*refusedKeyError](err); ok {
-			client = refused.key
-		}
-		if client != (certs.PublicKey{}) {
-			log = r.currentAccess().identify(log.With(), client).Logger()
-		}
-		if a.state.Version == 0 && r.ctx.Err() == nil { // the handshake has failed
-			r.gate.penalize(from, err)
-		}
-		if !hasLeft(err) {
-			r.event(state.EventRefused, "", client, clientAddr(request), err)
-		}
-		logRefusal(log, err)
+		r.noteRefusal(a, err, request, from)
 		return
 	}
 	log := r.cfg.Log.With().Str("from", request.RemoteAddr).Logger()
@@ -168,6 +154,25 @@ func (r *Remote) serveClient(w http.ResponseWriter, request *http.Request) {
 		return
 	}
 	r.serveSession(a, clientAddr(request), log)
+}
+
+// noteRefusal logs and remembers that a client was not admitted, because of err.
+func (r *Remote) noteRefusal(a admitted, err error, request *http.Request, from source) {
+	log := r.gate.refusals.With().Str("from", request.RemoteAddr).Logger()
+	client := a.state.Peer.Key
+	if refused, ok := errors.AsType[*refusedKeyError](err); ok {
+		client = refused.key
+	}
+	if client != (certs.PublicKey{}) {
+		log = r.currentAccess().identify(log.With(), client).Logger()
+	}
+	if a.state.Version == 0 && r.ctx.Err() == nil { // the handshake has failed
+		r.gate.penalize(from, err)
+	}
+	if !hasLeft(err) {
+		r.event(state.EventRefused, "", client, clientAddr(request), err)
+	}
+	logRefusal(log, err)
 }
 
 // hasLeft reports whether a client left during the handshake: it was not refused.

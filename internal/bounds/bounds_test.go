@@ -11,7 +11,8 @@ import (
 )
 
 var (
-	row     = regexp.MustCompile("(?m)^\\| `([a-z0-9-]+)` \\| `([a-z0-9/]+)\\.(\\w+)` \\|.*\\| ([^|]+) \\|$")
+	row = regexp.MustCompile("(?m)^\\| `([a-z0-9-]+)` \\| " +
+		"`([a-z0-9/]+)\\.(\\w+)` \\|.*\\| ([^|]+) \\|$")
 	counted = regexp.MustCompile("(?s)\nCounted are: (.*?)\\.\n")
 	name    = regexp.MustCompile("`([a-z0-9-]+)`")
 	refuses = regexp.MustCompile(`\b(refused|503|dropped)\b`)

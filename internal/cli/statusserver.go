@@ -29,11 +29,12 @@ type statusOptions struct {
 
 func (o *statusOptions) define(s *flags.Set) {
 	s.Group("status")
-	s.String(&o.address, "status", "", "serve metrics, health and a page with the state over HTTP on "+
-		"`ADDR`: host:port, a port of this machine, or unix:/path")
-	s.Strings(&o.hosts, "status-host", nil, "let --status be reached by the host name `NAME`, besides "+
-		"addresses and localhost; repeatable")
-	s.Bool(&o.profile, "pprof", "serve profiles of the process on loopback at /debug/pprof/ of --status")
+	s.String(&o.address, "status", "", "serve metrics, health and a page with the state over HTTP "+
+		"on `ADDR`: host:port, a port of this machine, or unix:/path")
+	s.Strings(&o.hosts, "status-host", nil, "let --status be reached by the host name `NAME`, "+
+		"besides addresses and localhost; repeatable")
+	s.Bool(&o.profile, "pprof",
+		"serve profiles of the process on loopback at /debug/pprof/ of --status")
 }
 
 // statusNode is what a status server needs of a node.
@@ -74,8 +75,10 @@ func (o *statusOptions) open(version string, log zerolog.Logger) (*statusServer,
 	if err != nil {
 		return nil, cannotListen(address, "give another address with --status", err)
 	}
-	return &statusServer{options: o, log: log, metrics: metrics.New(version), ln: ln, events: state.NewEvents(),
-		about: state.Node{Version: version, PID: os.Getpid(), Started: time.Now()}}, nil
+	return &statusServer{
+		options: o, log: log, metrics: metrics.New(version), ln: ln, events: state.NewEvents(),
+		about: state.Node{Version: version, PID: os.Getpid(), Started: time.Now()},
+	}, nil
 }
 
 // observer returns what the node has to tell, nil for nothing.

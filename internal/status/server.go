@@ -80,8 +80,8 @@ func (s *Server) Address() string {
 	return s.ln.Addr().String()
 }
 
-// URL returns that of the page, with the token; of a unix socket, its address; and "" where there is
-// no page.
+// URL returns that of the page, with the token; of a unix socket, its address; and "" where there
+// is no page.
 func (s *Server) URL() string {
 	tcp, ok := s.ln.Addr().(*net.TCPAddr)
 	switch {

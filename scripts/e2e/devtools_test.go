@@ -124,7 +124,8 @@ func (d *devtools) call(method string, params any) json.RawMessage {
 	id := d.next
 	d.answers[id] = answer
 	d.mu.Unlock()
-	if err := d.conn.WriteJSON(map[string]any{"id": id, "method": method, "params": params}); err != nil {
+	request := map[string]any{"id": id, "method": method, "params": params}
+	if err := d.conn.WriteJSON(request); err != nil {
 		d.t.Fatal(err)
 	}
 	select {

@@ -208,7 +208,8 @@ func (st *stream) resultLocked() Result {
 }
 
 // countRefusedLocked counts a stream that was refused before it was in the table. Reverse streams
-// are those of the server: ours reports whether this side would have opened it, and the id is 0 then.
+// are those of the server: ours reports whether this side would have opened it, and the id is 0
+// then.
 func (s *Session) countRefusedLocked(id uint32, target Target, ours bool, code Code) {
 	c := target.category()
 	if c == noCategory {
