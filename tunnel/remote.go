@@ -93,15 +93,20 @@ type Remote struct {
 	mu       sync.Mutex // guards all below
 	access   *remoteAccess
 	binds    map[*remoteBind]struct{}
-	draining bool // no new sessions
-	ended    bool // no new calls of ServeHTTP
+	draining bool      // no new sessions
+	ended    bool      // no new calls of ServeHTTP
+	changed  sync.Cond // a session was removed
+	remoteUse
+
+	remoteHooks
+}
+
+// remoteUse is who uses a Remote. Its mutex guards it.
+type remoteUse struct {
 	sessions map[*mux.Session]*admission
 	routes   map[string]int             // sessions by the value of sessionHeader, "" for none
 	clients  map[clientID]*remoteClient // that have sessions
 	streams  int                        // of all clients
-	changed  sync.Cond                  // a session was removed
-
-	remoteHooks
 }
 
 // remoteHooks is what tests replace.
@@ -144,9 +149,11 @@ func NewRemote(cfg RemoteConfig) (*Remote, error) {
 		stop:       stop,
 		access:     access,
 		binds:      make(map[*remoteBind]struct{}),
-		sessions:   make(map[*mux.Session]*admission),
-		routes:     make(map[string]int),
-		clients:    make(map[clientID]*remoteClient),
+		remoteUse: remoteUse{
+			sessions: make(map[*mux.Session]*admission),
+			routes:   make(map[string]int),
+			clients:  make(map[clientID]*remoteClient),
+		},
 	}
 	r.changed.L = &r.mu
 	r.now = time.Now
