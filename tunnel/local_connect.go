@@ -294,14 +294,59 @@ func (c *localConnector) secure(
 func Connect(
 	ctx context.Context, cfg LocalConfig,
 ) (state protocol.State, roundTrip time.Duration, err error) {
-	c := cfg.connector()
+	err = cfg.connector().once(ctx, func(conn *localConnection, trip time.Duration) error {
+		state, roundTrip = conn.state, trip
+		return nil
+	})
+	return state, roundTrip, err
+}
+
+// once makes a session, measures its round trip, which is 0 if that failed, calls use and closes the
+// session.
+func (c *localConnector) once(
+	ctx context.Context, use func(conn *localConnection, roundTrip time.Duration) error,
+) error {
 	defer c.hedging.Wait()
 	conn, err := c.connect(ctx, nil, newAttemptProgress(c.onProgress))
 	if err != nil {
-		return protocol.State{}, 0, err
+		return err
 	}
-	roundTrip, err = c.ping(ctx, conn)
-	return conn.state, roundTrip, errors.Join(err, conn.session.Close())
+	roundTrip, err := c.ping(ctx, conn)
+	return errors.Join(err, use(conn, roundTrip), conn.session.Close())
+}
+
+// TargetError means that the remote was reached, but not a target beyond it.
+type TargetError struct {
+	Target string
+	Err    error
+}
+
+func (e *TargetError) Error() string { return e.Target + ": " + e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *TargetError) Unwrap() error { return e.Err }
+
+// ConnectTo does what Connect does, and before it closes the session has the remote connect to a
+// target, a host:port or unix:/path as the remote sees it, which took reached. An error about the
+// target is a *TargetError.
+func ConnectTo(
+	ctx context.Context, cfg LocalConfig, target string,
+) (roundTrip, reached time.Duration, err error) {
+	err = cfg.connector().once(ctx, func(conn *localConnection, trip time.Duration) error {
+		if roundTrip = trip; trip == 0 {
+			return nil // the session has failed
+		}
+		began := time.Now()
+		opening, cancel := context.WithTimeoutCause(ctx, openTimeout, errOpenTimeout)
+		defer cancel()
+		stream, err := conn.session.Open(opening, streamTarget(target))
+		if err != nil {
+			return &TargetError{target, err}
+		}
+		reached = time.Since(began)
+		return stream.Close()
+	})
+	return roundTrip, reached, err
 }
 
 // ping measures the round trip, on another carrier if a bad link costs the session the one it has.

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"culvert/internal/cli/exit"
 	"culvert/internal/cli/flags"
 	"culvert/internal/printable"
 	"culvert/protocol"
@@ -19,63 +21,128 @@ import (
 // checkPingTimeout bounds what a check does after it has connected.
 const checkPingTimeout = 30 * time.Second
 
-type checkOptions struct{ connect connectOptions }
+type checkOptions struct {
+	connect connectOptions
+	target  string // that the remote has to reach, or ""
+	json    bool
+}
 
 func checkCommand() *flags.Command {
 	o := &checkOptions{}
 	return &flags.Command{
 		Name:   "check",
 		Usage:  "test and time each step to a working tunnel",
-		Define: o.connect.define,
+		Define: o.define,
 		Run:    o.run,
 	}
 }
 
+func (o *checkOptions) define(s *flags.Set) {
+	o.connect.define(s)
+	s.Group("connection")
+	s.String(&o.target, "target", "",
+		"also test that the remote reaches `HOST:PORT` or unix:/PATH through the tunnel")
+	s.Group("output")
+	s.Bool(&o.json, "json", "print the result as an object in JSON")
+}
+
 func (o *checkOptions) run(ctx context.Context) error {
+	if o.target != "" {
+		if err := checkTarget(o.target); err != nil {
+			return &flags.ValueError{
+				Flag: "target", Value: o.target, Why: err.Error(),
+				Form: "it is HOST:PORT or unix:/PATH", Example: "localhost:22",
+			}
+		}
+	}
 	c, err := o.connect.load()
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.config.ConnectTimeout+checkPingTimeout)
 	defer cancel()
-	steps := &checkPrinter{w: os.Stdout, trust: c.trust, options: &o.connect.trust}
-	c.config.OnProgress = steps.progress
-	_, roundTrip, err := tunnel.Connect(ctx, c.config)
+	p := &checkPrinter{
+		w: os.Stdout, trust: c.trust, options: &o.connect.trust, json: o.json,
+		report: checkReport{Remote: c.address.String(), Steps: []checkStep{}},
+	}
+	c.config.OnProgress = p.progress
+	err = o.check(ctx, c, p)
+	p.finish(err)
+	return err
+}
+
+// check takes the steps.
+func (o *checkOptions) check(ctx context.Context, c *connection, p *checkPrinter) error {
+	var roundTrip, reached time.Duration
+	var err error
+	if o.target == "" {
+		_, roundTrip, err = tunnel.Connect(ctx, c.config)
+	} else {
+		roundTrip, reached, err = tunnel.ConnectTo(ctx, c.config, o.target)
+	}
+	beyond, isTarget := errors.AsType[*tunnel.TargetError](err)
+	if err == nil || isTarget {
+		p.step("round trip", roundTrip, "", true)
+	}
 	switch {
+	case isTarget:
+		p.step("target", 0, "failed", false)
+		return exit.Fail(exit.Failed, "the tunnel works, but the remote doesn't reach the target", beyond,
+			"check the target, and the remote's rules and network")
 	case err == nil:
-		steps.line("round trip", roundTrip, "")
-		fmt.Println("the tunnel works")
+		if o.target != "" {
+			p.step("target", reached, o.target, true)
+		}
+		p.conclude("the tunnel works")
 		return nil
 	case errors.Is(err, mux.ErrNotCulvert):
 		// The handshake is the part that is specified, and it was completed.
-		fmt.Println("the handshake works, but this is not a culvert remote: it serves no tunnel")
+		p.conclude("the handshake works, but this is not a culvert remote: it serves no tunnel")
 		return nil
 	}
 	return connectFailure(err, c)
 }
 
-// checkPrinter prints a line a step.
+// checkReport is what a check prints as JSON. docs/cli.md documents it.
+type checkReport struct {
+	Remote string      `json:"remote"`
+	Steps  []checkStep `json:"steps"`
+	Result string      `json:"result,omitempty"` // in words; not if there is an error
+	Error  string      `json:"error,omitempty"`
+	Status int         `json:"status"` // exit status
+}
+
+type checkStep struct {
+	Step         string  `json:"step"`
+	OK           bool    `json:"ok"`
+	Milliseconds float64 `json:"milliseconds,omitempty"`
+	Detail       string  `json:"detail,omitempty"`
+}
+
+// checkPrinter prints a line a step, or in the end all steps as JSON.
 type checkPrinter struct {
 	w       io.Writer
 	trust   *remoteTrust
 	options *trustOptions
+	json    bool
+	report  checkReport
 }
 
 func (p *checkPrinter) progress(step tunnel.Progress) {
 	var identity *protocol.IdentityError
 	switch {
 	case step.Err == nil:
-		p.line(string(step.Step), step.Took, step.Detail)
+		p.step(string(step.Step), step.Took, step.Detail, true)
 		if step.Step == tunnel.StepHandshake {
-			p.line("identity", 0, p.identity())
+			p.step("identity", 0, p.identity(), true)
 		}
 	case errors.As(step.Err, &identity):
-		p.line(string(step.Step), step.Took, "key "+identity.Key.String())
-		p.line("identity", 0, "failed")
+		p.step(string(step.Step), step.Took, "key "+identity.Key.String(), true)
+		p.step("identity", 0, "failed", false)
 	case errors.Is(step.Err, mux.ErrNotCulvert):
-		p.line(string(step.Step), step.Took, "not an answer of culvert")
+		p.step(string(step.Step), step.Took, "not an answer of culvert", false)
 	default:
-		p.line(string(step.Step), step.Took, "failed")
+		p.step(string(step.Step), step.Took, "failed", false)
 	}
 }
 
@@ -88,11 +155,37 @@ func (p *checkPrinter) identity() string {
 	return p.trust.basis() + p.options.rememberPin(p.trust)
 }
 
-func (p *checkPrinter) line(name string, took time.Duration, detail string) {
-	t := ""
+func (p *checkPrinter) step(name string, took time.Duration, detail string, ok bool) {
+	millis, t := float64(took)/float64(time.Millisecond), ""
+	if p.json {
+		p.report.Steps = append(p.report.Steps, checkStep{name, ok, millis, printable.Line(detail)})
+		return
+	}
 	if took > 0 {
-		t = fmt.Sprintf("%.1f ms", float64(took)/float64(time.Millisecond))
+		t = fmt.Sprintf("%.1f ms", millis)
 	}
 	line := fmt.Sprintf("%-10s %10s  %s", name, t, printable.Line(detail))
 	fmt.Fprintln(p.w, strings.TrimRight(line, " "))
+}
+
+// conclude tells the result.
+func (p *checkPrinter) conclude(result string) {
+	if p.json {
+		p.report.Result = result
+	} else {
+		fmt.Fprintln(p.w, result)
+	}
+}
+
+// finish prints the report as JSON, if that is wanted.
+func (p *checkPrinter) finish(err error) {
+	if !p.json {
+		return
+	}
+	if failure, ok := errors.AsType[*exit.Failure](err); ok {
+		p.report.Error, p.report.Status = printable.Line(failure.Error()), failure.Code
+	}
+	encoder := json.NewEncoder(p.w)
+	encoder.SetEscapeHTML(false)
+	_ = encoder.Encode(p.report) // an error is that nobody reads it
 }
