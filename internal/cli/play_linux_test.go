@@ -215,7 +215,7 @@ func setStage(dir string) error {
 		"bin/make": "#!/bin/sh\n[ \"$*\" = run ] && echo ./build/culvert demo && exec culvert demo\n",
 		"sshd_config": "ListenAddress 127.0.0.1\nHostKey " + dir + "/host_key\n" +
 			"PidFile none\nStrictModes no\nAuthorizedKeysFile " + dir + "/login_key.pub\n" +
-			"PasswordAuthentication no\nUsePAM no\n",
+			"PasswordAuthentication no\nUsePAM no\nMaxStartups 100\n",
 	}
 	for name, text := range files {
 		path := filepath.Join(dir, name)
@@ -245,6 +245,9 @@ func setStage(dir string) error {
 	if err != nil || output != "" {
 		return fmt.Errorf("setting the stage: %w\n%s", err, output)
 	}
+	if err := awaitListener("127.0.0.1:22"); err != nil { // sshd goes to the background before
+		return err
+	}
 	if err := os.Setenv("PATH", bin+":"+os.Getenv("PATH")); err != nil {
 		return err
 	}
@@ -254,6 +257,21 @@ func setStage(dir string) error {
 	}
 	go http.Serve(ln, http.HandlerFunc(servePage)) // ends with the process
 	return nil
+}
+
+// awaitListener waits until somebody listens on a TCP address.
+func awaitListener(address string) error {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(time.Minute); ; <-tick.C {
+		conn, err := net.Dial("tcp", address)
+		if err == nil {
+			return conn.Close()
+		}
+		if time.Now().After(deadline) {
+			return err
+		}
+	}
 }
 
 // player runs steps. A token in the document, such as a key that keygen printed when the document

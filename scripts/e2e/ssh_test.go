@@ -67,6 +67,7 @@ StrictModes no
 UsePAM no
 PasswordAuthentication no
 PermitRootLogin prohibit-password
+MaxStartups 100
 LogLevel VERBOSE
 `, s.port, hostKey, clientKey))
 		p := start(t, "sshd", exec.Command(sshd, "-D", "-e", "-f", config))
