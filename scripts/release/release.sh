@@ -42,7 +42,9 @@ done
 cp internal/cli/flags/completion/culvert.zsh build/package/completions/_culvert
 cp internal/cli/flags/completion/culvert.powershell build/package/completions/culvert.ps1
 "$tools/pack" licences build/package/THIRD-PARTY-LICENSES
-# Archives keep the modes, and a checkout's depend on the umask.
+# An apk has the scripts with the times of their files.
+cp -r scripts/release/packages build/package/scripts
+find build/package -exec touch -d "@$SOURCE_DATE_EPOCH" {} +
 chmod -R u=rwX,go=rX build/package
 
 config=.goreleaser.yaml

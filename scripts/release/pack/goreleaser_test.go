@@ -39,7 +39,12 @@ func TestGoreleaser(t *testing.T) {
 	}
 	script, build := read("scripts/release/release.sh"), read("scripts/build.sh")
 	sources := append(config.Archives[0].Files, config.Nfpms[0].Contents...)
+	if !strings.Contains(script, "scripts/release/packages build/package/scripts") {
+		t.Error("release.sh does not copy the packages' scripts")
+	}
 	for _, path := range config.Nfpms[0].Scripts {
+		own := strings.Replace(path, "build/package/scripts", "scripts/release/packages", 1)
+		sources = append(sources, source{Src: own})
 		sources = append(sources, source{Src: path})
 	}
 	for _, s := range sources {
