@@ -132,10 +132,14 @@ func (s *Source) readConfig() (*config, error) {
 	return config, nil
 }
 
-// firstFile returns the first of the files that exists, or "".
+// firstFile returns the first of the files that exists, or "". A folder that this user may not
+// search, such as another user's home, holds no configuration for it.
 func firstFile(paths []string) string {
 	for _, path := range paths {
-		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
+		_, err := os.Stat(path)
+		missing := errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) ||
+			errors.Is(err, fs.ErrPermission)
+		if !missing {
 			return path // if it can't be read, reading it tells why
 		}
 	}
