@@ -187,6 +187,9 @@ func (r role) attack(ctx context.Context) error {
 
 // dial has one session after another with the remote.
 func (a *attacker) dial(attack hostileAttack, key *certs.KeyPair) error {
+	if err := printLine(map[string]string{}); err != nil { // it heeds signals from now on
+		return err
+	}
 	for a.ctx.Err() == nil {
 		p, err := hostile.Dial(a.ctx, a.Remote, key, func(protocol.Peer) error { return nil },
 			attack.Config)

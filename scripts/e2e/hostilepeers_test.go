@@ -150,9 +150,9 @@ func (c *company) under(t *testing.T, name string, window time.Duration) (h host
 	t.Helper()
 	attacker := startRole(t, role{name, c.remote.url(), c.other.file, c.targets})
 	victim := c.remote.process
+	line := attacker.stdout.waitLine(t, attacker, "", patience)
 	if hostileAttacks[name].ofRemote {
 		var remote struct{ Address, Key string }
-		line := attacker.stdout.waitLine(t, attacker, "", patience)
 		if err := json.Unmarshal([]byte(line), &remote); err != nil {
 			t.Fatal(err)
 		}
