@@ -52,7 +52,8 @@ in_debian() {
 # contents_of_debian lists what is there, without what every package leaves in logs and caches.
 contents_of_debian() {
   (cd "$work/debian" && find . -xdev \( -path ./proc -o -path ./run -o -path ./tmp \
-    -o -path ./var/cache -o -path ./var/log -o -path ./var/lib/dpkg \) -prune -o -print | LC_ALL=C sort)
+    -o -path ./var/cache -o -path ./var/log -o -path ./var/lib/dpkg \) -prune -o -print |
+    LC_ALL=C sort)
 }
 
 debian() {
@@ -141,142 +142,6 @@ archives() {
   grep ready "$work/ready" || fail 'the demo in an empty root'
   kill $demo && wait $demo
   say 'the program runs in an empty root'
-}
-
-two_builds() {
-  say 'two builds'
-  scripts/release/release.sh
-  local elsewhere="$work/another place/culvert"
-  mkdir -p "$(dirname "$elsewhere")"
-  git clone -q "$repository" "$elsewhere"
-  mkdir "$elsewhere/build"
-  cp -r build/tools "$elsewhere/build/"
-  [ "${QUICK:-}" = 1 ] || export GOCACHE=$work/cache
-  (umask 077 && "$elsewhere/scripts/release/release.sh" >"$work/second.log" 2>&1) ||
-    { cat "$work/second.log" >&2 && fail 'the second build'; }
-  unset GOCACHE
-  diff -r "$release" "$elsewhere/build/release" || fail 'the builds differ'
-  say "the $(wc -l <"$release/checksums.txt") files of both builds are identical"
-}
-
-# one NAME... prints the only file of the release that matches.
-one() {
-  local found
-  found=$(find "$release" -name "$1")
-  [ -f "$found" ] || fail "$1 is $found"
-  echo "$found"
-}
-
-# in_debian COMMAND runs it in the new Debian, without a network.
-in_debian() {
-  unshare --net --ipc --mount --pid --fork --kill-child -- sh -c '
-    ip link set lo up && mount -t proc proc "$1/proc" && shift && exec "$@"' \
-    sh "$work/debian" env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin TERM=dumb \
-    DEBIAN_FRONTEND=noninteractive chroot "$work/debian" bash -euc "$1"
-}
-
-# contents_of_debian lists what is there, without what every package leaves in logs and caches.
-contents_of_debian() {
-  (cd "$work/debian" && find . -xdev \( -path ./proc -o -path ./run -o -path ./tmp \
-    -o -path ./var/cache -o -path ./var/log -o -path ./var/lib/dpkg \) -prune -o -print | LC_ALL=C sort)
-}
-
-debian() {
-  say 'a new Debian 12'
-  local mirror deb
-  mirror=$(apt-get indextargets --format '$(REPO_URI)' | grep '/debian/*$' | head -n 1)
-  debootstrap --variant=minbase --include=systemd,procps bookworm "$work/debian" "$mirror" \
-    >"$work/debootstrap.log" || { tail "$work/debootstrap.log" >&2 && fail debootstrap; }
-  deb=$(one 'culvert_*_amd64.deb')
-  cp "$deb" "$work/debian/tmp/culvert.deb"
-  contents_of_debian >"$work/before"
-  in_debian 'dpkg -i /tmp/culvert.deb'
-  in_debian '
-    cd /usr/lib/systemd/system
-    found=$(systemd-analyze verify --man=no culvert-remote.service culvert-remote.socket \
-      culvert-local@work.service 2>&1) && [ -z "$found" ] || { echo "$found"; exit 1; }
-    for unit in culvert-remote.service culvert-local@.service; do
-      systemd-analyze security --offline=true --threshold=19 --no-pager $unit | tail -n 1
-    done' || fail 'the units'
-  in_debian "$tunnel" || fail 'remote and local'
-  in_debian 'dpkg --purge culvert'
-  contents_of_debian >"$work/after"
-  diff "$work/before" "$work/after" || fail 'what purge leaves'
-  say 'the deb installs, runs, and leaves nothing'
-}
-
-# The remote as its unit starts it, and a local that forwards a port to the remote's own.
-tunnel='
-  culvert version
-  export CULVERT_CONFIG=/etc/culvert/config.toml
-  await() {
-    for _ in $(seq 100); do grep -q "$1" "$2" && return || sleep 0.1; done
-    cat "$2"
-    exit 1
-  }
-  culvert keygen -o /tmp/laptop.json >/tmp/laptop.pub
-  echo "$(cat /tmp/laptop.pub) laptop" >>/etc/culvert/authorized_keys
-  mkdir /var/lib/culvert /var/lib/culvert-local
-  STATE_DIRECTORY=/var/lib/culvert culvert remote --print-ready >/tmp/remote 2>&1 &
-  await \"ready\" /tmp/remote
-  key=$(sed -n "s/.*\"public_key\":\"\([^\"]*\)\".*/\1/p" /tmp/remote)
-  STATE_DIRECTORY=/var/lib/culvert-local culvert local --wait --key /tmp/laptop.json \
-    --remote-key "$key" -L 9000:127.0.0.1:8080 --print-ready ws://127.0.0.1:8080/ \
-    >/tmp/local 2>&1 &
-  await \"ready\" /tmp/local
-  exec 3<>/dev/tcp/127.0.0.1/9000
-  printf "GET / HTTP/1.0\r\n\r\n" >&3
-  read -r status <&3
-  echo "through the tunnel: $status"
-  [[ $status == *" 426 "* ]]
-  kill %1 %2
-  wait
-  rm /tmp/remote /tmp/local /tmp/laptop.*'
-
-# hashes FOLDER prints the sums of the files in a folder, under the names that the deb gives them.
-hashes() {
-  (cd "$1" && find . -type f ! -name '.*' -exec sha256sum {} + |
-    sed 's,/zsh/site-functions/,/zsh/vendor-completions/,' | LC_ALL=C sort -k 2)
-}
-
-packages() {
-  say 'the packages'
-  mkdir "$work"/{deb,rpm,apk}
-  dpkg-deb -x "$(one 'culvert_*_amd64.deb')" "$work/deb"
-  # Debian's rpm2cpio has the status 1 even when all is well; the sums tell.
-  rpm2cpio "$(one 'culvert-*.x86_64.rpm')" >"$work/rpm.cpio" || true
-  (cd "$work/rpm" && <"$work/rpm.cpio" cpio -idm --quiet --no-absolute-filenames)
-  tar -C "$work/apk" --warning=no-unknown-keyword -xzf "$(one 'culvert_*_x86_64.apk')"
-  hashes "$work/deb" >"$work/deb.sums"
-  for kind in rpm apk; do
-    hashes "$work/$kind" | diff "$work/deb.sums" - || fail "the $kind differs from the deb"
-  done
-  say "deb, rpm and apk have the same $(wc -l <"$work/deb.sums") files"
-}
-
-archives() {
-  say 'the archives'
-  mkdir "$work/archive" "$work/empty"
-  tar -C "$work/archive" --strip-components=1 -xzf "$(one 'culvert_*_linux_amd64.tar.gz')"
-  cmp "$work/archive/culvert" "$work/deb/usr/bin/culvert"
-  cp "$work/archive/culvert" "$work/empty/"
-  chroot "$work/empty" /culvert version
-  chroot "$work/empty" /culvert demo --socks 127.0.0.1:0 --print-ready >"$work/ready" &
-  local demo=$!
-  for _ in $(seq 100); do grep -q ready "$work/ready" && break || sleep 0.1; done
-  grep ready "$work/ready" || fail 'the demo in an empty root'
-  kill $demo && wait $demo
-  say 'the program runs in an empty root'
-  local windows wine
-  windows=$(find "$release" -name 'culvert_*_windows_amd64.zip')
-  wine=$(command -v wine64 wine /usr/lib/wine/wine64 | head -n 1) || true
-  if [ -z "$windows" ] || [ -z "$wine" ]; then
-    say 'not run: the program for Windows, as it was not built or there is no Wine'
-    return
-  fi
-  python3 -m zipfile -e "$windows" "$work/windows"
-  WINEPREFIX=$work/wine WINEDEBUG=-all "$wine" "$work"/windows/*/culvert.exe version ||
-    fail 'the program for Windows'
 }
 
 two_builds
