@@ -91,7 +91,7 @@ release: ## Make archives, packages, an image and checksums of the commit in bui
 	@scripts/release/release.sh
 
 .PHONY: release-check
-release-check: ## Check a release: two builds, a new Debian, the packages' contents (root, debootstrap).
+release-check: ## Check a release: two builds, a new Debian, packages (root, debootstrap).
 	@scripts/release/check.sh
 
 .PHONY: clean

@@ -28,10 +28,10 @@ func (e *ListedError) Error() string {
 	return fmt.Sprintf("line %d has the key with other options or another name", e.Line)
 }
 
-// Authorize adds a line for a key to the file of authorized keys at path, which it creates, with its
-// folders and private to its owner, if it is missing. It reports whether it did: a key that is
-// listed is not added again, and one with other options or another comment than the entry's, unless
-// the entry has neither, is a *ListedError.
+// Authorize adds a line for a key to the file of authorized keys at path, which it creates, with
+// its folders and private to its owner, if it is missing. It reports whether it did: a key that is
+// listed is not added again, and one with other options or another comment than the entry's,
+// unless the entry has neither, is a *ListedError.
 func Authorize(path string, entry AuthorizedKey) (added bool, err error) {
 	line, err := entry.line()
 	if err != nil {
@@ -107,9 +107,9 @@ func CheckKeyName(name string) error {
 	return nil
 }
 
-// editAuthorized replaces the content of a file of authorized keys, with the file's lock held, which
-// it waits for as KnownRemotes.Add does. Readers see the old or the new content. The mode and the
-// owner stay.
+// editAuthorized replaces the content of a file of authorized keys, with the file's lock held,
+// which it waits for as KnownRemotes.Add does. Readers see the old or the new content. The mode
+// and the owner stay.
 func editAuthorized(
 	path string, create bool, edit func(content string, keys *AuthorizedKeys) (string, error),
 ) error {

@@ -64,8 +64,8 @@ func hideUser(text string) string {
 // Secure reports whether the remote is reached over TLS.
 func (a Address) Secure() bool { return a.url.Scheme == "wss" }
 
-// Over returns the address as it is reached over one version of IP. With a proxy on the way, that is
-// for the connection to the proxy.
+// Over returns the address as it is reached over one version of IP. With a proxy on the way, that
+// is for the connection to the proxy.
 func (a Address) Over(family Family) Address {
 	a.family = family
 	return a

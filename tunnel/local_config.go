@@ -15,7 +15,8 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// LocalConfig configures a Local. Required are Address, Key, and VerifyRemote or CA.
+// LocalConfig configures a Local. Required are Address, Key, and VerifyRemote or CA. Its fields
+// are the options of a local, most of them independent of the others.
 type LocalConfig struct {
 	Address Address
 	Key     *certs.KeyPair

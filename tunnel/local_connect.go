@@ -301,8 +301,8 @@ func Connect(
 	return state, roundTrip, err
 }
 
-// once makes a session, measures its round trip, which is 0 if that failed, calls use and closes the
-// session.
+// once makes a session, measures its round trip, which is 0 if that failed, calls use and closes
+// the session.
 func (c *localConnector) once(
 	ctx context.Context, use func(conn *localConnection, roundTrip time.Duration) error,
 ) error {

@@ -277,7 +277,8 @@ func (l *Local) logLoss(conn *localConnection, err error, after time.Duration) {
 	var dead *mux.SessionError
 	if errors.As(err, &dead) {
 		l.event(state.EventSessionEnded, conn, dead.Err)
-		l.cfg.Log.Warn().Str("session", conn.session.Inspect(0).ID).Err(dead.Err).Dur("after", shortTime(after)).Msg("session lost")
+		l.cfg.Log.Warn().Str("session", conn.session.Inspect(0).ID).Err(dead.Err).
+			Dur("after", shortTime(after)).Msg("session lost")
 		return
 	}
 	l.event(state.EventCarrierLost, conn, conn.session.LossCause())

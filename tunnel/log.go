@@ -74,7 +74,8 @@ func (l *limitedLog) Run(e *zerolog.Event, _ zerolog.Level, _ string) {
 	}
 }
 
-// shortTime rounds a duration that was measured for people: to three digits, or a tenth of a second.
+// shortTime rounds a duration that was measured for people: to three digits, or a tenth of a
+// second.
 func shortTime(d time.Duration) time.Duration {
 	for unit := time.Microsecond; unit < 100*time.Millisecond; unit *= 10 {
 		if d < 1000*unit {

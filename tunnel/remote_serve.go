@@ -11,8 +11,8 @@ import (
 )
 
 // Serve serves HTTP on the listeners, over TLS if it is configured, until ctx is done or one of
-// them fails. Then it shuts down within the DrainTimeout; until that is over, clients of sessions are
-// served, and others are told that the node is busy.
+// them fails. Then it shuts down within the DrainTimeout; until that is over, clients of sessions
+// are served, and others are told that the node is busy.
 func (r *Remote) Serve(ctx context.Context, listeners ...net.Listener) error {
 	server := &http.Server{
 		Handler:           httplog.Recover(r.cfg.Log, r),

@@ -110,10 +110,13 @@ func TestStateAfterSession(t *testing.T) {
 	local, _ := startLocal(t, remote.localConfig(t, key))
 	target := testnet.EchoServer(t)
 	reached(t, local, target)
-	if err := remote.Reload(remote.cfg.Identity, trustKeys(t, newKey(t)), remote.cfg.Rights); err != nil {
+	err := remote.Reload(remote.cfg.Identity, trustKeys(t, newKey(t)), remote.cfg.Rights)
+	if err != nil {
 		t.Fatal(err)
 	}
-	for name, node := range map[string]func() state.State{"local": local.State, "remote": remote.State} {
+	for name, node := range map[string]func() state.State{
+		"local": local.State, "remote": remote.State,
+	} {
 		until(t, name+" has no session", func() bool { return len(node().Sessions) == 0 })
 		got := node().Totals
 		if got.Sessions != 1 || got.Streams != 1 || got.SentBytes != 1 || got.ReceivedBytes != 1 {

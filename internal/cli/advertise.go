@@ -54,7 +54,8 @@ func reachableAddress(listeners []net.Listener) string {
 	return ""
 }
 
-// ownAddress returns an address of this machine that others may reach, IPv4 if there is one, or nil.
+// ownAddress returns an address of this machine that others may reach, IPv4 if there is one, or
+// nil.
 func ownAddress() (own net.IP) {
 	addresses, err := net.InterfaceAddrs()
 	if err != nil {

@@ -64,9 +64,9 @@ func (o *identityOptions) load(end certs.Use) (*certs.KeyPair, *certs.Certificat
 	return key, cert, checkCertified(cert, key, end)
 }
 
-// logMade logs that load has made the key pair of a service, which nobody admits yet. Whoever starts
-// a node by hand sees the key without that: a remote logs it, and a local that isn't admitted names
-// it.
+// logMade logs that load has made the key pair of a service, which nobody admits yet. Whoever
+// starts a node by hand sees the key without that: a remote logs it, and a local that isn't
+// admitted names it.
 func (o *identityOptions) logMade(log zerolog.Logger, key certs.PublicKey) {
 	if o.made != "" && serviceFolder() != "" {
 		log.Info().Str("file", o.made).Stringer("key", key).Msg("created a key pair")

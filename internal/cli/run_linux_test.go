@@ -45,7 +45,8 @@ func startTrapping(t *testing.T, terminal *os.File) *process {
 func createKey(t *testing.T, dir string, env []string) {
 	t.Helper()
 	sh := &shell{dir: dir, env: env}
-	if output, err := sh.run("culvert keygen -o client.json >key 2>/dev/null"); err != nil || output != "" {
+	output, err := sh.run("culvert keygen -o client.json >key 2>/dev/null")
+	if err != nil || output != "" {
 		t.Fatalf("%v\n%s", err, output)
 	}
 }

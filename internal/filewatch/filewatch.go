@@ -36,7 +36,8 @@ type Watcher struct {
 	known files      // that changed was called for
 }
 
-// files are the files as they were at some time, by path. Those that can't be looked at are missing.
+// files are the files as they were at some time, by path. Those that can't be looked at are
+// missing.
 type files map[string]file
 
 // file identifies the content of a file.
@@ -53,8 +54,8 @@ func (f file) equal(other file) bool {
 		f.mode == other.mode && f.modified == other.modified
 }
 
-// New returns a Watcher for the files at paths, which need not exist. A caller that reads them after
-// New misses no change.
+// New returns a Watcher for the files at paths, which need not exist. A caller that reads them
+// after New misses no change.
 func New(paths []string) *Watcher {
 	w := &Watcher{paths: paths, stop: make(chan struct{}), done: make(chan struct{})}
 	w.known = w.look()
@@ -62,8 +63,8 @@ func New(paths []string) *Watcher {
 }
 
 // Start starts the Watcher, which Close ends. When the files are no longer as they were at New, it
-// calls changed on its goroutine. An error means that changes are noticed only within half a minute,
-// since the system gives no notices of them.
+// calls changed on its goroutine. An error means that changes are noticed only within half a
+// minute, since the system gives no notices of them.
 func (w *Watcher) Start(changed func()) error {
 	w.changed = changed
 	notices, err := fsnotify.NewWatcher()
@@ -158,9 +159,9 @@ func (w *Watcher) look() files {
 
 func (f files) equal(other files) bool { return maps.EqualFunc(f, other, file.equal) }
 
-// watchFolders asks for notices of the folders of all files, and of those that links lead to: a file
-// that is replaced is another one, but its folder stays. A folder that is watched already makes no
-// difference, and one that is gone is tried again.
+// watchFolders asks for notices of the folders of all files, and of those that links lead to: a
+// file that is replaced is another one, but its folder stays. A folder that is watched already
+// makes no difference, and one that is gone is tried again.
 func (w *Watcher) watchFolders() {
 	if w.notices == nil {
 		return

@@ -103,8 +103,8 @@ func TestBuild(t *testing.T) {
 		t.Errorf("version %q of commit %s", version, commit)
 	}
 	details := must(t, patience, command(nil, t.TempDir(), path, "version"))
-	if line := "\ncommit   " + strings.TrimSpace(commit) + " 2026-01-01T00:00:00Z\n"; !strings.Contains(
-		details, line) {
+	line := "\ncommit   " + strings.TrimSpace(commit) + " 2026-01-01T00:00:00Z\n"
+	if !strings.Contains(details, line) {
 		t.Errorf("culvert version prints\n%swithout%s", details, line)
 	}
 	t.Run("static", func(t *testing.T) { checkStatic(t, path) })

@@ -32,7 +32,8 @@ func startTwoRemotes(t *testing.T, client identity) *twoRemotes {
 		r.start(t, i)
 		r.addresses[i] = r.nodes[i].listen[0]
 	}
-	r.front = startHAProxy(t, "http", "option http-keep-alive", r.addresses[0]+" cookie a check inter 100", fmt.Sprintf(`
+	first := r.addresses[0] + " cookie a check inter 100"
+	r.front = startHAProxy(t, "http", "option http-keep-alive", first, fmt.Sprintf(`
   server other %s cookie b check inter 100
   cookie NODE insert indirect nocache
   option persist

@@ -114,7 +114,8 @@ func TestSignalCutsEndlessDownload(t *testing.T) {
 		stopping.signal(syscall.SIGTERM)
 		stopping.stderr.waitLine(t, stopping.process, "stopping", patience)
 		testnet.Poll(t, drainTime, "a new stream is not served", func() bool {
-			return run(t, patience, curl(t, tun.local.socks, time.Second, web.URL+"/random/1000")).status != 0
+			download := curl(t, tun.local.socks, time.Second, web.URL+"/random/1000")
+			return run(t, patience, download).status != 0
 		})
 		if took := time.Since(began); took > drainTime*3/4 || !download.running() || !stopping.running() {
 			t.Errorf("refused after %v; the download runs: %v, %s runs: %v", took, download.running(),

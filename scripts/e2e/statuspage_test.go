@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"flag"
 	"io"
 	"net"
@@ -55,7 +56,9 @@ func (tun *statusTunnel) get(t *testing.T, path string) (status int, body string
 	base, _, _ := strings.Cut(tun.local.statusURL, "/?")
 	client := &http.Client{Timeout: patience, Transport: &http.Transport{
 		DisableKeepAlives: true,
-		Dial:              func(_, address string) (net.Conn, error) { return tun.dial(address) },
+		DialContext: func(_ context.Context, _, address string) (net.Conn, error) {
+			return tun.dial(address)
+		},
 	}}
 	response, err := client.Get(base + path)
 	if err != nil {

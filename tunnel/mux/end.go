@@ -12,8 +12,8 @@ type StreamEnd struct {
 	Lasted time.Duration
 }
 
-// OnStreamEnd makes the session call f when a stream ends from now on, and when one is refused. f is
-// called with the session's mutex held: it must not wait, nor call the session.
+// OnStreamEnd makes the session call f when a stream ends from now on, and when one is refused. f
+// is called with the session's mutex held: it must not wait, nor call the session.
 func (s *Session) OnStreamEnd(f func(StreamInfo, StreamEnd)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -41,8 +41,8 @@ func (st *stream) endCodeLocked(result Result) Code {
 	return 0
 }
 
-// notifyRefusedLocked reports a stream that was refused before it was in the table. Its id is 0 if it
-// got none.
+// notifyRefusedLocked reports a stream that was refused before it was in the table. Its id is 0 if
+// it got none.
 func (s *Session) notifyRefusedLocked(id uint32, target Target, ours bool, code Code) {
 	if f := s.streams.onEnd; f != nil {
 		info := StreamInfo{ID: id, Target: target, Ours: ours, Since: time.Now()}

@@ -85,8 +85,8 @@ func TestSendQueuesStayInBudget(t *testing.T) {
 	})
 }
 
-// Streams that nobody reads, in both directions, take more than the client's share. A stream that is
-// read moves nevertheless.
+// Streams that nobody reads, in both directions, take more than the client's share. A stream that
+// is read moves nevertheless.
 func TestStalledStreamsStallAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const streams, window = 24, 150 << 10

@@ -11,9 +11,9 @@ import (
 	"github.com/BurntSushi/toml"
 )
 
-// The configuration file may define hosts: a table [hosts.NAME] has the URL of a remote and flags of
-// the command whose Hosts is set. A command with an argument that is a host takes NAME for it, and
-// then the table's values before those of its own table.
+// The configuration file may define hosts: a table [hosts.NAME] has the URL of a remote and flags
+// of the command whose Hosts is set. A command with an argument that is a host takes NAME for it,
+// and then the table's values before those of its own table.
 
 const (
 	hostsTable = "hosts"

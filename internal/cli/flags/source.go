@@ -40,8 +40,8 @@ func (s *Source) Decode(define func(*Set)) error {
 	return s.decode(set, now)
 }
 
-// Explain returns an error of a function that used the options that Decode has set last, for people:
-// a *ValueError shows where its value came from.
+// Explain returns an error of a function that used the options that Decode has set last, for
+// people: a *ValueError shows where its value came from.
 func (s *Source) Explain(err error) error { return explain(err, s.flags) }
 
 // decodeFirst sets all variables of a command that is about to run.

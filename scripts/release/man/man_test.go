@@ -61,7 +61,8 @@ func TestPages(t *testing.T) {
 	}
 	text := render(t, mandoc, filepath.Join(dir, "culvert.1"))
 	for _, part := range []string{
-		"2026-01-02", "culvert v0.0.0-test", "EXIT STATUS", "the remote can't be reached", "known_remotes",
+		"2026-01-02", "culvert v0.0.0-test", "EXIT STATUS", "the remote can't be reached",
+		"known_remotes",
 	} {
 		if !strings.Contains(text, part) {
 			t.Errorf("culvert(1) has no %q", part)
