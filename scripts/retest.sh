@@ -51,7 +51,7 @@ while IFS=$'\t' read -r package test; do
     (cd "$module" && go list "$name" >/dev/null 2>&1) && break
   done
   echo "Run again, by itself: $package $test"
-  (cd "$module" && env "${environment[@]}" go test -count=2 -timeout "${TEST_TIMEOUT:-15m}" \
+  (cd "$module" && env "${environment[@]}" go test -count=2 -timeout "${TEST_TIMEOUT:-20m}" \
     "${flags[@]}" -run "^$test\$" "$name" </dev/null)
   flaky+=("$package $test")
 done <<<"$tests"

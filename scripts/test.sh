@@ -11,7 +11,7 @@
 # a package that fails without a failed test: it does not build, its TestMain
 # fails.
 #
-#   TEST_TIMEOUT  limit for one package's tests, 15m by default
+#   TEST_TIMEOUT  limit for one package's tests, 20m by default
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -31,7 +31,7 @@ packages_allocations=(./protocol ./tunnel/mux)
 go_test() {
   local label=$1 module=$2
   shift 2
-  (cd "$module" && go test -json -count=1 -timeout "${TEST_TIMEOUT:-15m}" "$@") |
+  (cd "$module" && go test -json -count=1 -timeout "${TEST_TIMEOUT:-20m}" "$@") |
     sed -u -E "s/^(\{(\"Time\":\"[^\"]*\",)?\"Action\":\"[a-z-]+\",\"Package\":\")/\1$label/"
 }
 
@@ -75,7 +75,7 @@ all() {
   patterns=$(modules_of "${packages[@]}")
   for module in $(cut -d' ' -f1 <<<"$patterns" | uniq); do
     # shellcheck disable=SC2046 # one word for each pattern
-    go_test '' "$module" -race "${flags[@]}" \
+    go_test '' "$module" -race -parallel 4 "${flags[@]}" \
       $(awk -v module="$module" '$1 == module { print $2 }' <<<"$patterns") || status=1
   done
   if [ "$* ${packages[*]}" = './... ./...' ]; then
