@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -145,6 +146,32 @@ func TestResetBehindStalledReceiver(t *testing.T) {
 		if _, err := receiver.Read(make([]byte, 1)); !errors.Is(err, ErrStalled) ||
 			!errors.Is(err, syscall.ECONNRESET) {
 			t.Errorf("read: %v", err)
+		}
+		receiver.Close()
+	})
+}
+
+// expiredWriter is a writer whose own deadline has passed.
+type expiredWriter struct{ calls int }
+
+func (w *expiredWriter) Write([]byte) (int, error) {
+	w.calls++
+	return 0, os.ErrDeadlineExceeded
+}
+
+// A write that is out of a time which isn't the session's fails at once, and is not tried again.
+func TestResetBehindExpiredWriter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, server := newPair(t, Config{}, Config{})
+		sender, receiver := openPair(t, client, server)
+		sender.Write([]byte("x"))
+		sender.CloseWithReset(CodeAborted)
+		synctest.Wait()
+		w := &expiredWriter{}
+		began := time.Now()
+		_, err := receiver.WriteTo(w)
+		if err == nil || w.calls != 1 || time.Since(began) != 0 {
+			t.Errorf("%d writes in %v, then %v", w.calls, time.Since(began), err)
 		}
 		receiver.Close()
 	})

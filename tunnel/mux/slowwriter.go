@@ -21,7 +21,7 @@ func (st *stream) retriesLocked(out *blockWriter, err error) bool {
 	case !errors.Is(err, os.ErrDeadlineExceeded) || out.interrupted:
 		return false
 	case st.mustEndLocked():
-		return out.stalled < lingerTime
+		return out.limited && out.stalled < lingerTime
 	case st.recv.delivery == nil: // the deadline isn't ours
 		return false
 	}
@@ -98,5 +98,9 @@ func (b *blockWriter) limit() {
 	b.deadline.SetWriteDeadline(time.Now().Add(writeSlice))
 }
 
-// progress notes that a write took n bytes.
-func (b *blockWriter) progress(n int64) { b.stalled = b.watch.Look(n > 0) }
+// progress notes that a write took n bytes. It looks at the clock only where writes are limited.
+func (b *blockWriter) progress(n int64) {
+	if b.limited {
+		b.stalled = b.watch.Look(n > 0)
+	}
+}
