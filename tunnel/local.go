@@ -99,6 +99,13 @@ func (l *Local) set(conn *localConnection, err error) {
 	l.noteChangeLocked()
 }
 
+// connection returns the current connection, nil if there is none.
+func (l *Local) connection() *localConnection {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.current
+}
+
 // noteChangeLocked wakes those that wait for another session.
 func (l *Local) noteChangeLocked() {
 	close(l.changed)
@@ -115,12 +122,22 @@ func (l *Local) WaitSession(ctx context.Context) (protocol.State, error) {
 	return conn.state, nil
 }
 
+// wait waits until there is a connection whose session lives.
 func (l *Local) wait(ctx context.Context) (*localConnection, error) {
+	return l.waitUntil(ctx, func(conn *localConnection) bool {
+		return conn != nil && conn.session.Err() == nil
+	})
+}
+
+// waitUntil waits until the current connection, nil while there is none, is as it should be.
+func (l *Local) waitUntil(
+	ctx context.Context, right func(*localConnection) bool,
+) (*localConnection, error) {
 	for {
 		l.mu.Lock()
 		conn, err, changed := l.current, l.err, l.changed
 		l.mu.Unlock()
-		if err != nil || (conn != nil && conn.session.Err() == nil) {
+		if err != nil || right(conn) {
 			return conn, err
 		}
 		select {
@@ -184,9 +201,7 @@ func openInSession[T any](
 
 // carried returns a session that has a carrier. It waits for one until the deadline.
 func (l *Local) carried(ctx context.Context, deadline time.Time) (*mux.Session, error) {
-	l.mu.Lock()
-	conn := l.current
-	l.mu.Unlock()
+	conn := l.connection()
 	if ctx.Err() == nil && conn != nil && !conn.session.Stats().Away {
 		return conn.session, nil
 	}

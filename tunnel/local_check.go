@@ -10,9 +10,7 @@ import (
 // CheckPath returns nil if the remote answers, or if this is known to be impossible for now: a path
 // that is down is not this end's fault. It returns an error if ctx is done before either is so.
 func (l *Local) CheckPath(ctx context.Context) error {
-	l.mu.Lock()
-	conn := l.current
-	l.mu.Unlock()
+	conn := l.connection()
 	if conn == nil || conn.session.Stats().Away {
 		return nil
 	}

@@ -126,20 +126,8 @@ func (l *Local) awaitOther(
 ) error {
 	ctx, cancel := context.WithDeadlineCause(ctx, deadline, ErrNoSession)
 	defer cancel()
-	for {
-		l.mu.Lock()
-		conn, err, changed := l.current, l.err, l.changed
-		l.mu.Unlock()
-		if err != nil {
-			return err
-		}
-		if conn == nil || conn.session != session {
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
+	_, err := l.waitUntil(ctx, func(conn *localConnection) bool {
+		return conn == nil || conn.session != session
+	})
+	return err
 }
