@@ -129,10 +129,7 @@ func (l *Local) awaitLoss(ctx context.Context, session *mux.Session) error {
 
 // finish ends Run.
 func (l *Local) finish(ctx context.Context, err error) error {
-	l.mu.Lock()
-	last := l.current
-	l.mu.Unlock()
-	if last != nil {
+	if last := l.connection(); last != nil {
 		last.session.Close()
 		time.AfterFunc(DrainTimeout, l.cutRelays)
 	}
@@ -262,7 +259,7 @@ func (l *Local) retryAfter(err error, attempts *localAttempts) {
 func (l *Local) logConnected(conn *localConnection) {
 	l.event(state.EventSessionUp, conn, nil)
 	l.cfg.Log.Info().
-		Str("session", conn.session.Inspect(0).ID).
+		Str("session", conn.session.ID()).
 		Stringer("remote", l.cfg.Address).
 		Int("version", conn.state.Version).
 		Str("suite", conn.state.Suite).
@@ -277,13 +274,13 @@ func (l *Local) logLoss(conn *localConnection, err error, after time.Duration) {
 	var dead *mux.SessionError
 	if errors.As(err, &dead) {
 		l.event(state.EventSessionEnded, conn, dead.Err)
-		l.cfg.Log.Warn().Str("session", conn.session.Inspect(0).ID).Err(dead.Err).
+		l.cfg.Log.Warn().Str("session", conn.session.ID()).Err(dead.Err).
 			Dur("after", shortTime(after)).Msg("session lost")
 		return
 	}
 	l.event(state.EventCarrierLost, conn, conn.session.LossCause())
 	l.cfg.Log.Warn().
-		Str("session", conn.session.Inspect(0).ID).
+		Str("session", conn.session.ID()).
 		Err(conn.session.LossCause()).
 		Dur("after", shortTime(after)).
 		Int("streams", conn.session.Stats().Streams).
@@ -304,7 +301,7 @@ func (l *Local) logReconnected(conn, last *localConnection, away time.Duration) 
 	l.sums.resumed()
 	l.cfg.Observer.Resume(true, stats.LastAway)
 	l.cfg.Log.Info().
-		Str("session", conn.session.Inspect(0).ID).
+		Str("session", conn.session.ID()).
 		Dur("away", shortTime(away)).
 		Int("streams", stats.Streams).
 		Uint64("resent_bytes", stats.Resent).

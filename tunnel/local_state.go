@@ -21,9 +21,7 @@ func (l *Local) State() state.State {
 		Totals:   l.sums.read().state(),
 	}
 	taken.Node.Remote = l.cfg.Address.String()
-	l.mu.Lock()
-	current := l.current
-	l.mu.Unlock()
+	current := l.connection()
 	for _, conn := range l.connections() {
 		in := conn.session.Inspect(state.MaxSessionStreams)
 		if conn.session.Err() != nil {
@@ -62,7 +60,7 @@ func (l *Local) event(kind string, conn *localConnection, reason error) {
 		e.Reason = reason.Error()
 	}
 	if conn != nil {
-		e.Session = conn.session.Inspect(0).ID
+		e.Session = conn.session.ID()
 		e.Key = conn.state.Peer.Key.String()
 	}
 	l.cfg.Events.Add(e)

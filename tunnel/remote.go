@@ -139,6 +139,7 @@ func NewRemote(cfg RemoteConfig) (*Remote, error) {
 	ctx, stop := context.WithCancel(context.Background())
 	r := &Remote{
 		cfg:        cfg,
+		observed:   newRemoteObserved(),
 		replay:     protocol.NewReplayCache(protocol.DefaultReplayCapacity),
 		gate:       newRemoteGate(cfg.Log, cfg.Bounds),
 		host:       mux.NewHost(mux.HostConfig{ResumeWindow: cfg.ResumeWindow}),

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,21 +18,17 @@ import (
 
 // remoteObserved is what a remote keeps for its observers.
 type remoteObserved struct {
-	sums     sums
-	refusals refusalEvents
+	sums sums
+
+	// refusals bounds the events about clients that are refused, which strangers can cause at will:
+	// others would not be seen any more.
+	refusals *zerolog.BurstSampler
 }
 
-// refusalEvents bounds the events about clients that are refused, which strangers can cause at
-// will: others would not be seen any more.
-type refusalEvents struct {
-	once    sync.Once
-	sampler zerolog.BurstSampler
-}
-
-// allow reports whether there may be another event now.
-func (r *refusalEvents) allow() bool {
-	r.once.Do(func() { r.sampler.Burst, r.sampler.Period = maxRefusalEvents, refusalEventsPeriod })
-	return r.sampler.Sample(zerolog.InfoLevel)
+func newRemoteObserved() remoteObserved {
+	return remoteObserved{refusals: &zerolog.BurstSampler{
+		Burst: maxRefusalEvents, Period: refusalEventsPeriod,
+	}}
 }
 
 // carried is what a remote knows of the newest carrier of a session.
@@ -135,7 +130,7 @@ var unnamed atomic.Uint32
 // noteCarrier records the carrier with which a session began or was resumed, and returns the
 // session's name.
 func (r *Remote) noteCarrier(a admitted) string {
-	id := a.Inspect(0).ID
+	id := a.ID()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	known := r.sessions[a.Session]
@@ -151,7 +146,8 @@ func (r *Remote) noteCarrier(a admitted) string {
 
 // event adds an event of a session, or of a client that gets none, to those that observers see.
 func (r *Remote) event(kind, session string, key certs.PublicKey, from netip.Addr, reason error) {
-	if r.cfg.Events == nil || kind == state.EventRefused && !r.observed.refusals.allow() {
+	if r.cfg.Events == nil ||
+		kind == state.EventRefused && !r.observed.refusals.Sample(zerolog.InfoLevel) {
 		return
 	}
 	e := state.Event{Kind: kind, Session: session}

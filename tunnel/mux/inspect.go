@@ -57,9 +57,7 @@ func (s *Session) Inspect(most int) Inspection {
 		Draining: s.streams.draining.begun,
 		Streams:  make([]StreamInfo, 0, min(most, len(s.streams.byID))),
 	}
-	if s.resumption != nil {
-		in.ID = hex.EncodeToString(s.resumption.id[:4])
-	}
+	in.ID = s.idLocked()
 	for _, st := range s.streams.byID {
 		if len(in.Streams) == most {
 			break
@@ -67,6 +65,20 @@ func (s *Session) Inspect(most int) Inspection {
 		in.Streams = append(in.Streams, st.infoLocked())
 	}
 	return in
+}
+
+// ID returns the name of the session that Inspection has.
+func (s *Session) ID() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.idLocked()
+}
+
+func (s *Session) idLocked() string {
+	if s.resumption == nil {
+		return ""
+	}
+	return hex.EncodeToString(s.resumption.id[:4])
 }
 
 func (st *stream) infoLocked() StreamInfo {
