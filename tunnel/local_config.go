@@ -32,13 +32,13 @@ type LocalConfig struct {
 	CA   *certs.Certificate
 	Cert *certs.Certificate
 
-	TLS *tls.Config // for wss://; nil for the system's roots
+	TLS    *tls.Config // for wss://; nil for the system's roots
+	Header http.Header // sent with the WebSocket upgrade; "Host" replaces the address's host
+	Via    *Proxy      // on the way to the remote; resolves its name; nil for none
+
 	// NoSessionHeader leaves out the header Culvert-Session, by which a load balancer can lead a
 	// session's carriers to one node, and by which an observer can tell that they belong together.
 	NoSessionHeader bool
-
-	Header http.Header // sent with the WebSocket upgrade; "Host" replaces the address's host
-	Via    *Proxy      // on the way to the remote; resolves its name; nil for none
 
 	// RequireForwardSecrecy refuses a remote without the handshake's extension.
 	RequireForwardSecrecy bool

@@ -94,11 +94,14 @@ func IsAdmissionError(err error) bool {
 	if errors.Is(err, protocol.ErrCertificateRequired) || isRefusedSession(err) {
 		return true
 	}
-	var refused *protocol.RefusedError
-	if !errors.As(err, &refused) {
-		return false
-	}
-	switch refused.Code {
+	refused, ok := errors.AsType[*protocol.RefusedError](err)
+	return ok && refusesClient(refused.Code)
+}
+
+// refusesClient reports whether a remote that ends a handshake with a code does not admit the
+// client.
+func refusesClient(code protocol.CloseCode) bool {
+	switch code {
 	case protocol.CloseNotAdmitted,
 		protocol.CloseCertificate,
 		protocol.CloseVersion,

@@ -75,22 +75,13 @@ func handshakeResult(err error) HandshakeResult {
 		return HandshakeBusy
 	case IsAdmissionError(err), IsIdentityError(err), errors.As(err, &refused):
 		return HandshakeRefused
-	case errors.As(err, &handshake) && refuses(handshake.Code):
+	case errors.As(err, &handshake) &&
+		(handshake.Code == protocol.CloseIdentity || refusesClient(handshake.Code)):
 		return HandshakeRefused
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, mux.ErrNotCulvert):
 		return HandshakeTimeout
 	}
 	return HandshakeFailed
-}
-
-// refuses reports whether a side that ends a handshake with a code does not accept the other.
-func refuses(code protocol.CloseCode) bool {
-	switch code {
-	case protocol.CloseIdentity, protocol.CloseNotAdmitted, protocol.CloseCertificate,
-		protocol.CloseVersion, protocol.CloseNoSecrecy:
-		return true
-	}
-	return false
 }
 
 // observeDial reports to o how an attempt to reach a target ended that began at a time.
