@@ -56,22 +56,32 @@ func (b *stickyBalancer) lead(remote *testRemote) {
 	b.node = to
 }
 
-// A remote stops behind a balancer that has another: new streams go there at once, and old ones go
-// on where they are, also over another carrier, until they end. Then the remote stops.
-func TestMakeBeforeBreak(t *testing.T) {
+// startBehindBalancer starts a local whose session is at the first of two remotes. New sessions go
+// to the first until the balancer is told otherwise.
+func startBehindBalancer(
+	t *testing.T,
+) (b *stickyBalancer, local *Local, first, second *testRemote) {
+	t.Helper()
 	key := newKey(t)
-	first := startRemote(t, trustKeys(t, key), nil)
-	second := startRemote(t, trustKeys(t, key), func(cfg *RemoteConfig) {
+	first = startRemote(t, trustKeys(t, key), nil)
+	second = startRemote(t, trustKeys(t, key), func(cfg *RemoteConfig) {
 		cfg.Identity.Key = first.key
 	})
-	b := startStickyBalancer(t)
+	b = startStickyBalancer(t)
 	b.lead(first)
 	cfg := first.localConfig(t, key)
 	var err error
 	if cfg.Address, err = ParseAddress(b.URL); err != nil {
 		t.Fatal(err)
 	}
-	local, _ := startLocal(t, cfg)
+	local, _ = startLocal(t, cfg)
+	return b, local, first, second
+}
+
+// A remote stops behind a balancer that has another: new streams go there at once, and old ones go
+// on where they are, also over another carrier, until they end. Then the remote stops.
+func TestMakeBeforeBreak(t *testing.T) {
+	b, local, first, second := startBehindBalancer(t)
 	echo := testnet.EchoServer(t)
 	old := dial(t, local, echo)
 	echoes(t, old)
@@ -118,19 +128,7 @@ func (l *Local) retiredConnection(t *testing.T) *localConnection {
 
 // New streams that are opened all the time while a remote stops all succeed.
 func TestDrainCostsNoStream(t *testing.T) {
-	key := newKey(t)
-	first := startRemote(t, trustKeys(t, key), nil)
-	second := startRemote(t, trustKeys(t, key), func(cfg *RemoteConfig) {
-		cfg.Identity.Key = first.key
-	})
-	b := startStickyBalancer(t)
-	b.lead(first)
-	cfg := first.localConfig(t, key)
-	var err error
-	if cfg.Address, err = ParseAddress(b.URL); err != nil {
-		t.Fatal(err)
-	}
-	local, _ := startLocal(t, cfg)
+	b, local, first, second := startBehindBalancer(t)
 	echo := testnet.EchoServer(t)
 	known := dial(t, local, echo) // the target is known from now on
 	echoes(t, known)

@@ -51,7 +51,7 @@ func TestSessionHeader(t *testing.T) {
 	}
 }
 
-// Whatever else stands in the header is no name.
+// A value of another form than a local sends is taken for none.
 func TestRouteNameOf(t *testing.T) {
 	name := newRouteName()
 	for value, want := range map[string]string{

@@ -40,7 +40,7 @@ func (a *autoReload) start(requests reloads, log zerolog.Logger) (stop func()) {
 	return a.watcher.Close
 }
 
-// seen tells that a reload is about to read the files.
+// seen makes the files count as they are now. It is called before a reload reads them.
 func (a *autoReload) seen() {
 	if a.watcher != nil {
 		a.watcher.Seen()
