@@ -97,10 +97,8 @@ func (s *Server) URL() string {
 
 // Serve serves until Close is called or the listener breaks, which is an error.
 func (s *Server) Serve() error {
-	var ln net.Listener = netfault.NewListener(s.ln, func(err error, pause time.Duration) {
-		s.cfg.Log.Warn().Err(err).Dur("pause", pause).Msg("status: accept")
-	})
-	ln = netutil.LimitListener(ln, maxConns)
+	accepting := netfault.NewListener(s.ln, netfault.LogPauses(s.cfg.Log))
+	ln := netutil.LimitListener(accepting, maxConns)
 	if s.secured {
 		ln = tls.NewListener(ln, s.cfg.TLS)
 	}
