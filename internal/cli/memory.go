@@ -43,16 +43,16 @@ func (o *memoryOption) define(s *flags.Set) {
 
 // load returns the size of the budget in bytes, and logs it.
 func (o *memoryOption) load(log zerolog.Logger) (int64, error) {
-	size, err := parseMemory(o.size, availableMemory)
+	size, limited, err := budgetSize(o.size)
 	if err != nil {
 		return 0, err
 	}
 	source := "--memory"
-	if limit := goMemoryLimit(); limit > 0 {
+	if limited {
 		if o.given {
 			log.Warn().Str("memory", o.size).Msg("--memory is ignored, since GOMEMLIMIT is set")
 		}
-		size, source = max(limit, leastMemory), "GOMEMLIMIT"
+		source = "GOMEMLIMIT"
 	}
 	log.Debug().Int64("bytes", size).Str("source", source).Msg("memory budget")
 	return size, nil
@@ -60,14 +60,23 @@ func (o *memoryOption) load(log zerolog.Logger) (int64, error) {
 
 // machineMemory returns the budget of a process that has no --memory, in bytes.
 func machineMemory() int64 {
-	if limit := goMemoryLimit(); limit > 0 {
-		return max(limit, leastMemory)
-	}
-	size, err := parseMemory(defaultMemory, availableMemory)
+	size, _, err := budgetSize(defaultMemory)
 	if err != nil {
 		panic("cli: the default of --memory is not accepted")
 	}
 	return size
+}
+
+// budgetSize returns the size of the budget in bytes for a value of --memory, and whether
+// GOMEMLIMIT has taken precedence.
+func budgetSize(text string) (size int64, limited bool, err error) {
+	if size, err = parseMemory(text, availableMemory); err != nil {
+		return 0, false, err
+	}
+	if limit := goMemoryLimit(); limit > 0 {
+		return max(limit, leastMemory), true, nil
+	}
+	return size, false, nil
 }
 
 // goMemoryLimit returns GOMEMLIMIT in bytes, as the runtime has read it; 0 if it is not set.
