@@ -3,9 +3,9 @@ package cli
 import (
 	"net"
 	"net/url"
-	"strings"
 
 	"culvert/certs"
+	"culvert/internal/cli/flags"
 	"culvert/tunnel"
 )
 
@@ -30,8 +30,7 @@ func (o *listenOptions) pasteLine(
 	} else {
 		return ""
 	}
-	quoted := strings.ReplaceAll(location+"#"+key.String(), "'", `'\''`)
-	return "culvert local '" + quoted + "'"
+	return "culvert local " + flags.ShellQuote(location+"#"+key.String())
 }
 
 // reachableAddress returns the first address of the listeners that isn't of loopback, or "". An

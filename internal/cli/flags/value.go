@@ -73,11 +73,11 @@ func (o origin) example(f *Flag, value string) string {
 	case o.file != "":
 		return f.names[0] + " = " + f.kindOrText().literal(value)
 	case o.variable:
-		return f.Variable() + "=" + shellQuote(value)
+		return f.Variable() + "=" + ShellQuote(value)
 	case f.kindOrText().isSwitch():
-		return f.Typed() + "=" + shellQuote(value)
+		return f.Typed() + "=" + ShellQuote(value)
 	}
-	return f.Typed() + " " + shellQuote(value)
+	return f.Typed() + " " + ShellQuote(value)
 }
 
 // Typed returns the flag as it was given: as on the command line, or its variable, or else its main
@@ -112,8 +112,8 @@ func (v *variable[T]) literal(text string) string {
 // plainChars need no quotes in a shell.
 const plainChars = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789%+,-./:=@_"
 
-// shellQuote quotes a word for a POSIX shell, if it has to be.
-func shellQuote(word string) string {
+// ShellQuote quotes a word for a POSIX shell, if it has to be.
+func ShellQuote(word string) string {
 	if word != "" && strings.Trim(word, plainChars) == "" {
 		return word
 	}
