@@ -23,6 +23,7 @@ type response struct {
 	length     int64 // of Content-Length; -1 when there is none that is a number
 	lengths    int   // how often there is a Content-Length, in one field or in several
 	noNumber   bool  // one of them is no number
+	listed     bool  // a field of them is a list, if only of one, or no number
 	differ     bool
 	codings    codings
 }
@@ -138,7 +139,8 @@ func (r *response) addLength(value []byte) {
 	r.noNumber = r.noNumber || n == 0
 	r.lengths += max(n, 1)
 	_, single := parseLength(value)
-	r.lenient = r.lenient || !single || r.lengths > 1
+	r.listed = r.listed || !single
+	r.lenient = r.lenient || r.listed || r.lengths > 1
 }
 
 // add reads a Transfer-Encoding field.
@@ -214,11 +216,10 @@ func (r *response) appendHead(b []byte, connection string, decode bool) []byte {
 // appendLength appends the first Content-Length field: not at all when a coding overrides it or
 // it is no length, and else with a single one.
 func (r *response) appendLength(b []byte, f field) []byte {
-	_, single := parseLength(f.value)
 	switch {
 	case !r.codings.none() || r.length < 0:
 		return b
-	case single && r.lengths == 1:
+	case !r.listed && r.lengths == 1:
 		return append(b, f.raw...)
 	}
 	b = append(append(b, f.name...), ": "...)
