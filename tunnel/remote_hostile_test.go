@@ -261,19 +261,7 @@ func TestHostileClient(t *testing.T) {
 			creditByTheByte(endless, false)},
 		{"frames that may be repeated", hostile.Config{Acks: true},
 			func(t *testing.T, h *hostilePeer) {
-				h.Flood(million, func(n uint32) []byte {
-					switch n % 5 {
-					case 0:
-						return hostile.Number(hostile.KindPing, 0, uint64(n))
-					case 1:
-						return hostile.Number(hostile.KindAck, 0, 0)
-					case 2:
-						return hostile.Frame(hostile.KindDraining, 0)
-					case 3:
-						return hostile.Frame(hostile.KindDatagram, 1, 0, 'x') // there is no such flow
-					}
-					return hostile.Frame(0x81, 0, 'x') // unknown, to be skipped
-				})
+				h.Flood(million, hostile.Repeatable)
 				h.expectAlive("repeated frames")
 			}},
 	} {

@@ -61,16 +61,8 @@ func startServer(t *testing.T, network, address string, cfg Config) *Server {
 func ask(t *testing.T, request *http.Request) (int, string) {
 	t.Helper()
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
-	response, err := client.Do(request)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return response.StatusCode, string(body)
+	response, body := testnet.Fetch(t, client, request)
+	return response.StatusCode, body
 }
 
 func newRequest(t *testing.T, method, url string) *http.Request {

@@ -4,6 +4,6 @@
 // between two hosts.
 //
 // serve.go accepts connections, udp.go receives datagrams, relay.go relays connections that it can
-// cut, delay and silence, transfer.go moves contents that both ends can verify, port_unix.go
-// provides addresses that refuse or do not answer, poll.go waits.
+// cut, delay and silence, transfer.go moves contents that both ends can verify, http.go makes
+// requests, port_unix.go provides addresses that refuse or do not answer, poll.go waits.
 package testnet

@@ -289,6 +289,11 @@ func (a *attacker) malformed(p *hostile.Peer) {
 	a.settle(p)
 }
 
+// opens returns the open frames of a client's streams to a target.
+func (a *attacker) opens(target string) func(n uint32) []byte {
+	return func(n uint32) []byte { return hostile.Open(2*n+1, mux.StreamTCP, target) }
+}
+
 const (
 	hostileMillion = 1_000_000
 	hostileStreams = 1400
@@ -298,21 +303,15 @@ const (
 var hostileAttacks = map[string]hostileAttack{
 	"a million opens": {Config: hostile.Config{Acks: true},
 		session: func(a *attacker, p *hostile.Peer) {
-			p.Flood(hostileMillion, func(n uint32) []byte {
-				return hostile.Open(2*n+1, mux.StreamTCP, a.Refuses)
-			})
+			p.Flood(hostileMillion, a.opens(a.Refuses))
 		}},
 	"a million opens, unacknowledged": {session: func(a *attacker, p *hostile.Peer) {
-		p.Flood(hostileMillion, func(n uint32) []byte {
-			return hostile.Open(2*n+1, mux.StreamTCP, a.Refuses)
-		})
+		p.Flood(hostileMillion, a.opens(a.Refuses))
 		a.settle(p)
 	}},
 	"a million opens, answers unread": {session: func(a *attacker, p *hostile.Peer) {
 		p.StopReading()
-		p.Flood(hostileMillion, func(n uint32) []byte {
-			return hostile.Open(2*n+1, mux.StreamTCP, a.Refuses)
-		})
+		p.Flood(hostileMillion, a.opens(a.Refuses))
 		a.live(p)
 	}},
 	"reset storm": {Config: hostile.Config{Acks: true},
@@ -332,16 +331,12 @@ var hostileAttacks = map[string]hostileAttack{
 		}},
 	"streams without credit": {Config: hostile.Config{FirstCredit: 1, Acks: true},
 		session: func(a *attacker, p *hostile.Peer) {
-			p.Flood(hostileStreams, func(n uint32) []byte {
-				return hostile.Open(2*n+1, mux.StreamTCP, a.Drip)
-			})
+			p.Flood(hostileStreams, a.opens(a.Drip))
 			a.live(p)
 		}},
 	"credit by the byte": {Config: hostile.Config{Acks: true},
 		session: func(a *attacker, p *hostile.Peer) {
-			p.Flood(hostileStreams, func(n uint32) []byte {
-				return hostile.Open(2*n+1, mux.StreamTCP, a.Drip)
-			})
+			p.Flood(hostileStreams, a.opens(a.Drip))
 			p.Flood(math.MaxUint32, func(n uint32) []byte {
 				return hostile.Number(hostile.KindCredit, 2*(n%hostileStreams)+1,
 					uint64(n/hostileStreams)+1)
@@ -349,27 +344,13 @@ var hostileAttacks = map[string]hostileAttack{
 		}},
 	"abandoned sessions": {Config: hostile.Config{FirstCredit: 1, Acks: true},
 		session: func(a *attacker, p *hostile.Peer) {
-			p.Flood(hostileStreams, func(n uint32) []byte {
-				return hostile.Open(2*n+1, mux.StreamTCP, a.Drip)
-			})
+			p.Flood(hostileStreams, a.opens(a.Drip))
 			a.pause(100 * time.Millisecond)
 		}},
 	"malformed frames": {session: (*attacker).malformed},
 	"frames that may be repeated": {Config: hostile.Config{Acks: true},
 		session: func(a *attacker, p *hostile.Peer) {
-			p.Flood(math.MaxUint32, func(n uint32) []byte {
-				switch n % 5 {
-				case 0:
-					return hostile.Number(hostile.KindPing, 0, uint64(n))
-				case 1:
-					return hostile.Number(hostile.KindAck, 0, 0)
-				case 2:
-					return hostile.Frame(hostile.KindDraining, 0)
-				case 3:
-					return hostile.Frame(hostile.KindDatagram, 1, 0, 'x') // there is no such flow
-				}
-				return hostile.Frame(0x81, 0, 'x') // unknown, to be skipped
-			})
+			p.Flood(math.MaxUint32, hostile.Repeatable)
 		}},
 	"a remote's million opens": {ofRemote: true, session: func(a *attacker, p *hostile.Peer) {
 		p.Flood(hostileMillion, func(n uint32) []byte {

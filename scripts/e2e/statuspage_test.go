@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"flag"
-	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -60,16 +59,12 @@ func (tun *statusTunnel) get(t *testing.T, path string) (status int, body string
 			return tun.dial(address)
 		},
 	}}
-	response, err := client.Get(base + path)
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, base+path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return response.StatusCode, string(text)
+	response, body := testnet.Fetch(t, client, request)
+	return response.StatusCode, body
 }
 
 // The status page shows a download as it runs, and that the connection is lost and the session

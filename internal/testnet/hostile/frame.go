@@ -63,6 +63,21 @@ func Hello(ofRemote bool, firstCredit uint32) []byte {
 	return Frame(0x01, 0, p...)
 }
 
+// Repeatable returns the frame numbered n of a sequence of frames that any end may repeat.
+func Repeatable(n uint32) []byte {
+	switch n % 5 {
+	case 0:
+		return Number(KindPing, 0, uint64(n))
+	case 1:
+		return Number(KindAck, 0, 0)
+	case 2:
+		return Frame(KindDraining, 0)
+	case 3:
+		return Frame(KindDatagram, 1, 0, 'x') // there is no such flow
+	}
+	return Frame(0x81, 0, 'x') // unknown, to be skipped
+}
+
 // Malformed returns records of a client, by what is wrong with them: at least one for each kind of
 // frame. Streams that they open lead to target.
 func Malformed(target string) map[string][]byte {
