@@ -20,13 +20,8 @@ fi
 
 # failed prints the top-level tests that failed, as PACKAGE TAB TEST.
 failed() {
-  sed -E 's/,"(Output|Elapsed)":.*//' "$events" | awk '
-    function value(key) {
-      if (!match($0, "\"" key "\":\"[^\"]*\"")) return ""
-      return substr($0, RSTART + length(key) + 4, RLENGTH - length(key) - 5)
-    }
-    { action = value("Action"); package = value("Package"); test = value("Test") }
-    package == "" { next }
+  scripts/test-events.sh <"$events" | awk -F '\t' '
+    { action = $1; package = $2; test = $3 }
     test != "" && action == "run" { running[package, test] = 1 }
     test != "" && action ~ /^(pass|fail|skip)$/ { delete running[package, test] }
     action != "fail" { next }

@@ -75,7 +75,7 @@ all() {
   patterns=$(modules_of "${packages[@]}")
   for module in $(cut -d' ' -f1 <<<"$patterns" | uniq); do
     # shellcheck disable=SC2046 # one word for each pattern
-    go_test '' "$module" -race -parallel 4 "${flags[@]}" \
+    go_test '' "$module" -race -parallel 3 "${flags[@]}" \
       $(awk -v module="$module" '$1 == module { print $2 }' <<<"$patterns") || status=1
   done
   if [ "$* ${packages[*]}" = './... ./...' ]; then
@@ -88,14 +88,8 @@ all() {
 # totals STATUS prints the last line from the events of go test -json on its
 # standard input ("go doc cmd/test2json"), and fails unless every test passed.
 totals() {
-  awk -v status="$1" '
-    function value(key) {
-      if (!match($0, "\"" key "\":\"[^\"]*\"")) return ""
-      return substr($0, RSTART + length(key) + 4, RLENGTH - length(key) - 5)
-    }
-    { sub(/,"(Output|Elapsed)":.*/, "") }
-    { action = value("Action"); package = value("Package"); test = value("Test") }
-    package == "" || action == "output" { next }
+  scripts/test-events.sh | awk -F '\t' -v status="$1" '
+    { action = $1; package = $2; test = $3 }
     test != "" && action == "run" { running[package, test] = package }
     test != "" && action ~ /^(pass|fail|skip)$/ {
       delete running[package, test]

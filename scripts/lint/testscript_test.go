@@ -138,7 +138,7 @@ func newToy(t *testing.T) string {
 	for name, text := range toy {
 		files[name] = text
 	}
-	for _, name := range []string{"test.sh", "retest.sh", "modules.sh"} {
+	for _, name := range []string{"test.sh", "retest.sh", "test-events.sh", "modules.sh"} {
 		text, err := os.ReadFile(filepath.Join("..", name))
 		if err != nil {
 			t.Fatal(err)
