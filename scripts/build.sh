@@ -6,14 +6,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# The version does not depend on how much of the history is there. It is set
-# here and not by go, whose own stamp needs a git that trusts the checkout.
-version() {
-  git describe --tags --exact-match --dirty ||
-    git describe --always --abbrev=12 --exclude='*' --dirty
-}
+# The version is set here and not by go, whose own stamp needs a git that trusts
+# the checkout.
 ldflags='-buildid='
-if version=$(version 2>/dev/null); then
+if version=$(scripts/version.sh 2>/dev/null); then
   commit=$(git describe --always --abbrev=40 --exclude='*' --dirty)
   commit_time=$(TZ=UTC0 git show -s --format=%cd --date=format-local:%Y-%m-%dT%H:%M:%SZ HEAD)
   ldflags+=" -X main.version=$version -X culvert/internal/cli.commit=$commit"

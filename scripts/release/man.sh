@@ -4,8 +4,7 @@
 set -euo pipefail
 out=$(realpath -m "${1:-build/man}")
 cd "$(dirname "$0")/../.."
-version=$(git describe --tags --exact-match --dirty 2>/dev/null ||
-  git describe --always --abbrev=12 --exclude='*' --dirty)
+version=$(scripts/version.sh)
 date=$(TZ=UTC0 git show -s --format=%cd --date=format-local:%Y-%m-%d HEAD)
 rm -rf "$out"
 go run ./scripts/release/man -version "$version" -date "$date" -out "$out"
