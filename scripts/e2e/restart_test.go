@@ -5,9 +5,12 @@ package e2e
 import (
 	"fmt"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
+
+	"culvert/internal/testnet"
 )
 
 // twoRemotes are remotes with a key each behind HAProxy, which keeps a session on its node by a
@@ -66,16 +69,16 @@ func TestRollingRestart(t *testing.T) {
 	}
 }
 
-// holder returns the node with the local's session.
-func (r *twoRemotes) holder(t *testing.T) int {
+// holder returns the node with the local's session. The local may know of it before the node does.
+func (r *twoRemotes) holder(t *testing.T) (holder int) {
 	t.Helper()
-	for i, node := range r.nodes {
-		if strings.Contains(node.stderr.String(), "session up") {
-			return i
-		}
-	}
-	t.Fatal("no node has a session")
-	return 0
+	testnet.Poll(t, patience, "a node has a session", func() bool {
+		holder = slices.IndexFunc(r.nodes[:], func(n *node) bool {
+			return strings.Contains(n.stderr.String(), "session up")
+		})
+		return holder >= 0
+	})
+	return holder
 }
 
 // restart stops the node while there is a download and new streams begin, and starts it again.
