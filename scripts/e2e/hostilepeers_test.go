@@ -40,10 +40,11 @@ const (
 	hostileGlance = 200 * time.Millisecond // of each attack when nothing is measured
 )
 
-// company is a remote with a client who downloads, and another who is ordinary or hostile.
+// company is a remote with a client who downloads, and two others: an ordinary one, and a hostile
+// one, whose share its attacks may have used up for a while.
 type company struct {
 	*tunnel          // of the client who is measured
-	other   identity // of the ordinary or hostile client
+	hostile identity // of the hostile client
 	busy    *node    // the local of the ordinary one
 	targets Targets
 }
@@ -51,13 +52,15 @@ type company struct {
 func startCompany(t *testing.T) *company {
 	t.Helper()
 	c := &company{tunnel: &tunnel{server: newIdentity(t), client: newIdentity(t)},
-		other: newIdentity(t)}
+		hostile: newIdentity(t)}
+	ordinary := newIdentity(t)
 	target := startRole(t, role{Name: targetRole})
 	if err := json.Unmarshal([]byte(target.stdout.waitLine(t, target, "", patience)),
 		&c.targets); err != nil {
 		t.Fatal(err)
 	}
-	c.authorized = writeFile(t, "authorized_keys", c.client.key+"\n"+c.other.key+"\n")
+	c.authorized = writeFile(t, "authorized_keys",
+		c.client.key+"\n"+ordinary.key+"\n"+c.hostile.key+"\n")
 	budget := fmt.Sprint(hostileBudget)
 	c.remote = startNode(t, "remote", culvert(t, remoteArgs(c.server, "--log-level", "warn",
 		"--memory", budget, "--authorized-keys", c.authorized)...))
@@ -65,7 +68,7 @@ func startCompany(t *testing.T) *company {
 		return startNode(t, name, culvert(t, localArgs(id, c.server, c.remote.url(), "--memory",
 			budget, "--log-level", "warn", "-L", "127.0.0.1:0:"+c.targets.Talker)...))
 	}
-	c.local, c.busy = local(c.client, "local"), local(c.other, "ordinary client")
+	c.local, c.busy = local(c.client, "local"), local(ordinary, "ordinary client")
 	return c
 }
 
@@ -148,7 +151,7 @@ func (c *company) ordinary(t *testing.T, window time.Duration) float64 {
 // under measures the client's download during an attack.
 func (c *company) under(t *testing.T, name string, window time.Duration) (h hostility) {
 	t.Helper()
-	attacker := startRole(t, role{name, c.remote.url(), c.other.file, c.targets})
+	attacker := startRole(t, role{name, c.remote.url(), c.hostile.file, c.targets})
 	victim := c.remote.process
 	line := attacker.stdout.waitLine(t, attacker, "", patience)
 	if hostileAttacks[name].ofRemote {
