@@ -12,8 +12,9 @@
 // With -only, the cases it selects (by patterns such as loopback-*, or the first words of their
 // names, such as loss) replace those in the results file; the others stay.
 //
-// cases.go defines the cases, run.go measures them, site.go sets up the hosts and the link of a
-// case, progress.go prints the progress. Packages load, peer, proc, result and report do the work.
+// cases.go, cases_loopback.go and cases_link.go define the cases, run.go measures them, site.go sets
+// up the hosts and the link of a case, progress.go prints the progress. Packages load, peer, proc,
+// result and report do the work.
 // The target and the loads run in processes of their own, "bench target" and "bench load", so that
 // they can be started in a network namespace.
 package main
