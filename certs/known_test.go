@@ -13,6 +13,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"culvert/internal/filelock"
 )
 
 // openKnown wants the file to be readable.
@@ -260,7 +262,7 @@ func TestKnownRemotesLocked(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if ok, err := tryLock(holder); err != nil || !ok {
+			if ok, err := filelock.Try(holder); err != nil || !ok {
 				t.Fatalf("%v, %v", ok, err)
 			}
 			var closeErr error

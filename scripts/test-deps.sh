@@ -67,6 +67,7 @@ look() {
   need lynx 'lynx: a client of culvert in the tests' command -v lynx
   need zsh 'zsh: the completion tests type in it' command -v zsh
   need fish 'fish: the completion tests type in it' command -v fish
+  need tmux 'tmux: the terminal in which a test watches a node' command -v tmux
   need iperf3 'iperf3: measures through a forwarded port in the tests' command -v iperf3
   need haproxy 'haproxy: in front of the remote in tests and the benchmark' command -v haproxy
   need nginx 'nginx: in front of the remote in the tests' command -v nginx

@@ -42,6 +42,8 @@ type Local struct {
 	changed chan struct{} // closed and replaced when current or err changes
 	err     error         // why there will be no more sessions
 	reverse map[reverseID]*reverseBind
+
+	reversing reverseRequest
 }
 
 // NewLocal returns a Local. It connects when Run is called.
@@ -66,6 +68,8 @@ func NewLocal(cfg LocalConfig) *Local {
 		changed: make(chan struct{}),
 		retired: make(map[*retiredSession]struct{}),
 		reverse: make(map[reverseID]*reverseBind),
+
+		reversing: reverseRequest{made: make(chan struct{})},
 	}
 }
 

@@ -43,9 +43,6 @@ type LocalConfig struct {
 	// RequireForwardSecrecy refuses a remote without the handshake's extension.
 	RequireForwardSecrecy bool
 
-	// Reverse permits ListenReverse and ListenReverseUDP. Without it the remote can't open streams.
-	Reverse bool
-
 	// FastOpen selects the targets that are assumed to be reachable before the remote has answered.
 	// The zero value is FastOpenAuto.
 	FastOpen FastOpen
@@ -116,7 +113,7 @@ func (c *LocalConfig) connector() *localConnector {
 		via:     c.Via,
 		timeout: timeout,
 		session: mux.Config{
-			Keepalive: c.Keepalive, NoIncoming: !c.Reverse, Memory: newMemory(c.Memory),
+			Keepalive: c.Keepalive, NoIncoming: true, Memory: newMemory(c.Memory),
 			Bounds: c.Bounds,
 		},
 		congestion: newCarrierCongestion(c.Congestion, c.Log),

@@ -17,9 +17,8 @@ type ReverseListener struct{ *reverseBind }
 
 // ListenReverse listens at the remote, on an address as the remote sees it: host:port or
 // unix:/path. The host may be an address, localhost, or empty for all addresses; port 0 selects a
-// free port. LocalConfig.Reverse must be set. The error is a *mux.OpenError when the remote has
-// refused. Once the remote listens, later trouble with the listener is logged and it is bound
-// again.
+// free port. The error is a *mux.OpenError when the remote has refused. Once the remote listens,
+// later trouble with the listener is logged and it is bound again.
 func (l *Local) ListenReverse(ctx context.Context, address string) (*ReverseListener, error) {
 	bind := address
 	if !strings.HasPrefix(address, policy.UnixPrefix) {

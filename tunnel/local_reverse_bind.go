@@ -116,6 +116,8 @@ func (rb *reverseBind) listenIn(
 ) (*reverseControl, error) {
 	ctx, cancel := context.WithTimeout(ctx, listenTimeout)
 	defer cancel()
+	session.TakeIncoming()
+	rb.local.reversing.note()
 	stream, err := session.Open(ctx, mux.Target{Kind: mux.StreamListen, Address: bind})
 	if err != nil {
 		return nil, err
@@ -265,6 +267,14 @@ func (rb *reverseBind) Addr() net.Addr {
 	return mux.Addr{Name: rb.bound}
 }
 
+// reverseRequest is whether a bind was ever requested.
+type reverseRequest struct {
+	made chan struct{} // closed once one was
+	once sync.Once
+}
+
+func (r *reverseRequest) note() { r.once.Do(func() { close(r.made) }) }
+
 // setReverse records to which bind a control stream belongs; nil forgets the stream.
 func (l *Local) setReverse(id reverseID, rb *reverseBind) {
 	l.mu.Lock()
@@ -283,9 +293,15 @@ func (l *Local) hasEnded() bool {
 	return l.err != nil
 }
 
-// acceptReverse accepts the streams that the remote opens until the session ends. It refuses those
-// that belong to no bind.
+// acceptReverse accepts the streams that the remote opens, from the first request for a bind until
+// the session ends. Until then the session itself refuses them. It refuses those that belong to no
+// bind.
 func (l *Local) acceptReverse(session *mux.Session) {
+	select {
+	case <-l.reversing.made:
+	case <-session.Done():
+		return
+	}
 	for {
 		in, err := session.Accept(context.Background())
 		if err != nil {

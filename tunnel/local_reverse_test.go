@@ -27,7 +27,6 @@ func reverseTunnel(t testing.TB, rules string) (*Local, *testRemote) {
 		}
 	})
 	cfg := remote.localConfig(t, key)
-	cfg.Reverse = true
 	local, _ := startLocal(t, cfg)
 	return local, remote
 }
@@ -125,7 +124,6 @@ func TestReverseResumes(t *testing.T) {
 	_, remote := reverseTunnel(t, "localhost")
 	c := testnet.RelayTo(t, remote.server.Listener.Addr().String(), testnet.RelayConfig{})
 	cfg := remote.localConfig(t, newKey(t))
-	cfg.Reverse = true
 	var err error
 	if cfg.Address, err = ParseAddress("ws://" + c.Address() + "/"); err != nil {
 		t.Fatal(err)

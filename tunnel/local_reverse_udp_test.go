@@ -179,7 +179,6 @@ func TestReverseUDPResumes(t *testing.T) {
 	_, remote := reverseTunnel(t, "localhost")
 	c := testnet.RelayTo(t, remote.server.Listener.Addr().String(), testnet.RelayConfig{})
 	cfg := remote.localConfig(t, newKey(t))
-	cfg.Reverse = true
 	var err error
 	if cfg.Address, err = ParseAddress("ws://" + c.Address() + "/"); err != nil {
 		t.Fatal(err)

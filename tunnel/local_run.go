@@ -37,7 +37,7 @@ func (l *Local) Run(ctx context.Context) error {
 	var last *mux.Session
 	for {
 		began, moved := time.Now(), traffic(conn.session)
-		if session := conn.session; l.cfg.Reverse && session != last {
+		if session := conn.session; session != last {
 			accepting.Go(func() { l.acceptReverse(session) })
 			last = session
 		}

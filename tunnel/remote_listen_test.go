@@ -60,14 +60,18 @@ func TestReverseRefused(t *testing.T) {
 		t.Errorf("one listener too many: %v", err)
 	}
 
-	// Without LocalConfig.Reverse a remote can't open streams.
-	plain, _ := startLocal(t, remote.localConfig(t, newKey(t)))
-	ln, err := plain.ListenReverse(within(t, 10*time.Second), "localhost:0")
-	if err != nil {
+	// Without a listener a remote can't open streams.
+	cfg := remote.localConfig(t, newKey(t))
+	plain, _ := startLocal(t, cfg)
+	if _, err := plain.WaitSession(within(t, 10*time.Second)); err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
-	isReset(t, ln.Addr().String())
+	session := remote.sessionOf(t, cfg.Key.Public())
+	until(t, "a stream that nobody asked for is refused", func() bool {
+		target := mux.Target{Kind: mux.StreamReverse, Address: "1 127.0.0.1:1"}
+		_, err := session.Open(within(t, 10*time.Second), target)
+		return openCode(err) == mux.CodeNotAllowed
+	})
 }
 
 // The line of a key replaces the remote's rules for what it may bind, and a reload revokes a grant.
@@ -81,10 +85,8 @@ func TestReverseOfKeys(t *testing.T) {
 	remote := startRemote(t, trust, func(cfg *RemoteConfig) { cfg.Reverse = rules })
 	locals := map[string]*Local{}
 	cfg := remote.localConfig(t, plain)
-	cfg.Reverse = true
 	locals["127.0.0.1:0"], _ = startLocal(t, cfg)
 	cfg = remote.localConfig(t, bound)
-	cfg.Reverse = true
 	locals["127.0.0.2:0"], _ = startLocal(t, cfg)
 	for own, local := range locals {
 		for address := range locals {
@@ -135,7 +137,6 @@ func TestReverseClaims(t *testing.T) {
 	}
 	c := testnet.RelayTo(t, remote.server.Listener.Addr().String(), testnet.RelayConfig{})
 	cfg := remote.localConfig(t, key)
-	cfg.Reverse = true
 	lost := cfg
 	var err error
 	if lost.Address, err = ParseAddress("ws://" + c.Address() + "/"); err != nil {
@@ -220,7 +221,6 @@ func TestReverseUDPUnasked(t *testing.T) {
 	_, remote := reverseTunnel(t, "localhost")
 	for _, reverse := range []bool{false, true} {
 		cfg := remote.localConfig(t, newKey(t))
-		cfg.Reverse = reverse
 		plain, _ := startLocal(t, cfg)
 		if _, err := plain.WaitSession(within(t, 10*time.Second)); err != nil {
 			t.Fatal(err)
@@ -240,7 +240,7 @@ func TestReverseUDPUnasked(t *testing.T) {
 			return err == nil
 		})
 		if _, err := flow.Receive(nil); openCode(err) != mux.CodeNotAllowed {
-			t.Errorf("Reverse %v: %v", reverse, err)
+			t.Errorf("with a listener, %v: %v", reverse, err)
 		}
 	}
 }
@@ -286,7 +286,6 @@ func TestReverseUDPClaims(t *testing.T) {
 	_, remote := reverseTunnel(t, "localhost")
 	c := testnet.RelayTo(t, remote.server.Listener.Addr().String(), testnet.RelayConfig{})
 	cfg := remote.localConfig(t, newKey(t))
-	cfg.Reverse = true
 	lost := cfg
 	var err error
 	if lost.Address, err = ParseAddress("ws://" + c.Address() + "/"); err != nil {

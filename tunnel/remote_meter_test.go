@@ -26,7 +26,6 @@ func TestRateOfOneClient(t *testing.T) {
 	lines := trustLines(t, key.Public().String()+" rate=400K/200K", free.Public().String())
 	remote := startRemote(t, lines, func(cfg *RemoteConfig) { cfg.Reverse = rules })
 	cfg := remote.localConfig(t, key)
-	cfg.Reverse = true
 	local, _ := startLocal(t, cfg)
 	other, _ := startLocal(t, remote.localConfig(t, free))
 	echo := testnet.EchoServer(t)

@@ -35,12 +35,12 @@ func startShares(t *testing.T, trust RemoteTrust, change func(*RemoteConfig)) *s
 func (s *shares) connect(key *certs.KeyPair) (*mux.Session, error) {
 	s.t.Helper()
 	cfg := s.localConfig(s.t, key)
-	cfg.Reverse = true
 	cfg.Address.url = &url.URL{Scheme: "ws", Host: s.front.address, Path: "/"}
 	conn, err := cfg.connector().connect(within(s.t, patience), nil, newAttemptProgress(nil))
 	if err != nil {
 		return nil, err
 	}
+	conn.session.TakeIncoming()
 	s.t.Cleanup(func() { conn.session.Close() })
 	return conn.session, nil
 }

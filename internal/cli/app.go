@@ -41,6 +41,10 @@ func newApp(version string, out *outputs) *flags.App {
 		authorizeCommand(),
 		certCommand(),
 		demoCommand(out),
+		statusCommand(),
+		stopCommand(),
+		reloadCommand(),
+		forwardCommand(),
 		versionCommand(version),
 		flags.Completion(),
 	)

@@ -54,7 +54,7 @@ func TestConfigTakesEveryFlag(t *testing.T) {
 		table := strings.Join(command.Path(), ".")
 		for _, f := range command.Flags() {
 			flag := f.Names()[0]
-			if flag == "config" {
+			if flag == "config" || f.IsFromCommandLine() {
 				continue
 			}
 			file, _, want := sample(t, f)
@@ -85,10 +85,13 @@ func TestVariables(t *testing.T) {
 	eachCommand(newApp("test", nil), func(name string, command *flags.Command) {
 		for _, f := range command.Flags() {
 			flag := f.Names()[0]
-			if flag == "config" {
+			variable := variableOf(flag)
+			if f.IsFromCommandLine() {
+				notTaken(t, command, flag)
+			}
+			if flag == "config" || f.IsFromCommandLine() {
 				continue
 			}
-			variable := variableOf(flag)
 			if got := f.Variable(); got != variable {
 				t.Errorf("%s: --%s has the variable %s", name, flag, got)
 			}
@@ -103,6 +106,21 @@ func TestVariables(t *testing.T) {
 	})
 }
 
+// notTaken checks that neither the variable nor the file gives a flag its value.
+func notTaken(t *testing.T, command *flags.Command, flag string) {
+	t.Helper()
+	t.Setenv(variableOf(flag), "one")
+	got, err := valueOf(t, "", command.Path(), flag)
+	os.Unsetenv(variableOf(flag))
+	if err != nil || got != "[]" {
+		t.Errorf("%v with %s: --%s is %s, %v", command.Path(), variableOf(flag), flag, got, err)
+	}
+	table := strings.Join(command.Path(), ".")
+	if _, err := valueOf(t, "["+table+"]\n"+flag+" = \"one\"", command.Path(), flag); err == nil {
+		t.Errorf("%v: the file may have %s", command.Path(), flag)
+	}
+}
+
 // needed are the flags and arguments that commands require.
 var needed = map[string]string{
 	"local": "ws://localhost/", "run": "ws://localhost/ -- true", "check": "ws://localhost/",
@@ -110,6 +128,7 @@ var needed = map[string]string{
 	"cert ca":     "--name=x --out=x --cert-out=x",
 	"cert issue":  "--ca-key=x --public-key=x --out=x",
 	"cert verify": "--ca=x CERTIFICATE",
+	"forward add": "x", "forward cancel": "x",
 }
 
 // valueOf runs a command whose configuration file holds text, and instead of what it does takes the

@@ -87,6 +87,7 @@ type connection struct {
 	trust   *remoteTrust
 	config  tunnel.LocalConfig
 	status  *statusServer // nil for none
+	control *nodeControl  // what observers see of it; nil for none
 }
 
 // load reads the files that the options name.

@@ -13,6 +13,7 @@ import (
 	"culvert/certs"
 	"culvert/internal/cli/flags"
 	"culvert/internal/httplog"
+	"culvert/internal/state"
 	"culvert/tunnel"
 
 	"github.com/rs/zerolog"
@@ -24,6 +25,7 @@ type demoOptions struct {
 	socksFlag  string // as it was typed
 	printReady bool
 	log        logOptions
+	control    controlOptions
 }
 
 func demoCommand(out *outputs) *flags.Command {
@@ -44,6 +46,7 @@ func (o *demoOptions) define(s *flags.Set) {
 	s.Group("output")
 	s.Bool(&o.printReady, "print-ready", readyUsage+", and nothing else")
 	o.log.define(s)
+	o.control.define(s)
 }
 
 func (o *demoOptions) run(ctx context.Context) error {
@@ -86,6 +89,11 @@ func (o *demoOptions) run(ctx context.Context) error {
 			"try     curl --proxy socks5h://%s %s\nstop    Ctrl-C\n\n",
 			c.address, l.socksAddress(), l.socksAddress(), page)
 	}
+	c.control, err = o.control.open("demo", state.KindLocal, log, o.log.out.version)
+	if err != nil {
+		return err
+	}
+	defer c.control.close()
 	return runLocal(signals, c, l, localTask{printReady: o.printReady, out: o.log.out})
 }
 

@@ -130,6 +130,7 @@ var boundPackages = map[string][]string{
 
 	"internal/status/metrics": nil,
 	"internal/state":          nil,
+	"internal/status/control": nil,
 }
 
 // TestLimits compares docs/limits.md with the constants: each row names one, with its value, and no

@@ -6,10 +6,13 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"culvert/internal/bounds"
 	"culvert/internal/cli/exit"
 	"culvert/internal/cli/flags"
+	"culvert/internal/state"
 	"culvert/socks"
 	"culvert/tunnel"
 
@@ -48,12 +51,15 @@ func (o *proxyOptions) define(s *flags.Set) {
 
 // listeners are the listeners of a local.
 type listeners struct {
-	socks    net.Listener // nil if disabled
-	server   *socks.Server
-	socksCfg socks.Config
-	pac      *pac // nil if not served
+	socks    net.Listener                // nil if disabled
+	auth     struct{ user, pass string } // of the clients of all proxies; "" for none
+	logger   *zerolog.Logger
+	bounds   *bounds.Counts // nil counts nothing
+	pac      *pac           // nil if not served
 	forwards []forward
 	reverse  reverseListeners
+
+	live atomic.Pointer[liveForwards] // while they are served
 }
 
 // openProxy binds the ports of the options.
@@ -105,59 +111,36 @@ func parseSocksAuth(auth string) (user, pass string, err error) {
 // openSocks binds the port of the proxy. Clients need auth, which is USER:PASS, unless it is empty.
 // An error is a *exit.Failure for a bad auth, or the system's.
 func (l *listeners) openSocks(address, auth string, log zerolog.Logger) error {
-	user, pass, err := parseSocksAuth(auth)
-	if err != nil {
+	var err error
+	if l.auth.user, l.auth.pass, err = parseSocksAuth(auth); err != nil {
 		return err
 	}
+	l.logger = &log
+	l.socks, err = l.bindProxy(address, log)
+	return err
+}
+
+// bindProxy binds a port of the proxy, and warns if others than this machine reach it and need no
+// password.
+func (l *listeners) bindProxy(address string, log zerolog.Logger) (net.Listener, error) {
 	ln, err := listen(address)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	l.socks = ln
-	if tcp, ok := ln.Addr().(*net.TCPAddr); ok && !tcp.IP.IsLoopback() && user == "" {
+	if tcp, ok := ln.Addr().(*net.TCPAddr); ok && !tcp.IP.IsLoopback() && l.auth.user == "" {
 		log.Warn().Stringer("socks", tcp).
 			Msg("anybody who reaches this port can use the tunnel: consider --socks-auth")
 	}
-	l.socksCfg = socks.Config{Username: user, Password: pass, Classify: socksReply, Log: &log}
-	return nil
+	return ln, nil
 }
 
-// serve starts serving through the node, with goroutines of servers. It sends the errors of
-// listeners that break to failed, which has room for them all.
-func (l *listeners) serve(
-	ctx context.Context, node *tunnel.Local, servers *sync.WaitGroup,
-) (failed <-chan error) {
-	errs := make(chan error, 3+len(l.forwards)+len(l.reverse.ports))
-	start := func(serve func() error) {
-		servers.Go(func() {
-			if err := serve(); err != nil {
-				errs <- err
-			}
-		})
+// proxyConfig configures a proxy whose targets are reached through the node.
+func (l *listeners) proxyConfig(node *tunnel.Local) socks.Config {
+	cfg := socks.Config{
+		Username: l.auth.user, Password: l.auth.pass, Classify: socksReply,
+		Log: l.logger, Bounds: l.bounds,
+		Dial: node.DialContext, Relay: node.Relay, Unreached: unreached,
 	}
-	if l.socks != nil {
-		if err := l.serveSocks(ctx, node, start); err != nil {
-			errs <- err
-			return errs
-		}
-	}
-	if l.pac != nil {
-		start(func() error { return l.pac.serve(ctx) })
-	}
-	for _, f := range l.forwards {
-		start(func() error { return f.serve(ctx, node) })
-	}
-	if err := l.reverse.serve(ctx, node, start); err != nil {
-		errs <- err
-	}
-	return errs
-}
-
-func (l *listeners) serveSocks(
-	ctx context.Context, node *tunnel.Local, start func(func() error),
-) error {
-	cfg := l.socksCfg
-	cfg.Dial, cfg.Relay, cfg.Unreached = node.DialContext, node.Relay, unreached
 	cfg.Associate = func(ctx context.Context) (socks.Association, error) {
 		association, err := node.Associate(ctx)
 		if err != nil {
@@ -165,20 +148,60 @@ func (l *listeners) serveSocks(
 		}
 		return association, nil
 	}
-	server, err := socks.New(cfg)
-	if err != nil {
-		return err
-	}
-	l.server = server
-	start(func() error { return server.Serve(context.WithoutCancel(ctx), l.socks) })
-	return nil
+	return cfg
 }
 
-// shutdown stops the proxies, with goroutines of servers. The forwards stop with the context that
-// they are served with.
-func (l *listeners) shutdown(servers *sync.WaitGroup) {
-	shutdownSocks(l.server, servers)
-	shutdownSocks(l.reverse.server, servers)
+// serve starts serving through the node, with goroutines of servers. Errors of listeners that break
+// go to failed.
+func (l *listeners) serve(
+	ctx context.Context, node *tunnel.Local, c *connection, servers *sync.WaitGroup,
+) (failed <-chan error, err error) {
+	live := newLiveForwards(ctx, l, node, c, servers)
+	if l.socks != nil {
+		if _, err := live.serveProxy(l.socks); err != nil {
+			return nil, err
+		}
+	}
+	if l.pac != nil {
+		live.start(func() error { return l.pac.serve(ctx) })
+	}
+	for _, f := range l.forwards {
+		live.serveForward(f)
+	}
+	for _, p := range l.reverse.ports {
+		if _, err := live.serveReverse(p); err != nil {
+			return nil, err
+		}
+	}
+	l.live.Store(live)
+	return live.failed, nil
+}
+
+// shutdown stops the proxies. The forwards stop with the context that they are served with.
+func (l *listeners) shutdown() {
+	if live := l.live.Load(); live != nil {
+		live.shutdown()
+	}
+}
+
+// list describes what is open, before serve is called and after.
+func (l *listeners) list() (all []state.Listener) {
+	if live := l.live.Load(); live != nil {
+		all = live.list()
+	} else {
+		if l.socks != nil {
+			all = append(all, state.Listener{Kind: state.ListenSocks, Address: l.socksAddress()})
+		}
+		for _, f := range l.forwards {
+			all = append(all, state.Listener{
+				Kind: state.ListenForward, Address: f.address(), Target: f.spec.target,
+			})
+		}
+	}
+	if l.pac != nil {
+		all = append(all, state.Listener{Kind: state.ListenPAC, Address: l.pacURL()})
+	}
+	return all
 }
 
 // shutdownSocks stops accepting, and lets connections end with the session, which drains meanwhile.

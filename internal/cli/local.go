@@ -23,6 +23,7 @@ type localOptions struct {
 	noCommand  bool
 	printReady bool
 	status     statusOptions
+	control    controlOptions
 }
 
 func localCommand(out *outputs) *flags.Command {
@@ -53,6 +54,7 @@ func (o *localOptions) define(s *flags.Set) {
 	s.Group("output")
 	s.Bool(&o.printReady, "print-ready", readyUsage)
 	o.status.define(s)
+	o.control.define(s)
 }
 
 // fastOpenOption chooses when clients get the reply that their target is reached before it is.
@@ -93,6 +95,12 @@ func (o *localOptions) run(ctx context.Context) error {
 		return err
 	}
 	defer l.close()
+	c.control, err = o.control.open("local", state.KindLocal, c.config.Log,
+		o.connect.log.out.version)
+	if err != nil {
+		return err
+	}
+	defer c.control.close()
 	if err := c.openStatus(&o.status, l, o.connect.log.out); err != nil {
 		return err
 	}
@@ -178,11 +186,13 @@ func loadForwarding(
 		return nil, nil, nil, err
 	}
 	connect.identity.logMade(c.config.Log, c.key.Public())
-	l := &listeners{}
+	l := &listeners{logger: &c.config.Log}
+	if l.auth.user, l.auth.pass, err = parseSocksAuth(socksAuth); err != nil {
+		return nil, nil, nil, err
+	}
 	if l.reverse, err = parseReverses(forward.reverses, socksAuth, c.config.Log); err != nil {
 		return nil, nil, nil, err
 	}
-	c.config.Reverse = len(l.reverse.specs) > 0
 	return c, l, specs, nil
 }
 
@@ -197,10 +207,12 @@ type localTask struct {
 // wrong one, a listener breaks, or standard input and output, if they are for a target, are done.
 func runLocal(signals *interrupts, c *connection, l *listeners, task localTask) error {
 	ctx := signals.soft
-	c.status.serve(statusSources{
-		kind: state.KindLocal, source: state.NewSource(c.status.State), events: c.config.Events,
-		out: task.out,
-	})
+	if c.control != nil {
+		c.observe(signals, l)
+		c.status.serve(statusSources{
+			kind: state.KindLocal, source: c.control.source, events: c.control.events, out: task.out,
+		})
+	}
 	s, err := start(ctx, c, l, signals.reloads)
 	if err != nil {
 		return signals.result(err)

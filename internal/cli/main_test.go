@@ -35,6 +35,13 @@ type leakChecked struct{ m *testing.M }
 func (l leakChecked) Run() int {
 	// Processes of the tests have no terminal, and the tests read the log in the form for people.
 	os.Setenv("CULVERT_LOG_FORMAT", "console")
+	runtimeDir, err := os.MkdirTemp("", "culvert-test")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(runtimeDir)
+	os.Setenv("XDG_RUNTIME_DIR", runtimeDir) // for control sockets
 	status := l.m.Run()
 	if err := goleak.Find(); err != nil && status == 0 {
 		fmt.Fprintln(os.Stderr, err)

@@ -35,6 +35,7 @@ var documents = []string{
 	"docs/metrics.md",
 	"docs/rules.md",
 	"docs/soak.md",
+	"docs/status.md",
 	"docs/threat-model.md",
 	"docs/tutorial-reverse.md",
 	"docs/tutorial-browser.md",
@@ -78,7 +79,9 @@ func TestDocuments(t *testing.T) {
 			cmd := exec.CommandContext(ctx, "unshare",
 				"--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
 				"play", filepath.Join(root, name), t.TempDir())
-			ours := func(v string) bool { return strings.HasPrefix(v, "CULVERT_") }
+			ours := func(v string) bool { // and a folder of sockets that documents would share
+				return strings.HasPrefix(v, "CULVERT_") || strings.HasPrefix(v, "XDG_RUNTIME_DIR=")
+			}
 			// The documents show what a terminal shows.
 			cmd.Env = append(slices.DeleteFunc(os.Environ(), ours), "GORACE=atexit_sleep_ms=0",
 				"CULVERT_LOG_FORMAT=console")

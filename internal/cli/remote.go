@@ -7,12 +7,15 @@ import (
 	"net"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
+	"culvert/certs"
 	"culvert/internal/cli/exit"
 	"culvert/internal/cli/flags"
 	"culvert/internal/quota"
 	"culvert/internal/state"
+	"culvert/internal/status/control"
 	"culvert/tunnel"
 	"culvert/tunnel/mux"
 
@@ -32,12 +35,14 @@ type remoteOptions struct {
 	log        logOptions
 	access     accessLog
 	status     statusOptions
+	control    controlOptions
 
 	source     *flags.Source
 	autoReload autoReload
 
 	ledgerFailure error         // why quotas can't be used; set at the start
 	served        *statusServer // likewise; nil for none
+	events        *state.Events // likewise
 }
 
 func remoteCommand(out *outputs) *flags.Command {
@@ -67,6 +72,7 @@ func (o *remoteOptions) define(s *flags.Set) {
 	o.log.define(s)
 	o.access.define(s)
 	o.status.define(s)
+	o.control.define(s)
 	s.Source(&o.source)
 }
 
@@ -149,6 +155,12 @@ func (o *remoteOptions) run(ctx context.Context) error {
 		return err
 	}
 	defer o.access.close()
+	observed, err := o.control.open("remote", state.KindRemote, log, o.log.out.version)
+	if err != nil {
+		return err
+	}
+	defer observed.close()
+	o.events = observed.events
 	shown := &remoteTLS{}
 	tlsConfig := shown.use(settings.tls)
 	if o.served, err = o.status.open(o.log.out.version, log); err != nil {
@@ -166,12 +178,14 @@ func (o *remoteOptions) run(ctx context.Context) error {
 	if err := refuseLeft(); err != nil {
 		return err
 	}
+	served := &servedRemote{node, observed, shown, listeners, log}
+	served.show(settings.identity.Key.Public(), o.served.listener())
 	o.served.watch(node)
 	o.served.serve(statusSources{
-		kind: state.KindRemote, source: state.NewSource(o.served.State), events: o.served.recorded(),
+		kind: state.KindRemote, source: observed.source, events: observed.events,
 		tls: tlsConfig, out: o.log.out,
 	})
-	return o.serve(ctx, node, settings, shown, listeners, log)
+	return o.serve(ctx, served, settings)
 }
 
 // check refuses values that are wrong for any remote.
@@ -243,7 +257,7 @@ func (o *remoteOptions) newNode(
 		Memory:       memory,
 		Congestion:   o.congestion.choice,
 		Ledger:       ledger,
-		Events:       o.served.recorded(),
+		Events:       o.events,
 		Log:          log,
 		Access:       o.access.recorder(),
 
@@ -286,38 +300,40 @@ func parseFallback(text string) (*url.URL, error) {
 
 // serve serves the node on the listeners until a signal comes or one of them breaks.
 func (o *remoteOptions) serve(
-	ctx context.Context, node *tunnel.Remote, settings remoteSettings, shown *remoteTLS,
-	listeners []net.Listener, log zerolog.Logger,
+	ctx context.Context, served *servedRemote, settings remoteSettings,
 ) error {
+	node, listeners, log := served.node, served.listeners, served.log
 	signals := catchInterrupts(ctx, log)
 	defer signals.stop()
 	defer context.AfterFunc(signals.hard, node.Abort)()
 	spare := newReserve()
 	defer spare.close()
-	defer signals.reloads.watch(func() {
+	var reloading sync.Mutex // one reload at a time, whoever asks for it
+	reload := func() error {
+		reloading.Lock()
+		defer reloading.Unlock()
 		o.autoReload.seen()
 		if err := o.access.reopen(); err != nil {
 			log.Error().Err(err).Msg("the access log goes on in the old file")
 		}
 		var err error
 		signals.manager.Reload(func() {
-			err = spare.spend(func() error { return o.reload(node, shown, log) })
+			err = spare.spend(func() error { return o.reload(node, served.shown, log) })
 		})
 		o.served.reloaded(err)
-		if err != nil {
-			log.Error().Err(err).Msg("not reloaded")
-		} else {
-			log.Info().Msg("reloaded")
-		}
-	})()
+		served.noteReload(err)
+		return err
+	}
+	defer signals.reloads.watch(func() { reload() })()
 	defer o.autoReload.start(signals.reloads, log)()
 
 	warnTrust(log, settings.trust)
-	var addresses []string
-	for _, ln := range listeners {
-		addresses = append(addresses, listenerAddress(ln))
-	}
+	addresses := served.addresses()
 	key := settings.identity.Key.Public()
+	served.observed.serve(control.Node{
+		Stop:   signals.drain,
+		Reload: func(context.Context) error { return told(reload()) },
+	})
 	o.identity.logMade(log, key)
 	log.Info().Strs("listen", addresses).Str("path", o.listen.path).Stringer("key", key).
 		Msg("remote up")
@@ -350,4 +366,41 @@ func (o *remoteOptions) checkPath(
 		}
 	}
 	return node.CheckPath()
+}
+
+// servedRemote is a remote with its listeners.
+type servedRemote struct {
+	node      *tunnel.Remote
+	observed  *nodeControl
+	shown     *remoteTLS
+	listeners []net.Listener
+	log       zerolog.Logger
+}
+
+func (r *servedRemote) addresses() (addresses []string) {
+	for _, ln := range r.listeners {
+		addresses = append(addresses, listenerAddress(ln))
+	}
+	return addresses
+}
+
+// noteReload logs how a reload went.
+func (r *servedRemote) noteReload(err error) {
+	if err != nil {
+		r.log.Error().Err(err).Msg("not reloaded")
+		r.observed.events.Add(state.Event{Kind: state.EventReloadFailed, Reason: err.Error()})
+		return
+	}
+	r.log.Info().Msg("reloaded")
+	r.observed.events.Add(state.Event{Kind: state.EventReloaded})
+}
+
+// show makes what observers see that of the remote.
+func (r *servedRemote) show(key certs.PublicKey, list []state.Listener) {
+	for _, address := range r.addresses() {
+		list = append(list, state.Listener{Kind: state.ListenRemote, Address: address})
+	}
+	r.observed.node.PublicKey = key.String()
+	r.observed.show(func() []state.Listener { return list })
+	r.observed.attach(r.node.State)
 }

@@ -129,7 +129,6 @@ type reverseListeners struct {
 	specs    []reverseSpec
 	ports    []reversePort // in the order of specs
 	socksCfg socks.Config
-	server   *socks.Server // nil when no spec needs one
 }
 
 // parseReverses parses all -R. The proxies among them ask their clients for socksAuth, USER:PASS,
@@ -193,32 +192,6 @@ func reverseFailure(spec reverseSpec, err error, c *connection) error {
 		f.Code, f.Hint = exit.CannotListen, "give fewer -R"
 	}
 	return f
-}
-
-// serve starts serving what the remote accepts. It runs its functions with start.
-func (l *reverseListeners) serve(
-	ctx context.Context, node *tunnel.Local, start func(func() error),
-) error {
-	for _, port := range l.ports {
-		if port.spec.target != "" {
-			start(func() error {
-				port.serve(ctx, node)
-				return nil
-			})
-			continue
-		}
-		if l.server == nil {
-			server, err := socks.New(l.socksCfg)
-			if err != nil {
-				return err
-			}
-			l.server = server
-		}
-		start(func() error {
-			return l.server.Serve(context.WithoutCancel(ctx), port.listener)
-		})
-	}
-	return nil
 }
 
 func (l *reverseListeners) close() {

@@ -80,6 +80,12 @@ func setUpScript(env *testscript.Env) error {
 	set("WORK", env.WorkDir)
 	set("HOME", filepath.Join(env.WorkDir, "home"))
 	set("XDG_CONFIG_HOME", "")
+	runtimeDir, err := os.MkdirTemp("", "culvert-test") // the path of a socket is short
+	if err != nil {
+		return err
+	}
+	env.Defer(func() { os.RemoveAll(runtimeDir) })
+	set("XDG_RUNTIME_DIR", runtimeDir)
 	set("CULVERT_LOG_FORMAT", "console")
 	set("CULVERT_NO_AUTO_RELOAD", "true") // scripts that change files show what a signal does
 	set("GORACE", "atexit_sleep_ms=0")    // the default delays each exit by a second

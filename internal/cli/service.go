@@ -67,6 +67,9 @@ func (s *service) startNode(ctx context.Context) error {
 	ended := s.ended
 	s.stopReloads = s.reloads.watch(node.Retry)
 	s.connection.status.watch(node)
+	if c := s.connection.control; c != nil {
+		c.attach(node.State)
+	}
 	go func() { ended <- node.Run(running) }()
 	_, err := node.WaitSession(ctx)
 	if err != nil {
@@ -84,7 +87,11 @@ func (s *service) serve(ctx context.Context) error {
 		return err
 	}
 	ctx, s.stopServing = context.WithCancel(ctx)
-	s.failed = s.listeners.serve(ctx, s.node, &s.servers)
+	var err error
+	s.failed, err = s.listeners.serve(ctx, s.node, s.connection, &s.servers)
+	if err != nil {
+		return err
+	}
 	s.servers.Go(func() { upkeep(ctx, s.node.MemoryHeld) })
 	s.listeners.log(s.connection.config.Log)
 	return nil
@@ -124,7 +131,7 @@ func (s *service) wait(ctx context.Context, done <-chan error) error {
 // for listeners.close to release.
 func (s *service) stop() {
 	s.stopServing()
-	s.listeners.shutdown(&s.servers)
+	s.listeners.shutdown()
 	s.endNode()
 	s.stopReloads()
 	<-s.ended

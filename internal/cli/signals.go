@@ -52,6 +52,7 @@ type interrupts struct {
 	manager systemd.Notifier // is told what they do
 
 	first os.Signal // that ended soft; set before
+	drain func()    // ends soft without a signal
 }
 
 // catchInterrupts starts catching signals. If the program has not ended abortTimeout after the
@@ -59,7 +60,7 @@ type interrupts struct {
 func catchInterrupts(parent context.Context, log zerolog.Logger) *interrupts {
 	soft, cancelSoft := context.WithCancel(parent)
 	hard, cancelHard := context.WithCancel(parent)
-	i := &interrupts{soft: soft, hard: hard, reloads: newReloads()}
+	i := &interrupts{soft: soft, hard: hard, drain: cancelSoft, reloads: newReloads()}
 	onHangup := hangupAction()
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)

@@ -4,10 +4,8 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
-	"os"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"culvert/internal/bounds"
 	"culvert/internal/cli/exit"
@@ -40,7 +38,6 @@ func (o *statusOptions) define(s *flags.Set) {
 // statusNode is what a status server needs of a node.
 type statusNode interface {
 	metrics.Node
-	State() state.State
 	Ready() error
 }
 
@@ -53,8 +50,6 @@ type statusServer struct {
 	ln      net.Listener
 	server  *status.Server // nil until serve is called
 	node    atomic.Pointer[statusNode]
-	events  *state.Events
-	about   state.Node // what is known of it at the start
 	ended   sync.WaitGroup
 }
 
@@ -75,10 +70,7 @@ func (o *statusOptions) open(version string, log zerolog.Logger) (*statusServer,
 	if err != nil {
 		return nil, cannotListen(address, "give another address with --status", err)
 	}
-	return &statusServer{
-		options: o, log: log, metrics: metrics.New(version), ln: ln, events: state.NewEvents(),
-		about: state.Node{Version: version, PID: os.Getpid(), Started: time.Now()},
-	}, nil
+	return &statusServer{options: o, log: log, metrics: metrics.New(version), ln: ln}, nil
 }
 
 // observer returns what the node has to tell, nil for nothing.
@@ -120,20 +112,6 @@ func (s *statusServer) ready() error {
 	return tunnel.ErrNoSession
 }
 
-// State returns a snapshot.
-func (s *statusServer) State() state.State {
-	shown := state.State{
-		Sessions: []state.Session{}, Streams: []state.Stream{}, Events: []state.Event{},
-	}
-	if node := s.node.Load(); node != nil {
-		shown = (*node).State()
-	}
-	known := s.about
-	known.Remote, known.Draining = shown.Node.Remote, shown.Node.Draining
-	shown.Node = known
-	return shown
-}
-
 // reloaded notes how a reload went.
 func (s *statusServer) reloaded(err error) {
 	if s != nil {
@@ -155,7 +133,6 @@ func (s *statusServer) serve(from statusSources) {
 	if s == nil {
 		return
 	}
-	s.about.Kind, s.about.Name = from.kind, from.kind
 	also := metrics.Sources{DroppedLines: from.out.stderr.Dropped}
 	ctx, stopSampling := context.WithCancel(context.Background())
 	if from.kind == state.KindRemote {
@@ -212,14 +189,14 @@ func (c *connection) openStatus(o *statusOptions, l *listeners, out *outputs) (e
 		return err
 	}
 	c.config.Observer, c.config.Bounds = c.status.observer(), c.status.bounds()
-	l.socksCfg.Bounds, l.reverse.socksCfg.Bounds = c.status.bounds(), c.status.bounds()
-	c.config.Events = c.status.events
+	l.bounds, l.reverse.socksCfg.Bounds = c.status.bounds(), c.status.bounds()
 	return nil
 }
 
-func (s *statusServer) recorded() *state.Events {
+// listener describes where the server listens, for the state of the node.
+func (s *statusServer) listener() []state.Listener {
 	if s == nil {
 		return nil
 	}
-	return s.events
+	return []state.Listener{{Kind: state.ListenStatus, Address: listenerAddress(s.ln)}}
 }

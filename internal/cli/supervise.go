@@ -153,7 +153,7 @@ func reachable(addr net.Addr) (network, address string) {
 // checkPath tries the data path of a local: the proxy's port, and the session.
 func (s *service) checkPath(ctx context.Context) error {
 	var refused error
-	if ln := s.listeners.socks; ln != nil {
+	if ln := s.listeners.socks; ln != nil && s.listeners.live.Load().has(ln) {
 		refused = probeSocks(ctx, ln)
 	}
 	return errors.Join(refused, s.node.CheckPath(ctx))

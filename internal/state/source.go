@@ -41,6 +41,14 @@ func (s *Source) State(ctx context.Context) State {
 	return taken
 }
 
+// Invalidate makes the next snapshot a new one: something has changed that observers ask about at
+// once.
+func (s *Source) Invalidate() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.shared = nil
+}
+
 // isWatched reports whether there is a snapshot to compare the next one with. Otherwise it takes
 // one.
 func (s *Source) isWatched() bool {

@@ -144,3 +144,18 @@ type Totals struct {
 	Traffic
 	ResentBytes uint64 `json:"resent_bytes"` // sent again after resumptions
 }
+
+// List is the nodes that run on a machine.
+type List struct {
+	Version int    `json:"version"`
+	Nodes   []Node `json:"nodes"`
+}
+
+// NewList returns the List of the nodes that took snapshots.
+func NewList(states []State) List {
+	list := List{Version: Version, Nodes: []Node{}}
+	for _, s := range states {
+		list.Nodes = append(list.Nodes, s.Node)
+	}
+	return list
+}

@@ -67,6 +67,7 @@ func cleanEnv(t *testing.T) []string {
 	return []string{
 		"HOME=" + home,
 		"XDG_CONFIG_HOME=" + filepath.Join(home, "config"),
+		"XDG_RUNTIME_DIR=" + home, // for control sockets
 		"PATH=" + os.Getenv("PATH"),
 		"LANG=C.UTF-8",
 		"TMPDIR=" + os.TempDir(),

@@ -56,6 +56,14 @@ func (s *Session) Accept(ctx context.Context) (Incoming, error) {
 	return in, nil
 }
 
+// TakeIncoming makes a session that was configured with NoIncoming take streams that the peer opens
+// from now on. Somebody must call Accept.
+func (s *Session) TakeIncoming() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cfg.NoIncoming = false
+}
+
 // nextIncomingLocked returns the next stream or flow that waits to be accepted, nil when there is
 // none. It drops those that the opener has given up, with nothing left to deliver: one that opens
 // and resets streams as fast as it can must not cost more than that.

@@ -153,8 +153,8 @@ type Config struct {
 	// it. Default DefaultMaxStreams (16,384).
 	MaxStreams int
 
-	// NoIncoming refuses every stream that the peer opens with CodeNotAllowed. It is for a side
-	// that does not call Accept.
+	// NoIncoming refuses every stream that the peer opens with CodeNotAllowed, until TakeIncoming is
+	// called. It is for a side that does not call Accept.
 	NoIncoming bool
 
 	// Window is the first receive window of each stream in bytes: what the peer may send before

@@ -8,7 +8,7 @@ import (
 	"culvert/internal/cli/exit"
 )
 
-// Argument is a required argument of a command.
+// Argument is an argument of a command, which is required unless it is made optional.
 type Argument struct {
 	name     string
 	take     func(text string) error
@@ -16,6 +16,8 @@ type Argument struct {
 	optional bool                   // it may be left out, as may all that follow
 	dashed   func(word string) bool // nil if no word that begins with - is one
 	host     bool                   // it may be the name of a host in the configuration file
+
+	candidates func() []string // for completion; may be nil
 }
 
 // Argument defines the next argument. An error of take, which gets its text, is one of usage.
@@ -40,6 +42,12 @@ func (s *Set) isArgument(word string) bool {
 
 // Values lists the words that the argument may be.
 func (a *Argument) Values(words ...string) { a.values = words }
+
+// Candidates sets what completion offers for the argument if it has no values.
+func (a *Argument) Candidates(list func() []string) *Argument {
+	a.candidates = list
+	return a
+}
 
 // Command takes a command and its arguments, which follow the arguments after "--".
 func (s *Set) Command(p *[]string) { s.command = p }

@@ -101,10 +101,26 @@ func (s *Set) candidates(before []string, word string) []candidate {
 		}
 		return all
 	}
-	if len(before) == 0 && len(s.arguments) > 0 && s.arguments[0].values != nil {
-		return beginning(described(s.arguments[0].values), word)
+	if len(s.arguments) > 0 && !strings.HasPrefix(word, "-") {
+		a := s.arguments[0]
+		if len(before) == 0 && a.values != nil {
+			return beginning(described(a.values), word)
+		}
+		if a.candidates != nil && !s.argued(before) {
+			return beginning(described(a.candidates()), word)
+		}
 	}
 	return beginning(flagCandidates(s.flags, word), word)
+}
+
+// argued reports whether there is an argument among words, besides flags and their values.
+func (s *Set) argued(words []string) bool {
+	for i, word := range words {
+		if !strings.HasPrefix(word, "-") && (i == 0 || valueFlag(s.flags, words[i-1]) == nil) {
+			return true
+		}
+	}
+	return false
 }
 
 // valueFlag returns the flag that a word names, if its value belongs after the word.

@@ -15,6 +15,7 @@ type Set struct {
 	command   *[]string // for what follows "--"; nil if the command takes none
 	sources   []**Source
 	group     string
+	cmdline   bool // the flags that follow are taken from the command line only
 }
 
 // Flag is a flag of a command, bound to a variable that gets its value.
@@ -29,6 +30,8 @@ type Flag struct {
 
 	origin  origin  // of the value
 	typedAs *string // may be nil
+
+	cmdline bool // taken from the command line only
 
 	library cli.Flag // the same flag as the library has it
 	kind    kind
@@ -105,9 +108,14 @@ func (v *variable[T]) example() string {
 // Group names the part of the help that lists the flags defined after it.
 func (s *Set) Group(name string) { s.group = name }
 
+// FromCommandLine makes the flags defined after it be taken from the command line only: what they
+// ask for is done once, so a variable or a file would do it again.
+func (s *Set) FromCommandLine() { s.cmdline = true }
+
 // add defines a flag. Names are separated by commas, the main one comes first.
 func (s *Set) add(names, usage string, kind kind) *Flag {
 	f := &Flag{names: strings.Split(names, ","), group: s.group, usage: usage, kind: kind}
+	f.cmdline = s.cmdline
 	s.flags = append(s.flags, f)
 	return f
 }
@@ -244,7 +252,12 @@ func (f *Flag) Variable() string {
 	return "CULVERT_" + strings.ToUpper(strings.ReplaceAll(f.names[0], "-", "_"))
 }
 
-func (f *Flag) variables() []string { return []string{f.Variable()} }
+func (f *Flag) variables() []string {
+	if f.cmdline {
+		return nil
+	}
+	return []string{f.Variable()}
+}
 
 // Value returns what the flag's variable holds.
 func (f *Flag) Value() any { return f.kind.value() }
@@ -258,6 +271,9 @@ func (f *Flag) hasName(name string) bool {
 	}
 	return false
 }
+
+// IsFromCommandLine reports whether the flag is taken from the command line only.
+func (f *Flag) IsFromCommandLine() bool { return f.cmdline }
 
 // take sets the variable to a value that somebody gave.
 func (f *Flag) take(value any, from origin) {

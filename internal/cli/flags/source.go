@@ -79,6 +79,9 @@ func (s *Source) decode(set *Set, now *config) error {
 			f.take(value, s.origins[name])
 			continue
 		}
+		if f.cmdline {
+			continue
+		}
 		config := s.config
 		if f.reloadable {
 			config = now

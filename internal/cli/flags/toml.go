@@ -104,7 +104,7 @@ func (p *configParser) table(
 				p.fail(line, "", "%v", err)
 				continue
 			}
-			p.table(dotted(name, key), sub.set.flags, sub.Commands, inner)
+			p.table(dotted(name, key), fromFile(sub.set.flags), sub.Commands, inner)
 		case isTable || isTables:
 			p.unknown(line, "table ["+dotted(name, key)+"]", key, commandNames(commands))
 		default:
@@ -209,7 +209,12 @@ func commandNames(commands []*Command) []string {
 func allFlags(commands []*Command) []*Flag {
 	var flags []*Flag
 	for _, c := range commands {
-		flags = append(append(flags, c.set.flags...), allFlags(c.Commands)...)
+		flags = append(append(flags, fromFile(c.set.flags)...), allFlags(c.Commands)...)
 	}
 	return flags
+}
+
+// fromFile returns the flags that a configuration file may set.
+func fromFile(flags []*Flag) []*Flag {
+	return slices.DeleteFunc(slices.Clone(flags), func(f *Flag) bool { return f.cmdline })
 }

@@ -1,4 +1,4 @@
-package certs
+package filelock
 
 import (
 	"errors"
@@ -7,8 +7,10 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// tryLock locks one byte far behind the end, because Windows lets nobody else read what is locked.
-func tryLock(f *os.File) (bool, error) {
+// Try takes the lock of the file for this opening of it, until the file is closed, and reports
+// whether nobody else has it. It locks one byte far behind the end, because Windows lets nobody
+// else read what is locked.
+func Try(f *os.File) (bool, error) {
 	const far = 0x7FFFFFFF
 	err := windows.LockFileEx(windows.Handle(f.Fd()),
 		windows.LOCKFILE_EXCLUSIVE_LOCK|windows.LOCKFILE_FAIL_IMMEDIATELY, 0, 1, 0,

@@ -1,0 +1,188 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"culvert/internal/cli/exit"
+	"culvert/internal/cli/flags"
+	"culvert/internal/httplog"
+	"culvert/internal/state"
+	"culvert/internal/status/control"
+
+	"github.com/rs/zerolog"
+)
+
+// controlOptions are the name of a node, and its control socket.
+type controlOptions struct {
+	name   string // "" for the default one
+	socket string // auto or none
+}
+
+func (o *controlOptions) define(s *flags.Set) {
+	s.Group("control")
+	s.String(&o.name, "name", "", "be `NAME` for culvert status, stop, reload and forward "+
+		"(default: the command and a number, such as local-1)")
+	s.String(&o.socket, "control", "auto", "answer these commands on a socket in the user's runtime "+
+		"folder: `MODE` auto, or none").Values("auto", "none")
+}
+
+// nodeControl is what observers see of a node, and its control socket.
+type nodeControl struct {
+	source *state.Source // of snapshots, for all observers
+	events *state.Events
+
+	node      state.Node // what doesn't change
+	take      atomic.Pointer[func() state.State]
+	listeners atomic.Pointer[func() []state.Listener]
+
+	log    zerolog.Logger
+	socket *control.Socket // nil without one
+	server *control.Server // nil until serve is called
+}
+
+// open makes the control socket of a node, whose name is the base and a number unless the user has
+// chosen one. One that can't be made matters only when the user has chosen the node's name.
+func (o *controlOptions) open(
+	base, kind string, log zerolog.Logger, version string,
+) (*nodeControl, error) {
+	switch {
+	case o.socket != "auto" && o.socket != "none":
+		return nil, &flags.ValueError{
+			Flag: "control", Value: o.socket, Form: "it is auto or none", Example: "none",
+		}
+	case o.name != "" && control.CheckName(o.name) != nil:
+		return nil, &flags.ValueError{
+			Flag: "name", Value: o.name, Form: control.ErrBadName.Error(), Example: base,
+		}
+	}
+	n := &nodeControl{events: state.NewEvents(), log: log}
+	n.source = state.NewSource(n.snapshot)
+	n.node = state.Node{
+		Name: cmp.Or(o.name, base), Kind: kind, Version: version, PID: os.Getpid(),
+		Started: time.Now(),
+	}
+	if o.socket == "none" {
+		return n, nil
+	}
+	var err error
+	if o.name != "" {
+		n.socket, err = control.Listen(o.name)
+	} else {
+		n.socket, err = control.ListenNumbered(base)
+	}
+	switch {
+	case err == nil:
+		n.node.Name = n.socket.Name
+	case o.name != "" && errors.Is(err, control.ErrRunning):
+		return nil, exit.Fail(exit.CannotListen, "can't be "+o.name, err,
+			"give another --name; culvert status lists those that run")
+	case o.name != "":
+		return nil, exit.Fail(exit.CannotListen, "no control socket", err,
+			"give a shorter --name, or turn it off with --control none")
+	default:
+		log.Warn().Err(err).Msg("no control socket: culvert status can't see this node")
+	}
+	return n, nil
+}
+
+// attach makes snapshots those of a node.
+func (n *nodeControl) attach(take func() state.State) { n.take.Store(&take) }
+
+// show sets what lists the node's listeners.
+func (n *nodeControl) show(list func() []state.Listener) { n.listeners.Store(&list) }
+
+// snapshot describes the node. There may be none yet.
+func (n *nodeControl) snapshot() state.State {
+	s := state.State{
+		Sessions: []state.Session{}, Streams: []state.Stream{}, Events: n.events.Recent(),
+	}
+	if take := n.take.Load(); take != nil {
+		s = (*take)()
+	}
+	known := s.Node
+	s.Node = n.node
+	s.Node.Draining = known.Draining
+	s.Node.Listen = []state.Listener{}
+	if list := n.listeners.Load(); list != nil {
+		s.Node.Listen = append(s.Node.Listen, (*list)()...)
+	}
+	return s
+}
+
+// serve starts answering on the socket, if there is one, until close is called.
+func (n *nodeControl) serve(node control.Node) {
+	if n.socket == nil {
+		return
+	}
+	node.State = n.source.State
+	n.server = control.Serve(n.socket, node, httplog.New(n.log))
+}
+
+// close removes the socket. An error is that somebody else has done that.
+func (n *nodeControl) close() {
+	switch {
+	case n.server != nil:
+		n.server.Close()
+	case n.socket != nil:
+		n.socket.Close()
+	}
+}
+
+// told words an error for whoever asked through the socket.
+func told(err error) error {
+	failure, ok := errors.AsType[*exit.Failure](err)
+	if !ok {
+		return err
+	}
+	return &control.Error{What: failure.Error(), Hint: failure.Hint, Status: failure.Code}
+}
+
+// observe makes the local visible to observers.
+func (c *connection) observe(signals *interrupts, l *listeners) {
+	c.config.Events = c.control.events
+	c.control.node.Remote = c.address.String()
+	c.control.node.PublicKey = c.key.Public().String()
+	c.control.show(func() []state.Listener { return append(l.list(), c.status.listener()...) })
+	c.control.serve(controlLocal(signals, l, c.control.source))
+}
+
+// controlLocal is what can be asked of a local.
+func controlLocal(signals *interrupts, l *listeners, source *state.Source) control.Node {
+	return control.Node{
+		Stop: signals.drain,
+		Reload: func(context.Context) error {
+			signals.reloads.request()
+			return nil
+		},
+		AddForward: func(ctx context.Context, f control.Forward) (string, error) {
+			live, err := l.serving()
+			if err != nil {
+				return "", told(err)
+			}
+			defer source.Invalidate()
+			address, err := live.addForward(ctx, f)
+			return address, told(err)
+		},
+		CancelForward: func(_ context.Context, f control.Forward) error {
+			live, err := l.serving()
+			if err != nil {
+				return told(err)
+			}
+			defer source.Invalidate()
+			return told(live.cancelForward(f))
+		},
+	}
+}
+
+// serving returns the forwards once there is a session.
+func (l *listeners) serving() (*liveForwards, error) {
+	if live := l.live.Load(); live != nil {
+		return live, nil
+	}
+	return nil, exit.Fail(exit.Unreachable, "not connected yet", nil, "")
+}

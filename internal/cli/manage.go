@@ -1,0 +1,149 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"culvert/internal/cli/exit"
+	"culvert/internal/cli/flags"
+	"culvert/internal/status/control"
+)
+
+// stopCommand and reloadCommand do to a node what signals do.
+func stopCommand() *flags.Command {
+	return nodeCommand("stop", "make a node drain and end, as SIGTERM does, and wait until it has",
+		(*control.Client).Stop)
+}
+
+func reloadCommand() *flags.Command {
+	return nodeCommand("reload",
+		"make a remote read its files again, or a local connect again, as SIGUSR1 does",
+		(*control.Client).Reload)
+}
+
+func nodeCommand(
+	word, usage string, ask func(*control.Client, context.Context) error,
+) *flags.Command {
+	var name string
+	return &flags.Command{
+		Name:   word,
+		Usage:  usage,
+		Define: func(s *flags.Set) { nodeArgument(s, &name) },
+		Run: func(ctx context.Context) error {
+			return withNode(ctx, name, func(ctx context.Context, client *control.Client) error {
+				return ask(client, ctx)
+			})
+		},
+	}
+}
+
+// withNode calls act with a client of a node, until it returns or the user interrupts it.
+func withNode(
+	ctx context.Context, name string, act func(context.Context, *control.Client) error,
+) error {
+	ctx, stop := interruptible(ctx)
+	defer stop()
+	client, err := control.Open(name)
+	if err != nil {
+		return nodeFailure(name, err)
+	}
+	defer client.Close()
+	err = act(ctx, client)
+	switch {
+	case ctx.Err() != nil:
+		return exit.Status(exitSignal + int(syscall.SIGINT))
+	case err != nil:
+		return nodeFailure(name, err)
+	}
+	return nil
+}
+
+// interruptible returns a context that ends when the user interrupts the command.
+func interruptible(ctx context.Context) (context.Context, context.CancelFunc) {
+	return signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+}
+
+// forwardCommand changes the forwards of a running local.
+func forwardCommand() *flags.Command {
+	return &flags.Command{
+		Name:  "forward",
+		Usage: "add forwards to a running local, or cancel them",
+		Commands: []*flags.Command{
+			(&changeOptions{act: addForward}).command("add",
+				"add forwards to a running local, and print where they listen"),
+			(&changeOptions{act: cancelForward}).command("cancel",
+				"end the listeners of forwards, whose connections go on"),
+		},
+	}
+}
+
+// changeOptions are forwards to add or to cancel.
+type changeOptions struct {
+	name     string
+	forwards []string
+	reverses []string
+	proxies  []string
+	act      func(context.Context, *control.Client, control.Forward) error
+}
+
+func (o *changeOptions) command(word, usage string) *flags.Command {
+	return &flags.Command{Name: word, Usage: usage, Define: o.define, Run: o.run}
+}
+
+func (o *changeOptions) define(s *flags.Set) {
+	nodeArgument(s, &o.name)
+	s.FromCommandLine()
+	s.Group("forwards")
+	s.Strings(&o.forwards, "L", nil, "a port that is forwarded to a target as the remote sees it: "+
+		"`FORWARD` is as for culvert local -L; repeatable")
+	s.Strings(&o.reverses, "R", nil, "a port of the remote: `REVERSE` is as for culvert local -R; "+
+		"repeatable")
+	s.Strings(&o.proxies, "D", nil, "a SOCKS and HTTP proxy on `ADDR`, as for culvert local -D; "+
+		"repeatable")
+}
+
+func (o *changeOptions) run(ctx context.Context) error {
+	var asked []control.Forward
+	for _, flag := range []struct {
+		kind  string
+		specs []string
+	}{
+		{control.ForwardLocal, o.forwards},
+		{control.ForwardReverse, o.reverses},
+		{control.ForwardSocks, o.proxies},
+	} {
+		for _, spec := range flag.specs {
+			f := control.Forward{Kind: flag.kind, Spec: spec}
+			if _, err := parseControlled(f); err != nil {
+				return err
+			}
+			asked = append(asked, f)
+		}
+	}
+	if len(asked) == 0 {
+		return exit.Usagef("such as -L 8022:localhost:22", "no forward is given")
+	}
+	return withNode(ctx, o.name, func(ctx context.Context, client *control.Client) error {
+		for _, f := range asked {
+			if err := o.act(ctx, client, f); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func addForward(ctx context.Context, client *control.Client, f control.Forward) error {
+	address, err := client.AddForward(ctx, f)
+	if err == nil {
+		_, err = fmt.Println(address)
+	}
+	return err
+}
+
+func cancelForward(ctx context.Context, client *control.Client, f control.Forward) error {
+	return client.CancelForward(ctx, f)
+}

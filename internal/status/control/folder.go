@@ -1,0 +1,44 @@
+package control
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// folder returns the folder of control sockets, which is made if it is missing and create is set.
+// It belongs to the user, and nobody else may enter it.
+func folder(create bool) (string, error) {
+	path, err := folderPath()
+	if err != nil {
+		return "", err
+	}
+	if create {
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			return "", err
+		}
+		if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return "", err
+		}
+	}
+	info, err := os.Lstat(path)
+	if err != nil {
+		return "", err
+	}
+	return path, checkFolder(path, info)
+}
+
+// checkFolder refuses a folder in which others could put a socket, or reach one.
+func checkFolder(path string, info fs.FileInfo) error {
+	switch {
+	case !info.IsDir():
+		return fmt.Errorf("%s is not a folder", path)
+	case !isOurs(info):
+		return fmt.Errorf("%s belongs to another user", path)
+	case !isClosed(info):
+		return fmt.Errorf("others may enter %s (mode %04o)", path, info.Mode().Perm())
+	}
+	return nil
+}

@@ -1,0 +1,18 @@
+package control
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// folderPath returns where control sockets are: in the user's profile, which others can't enter.
+func folderPath() (string, error) {
+	dir, err := os.UserCacheDir() // %LocalAppData%
+	return filepath.Join(dir, "culvert", "run"), err
+}
+
+// isOurs and isClosed: the access control list of the profile decides.
+func isOurs(fs.FileInfo) bool { return true }
+
+func isClosed(fs.FileInfo) bool { return true }

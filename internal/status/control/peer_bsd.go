@@ -1,0 +1,16 @@
+//go:build darwin || freebsd
+
+package control
+
+import "golang.org/x/sys/unix"
+
+// peerUser returns the user of the process at the other end of a unix socket. ok is false where the
+// system doesn't tell.
+func peerUser(fd uintptr) (user int, ok bool, err error) {
+	const level = 0 // SOL_LOCAL
+	cred, err := unix.GetsockoptXucred(int(fd), level, unix.LOCAL_PEERCRED)
+	if err != nil {
+		return 0, false, err
+	}
+	return int(cred.Uid), true, nil
+}

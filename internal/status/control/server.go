@@ -1,0 +1,189 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"syscall"
+
+	"culvert/internal/state"
+
+	"golang.org/x/net/netutil"
+)
+
+// Node is what a socket can ask of the process. All functions may be called concurrently. A nil one
+// is nothing that this kind of node does.
+type Node struct {
+	State  func(ctx context.Context) state.State
+	Stop   func() // begins to drain; doesn't wait
+	Reload func(ctx context.Context) error
+
+	AddForward    func(ctx context.Context, f Forward) (address string, err error)
+	CancelForward func(ctx context.Context, f Forward) error
+}
+
+// Server answers on a Socket until it is closed.
+type Server struct {
+	socket  *Socket
+	http    *http.Server
+	end     context.CancelFunc
+	serving sync.WaitGroup
+}
+
+// Serve starts answering on a socket. The log gets what net/http complains about.
+func Serve(s *Socket, node Node, complaints *log.Logger) *Server {
+	ctx, cancel := context.WithCancel(context.Background())
+	server := &Server{socket: s, end: cancel, http: newHTTP(ctx, node, complaints)}
+	ln := netutil.LimitListener(&ownListener{s.listener}, maxConns)
+	server.serving.Go(func() { server.http.Serve(ln) }) // its error is that it was closed
+	return server
+}
+
+// newHTTP returns the HTTP server of a node. Requests are cut when ctx ends.
+func newHTTP(ctx context.Context, node Node, complaints *log.Logger) *http.Server {
+	return &http.Server{
+		Handler:           handler(node),
+		ReadHeaderTimeout: headTimeout,
+		ReadTimeout:       headTimeout,
+		WriteTimeout:      requestTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHead,
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+		ErrorLog:          complaints,
+	}
+}
+
+// Close stops answering, removes the socket and gives its name back. Requests that are under way
+// are cut; that ends the answer to those that asked the node to stop.
+func (s *Server) Close() error {
+	s.end()
+	s.http.Close()
+	s.serving.Wait()
+	return s.socket.Close()
+}
+
+// ownListener accepts connections of the user's own processes, and of root's. The folder keeps
+// others out, too.
+type ownListener struct{ net.Listener }
+
+// Accept closes connections of other users without a word.
+func (l *ownListener) Accept() (net.Conn, error) {
+	for {
+		conn, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if isOwn(conn) {
+			return conn, nil
+		}
+		conn.Close()
+	}
+}
+
+// isOwn reports whether the peer of a connection is the user's or root's, as far as the system
+// tells.
+func isOwn(conn net.Conn) bool {
+	raw, err := conn.(syscall.Conn).SyscallConn()
+	if err != nil {
+		return false
+	}
+	var user int
+	var known bool
+	var failed error
+	if err := raw.Control(func(fd uintptr) { user, known, failed = peerUser(fd) }); err != nil {
+		return false
+	}
+	if failed != nil {
+		return false
+	}
+	return !known || user == os.Geteuid() || user == 0
+}
+
+func handler(node Node) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/state", func(w http.ResponseWriter, r *http.Request) {
+		reply(w, http.StatusOK, node.State(r.Context()))
+	})
+	mux.HandleFunc("POST /v1/stop", func(w http.ResponseWriter, r *http.Request) {
+		stop(w, r, node)
+	})
+	mux.HandleFunc("POST /v1/reload", func(w http.ResponseWriter, r *http.Request) {
+		if err := node.Reload(r.Context()); err != nil {
+			refuse(w, err)
+			return
+		}
+		reply(w, http.StatusOK, struct{}{})
+	})
+	mux.HandleFunc("POST /v1/forwards/add", func(w http.ResponseWriter, r *http.Request) {
+		if f, ok := readForward(w, r, node.AddForward != nil); ok {
+			address, err := node.AddForward(r.Context(), f)
+			answer(w, Added{address}, err)
+		}
+	})
+	mux.HandleFunc("POST /v1/forwards/cancel", func(w http.ResponseWriter, r *http.Request) {
+		if f, ok := readForward(w, r, node.CancelForward != nil); ok {
+			answer(w, struct{}{}, node.CancelForward(r.Context(), f))
+		}
+	})
+	return mux
+}
+
+// stop makes the node drain. The answer lasts until the node has ended.
+func stop(w http.ResponseWriter, r *http.Request, node Node) {
+	w.WriteHeader(http.StatusAccepted)
+	control := http.NewResponseController(w)
+	control.SetWriteDeadline(noDeadline)
+	control.Flush() // first, since the node may end at once
+	node.Stop()
+	<-r.Context().Done()
+}
+
+// readForward reads the forward that a request is about. It answers the request if it can't be
+// served.
+func readForward(w http.ResponseWriter, r *http.Request, served bool) (f Forward, ok bool) {
+	if !served {
+		refuse(w, &Error{What: "only a local has forwards"})
+		return f, false
+	}
+	decoder := json.NewDecoder(io.LimitReader(r.Body, maxBody))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&f); err != nil {
+		reply(w, http.StatusBadRequest, &Error{What: "not a forward: " + err.Error()})
+		return f, false
+	}
+	switch f.Kind {
+	case ForwardLocal, ForwardReverse, ForwardSocks:
+		return f, true
+	}
+	reply(w, http.StatusBadRequest, &Error{What: "not a kind of forward"})
+	return f, false
+}
+
+// answer answers with a value or, if it isn't nil, an error.
+func answer(w http.ResponseWriter, value any, err error) {
+	if err != nil {
+		refuse(w, err)
+		return
+	}
+	reply(w, http.StatusOK, value)
+}
+
+func refuse(w http.ResponseWriter, err error) {
+	refusal, ok := errors.AsType[*Error](err)
+	if !ok {
+		refusal = &Error{What: err.Error()}
+	}
+	reply(w, http.StatusConflict, refusal)
+}
+
+func reply(w http.ResponseWriter, status int, value any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(value) // an error is the client's
+}
