@@ -107,12 +107,34 @@ func CheckKeyName(name string) error {
 	return nil
 }
 
-// editAuthorized replaces the content of a file of authorized keys, with the file's lock held,
-// which it waits for as KnownRemotes.Add does. Readers see the old or the new content. The mode
-// and the owner stay.
+// editAuthorized replaces the content of a file of authorized keys: see editFile.
 func editAuthorized(
 	path string, create bool, edit func(content string, keys *AuthorizedKeys) (string, error),
 ) error {
+	parse := func(content string) (*AuthorizedKeys, error) {
+		keys, err := ParseAuthorizedKeys(strings.NewReader(content))
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		return keys, nil
+	}
+	return editFile(path, create, func(content string) (string, error) {
+		keys, err := parse(content)
+		if err != nil {
+			return "", err
+		}
+		edited, err := edit(content, keys)
+		if err != nil || edited == content {
+			return content, err
+		}
+		_, err = parse(edited)
+		return edited, err
+	})
+}
+
+// editFile replaces the content of a file of trust, with the file's lock held, which it waits for
+// as KnownRemotes.Add does. Readers see the old or the new content. The mode and the owner stay.
+func editFile(path string, create bool, edit func(content string) (string, error)) error {
 	if target, err := filepath.EvalSymlinks(path); err == nil {
 		path = target // or the new file would replace the link
 	}
@@ -125,22 +147,8 @@ func editAuthorized(
 	if err != nil {
 		return err
 	}
-	parse := func(content string) (*AuthorizedKeys, error) {
-		keys, err := ParseAuthorizedKeys(strings.NewReader(content))
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
-		}
-		return keys, nil
-	}
-	keys, err := parse(string(b))
-	if err != nil {
-		return err
-	}
-	content, err := edit(string(b), keys)
+	content, err := edit(string(b))
 	if err != nil || content == string(b) {
-		return err
-	}
-	if _, err := parse(content); err != nil {
 		return err
 	}
 	info, err := f.Stat()

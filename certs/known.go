@@ -2,12 +2,14 @@ package certs
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"os"
-	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"unicode"
@@ -22,8 +24,8 @@ import (
 // chooses. The case of the host does not matter, nor does a dot at the end of its name, as in the
 // DNS; the rest is compared as text.
 //
-// Its methods may be called concurrently, and other processes may add to the file at any time: Add
-// sees what they added, Check sees the file as of OpenKnownRemotes or the last Add.
+// Its methods may be called concurrently, and other processes may change the file at any time: Add
+// and Forget see what they did, the others the file as of OpenKnownRemotes or the last change.
 type KnownRemotes struct {
 	path string
 
@@ -146,6 +148,59 @@ func (k *KnownRemotes) check(remotes map[string]knownRemote, addr string, key Pu
 	return nil
 }
 
+// Path returns the path of the file.
+func (k *KnownRemotes) Path() string { return k.path }
+
+// KnownRemote is a line of the file.
+type KnownRemote struct {
+	Addr string // in the form that all its spellings have in common
+	Key  PublicKey
+	Line int // from 1
+}
+
+// All returns the remotes that are remembered, in the order of their lines.
+func (k *KnownRemotes) All() iter.Seq[KnownRemote] {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var all []KnownRemote
+	for addr, remote := range k.remotes {
+		all = append(all, KnownRemote{Addr: addr, Key: remote.key, Line: remote.line})
+	}
+	slices.SortFunc(all, func(a, b KnownRemote) int { return cmp.Compare(a.Line, b.Line) })
+	return slices.Values(all)
+}
+
+// Forget removes what is remembered for addr from the file. The error wraps ErrNotListed if that is
+// nothing. It locks and replaces the file as Authorize does.
+func (k *KnownRemotes) Forget(addr string) error {
+	addr = sameRemote(addr)
+	if checkRemoteAddr(addr) != nil {
+		return fmt.Errorf("%s: %w", k.path, ErrNotListed)
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return editFile(k.path, false, func(content string) (string, error) {
+		if _, err := k.parse(strings.NewReader(content)); err != nil {
+			return "", err
+		}
+		var kept strings.Builder
+		for line := range strings.Lines(content) {
+			fields := strings.Fields(line)
+			if len(fields) == 0 || sameRemote(fields[0]) != addr {
+				kept.WriteString(line)
+			}
+		}
+		if kept.Len() == len(content) {
+			return "", fmt.Errorf("%s: %w", k.path, ErrNotListed)
+		}
+		remotes, err := k.parse(strings.NewReader(kept.String()))
+		if err == nil {
+			k.remotes = remotes
+		}
+		return kept.String(), err
+	})
+}
+
 // Add remembers key for addr, in memory and at the end of the file, which it creates, with its
 // folders and private to its owner, if it is missing. A known key, even if another process added
 // it, is not added again; another key for the same address is a *ChangedKeyError. Add waits up to 5
@@ -160,21 +215,12 @@ func (k *KnownRemotes) Add(addr string, key PublicKey) error {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if err := os.MkdirAll(filepath.Dir(k.path), folderMode); err != nil {
-		return err
-	}
-	f, err := os.OpenFile(k.path, os.O_RDWR|os.O_CREATE|os.O_APPEND, secretFileMode)
+	f, err := openLocked(k.path, true)
 	if err != nil {
 		return err
 	}
 	// Closing releases the lock. The line has been written and synced by then.
 	defer f.Close()
-	if err := secretfile.CheckTrusted(f); err != nil {
-		return err
-	}
-	if err := lockFile(f); err != nil {
-		return fmt.Errorf("lock %s: %w", k.path, err)
-	}
 	content, err := io.ReadAll(io.LimitReader(f, maxTrustFile+1))
 	if err != nil {
 		return err

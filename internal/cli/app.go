@@ -37,6 +37,7 @@ func newApp(version string, out *outputs) *flags.App {
 		localCommand(out),
 		runCommand(out),
 		checkCommand(),
+		hostsCommand(),
 		keygenCommand(),
 		authorizeCommand(),
 		certCommand(),

@@ -15,13 +15,8 @@ import (
 
 // eachCommand calls f for each command that does something.
 func eachCommand(app *flags.App, f func(name string, command *flags.Command)) {
-	for _, command := range app.Commands {
-		if len(command.Commands) == 0 {
-			f(app.Name+" "+command.Name, command)
-		}
-		for _, sub := range command.Commands {
-			f(app.Name+" "+command.Name+" "+sub.Name, sub)
-		}
+	for command := range app.Runnable() {
+		f(app.Name+" "+strings.Join(command.Path(), " "), command)
 	}
 }
 
@@ -63,6 +58,9 @@ func TestConfigTakesEveryFlag(t *testing.T) {
 			}
 			line := flag + " = " + file
 			for _, text := range []string{line, "[" + table + "]\n" + line} {
+				if text != line && command.Path()[0] == "hosts" {
+					continue // [hosts] holds hosts, and no flags of that command
+				}
 				if strings.HasPrefix(text, "name") && command.Path()[0] == "cert" {
 					continue // the two commands that have it want different kinds
 				}
@@ -124,7 +122,7 @@ func notTaken(t *testing.T, command *flags.Command, flag string) {
 // needed are the flags and arguments that commands require.
 var needed = map[string]string{
 	"local": "ws://localhost/", "run": "ws://localhost/ -- true", "check": "ws://localhost/",
-	"authorize":   someKey,
+	"authorize": someKey, "hosts forget": "x",
 	"cert ca":     "--name=x --out=x --cert-out=x",
 	"cert issue":  "--ca-key=x --public-key=x --out=x",
 	"cert verify": "--ca=x CERTIFICATE",

@@ -25,7 +25,7 @@ func (o *connectOptions) define(s *flags.Set) {
 	s.Argument("REMOTE_URL", func(text string) (err error) {
 		o.address, o.trust.urlKeys, err = parseRemote(text)
 		return err
-	}).Host()
+	}).Host().Candidates(o.trust.candidates)
 	o.identity.defineKey(s)
 	o.trust.defineKeys(s)
 	s.String(&o.identity.cert, "cert", "",

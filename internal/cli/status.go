@@ -48,7 +48,7 @@ func nodeArgument(s *flags.Set, name *string) *flags.Argument {
 	return s.Argument("NAME", func(text string) error {
 		*name = text
 		return control.CheckName(text)
-	}).Candidates(func() []string {
+	}).Candidates(func(func(string) string) []string {
 		names, _ := control.Names() // none
 		return names
 	})

@@ -36,10 +36,14 @@ func (o *trustOptions) defineKeys(s *flags.Set) {
 		"accept only the remote with the public `KEY`")
 	s.Bool(&o.acceptNew, "accept-new",
 		"remember the key of an unknown remote without asking")
-	s.String(&o.knownRemotes, "known-remotes", "", "keep known remotes in `FILE` "+
-		"(default: known_remotes in culvert's configuration folder)")
+	o.defineKnown(s)
 	s.String(&o.ca, "ca", "", "use version 2 of the handshake, "+
 		"and require a certificate of the CA in `FILE` from the remote")
+}
+
+func (o *trustOptions) defineKnown(s *flags.Set) {
+	s.String(&o.knownRemotes, "known-remotes", "", "keep known remotes in `FILE` "+
+		"(default: known_remotes in culvert's configuration folder)")
 }
 
 func (o *trustOptions) defineSecrecy(s *flags.Set) {

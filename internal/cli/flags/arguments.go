@@ -17,7 +17,7 @@ type Argument struct {
 	dashed   func(word string) bool // nil if no word that begins with - is one
 	host     bool                   // it may be the name of a host in the configuration file
 
-	candidates func() []string // for completion; may be nil
+	candidates func(value func(flag string) string) []string // for completion; may be nil
 }
 
 // Argument defines the next argument. An error of take, which gets its text, is one of usage.
@@ -43,8 +43,10 @@ func (s *Set) isArgument(word string) bool {
 // Values lists the words that the argument may be.
 func (a *Argument) Values(words ...string) { a.values = words }
 
-// Candidates sets what completion offers for the argument if it has no values.
-func (a *Argument) Candidates(list func() []string) *Argument {
+// Candidates sets what completion offers for the argument if it has no values, in addition to the
+// names of defined hosts. The function's argument returns the value of a flag that was typed or is
+// in a variable, or "".
+func (a *Argument) Candidates(list func(value func(flag string) string) []string) *Argument {
 	a.candidates = list
 	return a
 }

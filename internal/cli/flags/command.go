@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"iter"
 	"os"
 	"strings"
 
@@ -20,7 +21,7 @@ type App struct {
 	Stdout               io.Writer // for help, the version and completions
 }
 
-// Command is a command of an App. It has either a function to run, or commands of its own.
+// Command is a command of an App. It has a function to run, or commands of its own, or both.
 type Command struct {
 	Name, Usage string
 	Define      func(s *Set) // may be nil
@@ -70,6 +71,20 @@ func (c *Command) Synopsis() string {
 		given = "[FLAG]..."
 	}
 	return c.set.argumentsUsage(given)
+}
+
+// Runnable returns the commands that do something, in the order of the help.
+func (a *App) Runnable() iter.Seq[*Command] {
+	return func(yield func(*Command) bool) { eachRunnable(a.Commands, yield) }
+}
+
+func eachRunnable(commands []*Command, yield func(*Command) bool) (goOn bool) {
+	for _, c := range commands {
+		if c.Run != nil && !yield(c) || !eachRunnable(c.Commands, yield) {
+			return false
+		}
+	}
+	return true
 }
 
 // find returns the command that is called name, or nil.
@@ -141,19 +156,17 @@ func (a *App) command(c *Command) *cli.Command {
 	for _, f := range c.set.flags {
 		command.Flags = append(command.Flags, f.library)
 	}
-	if c.Run == nil {
-		command.Action = func(parsed *cli.Context) error {
-			if word := parsed.Args().First(); word != "" {
-				return unknownCommand(c.full, word, c.Commands)
-			}
-			return cli.ShowSubcommandHelp(parsed)
-		}
-		for _, sub := range c.Commands {
-			command.Subcommands = append(command.Subcommands, a.command(sub))
-		}
-		return command
+	for _, sub := range c.Commands {
+		command.Subcommands = append(command.Subcommands, a.command(sub))
 	}
 	command.Action = func(parsed *cli.Context) error {
+		word := parsed.Args().First()
+		switch {
+		case word != "" && len(c.Commands) > 0:
+			return unknownCommand(c.full, word, c.Commands)
+		case c.Run == nil:
+			return cli.ShowSubcommandHelp(parsed)
+		}
 		source := &Source{
 			commands: a.Commands, path: c.path, defaults: a.ConfigFiles,
 			given: map[string]any{}, origins: map[string]origin{},

@@ -82,11 +82,11 @@ func (a *App) candidates(before []string, word string) []candidate {
 	if slices.Contains(rest, "--") {
 		return nil
 	}
-	return command.set.candidates(rest, word)
+	return command.set.candidates(a, rest, word)
 }
 
-// candidates returns what the word after a command and others may become.
-func (s *Set) candidates(before []string, word string) []candidate {
+// candidates returns what the word after a command of a and others may become.
+func (s *Set) candidates(a *App, before []string, word string) []candidate {
 	if len(before) > 0 {
 		if f := valueFlag(s.flags, before[len(before)-1]); f != nil {
 			return beginning(described(f.values), word)
@@ -102,15 +102,54 @@ func (s *Set) candidates(before []string, word string) []candidate {
 		return all
 	}
 	if len(s.arguments) > 0 && !strings.HasPrefix(word, "-") {
-		a := s.arguments[0]
-		if len(before) == 0 && a.values != nil {
-			return beginning(described(a.values), word)
+		first := s.arguments[0]
+		if len(before) == 0 && first.values != nil {
+			return beginning(described(first.values), word)
 		}
-		if a.candidates != nil && !s.argued(before) {
-			return beginning(described(a.candidates()), word)
+		if first.host || first.candidates != nil {
+			if s.argued(before) {
+				return nil
+			}
+			return beginning(described(s.argumentWords(a, first, before)), word)
 		}
 	}
 	return beginning(flagCandidates(s.flags, word), word)
+}
+
+// argumentWords returns what an argument after words may be: the names of hosts, and the candidates
+// of the argument itself.
+func (s *Set) argumentWords(a *App, argument *Argument, before []string) []string {
+	var list []string
+	value := func(flag string) string { return s.typedValue(before, flag) }
+	if argument.host {
+		for _, host := range a.hostsFor(value(configName)) {
+			list = append(list, host.Name+"\t"+host.Location())
+		}
+	}
+	if argument.candidates != nil {
+		list = append(list, argument.candidates(value)...)
+	}
+	return list
+}
+
+// typedValue returns the value of a flag among words, or else that of its variable.
+func (s *Set) typedValue(words []string, name string) string {
+	f := lookup(s.flags, name)
+	if f == nil {
+		return ""
+	}
+	text := os.Getenv(f.Variable())
+	for i, word := range words {
+		flag, value, attached := strings.Cut(word, "=")
+		switch {
+		case !strings.HasPrefix(word, "-") || !f.hasName(strings.TrimLeft(flag, "-")):
+		case attached:
+			text = value
+		case i+1 < len(words):
+			text = words[i+1]
+		}
+	}
+	return text
 }
 
 // argued reports whether there is an argument among words, besides flags and their values.

@@ -33,6 +33,52 @@ func (a *Argument) Host() *Argument {
 	return a
 }
 
+// Host is a defined host.
+type Host struct {
+	Name string
+	URL  string // as it is in the file, with the keys that it pins
+	Line int    // of the URL in the file
+
+	settings map[string]setting
+}
+
+// Location returns the URL without the keys that it pins.
+func (h Host) Location() string {
+	location, _, _ := strings.Cut(h.URL, "#")
+	return location
+}
+
+// Text returns the value of a flag in the host's table, or "" if it has none that is a text.
+func (h Host) Text(flag string) string {
+	text, _ := h.settings[flag].value.(string)
+	return text
+}
+
+// Hosts returns the hosts in the configuration file, by name.
+func (s *Source) Hosts() []Host {
+	if s.config == nil {
+		return nil
+	}
+	var hosts []Host
+	for _, name := range slices.Sorted(maps.Keys(s.config.hosts)) {
+		h := s.config.hosts[name]
+		url, _ := h.url.value.(string)
+		hosts = append(hosts, Host{name, url, h.url.line, h.settings})
+	}
+	return hosts
+}
+
+// hostsFor returns the hosts in a configuration file, or if path is "" in the one that is read by
+// default. It returns none if the file can't be used.
+func (a *App) hostsFor(path string) []Host {
+	s := &Source{commands: a.Commands, file: path}
+	if path == "" {
+		s.file = firstFile(a.ConfigFiles)
+	}
+	s.config, _ = s.readConfig()
+	return s.Hosts()
+}
+
 // hostFlags returns the flags that hosts may have.
 func hostFlags(commands []*Command) []*Flag {
 	for _, c := range commands {

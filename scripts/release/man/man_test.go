@@ -11,7 +11,6 @@ import (
 	"testing"
 
 	"culvert/internal/cli"
-	"culvert/internal/cli/flags"
 )
 
 // longLine is a complaint of mandoc's that examples may cause: their lines are what culvert prints.
@@ -28,30 +27,22 @@ func TestPages(t *testing.T) {
 	if err := write("v0.0.0-test", "2026-01-02", "../../../docs/cli.md", dir); err != nil {
 		t.Fatal(err)
 	}
-	var each func(commands []*flags.Command)
-	each = func(commands []*flags.Command) {
-		for _, c := range commands {
-			each(c.Commands)
-			if len(c.Commands) > 0 {
-				continue
-			}
-			page := "culvert-" + strings.Join(c.Path(), "-")
-			text := render(t, mandoc, filepath.Join(dir, page+".1"))
-			for _, f := range c.Flags() {
-				for _, name := range f.Names() {
-					entry := strings.TrimSpace(spell(name) + " " + f.Placeholder())
-					if !strings.Contains(text, entry) {
-						t.Errorf("%s(1) has no %s", page, entry)
-					}
+	for c := range cli.App("v0.0.0-test").Runnable() {
+		page := "culvert-" + strings.Join(c.Path(), "-")
+		text := render(t, mandoc, filepath.Join(dir, page+".1"))
+		for _, f := range c.Flags() {
+			for _, name := range f.Names() {
+				entry := strings.TrimSpace(spell(name) + " " + f.Placeholder())
+				if !strings.Contains(text, entry) {
+					t.Errorf("%s(1) has no %s", page, entry)
 				}
 			}
-			if main := render(t, mandoc, filepath.Join(dir, "culvert.1")); !strings.Contains(
-				main, page+"(1)") {
-				t.Errorf("culvert(1) does not mention %s(1)", page)
-			}
+		}
+		if main := render(t, mandoc, filepath.Join(dir, "culvert.1")); !strings.Contains(
+			main, page+"(1)") {
+			t.Errorf("culvert(1) does not mention %s(1)", page)
 		}
 	}
-	each(cli.App("v0.0.0-test").Commands)
 	pages, err := filepath.Glob(filepath.Join(dir, "*.1"))
 	if err != nil {
 		t.Fatal(err)

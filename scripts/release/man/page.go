@@ -17,27 +17,14 @@ type manual struct {
 func (m manual) pages(app *flags.App) (map[string]string, error) {
 	pages := map[string]string{}
 	var names []string
-	var each func(commands []*flags.Command) error
-	each = func(commands []*flags.Command) error {
-		for _, c := range commands {
-			if len(c.Commands) > 0 {
-				if err := each(c.Commands); err != nil {
-					return err
-				}
-				continue
-			}
-			s, ok := m.prose.commands[strings.Join(c.Path(), " ")]
-			if !ok {
-				return fmt.Errorf("no prose on %s %s", app.Name, strings.Join(c.Path(), " "))
-			}
-			name := pageName(app, c)
-			names = append(names, name)
-			pages[name+".1"] = m.command(app, c, s.text.String())
+	for c := range app.Runnable() {
+		s, ok := m.prose.commands[strings.Join(c.Path(), " ")]
+		if !ok {
+			return nil, fmt.Errorf("no prose on %s %s", app.Name, strings.Join(c.Path(), " "))
 		}
-		return nil
-	}
-	if err := each(app.Commands); err != nil {
-		return nil, err
+		name := pageName(app, c)
+		names = append(names, name)
+		pages[name+".1"] = m.command(app, c, s.text.String())
 	}
 	pages[app.Name+".1"] = m.program(app, names)
 	return pages, nil
@@ -128,17 +115,9 @@ func (m manual) program(app *flags.App, pages []string) string {
 	b := &strings.Builder{}
 	m.head(b, app.Name, app.Usage, "**"+app.Name+"** COMMAND [FLAG]... [ARGUMENT]")
 	fmt.Fprintf(b, "# DESCRIPTION\n\n%s\n\n# COMMANDS\n\n", m.prose.intro.String())
-	var list func(commands []*flags.Command)
-	list = func(commands []*flags.Command) {
-		for _, c := range commands {
-			if len(c.Commands) > 0 {
-				list(c.Commands)
-				continue
-			}
-			fmt.Fprintf(b, "**%s**(1)\n: %s\n\n", pageName(app, c), escape(c.Usage))
-		}
+	for c := range app.Runnable() {
+		fmt.Fprintf(b, "**%s**(1)\n: %s\n\n", pageName(app, c), escape(c.Usage))
 	}
-	list(app.Commands)
 	for _, s := range m.prose.general {
 		fmt.Fprintf(b, "# %s\n\n%s\n\n", strings.ToUpper(s.title), s.text.String())
 	}
