@@ -89,7 +89,7 @@ func (l *Local) shutdown(session *mux.Session) {
 	ctx, cancel := context.WithDeadline(l.aborted, deadline)
 	defer cancel()
 	if err := session.Drain(ctx); err != nil {
-		l.cfg.Bounds.Refused(bounds.Drain)
+		l.cfg.Bounds.Refused(bounds.LocalDrain)
 		l.cfg.Log.Warn().Int("streams", session.Stats().Streams).Msg("streams cut short")
 	}
 	session.Close()
@@ -176,6 +176,9 @@ func (l *Local) open(ctx context.Context, target mux.Target) (*mux.Stream, error
 	})
 }
 
+// errNoSessionWait is the error when a stream has waited for a session for openWait.
+var errNoSessionWait = &bounds.Error{Bound: bounds.NoSessionWait, Err: ErrNoSession}
+
 // openInSession opens a stream or a flow in the local's session. While there is no session it waits
 // for one, for openWait at most. When the session is lost before the answer comes, it tries again.
 func openInSession[T any](
@@ -193,6 +196,7 @@ func openInSession[T any](
 		switch {
 		case isDraining(err):
 			if err := l.awaitOther(ctx, session, deadline); err != nil {
+				l.cfg.Bounds.Note(err)
 				return nil, err
 			}
 		case !errors.As(err, &lost):
@@ -209,8 +213,7 @@ func (l *Local) carried(ctx context.Context, deadline time.Time) (*mux.Session, 
 	if ctx.Err() == nil && conn != nil && !conn.session.Stats().Away {
 		return conn.session, nil
 	}
-	ctx, cancel := context.WithDeadlineCause(ctx, deadline,
-		&bounds.Error{Bound: bounds.NoSessionWait, Err: ErrNoSession})
+	ctx, cancel := context.WithDeadlineCause(ctx, deadline, errNoSessionWait)
 	defer cancel()
 	for {
 		conn, err := l.wait(ctx)

@@ -124,7 +124,7 @@ func (l *Local) connections() []*localConnection {
 func (l *Local) awaitOther(
 	ctx context.Context, session *mux.Session, deadline time.Time,
 ) error {
-	ctx, cancel := context.WithDeadlineCause(ctx, deadline, ErrNoSession)
+	ctx, cancel := context.WithDeadlineCause(ctx, deadline, errNoSessionWait)
 	defer cancel()
 	_, err := l.waitUntil(ctx, func(conn *localConnection) bool {
 		return conn == nil || conn.session != session

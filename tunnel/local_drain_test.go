@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"culvert/internal/bounds"
 	"culvert/internal/testnet"
 )
 
@@ -157,4 +158,30 @@ func TestDrainCostsNoStream(t *testing.T) {
 	until(t, "there is another session", func() bool { return second.streams() > 0 })
 	stop()
 	streams.Wait()
+}
+
+// Streams that a local cuts short when it ends are counted, and so is one that waits for another
+// session in vain.
+func TestBoundsOfLocalDrains(t *testing.T) {
+	t.Parallel()
+	key := newKey(t)
+	remote := startRemote(t, trustKeys(t, key), nil)
+	cfg, counts := remote.localConfig(t, key), &bounds.Counts{}
+	cfg.Bounds = counts
+	local := NewLocal(cfg)
+	ctx, stop := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { local.Run(ctx) })
+	echoes(t, dial(t, local, testnet.EchoServer(t)))
+	err := local.awaitOther(t.Context(), local.connection().session, time.Now())
+	if counts.Note(err); counts.Of(bounds.NoSessionWait) != 1 || !errors.Is(err, ErrNoSession) {
+		t.Errorf("a wait for another session ends with %v, which counts %d refusals",
+			err, counts.Of(bounds.NoSessionWait))
+	}
+	local.Abort() // a drain ends at once
+	stop()
+	testnet.Await(t, patience, running.Wait)
+	if own, other := counts.Of(bounds.LocalDrain), counts.Of(bounds.Drain); own != 1 || other != 0 {
+		t.Errorf("%d drains of the local are counted, and %d of the remote", own, other)
+	}
 }

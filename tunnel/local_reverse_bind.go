@@ -95,6 +95,7 @@ func (rb *reverseBind) listen(ctx context.Context, bind string) (*reverseControl
 		}
 		if isDraining(err) {
 			if err = rb.local.awaitOther(ctx, conn.session, time.Now().Add(openWait)); err != nil {
+				rb.local.cfg.Bounds.Note(err)
 				return nil, err
 			}
 			continue

@@ -1,7 +1,7 @@
 package tunnel
 
 import (
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"culvert/certs"
@@ -37,41 +37,104 @@ func (e *refusedKeyError) Error() string { return e.err.Error() }
 
 func (e *refusedKeyError) Unwrap() error { return e.err }
 
-// limitedLog lets through some of many events, and makes them carry how many were left out before.
-// It is a zerolog.Sampler and a zerolog.Hook.
+// limitedLog logs some of many events, which carry how many were left out before. When no more
+// event follows, a line of its own reports those left out, two periods later or when it is closed.
 type limitedLog struct {
-	limit *zerolog.BurstSampler
-	also  zerolog.Sampler // that has to agree; may be nil
-	left  atomic.Int64
+	zerolog.Logger
+	limit *logLimit
 }
 
-// limitLog returns a logger of at most burst events in a period, as far as also, which may be nil,
-// agrees.
+// limitLog returns a log of at most burst events in a period, as far as also, which may be nil,
+// agrees. It must be closed.
 func limitLog(
 	log zerolog.Logger, burst uint32, period time.Duration, also zerolog.Sampler,
-) zerolog.Logger {
-	l := newLimitedLog(burst, period, also)
-	return log.Sample(l).Hook(l)
+) *limitedLog {
+	l := newLogLimit(log, burst, period, also)
+	return &limitedLog{log.Sample(l).Hook(l), l}
 }
 
-func newLimitedLog(burst uint32, period time.Duration, also zerolog.Sampler) *limitedLog {
-	return &limitedLog{limit: &zerolog.BurstSampler{Burst: burst, Period: period}, also: also}
+// close reports what was left out and not reported yet. Events that are left out later never are.
+func (l *limitedLog) close() { l.limit.close() }
+
+// logLimit decides what a limitedLog logs. It is a zerolog.Sampler and a zerolog.Hook.
+type logLimit struct {
+	log      zerolog.Logger // without the limit
+	limit    *zerolog.BurstSampler
+	also     zerolog.Sampler // that has to agree; may be nil
+	patience time.Duration   // until the events left out are reported although none follows
+
+	mu     sync.Mutex // guards all below
+	left   int64      // how many events were left out since the last that was logged
+	level  zerolog.Level
+	timer  *time.Timer // reports them; nil if there are none
+	closed bool
+}
+
+func newLogLimit(
+	log zerolog.Logger, burst uint32, period time.Duration, also zerolog.Sampler,
+) *logLimit {
+	limit := &zerolog.BurstSampler{Burst: burst, Period: period}
+	return &logLimit{log: log, limit: limit, also: also, patience: 2 * period}
 }
 
 // Sample reports whether an event is logged.
-func (l *limitedLog) Sample(level zerolog.Level) bool {
+func (l *logLimit) Sample(level zerolog.Level) bool {
 	if l.limit.Sample(level) && (l.also == nil || l.also.Sample(level)) {
 		return true
 	}
-	l.left.Add(1)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.left++
+	l.level = level
+	if l.timer == nil && !l.closed {
+		l.timer = time.AfterFunc(l.patience, l.report)
+	}
 	return false
 }
 
 // Run adds to an event how many like it were left out.
-func (l *limitedLog) Run(e *zerolog.Event, _ zerolog.Level, _ string) {
-	if n := l.left.Swap(0); n > 0 {
-		e.Int64("omitted", n)
+func (l *logLimit) Run(e *zerolog.Event, _ zerolog.Level, _ string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.left > 0 {
+		e.Int64("omitted", l.left)
 	}
+	l.resetLocked()
+}
+
+func (l *logLimit) resetLocked() {
+	l.left = 0
+	if l.timer != nil {
+		l.timer.Stop()
+		l.timer = nil
+	}
+}
+
+// report logs how many events were left out. If the log has no room for that it waits again.
+func (l *logLimit) report() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.timer == nil: // another event has reported them, or close
+	case l.also != nil && !l.also.Sample(l.level):
+		l.timer = time.AfterFunc(l.patience, l.report)
+	default:
+		l.reportLocked()
+	}
+}
+
+func (l *logLimit) reportLocked() {
+	if l.left > 0 {
+		l.log.WithLevel(l.level).Int64("omitted", l.left).Msg("similar events were left out")
+	}
+	l.resetLocked()
+}
+
+func (l *logLimit) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	l.reportLocked()
 }
 
 // shortTime rounds a duration that was measured for people: to three digits, or a tenth of a

@@ -1,7 +1,7 @@
 package tunnel
 
 import (
-	"bytes"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -15,18 +15,20 @@ import (
 func TestLimitLog(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var text bytes.Buffer
+		var text lockedBuffer
 		log := zerolog.New(&text).Level(zerolog.InfoLevel)
 		all := &zerolog.BurstSampler{Burst: 3, Period: time.Second}
 		one := limitLog(log, 1, time.Second, all)
 		check := func(want ...string) {
 			t.Helper()
-			if got := strings.Fields(text.String()); strings.Join(got, " ") != strings.Join(want, " ") {
+			synctest.Wait()
+			if got := strings.Fields(strings.ReplaceAll(
+				text.String(), " ", "_")); strings.Join(got, " ") != strings.Join(want, " ") {
 				t.Errorf("the log is %q, want %q", got, want)
 			}
-			text.Reset()
+			text.reset()
 		}
-		warn := func(log *zerolog.Logger, times int) {
+		warn := func(log *limitedLog, times int) {
 			for range times {
 				log.Debug().Msg("debug")
 				log.Warn().Msg("")
@@ -37,18 +39,37 @@ func TestLimitLog(t *testing.T) {
 			<-timer.C
 		}
 		const line = `{"level":"warn"}`
-		warn(&one, 8)
+		rest := func(omitted int) string {
+			return fmt.Sprintf(`{"level":"warn","omitted":%d,"message":"similar_events_were_left_out"}`,
+				omitted)
+		}
+		warn(one, 8)
 		check(line)
 		pass()
-		warn(&one, 2)
+		warn(one, 2)
 		check(`{"level":"warn","omitted":7}`)
 		pass()
-		warn(&one, 1)
+		warn(one, 1)
 		check(`{"level":"warn","omitted":1}`)
 		pass()
+		warn(one, 3)
+		check(line)
+		pass()
+		check()
+		pass()
+		check(rest(2)) // although nothing follows
+		warn(one, 4)
+		one.close()
+		check(line, rest(3))
+		pass()
+		warn(one, 9)
+		one.close()
+		pass()
+		check(line, rest(8))
 		for range 5 {
 			other := limitLog(log, 1, time.Second, all)
-			warn(&other, 1)
+			warn(other, 1)
+			defer other.close()
 		}
 		check(line, line, line)
 	})

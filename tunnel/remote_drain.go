@@ -36,6 +36,7 @@ func (r *Remote) Shutdown(ctx context.Context) {
 	r.mu.Unlock()
 	r.stop()
 	r.serving.Wait()
+	r.gate.closeLogs()
 	if r.fallback != nil {
 		r.fallback.transport.CloseIdleConnections()
 	}

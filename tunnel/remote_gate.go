@@ -20,8 +20,8 @@ type remoteGate struct {
 	turnKnown  places      // and of one with a session
 	penalties  *penalties  // of sources without a session
 	bounds     *bounds.Counts
-	refusals   zerolog.Logger
-	shortages  zerolog.Logger        // for what the remote itself lacks
+	refusals   *limitedLog
+	shortages  *limitedLog           // for what the remote itself lacks
 	warnings   *zerolog.BurstSampler // of streams that were refused, in all sessions
 	hint       sync.Once             // that X-Forwarded-For is ignored
 
@@ -46,8 +46,14 @@ func newRemoteGate(log zerolog.Logger, counts *bounds.Counts) *remoteGate {
 	}
 }
 
-// sampled returns a logger for what strangers cause, which logs only some of many events.
-func sampled(log zerolog.Logger) zerolog.Logger {
+// closeLogs reports what the logs have left out.
+func (g *remoteGate) closeLogs() {
+	g.refusals.close()
+	g.shortages.close()
+}
+
+// sampled returns a log for what strangers cause, which has only some of many events.
+func sampled(log zerolog.Logger) *limitedLog {
 	return limitLog(log, maxStrangerLines, strangerLinesPeriod, nil)
 }
 

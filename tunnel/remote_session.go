@@ -22,8 +22,8 @@ type remoteSession struct {
 	remote    *Remote
 	client    certs.PublicKey
 	log       zerolog.Logger
-	denials   zerolog.Logger  // for targets that the rules forbid
-	lookups   zerolog.Logger  // for names that no name server has an answer for
+	denials   *limitedLog     // for targets that the rules forbid
+	lookups   *limitedLog     // for names that no name server has an answer for
 	ctx       context.Context // ends with the session
 	streams   sync.WaitGroup
 	exits     places // for UDP sockets
@@ -69,6 +69,8 @@ func (r *Remote) serveSession(a admitted, from netip.Addr, log zerolog.Logger) {
 	cancel() // dials that are under way
 	session.Close()
 	s.streams.Wait()
+	s.denials.close()
+	s.lookups.close()
 	r.retire(session)
 	if abandoned, ok := errors.AsType[*mux.AbandonedError](session.Err()); ok {
 		r.cfg.Observer.Resume(false, abandoned.Window)

@@ -72,7 +72,7 @@ type remoteClient struct {
 	sessions int
 	streams  int            // in all sessions
 	memory   *budget.Member // holds streamMemory for each of them
-	refusals *limitedLog    // of log entries about streams that were refused
+	refusals *logLimit      // of log entries about streams that were refused
 	meter    *clientMeter   // of all streams
 }
 
@@ -85,7 +85,8 @@ func (r *Remote) clientOf(key certs.PublicKey, from netip.Addr) *remoteClient {
 	share := r.access.shareOf(id)
 	return &remoteClient{
 		id: id, share: share, meter: newClientMeter(r, id.String(), share),
-		refusals: newLimitedLog(1, shareLogPause, nil),
+		refusals: newLogLimit(r.cfg.Log.With().Stringer("client", id).Logger(), 1,
+			shareLogPause, nil),
 	}
 }
 
@@ -114,6 +115,7 @@ func (r *Remote) dropUnused(client *remoteClient) {
 	if client.sessions == 0 && client.streams == 0 {
 		client.meter.quota.end()
 		client.memory.Leave()
+		client.refusals.close()
 		delete(r.clients, client.id)
 	}
 }

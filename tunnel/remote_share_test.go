@@ -429,6 +429,12 @@ func (b *lockedBuffer) String() string {
 	return b.text.String()
 }
 
+func (b *lockedBuffer) reset() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.text.Reset()
+}
+
 // readLine reads a line of a stream.
 func readLine(t *testing.T, stream *mux.Stream) string {
 	t.Helper()

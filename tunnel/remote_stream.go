@@ -65,9 +65,9 @@ func (s *remoteSession) unreached(in mux.Incoming, err error) mux.Code {
 	dns, isLookup := errors.AsType[*net.DNSError](err)
 	switch {
 	case code == mux.CodeNotAllowed:
-		log, level = &s.denials, zerolog.WarnLevel
+		log, level = &s.denials.Logger, zerolog.WarnLevel
 	case isLookup && !dns.IsNotFound:
-		log, level = &s.lookups, zerolog.WarnLevel
+		log, level = &s.lookups.Logger, zerolog.WarnLevel
 	}
 	log.WithLevel(level).Err(err).Uint32("stream", in.ID()).Str("target", in.Target().Address).
 		Uint16("code", uint16(code)).Msg("target not reached")

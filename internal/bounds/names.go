@@ -27,6 +27,7 @@ const (
 	Fallback
 	SourceFallback
 	FallbackTime
+	LocalDrain
 	Drain
 	Dial
 	Open
@@ -89,6 +90,7 @@ var names = [numBounds]string{
 	Fallback:           "fallback",
 	SourceFallback:     "source-fallback",
 	FallbackTime:       "fallback-time",
+	LocalDrain:         "local-drain",
 	Drain:              "drain",
 	Dial:               "dial",
 	Open:               "open",
