@@ -6,7 +6,7 @@
 #
 #   QUICK=1      fewer rounds, in five minutes, into build/bench-quick/, not docs/
 #   ONLY=CASE,…  measure only these cases (such as loopback-*, or loss, cold,
-#                rival, memory), and replace them in build/bench.json;
+#                rival, memory, status), and replace them in build/bench.json;
 #                build/bench/bench -list lists them
 #   ROUNDS=N     rounds of each case
 #   RENDER=1     measure nothing: write tables and plots from build/bench.json

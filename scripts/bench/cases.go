@@ -41,7 +41,7 @@ var (
 // allCases returns the cases in the order in which they run.
 func allCases(o options) []benchCase {
 	cases := slices.Concat(loopbackCases(), linkCases(), pageCases(),
-		lossCases(), coldCases(), rivalCases(), memoryCases())
+		lossCases(), coldCases(), rivalCases(), memoryCases(), statusCases())
 	for i := range cases {
 		c := &cases[i]
 		if o.quick {

@@ -46,6 +46,21 @@ func loopbackCases() []benchCase {
 	}
 }
 
+// statusCases are what it costs to be observed.
+func statusCases() []benchCase {
+	status := func(name, title string, up bool) benchCase {
+		return benchCase{name: "status-" + name, title: title,
+			peers: []string{peer.Culvert, peer.CulvertObserved}, rounds: 15,
+			request: load.Request{Kind: "throughput", Streams: 1, Up: up,
+				Warmup: 300 * time.Millisecond, Window: 3 * time.Second},
+			extra: 500 * time.Millisecond}
+	}
+	return []benchCase{
+		status("down", "loopback, one stream down, observed and not", false),
+		status("up", "loopback, one stream up, observed and not", true),
+	}
+}
+
 // memoryCases are what remains after a load.
 func memoryCases() []benchCase {
 	return []benchCase{{

@@ -6,36 +6,52 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"slices"
 )
 
 // startCulvert returns a function that starts a remote and a local with their defaults, except for
 // some flags.
 func startCulvert(flags ...string) func(context.Context, Setting, *Peer) error {
 	return func(ctx context.Context, s Setting, p *Peer) error {
-		keys := make(map[string]string)
-		for _, end := range []string{"remote", "local"} {
-			key, err := s.culvertKey(ctx, end)
-			if err != nil {
-				return err
-			}
-			keys[end] = key
-		}
-		authorized, err := s.write("authorized_keys", keys["local"]+"\n")
-		if err != nil {
-			return err
-		}
-		address, err := s.server(ctx, p, func(listen string) error {
-			_, err := s.culvert(ctx, p, s.Far, "remote",
-				append(flags, "--listen", listen, "--authorized-keys", authorized)...)
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		p.Socks, err = s.culvert(ctx, p, s.Near, "local", append(flags, "--socks", "127.0.0.1:0",
-			"--remote-key", keys["remote"], "ws://"+address+"/")...)
+		return s.startCulvert(ctx, p, flags, nil)
+	}
+}
+
+// startObserved starts a remote and a local with all that observers can use.
+func startObserved(ctx context.Context, s Setting, p *Peer) error {
+	log, err := s.write("access.log", "")
+	if err != nil {
 		return err
 	}
+	return s.startCulvert(ctx, p, []string{"--status", "127.0.0.1:0"}, []string{"--access-log", log})
+}
+
+// startCulvert starts a remote and a local with flags for both, and for the remote.
+func (s Setting) startCulvert(ctx context.Context, p *Peer, flags, remote []string) error {
+	keys := make(map[string]string)
+	for _, end := range []string{"remote", "local"} {
+		key, err := s.culvertKey(ctx, end)
+		if err != nil {
+			return err
+		}
+		keys[end] = key
+	}
+	authorized, err := s.write("authorized_keys", keys["local"]+"\n")
+	if err != nil {
+		return err
+	}
+	address, err := s.server(ctx, p, func(listen string) error {
+		_, err := s.culvert(ctx, p, s.Far, "remote",
+			slices.Concat(flags, remote,
+				[]string{"--listen", listen, "--authorized-keys", authorized})...)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	p.Socks, err = s.culvert(ctx, p, s.Near, "local", slices.Concat(flags,
+		[]string{"--socks", "127.0.0.1:0", "--remote-key", keys["remote"], "ws://" + address + "/"})...)
+	return err
 }
 
 func (s Setting) identity(end string) string { return filepath.Join(s.Folder, end+".json") }
@@ -68,10 +84,18 @@ func (s Setting) culvert(ctx context.Context, p *Peer, h Host, end string,
 		return "", err
 	}
 	var ready struct {
-		Socks string `json:"socks"`
+		Socks  string `json:"socks"`
+		Status string `json:"status"`
 	}
 	if err := json.Unmarshal([]byte(line), &ready); err != nil {
 		return "", fmt.Errorf("culvert %s: ready line %q: %w", end, line, err)
+	}
+	if ready.Status != "" {
+		o, err := observe(ready.Status)
+		if err != nil {
+			return "", err
+		}
+		p.observers = append(p.observers, o)
 	}
 	return ready.Socks, nil
 }

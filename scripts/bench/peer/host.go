@@ -51,6 +51,7 @@ func FreePort() (string, error) {
 
 // environment returns the environment of the programs, without any of the user's settings.
 func environment(home string) []string {
-	return []string{"HOME=" + home, "XDG_CONFIG_HOME=" + home, "PATH=" + os.Getenv("PATH"),
+	return []string{"HOME=" + home, "XDG_CONFIG_HOME=" + home, "XDG_RUNTIME_DIR=" + home,
+		"PATH=" + os.Getenv("PATH"),
 		"LANG=C.UTF-8", "TMPDIR=" + os.TempDir()}
 }

@@ -8,4 +8,7 @@ const (
 
 	// commandTime bounds a command that only writes a file.
 	commandTime = 20 * time.Second
+
+	// scrapePeriod is how often an observer reads the metrics: as often as Prometheus often does.
+	scrapePeriod = 15 * time.Second
 )

@@ -19,6 +19,10 @@ const (
 	// CulvertSystem is culvert with the system's congestion control.
 	CulvertSystem = "culvert-system"
 
+	// CulvertObserved is culvert with a control socket, an access log and metrics at both ends, which
+	// are scraped, and with a reader of the events of each.
+	CulvertObserved = "culvert-observed"
+
 	OpenSSHGCM = "openssh-gcm"
 	OpenSSH    = "openssh"
 	XrayVLESS  = "xray-vless"
@@ -33,7 +37,8 @@ var labels = map[string]string{
 	None:    "no proxy",
 	Culvert: "culvert",
 
-	CulvertSystem: "culvert, --congestion system",
+	CulvertSystem:   "culvert, --congestion system",
+	CulvertObserved: "culvert, observed",
 
 	OpenSSHGCM: "OpenSSH, aes128-gcm",
 	OpenSSH:    "OpenSSH, default cipher",
@@ -64,10 +69,14 @@ type Peer struct {
 	PIDs  []int  // of its programs
 
 	processes []*proc.Process
+	observers []*observer // of its programs
 }
 
 // Stop ends the peer's programs, the near one first.
 func (p *Peer) Stop() {
+	for _, o := range p.observers {
+		o.stop()
+	}
 	for i := range p.processes {
 		p.processes[len(p.processes)-1-i].Stop()
 	}
@@ -84,9 +93,10 @@ func (p *Peer) add(process *proc.Process) {
 func Start(ctx context.Context, name string, s Setting) (_ *Peer, err error) {
 	start, ok := map[string]func(context.Context, Setting, *Peer) error{
 		None:    func(context.Context, Setting, *Peer) error { return nil },
-		Culvert: startCulvert(),
+		Culvert: startCulvert("--control", "none"),
 
-		CulvertSystem: startCulvert("--congestion", "system"),
+		CulvertSystem:   startCulvert("--control", "none", "--congestion", "system"),
+		CulvertObserved: startObserved,
 
 		OpenSSHGCM: startOpenSSH("aes128-gcm@openssh.com"),
 		OpenSSH:    startOpenSSH(""),

@@ -60,6 +60,18 @@ var loopbackTables = []table{
 		peers: peer.All,
 	},
 	{
+		title: "Observed",
+		about: "One stream, with status page, metrics, access log and control socket at both ends, while " +
+			"a reader of the page's events and a scraper look at each, and with none of these.",
+		columns: []column{
+			{head: "1 down, MB/s", name: "status-down", value: "mb_per_s", plain: true},
+			{head: "1 up, MB/s", name: "status-up", value: "mb_per_s", plain: true},
+			{head: "CPU down, s/GB", name: "status-down", value: "cpu_s_per_gb", digit: 2, plain: true},
+			{head: "CPU up, s/GB", name: "status-up", value: "cpu_s_per_gb", digit: 2, plain: true},
+		},
+		peers: []string{peer.Culvert, peer.CulvertObserved},
+	},
+	{
 		title: "Memory after a load",
 		about: "The resident memory of the larger end after 300 slow downloads for 15 s and 2 GB down " +
 			"and up over 4 streams each, on loopback: at once, and after a minute with the session up.",

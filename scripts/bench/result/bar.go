@@ -21,6 +21,8 @@ const (
 	ours    = "culvert"
 	fastest = "openssh-gcm" // OpenSSH with its fastest cipher
 	direct  = "none"
+
+	observed = "culvert-observed" // with a control socket, an access log, metrics and events
 )
 
 // Bars are the figures that culvert should reach.
@@ -69,6 +71,10 @@ var Bars = []Bar{
 	{Figure: "the page during two downloads at 40 ms, 50 Mbit/s, against no proxy", AtMost: true,
 		Value: 1, Beyond: 0.7,
 		values: ratio("page-busy", "load_s", direct)},
+	{Figure: "one stream down on loopback unobserved, against observed", AtMost: true, Value: 1.02,
+		values: ratio("status-down", "mb_per_s", observed)},
+	{Figure: "one stream up on loopback unobserved, against observed", AtMost: true, Value: 1.02,
+		values: ratio("status-up", "mb_per_s", observed)},
 	{Figure: "memory of an idle stream, both ends", AtMost: true, Value: 16, Beyond: 10, Unit: "KB",
 		values: own("idle-1000", "kb_per_stream")},
 	{Figure: "idle streams held over one WebSocket, of 10,000", Value: 10000,
