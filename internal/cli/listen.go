@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"strings"
@@ -9,35 +10,45 @@ import (
 	"culvert/tunnel/policy"
 )
 
-// listenAll binds every address or none.
-func listenAll(addresses []string) ([]net.Listener, error) {
+// listenAll binds every address or none. Sockets that are bound here get the access.
+func listenAll(addresses []string, access policy.SocketAccess) ([]net.Listener, error) {
 	var listeners []net.Listener
 	for _, text := range addresses {
 		address, err := listenAddress("listen", text, everyone, "8080")
 		var ln net.Listener
 		if err == nil {
-			ln, err = listen(address)
+			ln, err = listenFor(address, access)
 		}
 		if err != nil {
 			for _, ln := range listeners {
 				ln.Close()
 			}
-			return nil, cannotListen(address, "give another address with --listen", err)
+			hint := "give another address with --listen"
+			if errors.Is(err, policy.ErrSocketGroup) {
+				hint = "the user that culvert runs as has to be a member of --socket-group"
+			}
+			return nil, cannotListen(address, hint, err)
 		}
 		listeners = append(listeners, ln)
 	}
 	return listeners, nil
 }
 
-// listen binds an address, or takes over the socket that a service manager has bound to it.
+// listen binds an address, or takes over the socket that a service manager has bound to it. Only
+// the user may connect to a unix socket that it binds.
 func listen(address string) (net.Listener, error) {
+	return listenFor(address, policy.SocketAccess{})
+}
+
+// listenFor is listen with another access to a unix socket that it binds.
+func listenFor(address string, access policy.SocketAccess) (net.Listener, error) {
 	if sockets, _ := inherited(); sockets != nil { // refuseLeft reports the error
 		if ln := sockets.Listener(address); ln != nil {
 			return ln, nil
 		}
 	}
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {
-		return policy.ListenUnix(path)
+		return policy.ListenUnixFor(path, access)
 	}
 	var cfg net.ListenConfig
 	if bind, err := netip.ParseAddrPort(address); err == nil && bind.Addr().IsLoopback() {

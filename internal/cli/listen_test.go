@@ -26,7 +26,7 @@ func TestListenerAddress(t *testing.T) {
 
 func TestListenAllOrNone(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "socket")
-	_, err := listenAll([]string{"unix:" + path, "127.0.0.1:0", "unix:" + path})
+	_, err := listenAll([]string{"unix:" + path, "127.0.0.1:0", "unix:" + path}, policy.SocketAccess{})
 	var failure *exit.Failure
 	if !errors.As(err, &failure) || failure.Code != exit.CannotListen {
 		t.Fatalf("got %v", err)

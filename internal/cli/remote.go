@@ -79,6 +79,7 @@ func (o *remoteOptions) define(s *flags.Set) {
 // listenOptions are where and how a remote serves.
 type listenOptions struct {
 	addresses []string
+	socket    socketOptions
 	path      string
 	tlsCert   string // file
 	tlsKey    string // file
@@ -91,6 +92,7 @@ func (o *listenOptions) define(s *flags.Set) {
 	s.Group("listening")
 	s.Strings(&o.addresses, "listen", []string{"127.0.0.1:8080"},
 		"accept WebSockets on `ADDR`: host:port, :port or unix:/path; repeatable")
+	o.socket.define(s)
 	s.String(&o.path, "path", "/", "accept WebSockets at the URL path `PATH`")
 	s.String(&o.tlsCert, "tls-cert", "",
 		"serve TLS with the certificate and its intermediates in `FILE`, in PEM")
@@ -107,6 +109,15 @@ func (o *listenOptions) defineAdvertise(s *flags.Set) {
 	s.Group("output")
 	s.String(&o.advertise, "advertise", "", "log the command that connects to this remote at `URL` "+
 		"(default: the URL of the first address that isn't of loopback)")
+}
+
+// bind binds all addresses or none.
+func (o *listenOptions) bind() ([]net.Listener, error) {
+	access, err := o.socket.access(o.addresses)
+	if err != nil {
+		return nil, err
+	}
+	return listenAll(o.addresses, access)
 }
 
 // limitOptions bound what clients may use.
@@ -171,7 +182,7 @@ func (o *remoteOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	listeners, err := listenAll(o.listen.addresses)
+	listeners, err := o.listen.bind()
 	if err != nil {
 		return err
 	}

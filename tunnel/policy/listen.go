@@ -3,6 +3,7 @@ package policy
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -16,9 +17,35 @@ const maxSocketPath = len(syscall.RawSockaddrUnix{}.Path) - 1
 // errSocketPath is the error for a path that the system would not take.
 var errSocketPath = fmt.Errorf("the path of a socket has at most %d bytes", maxSocketPath)
 
+// ErrSocketGroup is part of the error when a socket can't be given to its group.
+var ErrSocketGroup = errors.New("the socket can't be given to its group")
+
+// SocketAccess is who may connect to a unix socket. The zero value is its owner alone.
+type SocketAccess struct {
+	Mode  fs.FileMode // permission bits; 0 for 0600
+	Group *int        // the id of the file's group; nil for the one that the system gives it
+}
+
+// apply gives a socket's file its group before its mode, so that no other group has access.
+func (a SocketAccess) apply(path string) error {
+	if a.Group != nil {
+		if err := os.Chown(path, -1, *a.Group); err != nil {
+			return fmt.Errorf("%w: %w", ErrSocketGroup, err)
+		}
+	}
+	mode := a.Mode
+	if mode == 0 {
+		mode = 0o600
+	}
+	return os.Chmod(path, mode)
+}
+
 // ListenUnix binds a socket that only its owner may connect to. It replaces the file of a process
 // that is gone.
-func ListenUnix(path string) (net.Listener, error) {
+func ListenUnix(path string) (net.Listener, error) { return ListenUnixFor(path, SocketAccess{}) }
+
+// ListenUnixFor is ListenUnix for those whom access names.
+func ListenUnixFor(path string, access SocketAccess) (net.Listener, error) {
 	if len(path) > maxSocketPath {
 		return nil, errSocketPath
 	}
@@ -42,16 +69,36 @@ func ListenUnix(path string) (net.Listener, error) {
 	ln, err := listenUnix(filepath.Join(short, "s"))
 	release()
 	if errors.Is(err, errSocketPath) {
-		return listenPrivately(path)
+		return listenUnderItsName(path, access)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(os.Chmod(inside, 0o600), os.Link(inside, path)); err != nil {
+	err = access.apply(inside)
+	if err == nil {
+		err = os.Link(inside, path)
+	}
+	if err != nil {
 		ln.Close()
 		return nil, err
 	}
 	return &unixListener{ln, path}, nil
+}
+
+// listenUnderItsName binds a socket whose path is too long for a private folder next to it.
+func listenUnderItsName(path string, access SocketAccess) (net.Listener, error) {
+	ln, err := listenPrivately(path)
+	if err != nil {
+		return nil, err
+	}
+	if access == (SocketAccess{}) {
+		return ln, nil
+	}
+	if err := access.apply(path); err != nil {
+		ln.Close()
+		return nil, err
+	}
+	return ln, nil
 }
 
 // listenUnix binds a socket, and leaves its file to the caller.
