@@ -104,7 +104,10 @@ const (
 	backoffMax    = 30 * time.Second
 	backoffBusy   = 8 * time.Second
 	backoffBroken = 50 * time.Millisecond
-	steadyAfter   = 5 * time.Second
+
+	// askedJitter is added to the pause that a server asks for, which it can only give in seconds.
+	askedJitter = time.Second
+	steadyAfter = 5 * time.Second
 
 	// maxRetryAfter bounds the pause that an HTTP server asks for: anybody on the way can.
 	maxRetryAfter = time.Minute
@@ -214,6 +217,14 @@ const (
 	handshakeHold = 2 * time.Second
 	handshakeWait = 15 * time.Second
 	handshakeLook = 50 * time.Millisecond
+
+	// DefaultMaxHandshakeRate limits the handshakes that a remote begins in a second. Each takes it
+	// about half a millisecond of a processor, so a quarter of one at most. A part of as many may
+	// begin at once. The others are told to come when it is their turn, but not later than after
+	// handshakeTurnMost: some won't come again.
+	DefaultMaxHandshakeRate = 500
+	handshakeBurstPart      = 10
+	handshakeTurnMost       = time.Minute
 
 	// maxSessionListeners bounds the listeners of a remote for one client, and maxListenerConns the
 	// connections of each: they are descriptors of the remote. One more connection waits in the

@@ -50,7 +50,7 @@ func (b *backoff) next() time.Duration {
 		pause = pause/2 + jitter(pause/2+1)
 	}
 	if pause < asked {
-		return asked + jitter(backoffMin)
+		return asked + jitter(askedJitter)
 	}
 	return pause
 }

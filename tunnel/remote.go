@@ -51,6 +51,10 @@ type RemoteConfig struct {
 	// means DefaultMemory.
 	Memory int64
 
+	// MaxHandshakeRate is how many handshakes begin in a second at most; 0 means
+	// DefaultMaxHandshakeRate. More clients are asked to come later.
+	MaxHandshakeRate int
+
 	MaxSessions int // 0 means DefaultMaxSessions
 	MaxStreams  int // per session; 0 means mux.DefaultMaxStreams
 
@@ -127,6 +131,9 @@ func NewRemote(cfg RemoteConfig) (*Remote, error) {
 	if cfg.MaxSessions == 0 {
 		cfg.MaxSessions = DefaultMaxSessions
 	}
+	if cfg.MaxHandshakeRate == 0 {
+		cfg.MaxHandshakeRate = DefaultMaxHandshakeRate
+	}
 	if cfg.DrainTimeout == 0 {
 		cfg.DrainTimeout = DefaultDrainTimeout
 	}
@@ -141,7 +148,7 @@ func NewRemote(cfg RemoteConfig) (*Remote, error) {
 		cfg:        cfg,
 		observed:   newRemoteObserved(),
 		replay:     protocol.NewReplayCache(protocol.DefaultReplayCapacity),
-		gate:       newRemoteGate(cfg.Log, cfg.Bounds),
+		gate:       newRemoteGate(cfg.Log, cfg.Bounds, cfg.MaxHandshakeRate),
 		host:       mux.NewHost(mux.HostConfig{ResumeWindow: cfg.ResumeWindow}),
 		session:    newSessionConfig(cfg),
 		exits:      newPlaces(maxExits),

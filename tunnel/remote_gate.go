@@ -19,6 +19,7 @@ type remoteGate struct {
 	turn       places      // for the next handshake of a source without a session
 	turnKnown  places      // and of one with a session
 	penalties  *penalties  // of sources without a session
+	rate       *handshakeRate
 	bounds     *bounds.Counts
 	refusals   *limitedLog
 	shortages  *limitedLog           // for what the remote itself lacks
@@ -29,7 +30,8 @@ type remoteGate struct {
 	sessions map[source]int
 }
 
-func newRemoteGate(log zerolog.Logger, counts *bounds.Counts) *remoteGate {
+// newRemoteGate returns a gate that lets perSecond handshakes begin in a second.
+func newRemoteGate(log zerolog.Logger, counts *bounds.Counts, perSecond int) *remoteGate {
 	return &remoteGate{
 		conns: newFairPlaces(maxStrangers, sourceStrangers, reservedStrangers).
 			counting(counts, bounds.Strangers, bounds.SourceStrangers),
@@ -39,6 +41,7 @@ func newRemoteGate(log zerolog.Logger, counts *bounds.Counts) *remoteGate {
 		turn:      newPlaces(1),
 		turnKnown: newPlaces(1),
 		penalties: newPenalties(),
+		rate:      newHandshakeRate(perSecond),
 		refusals:  sampled(log),
 		shortages: limitLog(log, 1, strangerLinesPeriod, nil),
 		warnings:  &zerolog.BurstSampler{Burst: maxStreamWarnings, Period: streamWarningsPeriod},
@@ -100,6 +103,17 @@ func (g *remoteGate) penalize(from source, err error) {
 		g.refusals.Info().Stringer("from", from).
 			Msg("clients of an address are refused for a while: they failed to be admitted")
 	}
+}
+
+// takeRate reports whether another handshake may begin now; if not, for how long the client should
+// stay away. returning means that it may have a session here.
+func (g *remoteGate) takeRate(returning bool) (after time.Duration, ok bool) {
+	if after, ok = g.rate.take(time.Now(), returning); !ok {
+		g.bounds.Refused(bounds.HandshakeRate)
+		g.shortages.Warn().Msg("more clients want to connect than the maximum rate of handshakes " +
+			"permits: they are asked to come later")
+	}
+	return after, ok
 }
 
 // slow makes a client wait whose source has a penalty. It returns when ctx is done at the latest.

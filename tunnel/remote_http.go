@@ -56,7 +56,7 @@ func (r *Remote) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	case !websocket.IsWebSocketUpgrade(request):
 		r.requireUpgrade(w, request)
 	default:
-		r.serveClient(w, request)
+		r.serveClient(w, request, owns)
 	}
 }
 
@@ -95,18 +95,37 @@ func (r *Remote) refusePenalized(
 		r.refuse(w, request)
 		return
 	}
-	w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(left.Seconds()))))
+	setRetryAfter(w, left)
 	http.Error(w, "too many failed attempts", http.StatusTooManyRequests)
 }
 
-// serveClient serves a client.
-func (r *Remote) serveClient(w http.ResponseWriter, request *http.Request) {
+// refuseForNow answers a client that should stay away for a time.
+func (r *Remote) refuseForNow(
+	w http.ResponseWriter, request *http.Request, after time.Duration,
+) {
+	if r.fallback == nil {
+		setRetryAfter(w, after)
+	}
+	r.refuseClient(w, request)
+}
+
+// setRetryAfter asks a client to stay away for a time (RFC 9110, section 10.2.3).
+func setRetryAfter(w http.ResponseWriter, after time.Duration) {
+	w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(after.Seconds()))))
+}
+
+// serveClient serves a client. returning means that it may have a session here.
+func (r *Remote) serveClient(w http.ResponseWriter, request *http.Request, returning bool) {
 	ctx, cancel := context.WithCancelCause(r.ctx)
 	defer cancel(nil)
 	from := r.sourceOf(clientAddr(request))
 	if left := r.gate.penalized(from); left > 0 {
 		r.cfg.Observer.Handshake(Handshake{Result: HandshakeRefused})
 		r.refusePenalized(w, request, left)
+		return
+	}
+	if after, ok := r.gate.takeRate(returning); !ok {
+		r.refuseForNow(w, request, after)
 		return
 	}
 	waiting, stop := context.WithCancel(request.Context())

@@ -12,6 +12,7 @@ const (
 	Handshakes
 	SourceHandshakes
 	HandshakeTurn
+	HandshakeRate
 	Memory
 	SessionListeners
 	UDPExits
@@ -75,6 +76,7 @@ var names = [numBounds]string{
 	Handshakes:         "handshakes",
 	SourceHandshakes:   "source-handshakes",
 	HandshakeTurn:      "handshake-turn",
+	HandshakeRate:      "handshake-rate",
 	Memory:             "memory",
 	SessionListeners:   "session-listeners",
 	UDPExits:           "udp-exits",

@@ -34,6 +34,7 @@ var documents = []string{
 	"docs/limits.md",
 	"docs/metrics.md",
 	"docs/rules.md",
+	"docs/scale.md",
 	"docs/soak.md",
 	"docs/status.md",
 	"docs/threat-model.md",

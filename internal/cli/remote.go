@@ -124,6 +124,7 @@ func (o *listenOptions) bind() ([]net.Listener, error) {
 type limitOptions struct {
 	resumeWindow time.Duration
 	drainTimeout time.Duration
+	maxRate      int // handshakes a second
 	maxSessions  int
 	maxStreams   int
 	memory       memoryOption
@@ -135,6 +136,8 @@ func (o *limitOptions) define(s *flags.Set) {
 		"keep the session of a client that lost its connection for `TIME`")
 	s.Duration(&o.drainTimeout, "drain-timeout", tunnel.DefaultDrainTimeout,
 		"when told to stop, give the streams that there are `TIME` to end")
+	s.Int(&o.maxRate, "max-handshake-rate", tunnel.DefaultMaxHandshakeRate,
+		"begin at most `N` handshakes in a second, and ask other clients to come later")
 	s.Int(&o.maxSessions, "max-sessions", tunnel.DefaultMaxSessions,
 		"limit concurrent sessions of all clients to `N`")
 	s.Int(&o.maxStreams, "max-streams", mux.DefaultMaxStreams,
@@ -218,6 +221,7 @@ func (o *remoteOptions) check() error {
 	return errors.Join( // the first is reported
 		leastDuration("resume-window", l.resumeWindow, time.Second, mux.DefaultResumeWindow),
 		leastDuration("drain-timeout", l.drainTimeout, time.Second, tunnel.DefaultDrainTimeout),
+		leastNumber("max-handshake-rate", l.maxRate, 1, tunnel.DefaultMaxHandshakeRate),
 		leastNumber("max-sessions", l.maxSessions, 1, tunnel.DefaultMaxSessions),
 		leastNumber("max-streams", l.maxStreams, 1, mux.DefaultMaxStreams),
 		o.congestion.check(),
@@ -264,13 +268,16 @@ func (o *remoteOptions) newNode(
 		ResumeWindow: o.limits.resumeWindow,
 		DrainTimeout: o.limits.drainTimeout,
 		MaxSessions:  o.limits.maxSessions,
-		MaxStreams:   o.limits.maxStreams,
-		Memory:       memory,
-		Congestion:   o.congestion.choice,
-		Ledger:       ledger,
-		Events:       o.events,
-		Log:          log,
-		Access:       o.access.recorder(),
+
+		MaxHandshakeRate: o.limits.maxRate,
+
+		MaxStreams: o.limits.maxStreams,
+		Memory:     memory,
+		Congestion: o.congestion.choice,
+		Ledger:     ledger,
+		Events:     o.events,
+		Log:        log,
+		Access:     o.access.recorder(),
 
 		Observer: o.served.observer(),
 		Bounds:   o.served.bounds(),
