@@ -25,6 +25,7 @@ type benchCase struct {
 	fresh   bool          // peers are restarted for each measurement
 	request load.Request  // what is measured, without the addresses
 	ports   int           // new ports of the target for each round
+	users   int           // whose sessions the load makes, with peer.CulvertUsers
 	page    bool          // measure a page in a browser, during the request's bulk transfers
 	extra   time.Duration // beyond the request's own durations, for the first estimate
 }
@@ -41,7 +42,7 @@ var (
 // allCases returns the cases in the order in which they run.
 func allCases(o options) []benchCase {
 	cases := slices.Concat(loopbackCases(), linkCases(), pageCases(),
-		lossCases(), coldCases(), rivalCases(), memoryCases(), statusCases())
+		lossCases(), coldCases(), rivalCases(), memoryCases(), statusCases(), manyCases())
 	for i := range cases {
 		c := &cases[i]
 		if o.quick {

@@ -71,3 +71,14 @@ func memoryCases() []benchCase {
 		extra: 15 * time.Second,
 	}}
 }
+
+// manyCases are many users of one remote.
+func manyCases() []benchCase {
+	return []benchCase{{
+		name: "many", title: "2,000 sessions of 10 streams, 50 of them busy",
+		peers: []string{peer.CulvertUsers}, rounds: 5, fresh: true, users: 2000, ports: 3,
+		request: load.Request{Kind: "many", Streams: 10, Bulk: 50, Warmup: time.Second,
+			Window: 4 * time.Second},
+		extra: 30 * time.Second,
+	}}
+}

@@ -116,7 +116,7 @@ func TestPeers(t *testing.T) {
 		{peer.OpenSSH, false, 2},
 		{peer.Culvert, true, 2}, // HAProxy's doesn't count
 	} {
-		p, stop, err := s.startPeer(t.Context(), test.name, o.programs, test.proxied)
+		p, stop, err := s.startPeer(t.Context(), test.name, o.programs, benchCase{proxied: test.proxied})
 		if err != nil {
 			t.Errorf("%s: %v", test.name, err)
 			continue

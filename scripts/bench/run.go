@@ -104,7 +104,7 @@ func (r *runner) measure(ctx context.Context, c benchCase) (samples []result.Sam
 		if c.fresh {
 			break
 		}
-		p, stop, err := s.startPeer(ctx, name, r.options.programs, c.proxied)
+		p, stop, err := s.startPeer(ctx, name, r.options.programs, c)
 		if err != nil {
 			broken[name] = err
 			continue
@@ -145,7 +145,7 @@ func (r *runner) measure(ctx context.Context, c benchCase) (samples []result.Sam
 func (r *runner) one(ctx context.Context, s *site, c benchCase, name string, p *peer.Peer,
 	round int) (load.Values, error) {
 	if c.fresh {
-		fresh, stop, err := s.startPeer(ctx, name, r.options.programs, c.proxied)
+		fresh, stop, err := s.startPeer(ctx, name, r.options.programs, c)
 		if err != nil {
 			return nil, err
 		}
@@ -154,6 +154,7 @@ func (r *runner) one(ctx context.Context, s *site, c benchCase, name string, p *
 	}
 	request := c.request
 	request.Socks, request.Target, request.PIDs = p.Socks, s.address(), p.PIDs
+	request.Remote, request.RemoteKey, request.Clients = p.Remote, p.RemoteKey, p.Users
 	for i := range c.ports {
 		request.Ports = append(request.Ports, s.first+1+round*c.ports+i)
 	}

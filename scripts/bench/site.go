@@ -66,11 +66,7 @@ func newSite(ctx context.Context, starter *proc.Starter, self string,
 		s.near = peer.Host{Namespace: s.link.A.Namespace, Address: s.link.A.Addr.String()}
 		s.far = peer.Host{Namespace: s.link.B.Namespace, Address: s.link.B.Addr.String()}
 	} else {
-		port, err := peer.FreePort()
-		if err != nil {
-			return nil, err
-		}
-		if s.first, err = strconv.Atoi(port); err != nil {
+		if s.first, err = peer.FreePorts(1 + c.ports*c.rounds); err != nil {
 			return nil, err
 		}
 	}
@@ -125,14 +121,14 @@ func (s *site) load(ctx context.Context, request load.Request) (load.Values, err
 // startPeer starts a peer in a folder of its own and waits until connections go through. stop
 // terminates it.
 func (s *site) startPeer(ctx context.Context, name string, programs peer.Programs,
-	proxied bool) (p *peer.Peer, stop func(), err error) {
+	c benchCase) (p *peer.Peer, stop func(), err error) {
 	folder, err := os.MkdirTemp("", "culvert-bench-")
 	if err != nil {
 		return nil, nil, err
 	}
 	p, err = peer.Start(ctx, name, peer.Setting{
-		Starter: s.starter, Programs: programs, Near: s.near, Far: s.far, Proxied: proxied,
-		Folder: folder,
+		Starter: s.starter, Programs: programs, Near: s.near, Far: s.far, Proxied: c.proxied,
+		Folder: folder, Users: c.users,
 	})
 	if err != nil {
 		os.RemoveAll(folder)

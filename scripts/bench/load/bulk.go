@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,70 +23,102 @@ type bulk struct {
 	moving   sync.WaitGroup
 	stopped  atomic.Bool
 	broken   atomic.Int64 // connections that ended before stop
+	failure  atomic.Value // a string, why the first of them did
 }
 
+// dialFunc opens a connection to the target.
+type dialFunc func(ctx context.Context) (net.Conn, error)
+
 // startBulk opens the connections and starts to move data. The caller must stop it.
-func startBulk(ctx context.Context, r Request, streams int) (_ *bulk, err error) {
+func startBulk(ctx context.Context, r Request, streams int) (*bulk, error) {
+	dials := slices.Repeat([]dialFunc{func(ctx context.Context) (net.Conn, error) {
+		return r.dial(ctx, r.Target)
+	}}, streams)
+	if !r.Up {
+		return startDownloads(ctx, dials, []byte{download})
+	}
 	b := &bulk{}
-	defer func() {
-		if err != nil {
-			b.stop()
-		}
-	}()
-	kind, move := byte(download), b.download
-	if r.Up {
-		kind, move = upload, b.upload
-		if b.tally, err = readTally(ctx, r.Target); err != nil {
-			return nil, fmt.Errorf("tally: %w", err)
-		}
-		if b.before, err = b.tally.await(ctx); err != nil {
-			return nil, err
-		}
+	err := b.readTally(ctx, r.Target)
+	if err == nil {
+		err = b.start(ctx, dials, []byte{upload}, b.upload)
 	}
-	b.began = time.Now()
-	for range streams { // all of them, before any of them loads the proxy
-		conn, err := r.dial(ctx, r.Target)
-		if err != nil {
-			return nil, fmt.Errorf("bulk: %w", err)
-		}
-		b.conns = append(b.conns, conn)
-	}
-	for _, conn := range b.conns {
-		if _, err := conn.Write([]byte{kind}); err != nil {
-			return nil, fmt.Errorf("bulk: %w", err)
-		}
-	}
-	for _, conn := range b.conns {
-		b.moving.Go(func() {
-			move(conn)
-			if !b.stopped.Load() {
-				b.broken.Add(1)
-			}
-		})
+	if err != nil {
+		b.stop()
+		return nil, err
 	}
 	return b, nil
 }
 
-// download returns when the connection ends.
-func (b *bulk) download(conn net.Conn) {
+// startDownloads is startBulk for downloads, one over each dial, which the target sends when it is
+// asked with order.
+func startDownloads(ctx context.Context, dials []dialFunc, order []byte) (*bulk, error) {
+	b := &bulk{}
+	if err := b.start(ctx, dials, order, b.download); err != nil {
+		b.stop()
+		return nil, err
+	}
+	return b, nil
+}
+
+// readTally begins to read the tallies of uploads.
+func (b *bulk) readTally(ctx context.Context, address string) (err error) {
+	if b.tally, err = readTally(ctx, address); err != nil {
+		return fmt.Errorf("tally: %w", err)
+	}
+	b.before, err = b.tally.await(ctx)
+	return err
+}
+
+// start opens the connections, orders on each what it is for, and starts to move data.
+func (b *bulk) start(ctx context.Context, dials []dialFunc, order []byte,
+	move func(net.Conn) error) error {
+	b.began = time.Now()
+	for _, dial := range dials { // all of them, before any of them loads the proxy
+		conn, err := dial(ctx)
+		if err != nil {
+			return fmt.Errorf("bulk: %w", err)
+		}
+		b.conns = append(b.conns, conn)
+	}
+	for _, conn := range b.conns {
+		if _, err := conn.Write(order); err != nil {
+			return fmt.Errorf("bulk: %w", err)
+		}
+	}
+	for _, conn := range b.conns {
+		b.moving.Go(func() {
+			err := move(conn)
+			if !b.stopped.Load() {
+				b.broken.Add(1)
+				b.failure.CompareAndSwap(nil, err.Error())
+			}
+		})
+	}
+	return nil
+}
+
+// download returns when the connection ends, or after stop without an error.
+func (b *bulk) download(conn net.Conn) error {
 	buffer := make([]byte, bulkBuffer)
 	for !b.stopped.Load() {
 		n, err := conn.Read(buffer)
 		b.received.Add(int64(n))
 		if err != nil {
-			return
+			return err
 		}
 	}
+	return nil
 }
 
-// upload returns when the connection ends.
-func (b *bulk) upload(conn net.Conn) {
+// upload returns when the connection ends, or after stop without an error.
+func (b *bulk) upload(conn net.Conn) error {
 	buffer := make([]byte, bulkBuffer)
 	for !b.stopped.Load() {
 		if _, err := conn.Write(buffer); err != nil {
-			return
+			return err
 		}
 	}
+	return nil
 }
 
 // moved returns how many bytes have arrived.
@@ -119,7 +152,7 @@ func (b *bulk) measured(f func() error) (rate float64, err error) {
 	}
 	end, after := time.Now(), b.received.Load()
 	if n := b.broken.Load(); n > 0 {
-		return 0, fmt.Errorf("%d of %d bulk connections broke", n, len(b.conns))
+		return 0, fmt.Errorf("%d of %d bulk connections broke: %v", n, len(b.conns), b.failure.Load())
 	}
 	moved := float64(after - before)
 	if b.tally != nil {

@@ -26,6 +26,13 @@ type Request struct {
 	Ports   []int         `json:"ports"`   // of the target's host, each of which is new to the proxy
 	// processes whose CPU time and memory are measured, including descendants
 	PIDs []int `json:"pids"`
+
+	Rival string `json:"rival"` // congestion control of the rival; empty: the system's
+
+	// Of culvert's remote, to which the load connects by itself.
+	Remote    string   `json:"remote"`     // URL
+	RemoteKey string   `json:"remote_key"` // as the remote prints it
+	Clients   []string `json:"clients"`    // secret keys in hexadecimal, one for each session
 }
 
 // Values are the measured values by name; a name ends in its unit.
@@ -43,6 +50,7 @@ var kinds = map[string]func(context.Context, Request) (Values, error){
 	"cold":       cold,
 	"rival":      rival,
 	"memory":     memory,
+	"many":       many,
 }
 
 // Run runs a load.
@@ -92,15 +100,24 @@ func (r Request) openEcho(ctx context.Context, address string) (net.Conn, error)
 	if err != nil {
 		return nil, err
 	}
+	if err := firstEcho(conn); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return conn, nil
+}
+
+// firstEcho makes a new connection one for echoes, and waits for the echo of a first byte.
+func firstEcho(conn net.Conn) error {
 	conn.SetDeadline(time.Now().Add(dialTime))
-	if _, err = conn.Write([]byte{echo, 0}); err == nil {
+	_, err := conn.Write([]byte{echo, 0})
+	if err == nil {
 		_, err = io.ReadFull(conn, make([]byte, 1))
 	}
 	if err != nil {
-		conn.Close()
-		return nil, fmt.Errorf("first byte: %w", err)
+		return fmt.Errorf("first byte: %w", err)
 	}
-	return conn, nil
+	return conn.SetDeadline(time.Time{})
 }
 
 // ready waits until connections through the proxy reach the target.

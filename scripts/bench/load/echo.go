@@ -19,7 +19,7 @@ func echoes(ctx context.Context, r Request) (Values, error) {
 			return nil, err
 		}
 		defer conn.Close()
-		return echoValues(ctx, conn, r.Window, 0)
+		return echoValues(ctx, []net.Conn{conn}, r.Window, 0)
 	}
 	b, err := startBulk(ctx, r, r.Bulk)
 	if err != nil {
@@ -36,7 +36,7 @@ func echoes(ctx context.Context, r Request) (Values, error) {
 	defer conn.Close()
 	var values Values
 	rate, err := b.measured(func() (err error) {
-		values, err = echoValues(ctx, conn, r.Window, loadedPause)
+		values, err = echoValues(ctx, []net.Conn{conn}, r.Window, loadedPause)
 		return err
 	})
 	if err != nil {
@@ -46,12 +46,14 @@ func echoes(ctx context.Context, r Request) (Values, error) {
 	return values, nil
 }
 
-// echoValues sends messages for a while, each after the previous one has come back and a pause has
-// passed.
-func echoValues(ctx context.Context, conn net.Conn, window, pause time.Duration) (Values, error) {
+// echoValues sends messages for a while over the connections in turn, each after the previous one
+// has come back and a pause has passed.
+func echoValues(ctx context.Context, conns []net.Conn, window, pause time.Duration) (Values,
+	error) {
 	message := make([]byte, echoSize)
 	var times []float64
 	for begin := time.Now(); time.Since(begin) < window; {
+		conn := conns[len(times)%len(conns)]
 		sent := time.Now()
 		conn.SetDeadline(sent.Add(echoTime))
 		if _, err := conn.Write(message); err != nil {

@@ -42,7 +42,7 @@ func hold(ctx context.Context, r Request) (Values, error) {
 		return nil, err
 	}
 	defer live.Close()
-	unloaded, err := echoValues(ctx, live, r.Window, 0)
+	unloaded, err := echoValues(ctx, []net.Conn{live}, r.Window, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +52,7 @@ func hold(ctx context.Context, r Request) (Values, error) {
 	if err != nil {
 		return nil, err
 	}
-	loaded, err := echoValues(ctx, live, r.Window, 0)
+	loaded, err := echoValues(ctx, []net.Conn{live}, r.Window, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -83,46 +83,62 @@ func openSettled(ctx context.Context, r Request) ([]net.Conn, float64, error) {
 
 // openIdle opens the request's streams. The caller must close those that it returns, even on error.
 func openIdle(ctx context.Context, r Request) ([]net.Conn, error) {
+	conns := make([]net.Conn, r.Streams)
+	err := concurrently(ctx, opening, r.Streams, func(ctx context.Context, i int) (err error) {
+		conns[i], err = r.openEcho(ctx, r.Target)
+		return err
+	})
+	if err != nil {
+		return conns, fmt.Errorf("%d of %d streams were opened: %w", len(conns)-missing(conns),
+			r.Streams, err)
+	}
+	return conns, nil
+}
+
+// concurrently calls f with each number from 0 to n-1, a few at a time. After an error, which it
+// returns, it calls f no more.
+func concurrently(ctx context.Context, few, n int, f func(ctx context.Context, i int) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	var mu sync.Mutex // guards conns
-	var conns []net.Conn
 	var working sync.WaitGroup
-	next := make(chan struct{})
-	for range opening {
+	next := make(chan int)
+	for range few {
 		working.Go(func() {
-			for range next {
-				conn, err := r.openEcho(ctx, r.Target)
-				if err != nil {
+			for i := range next {
+				if err := f(ctx, i); err != nil {
 					cancel(err)
-					return
 				}
-				mu.Lock()
-				conns = append(conns, conn)
-				mu.Unlock()
 			}
 		})
 	}
 feed:
-	for range r.Streams {
+	for i := range n {
 		select {
-		case next <- struct{}{}:
+		case next <- i:
 		case <-ctx.Done():
 			break feed
 		}
 	}
 	close(next)
 	working.Wait()
-	if ctx.Err() != nil {
-		return conns, fmt.Errorf("%d of %d streams were opened: %w", len(conns), r.Streams,
-			context.Cause(ctx))
+	return context.Cause(ctx)
+}
+
+// missing counts the connections that were not opened.
+func missing(conns []net.Conn) (n int) {
+	for _, conn := range conns {
+		if conn == nil {
+			n++
+		}
 	}
-	return conns, nil
+	return n
 }
 
 func closeAll(conns []net.Conn) {
 	for _, conn := range conns {
-		conn.Close()
+		if conn != nil {
+			conn.Close()
+		}
 	}
 }
 

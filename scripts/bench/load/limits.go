@@ -23,6 +23,9 @@ const (
 	// bulkBuffer is the buffer size in bytes of bulk transfers.
 	bulkBuffer = 128 << 10
 
+	// pacePause is the interval between two pieces of a paced download.
+	pacePause = 10 * time.Millisecond
+
 	// transferPause is the interval between two looks at whether a transfer has ended.
 	transferPause = 10 * time.Millisecond
 
@@ -41,6 +44,16 @@ const (
 
 	// opening is how many idle streams are opened concurrently.
 	opening = 64
+
+	// connecting is how many sessions are made concurrently: fewer than the handshakes that a remote
+	// allows one address.
+	connecting = 16
+
+	// connectTime bounds the making of one session.
+	connectTime = 20 * time.Second
+
+	// spareFiles is how many files a process may have open besides its sessions and streams.
+	spareFiles = 400
 
 	// settleTime is the wait between opening idle streams and reading the proxy's memory.
 	settleTime = time.Second

@@ -9,15 +9,22 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"culvert/internal/congestion"
 )
 
 // Kinds of connections to the target.
 const (
 	download = 'D'
+	paced    = 'P'
+	rivalry  = 'C'
 	upload   = 'U'
 	echo     = 'E'
 	tally    = 'T'
 )
+
+// rateSize is the size in bytes of a rate in bytes per second, big-endian.
+const rateSize = 8
 
 // tallySize is the size in bytes of a tally: nanoseconds since 1970 and a count, both big-endian.
 const tallySize = 16
@@ -75,11 +82,11 @@ func (t *target) serve(ctx context.Context, conn net.Conn) {
 	}
 	switch kind[0] {
 	case download:
-		for {
-			if _, err := conn.Write(t.noise); err != nil {
-				return
-			}
-		}
+		t.send(conn)
+	case paced:
+		t.sendPaced(ctx, conn)
+	case rivalry:
+		t.sendUnder(conn)
 	case upload:
 		buffer := make([]byte, bulkBuffer)
 		for {
@@ -103,6 +110,55 @@ func (t *target) serve(ctx context.Context, conn net.Conn) {
 	case tally:
 		t.tell(ctx, conn)
 	}
+}
+
+// send sends as much as the connection takes.
+func (t *target) send(conn net.Conn) {
+	for {
+		if _, err := conn.Write(t.noise); err != nil {
+			return
+		}
+	}
+}
+
+// sendPaced sends as many bytes a second as the client asks for. What it could not send in time it
+// doesn't make up for.
+func (t *target) sendPaced(ctx context.Context, conn net.Conn) {
+	var message [rateSize]byte
+	if _, err := io.ReadFull(conn, message[:]); err != nil {
+		return
+	}
+	piece := int(binary.BigEndian.Uint64(message[:]) * uint64(pacePause) / uint64(time.Second))
+	tick := time.NewTicker(pacePause)
+	defer tick.Stop()
+	for {
+		for left := piece; left > 0; left -= len(t.noise) {
+			if _, err := conn.Write(t.noise[:min(left, len(t.noise))]); err != nil {
+				return
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// sendUnder is send under the congestion control that the client names.
+func (t *target) sendUnder(conn net.Conn) {
+	var size [1]byte
+	if _, err := io.ReadFull(conn, size[:]); err != nil {
+		return
+	}
+	name := make([]byte, size[0])
+	if _, err := io.ReadFull(conn, name); err != nil {
+		return
+	}
+	if err := congestion.Apply(conn, string(name)); err != nil {
+		return // which ends the connection, and with it the load
+	}
+	t.send(conn)
 }
 
 // tell sends tallies.

@@ -15,6 +15,11 @@ func throughput(ctx context.Context, r Request) (Values, error) {
 		return nil, err
 	}
 	defer b.stop()
+	return b.rate(ctx, r)
+}
+
+// rate measures what the connections move after the request's warm-up: mb_per_s and cpu_s_per_gb.
+func (b *bulk) rate(ctx context.Context, r Request) (Values, error) {
 	if err := wait(ctx, r.Warmup); err != nil {
 		return nil, err
 	}

@@ -10,12 +10,15 @@ import (
 )
 
 // startCulvert returns a function that starts a remote and a local with their defaults, except for
-// some flags.
-func startCulvert(flags ...string) func(context.Context, Setting, *Peer) error {
+// flags of both and of the local, and without a control socket.
+func startCulvert(both []string, local ...string) func(context.Context, Setting, *Peer) error {
 	return func(ctx context.Context, s Setting, p *Peer) error {
-		return s.startCulvert(ctx, p, flags, nil)
+		return s.startCulvert(ctx, p, slices.Concat(unobserved, both), nil, local)
 	}
 }
+
+// unobserved are the flags of an end without observers.
+var unobserved = []string{"--control", "none"}
 
 // startObserved starts a remote and a local with all that observers can use.
 func startObserved(ctx context.Context, s Setting, p *Peer) error {
@@ -23,11 +26,12 @@ func startObserved(ctx context.Context, s Setting, p *Peer) error {
 	if err != nil {
 		return err
 	}
-	return s.startCulvert(ctx, p, []string{"--status", "127.0.0.1:0"}, []string{"--access-log", log})
+	return s.startCulvert(ctx, p, []string{"--status", "127.0.0.1:0"},
+		[]string{"--access-log", log}, nil)
 }
 
-// startCulvert starts a remote and a local with flags for both, and for the remote.
-func (s Setting) startCulvert(ctx context.Context, p *Peer, flags, remote []string) error {
+// startCulvert starts a remote and a local with flags for both, for the remote and for the local.
+func (s Setting) startCulvert(ctx context.Context, p *Peer, both, remote, local []string) error {
 	keys := make(map[string]string)
 	for _, end := range []string{"remote", "local"} {
 		key, err := s.culvertKey(ctx, end)
@@ -41,15 +45,14 @@ func (s Setting) startCulvert(ctx context.Context, p *Peer, flags, remote []stri
 		return err
 	}
 	address, err := s.server(ctx, p, func(listen string) error {
-		_, err := s.culvert(ctx, p, s.Far, "remote",
-			slices.Concat(flags, remote,
-				[]string{"--listen", listen, "--authorized-keys", authorized})...)
+		_, err := s.culvert(ctx, p, s.Far, "remote", slices.Concat(both, remote,
+			[]string{"--listen", listen, "--authorized-keys", authorized})...)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	p.Socks, err = s.culvert(ctx, p, s.Near, "local", slices.Concat(flags,
+	p.Socks, err = s.culvert(ctx, p, s.Near, "local", slices.Concat(both, local,
 		[]string{"--socks", "127.0.0.1:0", "--remote-key", keys["remote"], "ws://" + address + "/"})...)
 	return err
 }

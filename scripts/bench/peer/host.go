@@ -1,10 +1,13 @@
 package peer
 
 import (
+	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 )
 
 // Host is where a program runs.
@@ -47,6 +50,31 @@ func FreePort() (string, error) {
 	defer ln.Close()
 	_, port, err := net.SplitHostPort(ln.Addr().String())
 	return port, err
+}
+
+// FreePorts returns the first of count consecutive loopback ports that nobody listens on at the
+// moment. They are below those that the system chooses for outgoing connections, of which a load may
+// take many.
+func FreePorts(count int) (first int, err error) {
+	for range portAttempts {
+		first = leastPort + rand.IntN(mostPort-leastPort-count)
+		if err = tryListen(first, count); err == nil {
+			return first, nil
+		}
+	}
+	return 0, fmt.Errorf("no %d consecutive free ports: %w", count, err)
+}
+
+// tryListen listens on consecutive loopback ports for a moment.
+func tryListen(first, count int) error {
+	for port := first; port < first+count; port++ {
+		ln, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
+		if err != nil {
+			return err
+		}
+		defer ln.Close()
+	}
+	return nil
 }
 
 // environment returns the environment of the programs, without any of the user's settings.

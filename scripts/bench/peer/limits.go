@@ -11,4 +11,8 @@ const (
 
 	// scrapePeriod is how often an observer reads the metrics: as often as Prometheus often does.
 	scrapePeriod = 15 * time.Second
+
+	// Ports that are tried as consecutive ones, and how often.
+	leastPort, mostPort = 10000, 30000
+	portAttempts        = 100
 )

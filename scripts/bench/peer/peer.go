@@ -23,6 +23,12 @@ const (
 	// are scraped, and with a reader of the events of each.
 	CulvertObserved = "culvert-observed"
 
+	// CulvertAlways is culvert that assumes each target to be reachable.
+	CulvertAlways = "culvert-always"
+
+	// CulvertUsers is culvert's remote alone, for many users.
+	CulvertUsers = "culvert-users"
+
 	OpenSSHGCM = "openssh-gcm"
 	OpenSSH    = "openssh"
 	XrayVLESS  = "xray-vless"
@@ -39,6 +45,8 @@ var labels = map[string]string{
 
 	CulvertSystem:   "culvert, --congestion system",
 	CulvertObserved: "culvert, observed",
+	CulvertAlways:   "culvert, --fast-open always",
+	CulvertUsers:    "culvert",
 
 	OpenSSHGCM: "OpenSSH, aes128-gcm",
 	OpenSSH:    "OpenSSH, default cipher",
@@ -61,12 +69,18 @@ type Setting struct {
 	Near, Far Host
 	Proxied   bool   // HAProxy runs between the two ends, on the far host
 	Folder    string // for files of this peer, which exists
+	Users     int    // of CulvertUsers
 }
 
 // Peer is a running peer.
 type Peer struct {
 	Socks string // the address of its proxy on the near host; empty: no proxy
 	PIDs  []int  // of its programs
+
+	// Of CulvertUsers, which has no proxy.
+	Remote    string   // URL
+	RemoteKey string   // public
+	Users     []string // secret keys in hexadecimal
 
 	processes []*proc.Process
 	observers []*observer // of its programs
@@ -93,10 +107,12 @@ func (p *Peer) add(process *proc.Process) {
 func Start(ctx context.Context, name string, s Setting) (_ *Peer, err error) {
 	start, ok := map[string]func(context.Context, Setting, *Peer) error{
 		None:    func(context.Context, Setting, *Peer) error { return nil },
-		Culvert: startCulvert("--control", "none"),
+		Culvert: startCulvert(nil),
 
-		CulvertSystem:   startCulvert("--control", "none", "--congestion", "system"),
+		CulvertSystem:   startCulvert([]string{"--congestion", "system"}),
 		CulvertObserved: startObserved,
+		CulvertAlways:   startCulvert(nil, "--fast-open", "always"),
+		CulvertUsers:    startUsers,
 
 		OpenSSHGCM: startOpenSSH("aes128-gcm@openssh.com"),
 		OpenSSH:    startOpenSSH(""),

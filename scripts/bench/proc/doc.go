@@ -3,5 +3,5 @@
 //
 // start.go starts and ends processes, listen.go waits for servers, gone.go waits for orphaned
 // processes to exit, tree.go finds the descendants of a process, use.go adds up their CPU time and
-// memory.
+// memory, files.go how many files may be open.
 package proc
