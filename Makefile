@@ -79,8 +79,9 @@ bench-micro: ## Measure handshake, records and session in pairs; medians of COUN
 	@scripts/bench-micro.sh
 
 .PHONY: bench
-bench: ## Compare culvert with OpenSSH and Xray; 30 minutes (QUICK=1: 5; ONLY=CASE,...).
-	@QUICK='$(QUICK)' ONLY='$(ONLY)' ROUNDS='$(ROUNDS)' RENDER='$(RENDER)' scripts/bench.sh
+bench: ## Compare culvert with OpenSSH and Xray; 2 hours (QUICK=1: 20 minutes; ONLY=CASE,...).
+	@QUICK='$(QUICK)' ONLY='$(ONLY)' ROUNDS='$(ROUNDS)' RENDER='$(RENDER)' CONTROL='$(CONTROL)' \
+	  scripts/bench.sh
 
 .PHONY: man
 man: ## Write the manual pages to build/man.

@@ -23,12 +23,16 @@ type benchCase struct {
 	control string        // congestion control of both hosts of a link; empty: the system's
 	proxied bool          // HAProxy runs in front of the far end
 	fresh   bool          // peers are restarted for each measurement
+	lone    bool          // no proxy moves one stream, however many the others do
 	request load.Request  // what is measured, without the addresses
 	ports   int           // new ports of the target for each round
 	users   int           // whose sessions the load makes, with peer.CulvertUsers
-	page    bool          // measure a page in a browser, during the request's bulk transfers
+	page    int           // loads of a page in a browser, during the request's bulk transfers
 	extra   time.Duration // beyond the request's own durations, for the first estimate
 }
+
+// usual is how many rounds a case has, for medians that mean something.
+const usual = 5
 
 // Peers of the cases: not every peer makes sense in every case.
 var (
@@ -45,6 +49,9 @@ func allCases(o options) []benchCase {
 		lossCases(), coldCases(), rivalCases(), memoryCases(), statusCases(), manyCases())
 	for i := range cases {
 		c := &cases[i]
+		if c.link != nil && c.control == "" {
+			c.control = o.control
+		}
 		if o.quick {
 			c.rounds = 1
 			c.request.Window = c.request.Window / 2

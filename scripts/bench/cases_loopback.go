@@ -12,13 +12,13 @@ import (
 func loopbackCases() []benchCase {
 	const warmup, loopbackExtra = 300 * time.Millisecond, 500 * time.Millisecond
 	bulk := func(name, title string, streams int, up bool) benchCase {
-		return benchCase{name: "loopback-" + name, title: title, peers: everyone, rounds: 5,
+		return benchCase{name: "loopback-" + name, title: title, peers: everyone, rounds: usual,
 			request: load.Request{
 				Kind: "throughput", Streams: streams, Up: up, Warmup: warmup, Window: 1500 * time.Millisecond,
 			}, extra: loopbackExtra}
 	}
 	echo := func(name, title string, streams int, up bool) benchCase {
-		return benchCase{name: "loopback-" + name, title: title, peers: everyone, rounds: 3,
+		return benchCase{name: "loopback-" + name, title: title, peers: everyone, rounds: usual,
 			request: load.Request{
 				Kind: "echo", Bulk: streams, Up: up, Warmup: 500 * time.Millisecond, Window: 2 * time.Second,
 			}, extra: loopbackExtra}
@@ -34,12 +34,13 @@ func loopbackCases() []benchCase {
 		echo("echo-down", "loopback, echo under 4 downloads", 4, false),
 		echo("echo-up", "loopback, echo under 4 uploads", 4, true),
 		{name: "loopback-connect", title: "loopback, new connections, 16 at a time", peers: everyone,
-			rounds: 5,
+			rounds: usual,
 			request: load.Request{Kind: "connect", Streams: 16,
 				Window: 2 * time.Second}, extra: loopbackExtra},
-		{name: "idle-1000", title: "memory of 1,000 idle streams", peers: tunnels, rounds: 3, fresh: true,
+		{name: "idle-1000", title: "memory of 1,000 idle streams", peers: tunnels,
+			rounds: usual, fresh: true,
 			request: load.Request{Kind: "idle", Streams: 1000}, extra: 3 * time.Second},
-		{name: "idle-10000", title: "echo with 10,000 idle streams", peers: everyone, rounds: 2,
+		{name: "idle-10000", title: "echo with 10,000 idle streams", peers: everyone, rounds: usual,
 			fresh: true,
 			request: load.Request{Kind: "hold", Streams: 10000,
 				Window: 2 * time.Second}, extra: 12 * time.Second},
@@ -65,7 +66,7 @@ func statusCases() []benchCase {
 func memoryCases() []benchCase {
 	return []benchCase{{
 		name: "memory", title: "memory a minute after 300 slow downloads and 4 GB",
-		peers: []string{peer.Culvert, peer.OpenSSHGCM}, rounds: 2, fresh: true,
+		peers: []string{peer.Culvert}, rounds: usual, fresh: true,
 		request: load.Request{Kind: "memory", Streams: 300, Bytes: 4e9, Warmup: 15 * time.Second,
 			Window: time.Minute},
 		extra: 15 * time.Second,
@@ -76,7 +77,7 @@ func memoryCases() []benchCase {
 func manyCases() []benchCase {
 	return []benchCase{{
 		name: "many", title: "2,000 sessions of 10 streams, 50 of them busy",
-		peers: []string{peer.CulvertUsers}, rounds: 5, fresh: true, users: 2000, ports: 3,
+		peers: []string{peer.CulvertUsers}, rounds: usual, fresh: true, users: 2000, ports: 3,
 		request: load.Request{Kind: "many", Streams: 10, Bulk: 50, Warmup: time.Second,
 			Window: 4 * time.Second},
 		extra: 30 * time.Second,

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"os"
 	"os/exec"
@@ -23,7 +24,7 @@ const versionTime = 10 * time.Second
 // describe records the machine, the versions of the programs and the commit.
 func (r *runner) describe(ctx context.Context) {
 	r.results.Machine = result.Machine{CPU: processor(), Cores: runtime.NumCPU(), Kernel: kernel(),
-		Go: runtime.Version(), Congestion: congestion()}
+		Go: runtime.Version(), Congestion: cmp.Or(r.options.control, congestion())}
 	r.commit = firstMatch(`.+`, outputOf(ctx, "git", "describe", "--tags", "--always", "--dirty"))
 	p := r.options.programs
 	for name, version := range map[string]string{

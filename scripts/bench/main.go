@@ -4,7 +4,7 @@
 // loopback and over emulated wide-area links. It writes the results as JSON, and as tables and
 // plots. scripts/bench.sh, which "make bench" calls, builds what it needs and starts it:
 //
-//	bench [-quick] [-only CASE,…] [-rounds N] [-results FILE] [-docs FOLDER]
+//	bench [-quick] [-only CASE,…] [-rounds N] [-control NAME] [-results FILE] [-docs FOLDER]
 //	                                       measure
 //	bench -list                            list the cases
 //	bench -render FILE [-docs FOLDER]      rewrite tables and plots
@@ -12,9 +12,9 @@
 // With -only, the cases it selects (by patterns such as loopback-*, or the first words of their
 // names, such as loss) replace those in the results file; the others stay.
 //
-// cases.go, cases_loopback.go and cases_link.go define the cases, run.go measures them, site.go sets
-// up the hosts and the link of a case, progress.go prints the progress. Packages load, peer, proc,
-// result and report do the work.
+// cases.go, cases_loopback.go and cases_link.go define the cases, run.go measures them, site.go
+// sets up the hosts and the link of a case, progress.go prints the progress. Packages load, peer,
+// proc, result and report do the work.
 // The target and the loads run in processes of their own, "bench target" and "bench load", so that
 // they can be started in a network namespace.
 package main
@@ -109,6 +109,7 @@ type options struct {
 	results, docs, render string
 	programs              peer.Programs
 	chromium              string
+	control               string            // congestion control where a case has none
 	versions              map[string]string // of programs that do not report their own
 	command               string            // to repeat the run
 }
@@ -123,6 +124,9 @@ func parse(args []string) (options, error) {
 	flags.StringVar(&o.peers, "peers", "",
 		"measure only these `peers`; print the results and write nothing")
 	flags.IntVar(&o.rounds, "rounds", 0, "measure each case in `number` rounds (0: the case's own)")
+	flags.StringVar(&o.control, "control", "",
+		"`name` of the congestion control of links whose cases have none of their own, and of loopback, "+
+			"where it is up to the caller")
 	flags.StringVar(&o.results, "results", "build/bench.json", "`file` of the results")
 	flags.StringVar(&o.docs, "docs", "docs",
 		"`folder` of benchmarks.md, for tables and plots; empty: write none")

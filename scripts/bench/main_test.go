@@ -128,6 +128,39 @@ func TestPeers(t *testing.T) {
 	}
 }
 
+// A remote has many users, whose sessions the load makes.
+func TestMany(t *testing.T) {
+	stored := filepath.Join(t.TempDir(), "bench.json")
+	o, err := parse([]string{"-only", "many", "-rounds", "1", "-culvert", program, "-results", stored,
+		"-docs", ""})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cases := chosen(allCases(o), o)
+	c := &cases[0]
+	c.users, c.ports = 6, 1
+	c.request.Streams, c.request.Bulk = 3, 2
+	c.request.Warmup, c.request.Window = 200*time.Millisecond, 500*time.Millisecond
+	if err := measure(t.Context(), o, cases, result.New()); err != nil {
+		t.Fatal(err)
+	}
+	r, err := result.Read(stored)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if failure := r.Failure("many", peer.CulvertUsers); failure != "" {
+		t.Fatal(failure)
+	}
+	for value, want := range map[string]float64{"sessions": 6, "streams": 18, "one_mb_per_s": 0,
+		"mb_per_s": 0, "ratio": 0, "p50_ms": 0, "p90_ms": 0, "p99_ms": 0, "paced_mb_per_s": 0,
+		"connected_per_s": 0} {
+		got := r.Values("many", peer.CulvertUsers, value)
+		if len(got) != 1 || got[0] <= 0 || want > 0 && got[0] != want {
+			t.Errorf("%s: %v, want %v", value, got, want)
+		}
+	}
+}
+
 // An interrupted run stops at once with an error, and keeps the earlier results.
 func TestInterrupt(t *testing.T) {
 	stored := filepath.Join(t.TempDir(), "bench.json")
@@ -173,14 +206,37 @@ func TestChosen(t *testing.T) {
 		{"loopback-down-*,long-up", "", 4},
 		{"memory", "", 1},
 		{"cold,memory", "", 5},
+		{"loss", "", 16},
+		{"loss-down-1", "", 1},
+		{"rival-cubic", "", 2},
 		{"los", "", 0},
 		{"nothing", "", 0},
 		{"idle-1000", peer.None, 0},
-		{"", peer.Culvert, len(all)},
+		{"", peer.Culvert, len(all) - 2}, // without many and rival-cubic-bbr, which have others
 	} {
 		o := options{only: test.only, peers: test.peers}
 		if got := chosen(allCases(o), o); len(got) != test.want {
 			t.Errorf("only %q, peers %q: %d cases, want %d", test.only, test.peers, len(got), test.want)
+		}
+	}
+}
+
+// The cases of links that have no congestion control of their own take that of the options.
+func TestControl(t *testing.T) {
+	for _, c := range allCases(options{control: cubic}) {
+		own := strings.HasPrefix(c.name, "loss") || strings.HasPrefix(c.name, "cold") ||
+			strings.HasPrefix(c.name, "rival")
+		switch {
+		case c.link == nil:
+			if c.control != "" {
+				t.Errorf("%s: %s without a link", c.name, c.control)
+			}
+		case !own && c.control != cubic, own && c.control == "":
+			t.Errorf("%s: congestion control %q", c.name, c.control)
+		}
+		if own && c.control == bbr && strings.Contains(c.name, cubic) &&
+			c.name != "rival-bbr-cubic" {
+			t.Errorf("%s: under BBR", c.name)
 		}
 	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"culvert/scripts/bench/load"
 	"culvert/scripts/bench/proc"
+	"culvert/scripts/bench/result"
 )
 
 const (
@@ -28,6 +29,21 @@ const (
 	// pagePort is the first of the page's ports.
 	pagePort = 8000
 )
+
+// loadPages loads the page some times, each with loadPage. Where that is more than once, it
+// measures first_s and later_s, the median of the others.
+func (s *site) loadPages(ctx context.Context, chromium string, request load.Request,
+	times int) (load.Values, error) {
+	var took []float64
+	for range times {
+		values, err := s.loadPage(ctx, chromium, request)
+		if err != nil || times == 1 {
+			return values, err
+		}
+		took = append(took, values["load_s"])
+	}
+	return load.Values{"first_s": took[0], "later_s": result.Median(took[1:])}, nil
+}
 
 // loadPage loads the page in a browser with a new profile, while the request's bulk transfers run
 // if it has any. It measures load_s.

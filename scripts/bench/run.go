@@ -158,8 +158,11 @@ func (r *runner) one(ctx context.Context, s *site, c benchCase, name string, p *
 	for i := range c.ports {
 		request.Ports = append(request.Ports, s.first+1+round*c.ports+i)
 	}
-	if c.page {
-		return s.loadPage(ctx, r.options.chromium, request)
+	if c.lone && name == peer.None {
+		request.Streams = 1
+	}
+	if c.page > 0 {
+		return s.loadPages(ctx, r.options.chromium, request, c.page)
 	}
 	return s.load(ctx, request)
 }

@@ -74,7 +74,7 @@ func newSite(ctx context.Context, starter *proc.Starter, self string,
 	defer cancel()
 	args := []string{"target", "-host", s.far.Address, "-first", strconv.Itoa(s.first), "-count",
 		strconv.Itoa(1 + c.ports*c.rounds)}
-	if c.page {
+	if c.page > 0 {
 		args = append(args, "-page", strconv.Itoa(pagePort))
 	}
 	s.target, err = starter.Start("target", s.far.Command(self, args...))

@@ -63,6 +63,8 @@ func TestLoads(t *testing.T) {
 		"cold up":   {Request{Kind: "cold", Bytes: 1 << 20, Up: true}, []string{"mb_per_s"}},
 		"rival": {Request{Kind: "rival", Streams: 1, Warmup: short, Window: short},
 			[]string{"share", "mb_per_s"}},
+		"rival under another control": {Request{Kind: "rival", Streams: 1, Rival: "reno", Warmup: short,
+			Window: short}, []string{"share", "mb_per_s"}},
 		"memory": {Request{Kind: "memory", Streams: 3, Bytes: 1 << 20, Warmup: short, Window: short,
 			PIDs: []int{os.Getpid()}}, []string{"peak_mb", "end_mb"}},
 		"hold": {Request{Kind: "hold", Streams: 100, Window: short},

@@ -18,10 +18,10 @@ import (
 //
 // It measures what the busy streams move in the single session, then in many, each without a limit:
 // one_mb_per_s, mb_per_s and ratio, with the remote's one_cpu_s_per_gb and cpu_s_per_gb. Then the
-// echo of streams of idle sessions while the busy ones move half as much: p50_ms, p90_ms, p99_ms and
-// paced_mb_per_s. The remote's memory grows by kb_per_session for each session without streams, and
-// by kb_per_stream for each stream. connected_per_s is how many sessions were made a second; there
-// are sessions with streams together, which are fewer than asked for where the system doesn't
+// echo of streams of idle sessions while the busy ones move half as much: p50_ms, p90_ms, p99_ms
+// and paced_mb_per_s. The remote's memory grows by kb_per_session for each session without streams,
+// and by kb_per_stream for each stream. connected_per_s is how many sessions were made a second;
+// there are sessions with streams together, which are fewer than asked for where the system doesn't
 // permit as many open files.
 func many(ctx context.Context, r Request) (Values, error) {
 	if r.Bulk >= len(r.Clients) || r.Streams < 1 {
@@ -96,9 +96,9 @@ func singleSession(ctx context.Context, r Request) (Values, error) {
 	return b.rate(ctx, r)
 }
 
-// openManyIdle opens the idle streams, which are one less in the sessions that will be busy: the
-// first ones. It returns n of them, when they have settled: one of each session, the busy ones last,
-// then another of each, and so on. The caller closes the streams, even on error.
+// openManyIdle opens n idle streams, which are one less in the sessions that will be busy: the
+// first ones. It returns one stream of each session, those of the busy ones last, then another of
+// each, and so on, when they have settled. The caller closes the streams, even on error.
 func openManyIdle(ctx context.Context, r Request, s *sessions, n int) ([]net.Conn, error) {
 	host, _, err := net.SplitHostPort(r.Target)
 	if err != nil {

@@ -3,14 +3,13 @@ package load
 import (
 	"context"
 	"errors"
+	"net"
 )
 
-// rival measures the request's downloads next to one that takes no proxy: share, of what both move
-// together, and mb_per_s.
+// rival measures the request's downloads next to one that takes no proxy, under its own congestion
+// control if the request names one: share, of what both move together, and mb_per_s.
 func rival(ctx context.Context, r Request) (Values, error) {
-	direct := r
-	direct.Socks = ""
-	other, err := startBulk(ctx, direct, 1)
+	other, err := startRival(ctx, r)
 	if err != nil {
 		return nil, err
 	}
@@ -35,4 +34,15 @@ func rival(ctx context.Context, r Request) (Values, error) {
 		return nil, errors.New("nothing arrived")
 	}
 	return Values{"share": rate / (rate + theirs), "mb_per_s": rate / 1e6}, nil
+}
+
+// startRival starts the other download.
+func startRival(ctx context.Context, r Request) (*bulk, error) {
+	r.Socks, r.Up = "", false
+	if r.Rival == "" {
+		return startBulk(ctx, r, 1)
+	}
+	dial := func(ctx context.Context) (net.Conn, error) { return r.dial(ctx, r.Target) }
+	order := append([]byte{rivalry, byte(len(r.Rival))}, r.Rival...)
+	return startDownloads(ctx, []dialFunc{dial}, order)
 }

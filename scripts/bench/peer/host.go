@@ -53,8 +53,8 @@ func FreePort() (string, error) {
 }
 
 // FreePorts returns the first of count consecutive loopback ports that nobody listens on at the
-// moment. They are below those that the system chooses for outgoing connections, of which a load may
-// take many.
+// moment. They are below those that the system chooses for outgoing connections, of which a load
+// may take many.
 func FreePorts(count int) (first int, err error) {
 	for range portAttempts {
 		first = leastPort + rand.IntN(mostPort-leastPort-count)

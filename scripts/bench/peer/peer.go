@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"culvert/scripts/bench/proc"
 )
@@ -56,6 +57,9 @@ var labels = map[string]string{
 
 // Label is a peer's name for people.
 func Label(name string) string { return labels[name] }
+
+// Ours reports whether a peer is culvert, with whatever options.
+func Ours(name string) bool { return strings.HasPrefix(name, Culvert) }
 
 // Programs are the paths of the programs that the peers consist of.
 type Programs struct {

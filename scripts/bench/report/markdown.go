@@ -82,8 +82,8 @@ func writeRuns(w io.Writer, r *result.Results) {
 	}
 	fmt.Fprintf(w,
 		"%s, %d cores; %s; %s; %s. The load generator, both ends and, where there is one, the link "+
-			"share this machine.%s\n\n",
-		m.CPU, m.Cores, m.Kernel, m.Go, strings.Join(programs, ", "), control(m))
+			"share this machine.\n\n",
+		m.CPU, m.Cores, m.Kernel, m.Go, strings.Join(programs, ", "))
 	for _, run := range r.Runs() {
 		fmt.Fprintf(w, "- %s, commit %s: `%s`\n", run.Date.Format("2006-01-02 15:04 UTC"), run.Commit,
 			run.Command)
@@ -94,12 +94,15 @@ func writeRuns(w io.Writer, r *result.Results) {
 			"Xray runs over WebSocket with mux; all have their defaults.\n\n")
 }
 
-// control names the congestion control of the tables that name none.
-func control(m result.Machine) string {
-	if m.Congestion == "" {
-		return ""
+// control names the congestion control of a table, if it is known.
+func control(t table, m result.Machine) string {
+	switch {
+	case t.control != "":
+		return " Congestion control: " + t.control + "."
+	case m.Congestion != "":
+		return " Congestion control: " + m.Congestion + ", the system's; culvert asks for BBR."
 	}
-	return " TCP's congestion control is " + m.Congestion + " where a table names no other."
+	return ""
 }
 
 // writeBars lists the goals and whether they are reached.
@@ -108,8 +111,11 @@ func writeBars(w io.Writer, r *result.Results) {
 		"### Goals\n\n| figure | bar | beyond | measured | |\n|---|---|---|---|---|\n")
 	for _, b := range result.Bars {
 		sign, beyond := "≥", "–"
-		if b.AtMost {
+		switch {
+		case b.AtMost:
 			sign = "≤"
+		case b.Within:
+			sign = "±"
 		}
 		if b.Beyond != 0 {
 			beyond = withUnit(number(b.Beyond, -1), b.Unit)
@@ -160,7 +166,7 @@ func known(t table, r *result.Results) bool {
 }
 
 func writeTable(w io.Writer, t table, r *result.Results) {
-	fmt.Fprintf(w, "### %s\n\n%s\n\n|", t.title, t.about)
+	fmt.Fprintf(w, "### %s\n\n%s%s\n\n|", t.title, t.about, control(t, r.Machine))
 	for _, c := range t.columns {
 		fmt.Fprint(w, " | ", c.head)
 	}
@@ -174,6 +180,9 @@ func writeTable(w io.Writer, t table, r *result.Results) {
 	}
 	fmt.Fprintln(w)
 	writeFailures(w, t, r)
+	if len(t.peers) == 1 { // nobody to compare with
+		return
+	}
 	if lost := losses(t, r); len(lost) == 0 {
 		fmt.Fprint(w, "Culvert leads or is level in every column.\n\n")
 	} else {
@@ -238,7 +247,7 @@ func losses(t table, r *result.Results) []string {
 		}
 		best, by := mine, ""
 		for _, name := range t.peers {
-			if name == peer.Culvert || name == peer.None && !t.direct {
+			if peer.Ours(name) || name == peer.None && !t.direct {
 				continue
 			}
 			theirs := result.Median(r.Values(c.name, name, c.value))

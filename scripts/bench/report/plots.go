@@ -40,12 +40,13 @@ const (
 
 // colours of the peers, distinguishable with red-green colour blindness (Okabe and Ito).
 var colours = map[string]color.Color{
-	peer.Culvert:    color.RGBA{0, 114, 178, 255},
-	peer.OpenSSHGCM: color.RGBA{230, 159, 0, 255},
-	peer.OpenSSH:    color.RGBA{240, 228, 66, 255},
-	peer.XrayVLESS:  color.RGBA{0, 158, 115, 255},
-	peer.XrayVMess:  color.RGBA{204, 121, 167, 255},
-	peer.None:       color.RGBA{153, 153, 153, 255},
+	peer.Culvert:       color.RGBA{0, 114, 178, 255},
+	peer.CulvertAlways: color.RGBA{86, 180, 233, 255},
+	peer.OpenSSHGCM:    color.RGBA{230, 159, 0, 255},
+	peer.OpenSSH:       color.RGBA{240, 228, 66, 255},
+	peer.XrayVLESS:     color.RGBA{0, 158, 115, 255},
+	peer.XrayVMess:     color.RGBA{204, 121, 167, 255},
+	peer.None:          color.RGBA{153, 153, 153, 255},
 }
 
 // plottable reports whether there is anything to draw.

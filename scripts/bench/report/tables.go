@@ -12,7 +12,8 @@ type table struct {
 	about   string
 	columns []column
 	peers   []string
-	direct  bool // no proxy is a peer to compare with, not only the ceiling
+	control string // congestion control of the connections; empty: the system's
+	direct  bool   // no proxy is a peer to compare with, not only the ceiling
 	plots   []plotted
 }
 

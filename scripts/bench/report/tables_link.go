@@ -1,6 +1,13 @@
 package report
 
-import "culvert/scripts/bench/peer"
+import (
+	"slices"
+
+	"culvert/scripts/bench/peer"
+)
+
+// asksForBBR describes what differs under cubic.
+const asksForBBR = "cubic, in place of which culvert asks for BBR unless it is told not to"
 
 // linkTables compare what runs over an emulated link.
 var linkTables = []table{
@@ -46,21 +53,21 @@ var linkTables = []table{
 	{
 		title: "A page of 200 resources",
 		about: "5.3 MB from six origins in headless Chromium, with a new profile for each load, until " +
-			"its load event: alone at 100 ms and 100 Mbit/s, and during two downloads at 40 ms and 50 " +
-			"Mbit/s.",
+			"its load event: alone at 100 ms and 100 Mbit/s, through a tunnel that was just started and " +
+			"then twice more, and during two downloads at 40 ms and 50 Mbit/s.",
 		columns: []column{
-			{head: "alone, s", name: "page-alone", value: "load_s", digit: 2, less: true},
+			{head: "alone, first load, s", name: "page-alone", value: "first_s", digit: 2, less: true},
+			{head: "later loads, s", name: "page-alone", value: "later_s", digit: 2, less: true},
 			{head: "during two downloads, s", name: "page-busy", value: "load_s", digit: 2, less: true},
 		},
-		peers:  peer.All,
+		peers:  slices.Insert(slices.Clone(peer.All), 1, peer.CulvertAlways),
 		direct: true,
-		plots:  []plotted{{"page.svg", "A page of 200 resources until its load event", "s", []int{0, 1}}},
+		plots: []plotted{{"page.svg", "A page of 200 resources until its load event", "s",
+			[]int{0, 1, 2}}},
 	},
 	{
-		title: "A link that loses packets: 40 ms round trip, 100 Mbit/s",
-		about: "Throughput after a warm-up of 2 s, with 0.1 % or 1 % of the packets lost each way. The " +
-			"congestion control of all connections is BBR or, in the last two columns, cubic; there " +
-			"culvert still asks for BBR, unless it is told to take the system's.",
+		title: "A link that loses packets, under BBR: 40 ms round trip, 100 Mbit/s",
+		about: "Throughput after a warm-up of 2 s, with 0.1 % or 1 % of the packets lost each way.",
 		columns: []column{
 			{head: "0.1 %, 1 down, MB/s", name: "loss-down-1", value: "mb_per_s", digit: 2},
 			{head: "1 up, MB/s", name: "loss-up-1", value: "mb_per_s", digit: 2},
@@ -68,38 +75,65 @@ var linkTables = []table{
 			{head: "4 up, MB/s", name: "loss-up-4", value: "mb_per_s", digit: 2},
 			{head: "1 %, 1 down, MB/s", name: "loss-bad-down-1", value: "mb_per_s", digit: 2},
 			{head: "1 %, 1 up, MB/s", name: "loss-bad-up-1", value: "mb_per_s", digit: 2},
-			{head: "cubic, 1 down, MB/s", name: "loss-cubic-down-1", value: "mb_per_s", digit: 2},
-			{head: "cubic, 1 up, MB/s", name: "loss-cubic-up-1", value: "mb_per_s", digit: 2},
+			{head: "1 %, 4 down, MB/s", name: "loss-bad-down-4", value: "mb_per_s", digit: 2},
+			{head: "1 %, 4 up, MB/s", name: "loss-bad-up-4", value: "mb_per_s", digit: 2},
 		},
-		peers:  direct,
-		direct: true,
+		peers:   []string{peer.Culvert, peer.OpenSSHGCM, peer.None},
+		control: "bbr",
+		direct:  true,
+	},
+	{
+		title: "A link that loses packets, under cubic: 40 ms round trip, 100 Mbit/s",
+		about: "The same where the systems have cubic. The tunnels carry one stream or four, and " +
+			"without a proxy there is always one connection.",
+		columns: []column{
+			{head: "0.1 %, 1 down, MB/s", name: "loss-cubic-down-1", value: "mb_per_s", digit: 2},
+			{head: "1 up, MB/s", name: "loss-cubic-up-1", value: "mb_per_s", digit: 2},
+			{head: "4 down, MB/s", name: "loss-cubic-down-4", value: "mb_per_s", digit: 2},
+			{head: "4 up, MB/s", name: "loss-cubic-up-4", value: "mb_per_s", digit: 2},
+			{head: "1 %, 1 down, MB/s", name: "loss-bad-cubic-down-1", value: "mb_per_s", digit: 2},
+			{head: "1 %, 1 up, MB/s", name: "loss-bad-cubic-up-1", value: "mb_per_s", digit: 2},
+			{head: "1 %, 4 down, MB/s", name: "loss-bad-cubic-down-4", value: "mb_per_s", digit: 2},
+			{head: "1 %, 4 up, MB/s", name: "loss-bad-cubic-up-4", value: "mb_per_s", digit: 2},
+		},
+		peers:   direct,
+		control: asksForBBR,
+		direct:  true,
 	},
 	{
 		title: "200 MB from a cold start: 100 ms round trip, 1 Gbit/s, MTU 9000",
 		about: "The first transfer through a tunnel that was just started, from the dial to the last " +
-			"byte. The congestion control of all connections is BBR or cubic; with cubic, culvert still " +
-			"asks for BBR.",
+			"byte.",
 		columns: []column{
 			{head: "BBR, down, MB/s", name: "cold-down", value: "mb_per_s", digit: 1},
 			{head: "BBR, up, MB/s", name: "cold-up", value: "mb_per_s", digit: 1},
 			{head: "cubic, down, MB/s", name: "cold-cubic-down", value: "mb_per_s", digit: 1},
 			{head: "cubic, up, MB/s", name: "cold-cubic-up", value: "mb_per_s", digit: 1},
 		},
-		peers:  direct,
-		direct: true,
+		peers:   direct,
+		control: "bbr or, in the last two columns, " + asksForBBR,
+		direct:  true,
 	},
 	{
 		title: "Next to another download: 40 ms round trip, 50 Mbit/s",
 		about: "The share of one download of what it and another one without a proxy move together, " +
-			"after 4 s. The congestion control of both is BBR or cubic; with cubic, culvert still asks " +
-			"for BBR, unless it is told to take the system's.",
+			"after 4 s, and after 8 s where the two have different congestion controls.",
 		columns: []column{
-			{head: "BBR, share", name: "rival-bbr", value: "share", digit: 2, plain: true},
-			{head: "BBR, MB/s", name: "rival-bbr", value: "mb_per_s", digit: 2, plain: true},
-			{head: "cubic, share", name: "rival-cubic", value: "share", digit: 2, plain: true},
-			{head: "cubic, MB/s", name: "rival-cubic", value: "mb_per_s", digit: 2, plain: true},
+			{head: "both BBR, share", name: "rival-bbr", value: "share", digit: 2, plain: true},
+			{head: "MB/s", name: "rival-bbr", value: "mb_per_s", digit: 2, plain: true},
+			{head: "both cubic, share", name: "rival-cubic", value: "share", digit: 2, plain: true},
+			{head: "both cubic, MB/s", name: "rival-cubic", value: "mb_per_s", digit: 2, plain: true},
+			{head: "BBR next to cubic, share", name: "rival-bbr-cubic", value: "share", digit: 2,
+				plain: true},
+			{head: "BBR next to cubic, MB/s", name: "rival-bbr-cubic", value: "mb_per_s", digit: 2,
+				plain: true},
+			{head: "cubic next to BBR, share", name: "rival-cubic-bbr", value: "share", digit: 2,
+				plain: true},
+			{head: "cubic next to BBR, MB/s", name: "rival-cubic-bbr", value: "mb_per_s", digit: 2,
+				plain: true},
 		},
-		peers:  direct,
-		direct: true,
+		peers:   direct,
+		control: "as the columns say; with both cubic, culvert asks for BBR unless it is told not to",
+		direct:  true,
 	},
 }

@@ -61,8 +61,8 @@ var loopbackTables = []table{
 	},
 	{
 		title: "Observed",
-		about: "One stream, with status page, metrics, access log and control socket at both ends, while " +
-			"a reader of the page's events and a scraper look at each, and with none of these.",
+		about: "One stream, with status page, metrics, access log and control socket at both ends, " +
+			"while a reader of the page's events and a scraper look at each, and with none of these.",
 		columns: []column{
 			{head: "1 down, MB/s", name: "status-down", value: "mb_per_s", plain: true},
 			{head: "1 up, MB/s", name: "status-up", value: "mb_per_s", plain: true},
@@ -79,6 +79,31 @@ var loopbackTables = []table{
 			{head: "at once, MB", name: "memory", value: "peak_mb", digit: 1, less: true, plain: true},
 			{head: "after a minute, MB", name: "memory", value: "end_mb", digit: 1, less: true},
 		},
-		peers: []string{peer.Culvert, peer.OpenSSHGCM},
+		peers: []string{peer.Culvert},
+	},
+	{
+		title: "Many users: 2,000 sessions of 10 streams",
+		about: "One remote on loopback, whose sessions the load makes by itself, each for another key. " +
+			"50 of the streams are busy downloads, each of another session. What they move is compared " +
+			"with the same number of streams in the only session of the remote. Then the time of a " +
+			"64-byte echo in sessions that are idle, while the busy ones move half as much as they can. " +
+			"The memory and the CPU time are the remote's. Where fewer files may be open, there are " +
+			"fewer streams.",
+		columns: []column{
+			{head: "sessions", name: "many", value: "sessions", plain: true},
+			{head: "streams", name: "many", value: "streams", plain: true},
+			{head: "50 streams of one session, MB/s", name: "many", value: "one_mb_per_s", plain: true},
+			{head: "of 50, MB/s", name: "many", value: "mb_per_s"},
+			{head: "ratio", name: "many", value: "ratio", digit: 2},
+			{head: "CPU of one session, s/GB", name: "many", value: "one_cpu_s_per_gb", digit: 2,
+				less: true, plain: true},
+			{head: "CPU of 50, s/GB", name: "many", value: "cpu_s_per_gb", digit: 2, less: true},
+			{head: "echo of idle sessions p50, ms", name: "many", value: "p50_ms", digit: 1, less: true},
+			{head: "p90, ms", name: "many", value: "p90_ms", digit: 1, less: true},
+			{head: "memory of a session, KB", name: "many", value: "kb_per_session", digit: 1, less: true},
+			{head: "of a stream, KB", name: "many", value: "kb_per_stream", digit: 1, less: true},
+			{head: "new sessions/s", name: "many", value: "connected_per_s"},
+		},
+		peers: []string{peer.CulvertUsers},
 	},
 }

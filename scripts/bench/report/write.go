@@ -68,8 +68,11 @@ func Summary(w io.Writer, r *result.Results) {
 			continue
 		}
 		sign := ">="
-		if b.AtMost {
+		switch {
+		case b.AtMost:
 			sign = "<="
+		case b.Within:
+			sign = "+-"
 		}
 		fmt.Fprintf(w, "%-12s %s: %s, bar %s %s\n", summaryWord(v), b.Figure, measured(b, v), sign,
 			withUnit(number(b.Value, -1), b.Unit))

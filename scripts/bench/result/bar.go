@@ -9,6 +9,7 @@ import (
 type Bar struct {
 	Figure string
 	AtMost bool    // the figure should be at most Value, not at least
+	Within bool    // the figure, a difference, should be at most Value from 0
 	Value  float64 // the bar
 	Beyond float64 // the goal beyond the bar; 0: none
 	Unit   string  // "ms", "KB", or empty for a ratio or a count
@@ -22,7 +23,10 @@ const (
 	fastest = "openssh-gcm" // OpenSSH with its fastest cipher
 	direct  = "none"
 
-	observed = "culvert-observed" // with a control socket, an access log, metrics and events
+	system   = ours + "-system"   // with the system's congestion control
+	always   = ours + "-always"   // with --fast-open always
+	observed = ours + "-observed" // with a control socket, an access log, metrics and events
+	users    = ours + "-users"    // a remote with many users
 )
 
 // Bars are the figures that culvert should reach.
@@ -31,6 +35,10 @@ var Bars = []Bar{
 		values: ratio("loopback-down-1", "mb_per_s", fastest)},
 	{Figure: "one stream up on loopback, against the same", Value: 1, Beyond: 1.3,
 		values: ratio("loopback-up-1", "mb_per_s", fastest)},
+	{Figure: "16 streams down, against the same", Value: 1,
+		values: ratio("loopback-down-16", "mb_per_s", fastest)},
+	{Figure: "16 streams up, against the same", Value: 1,
+		values: ratio("loopback-up-16", "mb_per_s", fastest)},
 	{Figure: "CPU time per GB down, both ends, against the same", AtMost: true, Value: 1, Beyond: 0.8,
 		values: ratio("loopback-down-1", "cpu_s_per_gb", fastest)},
 	{Figure: "CPU time per GB up, both ends, against the same", AtMost: true, Value: 1, Beyond: 0.8,
@@ -48,7 +56,11 @@ var Bars = []Bar{
 		values: own("narrow-up", "p50_ms")},
 	{Figure: "echo under 4 downloads on loopback, p50", AtMost: true, Value: 5, Beyond: 2, Unit: "ms",
 		values: own("loopback-echo-down", "p50_ms")},
-	{Figure: "throughput of these downloads at 50 Mbit/s, against the best peer", Value: 0.97,
+	{Figure: "the same, against OpenSSH with aes128-gcm", AtMost: true, Value: 1,
+		values: ratio("loopback-echo-down", "p50_ms", fastest)},
+	{Figure: "echo under 4 uploads on loopback, p50, against the same", AtMost: true, Value: 1,
+		values: ratio("loopback-echo-up", "p50_ms", fastest)},
+	{Figure: "throughput of the downloads at 50 Mbit/s, against the best peer", Value: 0.97,
 		values: againstBest("narrow-down", "bulk_mb_per_s")},
 	{Figure: "of the downloads through HAProxy, against the best peer", Value: 0.97,
 		values: againstBest("narrow-haproxy", "bulk_mb_per_s")},
@@ -66,8 +78,14 @@ var Bars = []Bar{
 	{Figure: "new connections per second on loopback, 16 at a time, against OpenSSH with aes128-gcm",
 		Value: 1, Beyond: 1.3,
 		values: ratio("loopback-connect", "conns_per_s", fastest)},
-	{Figure: "the page at 100 ms, 100 Mbit/s, against no proxy", AtMost: true, Value: 0.9, Beyond: 0.8,
-		values: ratio("page-alone", "load_s", direct)},
+	{Figure: "the page at 100 ms, 100 Mbit/s, through a fresh tunnel, against no proxy", AtMost: true,
+		Value: 1, values: ratio("page-alone", "first_s", direct)},
+	{Figure: "the page, later loads, against the same", AtMost: true, Value: 0.85, Beyond: 0.8,
+		values: ratio("page-alone", "later_s", direct)},
+	{Figure: "the page through a fresh tunnel with `--fast-open always`, against the same",
+		AtMost: true, Value: 0.85, values: ratioOf(always, "page-alone", "first_s", direct)},
+	{Figure: "the page, later loads with `--fast-open always`, against the same", AtMost: true,
+		Value: 0.85, Beyond: 0.8, values: ratioOf(always, "page-alone", "later_s", direct)},
 	{Figure: "the page during two downloads at 40 ms, 50 Mbit/s, against no proxy", AtMost: true,
 		Value: 1, Beyond: 0.7,
 		values: ratio("page-busy", "load_s", direct)},
@@ -94,12 +112,35 @@ var Bars = []Bar{
 		values: ratio("loss-bad-down-1", "mb_per_s", direct)},
 	{Figure: "one stream up with 1 % loss, the same", Value: 0.95, Beyond: 1,
 		values: ratio("loss-bad-up-1", "mb_per_s", direct)},
-	{Figure: "one stream down with 0.1 % loss under cubic, `--congestion system`, against no proxy",
-		Value: 0.95, values: systemRatio("loss-cubic-down-1", "mb_per_s", direct)},
+	{Figure: "4 streams down with 1 % loss, the same", Value: 0.95, Beyond: 1,
+		values: ratio("loss-bad-down-4", "mb_per_s", direct)},
+	{Figure: "4 streams up with 1 % loss, the same", Value: 0.95, Beyond: 1,
+		values: ratio("loss-bad-up-4", "mb_per_s", direct)},
+	{Figure: "one stream down with 0.1 % loss under cubic, `--congestion system`, against one " +
+		"connection without a proxy",
+		Value: 0.95, values: ratioOf(system, "loss-cubic-down-1", "mb_per_s", direct)},
 	{Figure: "one stream up under cubic, the same", Value: 0.95,
-		values: systemRatio("loss-cubic-up-1", "mb_per_s", direct)},
+		values: ratioOf(system, "loss-cubic-up-1", "mb_per_s", direct)},
+	{Figure: "4 streams down under cubic, the same", Value: 0.95,
+		values: ratioOf(system, "loss-cubic-down-4", "mb_per_s", direct)},
+	{Figure: "4 streams up under cubic, the same", Value: 0.95,
+		values: ratioOf(system, "loss-cubic-up-4", "mb_per_s", direct)},
+	{Figure: "one stream down under cubic with 1 % loss, the same", Value: 0.95,
+		values: ratioOf(system, "loss-bad-cubic-down-1", "mb_per_s", direct)},
+	{Figure: "one stream up under cubic with 1 % loss, the same", Value: 0.95,
+		values: ratioOf(system, "loss-bad-cubic-up-1", "mb_per_s", direct)},
+	{Figure: "4 streams down under cubic with 1 % loss, the same", Value: 0.95,
+		values: ratioOf(system, "loss-bad-cubic-down-4", "mb_per_s", direct)},
+	{Figure: "4 streams up under cubic with 1 % loss, the same", Value: 0.95,
+		values: ratioOf(system, "loss-bad-cubic-up-4", "mb_per_s", direct)},
 	{Figure: "one stream down with 0.1 % loss under cubic, against OpenSSH with aes128-gcm", Value: 4,
 		values: ratio("loss-cubic-down-1", "mb_per_s", fastest)},
+	{Figure: "one stream up, against the same", Value: 4,
+		values: ratio("loss-cubic-up-1", "mb_per_s", fastest)},
+	{Figure: "one stream down under cubic with 1 % loss, against the same", Value: 4,
+		values: ratio("loss-bad-cubic-down-1", "mb_per_s", fastest)},
+	{Figure: "one stream up under cubic with 1 % loss, against the same", Value: 4,
+		values: ratio("loss-bad-cubic-up-1", "mb_per_s", fastest)},
 	{Figure: "200 MB down from a cold start at 100 ms, 1 Gbit/s, BBR, against no proxy", Value: 0.97,
 		Beyond: 1, values: ratio("cold-down", "mb_per_s", direct)},
 	{Figure: "200 MB up, the same", Value: 0.97, Beyond: 1,
@@ -108,24 +149,48 @@ var Bars = []Bar{
 		values: ratio("cold-cubic-down", "mb_per_s", direct)},
 	{Figure: "200 MB up, cubic, the same", Value: 0.97, Beyond: 1,
 		values: ratio("cold-cubic-up", "mb_per_s", direct)},
+	{Figure: "200 MB down, cubic, `--congestion system`, the same", Value: 0.97, Beyond: 1,
+		values: ratioOf(system, "cold-cubic-down", "mb_per_s", direct)},
+	{Figure: "200 MB up, cubic, `--congestion system`, the same", Value: 0.97, Beyond: 1,
+		values: ratioOf(system, "cold-cubic-up", "mb_per_s", direct)},
 	{Figure: "share of a download next to another, BBR", Value: 0.4,
 		values: own("rival-bbr", "share")},
 	{Figure: "the same, at most", AtMost: true, Value: 0.6, values: own("rival-bbr", "share")},
+	{Figure: "share of a download next to another, cubic, `--congestion system`", Value: 0.4,
+		values: of(system, "rival-cubic", "share")},
+	{Figure: "the same under cubic, at most", AtMost: true, Value: 0.6,
+		values: of(system, "rival-cubic", "share")},
+	{Figure: "share under BBR next to a download under cubic, less that of no proxy in its place",
+		Within: true, Value: 0.1, values: difference(ours, "rival-bbr-cubic", "share", direct)},
+	{Figure: "share under cubic next to a download under BBR, less that of no proxy in its place",
+		Within: true, Value: 0.1, values: difference(system, "rival-cubic-bbr", "share", direct)},
+	{Figure: "2,000 sessions, 50 busy streams, against the same in one session", Value: 0.9,
+		values: of(users, "many", "ratio")},
+	{Figure: "echo of idle sessions meanwhile, at half of the throughput, p90", AtMost: true, Value: 5,
+		Unit: "ms", values: of(users, "many", "p90_ms")},
 	{Figure: "memory of an end a minute after a load", AtMost: true, Value: 40, Beyond: 25, Unit: "MB",
 		values: own("memory", "end_mb")},
 }
 
-func own(name, value string) func(*Results) []float64 {
-	return func(r *Results) []float64 { return r.Values(name, ours, value) }
+func own(name, value string) func(*Results) []float64 { return of(ours, name, value) }
+
+// of returns a peer's values.
+func of(peer, name, value string) func(*Results) []float64 {
+	return func(r *Results) []float64 { return r.Values(name, peer, value) }
 }
 
 func ratio(name, value, over string) func(*Results) []float64 {
-	return func(r *Results) []float64 { return r.Ratios(name, value, ours, over) }
+	return ratioOf(ours, name, value, over)
 }
 
-// systemRatio is ratio for culvert with the system's congestion control.
-func systemRatio(name, value, over string) func(*Results) []float64 {
-	return func(r *Results) []float64 { return r.Ratios(name, value, ours+"-system", over) }
+// ratioOf is ratio for a peer other than culvert with its defaults.
+func ratioOf(peer, name, value, over string) func(*Results) []float64 {
+	return func(r *Results) []float64 { return r.Ratios(name, value, peer, over) }
+}
+
+// difference returns a peer's values less those of another in the same rounds.
+func difference(peer, name, value, less string) func(*Results) []float64 {
+	return func(r *Results) []float64 { return r.Differences(name, value, peer, less) }
 }
 
 // againstBest returns culvert's values divided by the best peer's of the same round.
@@ -178,8 +243,11 @@ func (b Bar) meets(measured, bar float64) bool {
 	if math.IsNaN(measured) {
 		return false
 	}
-	if b.AtMost {
+	switch {
+	case b.AtMost:
 		return measured <= bar
+	case b.Within:
+		return math.Abs(measured) <= bar
 	}
 	return measured >= bar
 }

@@ -94,24 +94,43 @@ func (r *Results) Values(name, peer, value string) []float64 {
 
 // Ratios returns a peer's values of a case divided by those of another in the same rounds.
 func (r *Results) Ratios(name, value, peer, over string) []float64 {
+	var ratios []float64
+	for _, p := range r.pairs(name, value, peer, over) {
+		if p[1] > 0 {
+			ratios = append(ratios, p[0]/p[1])
+		}
+	}
+	return ratios
+}
+
+// Differences returns a peer's values of a case less those of another in the same rounds.
+func (r *Results) Differences(name, value, peer, less string) []float64 {
+	var differences []float64
+	for _, p := range r.pairs(name, value, peer, less) {
+		differences = append(differences, p[0]-p[1])
+	}
+	return differences
+}
+
+// pairs returns the values of two peers in the rounds in which both have one.
+func (r *Results) pairs(name, value, peer, other string) (pairs [][2]float64) {
 	found, ok := r.Cases[name]
 	if !ok {
 		return nil
 	}
-	rounds := make(map[int]float64)
+	others := make(map[int]float64)
 	for _, s := range found.Samples {
-		if v, ok := s.Values[value]; ok && s.Peer == over && v > 0 {
-			rounds[s.Round] = v
+		if v, ok := s.Values[value]; ok && s.Peer == other {
+			others[s.Round] = v
 		}
 	}
-	var ratios []float64
 	for _, s := range found.Samples {
 		v, ok := s.Values[value]
-		if base := rounds[s.Round]; ok && s.Peer == peer && base > 0 {
-			ratios = append(ratios, v/base)
+		if base, paired := others[s.Round]; ok && paired && s.Peer == peer {
+			pairs = append(pairs, [2]float64{v, base})
 		}
 	}
-	return ratios
+	return pairs
 }
 
 // Failure returns why a peer has no values of a case, or "" if it has some or was not measured.

@@ -65,6 +65,10 @@ func TestResults(t *testing.T) {
 		[]float64{1.2, 0.8}) {
 		t.Errorf("ratios %v: of rounds that both have", got)
 	}
+	got := difference("culvert", "loopback-down-1", "mb_per_s", "openssh-gcm")(r)
+	if !slices.Equal(got, []float64{100, -100}) {
+		t.Errorf("differences %v: of rounds that both have", got)
+	}
 	if got := againstBest("loopback-down-1", "mb_per_s")(r); !slices.Equal(got, []float64{0.8, 1.2}) {
 		t.Errorf("ratios to the best %v", got)
 	}
@@ -122,7 +126,7 @@ func TestBars(t *testing.T) {
 			t.Errorf("%s: what is beyond does not reach the bar", b.Figure)
 		}
 	}
-	down, cpu := Bars[0].Verdict(r), Bars[2].Verdict(r)
+	down, cpu := Bars[0].Verdict(r), Bars[4].Verdict(r)
 	if !down.Known || !down.Reached || down.ReachedBeyond ||
 		down.Measured != (Summary{1, 0.8, 1.2, 2}) {
 		t.Errorf("throughput %+v", down)
@@ -130,12 +134,26 @@ func TestBars(t *testing.T) {
 	if !cpu.Known || cpu.Reached { // 0.75 and 1.5
 		t.Errorf("CPU time %+v", cpu)
 	}
-	if v := Bars[4].Verdict(r); v.Known || v.Reached || v.ReachedBeyond {
+	if v := Bars[1].Verdict(r); v.Known || v.Reached || v.ReachedBeyond {
 		t.Errorf("not measured: %+v", v)
 	}
 	atMost := Bar{AtMost: true, Value: 60, Beyond: 45,
 		values: func(*Results) []float64 { return []float64{45} }}
 	if v := atMost.Verdict(r); !v.Reached || !v.ReachedBeyond {
 		t.Errorf("at most: %+v", v)
+	}
+}
+
+// A difference may be as far below 0 as above.
+func TestWithin(t *testing.T) {
+	for _, test := range []struct {
+		value float64
+		want  bool
+	}{{0.1, true}, {-0.1, true}, {0, true}, {0.11, false}, {-0.11, false}} {
+		b := Bar{Within: true, Value: 0.1,
+			values: func(*Results) []float64 { return []float64{test.value} }}
+		if v := b.Verdict(New()); v.Reached != test.want {
+			t.Errorf("%v: %+v", test.value, v)
+		}
 	}
 }
