@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 
 	"culvert/internal/cli/flags"
+	"culvert/internal/status/table"
 )
 
 // gcPercent is by how much the heap may grow between two collections, in per cent of what is in
@@ -49,8 +50,20 @@ func newApp(version string, out *outputs) *flags.App {
 		versionCommand(version),
 		flags.Completion(),
 	)
+	app.Examples = []string{
+		"culvert remote --listen 8080",
+		"culvert local -D 1080 wss://exit.example.org/",
+	}
+	app.Groups = helpGroups
 	app.ConfigFiles = configFiles()
+	app.Width = func() int { return table.Width(os.Stdout) }
 	return app
+}
+
+// helpGroups is the order of the groups of flags in the help.
+var helpGroups = []string{
+	"forwards", "listening", "admission", "targets", "identity", "connection", "session",
+	"share of one client", "limits", "control", "status", "output", "reload", "settings",
 }
 
 // configFiles returns the configuration files of which the first that exists is read: the user's

@@ -27,8 +27,12 @@ type authorizeOptions struct {
 func authorizeCommand() *flags.Command {
 	o := &authorizeOptions{}
 	return &flags.Command{
-		Name:   "authorize",
-		Usage:  "let a client's key use the remote, or no longer",
+		Name:  "authorize",
+		Usage: "let a client's key use the remote, or no longer",
+		Examples: []string{
+			"culvert authorize AYdV9KFSUZjppL8krv9qKiUwVRZ9NiYmYbTznONuLz0 laptop",
+			"culvert authorize --remove AYdV9KFSUZjppL8krv9qKiUwVRZ9NiYmYbTznONuLz0",
+		},
 		Define: o.define,
 		Run:    o.run,
 	}

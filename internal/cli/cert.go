@@ -20,21 +20,42 @@ import (
 	"culvert/internal/secretfile"
 )
 
+var (
+	certCAExamples = []string{
+		"culvert cert ca --name Example --out ca.json --cert-out ca.cert",
+		"culvert cert ca --name Example --days 365 --out ca.json --cert-out ca.cert",
+	}
+	certIssueExamples = []string{
+		"culvert cert issue --ca-key ca.json --public-key KEY --use server \\\n" +
+			"      --name exit.example.org --out exit.cert",
+		"culvert cert issue --ca-key ca.json --public-key KEY --use client -o a.cert",
+	}
+	certShowExamples = []string{
+		"culvert cert show exit.cert",
+		"culvert cert show laptop.cert",
+	}
+	certVerifyExamples = []string{
+		"culvert cert verify --ca ca.cert --host exit.example.org exit.cert",
+		"culvert cert verify --ca ca.cert --use client laptop.cert",
+	}
+)
+
 func certCommand() *flags.Command {
 	ca, issue, show, verify :=
 		&certCAOptions{}, &certIssueOptions{}, &certShowOptions{}, &certVerifyOptions{}
 	return &flags.Command{
-		Name:  "cert",
-		Usage: "make and examine NaCl certificates",
+		Name:     "cert",
+		Usage:    "make and examine NaCl certificates",
+		Examples: []string{certCAExamples[0], certShowExamples[0]},
 		Commands: []*flags.Command{
 			{Name: "ca", Usage: "create a CA: its secret key and its certificate",
-				Define: ca.define, Run: ca.run},
+				Examples: certCAExamples, Define: ca.define, Run: ca.run},
 			{Name: "issue", Usage: "issue a certificate for a public key",
-				Define: issue.define, Run: issue.run},
+				Examples: certIssueExamples, Define: issue.define, Run: issue.run},
 			{Name: "show", Usage: "print a certificate without verifying it",
-				Define: show.define, Run: show.run},
+				Examples: certShowExamples, Define: show.define, Run: show.run},
 			{Name: "verify", Usage: "verify a certificate",
-				Define: verify.define, Run: verify.run},
+				Examples: certVerifyExamples, Define: verify.define, Run: verify.run},
 		},
 	}
 }

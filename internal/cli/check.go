@@ -30,8 +30,12 @@ type checkOptions struct {
 func checkCommand() *flags.Command {
 	o := &checkOptions{}
 	return &flags.Command{
-		Name:   "check",
-		Usage:  "test and time each step to a working tunnel",
+		Name:  "check",
+		Usage: "test and time each step to a working tunnel",
+		Examples: []string{
+			"culvert check wss://exit.example.org/",
+			"culvert check --target intranet.example:80 work",
+		},
 		Define: o.define,
 		Run:    o.run,
 	}
@@ -41,7 +45,7 @@ func (o *checkOptions) define(s *flags.Set) {
 	o.connect.define(s)
 	s.Group("connection")
 	s.String(&o.target, "target", "",
-		"also test that the remote reaches `HOST:PORT` or unix:/PATH through the tunnel")
+		"also test that the remote reaches `HOST:PORT` or unix:/PATH through the tunnel").Common()
 	s.Group("output")
 	s.Bool(&o.json, "json", "print the result as an object in JSON")
 }

@@ -31,8 +31,12 @@ type demoOptions struct {
 func demoCommand(out *outputs) *flags.Command {
 	o := &demoOptions{log: logOptions{out: out}}
 	return &flags.Command{
-		Name:   "demo",
-		Usage:  "run a remote and a local in one process on loopback, nothing to set up",
+		Name:  "demo",
+		Usage: "run a remote and a local in one process on loopback, nothing to set up",
+		Examples: []string{
+			"culvert demo",
+			"culvert demo -D 0 --log-level warn",
+		},
 		Define: o.define,
 		Run:    o.run,
 	}

@@ -33,6 +33,7 @@
 //
 // Its variable CULVERT_MAX_SESSIONS, its key in the configuration file, its help, its completion
 // and the suggestions for misspellings follow from the definition; a test compares its row in
-// docs/cli.md. A flag that a reload takes from the configuration file again is marked Reloadable,
+// docs/cli.md. The help begins with the flags that are marked Common, after two examples that each
+// command has. A flag that a reload takes from the configuration file again is marked Reloadable,
 // and applied in (*remoteOptions).reload.
 package cli

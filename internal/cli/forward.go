@@ -20,10 +20,10 @@ type forwardOptions struct {
 func (o *forwardOptions) define(s *flags.Set) {
 	s.Group("listening")
 	s.Strings(&o.forwards, "L", nil, "forward a port to a target as the remote sees it: `FORWARD` "+
-		"is [BIND:]PORT:HOST:HOSTPORT[/udp], or has unix:/PATH on either side; repeatable")
+		"is [BIND:]PORT:HOST:HOSTPORT[/udp], or has unix:/PATH on either side; repeatable").Common()
 	s.Strings(&o.reverses, "R", nil, "forward a port of the remote, where its rules allow that, "+
 		"to a target as this side sees it: `REVERSE` is [BIND:]PORT:HOST:HOSTPORT[/udp] or "+
-		"[BIND:]PORT:socks, or has unix:/PATH on either side; repeatable")
+		"[BIND:]PORT:socks, or has unix:/PATH on either side; repeatable").Common()
 }
 
 // forwardSpec is a parsed -L.

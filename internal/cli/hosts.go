@@ -29,13 +29,21 @@ type hostsOptions struct {
 func hostsCommand() *flags.Command {
 	list, forget := &hostsOptions{}, &hostsOptions{}
 	return &flags.Command{
-		Name:   "hosts",
-		Usage:  "list the hosts of the configuration file, and the remotes whose keys are known",
+		Name:  "hosts",
+		Usage: "list the hosts of the configuration file, and the remotes whose keys are known",
+		Examples: []string{
+			"culvert hosts",
+			"culvert hosts --json",
+		},
 		Define: list.define,
 		Run:    list.list,
 		Commands: []*flags.Command{{
-			Name:   "forget",
-			Usage:  "remove a remote from the file of known remotes",
+			Name:  "forget",
+			Usage: "remove a remote from the file of known remotes",
+			Examples: []string{
+				"culvert hosts forget exit.example.org:8080",
+				"culvert hosts forget wss://exit.example.org/t",
+			},
 			Define: forget.defineForget,
 			Run:    forget.forget,
 		}},

@@ -19,8 +19,12 @@ type keygenOptions struct{ out string }
 func keygenCommand() *flags.Command {
 	o := &keygenOptions{}
 	return &flags.Command{
-		Name:   "keygen",
-		Usage:  "print the public key of a key pair, which is created if there is none",
+		Name:  "keygen",
+		Usage: "print the public key of a key pair, which is created if there is none",
+		Examples: []string{
+			"culvert keygen",
+			"culvert keygen -o laptop.json",
+		},
 		Define: o.define,
 		Run:    o.run,
 	}

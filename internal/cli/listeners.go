@@ -38,7 +38,7 @@ func (o *proxyOptions) define(s *flags.Set) {
 	s.Group("listening")
 	s.String(&o.socks, "socks,D", defaultSocks,
 		"listen on `ADDR`, or a port of loopback, as a SOCKS5, SOCKS4a and HTTP proxy; "+
-			"none disables it").
+			"none disables it").Common().
 		Values(defaultSocks+"\tthe default", "none\tno SOCKS port").Given(&o.socksGiven).
 		TypedAs(&o.socksFlag)
 	s.String(&o.socksAuth, "socks-auth", "",

@@ -33,6 +33,10 @@ func localCommand(out *outputs) *flags.Command {
 		Name: "local",
 		Usage: "open the near end of the tunnel: a SOCKS and HTTP proxy and port forwards, " +
 			"until interrupted",
+		Examples: []string{
+			"culvert local wss://exit.example.org/",
+			"culvert local -D 1080 -L 8022:git.example:22 work",
+		},
 		Hosts:  true,
 		Define: o.define,
 		Run:    o.run,

@@ -29,8 +29,12 @@ func nodeCommand(
 ) *flags.Command {
 	var name string
 	return &flags.Command{
-		Name:   word,
-		Usage:  usage,
+		Name:  word,
+		Usage: usage,
+		Examples: []string{
+			"culvert " + word + " local-1",
+			"culvert " + word + " remote-1",
+		},
 		Define: func(s *flags.Set) { nodeArgument(s, &name) },
 		Run: func(ctx context.Context) error {
 			return withNode(ctx, name, func(ctx context.Context, client *control.Client) error {
@@ -71,6 +75,10 @@ func forwardCommand() *flags.Command {
 	return &flags.Command{
 		Name:  "forward",
 		Usage: "add forwards to a running local, or cancel them",
+		Examples: []string{
+			"culvert forward add local-1 -L 8022:git.example:22",
+			"culvert forward cancel local-1 -L 8022:git.example:22",
+		},
 		Commands: []*flags.Command{
 			(&changeOptions{act: addForward}).command("add",
 				"add forwards to a running local, and print where they listen"),
@@ -90,7 +98,14 @@ type changeOptions struct {
 }
 
 func (o *changeOptions) command(word, usage string) *flags.Command {
-	return &flags.Command{Name: word, Usage: usage, Define: o.define, Run: o.run}
+	call := "culvert forward " + word + " local-1"
+	return &flags.Command{
+		Name:     word,
+		Usage:    usage,
+		Examples: []string{call + " -L 8022:git.example:22", call + " -D 1081 -R 8080:localhost:80"},
+		Define:   o.define,
+		Run:      o.run,
+	}
 }
 
 func (o *changeOptions) define(s *flags.Set) {

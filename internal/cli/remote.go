@@ -48,8 +48,12 @@ type remoteOptions struct {
 func remoteCommand(out *outputs) *flags.Command {
 	o := &remoteOptions{log: logOptions{out: out}}
 	return &flags.Command{
-		Name:   "remote",
-		Usage:  "serve as the exit node, which connects to the targets",
+		Name:  "remote",
+		Usage: "serve as the exit node, which connects to the targets",
+		Examples: []string{
+			"culvert remote --listen 8080 --advertise ws://exit.example.org:8080/",
+			"culvert remote --listen unix:/run/culvert.sock --path /t --deny private",
+		},
 		Define: o.define,
 		Run:    o.run,
 	}
@@ -91,9 +95,9 @@ type listenOptions struct {
 func (o *listenOptions) define(s *flags.Set) {
 	s.Group("listening")
 	s.Strings(&o.addresses, "listen", []string{"127.0.0.1:8080"},
-		"accept WebSockets on `ADDR`: host:port, :port or unix:/path; repeatable")
+		"accept WebSockets on `ADDR`: host:port, :port or unix:/path; repeatable").Common()
 	o.socket.define(s)
-	s.String(&o.path, "path", "/", "accept WebSockets at the URL path `PATH`")
+	s.String(&o.path, "path", "/", "accept WebSockets at the URL path `PATH`").Common()
 	s.String(&o.tlsCert, "tls-cert", "",
 		"serve TLS with the certificate and its intermediates in `FILE`, in PEM")
 	s.String(&o.tlsKey, "tls-key", "",

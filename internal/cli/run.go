@@ -42,8 +42,12 @@ func runCommand(out *outputs) *flags.Command {
 	o := &runOptions{}
 	o.connect.log.out = out
 	return &flags.Command{
-		Name:   "run",
-		Usage:  "run a command with its traffic through a tunnel of its own",
+		Name:  "run",
+		Usage: "run a command with its traffic through a tunnel of its own",
+		Examples: []string{
+			"culvert run wss://exit.example.org/ -- curl http://intranet.example/",
+			"culvert run work -- git fetch",
+		},
 		Define: o.define,
 		Run:    o.run,
 	}

@@ -32,9 +32,9 @@ func (o *admissionOptions) define(s *flags.Set) {
 	s.Group("admission")
 	s.String(&o.authorizedKeys, "authorized-keys", "",
 		"admit the clients whose public keys are listed in `FILE`, one per line "+
-			"(default: authorized_keys in culvert's configuration folder, if it exists)")
+			"(default: authorized_keys in culvert's configuration folder, if it exists)").Common()
 	s.Bool(&o.allowAnyone, "allow-anyone",
-		"admit every client: an open proxy for anybody who can reach it")
+		"admit every client: an open proxy for anybody who can reach it").Common()
 	s.Strings(&o.allowOrigins, "allow-origin", nil, "with --allow-anyone, also admit web pages of "+
 		"`ORIGIN`, such as https://example.org; repeatable")
 	s.String(&o.ca, "ca", "", "verify clients' certificates with the CA in `FILE`")
@@ -55,7 +55,7 @@ type ruleOptions struct {
 func (o *ruleOptions) define(s *flags.Set) {
 	s.Group("targets")
 	s.Strings(&o.allow, "allow", nil, "allow clients to reach only targets that match `RULE`: "+
-		"a host with optional ports, such as *.example.org:443; repeatable").Reloadable()
+		"a host with optional ports, such as *.example.org:443; repeatable").Common().Reloadable()
 	s.Strings(&o.deny, "deny", nil, "deny clients targets that match `RULE`, such as "+
 		"private, 10.0.0.0/8 or *:25; overrides --allow; repeatable").Reloadable()
 	s.Strings(&o.reverse, "reverse", nil, "allow clients' -R to bind addresses that match `RULE`, "+

@@ -29,8 +29,12 @@ type showOptions struct {
 func statusCommand() *flags.Command {
 	o := &showOptions{}
 	return &flags.Command{
-		Name:   "status",
-		Usage:  "list the nodes that run here, or show what one is doing",
+		Name:  "status",
+		Usage: "list the nodes that run here, or show what one is doing",
+		Examples: []string{
+			"culvert status",
+			"culvert status --watch local-1",
+		},
 		Define: o.define,
 		Run:    o.run,
 	}

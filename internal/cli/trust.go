@@ -33,9 +33,9 @@ type trustOptions struct {
 func (o *trustOptions) defineKeys(s *flags.Set) {
 	s.Group("identity")
 	s.String(&o.remoteKey, "remote-key", "",
-		"accept only the remote with the public `KEY`")
+		"accept only the remote with the public `KEY`").Common()
 	s.Bool(&o.acceptNew, "accept-new",
-		"remember the key of an unknown remote without asking")
+		"remember the key of an unknown remote without asking").Common()
 	o.defineKnown(s)
 	s.String(&o.ca, "ca", "", "use version 2 of the handshake, "+
 		"and require a certificate of the CA in `FILE` from the remote")

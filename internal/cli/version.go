@@ -21,6 +21,10 @@ func versionCommand(version string) *flags.Command {
 	return &flags.Command{
 		Name:  "version",
 		Usage: "print the version, the commit and how it was built",
+		Examples: []string{
+			"culvert version",
+			"culvert --version",
+		},
 		Run: func(context.Context) error {
 			info, _ := debug.ReadBuildInfo() // nil in a program built without modules
 			_, err := os.Stdout.WriteString(describeBuild(version, info))

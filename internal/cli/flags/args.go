@@ -37,7 +37,7 @@ func (a *App) flagsFirst(args []string) ([]string, error) {
 			continue
 		}
 		if isHelp(word) {
-			return append(slices.Clone(args[:at]), "--help"), nil
+			return nil, &helpWanted{command}
 		}
 		words = slices.Concat(letters(command.set.flags, word), words[1:])
 		taken := 1
@@ -95,11 +95,14 @@ func isHelp(arg string) bool {
 // checkOwnFlag refuses flags before the command, other than the program's own.
 func (a *App) checkOwnFlag(arg string) error {
 	switch strings.TrimLeft(arg, "-") {
-	case "help", "h", "version", "v", "":
+	case "version", "v", "":
 		return nil
 	}
-	if arg[0] != '-' {
+	if arg == "" || arg[0] != '-' {
 		return nil // an unknown command, which the library's action reports
+	}
+	if isHelp(arg) {
+		return &helpWanted{}
 	}
 	return exit.Usagef(helpHint(a.Name, "commands")+"; a command's flags follow it",
 		"unknown flag %s", arg)

@@ -32,16 +32,27 @@ func TestFlagsFirst(t *testing.T) {
 		{"culvert local - URL --accept-new", "culvert local --accept-new - URL"},
 		{"culvert cert verify FILE --ca ca", "culvert cert verify --ca ca FILE"},
 		{"culvert cert FILE", "culvert cert FILE"},
-		{"culvert local URL --help --bogus", "culvert local --help"},
-		{"culvert local --key k -h URL", "culvert local --help"},
-		{"culvert cert show -h", "culvert cert show --help"},
 		{"culvert bogus --bogus", "culvert bogus --bogus"},
 		{"culvert --version", "culvert --version"},
-		{"culvert -h", "culvert -h"},
 	} {
 		got, err := app.flagsFirst(strings.Fields(test.args))
 		if err != nil || !slices.Equal(got, strings.Fields(test.want)) {
 			t.Errorf("%s: got %q, %v", test.args, got, err)
+		}
+	}
+	for _, test := range []struct{ args, of string }{
+		{"culvert local URL --help --bogus", "culvert local"},
+		{"culvert local --key k -h URL", "culvert local"},
+		{"culvert cert show -h", "culvert cert show"},
+		{"culvert cert --help", "culvert cert"},
+		{"culvert -h", ""},
+		{"culvert --help=true", ""},
+	} {
+		_, err := app.flagsFirst(strings.Fields(test.args))
+		help, ok := errors.AsType[*helpWanted](err)
+		if !ok || help.command == nil != (test.of == "") ||
+			help.command != nil && help.command.full != test.of {
+			t.Errorf("%s: got %v, want help of %q", test.args, err, test.of)
 		}
 	}
 	for _, test := range []struct{ args, what string }{

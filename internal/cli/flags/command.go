@@ -17,8 +17,11 @@ import (
 type App struct {
 	Name, Usage, Version string
 	Commands             []*Command
-	ConfigFiles          []string  // the first that exists is read, unless --config names one
-	Stdout               io.Writer // for help, the version and completions
+	Examples             []string   // of command lines, for the help
+	Groups               []string   // of flags, in the order of the help
+	ConfigFiles          []string   // the first that exists is read, unless --config names one
+	Stdout               io.Writer  // for help, the version and completions
+	Width                func() int // returns that of the help in columns; nil for 80
 }
 
 // Command is a command of an App. It has a function to run, or commands of its own, or both.
@@ -27,7 +30,8 @@ type Command struct {
 	Define      func(s *Set) // may be nil
 	Run         func(ctx context.Context) error
 	Commands    []*Command
-	Hosts       bool // [hosts.NAME] in the configuration file may have the command's flags
+	Examples    []string // of command lines, for the help
+	Hosts       bool     // [hosts.NAME] in the configuration file may have the command's flags
 
 	path []string // the command's words after the program's name
 	full string   // the program's name and path
@@ -109,13 +113,16 @@ func (a *App) Run(ctx context.Context, args []string) error {
 		return nil
 	}
 	args, err := a.flagsFirst(helpFlag(args))
-	if err != nil {
-		return err
+	if err == nil {
+		err = a.library().RunContext(ctx, args)
 	}
-	return a.library().RunContext(ctx, args)
+	if help, ok := errors.AsType[*helpWanted](err); ok {
+		return a.printHelp(help.command)
+	}
+	return err
 }
 
-// library returns the program as the library has it, which parses the command line and prints help.
+// library returns the program as the library has it, which parses the command line.
 func (a *App) library() *cli.App {
 	app := &cli.App{
 		Name:      a.Name,
@@ -125,8 +132,8 @@ func (a *App) library() *cli.App {
 		Writer:    a.Stdout,
 		ErrWriter: os.Stderr,
 
-		HideHelpCommand:           true, // helpFlag serves `help`
-		CustomAppHelpTemplate:     appHelp,
+		HideHelp:                  true, // printHelp prints it
+		HideHelpCommand:           true,
 		DisableSliceFlagSeparator: true,
 		OnUsageError:              a.usageError(nil),
 		ExitErrHandler:            func(*cli.Context, error) {}, // Run returns the error
@@ -134,7 +141,7 @@ func (a *App) library() *cli.App {
 			if word := c.Args().First(); word != "" {
 				return unknownCommand(a.Name, word, a.Commands)
 			}
-			return cli.ShowAppHelp(c)
+			return &helpWanted{}
 		},
 	}
 	for _, c := range a.Commands {
@@ -146,12 +153,10 @@ func (a *App) library() *cli.App {
 // command returns a command as the library has it.
 func (a *App) command(c *Command) *cli.Command {
 	command := &cli.Command{
-		Name:               c.Name,
-		Usage:              c.Usage,
-		ArgsUsage:          c.set.argumentsUsage("[FLAG]..."),
-		HideHelpCommand:    true,
-		CustomHelpTemplate: commandHelp,
-		OnUsageError:       a.usageError(c),
+		Name:            c.Name,
+		HideHelp:        true,
+		HideHelpCommand: true,
+		OnUsageError:    a.usageError(c),
 	}
 	for _, f := range c.set.flags {
 		command.Flags = append(command.Flags, f.library)
@@ -165,7 +170,7 @@ func (a *App) command(c *Command) *cli.Command {
 		case word != "" && len(c.Commands) > 0:
 			return unknownCommand(c.full, word, c.Commands)
 		case c.Run == nil:
-			return cli.ShowSubcommandHelp(parsed)
+			return &helpWanted{c}
 		}
 		source := &Source{
 			commands: a.Commands, path: c.path, defaults: a.ConfigFiles,

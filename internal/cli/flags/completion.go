@@ -25,6 +25,10 @@ func Completion() *Command {
 	return &Command{
 		Name:  "completion",
 		Usage: "print a script that completes culvert's command lines",
+		Examples: []string{
+			"culvert completion bash",
+			"culvert completion fish",
+		},
 		Define: func(s *Set) {
 			s.Argument("the shell's name", func(shell string) (err error) {
 				if !slices.Contains(shells, shell) {

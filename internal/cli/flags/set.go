@@ -26,7 +26,7 @@ type Flag struct {
 	values []string
 	given  *bool // may be nil
 
-	secret, reloadable, required bool
+	secret, reloadable, required, common bool
 
 	origin  origin  // of the value
 	typedAs *string // may be nil
@@ -216,6 +216,12 @@ func (f *Flag) Reloadable() *Flag {
 // Required refuses a command line without the flag, or with an empty text for a value.
 func (f *Flag) Required() *Flag {
 	f.required = true
+	return f
+}
+
+// Common declares that the flag is among those that are used most, with which the help begins.
+func (f *Flag) Common() *Flag {
+	f.common = true
 	return f
 }
 
