@@ -219,11 +219,14 @@ const (
 	handshakeLook = 50 * time.Millisecond
 
 	// DefaultMaxHandshakeRate limits the handshakes that a remote begins in a second. Each takes it
-	// about half a millisecond of a processor, so a quarter of one at most. A part of as many may
-	// begin at once. The others are told to come when it is their turn, but not later than after
-	// handshakeTurnMost: some won't come again.
-	DefaultMaxHandshakeRate = 500
-	handshakeBurstPart      = 10
+	// about half a millisecond of a processor, so half of one at most. A part of as many may begin
+	// at once, and a part of these are for clients that return. An address takes a part of a
+	// second's at most, handshakeSourcePart, unless it has a session. The others are told to come
+	// when it is their turn, but not later than after handshakeTurnMost: some won't come again.
+	DefaultMaxHandshakeRate = 1000
+	handshakeBurstPart      = 4
+	handshakeReservedPart   = 4
+	handshakeSourcePart     = 4
 	handshakeTurnMost       = time.Minute
 
 	// maxSessionListeners bounds the listeners of a remote for one client, and maxListenerConns the

@@ -106,9 +106,9 @@ func (g *remoteGate) penalize(from source, err error) {
 }
 
 // takeRate reports whether another handshake may begin now; if not, for how long the client should
-// stay away. returning means that it may have a session here.
-func (g *remoteGate) takeRate(returning bool) (after time.Duration, ok bool) {
-	if after, ok = g.rate.take(time.Now(), returning); !ok {
+// stay away. owned means that it may be for a session that is here.
+func (g *remoteGate) takeRate(from source, owned bool) (after time.Duration, ok bool) {
+	if after, ok = g.rate.take(time.Now(), from, owned || g.knows(from)); !ok {
 		g.bounds.Refused(bounds.HandshakeRate)
 		g.shortages.Warn().Msg("more clients want to connect than the maximum rate of handshakes " +
 			"permits: they are asked to come later")

@@ -114,8 +114,8 @@ func setRetryAfter(w http.ResponseWriter, after time.Duration) {
 	w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(after.Seconds()))))
 }
 
-// serveClient serves a client. returning means that it may have a session here.
-func (r *Remote) serveClient(w http.ResponseWriter, request *http.Request, returning bool) {
+// serveClient serves a client. owned means that it may be for a session that is here.
+func (r *Remote) serveClient(w http.ResponseWriter, request *http.Request, owned bool) {
 	ctx, cancel := context.WithCancelCause(r.ctx)
 	defer cancel(nil)
 	from := r.sourceOf(clientAddr(request))
@@ -124,7 +124,7 @@ func (r *Remote) serveClient(w http.ResponseWriter, request *http.Request, retur
 		r.refusePenalized(w, request, left)
 		return
 	}
-	if after, ok := r.gate.takeRate(returning); !ok {
+	if after, ok := r.gate.takeRate(from, owned); !ok {
 		r.refuseForNow(w, request, after)
 		return
 	}

@@ -19,6 +19,10 @@ type handshakeRate struct {
 	limiter *rate.Limiter
 	reserve float64   // tokens that only returning clients get
 	turn    time.Time // of the client that was refused last
+
+	share    int            // of a source, in the second since counting
+	begun    map[source]int // by each source in that second
+	counting time.Time
 }
 
 // newHandshakeRate returns a bound of most handshakes a second, at least 1.
@@ -29,18 +33,29 @@ func newHandshakeRate(most int) *handshakeRate {
 		perSecond: perSecond,
 		random:    rand.Float64,
 		limiter:   rate.NewLimiter(rate.Limit(perSecond), burst),
-		reserve:   float64(burst / 2),
+		reserve:   float64(burst / handshakeReservedPart),
+		share:     max(1, most/handshakeSourcePart),
+		begun:     make(map[source]int),
 	}
 }
 
-// take reports whether a handshake may begin now. If not, it returns for how long the client should
-// stay away, in whole seconds. returning means that it may have a session here: such clients go
-// before others.
-func (h *handshakeRate) take(now time.Time, returning bool) (after time.Duration, ok bool) {
+// take reports whether a handshake of a source, which may be invalid, may begin now. If not, it
+// returns for how long the client should stay away, in whole seconds. returning means that it may
+// have a session here: such clients go before others.
+func (h *handshakeRate) take(
+	now time.Time, from source, returning bool,
+) (after time.Duration, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if returning || h.limiter.TokensAt(now) >= 1+h.reserve {
+	if now.Sub(h.counting) >= time.Second {
+		h.counting = now
+		clear(h.begun)
+	}
+	if returning || h.limiter.TokensAt(now) >= 1+h.reserve && h.begun[from] < h.share {
 		if h.limiter.AllowN(now, 1) {
+			if from.IsValid() && !returning {
+				h.begun[from]++
+			}
 			return 0, true
 		}
 	}
