@@ -3,6 +3,7 @@ package protocol
 import (
 	"errors"
 	"fmt"
+	"net"
 	"sync/atomic"
 	"time"
 
@@ -88,6 +89,9 @@ func (c *Conn) Export(label string, context []byte, n int) ([]byte, error) {
 func (c *Conn) LastRead() time.Time {
 	return c.wire.began.Add(time.Duration(c.wire.lastRead.Load()))
 }
+
+// NetConn returns the connection that carries the WebSocket, for what its socket knows.
+func (c *Conn) NetConn() net.Conn { return c.wire.conn }
 
 // State returns what the handshake agreed on.
 func (c *Conn) State() State { return c.state }

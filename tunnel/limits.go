@@ -245,6 +245,11 @@ const (
 	maxExits        = 4 << 10
 	maxSessionExits = 1 << 10
 
+	// maxTests bounds the speed tests of a remote, each of which may use all of its network, and
+	// clientTests those of one client. One more is refused.
+	maxTests    = 8
+	clientTests = 1
+
 	// maxTargets bounds the targets whose addresses an association remembers, and targetLife for
 	// how long: as long as many names live in the DNS. A name that was not found is looked up again
 	// after noTargetLife.

@@ -18,7 +18,7 @@ import (
 )
 
 // RemoteConfig configures a Remote. Required are an Identity with a key, and a Trust that admits
-// somebody.
+// somebody. Its fields are the options of a remote, most of them independent of the others.
 type RemoteConfig struct {
 	Identity RemoteIdentity
 	Trust    RemoteTrust
@@ -58,6 +58,9 @@ type RemoteConfig struct {
 	MaxSessions int // 0 means DefaultMaxSessions
 	MaxStreams  int // per session; 0 means mux.DefaultMaxStreams
 
+	// NoSpeed refuses speed tests: see package speed.
+	NoSpeed bool
+
 	// Ledger counts what clients use of their quotas; nil for one without a file. The caller closes
 	// it after the Remote has ended.
 	Ledger *quota.Ledger
@@ -80,14 +83,14 @@ type RemoteConfig struct {
 // Remote is the end of a tunnel where the traffic comes out. It is an http.Handler; Serve serves it
 // on listeners. All methods may be called concurrently.
 type Remote struct {
-	cfg        RemoteConfig
-	observed   remoteObserved
-	gate       *remoteGate
-	fallback   *remoteFallback // nil when there is none
-	replay     *protocol.ReplayCache
-	host       *mux.Host
-	session    mux.Config
-	exits      places // for UDP sockets
+	cfg      RemoteConfig
+	observed remoteObserved
+	gate     *remoteGate
+	fallback *remoteFallback // nil when there is none
+	replay   *protocol.ReplayCache
+	host     *mux.Host
+	session  mux.Config
+	remotePlaces
 	congestion *carrierCongestion
 
 	ctx     context.Context // ends all work at once
@@ -103,6 +106,12 @@ type Remote struct {
 	remoteUse
 
 	remoteHooks
+}
+
+// remotePlaces bound what all clients of a Remote may have at once.
+type remotePlaces struct {
+	exits places // for UDP sockets
+	tests places // for speed tests
 }
 
 // remoteUse is who uses a Remote. Its mutex guards it.
@@ -151,12 +160,14 @@ func NewRemote(cfg RemoteConfig) (*Remote, error) {
 		gate:       newRemoteGate(cfg.Log, cfg.Bounds, cfg.MaxHandshakeRate),
 		host:       mux.NewHost(mux.HostConfig{ResumeWindow: cfg.ResumeWindow}),
 		session:    newSessionConfig(cfg),
-		exits:      newPlaces(maxExits),
 		congestion: newCarrierCongestion(cfg.Congestion, cfg.Log),
-		ctx:        ctx,
-		stop:       stop,
-		access:     access,
-		binds:      make(map[*remoteBind]struct{}),
+
+		remotePlaces: remotePlaces{exits: newPlaces(maxExits), tests: newPlaces(maxTests)},
+
+		ctx:    ctx,
+		stop:   stop,
+		access: access,
+		binds:  make(map[*remoteBind]struct{}),
 		remoteUse: remoteUse{
 			sessions: make(map[*mux.Session]*admission),
 			routes:   make(map[string]int),

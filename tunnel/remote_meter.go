@@ -79,6 +79,17 @@ func (m *clientMeter) rate(d mux.Direction) *meterRate {
 	return m.up.Load()
 }
 
+// bounds returns the rates in bytes a second, 0 for none.
+func (m *clientMeter) bounds() (up, down int64) {
+	limit := func(r *meterRate) int64 {
+		if r == nil {
+			return 0
+		}
+		return int64(r.all.Limit())
+	}
+	return limit(m.up.Load()), limit(m.down.Load())
+}
+
 // Piece implements mux.Meter: streams take turns, each with as much as a burst.
 func (m *clientMeter) Piece(d mux.Direction) int {
 	if r := m.rate(d); r != nil {

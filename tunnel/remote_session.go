@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"culvert/certs"
@@ -29,6 +30,7 @@ type remoteSession struct {
 	exits     places // for UDP sockets
 	exitLoad  *exitLoad
 	listeners places
+	test      atomic.Pointer[remoteTest] // nil while there is none
 }
 
 func newRemoteSession(
@@ -111,15 +113,26 @@ func (s *remoteSession) acceptStreams() {
 				s.serveFlow(in, client.meter)
 			})
 		case *mux.IncomingStream:
-			if in.Target().Kind == mux.StreamListen {
-				s.streams.Go(func() {
-					defer leave()
-					s.serveListen(in)
-				})
-			} else {
-				s.streams.Go(func() { s.serveStream(in, client, leave) })
-			}
+			s.startStream(in, client, leave)
 		}
+	}
+}
+
+// startStream serves a stream on a new goroutine, and calls leave when that has ended.
+func (s *remoteSession) startStream(in *mux.IncomingStream, client clientStream, leave func()) {
+	switch in.Target().Kind {
+	case mux.StreamListen:
+		s.streams.Go(func() {
+			defer leave()
+			s.serveListen(in)
+		})
+	case mux.StreamService:
+		s.streams.Go(func() {
+			defer leave()
+			s.serveService(in, client)
+		})
+	default:
+		s.streams.Go(func() { s.serveStream(in, client, leave) })
 	}
 }
 

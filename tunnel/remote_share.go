@@ -71,6 +71,7 @@ type remoteClient struct {
 	share    policy.Share
 	sessions int
 	streams  int            // in all sessions
+	tests    int            // speed tests, in all sessions
 	memory   *budget.Member // holds streamMemory for each of them
 	refusals *logLimit      // of log entries about streams that were refused
 	meter    *clientMeter   // of all streams

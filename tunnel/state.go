@@ -101,6 +101,7 @@ var kindNames = map[mux.StreamKind]string{
 	mux.StreamUnix:    "unix",
 	mux.StreamReverse: "reverse",
 	mux.StreamListen:  "listen",
+	mux.StreamService: "service",
 }
 
 var stateNames = map[mux.StreamState]string{

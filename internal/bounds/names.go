@@ -15,6 +15,8 @@ const (
 	HandshakeRate
 	Memory
 	SessionListeners
+	Tests
+	ClientTests
 	UDPExits
 	SessionUDPExits
 	UDPLookups
@@ -79,6 +81,8 @@ var names = [numBounds]string{
 	HandshakeRate:      "handshake-rate",
 	Memory:             "memory",
 	SessionListeners:   "session-listeners",
+	Tests:              "speed-tests",
+	ClientTests:        "client-speed-tests",
 	UDPExits:           "udp-exits",
 	SessionUDPExits:    "session-udp-exits",
 	UDPLookups:         "udp-lookups",

@@ -38,6 +38,7 @@ func newApp(version string, out *outputs) *flags.App {
 		localCommand(out),
 		runCommand(out),
 		checkCommand(),
+		speedCommand(),
 		hostsCommand(),
 		keygenCommand(),
 		authorizeCommand(),

@@ -122,7 +122,7 @@ func notTaken(t *testing.T, command *flags.Command, flag string) {
 // needed are the flags and arguments that commands require.
 var needed = map[string]string{
 	"local": "ws://localhost/", "run": "ws://localhost/ -- true", "check": "ws://localhost/",
-	"authorize": someKey, "hosts forget": "x",
+	"speed": "ws://localhost/", "authorize": someKey, "hosts forget": "x",
 	"cert ca":     "--name=x --out=x --cert-out=x",
 	"cert issue":  "--ca-key=x --public-key=x --out=x",
 	"cert verify": "--ca=x CERTIFICATE",

@@ -36,6 +36,7 @@ var documents = []string{
 	"docs/rules.md",
 	"docs/scale.md",
 	"docs/soak.md",
+	"docs/speed.md",
 	"docs/status.md",
 	"docs/threat-model.md",
 	"docs/tutorial-reverse.md",

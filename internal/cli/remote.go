@@ -132,6 +132,7 @@ type limitOptions struct {
 	maxSessions  int
 	maxStreams   int
 	memory       memoryOption
+	noSpeed      bool
 }
 
 func (o *limitOptions) define(s *flags.Set) {
@@ -147,6 +148,8 @@ func (o *limitOptions) define(s *flags.Set) {
 	s.Int(&o.maxStreams, "max-streams", mux.DefaultMaxStreams,
 		"limit concurrent streams per session to `N`")
 	o.memory.define(s)
+	s.Bool(&o.noSpeed, "no-speed",
+		"refuse culvert speed, which sends and receives as fast as the path allows for some seconds")
 }
 
 func (o *remoteOptions) run(ctx context.Context) error {
@@ -278,6 +281,7 @@ func (o *remoteOptions) newNode(
 		MaxStreams: o.limits.maxStreams,
 		Memory:     memory,
 		Congestion: o.congestion.choice,
+		NoSpeed:    o.limits.noSpeed,
 		Ledger:     ledger,
 		Events:     o.events,
 		Log:        log,

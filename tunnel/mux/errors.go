@@ -36,6 +36,8 @@ const (
 	CodeStalled        Code = 22 // the receiver took too long over what preceded the cut
 	CodeQuota          Code = 23 // the client has used its quota
 	CodeExhausted      Code = 24 // the sender has no descriptors or memory left for it
+	CodeServiceOff     Code = 25 // the remote has switched the service off
+	CodeServiceBusy    Code = 26 // the service has too many users at present
 	CodeDone           Code = 32 // the session is over, nothing is wrong
 	CodeProtocol       Code = 33 // the peer broke the rules of the format
 	CodeInternal       Code = 34 // the sender failed inside
@@ -65,6 +67,8 @@ var codeTexts = map[Code]string{
 	CodeStalled:        "the receiver takes nothing",
 	CodeQuota:          "the client's quota of today is used up",
 	CodeExhausted:      "the peer is out of descriptors or memory",
+	CodeServiceOff:     "switched off at the remote",
+	CodeServiceBusy:    "too many others use it",
 	CodeDone:           "done",
 	CodeProtocol:       "protocol error",
 	CodeInternal:       "internal error",

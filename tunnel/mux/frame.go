@@ -241,6 +241,9 @@ const (
 	// it. Its target is the id of the listener's stream in decimal, a space, and the address of the
 	// connection's peer.
 	StreamReverse StreamKind = 5
+
+	// StreamService is served by the remote itself. Its target is the name of a service.
+	StreamService StreamKind = 6
 )
 
 // Target is where a stream leads. The session does not interpret it, except that StreamUDP is for

@@ -312,6 +312,17 @@ func (l *link) nextBatch(b *batch) bool {
 	return false
 }
 
+// Carrier returns the session's carrier, nil while there is none, for what it knows of its path.
+// Only the session reads and writes records.
+func (s *Session) Carrier() Carrier {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.link == nil {
+		return nil
+	}
+	return s.link.carrier
+}
+
 // AwaitCarrier waits until the session has a carrier. It returns an error when ctx is done or, a
 // *SessionError, when the session has ended.
 func (s *Session) AwaitCarrier(ctx context.Context) error {

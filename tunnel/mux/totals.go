@@ -12,7 +12,7 @@ import (
 type Category int
 
 // The categories. Streams that a server opens are those of its reverse listeners, whatever they
-// carry; a stream that makes it listen is in no category.
+// carry; a stream that makes it listen, or leads to the server itself, is in no category.
 const (
 	CategoryTCP Category = iota
 	CategoryUDP
@@ -149,8 +149,8 @@ func (t *Traffic) add(u Traffic) {
 
 // category returns the category of a stream.
 func (st *stream) category() Category {
-	if st.target.Kind == StreamListen {
-		return noCategory
+	if c := st.target.category(); c == noCategory {
+		return c
 	}
 	if st.ours != st.session.client {
 		return CategoryReverse
@@ -167,7 +167,7 @@ func (t Target) category() Category {
 		return CategoryUnix
 	case StreamReverse:
 		return CategoryReverse
-	case StreamListen:
+	case StreamListen, StreamService:
 		return noCategory
 	}
 	return CategoryTCP
