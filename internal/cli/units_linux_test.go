@@ -107,7 +107,11 @@ func startUnit(t *testing.T, s *stage, m *serviceManager, unit, instance string)
 	if words[0] != "/usr/bin/culvert" {
 		t.Errorf("%s starts %s", unit, words[0])
 	}
-	cmd := exec.Command("culvert", words[1:]...)
+	if got := unitSetting(text, "LimitCORE"); !slices.Equal(got, []string{"0"}) {
+		t.Errorf("the size of a core of %s is limited to %q", unit, got)
+	}
+	cmd := exec.Command("sh", append([]string{"-c", `ulimit -c 0 && exec culvert "$@"`, "sh"},
+		words[1:]...)...)
 	cmd.Dir = "/"
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "GORACE=atexit_sleep_ms=0"},
 		unitSetting(text, "Environment")...)
@@ -180,10 +184,13 @@ func TestUnitsStart(t *testing.T) {
 	local = startUnit(t, s, near, "system/culvert-local@.service", "work")
 	near.await("READY=1\n")
 	near.await("WATCHDOG=1")
-	for _, p := range []*process{local, remote} {
-		p.send(t, syscall.SIGTERM)
-		checkStatus(t, p, exit.OK)
+	// What the watchdog does to a process that is stuck is not taken for wrong usage.
+	local.send(t, syscall.SIGABRT)
+	if status, err := local.wait(); status != -1 || err != nil {
+		t.Errorf("aborted with status %d, %v", status, err)
 	}
+	remote.send(t, syscall.SIGTERM)
+	checkStatus(t, remote, exit.OK)
 }
 
 // loggedKey returns the key that a node has logged when it made it.

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Checks the release of a commit, as README.md tells. It needs root and debootstrap,
-# and the mirror of Debian's that apt is set up for. In the end it prints "ok".
+# Checks the release of a commit, as README.md tells. It needs root, debootstrap,
+# rpm2cpio, and the mirror of Debian's that apt is set up for. In the end it
+# prints "ok".
 #
 #   TARGETS  as in release.sh; linux_amd64 has to be one
 #   QUICK    1: the second build may use what the first one has compiled
@@ -9,7 +10,8 @@ cd "$(dirname "$0")/../.."
 repository=$PWD
 release=$repository/build/release
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+booted=
+trap '[ -z "$booted" ] || kill -KILL "$booted" || true; rm -rf "$work" || true' EXIT
 
 say() { echo "release-check: $*"; }
 fail() {
@@ -58,7 +60,7 @@ contents_of_debian() {
 
 debian() {
   say 'a new Debian 12'
-  local mirror deb
+  local mirror
   mirror=$(apt-get indextargets --format '$(REPO_URI)' | grep '/debian/*$' | head -n 1)
   debootstrap --variant=minbase --include=systemd,procps bookworm "$work/debian" "$mirror" \
     >"$work/debootstrap.log" || { tail "$work/debootstrap.log" >&2 && fail debootstrap; }
@@ -78,6 +80,33 @@ debian() {
   contents_of_debian >"$work/after"
   diff "$work/before" "$work/after" || fail 'what purge leaves'
   say 'the deb installs, runs, and leaves nothing'
+}
+
+# services boots the Debian, as a container, and runs the units under its systemd.
+services() {
+  say 'the services'
+  # Not in a network, and in its own control groups.
+  unshare --net --ipc --uts --mount --pid --cgroup --fork --kill-child \
+    scripts/release/boot.sh "$work/debian" >"$work/boot.log" 2>&1 </dev/null &
+  local unshare=$!
+  for _ in $(seq 50); do booted=$(pgrep -P $unshare) && break || sleep 0.1; done
+  mkdir -p "$work/debian/opt"
+  cp "$deb" "$work/debian/opt/culvert.deb"
+  cp scripts/release/services.sh "$work/debian/opt/"
+  for _ in $(seq 600); do
+    in_booted systemctl is-system-running 2>/dev/null | grep -q running && break || sleep 0.1
+  done
+  in_booted bash /opt/services.sh || { cat "$work/boot.log" >&2 && fail 'the services'; }
+  kill -KILL "$booted"
+  wait $unshare || true
+  booted=
+  say 'the units run, sandboxed, under systemd'
+}
+
+# in_booted COMMAND... runs it in the Debian that has been booted.
+in_booted() {
+  nsenter --target "$booted" --all env -i HOME=/root TERM=dumb DEBIAN_FRONTEND=noninteractive \
+    PATH=/usr/sbin:/usr/bin:/sbin:/bin "$@"
 }
 
 # The remote as its unit starts it, and a local that forwards a port to the remote's own.
@@ -126,6 +155,18 @@ packages() {
   for kind in rpm apk; do
     hashes "$work/$kind" | diff "$work/deb.sums" - || fail "the $kind differs from the deb"
   done
+  local name
+  for deb in "$release"/*.deb; do
+    dpkg-deb --fsys-tarfile "$deb" | tar -t >"$work/names"
+    for name in etc/culvert/config.toml usr/lib/systemd/{system/culvert-remote.{service,socket},user} \
+      usr/share/man/man1/culvert-remote.1 usr/share/bash-completion/completions/culvert \
+      usr/share/zsh/vendor-completions/_culvert usr/share/fish/vendor_completions.d/culvert.fish \
+      usr/share/culvert/culvert.ps1 usr/share/doc/culvert/{copyright,THIRD-PARTY-LICENSES}; do
+      grep -q "^\./$name" "$work/names" || fail "$deb has no $name"
+    done
+    wc -l <"$work/names"
+  done >"$work/numbers"
+  [ "$(sort -u "$work/numbers" | wc -l)" = 1 ] || fail 'the debs have different numbers of files'
   say "deb, rpm and apk have the same $(wc -l <"$work/deb.sums") files"
 }
 
@@ -146,6 +187,7 @@ archives() {
 
 two_builds
 debian
+services
 packages
 archives
 say ok

@@ -1,0 +1,109 @@
+#!/usr/bin/env bash
+# Installs /opt/culvert.deb in a Debian that runs systemd, and has its services do
+# what docs/install.md promises. check.sh runs it there.
+set -euo pipefail
+
+fail() {
+  echo "services: FAILED: $*" >&2
+  journalctl --no-pager -o cat -u 'culvert*' -n 40 >&2
+  systemctl status --no-pager 'culvert*' >&2
+  exit 1
+}
+
+# await COMMAND... waits until it succeeds, for a minute.
+await() {
+  for _ in $(seq 600); do "$@" >/dev/null 2>&1 && return || sleep 0.1; done
+  fail "in a minute not: $*"
+}
+
+logged() { journalctl --no-pager -o cat -u "$1" | grep -q "$2"; }
+key() { journalctl --no-pager -o cat -u "$1" | sed -n 's/.*"key":"\([^"]*\)".*created a key.*/\1/p'; }
+active() { [ "$(systemctl is-active "$1")" = active ]; }
+
+# through URL loads it through the tunnel's proxy, and prints the status line.
+through() {
+  exec 3<>/dev/tcp/127.0.0.1/1080
+  printf 'GET %s HTTP/1.0\r\n\r\n' "$1" >&3
+  head -n 1 <&3
+  exec 3>&-
+}
+
+# restarted UNIT FROM reports whether the main process is another one, and ready.
+restarted() {
+  local pid
+  pid=$(systemctl show --property MainPID --value "$1")
+  [ "$pid" != "$2" ] && [ "$pid" != 0 ] && active "$1"
+}
+
+dpkg -i /opt/culvert.deb >/dev/null
+[ "$(systemctl is-enabled culvert-remote culvert-remote.socket | sort -u)" = disabled ] ||
+  fail 'the package has enabled something'
+
+echo 'services: a remote, and a local that waits until it is admitted'
+systemctl enable --quiet --now culvert-remote
+cat >>/etc/culvert/config.toml <<EOF
+socks = "127.0.0.1:1080"
+
+[hosts.work]
+url = "ws://127.0.0.1:8080/#$(key culvert-remote)"
+EOF
+systemctl enable --quiet culvert-local@work
+systemctl start --no-block culvert-local@work
+await logged culvert-local@work 'not admitted'
+culvert authorize --authorized-keys /etc/culvert/authorized_keys "$(key culvert-local@work)" work
+await active culvert-local@work
+[[ $(through http://127.0.0.1:8080/) == *' 426 '* ]] || fail 'no stream through the tunnel'
+
+echo 'services: as users of their own, without privileges'
+for unit in culvert-remote culvert-local@work; do
+  pid=$(systemctl show --property MainPID --value $unit)
+  [ "$(stat -c %u "/proc/$pid")" -ge 61184 ] || fail "$unit runs as a user that is not dynamic"
+  grep -q '^CapEff:\s0000000000000000$' "/proc/$pid/status" || fail "$unit has capabilities"
+  grep -q '^Seccomp:\s2$' "/proc/$pid/status" || fail "$unit may use all system calls"
+done
+[ "$(stat -c %a /var/lib/private/culvert/identity.json)" = 600 ] || fail 'the key is readable'
+
+echo 'services: reload'
+systemctl reload culvert-remote culvert-local@work
+await logged culvert-remote '"message":"reloaded"'
+active culvert-local@work || fail 'the reload has ended the local'
+
+echo 'services: the watchdog, for a remote that is stuck'
+mkdir /etc/systemd/system/culvert-remote.service.d
+printf '[Service]\nWatchdogSec=3\n' >/etc/systemd/system/culvert-remote.service.d/watchdog.conf
+systemctl daemon-reload
+systemctl restart culvert-remote
+pid=$(systemctl show --property MainPID --value culvert-remote)
+kill -STOP "$pid"
+await restarted culvert-remote "$pid"
+[ "$(systemctl show --property NRestarts --value culvert-remote)" -ge 1 ] || fail 'no restart'
+logged culvert-remote 'watchdog is not fed' && fail 'the watchdog was not fed in time'
+
+echo 'services: a socket for a port below 1024, which is open while the remote restarts'
+systemctl stop culvert-remote
+mkdir /etc/systemd/system/culvert-remote.socket.d
+printf '[Socket]\nListenStream=\nListenStream=443\n' \
+  >/etc/systemd/system/culvert-remote.socket.d/port.conf
+sed -i -e 's/^listen = .*/listen = [":443"]/' -e 's,8080/#,443/#,' /etc/culvert/config.toml
+systemctl daemon-reload
+systemctl enable --quiet --now culvert-remote.socket
+active culvert-remote && fail 'the remote runs before anybody connects'
+systemctl restart culvert-local@work
+[[ $(through http://127.0.0.1:443/) == *' 426 '* ]] || fail 'no stream through the socket'
+systemctl restart culvert-remote &
+for _ in $(seq 20); do
+  exec 4<>/dev/tcp/127.0.0.1/443 || fail 'a connection was refused during the restart'
+  exec 4>&-
+done
+wait $!
+await active culvert-remote
+
+echo 'services: stop, and purge'
+systemctl stop culvert-local@work
+[ "$(systemctl show --property Result --value culvert-local@work)" = success ] ||
+  fail 'the local has not stopped cleanly'
+dpkg --purge culvert >/dev/null
+rm -r /etc/systemd/system/culvert-remote.{service,socket}.d
+left=$(find / -xdev -path /proc -prune -o -path /opt -prune -o -path /var/log -prune \
+  -o -name '*culvert*' -print; pgrep culvert || true)
+[ -z "$left" ] || fail "purge leaves $left"
