@@ -122,6 +122,11 @@ func (c *Conn) ReadRecord(buf []byte) ([]byte, error) {
 	return payload, nil
 }
 
+// AwaitRecord waits until some of the next record has arrived, or ReadRecord fails, so that its
+// caller needs no buffer while nothing comes. It calls idle before it waits, and belongs to the
+// goroutine that calls ReadRecord.
+func (c *Conn) AwaitRecord(idle func()) { c.wire.awaitMessage(idle) }
+
 // readFailed ends the connection and returns the reason. A peer that is at fault gets a close code.
 func (c *Conn) readFailed(err error) error {
 	code := faultCode(err)

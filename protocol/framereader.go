@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"time"
 	"unicode/utf8"
 
 	"github.com/gorilla/websocket"
@@ -32,6 +33,8 @@ type frameReader struct {
 	// 0 when there is none.
 	parts     []byte
 	partsType int
+
+	lastLarge time.Time // when a read brought more than the smallest buffer holds
 
 	err error // the first error of next, which sticks
 }
@@ -77,6 +80,21 @@ func (r *frameReader) next() (opcode int, payload []byte, err error) {
 			return opcode, r.parts, nil
 		}
 	}
+}
+
+// awaitSome returns once some of what next returns has arrived, or an error. Before it waits it
+// calls idle, and lets go of buffers that have grown and weren't needed recently.
+func (r *frameReader) awaitSome(idle func()) {
+	if r.err != nil || r.readErr != nil || r.start < r.end {
+		return
+	}
+	grown := len(r.buf) > minReadBuffer || cap(r.parts) > minReadBuffer
+	if grown && r.partsType == 0 && time.Since(r.lastLarge) > readBufferKeep {
+		r.buf, r.start, r.end = make([]byte, minReadBuffer), 0, 0
+		r.parts = nil
+	}
+	idle()
+	_ = r.await(1) // an error sticks, and is that of next
 }
 
 // readFrame returns the next frame when it has arrived as a whole, with its payload unmasked.
@@ -177,6 +195,9 @@ func (r *frameReader) fill(n int) error {
 	got, err := r.source.Read(r.buf[r.end:])
 	r.end += got
 	r.filled = r.end == len(r.buf)
+	if got > minReadBuffer {
+		r.lastLarge = time.Now()
+	}
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF // a close frame has to come first
 	}

@@ -479,3 +479,53 @@ func TestFramesOfGorilla(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestAwaitSome: the reader waits for the next message without holding what nobody needs, reports
+// when it begins to wait, and leaves errors to next.
+func TestAwaitSome(t *testing.T) {
+	frames := slices.Repeat([]frame{{final: true, opcode: 2, payload: pattern(32 << 10)}}, 20)
+	part := frame{opcode: 2, payload: pattern(20 << 10)}
+	last := frame{final: true, payload: pattern(20 << 10)}
+	stream := wireOf(append(frames, part, last))
+	small := wireOf([]frame{{final: true, opcode: 2, payload: pattern(98)}})
+	conn := chunked(stream, len(stream))
+	conn.chunks = append(conn.chunks, chunked(bytes.Repeat(small, 20), len(small)).chunks...)
+	r := limitedReader(conn, false, 1<<20, nil)
+
+	waits, messages := 0, 0
+	next := func() (payload []byte, err error) {
+		r.awaitSome(func() { waits++ })
+		_, payload, err = r.next()
+		messages++
+		return payload, err
+	}
+	for range len(frames) + 1 {
+		if _, err := next(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if waits >= messages || waits == 0 {
+		t.Errorf("%d waits for %d messages", waits, messages)
+	}
+	if len(r.buf) != bulkReadBuffer || r.parts == nil {
+		t.Errorf("a buffer of %d just after it was needed", len(r.buf))
+	}
+	waits, messages = 0, 0
+	r.lastLarge = time.Now().Add(-2 * readBufferKeep)
+	for {
+		payload, err := next()
+		if err == io.ErrUnexpectedEOF {
+			break
+		}
+		if err != nil || !bytes.Equal(payload, pattern(98)) {
+			t.Fatalf("message %d: %d bytes, %v", messages, len(payload), err)
+		}
+		if len(r.buf) != minReadBuffer || r.parts != nil {
+			t.Fatalf("buffers of %d and %d long after they were needed", len(r.buf), len(r.parts))
+		}
+	}
+	if waits != messages || messages != 21 {
+		t.Errorf("%d waits for %d messages and the end", waits, messages)
+	}
+	r.awaitSome(func() { t.Error("a wait after the end") })
+}

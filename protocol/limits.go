@@ -92,10 +92,14 @@ const (
 
 	// bulkReadBuffer is what the read buffer grows to while reads fill it, in bytes: room for the
 	// four records of 32 KiB of data that the other end writes with one system call. More saves
-	// little, and a connection that was ever busy keeps this buffer until it ends. Only a larger
-	// frame makes it grow further. A message in several frames, which only other implementations
-	// send, takes a second buffer of the message's size.
+	// little, and a connection that was busy keeps this buffer for a while. Only a larger frame
+	// makes it grow further. A message in several frames, which only other implementations send,
+	// takes a second buffer of the message's size.
 	bulkReadBuffer = 4 * (34 << 10)
+
+	// readBufferKeep is how long after a large read a connection keeps its read buffer, which it
+	// then lets go at the next wait for a record: growing it again costs more than a read.
+	readBufferKeep = 10 * time.Second
 
 	// batchSize is the size in bytes of the buffers from which records are written: four of the
 	// usual size are written with one system call. A connection holds one only while it is writing.

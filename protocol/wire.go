@@ -94,6 +94,19 @@ func (w *wire) readMessage(messageType int, use func(message []byte) error) erro
 	return use(message)
 }
 
+// awaitMessage returns once some of the next message has arrived, or the connection has ended. It
+// calls idle before it waits.
+func (w *wire) awaitMessage(idle func()) {
+	if w.err() != nil { // no need to wait for linger
+		return
+	}
+	w.readMu.Lock()
+	defer w.readMu.Unlock()
+	if w.err() == nil {
+		w.frames.awaitSome(idle)
+	}
+}
+
 // nextMessage returns the next message, and answers the control frames before it. It is called with
 // readMu held, and the message is valid for as long.
 func (w *wire) nextMessage() (messageType int, message []byte, err error) {

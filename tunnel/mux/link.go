@@ -193,8 +193,21 @@ func isLoss(err error) bool {
 func (l *link) readLoop() {
 	var rest pollbreak.Break
 	defer rest.Close()
-	c := newBlock(largeBlock)
+	var c *block // none while the carrier waits
+	free := func() {
+		if c != nil {
+			c.free()
+			c = nil
+		}
+	}
+	awaiter, _ := l.carrier.(RecordAwaiter)
 	for {
+		if awaiter != nil {
+			awaiter.AwaitRecord(free)
+		}
+		if c == nil {
+			c = newBlock(largeBlock)
+		}
 		record, err := l.carrier.ReadRecord(c.buf[:0])
 		if err == nil {
 			cost := recordCost + len(record)
@@ -202,7 +215,7 @@ func (l *link) readLoop() {
 			rest.Worked(cost + l.input.cost)
 		}
 		if err != nil {
-			c.free()
+			free()
 			l.endOnInput(err)
 			return
 		}

@@ -1,9 +1,11 @@
 package mux
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -184,4 +186,72 @@ func TestAwaitCarrier(t *testing.T) {
 			t.Errorf("when the next carrier came: %v", err)
 		}
 	})
+}
+
+// awaitingPipe is a pipeCarrier that waits for a record before it needs a buffer.
+type awaitingPipe struct {
+	*pipeCarrier
+	arrived []byte // nil for nothing
+	idle    atomic.Int64
+	buffers atomic.Int64 // of records that came after a wait, with room for any record
+}
+
+func (p *awaitingPipe) AwaitRecord(idle func()) {
+	if p.arrived != nil || len(p.in) > 0 {
+		return
+	}
+	idle()
+	p.idle.Add(1)
+	p.arrived, _ = p.pipeCarrier.ReadRecord(nil)
+}
+
+func (p *awaitingPipe) ReadRecord(buf []byte) ([]byte, error) {
+	if p.arrived == nil {
+		return p.pipeCarrier.ReadRecord(buf)
+	}
+	record := append(buf[:0], p.arrived...)
+	p.arrived = nil
+	if cap(buf) >= maxRecord {
+		p.buffers.Add(1)
+	}
+	return record, nil
+}
+
+// TestNoBufferWhileIdle: the reader gives its buffer back before it waits, and has another for what
+// comes then.
+func TestNoBufferWhileIdle(t *testing.T) {
+	near, far := newPipe()
+	carrier := &awaitingPipe{pipeCarrier: far}
+	client, server := startPair(t, near, Config{}, func() (*Session, error) {
+		return NewServer(context.Background(), carrier, Config{})
+	})
+	st, accepted := openPair(t, client, server)
+	sent := make([]byte, 1<<20)
+	for i := range sent {
+		sent[i] = byte(i >> 7)
+	}
+	var writing sync.WaitGroup
+	writing.Go(func() {
+		for rest := sent; len(rest) > 0; {
+			n := min(len(rest), 50_000)
+			if _, err := st.Write(rest[:n]); err != nil {
+				t.Error(err)
+				return
+			}
+			rest = rest[n:]
+		}
+	})
+	received := make([]byte, len(sent))
+	_, err := io.ReadFull(accepted, received)
+	writing.Wait()
+	if err != nil || !bytes.Equal(received, sent) {
+		t.Fatalf("the data isn't what was sent; %v", err)
+	}
+	client.Close()
+	<-server.done
+	server.Wait()
+	if carrier.idle.Load() == 0 || carrier.buffers.Load() == 0 {
+		t.Errorf("%d waits without a buffer, %d buffers after one", carrier.idle.Load(),
+			carrier.buffers.Load())
+	}
 }

@@ -24,6 +24,13 @@ type Carrier interface {
 	Close() error
 }
 
+// RecordAwaiter is a carrier that can wait for a record without a buffer for it.
+type RecordAwaiter interface {
+	// AwaitRecord returns once some of the next record has arrived, or ReadRecord fails. It calls
+	// idle before it waits. The goroutine that reads calls it.
+	AwaitRecord(idle func())
+}
+
 // Session is many streams over one carrier at a time. All methods may be called concurrently.
 //
 // A session whose carriers can export secrets (see Exporter) outlives its carrier: when that ends,
