@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"io"
+	"math/rand/v2"
 	"net"
 	"strconv"
 	"sync"
@@ -121,11 +122,15 @@ func (t *target) send(conn net.Conn) {
 	}
 }
 
-// sendPaced sends as many bytes a second as the client asks for. What it could not send in time it
-// doesn't make up for.
+// sendPaced sends as many bytes a second as the client asks for, in pieces. It begins at random
+// within their interval, so that not all clients have theirs at the same time. What it could not send
+// in time it does not make up for.
 func (t *target) sendPaced(ctx context.Context, conn net.Conn) {
 	var message [rateSize]byte
 	if _, err := io.ReadFull(conn, message[:]); err != nil {
+		return
+	}
+	if wait(ctx, rand.N(pacePause)) != nil {
 		return
 	}
 	piece := int(binary.BigEndian.Uint64(message[:]) * uint64(pacePause) / uint64(time.Second))
