@@ -123,8 +123,8 @@ func (t *target) send(conn net.Conn) {
 }
 
 // sendPaced sends as many bytes a second as the client asks for, in pieces. It begins at random
-// within their interval, so that not all clients have theirs at the same time. What it could not send
-// in time it does not make up for.
+// within their interval, so that not all clients have theirs at the same time. What it could not
+// send in time it does not make up for.
 func (t *target) sendPaced(ctx context.Context, conn net.Conn) {
 	var message [rateSize]byte
 	if _, err := io.ReadFull(conn, message[:]); err != nil {
