@@ -33,6 +33,7 @@ var documents = []string{
 	"docs/install.md",
 	"docs/limits.md",
 	"docs/metrics.md",
+	"docs/operation.md",
 	"docs/rules.md",
 	"docs/scale.md",
 	"docs/soak.md",
@@ -57,6 +58,7 @@ const playTimeout = 2 * time.Minute
 func TestDocuments(t *testing.T) {
 	for _, program := range []string{
 		"unshare", "ip", "mount", "curl", "dig", "/usr/sbin/dnsmasq", "ssh", "/usr/sbin/sshd",
+		"openssl", "/usr/sbin/nginx", "/usr/sbin/haproxy",
 	} {
 		if _, err := exec.LookPath(program); err != nil {
 			t.Fatalf("%v: `make test-deps` installs it", err)
@@ -114,6 +116,8 @@ func init() { programs["play"] = playMain }
 //   - names of hosts, all on loopback
 //   - a web page on port 80, an sshd on port 22, and a DNS server on port 53 that knows these names
 //   - a home folder for each machine that a prompt names, as in "laptop$ culvert keygen"
+//
+// A hidden step may read the document, as $DOCUMENT, to use a snippet that it shows.
 //
 // A command that doesn't end, such as culvert remote, is left running until the next heading of the
 // second level, and has to stop cleanly then.
@@ -318,7 +322,8 @@ func (p *player) play(s step) error {
 		}
 		return t
 	})
-	env := append(os.Environ(), "HOME="+home, "XDG_CONFIG_HOME=", "CURL_HOME="+p.dir)
+	env := append(os.Environ(), "HOME="+home, "XDG_CONFIG_HOME=", "CURL_HOME="+p.dir,
+		"DOCUMENT="+os.Args[1])
 	sh := &shell{dir: home, env: env}
 	if !endless.MatchString(command) || strings.Contains(command, " -W ") ||
 		strings.Contains(s.want, "[exit ") {

@@ -158,7 +158,8 @@ packages() {
   local name
   for deb in "$release"/*.deb; do
     dpkg-deb --fsys-tarfile "$deb" | tar -t >"$work/names"
-    for name in etc/culvert/config.toml usr/lib/systemd/{system/culvert-remote.{service,socket},user} \
+    for name in etc/culvert/config.toml usr/lib/systemd/system/culvert-remote.{service,socket} \
+      usr/lib/systemd/user/culvert-local@.service \
       usr/share/man/man1/culvert-remote.1 usr/share/bash-completion/completions/culvert \
       usr/share/zsh/vendor-completions/_culvert usr/share/fish/vendor_completions.d/culvert.fish \
       usr/share/culvert/culvert.ps1 usr/share/doc/culvert/{copyright,THIRD-PARTY-LICENSES}; do

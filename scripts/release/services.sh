@@ -17,7 +17,9 @@ await() {
 }
 
 logged() { journalctl --no-pager -o cat -u "$1" | grep -q "$2"; }
-key() { journalctl --no-pager -o cat -u "$1" | sed -n 's/.*"key":"\([^"]*\)".*created a key.*/\1/p'; }
+key() {
+  journalctl --no-pager -o cat -u "$1" | sed -n 's/.*"key":"\([^"]*\)".*created a key.*/\1/p'
+}
 active() { [ "$(systemctl is-active "$1")" = active ]; }
 
 # through URL loads it through the tunnel's proxy, and prints the status line.
