@@ -158,7 +158,7 @@ func NewRemote(cfg RemoteConfig) (*Remote, error) {
 		observed:   newRemoteObserved(),
 		replay:     protocol.NewReplayCache(protocol.DefaultReplayCapacity),
 		gate:       newRemoteGate(cfg.Log, cfg.Bounds, cfg.MaxHandshakeRate),
-		host:       mux.NewHost(mux.HostConfig{ResumeWindow: cfg.ResumeWindow}),
+		host:       newSessionHost(cfg),
 		session:    newSessionConfig(cfg),
 		congestion: newCarrierCongestion(cfg.Congestion, cfg.Log),
 
@@ -187,6 +187,12 @@ func newSessionConfig(cfg RemoteConfig) mux.Config {
 	return mux.Config{
 		MaxStreams: cfg.MaxStreams, Memory: newMemory(cfg.Memory), Bounds: cfg.Bounds,
 	}
+}
+
+// newSessionHost returns what holds the sessions. All of them may be without a connection: a load
+// balancer that restarts cuts all at once, and what they retain counts in Memory.
+func newSessionHost(cfg RemoteConfig) *mux.Host {
+	return mux.NewHost(mux.HostConfig{ResumeWindow: cfg.ResumeWindow, MaxAway: cfg.MaxSessions})
 }
 
 // MemoryHeld returns how many bytes the streams of all clients hold of RemoteConfig.Memory.

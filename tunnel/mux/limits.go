@@ -142,7 +142,7 @@ const (
 	DefaultPatience     = 3 * time.Second
 	DefaultMaxRetained  = 16 << 20
 	DefaultResumeWindow = 2 * time.Minute
-	DefaultMaxAway      = 256
+	DefaultMaxAway      = 1024
 	DefaultHelloTimeout = 30 * time.Second
 )
 

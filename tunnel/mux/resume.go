@@ -174,7 +174,7 @@ type HostConfig struct {
 
 	// MaxAway bounds the sessions without a carrier. When there is one more, one of those of the
 	// owner that has most of them ends, the one that has waited longest. Default DefaultMaxAway
-	// (256).
+	// (1,024).
 	MaxAway int
 }
 
@@ -345,6 +345,10 @@ func (h *Host) forget(s *Session) {
 // so that nobody's sessions cost the others theirs, the one that has waited longest.
 func (h *Host) boundAway() {
 	h.mu.Lock()
+	if len(h.sessions) <= h.cfg.MaxAway {
+		h.mu.Unlock()
+		return // without looking at each, since all may lose their carriers at once
+	}
 	all := make([]*Session, 0, len(h.sessions))
 	for _, s := range h.sessions {
 		all = append(all, s)

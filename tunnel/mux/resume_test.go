@@ -9,6 +9,7 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -432,6 +433,38 @@ func TestTooManyAway(t *testing.T) {
 			}
 		})
 	}
+}
+
+// All sessions that there may be lose their carriers at once, as when a load balancer restarts, and
+// none ends until its window has passed.
+func TestAllAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const all = 300
+		host := NewHost(HostConfig{MaxAway: all})
+		rigs := make([]*rig, all)
+		for i := range rigs {
+			r := &rig{t: t, host: host}
+			near, far := newSecurePipe()
+			accepted := r.acceptPeer(far, Peer{Identity: owner, Owner: strconv.Itoa(i % 3)})
+			var err error
+			if r.client, err = NewClient(context.Background(), near, Config{}); err != nil {
+				t.Fatal(err)
+			}
+			r.server, r.carrier = (<-accepted).s, near
+			rigs[i] = r
+		}
+		for _, r := range rigs {
+			r.carrier.Close()
+		}
+		time.Sleep(DefaultResumeWindow - time.Second) // synctest
+		for i, r := range rigs {
+			if err := r.server.Err(); err != nil || !r.server.Stats().Away {
+				t.Errorf("session %d: %v, away: %v", i, err, r.server.Stats().Away)
+			}
+			r.server.Close()
+			r.client.Close()
+		}
+	})
 }
 
 // A client that is refused learns of it in place of the hello, also when it wants to resume a
