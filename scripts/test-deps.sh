@@ -71,6 +71,8 @@ look() {
   need iperf3 'iperf3: measures through a forwarded port in the tests' command -v iperf3
   need haproxy 'haproxy: in front of the remote in tests and the benchmark' command -v haproxy
   need nginx 'nginx: in front of the remote in the tests' command -v nginx
+  need apache2 'apache2: likewise' command -v apache2
+  need caddy 'caddy: likewise' command -v caddy
   need prometheus 'prometheus and promtool: scrape both nodes in the tests' command -v promtool
   need iproute2 'ip: sets up the network namespaces of the tests' command -v ip
   need dnsmasq-base 'dnsmasq: the DNS server of the UDP tests' command -v dnsmasq
@@ -118,7 +120,7 @@ install_packages() {
   local service status=0 new_services=()
   # Each unit with its program.
   for service in ssh:sshd tinyproxy:tinyproxy squid:squid danted:danted haproxy:haproxy \
-    nginx:nginx prometheus:prometheus; do
+    nginx:nginx apache2:apache2 caddy:caddy prometheus:prometheus; do
     command -v "${service#*:}" >/dev/null || new_services+=("$service")
   done
   if [ ! -e $policy ] || grep -qs "$policy_mark" $policy; then

@@ -28,6 +28,7 @@ var documents = []string{
 	"docs/benchmarks.md",
 	"docs/cli.md",
 	"docs/comparison.md",
+	"docs/deploy.md",
 	"docs/fuzzing.md",
 	"docs/http-proxy.md",
 	"docs/install.md",
