@@ -64,16 +64,20 @@ const (
 	// together leave idlePart of the machine's processors, or less.
 	busyCore = 0.8
 	slowCore = 0.4
-	busyPart = 0.15
+	busyPart = 0.05
 	idlePart = 0.1
 	idleTime = 0.2
 
-	// Queues on the way that overflow are long, with round trips above queueTimes the least, and lose
-	// packets now and then. Other losses are spread: no third of the time has less than spreadPart of
-	// the average. Less than lossPart of packets limits nothing.
-	lossPart   = 0.003
-	queueTimes = 1.5
-	spreadPart = 0.1
+	// Queues on the way that overflow are long, with round trips above queueTimes the least, hold
+	// queueBytes, and lose packets now and then. Less than that in bytes is what delayed
+	// acknowledgements make of few packets inflight. Other losses are spread: if there are
+	// spreadLosses, no third of the time has less than spreadPart of the average. Less than lossPart
+	// of packets limits nothing.
+	lossPart     = 0.003
+	queueTimes   = 1.5
+	queueBytes   = 16 << 10
+	spreadPart   = 0.1
+	spreadLosses = 40
 
 	// A rate that the remote enforces is met, apart from what frames take.
 	sharePart = 0.85
@@ -96,11 +100,11 @@ type evidence struct {
 	tcp            *tcpinfo.Info // at the end
 	window         float64       // the largest that the receiver has offered, in bytes
 	segments, lost int64
-	spread         float64 // the third of the time with the fewest losses, of the average
-	busyTime       float64 // share of the time
-	windowTime     float64 // the same
-	bufferTime     float64 // the same
-	queue          float64 // the median round trip, of the least one
+	spread         float64       // the third of the time with the fewest losses, of the average
+	busyTime       float64       // share of the time
+	windowTime     float64       // the same
+	bufferTime     float64       // the same
+	queued         time.Duration // what the median round trip exceeds the least one by
 
 	receiving *tcpinfo.Info // of the receiver's connection; nil if it is not known
 }
@@ -158,9 +162,7 @@ func newEvidence(phase Phase, looks []look, rate float64, trip time.Duration) *e
 		}
 	}
 	slices.Sort(trips)
-	if least := to.TCP.MinRoundTrip; least > 0 {
-		e.queue = float64(trips[len(trips)/2]) / float64(least)
-	}
+	e.queued = max(0, trips[len(trips)/2]-to.TCP.MinRoundTrip)
 	return e
 }
 
@@ -192,6 +194,8 @@ func spreadOf(phase Phase, looks []look) float64 {
 
 // reason weighs the evidence.
 func (e *evidence) reason() Reason {
+	if e.tcp != nil {
+	}
 	r := Reason{Proxied: e.isProxied()}
 	switch {
 	case e.share > 0 && e.rate >= sharePart*float64(e.share):
@@ -258,8 +262,10 @@ func (e *evidence) isBusy() bool {
 
 // isLossy reports whether packets were lost for other reasons than a full queue.
 func (e *evidence) isLossy() bool {
-	return float64(e.lost) >= lossPart*float64(e.segments) && e.queue < queueTimes &&
-		e.spread >= spreadPart
+	isLong := e.queued.Seconds() >= (queueTimes-1)*e.tcp.MinRoundTrip.Seconds() &&
+		e.rate*e.queued.Seconds() >= queueBytes
+	return float64(e.lost) >= lossPart*float64(e.segments) && !isLong &&
+		(e.lost < spreadLosses || e.spread >= spreadPart)
 }
 
 // isProxied reports whether the sender's connection leads to a proxy, by the round trips of TCP and

@@ -106,6 +106,15 @@ func TestReason(t *testing.T) {
 		"a queue that overflows again and again": {
 			losses(2*testMinTrip, 0, 20, 40, 60, 80, 100, 120), Reason{Limit: LimitLink},
 		},
+		"loss, with acknowledgements that are delayed": {
+			func(looks []look) {
+				losses(2*testMinTrip, 0, 20, 40, 60, 80, 100, 120)(looks)
+				for i := range looks {
+					looks[i].local.Received /= 10
+				}
+			},
+			Reason{Limit: LimitLoss},
+		},
 		"segments that were sent again in vain": {
 			each(func(i int, l *look) {
 				l.remote.TCP.Resent, l.remote.TCP.Unnecessary = uint32(10*i), uint32(10*i)
