@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"net"
 	"net/http"
+	"time"
 
 	"github.com/gorilla/websocket"
 )
@@ -24,7 +25,9 @@ func Upgrade(w http.ResponseWriter, r *http.Request) (*websocket.Conn, error) {
 		WriteBufferSize: upgradeBufferSize,
 		CheckOrigin:     func(*http.Request) bool { return true },
 	}
-	return u.Upgrade(hijacker{w}, r, nil)
+	// As net/http does in other responses. A client can tell that its clock is wrong.
+	date := time.Now().UTC().Format(http.TimeFormat)
+	return u.Upgrade(hijacker{w}, r, http.Header{"Date": {date}})
 }
 
 // hijacker is a ResponseWriter that gorilla can hijack, even if it is a middleware's that only has

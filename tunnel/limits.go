@@ -127,6 +127,10 @@ const (
 	networkSettle = 100 * time.Millisecond
 	networkPoll   = 5 * time.Second
 
+	// ClockNotice is how much the clocks of both ends may differ before people are told: certificates
+	// are valid for days, and logs are compared by the minute.
+	ClockNotice = time.Minute
+
 	// tlsProbeTimeout bounds the test for TLS of a server that does not understand HTTP.
 	tlsProbeTimeout = 5 * time.Second
 

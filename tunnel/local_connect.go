@@ -46,6 +46,7 @@ type localConnection struct {
 	carrier mux.Carrier
 	path    localPath     // of the carrier
 	took    time.Duration // by the handshake
+	skew    time.Duration // by how much at least the server's clock is ahead; 0 if it is not known
 
 	since        time.Time // of the carrier
 	sessionSince time.Time
@@ -138,6 +139,9 @@ func (c *localConnector) connectWithin(
 	conn := secured.conn
 	made := &localConnection{
 		route: route, state: conn.State(), carrier: conn, path: secured.path, took: secured.took,
+	}
+	if steps.skew != nil {
+		made.skew = *steps.skew
 	}
 	var err error
 	steps.begin(StepSession)

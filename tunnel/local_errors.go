@@ -49,6 +49,8 @@ type StatusError struct {
 	// NoUpgrade reports that the request or the response has lost its Upgrade header on the way,
 	// as it does in a proxy that does not know WebSockets.
 	NoUpgrade bool
+
+	Page bool // the response has a page for people
 }
 
 func (e *StatusError) Error() string {

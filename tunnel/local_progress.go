@@ -3,6 +3,7 @@ package tunnel
 import (
 	"context"
 	"errors"
+	"net/http"
 	"time"
 
 	"culvert/internal/netfault"
@@ -34,6 +35,10 @@ type Progress struct {
 	Took   time.Duration
 	Detail string // the result, for people
 	Err    error
+
+	// Skew is by how much at least the server's clock is ahead of this machine's, from StepUpgrade on.
+	// It is 0 if they may agree, and nil if it is not known.
+	Skew *time.Duration
 }
 
 // stepClock times and reports the steps of one connection. It is for a single goroutine.
@@ -43,6 +48,8 @@ type stepClock struct {
 	step     Step
 	kept     error      // of a dial function, since the WebSocket dialer may hide it
 	held     []Progress // by progress, which guards it
+
+	skew *time.Duration // of the server's clock; nil while it is not known
 }
 
 func (s *stepClock) begin(step Step) {
@@ -56,7 +63,16 @@ func (s *stepClock) end(detail string) {
 	s.tell(Progress{Step: s.step, Took: time.Since(s.began), Detail: detail})
 }
 
+// noteClock compares the clocks of both ends, going by the response to the upgrade, which is the
+// current step.
+func (s *stepClock) noteClock(header http.Header) {
+	if skew, known := skewOf(header, s.began, time.Now()); known {
+		s.skew = &skew
+	}
+}
+
 func (s *stepClock) tell(p Progress) {
+	p.Skew = s.skew
 	if s.progress != nil {
 		s.progress.add(s, p)
 	}
@@ -74,6 +90,9 @@ func (s *stepClock) fail(ctx context.Context, err error) error {
 		<-ctx.Done() // a deadline of the connection may fire a little before
 	}
 	var known *ConnectError
+	if s.skew != nil && s.skew.Abs() >= ClockNotice && dependsOnClock(err) {
+		err = &ClockError{*s.skew, err}
+	}
 	switch {
 	case ctx.Err() != nil && !isFinal(err) && !errors.Is(err, mux.ErrNotCulvert):
 		err = &ConnectError{s.step, context.Cause(ctx)}

@@ -267,6 +267,10 @@ func (l *Local) logConnected(conn *localConnection) {
 		Stringer("key", conn.state.Peer.Key).
 		Str("congestion", conn.path.congestion).
 		Msg("session up")
+	if conn.skew.Abs() >= ClockNotice {
+		l.cfg.Log.Warn().Dur("ahead", conn.skew.Round(time.Second)).
+			Msg("the remote's clock differs from this machine's: certificates may look expired")
+	}
 }
 
 // logLoss logs the loss of a carrier, or of the session with it.

@@ -36,6 +36,9 @@ func (c *localConnector) dial(
 	dialer := protocol.NewDialer(dial, dial)
 	dialer.Jar = cookies
 	ws, response, err := dialer.DialContext(ctx, c.address.String(), header)
+	if response != nil {
+		steps.noteClock(response.Header)
+	}
 	switch {
 	case !release() && err == nil:
 		ws.Close()
@@ -90,7 +93,7 @@ func newStatusError(response *http.Response, now time.Time) *StatusError {
 		Status:     response.Status,
 		Location:   response.Header.Get("Location"),
 		RetryAfter: retryAfter(response.Header.Get("Retry-After"), now),
-	}, false}
+	}, false, isPage(response.Header)}
 	switch response.StatusCode {
 	case http.StatusSwitchingProtocols, http.StatusUpgradeRequired:
 		e.NoUpgrade = true

@@ -114,6 +114,12 @@ type checkReport struct {
 	Result string      `json:"result,omitempty"` // in words; not if there is an error
 	Error  string      `json:"error,omitempty"`
 	Status int         `json:"status"` // exit status
+
+	Obstacle string `json:"obstacle,omitempty"` // see tunnel.Obstacle
+	Hint     string `json:"hint,omitempty"`     // what to do about the error
+
+	// Skew is by how much at least the server's clock is ahead; nil if it is not known.
+	Skew *float64 `json:"clock_skew_seconds,omitempty"`
 }
 
 type checkStep struct {
@@ -134,6 +140,10 @@ type checkPrinter struct {
 
 func (p *checkPrinter) progress(step tunnel.Progress) {
 	var identity *protocol.IdentityError
+	if step.Err != nil {
+		p.report.Obstacle = string(tunnel.ObstacleOf(step.Err))
+	}
+	defer p.clock(step)
 	switch {
 	case step.Err == nil:
 		p.step(string(step.Step), step.Took, step.Detail, true)
@@ -147,6 +157,18 @@ func (p *checkPrinter) progress(step tunnel.Progress) {
 		p.step(string(step.Step), step.Took, "not an answer of culvert", false)
 	default:
 		p.step(string(step.Step), step.Took, "failed", false)
+	}
+}
+
+// clock reports how the server's clock differs, once that is known.
+func (p *checkPrinter) clock(step tunnel.Progress) {
+	if step.Skew == nil || p.report.Skew != nil {
+		return
+	}
+	seconds := step.Skew.Seconds()
+	p.report.Skew = &seconds
+	if skew := *step.Skew; skew.Abs() >= tunnel.ClockNotice && !p.json {
+		p.step("clock", 0, skewText(skew), true)
 	}
 }
 
@@ -188,6 +210,7 @@ func (p *checkPrinter) finish(err error) {
 	}
 	if failure, ok := errors.AsType[*exit.Failure](err); ok {
 		p.report.Error, p.report.Status = printable.Line(failure.Error()), failure.Code
+		p.report.Hint = printable.Line(failure.Hint)
 	}
 	encoder := json.NewEncoder(p.w)
 	encoder.SetEscapeHTML(false)

@@ -27,6 +27,15 @@ func connectFailure(err error, c *connection) error {
 	if ours, ok := errors.AsType[*exit.Failure](err); ok { // it is not about the remote at all
 		return ours
 	}
+	failure := remoteFailure(err, c)
+	if f, ok := errors.AsType[*exit.Failure](failure); ok {
+		withClock(err, f)
+	}
+	return failure
+}
+
+// remoteFailure explains what is wrong with the remote, or on the way to it.
+func remoteFailure(err error, c *connection) error {
 	if f := identityFailure(err, c); f != nil {
 		return f
 	}
@@ -149,23 +158,13 @@ func closedFailure(err error, c *connection) error {
 func unreachableFailure(err error, c *connection) error {
 	var status *tunnel.StatusError
 	var connect *tunnel.ConnectError
-	var plaintext tls.RecordHeaderError
 	fail := func(why error, hint string) error {
 		return exit.Fail(exit.Unreachable, "the remote can't be reached", why, hint)
 	}
+	if why, hint := obstacle(err, c); hint != "" {
+		return fail(fmt.Errorf("%s: %w", c.address, why), hint)
+	}
 	switch {
-	case errors.Is(err, tunnel.ErrNeedsTLS):
-		return fail(fmt.Errorf("%s: %w", c.address, tunnel.ErrNeedsTLS),
-			"with TLS the address begins with wss://")
-	case errors.As(err, &status) && status.NoUpgrade:
-		return fail(fmt.Errorf("%s: %w", c.address, status),
-			"make the proxy in front of the remote pass on Upgrade and Connection, "+
-				"or use wss://, which a proxy on the way can't change")
-	case errors.As(err, &status) && (status.Location != "" ||
-		status.Code == http.StatusNetworkAuthenticationRequired):
-		return fail(fmt.Errorf("%s: %w", c.address, status),
-			"check the address; a network that asks for a login answers like this, "+
-				"so try a page in a browser")
 	case errors.As(err, &status) && status.Code == http.StatusTooManyRequests:
 		return fail(fmt.Errorf("%s: %w", c.address, status),
 			"the remote refuses this address for a while after failed attempts: try again later")
@@ -175,9 +174,6 @@ func unreachableFailure(err error, c *connection) error {
 	case errors.As(err, &status):
 		return fail(fmt.Errorf("%s: %w", c.address, status),
 			"check the address, its path above all, and any proxy in front of the remote")
-	case errors.As(err, &plaintext):
-		return fail(fmt.Errorf("%s: the server does not speak TLS", c.address),
-			"check the address; without TLS it begins with ws://")
 	case errors.As(err, &connect) && c.config.Via != nil && connect.Step.BeforeRemote():
 		return viaFailure(connect, c)
 	case errors.As(err, &connect) && errors.Is(err, tunnel.ErrFamily):
@@ -193,10 +189,7 @@ func unreachableFailure(err error, c *connection) error {
 // viaFailure explains why the proxy does not connect to the remote.
 func viaFailure(err *tunnel.ConnectError, c *connection) error {
 	hint := "check --via, and that the proxy may connect to the remote"
-	var refused *tunnel.ProxyError
-	if errors.As(err, &refused) &&
-		(refused.Code == http.StatusProxyAuthRequired ||
-			refused.Code == http.StatusUnauthorized) { // tinyproxy sends the latter
+	if tunnel.ObstacleOf(err) == tunnel.ObstacleProxyAuth {
 		hint = "give its user and password: http://USER:PASS@HOST:PORT, " +
 			"best with the variable CULVERT_VIA"
 	}
