@@ -64,7 +64,7 @@ func newApp(version string, out *outputs) *flags.App {
 // helpGroups is the order of the groups of flags in the help.
 var helpGroups = []string{
 	"forwards", "listening", "admission", "targets", "identity", "connection", "session",
-	"share of one client", "limits", "control", "status", "output", "reload", "settings",
+	"share of one client", "limits", "background", "control", "status", "output", "reload", "settings",
 }
 
 // configFiles returns the configuration files of which the first that exists is read: the user's

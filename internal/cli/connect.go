@@ -88,6 +88,7 @@ type connection struct {
 	config  tunnel.LocalConfig
 	status  *statusServer // nil for none
 	control *nodeControl  // what observers see of it; nil for none
+	out     *outputs      // whose log is opened again at a reload; nil for none
 }
 
 // load reads the files that the options name.

@@ -22,6 +22,7 @@ type localOptions struct {
 	stdio      string // target of -W, or ""
 	noCommand  bool
 	printReady bool
+	background backgroundOptions
 	status     statusOptions
 	control    controlOptions
 }
@@ -57,6 +58,7 @@ func (o *localOptions) define(s *flags.Set) {
 		"culvert never runs a command at the remote")
 	s.Group("output")
 	s.Bool(&o.printReady, "print-ready", readyUsage)
+	o.background.define(s)
 	o.status.define(s)
 	o.control.define(s)
 }
@@ -94,11 +96,16 @@ func (o *localOptions) run(ctx context.Context) error {
 	if err := o.checkTask(); err != nil {
 		return err
 	}
+	if err := o.background.open(o.connect.log.out); err != nil {
+		return err
+	}
+	defer o.background.close()
 	c, l, err := o.load()
 	if err != nil {
 		return err
 	}
 	defer l.close()
+	c.out = o.connect.log.out
 	c.control, err = o.control.open("local", state.KindLocal, c.config.Log,
 		o.connect.log.out.version)
 	if err != nil {
@@ -111,7 +118,9 @@ func (o *localOptions) run(ctx context.Context) error {
 	defer c.status.close()
 	signals := catchInterrupts(ctx, c.config.Log)
 	defer signals.stop()
-	task := localTask{stdio: o.stdio, printReady: o.printReady, out: o.connect.log.out}
+	task := localTask{
+		stdio: o.stdio, printReady: o.printReady, out: o.connect.log.out, detach: o.background.detach,
+	}
 	return runLocal(signals, c, l, task)
 }
 
@@ -125,9 +134,13 @@ func (o *localOptions) checkTask() error {
 		}
 		return nil
 	}
-	if o.printReady {
+	switch {
+	case o.printReady:
 		return exit.Usagef("leave one of them out",
 			"-W and --print-ready both want standard output")
+	case o.background.background:
+		return exit.Usagef("leave one of them out",
+			"-W wants standard input and output, which -f leaves")
 	}
 	if err := checkTarget(o.stdio); err != nil {
 		return &flags.ValueError{
@@ -205,6 +218,7 @@ type localTask struct {
 	stdio      string // target of standard input and output, or ""
 	printReady bool
 	out        *outputs
+	detach     func(*interrupts) error // is called once all is up; nil for nothing
 }
 
 // runLocal connects and serves the listeners, until a signal comes, the remote turns out to be a
@@ -234,6 +248,12 @@ func runLocal(signals *interrupts, c *connection, l *listeners, task localTask) 
 	}
 	if task.printReady {
 		printReadyLine(task.out.stdout, s.ready())
+	}
+	if task.detach != nil {
+		if err := task.detach(signals); err != nil {
+			s.stop()
+			return err
+		}
 	}
 	defer supervise(ctx, &signals.manager, c.config.Log, "connected to "+c.address.String(),
 		s.checkPath)()

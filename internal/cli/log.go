@@ -65,7 +65,8 @@ func (o *logOptions) logger() (zerolog.Logger, error) {
 	if err := o.out.setLogFormat(o.format); err != nil {
 		return zerolog.Logger{}, err
 	}
-	log := zerolog.New(o.out.logWriter(o.out.stderr)).Level(level).Hook(timestamp{})
+	target, _ := o.out.logTarget()
+	log := zerolog.New(o.out.logWriter(target)).Level(level).Hook(timestamp{})
 	takeLibraryLog(log)
 	return log, nil
 }

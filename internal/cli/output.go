@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	stdlog "log"
 	"os"
@@ -22,6 +23,7 @@ type outputs struct {
 	stdout *output // the line of --print-ready, and what demo prints
 	stderr *output // logs and errors
 
+	log    *logFile                  // in place of stderr's log; nil for none
 	format atomic.Pointer[logFormat] // of the log
 
 	version string // of the program
@@ -54,9 +56,61 @@ func openOutputs() *outputs {
 	return o
 }
 
+// logFile is the file of --log-file.
+type logFile struct {
+	file *accessFile
+	sink *logsink.Writer
+}
+
+// openLog makes the log go to a file. It stays open until finish.
+func (o *outputs) openLog(path string) error {
+	file := &accessFile{path: path}
+	if err := file.open(); err != nil {
+		return err
+	}
+	o.log = &logFile{file, logsink.New(file, o.droppedNote)}
+	return nil
+}
+
+// reopenLog opens the file of the log again, which may have been renamed. A nil o has none.
+func (o *outputs) reopenLog(log zerolog.Logger) {
+	if o == nil || o.log == nil {
+		return
+	}
+	if err := o.log.file.open(); err != nil {
+		log.Error().Err(err).Msg("the log goes on in the old file")
+	}
+}
+
+// logTarget returns what the log is written to, and the file that it ends up in.
+func (o *outputs) logTarget() (io.Writer, *os.File) {
+	if o.log != nil {
+		return o.log.sink, o.log.file.current.Load()
+	}
+	return o.stderr, os.Stderr
+}
+
+// close writes what is queued, followed by the error that ends the program, which may be nil.
+func (l *logFile) close(o *outputs, err error) {
+	var last bytes.Buffer
+	_, quiet := errors.AsType[exit.Status](err)
+	if err != nil && !quiet {
+		log := zerolog.New(o.logWriter(&last)).Hook(timestamp{})
+		event := log.Error()
+		if failure, ok := errors.AsType[*exit.Failure](err); ok && failure.Hint != "" {
+			event.Str("hint", failure.Hint)
+		}
+		event.Msg(err.Error())
+	}
+	if l.sink.Close(last.Bytes()) {
+		l.file.Interrupt()
+	}
+}
+
 // setLogFormat sets the format of log events from now on: see newLogFormat.
 func (o *outputs) setLogFormat(name string) error {
-	format, err := newLogFormat(name, os.Stderr)
+	_, file := o.logTarget()
+	format, err := newLogFormat(name, file)
 	if err != nil {
 		return err
 	}
@@ -73,6 +127,9 @@ func (o *outputs) finish(err error) int {
 	status := exit.OK
 	if err != nil {
 		status = exit.Report(&text, err)
+	}
+	if o.log != nil {
+		o.log.close(o, err)
 	}
 	o.stdout.close(nil)
 	o.stderr.close(text.Bytes())

@@ -34,6 +34,7 @@ type remoteOptions struct {
 	printReady bool
 	log        logOptions
 	access     accessLog
+	background backgroundOptions
 	status     statusOptions
 	control    controlOptions
 
@@ -75,6 +76,7 @@ func (o *remoteOptions) define(s *flags.Set) {
 	o.listen.defineAdvertise(s)
 	o.log.define(s)
 	o.access.define(s)
+	o.background.define(s)
 	o.status.define(s)
 	o.control.define(s)
 	s.Source(&o.source)
@@ -154,11 +156,15 @@ func (o *limitOptions) define(s *flags.Set) {
 
 func (o *remoteOptions) run(ctx context.Context) error {
 	shareProcessors()
-	log, err := o.log.logger()
-	if err != nil {
+	if err := o.background.open(o.log.out); err != nil {
 		return err
 	}
-	if err := o.check(); err != nil {
+	defer o.background.close()
+	log, err := o.log.logger()
+	if err == nil {
+		err = o.check()
+	}
+	if err != nil {
 		return err
 	}
 	o.admission.applyDefault()
@@ -339,6 +345,7 @@ func (o *remoteOptions) serve(
 		reloading.Lock()
 		defer reloading.Unlock()
 		o.autoReload.seen()
+		o.log.out.reopenLog(log)
 		if err := o.access.reopen(); err != nil {
 			log.Error().Err(err).Msg("the access log goes on in the old file")
 		}
@@ -370,6 +377,9 @@ func (o *remoteOptions) serve(
 		printReadyLine(o.log.out.stdout, readyLine{
 			Listen: addresses, Status: o.served.url(), PublicKey: key.String(),
 		})
+	}
+	if err := o.background.detach(signals); err != nil {
+		return err
 	}
 	defer startUpkeep(node.MemoryHeld)()
 	defer supervise(signals.soft, &signals.manager, log, "listening on "+

@@ -65,7 +65,10 @@ func (s *service) startNode(ctx context.Context) error {
 	s.node, s.endNode = node, cancel
 	s.ended = make(chan error, 1)
 	ended := s.ended
-	s.stopReloads = s.reloads.watch(node.Retry)
+	s.stopReloads = s.reloads.watch(func() {
+		s.connection.out.reopenLog(s.connection.config.Log)
+		node.Retry()
+	})
 	s.connection.status.watch(node)
 	if c := s.connection.control; c != nil {
 		c.attach(node.State)

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/signal"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -51,6 +52,8 @@ type interrupts struct {
 
 	manager systemd.Notifier // is told what they do
 
+	onHangup atomic.Int32 // a hangup
+
 	first os.Signal // that ended soft; set before
 	drain func()    // ends soft without a signal
 }
@@ -61,11 +64,11 @@ func catchInterrupts(parent context.Context, log zerolog.Logger) *interrupts {
 	soft, cancelSoft := context.WithCancel(parent)
 	hard, cancelHard := context.WithCancel(parent)
 	i := &interrupts{soft: soft, hard: hard, drain: cancelSoft, reloads: newReloads()}
-	onHangup := hangupAction()
+	i.onHangup.Store(int32(hangupAction()))
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	signal.Notify(signals, reloadSignals...)
-	if onHangup != hangupIgnored {
+	if i.hangup() != hangupIgnored {
 		signal.Notify(signals, syscall.SIGHUP)
 	}
 	done := make(chan struct{})
@@ -77,7 +80,7 @@ func catchInterrupts(parent context.Context, log zerolog.Logger) *interrupts {
 			case s := <-signals:
 				hangs := s == syscall.SIGHUP
 				switch {
-				case isReload(s), hangs && onHangup == hangupReloads:
+				case isReload(s), hangs && i.hangup() == hangupReloads:
 					i.reloads.request()
 				case soft.Err() == nil:
 					i.first = s
@@ -96,7 +99,7 @@ func catchInterrupts(parent context.Context, log zerolog.Logger) *interrupts {
 		}
 	})
 	i.stop = func() {
-		if i.soft.Err() != nil && onHangup == hangupEnds {
+		if i.soft.Err() != nil && i.hangup() == hangupEnds {
 			signal.Ignore(syscall.SIGHUP) // one that comes late must not kill what is about to exit
 		}
 		signal.Stop(signals)
@@ -106,6 +109,13 @@ func catchInterrupts(parent context.Context, log zerolog.Logger) *interrupts {
 		cancelHard()
 	}
 	return i
+}
+
+func (i *interrupts) hangup() hangup { return hangup(i.onHangup.Load()) }
+
+// leaveTerminal makes SIGHUP reload, where the end of the terminal sent it until now.
+func (i *interrupts) leaveTerminal() {
+	i.onHangup.CompareAndSwap(int32(hangupEnds), int32(hangupReloads))
 }
 
 // dropRepeats receives the repetitions of a signal that come within sameSignal.

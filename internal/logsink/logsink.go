@@ -49,6 +49,8 @@ type entry struct {
 	text  []byte
 	lines int  // that are missing in the log if this isn't written
 	note  bool // about lines that are missing already
+
+	reached chan struct{} // closed when all before is written; nil for a text
 }
 
 // New returns a Writer that writes to out, and starts its goroutine, which Close ends. When lines
@@ -85,6 +87,25 @@ func (w *Writer) Dropped() uint64 {
 	return w.total
 }
 
+// Flush waits, but not for long, until what is queued is written.
+func (w *Writer) Flush() {
+	w.mu.Lock()
+	if w.closed {
+		w.mu.Unlock()
+		return
+	}
+	reached := make(chan struct{})
+	w.queue = append(w.queue, entry{reached: reached})
+	w.addLocked(entry{}) // wakes the goroutine
+	w.mu.Unlock()
+	timer := time.NewTimer(flushTimeout)
+	defer timer.Stop()
+	select {
+	case <-reached:
+	case <-timer.C:
+	}
+}
+
 // Close writes what is queued, followed by last, and ends the goroutine. When the output takes too
 // long, Close gives up; it reports whether the goroutine has ended, so that the output is free.
 // Only the first call has an effect.
@@ -118,7 +139,7 @@ func (w *Writer) ended(within time.Duration) bool {
 // addNoteLocked queues the note about dropped lines, if there are any.
 func (w *Writer) addNoteLocked() {
 	if w.dropped > 0 && w.note != nil {
-		w.addLocked(entry{w.note(w.dropped), w.dropped, true})
+		w.addLocked(entry{text: w.note(w.dropped), lines: w.dropped, note: true})
 	}
 	w.dropped = 0
 }
@@ -140,6 +161,8 @@ func (w *Writer) run() {
 	for {
 		e, more := w.next()
 		switch {
+		case e.reached != nil:
+			close(e.reached)
 		case e.text != nil:
 			w.write(e)
 		case more:

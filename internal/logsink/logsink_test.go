@@ -212,3 +212,29 @@ func TestConcurrentWriters(t *testing.T) {
 		t.Errorf("%d lines", got)
 	}
 }
+
+// TestFlush shows that what was written is at the output when Flush returns, and that Flush doesn't
+// wait for long where nobody reads.
+func TestFlush(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		out := newOutput()
+		w := New(out, note)
+		w.Flush()
+		w.Write([]byte("one\n"))
+		w.Write([]byte("two\n"))
+		w.Flush()
+		if got := out.String(); got != "one\ntwo\n" {
+			t.Errorf("the output has %q", got)
+		}
+		release := out.block()
+		w.Write([]byte("three\n"))
+		start := time.Now()
+		w.Flush()
+		if took := time.Since(start); took != flushTimeout {
+			t.Errorf("it waits for %v, want %v", took, flushTimeout)
+		}
+		release()
+		w.Close(nil)
+		w.Flush()
+	})
+}
