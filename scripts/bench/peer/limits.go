@@ -12,6 +12,9 @@ const (
 	// scrapePeriod is how often an observer reads the metrics: as often as Prometheus often does.
 	scrapePeriod = 15 * time.Second
 
+	// pagePeriod is how often the status page asks for the state.
+	pagePeriod = time.Second
+
 	// Ports that are tried as consecutive ones, and how often.
 	leastPort, mostPort = 10000, 30000
 	portAttempts        = 100

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// observer reads what an end of culvert reports about itself: the events, as its status page does,
-// and the metrics every scrapePeriod.
+// observer reads what an end of culvert reports about itself: the events, and the state every
+// pagePeriod, as its status page does, and the metrics every scrapePeriod.
 type observer struct {
 	cancel  context.CancelFunc
 	reading sync.WaitGroup
@@ -47,13 +47,14 @@ func observe(page string) (*observer, error) {
 			body.Close()
 		})
 	}
-	o.reading.Go(func() { scrape(ctx, metrics) })
+	o.reading.Go(func() { read(ctx, metrics, scrapePeriod) })
+	o.reading.Go(func() { read(ctx, at("/api/state", token), pagePeriod) })
 	return o, nil
 }
 
-// scrape reads the metrics every scrapePeriod until ctx is done.
-func scrape(ctx context.Context, metrics string) {
-	tick := time.NewTicker(scrapePeriod)
+// read reads what is at an address in each period until ctx is done.
+func read(ctx context.Context, address string, period time.Duration) {
+	tick := time.NewTicker(period)
 	defer tick.Stop()
 	for {
 		select {
@@ -61,7 +62,7 @@ func scrape(ctx context.Context, metrics string) {
 		case <-ctx.Done():
 			return
 		}
-		if body, err := get(ctx, metrics); err == nil {
+		if body, err := get(ctx, address); err == nil {
 			io.Copy(io.Discard, body)
 			body.Close()
 		}
