@@ -71,3 +71,39 @@ func TestReplayCacheConcurrent(t *testing.T) {
 		t.Fatalf("%d pairs were new, want 1000", fresh.Load())
 	}
 }
+
+// TestReplayCacheHandedOver checks that what a process has answered, neither it nor the one that
+// takes over answers again, whichever of them a hello comes to.
+func TestReplayCacheHandedOver(t *testing.T) {
+	key := certs.PublicKey{1}
+	before := NewReplayCache(0)
+	before.add(key, nonceOf(1))
+	var after *ReplayCache
+	state := before.HandOver(func(pair uint64) bool { return after.Claim(pair) })
+	after, err := NewReplayCacheFrom(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, step := range []struct {
+		cache *ReplayCache
+		nonce int
+		fresh bool
+	}{
+		{after, 1, false}, {before, 1, false},
+		{after, 2, true}, {before, 2, false},
+		{before, 3, true}, {after, 3, false},
+	} {
+		if got := step.cache.add(key, nonceOf(step.nonce)); got != step.fresh {
+			t.Errorf("step %d: %v, want %v", i, got, step.fresh)
+		}
+	}
+	after = NewReplayCache(0)
+	before.TakeBack()
+	if !before.add(key, nonceOf(4)) || !after.add(key, nonceOf(4)) {
+		t.Error("a cache that was taken back asks another process")
+	}
+	state.Key = state.Key[1:]
+	if _, err := NewReplayCacheFrom(state); err == nil {
+		t.Error("a malformed state is accepted")
+	}
+}

@@ -169,6 +169,11 @@ const (
 	DefaultDrainTimeout = 30 * time.Second
 	drainPause          = 10 * time.Millisecond
 
+	// newcomerWait is how long a remote that has handed over its listeners waits, before it drains,
+	// for those whose connections it had accepted, and newcomerPoll how often it looks.
+	newcomerWait = 5 * time.Second
+	newcomerPoll = 10 * time.Millisecond
+
 	// DefaultMaxSessions limits the sessions of a remote.
 	DefaultMaxSessions = 1024
 

@@ -69,6 +69,11 @@ type RemoteConfig struct {
 	// ended; 0 means DefaultDrainTimeout.
 	DrainTimeout time.Duration
 
+	// Replay is the cache of the process that had the key before, nil for a new one. Predecessor is
+	// that process, if it still has sessions: upgrades for these are passed on to it.
+	Replay      *protocol.ReplayCache
+	Predecessor Predecessor
+
 	Events *state.Events  // gets what happens, for observers; may be nil
 	Log    zerolog.Logger // the zero value is silent
 
@@ -87,7 +92,7 @@ type Remote struct {
 	observed remoteObserved
 	gate     *remoteGate
 	fallback *remoteFallback // nil when there is none
-	replay   *protocol.ReplayCache
+	moving   *remoteMoving
 	host     *mux.Host
 	session  mux.Config
 	remotePlaces
@@ -156,7 +161,7 @@ func NewRemote(cfg RemoteConfig) (*Remote, error) {
 	r := &Remote{
 		cfg:        cfg,
 		observed:   newRemoteObserved(),
-		replay:     protocol.NewReplayCache(protocol.DefaultReplayCapacity),
+		moving:     newRemoteMoving(cfg.Replay, cfg.Predecessor),
 		gate:       newRemoteGate(cfg.Log, cfg.Bounds, cfg.MaxHandshakeRate),
 		host:       newSessionHost(cfg),
 		session:    newSessionConfig(cfg),

@@ -76,7 +76,7 @@ func (r *Remote) handshake(request *http.Request) protocol.ServerConfig {
 			}
 			return nil
 		},
-		Replay:     r.replay,
+		Replay:     r.moving.replay,
 		MaxMessage: mux.MaxRecordSize,
 	}
 	if r.cfg.RequireForwardSecrecy {

@@ -31,6 +31,7 @@ func (r *Remote) Shutdown(ctx context.Context) {
 	r.mu.Unlock()
 	drains.Wait()
 	r.awaitSessions(ctx)
+	r.awaitPredecessor(ctx)
 	r.mu.Lock()
 	r.ended = true
 	r.mu.Unlock()
@@ -77,7 +78,12 @@ func (r *Remote) awaitSessions(ctx context.Context) {
 // countRoute adds n to the number of sessions with a value of sessionHeader. Called with the mutex
 // held.
 func (r *Remote) countRoute(route string, n int) {
+	before := r.routes[route]
 	if r.routes[route] += n; r.routes[route] == 0 {
 		delete(r.routes, route)
+	}
+	to := r.moving.successor
+	if here := r.routes[route] > 0; to != nil && route != "" && here != (before > 0) {
+		to.Route(route, here)
 	}
 }

@@ -32,11 +32,17 @@ func (r *Remote) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 		r.serving.Add(1)
 		defer r.serving.Done()
 	}
+	var back Predecessor
+	if ours && !owns {
+		back = r.leadsBack(route, request)
+	}
 	refuse := ours && (route == "" || !owns) && r.isFull()
 	r.mu.Unlock()
 	foreign := ours && websocket.IsWebSocketUpgrade(request) &&
 		!r.currentAccess().trust.admitsOrigin(request.Header)
 	switch {
+	case back != nil && !foreign:
+		r.passOn(back, w, request)
 	case r.fallback != nil && !draining && (!ours || foreign):
 		r.fallback.serve(r.ctx, w, request, r.sourceOf(clientAddr(request)))
 	case !ours:
@@ -144,7 +150,9 @@ func (r *Remote) serveClient(w http.ResponseWriter, request *http.Request, owned
 		return
 	}
 	began := time.Now()
+	r.moving.admits(+1) // before the connection is no newcomer's any more
 	a, err := r.admit(ctx, bareHijacker{w}, request)
+	r.moving.admits(-1)
 	release()
 	place.leave()
 	leaveStrangers(request)

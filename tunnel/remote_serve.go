@@ -22,12 +22,17 @@ func (r *Remote) Serve(ctx context.Context, listeners ...net.Listener) error {
 		ConnContext:       withStranger,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          httplog.New(r.cfg.Log),
+		ConnState:         r.moving.noteConn,
 	}
 	r.noteUnknownClients(listeners)
-	failed := make(chan error, len(listeners))
+	failed := make(chan error, len(listeners)+1)
 	var serving sync.WaitGroup
+	serving.Go(func() { failed <- server.Serve(r.moving.passed) })
+	var entrances []*entrance
 	for _, ln := range listeners {
-		accepting := net.Listener(r.listenForStrangers(ln))
+		e := r.moving.enter(ln)
+		entrances = append(entrances, e)
+		accepting := net.Listener(r.listenForStrangers(e))
 		if r.cfg.TLS != nil {
 			accepting = tls.NewListener(accepting, r.cfg.TLS)
 		}
@@ -41,9 +46,10 @@ func (r *Remote) Serve(ctx context.Context, listeners ...net.Listener) error {
 	drainCtx, cancel := context.WithTimeout(r.ctx, r.cfg.DrainTimeout)
 	defer cancel()
 	r.Shutdown(drainCtx)
-	for _, ln := range listeners {
-		ln.Close()
+	for _, e := range entrances {
+		e.Close()
 	}
+	r.moving.passed.Close()
 	server.Close() // connections that never became WebSockets
 	serving.Wait()
 	return err

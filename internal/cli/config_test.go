@@ -110,7 +110,7 @@ func notTaken(t *testing.T, command *flags.Command, flag string) {
 	t.Setenv(variableOf(flag), "one")
 	got, err := valueOf(t, "", command.Path(), flag)
 	os.Unsetenv(variableOf(flag))
-	if err != nil || got != "[]" {
+	if err != nil || strings.Contains(got, "one") {
 		t.Errorf("%v with %s: --%s is %s, %v", command.Path(), variableOf(flag), flag, got, err)
 	}
 	table := strings.Join(command.Path(), ".")

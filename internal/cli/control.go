@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -36,7 +37,9 @@ type nodeControl struct {
 	source *state.Source // of snapshots, for all observers
 	events *state.Events
 
-	node      state.Node // what doesn't change
+	node      state.Node // what doesn't change, except for its name, which mu guards
+	mu        sync.Mutex
+	served    control.Node // what can be asked
 	take      atomic.Pointer[func() state.State]
 	listeners atomic.Pointer[func() []state.Listener]
 
@@ -45,9 +48,20 @@ type nodeControl struct {
 	server *control.Server // nil until serve is called
 }
 
-// open makes the control socket of a node, whose name is the base and a number unless the user has
-// chosen one. One that can't be made matters only when the user has chosen the node's name.
+// open makes a node's control socket. Its name is the base and a number unless the user has chosen
+// one.
 func (o *controlOptions) open(
+	base, kind string, log zerolog.Logger, version string,
+) (*nodeControl, error) {
+	n, err := o.prepare(base, kind, log, version)
+	if err == nil {
+		err = o.bind(n, base)
+	}
+	return n, err
+}
+
+// prepare is open without the socket.
+func (o *controlOptions) prepare(
 	base, kind string, log zerolog.Logger, version string,
 ) (*nodeControl, error) {
 	switch {
@@ -66,10 +80,15 @@ func (o *controlOptions) open(
 		Name: cmp.Or(o.name, base), Kind: kind, Version: version, PID: os.Getpid(),
 		Started: time.Now(),
 	}
+	return n, nil
+}
+
+// bind makes the socket of a node, unless there is to be none. That it can't be made matters only
+// when the user has chosen the node's name.
+func (o *controlOptions) bind(n *nodeControl, base string) (err error) {
 	if o.socket == "none" {
-		return n, nil
+		return nil
 	}
-	var err error
 	if o.name != "" {
 		n.socket, err = control.Listen(o.name)
 	} else {
@@ -79,15 +98,44 @@ func (o *controlOptions) open(
 	case err == nil:
 		n.node.Name = n.socket.Name
 	case o.name != "" && errors.Is(err, control.ErrRunning):
-		return nil, exit.Fail(exit.CannotListen, "can't be "+o.name, err,
+		return exit.Fail(exit.CannotListen, "can't be "+o.name, err,
 			"give another --name; culvert status lists those that run")
 	case o.name != "":
-		return nil, exit.Fail(exit.CannotListen, "no control socket", err,
+		return exit.Fail(exit.CannotListen, "no control socket", err,
 			"give a shorter --name, or turn it off with --control none")
 	default:
-		log.Warn().Err(err).Msg("no control socket: culvert status can't see this node")
+		n.log.Warn().Err(err).Msg("no control socket: culvert status can't see this node")
 	}
-	return n, nil
+	return nil
+}
+
+// bindAs is bind once another process has given up its name. A failure is logged.
+func (o *controlOptions) bindAs(n *nodeControl, name string) {
+	if o.socket == "none" {
+		return
+	}
+	var err error
+	n.node.Name = cmp.Or(o.name, name)
+	if n.socket, err = control.Listen(n.node.Name); err != nil {
+		n.log.Warn().Err(err).Msg("no control socket: culvert status can't see this node")
+	}
+}
+
+// stepAside gives up the node's name, for another process, and takes one for the time until it has
+// drained.
+func (n *nodeControl) stepAside() {
+	n.close()
+	n.server, n.socket = nil, nil
+	socket, err := control.ListenNumbered(n.node.Name + "-draining")
+	if err != nil {
+		n.log.Warn().Err(err).Msg("no control socket: culvert status can't see this node")
+		return
+	}
+	n.mu.Lock()
+	n.node.Name = socket.Name
+	n.mu.Unlock()
+	n.socket = socket
+	n.serve(n.served)
 }
 
 // attach makes snapshots those of a node.
@@ -105,7 +153,9 @@ func (n *nodeControl) snapshot() state.State {
 		s = (*take)()
 	}
 	known := s.Node
+	n.mu.Lock()
 	s.Node = n.node
+	n.mu.Unlock()
 	s.Node.Draining = known.Draining
 	s.Node.Listen = []state.Listener{}
 	if list := n.listeners.Load(); list != nil {
@@ -120,6 +170,7 @@ func (n *nodeControl) serve(node control.Node) {
 		return
 	}
 	node.State = n.source.State
+	n.served = node
 	n.server = control.Serve(n.socket, node, httplog.New(n.log))
 }
 

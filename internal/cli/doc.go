@@ -26,8 +26,8 @@
 //		…
 //	}
 //
-//	func (o *remoteOptions) newNode(…) (*tunnel.Remote, error) {
-//		node, err := tunnel.NewRemote(tunnel.RemoteConfig{
+//	func (o *remoteOptions) nodeConfig(…) (tunnel.RemoteConfig, error) {
+//		return tunnel.RemoteConfig{
 //			MaxSessions: o.limits.maxSessions,
 //			…
 //

@@ -131,6 +131,7 @@ var boundPackages = map[string][]string{
 	"internal/status/metrics": nil,
 	"internal/state":          nil,
 	"internal/status/control": nil,
+	"internal/takeover":       nil,
 }
 
 // TestLimits compares docs/limits.md with the constants: each row names one, with its value, and no

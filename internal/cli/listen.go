@@ -20,9 +20,7 @@ func listenAll(addresses []string, access policy.SocketAccess) ([]net.Listener, 
 			ln, err = listenFor(address, access)
 		}
 		if err != nil {
-			for _, ln := range listeners {
-				ln.Close()
-			}
+			closeAll(listeners)
 			hint := "give another address with --listen"
 			if errors.Is(err, policy.ErrSocketGroup) {
 				hint = "the user that culvert runs as has to be a member of --socket-group"
@@ -32,6 +30,12 @@ func listenAll(addresses []string, access policy.SocketAccess) ([]net.Listener, 
 		listeners = append(listeners, ln)
 	}
 	return listeners, nil
+}
+
+func closeAll(listeners []net.Listener) {
+	for _, ln := range listeners {
+		ln.Close()
+	}
 }
 
 // listen binds an address, or takes over the socket that a service manager has bound to it. Only

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -37,6 +38,7 @@ type remoteOptions struct {
 	background backgroundOptions
 	status     statusOptions
 	control    controlOptions
+	takeOver   takeOverOption
 
 	source     *flags.Source
 	autoReload autoReload
@@ -79,6 +81,7 @@ func (o *remoteOptions) define(s *flags.Set) {
 	o.background.define(s)
 	o.status.define(s)
 	o.control.define(s)
+	o.takeOver.define(s)
 	s.Source(&o.source)
 }
 
@@ -173,18 +176,23 @@ func (o *remoteOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ledger, err := o.openLedger(settings, log)
-	if err != nil {
-		return err
-	}
-	defer ledger.Close()
 	if err := o.access.open(); err != nil {
 		return err
 	}
 	defer o.access.close()
-	observed, err := o.control.open("remote", state.KindRemote, log, o.log.out.version)
+	taking, err := o.takeOver.begin(ctx, settings.identity.Key.Public())
 	if err != nil {
 		return err
+	}
+	defer taking.close()
+	observed, err := o.control.prepare("remote", state.KindRemote, log, o.log.out.version)
+	if err != nil {
+		return err
+	}
+	if taking == nil {
+		if err := o.control.bind(observed, "remote"); err != nil {
+			return err
+		}
 	}
 	defer observed.close()
 	o.events = observed.events
@@ -194,25 +202,64 @@ func (o *remoteOptions) run(ctx context.Context) error {
 		return err
 	}
 	defer o.served.close()
-	node, err := o.newNode(settings, ledger, tlsConfig, log)
-	if err != nil {
-		return err
-	}
 	listeners, err := o.listen.bind()
 	if err != nil {
 		return err
 	}
+	defer closeAll(listeners)
 	if err := refuseLeft(); err != nil {
 		return err
 	}
-	served := &servedRemote{node, observed, shown, listeners, log}
+	served := &servedRemote{
+		observed: observed, shown: shown, listeners: listeners, log: log, taking: taking,
+	}
+	return o.runNode(ctx, served, settings, tlsConfig)
+}
+
+// runNode makes the node, and serves it.
+func (o *remoteOptions) runNode(
+	ctx context.Context, served *servedRemote, settings remoteSettings, tlsConfig *tls.Config,
+) error {
+	cfg, err := o.nodeConfig(settings, tlsConfig, served.log)
+	if err != nil {
+		return err
+	}
+	if err := served.taking.state(&cfg); err != nil {
+		return err
+	}
+	ledger, err := o.openLedger(settings, served.log) // the process before has saved it
+	if err != nil {
+		return err
+	}
+	defer ledger.Close()
+	cfg.Ledger = ledger
+	if served.node, err = tunnel.NewRemote(cfg); err != nil {
+		return o.settingsFailure(err)
+	}
 	served.show(settings.identity.Key.Public(), o.served.listener())
-	o.served.watch(node)
+	o.served.watch(served.node)
 	o.served.serve(statusSources{
-		kind: state.KindRemote, source: observed.source, events: observed.events,
+		kind: state.KindRemote, source: served.observed.source, events: served.observed.events,
 		tls: tlsConfig, out: o.log.out,
 	})
-	return o.serve(ctx, served, settings)
+	return o.serve(ctx, served, settings, ledger)
+}
+
+// finishTakeOver lets the process before drain, if there is one, and takes its name.
+func (o *remoteOptions) finishTakeOver(served *servedRemote) error {
+	if served.taking == nil {
+		return nil
+	}
+	listeners := served.listeners
+	if o.served != nil {
+		listeners = append(slices.Clone(listeners), o.served.ln)
+	}
+	if err := served.taking.serving(listeners); err != nil {
+		return err
+	}
+	o.control.bindAs(served.observed, served.taking.name)
+	served.log.Info().Str("node", served.taking.name).Msg("taken over: the process before drains")
+	return nil
 }
 
 // check refuses values that are wrong for any remote.
@@ -252,22 +299,22 @@ func (o *remoteOptions) openLedger(s remoteSettings, log zerolog.Logger) (*quota
 	return quota.Open("", nil)
 }
 
-func (o *remoteOptions) newNode(
-	s remoteSettings, ledger *quota.Ledger, tlsConfig *tls.Config, log zerolog.Logger,
-) (*tunnel.Remote, error) {
+func (o *remoteOptions) nodeConfig(
+	s remoteSettings, tlsConfig *tls.Config, log zerolog.Logger,
+) (cfg tunnel.RemoteConfig, err error) {
 	fallback, err := parseFallback(o.listen.fallback)
 	if err != nil {
-		return nil, err
+		return cfg, err
 	}
 	proxies, err := parseProxies(o.listen.proxies)
 	if err != nil {
-		return nil, err
+		return cfg, err
 	}
 	memory, err := o.limits.memory.load(log)
 	if err != nil {
-		return nil, err
+		return cfg, err
 	}
-	node, err := tunnel.NewRemote(tunnel.RemoteConfig{
+	return tunnel.RemoteConfig{
 		Identity: s.identity,
 		Trust:    s.trust,
 		Rights:   s.rights,
@@ -288,18 +335,13 @@ func (o *remoteOptions) newNode(
 		Memory:     memory,
 		Congestion: o.congestion.choice,
 		NoSpeed:    o.limits.noSpeed,
-		Ledger:     ledger,
 		Events:     o.events,
 		Log:        log,
 		Access:     o.access.recorder(),
 
 		Observer: o.served.observer(),
 		Bounds:   o.served.bounds(),
-	})
-	if err != nil {
-		return nil, o.settingsFailure(err)
-	}
-	return node, nil
+	}, nil
 }
 
 // parseProxies parses all --trusted-proxy.
@@ -330,18 +372,13 @@ func parseFallback(text string) (*url.URL, error) {
 	return site, nil
 }
 
-// serve serves the node on the listeners until a signal comes or one of them breaks.
-func (o *remoteOptions) serve(
-	ctx context.Context, served *servedRemote, settings remoteSettings,
-) error {
-	node, listeners, log := served.node, served.listeners, served.log
-	signals := catchInterrupts(ctx, log)
-	defer signals.stop()
-	defer context.AfterFunc(signals.hard, node.Abort)()
-	spare := newReserve()
-	defer spare.close()
-	var reloading sync.Mutex // one reload at a time, whoever asks for it
-	reload := func() error {
+// reloader returns what reloads the node, one time after another, whoever asks for it.
+func (o *remoteOptions) reloader(
+	served *servedRemote, signals *interrupts, spare *reserve,
+) func() error {
+	var reloading sync.Mutex
+	log := served.log
+	return func() error {
 		reloading.Lock()
 		defer reloading.Unlock()
 		o.autoReload.seen()
@@ -351,21 +388,40 @@ func (o *remoteOptions) serve(
 		}
 		var err error
 		signals.manager.Reload(func() {
-			err = spare.spend(func() error { return o.reload(node, served.shown, log) })
+			err = spare.spend(func() error { return o.reload(served.node, served.shown, log) })
 		})
 		o.served.reloaded(err)
 		served.noteReload(err)
 		return err
 	}
+}
+
+// serve serves the node on the listeners until a signal comes or one of them breaks.
+func (o *remoteOptions) serve(
+	ctx context.Context, served *servedRemote, settings remoteSettings, ledger *quota.Ledger,
+) error {
+	node, listeners, log := served.node, served.listeners, served.log
+	signals := catchInterrupts(ctx, log)
+	defer signals.stop()
+	defer context.AfterFunc(signals.hard, node.Abort)()
+	spare := newReserve()
+	defer spare.close()
+	reload := o.reloader(served, signals, spare)
 	defer signals.reloads.watch(func() { reload() })()
 	defer o.autoReload.start(signals.reloads, log)()
 
 	warnTrust(log, settings.trust)
 	addresses := served.addresses()
 	key := settings.identity.Key.Public()
+	if err := o.finishTakeOver(served); err != nil {
+		return err
+	}
+	giver := newGiver(served, o.served, ledger, signals)
+	defer giver.end()
 	served.observed.serve(control.Node{
-		Stop:   signals.drain,
-		Reload: func(context.Context) error { return told(reload()) },
+		Stop:     signals.drain,
+		Reload:   func(context.Context) error { return told(reload()) },
+		TakeOver: giver.accept,
 	})
 	o.identity.logMade(log, key)
 	log.Info().Strs("listen", addresses).Str("path", o.listen.path).Stringer("key", key).
@@ -411,6 +467,7 @@ type servedRemote struct {
 	shown     *remoteTLS
 	listeners []net.Listener
 	log       zerolog.Logger
+	taking    *takeOver // nil for none
 }
 
 func (r *servedRemote) addresses() (addresses []string) {

@@ -51,6 +51,7 @@ type statusServer struct {
 	server  *status.Server // nil until serve is called
 	node    atomic.Pointer[statusNode]
 	ended   sync.WaitGroup
+	closing sync.Once
 }
 
 // open binds the address, and returns nil if there is none.
@@ -173,14 +174,17 @@ func (s *statusServer) url() string {
 
 // close ends serving.
 func (s *statusServer) close() {
-	switch {
-	case s == nil:
-	case s.server == nil:
-		s.ln.Close()
-	default:
+	if s == nil {
+		return
+	}
+	s.closing.Do(func() {
+		if s.server == nil {
+			s.ln.Close()
+			return
+		}
 		s.server.Close()
 		s.ended.Wait()
-	}
+	})
 }
 
 // openStatus binds the address of --status, if there is one, and lets the local count for it.

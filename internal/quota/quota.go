@@ -196,6 +196,19 @@ func removeLeftovers(path string) {
 	}
 }
 
+// Flush saves what has changed.
+func (l *Ledger) Flush() {
+	l.mu.Lock()
+	changed := l.timer != nil
+	if changed {
+		l.timer.Stop() // or its save is about to begin
+	}
+	l.mu.Unlock()
+	if changed {
+		l.save()
+	}
+}
+
 // Close saves what has changed. Later changes are not saved.
 func (l *Ledger) Close() {
 	l.mu.Lock()

@@ -2,6 +2,7 @@ package systemd
 
 import (
 	"context"
+	"strconv"
 	"sync"
 	"time"
 )
@@ -11,6 +12,7 @@ import (
 type Notifier struct {
 	mu    sync.Mutex // guards ready, and orders what is sent
 	ready bool       // the manager knows that the process serves
+	over  bool       // another process is the main one now
 }
 
 // Ready reports that the process serves, and how in a line for people.
@@ -18,6 +20,9 @@ func (n *Notifier) Ready(status string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.ready = true
+	if n.over {
+		return nil
+	}
 	return send("READY=1\nSTATUS=" + status)
 }
 
@@ -25,7 +30,7 @@ func (n *Notifier) Ready(status string) error {
 func (n *Notifier) Reload(reload func()) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.ready {
+	if n.ready && !n.over {
 		send("RELOADING=1\n" + monotonicTime())
 		defer send("READY=1")
 	}
@@ -33,7 +38,26 @@ func (n *Notifier) Reload(reload func()) {
 }
 
 // Stopping reports that the process is about to end.
-func (n *Notifier) Stopping() error { return send("STOPPING=1") }
+func (n *Notifier) Stopping() error { return n.send("STOPPING=1") }
+
+// HandOver reports that another process is the service's main one. From now on nothing more is
+// reported.
+func (n *Notifier) HandOver(pid int) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.over = true
+	return send("MAINPID=" + strconv.Itoa(pid))
+}
+
+// send reports something unless another process has become the main one.
+func (n *Notifier) send(state string) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.over {
+		return nil
+	}
+	return send(state)
+}
 
 // Watch feeds the manager's watchdog until ctx is done. It calls check three times within the
 // watchdog's time, and feeds it only if that returns nil. It hands what goes wrong to failed, and
@@ -57,7 +81,7 @@ func (n *Notifier) Watch(
 			return
 		}
 		if err == nil {
-			err = send("WATCHDOG=1")
+			err = n.send("WATCHDOG=1")
 		}
 		if err != nil {
 			failed(err)

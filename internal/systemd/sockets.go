@@ -49,6 +49,13 @@ func adopt(file *os.File) (s socket, err error) {
 	return s, err
 }
 
+// Add adds a listener that another process has handed over.
+func (s *Sockets) Add(ln net.Listener) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sockets = append(s.sockets, socket{listener: ln})
+}
+
 func (s socket) addr() net.Addr {
 	if s.packets != nil {
 		return s.packets.LocalAddr()

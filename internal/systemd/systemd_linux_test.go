@@ -114,3 +114,31 @@ func TestBound(t *testing.T) {
 		}
 	}
 }
+
+// TestHandOver checks that the manager learns which process is the main one, and nothing more from
+// the one that was.
+func TestHandOver(t *testing.T) {
+	address := &net.UnixAddr{Name: filepath.Join(t.TempDir(), "notify"), Net: "unixgram"}
+	conn, err := net.ListenUnixgram("unixgram", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	t.Setenv("NOTIFY_SOCKET", address.Name)
+	n := &Notifier{}
+	for _, err := range []error{n.Ready("up"), n.HandOver(4711), n.Stopping(), send("END=1")} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	n.Reload(func() {})
+	if err := conn.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	packet := make([]byte, 64)
+	for _, want := range []string{"READY=1\nSTATUS=up", "MAINPID=4711", "END=1"} {
+		if n, err := conn.Read(packet); err != nil || string(packet[:n]) != want {
+			t.Errorf("got %q, %v, want %q", packet[:n], err, want)
+		}
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 )
 
@@ -82,7 +83,7 @@ func ListenUnixFor(path string, access SocketAccess) (net.Listener, error) {
 		ln.Close()
 		return nil, err
 	}
-	return &unixListener{ln, path}, nil
+	return &unixListener{UnixListener: ln, path: path}, nil
 }
 
 // listenUnderItsName binds a socket whose path is too long for a private folder next to it.
@@ -116,16 +117,29 @@ func listenUnix(path string) (*net.UnixListener, error) {
 
 // unixListener has the address of its file, and removes that when it is closed.
 type unixListener struct {
-	net.Listener
+	*net.UnixListener
 	path string
+	keep atomic.Bool // Close leaves the file
 }
 
 // Addr returns the file's path as it was given.
 func (l *unixListener) Addr() net.Addr { return &net.UnixAddr{Name: l.path, Net: "unix"} }
 
+// AdoptUnix returns a listener with the path of its file for one that another process has made. It
+// leaves the file to that process until KeepFile(false) is called.
+func AdoptUnix(ln *net.UnixListener, path string) net.Listener {
+	l := &unixListener{UnixListener: ln, path: path}
+	l.KeepFile(true)
+	return l
+}
+
+// KeepFile decides whether Close leaves the file to another process.
+func (l *unixListener) KeepFile(keep bool) { l.keep.Store(keep) }
+
+// Close implements net.Listener.
 func (l *unixListener) Close() error {
-	err := l.Listener.Close()
-	if !errors.Is(err, net.ErrClosed) {
+	err := l.UnixListener.Close()
+	if !errors.Is(err, net.ErrClosed) && !l.keep.Load() {
 		os.Remove(l.path)
 	}
 	return err

@@ -8,5 +8,5 @@ func listenPrivately(path string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &unixListener{ln, path}, nil
+	return &unixListener{UnixListener: ln, path: path}, nil
 }

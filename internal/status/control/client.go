@@ -25,6 +25,7 @@ var ErrNotRunning = errors.New("no node with this name is running")
 type Client struct {
 	http      *http.Client
 	transport *http.Transport
+	path      string // of the socket
 }
 
 // Open returns a client of the node with a name. Its first request shows whether that is running.
@@ -48,7 +49,7 @@ func Open(name string) (*Client, error) {
 		MaxIdleConns:    1,
 		IdleConnTimeout: idleTimeout,
 	}
-	return &Client{&http.Client{Transport: transport}, transport}, nil
+	return &Client{&http.Client{Transport: transport}, transport, path}, nil
 }
 
 // Close closes the connection to the node.

@@ -31,6 +31,9 @@ const (
 	// to bind an address.
 	requestTimeout = 60 * time.Second
 
+	// meetingTimeout bounds how long a node that was asked to hand over waits for the connection.
+	meetingTimeout = 10 * time.Second
+
 	// stateTimeout bounds how long a node may take to report its state.
 	stateTimeout = 5 * time.Second
 )

@@ -18,6 +18,12 @@ type Added struct {
 	Address string `json:"address"` // where it listens
 }
 
+// TakeOver asks a remote to hand its listeners over to another process.
+type TakeOver struct {
+	PublicKey string `json:"public_key"` // of that process; it must be the same
+	PID       int    `json:"pid"`        // likewise
+}
+
 // Error is an answer other than success. It is worded for people.
 type Error struct {
 	What   string `json:"error"`

@@ -26,6 +26,10 @@ type Node struct {
 
 	AddForward    func(ctx context.Context, f Forward) (address string, err error)
 	CancelForward func(ctx context.Context, f Forward) error
+
+	// TakeOver decides on a request to take over. The function that it returns is called once, with
+	// the connection of whoever asked, or with nil if that didn't come. It must not wait.
+	TakeOver func(TakeOver) (func(*net.UnixConn), error)
 }
 
 // Server answers on a Socket until it is closed.
@@ -34,21 +38,22 @@ type Server struct {
 	http    *http.Server
 	end     context.CancelFunc
 	serving sync.WaitGroup
+	meeting sync.WaitGroup // with processes that take over
 }
 
 // Serve starts answering on a socket. The log gets what net/http complains about.
 func Serve(s *Socket, node Node, complaints *log.Logger) *Server {
 	ctx, cancel := context.WithCancel(context.Background())
-	server := &Server{socket: s, end: cancel, http: newHTTP(ctx, node, complaints)}
+	server := &Server{socket: s, end: cancel, http: newHTTP(ctx, complaints)}
+	server.http.Handler = server.handler(node)
 	ln := netutil.LimitListener(&ownListener{s.listener}, maxConns)
 	server.serving.Go(func() { server.http.Serve(ln) }) // its error is that it was closed
 	return server
 }
 
-// newHTTP returns the HTTP server of a node. Requests are cut when ctx ends.
-func newHTTP(ctx context.Context, node Node, complaints *log.Logger) *http.Server {
+// newHTTP returns the HTTP server of a node, without its handler. Requests are cut when ctx ends.
+func newHTTP(ctx context.Context, complaints *log.Logger) *http.Server {
 	return &http.Server{
-		Handler:           handler(node),
 		ReadHeaderTimeout: headTimeout,
 		ReadTimeout:       headTimeout,
 		WriteTimeout:      requestTimeout,
@@ -65,6 +70,7 @@ func (s *Server) Close() error {
 	s.end()
 	s.http.Close()
 	s.serving.Wait()
+	s.meeting.Wait()
 	return s.socket.Close()
 }
 
@@ -105,7 +111,7 @@ func isOwn(conn net.Conn) bool {
 	return !known || user == os.Geteuid() || user == 0
 }
 
-func handler(node Node) http.Handler {
+func (s *Server) handler(node Node) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/state", func(w http.ResponseWriter, r *http.Request) {
 		reply(w, http.StatusOK, node.State(r.Context()))
@@ -130,6 +136,9 @@ func handler(node Node) http.Handler {
 		if f, ok := readForward(w, r, node.CancelForward != nil); ok {
 			answer(w, struct{}{}, node.CancelForward(r.Context(), f))
 		}
+	})
+	mux.HandleFunc("POST /v1/take-over", func(w http.ResponseWriter, r *http.Request) {
+		s.takeOver(w, r, node)
 	})
 	return mux
 }

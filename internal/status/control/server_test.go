@@ -43,7 +43,8 @@ func TestSlowRequests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const bindTime, drainTime = 4 * headTimeout, 10 * requestTimeout
 		ctx, end := context.WithCancel(context.Background())
-		server := newHTTP(ctx, Node{
+		server := newHTTP(ctx, nil)
+		server.Handler = (&Server{}).handler(Node{
 			Stop: func() { time.AfterFunc(drainTime, end) },
 			AddForward: func(ctx context.Context, _ Forward) (string, error) {
 				select {
@@ -53,7 +54,7 @@ func TestSlowRequests(t *testing.T) {
 					return "", ctx.Err()
 				}
 			},
-		}, nil)
+		})
 		near, far := net.Pipe()
 		ln := &pipeListener{accepted: make(chan net.Conn, 1), closed: make(chan struct{})}
 		ln.accepted <- far
@@ -62,7 +63,7 @@ func TestSlowRequests(t *testing.T) {
 		transport := &http.Transport{
 			DialContext: func(context.Context, string, string) (net.Conn, error) { return near, nil },
 		}
-		client := &Client{&http.Client{Transport: transport}, transport}
+		client := &Client{&http.Client{Transport: transport}, transport, ""}
 
 		address, err := client.AddForward(t.Context(), Forward{Kind: ForwardReverse})
 		if err != nil || address != "bound" {

@@ -1,0 +1,234 @@
+//go:build linux
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http/httptest"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"culvert/internal/testnet"
+)
+
+// takeOver is a tunnel whose remote another process takes over. The local reaches it through a
+// relay.
+type takeOver struct {
+	*tunnel
+	t      *testing.T
+	env    []string
+	args   []string // of the remotes, without the address
+	listen string
+	socket string // the other address of remotes
+	relay  *testnet.Relay
+	web    *httptest.Server
+	port   string // of -R
+}
+
+// startTakeOver starts the first process, which listens with TCP and on a unix socket.
+func startTakeOver(t *testing.T, secure bool) *takeOver {
+	t.Helper()
+	o := &takeOver{t: t, env: cleanEnv(t), port: testnet.FreePort(t), web: startSite(t)}
+	o.listen, o.socket = "127.0.0.1:0", filepath.Join(t.TempDir(), "socket")
+	server, client := newIdentity(t), newIdentity(t)
+	o.tunnel = &tunnel{server: server, client: client}
+	authorized := writeFile(t, "authorized_keys", client.key+"\n")
+	o.args = []string{"--authorized-keys", authorized, "--reverse", "localhost",
+		"--drain-timeout", "30s", "--listen", "unix:" + o.socket}
+	scheme, flags := "ws", []string{"-R", "localhost:" + o.port + ":" +
+		strings.TrimPrefix(o.web.URL, "http://"), "-L", "0:" + testnet.EchoServer(t)}
+	if secure {
+		const name = "exit.culvert.test"
+		ca := newWebCA(t)
+		certFile, keyFile, _ := ca.issue(t, name)
+		o.args = append(o.args, "--tls-cert", certFile, "--tls-key", keyFile)
+		scheme, flags = "wss", append(flags, "--tls-ca", ca.file, "--tls-server-name", name)
+	}
+	o.remote = o.start("remote", "--name", "exit")
+	o.listen = o.remote.listen[0]
+	o.relay = testnet.RelayTo(t, o.listen, testnet.RelayConfig{})
+	o.local = startNode(t, "local", command(o.env, t.TempDir(), program,
+		localArgs(client, server, scheme+"://"+o.relay.Address()+"/", flags...)...))
+	return o
+}
+
+// start starts a process with the remote's key.
+func (o *takeOver) start(name string, flags ...string) *node {
+	o.t.Helper()
+	args := append(append([]string{"--listen", o.listen}, o.args...), flags...)
+	return startNode(o.t, name, command(o.env, o.t.TempDir(), program,
+		remoteArgs(o.server, args...)...))
+}
+
+// TestTakeOver replaces a remote's process twice under load, the second time while the first one
+// still drains, and cuts all connections meanwhile. Nobody is refused, no download is cut, and -R
+// moves along.
+func TestTakeOver(t *testing.T) {
+	t.Parallel()
+	for name, secure := range map[string]bool{"tcp": false, "tls": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			startTakeOver(t, secure).test()
+		})
+	}
+}
+
+func (o *takeOver) test() {
+	t := o.t
+	connected, fetched := o.connectAlways(), o.fetchAlways()
+	remotes, download := []*node{o.remote}, startDrip(t, o.tunnel, o.web, "short")
+	var streams []net.Conn
+	for i := range 2 {
+		streams = append(streams, testnet.Dial(t, o.local.forwards[0], bulkTime))
+		o.echo(streams)
+		o.remote = o.start(fmt.Sprint("next remote ", i), "--take-over", "exit")
+		remotes = append(remotes, o.remote)
+		testnet.Poll(t, patience, "the local has another session", func() bool {
+			return strings.Count(o.local.stderr.String(), "session up") >= i+2
+		})
+		o.relay.Cut() // also the carriers of sessions that only older processes have
+		o.echo(streams)
+		testnet.Poll(t, patience, "the reverse forward is up", o.reversed)
+	}
+	if status, got := download.wait(patience), len(download.stdout.String()); status != 0 ||
+		got != drips*dripSize {
+		t.Errorf("download: status %d, %d bytes of %d", status, got, drips*dripSize)
+	}
+	for i, old := range remotes[:2] {
+		testnet.Poll(t, patience, "the session has come back to "+old.name, func() bool {
+			return strings.Contains(old.stderr.String(), "session resumed")
+		})
+		streams[i].Close()
+		if status := old.wait(bulkTime); status != 0 {
+			t.Errorf("%s: status %d", old.name, status)
+		}
+		if strings.Contains(old.stderr.String(), "streams cut short") {
+			t.Errorf("%s has cut streams", old.name)
+		}
+	}
+	if c, f := connected(), fetched(); c == 0 || f == 0 {
+		t.Errorf("%d connections and %d fetches meanwhile", c, f)
+	}
+	if !o.reversed() {
+		t.Error("the reverse forward doesn't work in the end")
+	}
+	list := must(t, patience, command(o.env, t.TempDir(), program, "status"))
+	if !strings.Contains(list, "\nexit  ") || strings.Contains(list, "draining") ||
+		!strings.Contains(list, strconv.Itoa(o.remote.cmd.Process.Pid)) {
+		t.Errorf("culvert status:\n%s", list)
+	}
+}
+
+// echo checks that all streams work.
+func (o *takeOver) echo(streams []net.Conn) {
+	o.t.Helper()
+	for i, conn := range streams {
+		if err := testnet.CheckEcho(conn, "ping"); err != nil {
+			o.t.Fatalf("stream %d: %v", i, err)
+		}
+	}
+}
+
+// TestTakeOverFails checks that a remote goes on when another process can't take over, and that one
+// that can still does.
+func TestTakeOverFails(t *testing.T) {
+	t.Parallel()
+	o := startTakeOver(t, false)
+	stream := testnet.Dial(t, o.local.forwards[0], bulkTime)
+	other := newIdentity(t)
+	for _, test := range []struct {
+		why    string
+		key    identity
+		flags  []string
+		status int
+	}{
+		{"no node \"nobody\" is running", o.server, []string{"--take-over", "nobody",
+			"--listen", o.listen}, 1},
+		{"the key is another one", other, []string{"--take-over", "exit", "--listen", o.listen}, 1},
+		{"only a remote can be taken over", o.server, []string{"--take-over", "local-1"}, 1},
+		{"name the same address with a flag", o.server, []string{"--take-over", "exit",
+			"--listen", "127.0.0.1:0"}, 2},
+	} {
+		r := run(t, patience, command(o.env, t.TempDir(), program,
+			remoteArgs(test.key, append(test.flags, o.args...)...)...))
+		if r.status != test.status || !strings.Contains(r.stderr, test.why) {
+			t.Errorf("want status %d, %q; got status %d\n%s", test.status, test.why, r.status, r.stderr)
+		}
+		o.echo([]net.Conn{stream})
+		must(t, patience, curl(t, o.local.socks, patience, o.web.URL+"/random/10"))
+	}
+	old := o.remote
+	testnet.Poll(t, patience, "the attempts are over", func() bool {
+		return strings.Contains(old.stderr.String(), "not taken over")
+	})
+	o.remote = o.start("next remote", "--take-over", "exit")
+	o.echo([]net.Conn{stream})
+	stream.Close()
+	if status := old.wait(bulkTime); status != 0 {
+		t.Errorf("%s: status %d", old.name, status)
+	}
+	must(t, patience, curl(t, o.local.socks, patience, o.web.URL+"/random/10"))
+}
+
+// reversed reports whether the port at the remote leads to the site.
+func (o *takeOver) reversed() bool {
+	r := run(o.t, patience, command(o.env, o.t.TempDir(), needProgram(o.t, "curl"), "-q", "--silent",
+		"--fail", "--max-time", "5", "http://localhost:"+o.port+"/random/10"))
+	return r.status == 0
+}
+
+// fetchAlways makes new connections through the tunnel all the time, none of which may fail, until
+// the function that it returns is called, which returns their number.
+func (o *takeOver) fetchAlways() (stop func() int) {
+	ctx, cancel := context.WithCancel(o.t.Context())
+	var fetching sync.WaitGroup
+	n := 0
+	fetching.Go(func() {
+		for ctx.Err() == nil {
+			cmd := curl(o.t, o.local.socks, patience, o.web.URL+"/random/1000")
+			if r := run(o.t, patience, cmd); r.status != 0 {
+				o.t.Errorf("fetch %d: status %d\n%s", n, r.status, r.stderr)
+			}
+			n++
+		}
+	})
+	return func() int {
+		cancel()
+		fetching.Wait()
+		return n
+	}
+}
+
+// connectAlways connects to the remote all the time, in both ways. Nothing may be refused.
+func (o *takeOver) connectAlways() (stop func() int) {
+	ctx, cancel := context.WithCancel(o.t.Context())
+	var connecting sync.WaitGroup
+	n := 0
+	connecting.Go(func() {
+		tick := time.NewTicker(10 * time.Millisecond)
+		defer tick.Stop()
+		for ctx.Err() == nil {
+			for network, address := range map[string]string{"tcp": o.listen, "unix": o.socket} {
+				conn, err := net.Dial(network, address)
+				if err != nil {
+					o.t.Errorf("connection %d: %v", n, err)
+					continue
+				}
+				conn.Close()
+				n++
+			}
+			<-tick.C
+		}
+	})
+	return func() int {
+		cancel()
+		connecting.Wait()
+		return n
+	}
+}
