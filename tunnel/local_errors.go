@@ -71,6 +71,10 @@ func (e *TimeoutError) Unwrap() error { return os.ErrDeadlineExceeded }
 // ErrNeedsTLS is the error when a server is asked by ws:// and speaks TLS.
 var ErrNeedsTLS = errors.New("the server speaks TLS")
 
+// ErrNotHTTP is the error when a server answers the request for an upgrade with something else than
+// a response.
+var ErrNotHTTP = errors.New("the server's answer is not HTTP")
+
 // ErrNoSession is the error for a new connection while there is no session with the remote.
 var ErrNoSession = errors.New("no session with the remote")
 

@@ -4,10 +4,12 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"culvert/protocol"
@@ -60,7 +62,18 @@ func (c *localConnector) dial(
 		c.needsTLS(ctx) {
 		return nil, ErrNeedsTLS
 	}
+	if response == nil && !isConnectionError(err) {
+		return nil, ErrNotHTTP
+	}
 	return nil, err
+}
+
+// isConnectionError reports whether an error is about the connection, rather than about what came
+// over it.
+func isConnectionError(err error) bool {
+	_, isNet := errors.AsType[net.Error](err)
+	_, isErrno := errors.AsType[syscall.Errno](err)
+	return isNet || isErrno || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // needsTLS reports whether a server that did not understand a plain HTTP request speaks TLS. It

@@ -3,9 +3,11 @@ package cli
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"sync/atomic"
 
 	"culvert/internal/cli/exit"
@@ -42,6 +44,8 @@ func loadServerCertificate(certFile, keyFile string) (*tls.Certificate, error) {
 	}
 	pair, err := tls.X509KeyPair(cert, key) // its errors quote nothing of the key
 	if err != nil {
+		// The prefix is Go's; there are no types to tell these errors apart.
+		err = errors.New(strings.TrimPrefix(err.Error(), "tls: "))
 		return nil, exit.Fail(exit.Failed, "can't use --tls-cert and --tls-key", err,
 			"they are a certificate, followed by the intermediate ones, and its key, in PEM")
 	}

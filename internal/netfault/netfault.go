@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"slices"
 	"syscall"
 )
@@ -58,9 +59,12 @@ func causeText(err error) string {
 		return errno.Error()
 	}
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Err != nil {
+		if errors.Is(op.Err, os.ErrDeadlineExceeded) {
+			return "timed out"
+		}
 		return op.Err.Error()
 	}
-	if errors.Is(err, io.ErrUnexpectedEOF) {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return "the connection was closed"
 	}
 	return err.Error()
