@@ -88,12 +88,20 @@ func TestSupervisedRemote(t *testing.T) {
 	if err := os.Remove(filepath.Join(s.dir, "door")); err != nil {
 		t.Fatal(err)
 	}
-	starved := func(text string) bool { return strings.Contains(text, "watchdog is not fed") }
-	if text := p.stderr.await(starved, p.ended); !starved(text) {
-		t.Errorf("a listener that is gone was not noticed:\n%s", text)
+	starved := func(times int) {
+		t.Helper()
+		enough := func(text string) bool { return strings.Count(text, "watchdog is not fed") >= times }
+		if text := p.stderr.await(enough, p.ended); !enough(text) {
+			t.Fatalf("a listener that is gone was noticed less than %d times:\n%s", times, text)
+		}
 	}
+	starved(1)
+	p.send(t, syscall.SIGUSR1) // what was sent before is read by then
+	manager.await("RELOADING=1\n", "WATCHDOG=1")
+	manager.await("READY=1")
+	starved(3)
 	p.send(t, syscall.SIGTERM)
-	manager.await("STOPPING=1", "WATCHDOG=1")
+	manager.await("STOPPING=1")
 	checkStatus(t, p, exit.OK)
 }
 
@@ -139,12 +147,14 @@ func TestSupervisedLocal(t *testing.T) {
 	checkStatus(t, p, exit.OK)
 }
 
-// activated returns a command that gets the files as a socket unit of systemd passes them.
+// activated returns a command that gets the files as a socket unit of systemd passes them, with a
+// name for each.
 func activated(cmd *exec.Cmd, files ...*os.File) *exec.Cmd {
 	sh := exec.Command("sh", append([]string{"-c",
 		`LISTEN_PID=$$ exec "$@"`, "sh", cmd.Path}, cmd.Args[1:]...)...)
 	sh.Dir, sh.ExtraFiles = cmd.Dir, files
-	sh.Env = append(slices.Clone(cmd.Env), fmt.Sprintf("LISTEN_FDS=%d", len(files)))
+	sh.Env = append(slices.Clone(cmd.Env), fmt.Sprintf("LISTEN_FDS=%d", len(files)),
+		"LISTEN_FDNAMES="+strings.TrimSuffix(strings.Repeat("culvert.socket:", len(files)), ":"))
 	return sh
 }
 

@@ -65,6 +65,11 @@ for unit in culvert-remote culvert-local@work; do
 done
 [ "$(stat -c %a /var/lib/private/culvert/identity.json)" = 600 ] || fail 'the key is readable'
 
+echo 'services: status'
+for folder in culvert-remote culvert-local/work; do
+  RUNTIME_DIRECTORY=/run/$folder culvert status | grep -q -- -1 || fail "no node in /run/$folder"
+done
+
 echo 'services: reload'
 systemctl reload culvert-remote culvert-local@work
 await logged culvert-remote '"message":"reloaded"'

@@ -27,15 +27,15 @@ func folder(create bool) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return path, checkFolder(path, info)
+	return path, checkFolder(path, info, create)
 }
 
 // checkFolder refuses a folder in which others could put a socket, or reach one.
-func checkFolder(path string, info fs.FileInfo) error {
+func checkFolder(path string, info fs.FileInfo, create bool) error {
 	switch {
 	case !info.IsDir():
 		return fmt.Errorf("%s is not a folder", path)
-	case !isOurs(info):
+	case !isOurs(info) && (create || !maySee(path)):
 		return fmt.Errorf("%s belongs to another user", path)
 	case !isClosed(info):
 		return fmt.Errorf("others may enter %s (mode %04o)", path, info.Mode().Perm())

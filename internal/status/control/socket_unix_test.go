@@ -146,7 +146,7 @@ func TestFolder(t *testing.T) {
 			t.Errorf("%s: a client accepts the folder", what)
 		}
 	}
-	if err := checkFolder("x", ownedBy{os.Geteuid() + 1}); err == nil {
+	if err := checkFolder("x", ownedBy{os.Geteuid() + 1}, true); err == nil {
 		t.Error("a folder of another user is accepted")
 	}
 }
@@ -227,5 +227,40 @@ func TestRequests(t *testing.T) {
 	}
 	if _, err := client.State(ctx); !errors.Is(err, ErrNotRunning) {
 		t.Errorf("after the end: %v", err)
+	}
+}
+
+// TestServiceFolder puts the socket into the folder that a service manager has made. Root finds it
+// there, although it belongs to the service's user, and makes none of its own.
+func TestServiceFolder(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("RUNTIME_DIRECTORY", dir+":/run/other")
+	s, err := ListenNumbered("remote")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if _, err := os.Lstat(filepath.Join(dir, "remote-1.sock")); err != nil {
+		t.Error(err)
+	}
+	if os.Geteuid() == 0 {
+		if err := os.Chown(dir, 65534, 65534); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ListenNumbered("remote"); err == nil {
+			t.Error("a socket was made in the folder of another user")
+		}
+	}
+	if names, err := Names(); err != nil || !slices.Equal(names, []string{"remote-1"}) {
+		t.Errorf("found %v, %v", names, err)
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Names(); err == nil {
+		t.Error("a folder that others may enter is used")
 	}
 }
