@@ -78,6 +78,10 @@ simulate: ## Simulate an hour of faults for each of SEEDS=1000, from FIRST=1.
 bench-micro: ## Measure handshake, records and session in pairs; medians of COUNT=6 runs.
 	@scripts/bench-micro.sh
 
+.PHONY: bench-speed
+bench-speed: ## Compare culvert speed with transfers without a proxy; ROUNDS=5, as root.
+	@ROUNDS='$(ROUNDS)' scripts/bench-speed.sh
+
 .PHONY: bench
 bench: ## Compare culvert with OpenSSH and Xray; 2 hours (QUICK=1: 20 minutes; ONLY=CASE,...).
 	@QUICK='$(QUICK)' ONLY='$(ONLY)' ROUNDS='$(ROUNDS)' RENDER='$(RENDER)' CONTROL='$(CONTROL)' \

@@ -8,6 +8,7 @@
 //	                                       measure
 //	bench -list                            list the cases
 //	bench -render FILE [-docs FOLDER]      rewrite tables and plots
+//	bench speed [-rounds N]                compare `culvert speed` with transfers without a proxy
 //
 // With -only, the cases it selects (by patterns such as loopback-*, or the first words of their
 // names, such as loss) replace those in the results file; the others stay.
@@ -57,6 +58,8 @@ func command(ctx context.Context, args []string) error {
 			return runLoad(ctx, os.Stdin, os.Stdout)
 		case "target":
 			return runTarget(ctx, args[1:])
+		case "speed":
+			return runSpeed(ctx, args[1:])
 		}
 	}
 	return bench(ctx, args)
