@@ -34,7 +34,7 @@ func startChaos(
 		t.Fatal(err)
 	}
 	local := NewLocal(cfg)
-	local.connector.session.Patience = patience
+	local.remotes[0].session.Patience = patience
 	runLocal(t, local)
 	if _, err := local.WaitSession(within(t, 10*time.Second)); err != nil {
 		t.Fatal(err)

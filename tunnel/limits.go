@@ -109,6 +109,15 @@ const (
 	askedJitter = time.Second
 	steadyAfter = 5 * time.Second
 
+	// DefaultFailoverAfter is how long a lost carrier may be away until new streams go to another
+	// remote: many a change of the network takes less. DefaultFailbackAfter is how long a session
+	// to a better remote has to last until they go there: a remote that comes and goes is worse.
+	// While an attempt to a better remote is under way, another one that was quicker waits for
+	// failoverGrace.
+	DefaultFailoverAfter = 2 * time.Second
+	DefaultFailbackAfter = 30 * time.Second
+	failoverGrace        = 250 * time.Millisecond
+
 	// maxRetryAfter bounds the pause that an HTTP server asks for: anybody on the way can.
 	maxRetryAfter = time.Minute
 

@@ -16,18 +16,17 @@ import (
 // Local is the near end of a tunnel. It keeps one session to its remote up while Run runs. All
 // methods may be called concurrently.
 type Local struct {
-	cfg       LocalConfig
-	connector *localConnector
-	sums      sums
-	reached   reachedTargets
+	cfg     LocalConfig
+	remotes []*localConnector // in order of preference
+	sums    sums
+	reached reachedTargets
 
 	aborted   context.Context // ends when Abort is called
 	abort     context.CancelFunc
 	relaying  context.Context // of the relays; ends a while after Run, and with aborted
 	cutRelays context.CancelFunc
 
-	retry chan struct{} // a token makes another attempt to connect start at once
-	moved chan struct{} // a token is a change of the network
+	retry chan struct{} // a token replaces the carrier of the current session
 
 	// For tests: noticeNetwork leaves a token for each change of the network until its context is
 	// done, and jitter is that of pauses, nil for a backoff's own.
@@ -36,14 +35,26 @@ type Local struct {
 
 	retiring sync.WaitGroup // goroutines that keep sessions whose remote drains
 
-	mu      sync.Mutex
-	current *localConnection
-	retired map[*retiredSession]struct{}
-	changed chan struct{} // closed and replaced when current or err changes
-	err     error         // why there will be no more sessions
+	mu sync.Mutex // guards the rest
+	localSessions
 	reverse map[reverseID]*reverseBind
 
 	reversing reverseRequest
+}
+
+// localSessions are the sessions of a Local.
+type localSessions struct {
+	current *localConnection // for new streams; nil if there is none
+	standby *localConnection // to a better remote; nil if there is none
+	retired map[*retiredSession]struct{}
+	seeking map[*localAttempts]struct{} // those that are under way
+	changed chan struct{}               // closed and replaced when current or err changes
+	err     error                       // why there will be no more sessions
+
+	// opening ends, and is replaced, when new streams go to another remote because the session is
+	// away: those that wait for an answer in it are to be opened there.
+	opening     context.Context
+	stopOpening context.CancelFunc
 }
 
 // NewLocal returns a Local. It connects when Run is called.
@@ -53,20 +64,25 @@ func NewLocal(cfg LocalConfig) *Local {
 	}
 	aborted, abort := context.WithCancel(context.Background())
 	relaying, cutRelays := context.WithCancel(aborted)
+	opening, stopOpening := context.WithCancel(context.Background())
 	return &Local{
 		cfg:       cfg,
-		connector: cfg.connector(),
+		remotes:   cfg.connectors(),
 		aborted:   aborted,
 		abort:     abort,
 		relaying:  relaying,
 		cutRelays: cutRelays,
 		retry:     make(chan struct{}, 1),
-		moved:     make(chan struct{}, 1),
 
 		noticeNetwork: noticeNetwork,
 
-		changed: make(chan struct{}),
-		retired: make(map[*retiredSession]struct{}),
+		localSessions: localSessions{
+			retired:     make(map[*retiredSession]struct{}),
+			seeking:     make(map[*localAttempts]struct{}),
+			changed:     make(chan struct{}),
+			opening:     opening,
+			stopOpening: stopOpening,
+		},
 		reverse: make(map[reverseID]*reverseBind),
 
 		reversing: reverseRequest{made: make(chan struct{})},
@@ -77,7 +93,7 @@ func NewLocal(cfg LocalConfig) *Local {
 func (l *Local) Abort() { l.abort() }
 
 // MemoryHeld returns how many bytes the streams hold of LocalConfig.Memory.
-func (l *Local) MemoryHeld() int64 { return l.connector.session.Memory.Held() }
+func (l *Local) MemoryHeld() int64 { return l.remotes[0].session.Memory.Held() }
 
 // shutdown gives the streams time to end, and to deliver what they have brought.
 func (l *Local) shutdown(session *mux.Session) {
@@ -171,29 +187,39 @@ func (l *Local) DialContext(ctx context.Context, network, address string) (net.C
 }
 
 func (l *Local) open(ctx context.Context, target mux.Target) (*mux.Stream, error) {
-	return openInSession(ctx, l, func(session *mux.Session) (*mux.Stream, error) {
-		return l.openIn(ctx, session, target)
-	})
+	return openInSession(ctx, l,
+		func(ctx context.Context, session *mux.Session) (*mux.Stream, error) {
+			return l.openIn(ctx, session, target)
+		})
 }
 
 // errNoSessionWait is the error when a stream has waited for a session for openWait.
 var errNoSessionWait = &bounds.Error{Bound: bounds.NoSessionWait, Err: ErrNoSession}
 
 // openInSession opens a stream or a flow in the local's session. While there is no session it waits
-// for one, for openWait at most. When the session is lost before the answer comes, it tries again.
+// for one, for openWait at most. When the session is lost before the answer comes, or another one
+// takes the new streams, it tries again.
 func openInSession[T any](
-	ctx context.Context, l *Local, open func(*mux.Session) (*T, error),
+	ctx context.Context, l *Local, open func(context.Context, *mux.Session) (*T, error),
 ) (*T, error) {
 	deadline := time.Now().Add(openWait)
 	for {
-		session, err := l.carried(ctx, deadline)
-		if err != nil {
+		opening, done := l.whileOpening(ctx)
+		session, err := l.carried(opening, deadline)
+		if err != nil && (opening.Err() == nil || ctx.Err() != nil) {
+			done()
 			l.cfg.Bounds.Note(err)
 			return nil, err
 		}
-		opened, err := open(session)
+		var opened *T
+		if err == nil {
+			opened, err = open(opening, session)
+		}
+		moved := err != nil && opening.Err() != nil && ctx.Err() == nil
+		done()
 		var lost *mux.SessionError
 		switch {
+		case moved:
 		case isDraining(err):
 			if err := l.awaitOther(ctx, session, deadline); err != nil {
 				l.cfg.Bounds.Note(err)
@@ -205,6 +231,28 @@ func openInSession[T any](
 		// The session was lost before the answer came, or takes no more streams. Nothing was sent to
 		// the target, so another attempt does no harm.
 	}
+}
+
+// whileOpening returns a context that ends with ctx, and when streams that are being opened should
+// be opened in another session.
+func (l *Local) whileOpening(ctx context.Context) (opening context.Context, done func()) {
+	l.mu.Lock()
+	moving := l.opening
+	l.mu.Unlock()
+	opening, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(moving, cancel)
+	return opening, func() {
+		stop()
+		cancel()
+	}
+}
+
+// reopen makes the streams that are being opened, or wait for a carrier, try another session.
+func (l *Local) reopen() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stopOpening()
+	l.opening, l.stopOpening = context.WithCancel(context.Background())
 }
 
 // carried returns a session that has a carrier. It waits for one until the deadline.

@@ -24,20 +24,23 @@ type Association struct {
 // error is a *mux.OpenError when the remote has refused, and when there is no memory for the
 // buffers.
 func (l *Local) Associate(ctx context.Context) (*Association, error) {
-	return openInSession(ctx, l, func(session *mux.Session) (*Association, error) {
-		release := session.ReserveMemory(associationMemory)
-		if release == nil {
-			l.cfg.Bounds.Refused(bounds.Memory)
-			return nil, &mux.OpenError{Code: mux.CodeOverload, Text: "no memory for its buffers"}
-		}
-		flow, err := session.OpenFlow(ctx, "")
-		if err != nil {
-			release()
-			return nil, err
-		}
-		flow.SetLabel(labelProxy)
-		return &Association{flow: flow, release: release}, nil
-	})
+	return openInSession(ctx, l, l.associateIn)
+}
+
+// associateIn opens an association in a session.
+func (l *Local) associateIn(ctx context.Context, session *mux.Session) (*Association, error) {
+	release := session.ReserveMemory(associationMemory)
+	if release == nil {
+		l.cfg.Bounds.Refused(bounds.Memory)
+		return nil, &mux.OpenError{Code: mux.CodeOverload, Text: "no memory for its buffers"}
+	}
+	flow, err := session.OpenFlow(ctx, "")
+	if err != nil {
+		release()
+		return nil, err
+	}
+	flow.SetLabel(labelProxy)
+	return &Association{flow: flow, release: release}, nil
 }
 
 // Send sends a datagram to a host, an address or a name that the remote resolves. It never waits:

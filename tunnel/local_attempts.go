@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"sync/atomic"
 	"time"
+
+	"github.com/rs/zerolog"
 )
 
 // errAbandoned is the error of an attempt that another replaced.
@@ -13,11 +16,14 @@ var errAbandoned = errors.New("replaced by another attempt")
 // localAttempts makes attempts to connect, one at a time.
 type localAttempts struct {
 	local  *Local
-	retry  chan struct{} // as Local.retry
-	moved  chan struct{} // as Local.moved
+	to     *localConnector
+	retry  chan struct{} // a token makes another attempt start at once
+	moved  chan struct{} // a token is a change of the network
 	pause  backoff
 	remote netip.AddrPort // where the last carrier led to; zero if there was none
 	stall  time.Duration  // after which an attempt is taken to hang when the network has changed
+	level  zerolog.Level  // at which failures are logged
+	busy   atomic.Bool    // an attempt is under way
 
 	// Of the last attempt, or of the last carrier: when it started, and the address that the system
 	// chose for it, which is unknown without remote, or without a route.
@@ -25,11 +31,45 @@ type localAttempts struct {
 	source    netip.Addr
 }
 
-// attempts returns what makes attempts to connect. The first is due at once.
-func (l *Local) attempts() *localAttempts {
+// attempts returns what makes attempts to connect to a remote. The first is due at once.
+func (l *Local) attempts(to *localConnector) *localAttempts {
 	return &localAttempts{
-		local: l, retry: l.retry, moved: l.moved, pause: backoff{jitter: l.jitter},
-		stall: stallUnknown,
+		local: l, to: to, pause: backoff{jitter: l.jitter},
+		retry: make(chan struct{}, 1), moved: make(chan struct{}, 1),
+		stall: stallUnknown, level: zerolog.WarnLevel,
+	}
+}
+
+// begin makes the attempts learn of calls of Retry and of changes of the network until end is
+// called.
+func (a *localAttempts) begin() (end func()) {
+	l := a.local
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.seeking[a] = struct{}{}
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.seeking, a)
+		drop(a.retry)
+		drop(a.moved)
+	}
+}
+
+// drop removes the token of a channel, if there is one.
+func drop(c <-chan struct{}) {
+	select {
+	case <-c:
+	default:
+	}
+}
+
+// tellSeeking calls tell for all attempts that have begun.
+func (l *Local) tellSeeking(tell func(*localAttempts)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for a := range l.seeking {
+		tell(a)
 	}
 }
 
@@ -94,6 +134,8 @@ func (a *localAttempts) pathChanged() bool {
 func (a *localAttempts) connect(
 	ctx context.Context, last *localConnection,
 ) (*localConnection, error) {
+	a.busy.Store(true)
+	defer a.busy.Store(false)
 	for {
 		conn, err := a.try(ctx, last)
 		if ctx.Err() != nil || !errors.Is(err, errAbandoned) {
@@ -109,7 +151,7 @@ func (a *localAttempts) try(
 ) (*localConnection, error) {
 	trying, abandon := context.WithCancelCause(ctx)
 	defer abandon(nil)
-	progress := newAttemptProgress(a.local.connector.onProgress)
+	progress := newAttemptProgress(a.to.onProgress)
 	a.startedAt, a.source = time.Now(), sourceFor(a.remote)
 	type result struct {
 		conn *localConnection
@@ -117,7 +159,7 @@ func (a *localAttempts) try(
 	}
 	done := make(chan result, 1)
 	go func() {
-		conn, err := a.local.connector.connect(trying, last, progress)
+		conn, err := a.to.connect(trying, last, progress)
 		done <- result{conn, err}
 	}()
 	hangs := time.NewTimer(0)

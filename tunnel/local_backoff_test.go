@@ -13,7 +13,7 @@ func attemptsIn(t *testing.T, most, lasts time.Duration, carried, sessionDead bo
 		ctx, cancel := context.WithTimeout(t.Context(), most)
 		defer cancel()
 		l := NewLocal(LocalConfig{})
-		attempts := l.attempts()
+		attempts := l.attempts(l.remotes[0])
 		for {
 			if attempts.wait(ctx) != nil {
 				return
@@ -68,15 +68,16 @@ func TestBackoffHonoursServer(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			l := NewLocal(LocalConfig{})
-			attempts := l.attempts()
+			attempts := l.attempts(l.remotes[0])
 			attempts.pause = backoff{pause: backoffMax}
 			if test.asked > 0 {
 				attempts.pause = backoff{asked: test.asked}
 			}
 			attempts.startedAt = time.Now()
+			defer attempts.begin()()
 			switch test.interrupt {
 			case "network":
-				notify(l.moved)
+				notify(attempts.moved)
 			case "retry":
 				l.Retry()
 			}
@@ -108,7 +109,7 @@ func TestAskedPause(t *testing.T) {
 	}
 	long := httpRefusal{Code: 503, RetryAfter: time.Hour}
 	for _, err := range []error{&StatusError{httpRefusal: long}, &ProxyError{long}} {
-		if got := askedPause(&ConnectError{StepUpgrade, err}); got != maxRetryAfter {
+		if got := askedPause(&ConnectError{Step: StepUpgrade, Err: err}); got != maxRetryAfter {
 			t.Errorf("%T: %v, want %v", err, got, maxRetryAfter)
 		}
 	}
@@ -153,11 +154,11 @@ func TestNoticesAreCoalesced(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		l := NewLocal(LocalConfig{})
-		attempts := l.attempts()
+		attempts := l.attempts(l.remotes[0])
 		attempts.pause.pause = backoffMax
 		go func() {
 			for range 45 {
-				notify(l.moved)
+				notify(attempts.moved)
 				time.Sleep(100 * time.Millisecond)
 			}
 			cancel()

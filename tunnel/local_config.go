@@ -27,6 +27,15 @@ type LocalConfig struct {
 	// could not be reached, since somebody else may answer on another network.
 	VerifyRemote func(protocol.Peer) error
 
+	// Others are the remotes to use while that of Address can't be, in order of preference. They
+	// have all else in common.
+	Others []OtherRemote
+
+	// FailoverAfter is how long a lost carrier may be away until new streams go to another remote;
+	// 0 means DefaultFailoverAfter. FailbackAfter is how long a session to a better remote has to
+	// last until they go there; 0 means DefaultFailbackAfter.
+	FailoverAfter, FailbackAfter time.Duration
+
 	// CA selects version 2 of the handshake: the remote must present a certificate of this CA. Cert
 	// is what this side presents when the remote requires one.
 	CA   *certs.Certificate
@@ -81,6 +90,25 @@ type LocalConfig struct {
 
 	// OnProgress, when set, is called after each step of each attempt to connect.
 	OnProgress func(Progress)
+}
+
+// OtherRemote is a remote that a Local uses when it can't use a better one.
+type OtherRemote struct {
+	Address      Address
+	VerifyRemote func(protocol.Peer) error // as that of LocalConfig
+}
+
+// connectors returns those to all remotes, in order of preference. They share the memory.
+func (c *LocalConfig) connectors() []*localConnector {
+	all := []*localConnector{c.connector()}
+	for i, other := range c.Others {
+		alike := *c
+		alike.Address, alike.VerifyRemote = other.Address, other.VerifyRemote
+		connector := alike.connector()
+		connector.place, connector.session.Memory = i+1, all[0].session.Memory
+		all = append(all, connector)
+	}
+	return all
 }
 
 func (c *LocalConfig) connector() *localConnector {

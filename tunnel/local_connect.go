@@ -19,6 +19,7 @@ import (
 
 // localConnector makes sessions to one remote.
 type localConnector struct {
+	place      int // of the remote, in order of preference
 	address    Address
 	client     protocol.ClientConfig
 	tls        *tls.Config // nil for the defaults
@@ -40,13 +41,14 @@ type localConnector struct {
 
 // localConnection is a session and the result of its handshake.
 type localConnection struct {
-	session *mux.Session
-	route   *localRoute
-	state   protocol.State
-	carrier mux.Carrier
-	path    localPath     // of the carrier
-	took    time.Duration // by the handshake
-	skew    time.Duration // by how much at least the server's clock is ahead; 0 if it is not known
+	connector *localConnector // of its remote
+	session   *mux.Session
+	route     *localRoute
+	state     protocol.State
+	carrier   mux.Carrier
+	path      localPath     // of the carrier
+	took      time.Duration // by the handshake
+	skew      time.Duration // the server's clock is ahead by at least that; 0 if it is not known
 
 	since        time.Time // of the carrier
 	sessionSince time.Time
@@ -90,6 +92,9 @@ func (c *localConnector) connect(
 	defer cancel()
 	began := time.Now()
 	made, err := c.connectWithin(ctx, last, progress)
+	if failed, ok := errors.AsType[*ConnectError](err); ok {
+		failed.Remote, failed.place = c.address, c.place
+	}
 	c.observe(made, err, time.Since(began))
 	return made, err
 }
@@ -138,7 +143,8 @@ func (c *localConnector) connectWithin(
 	}
 	conn := secured.conn
 	made := &localConnection{
-		route: route, state: conn.State(), carrier: conn, path: secured.path, took: secured.took,
+		connector: c, route: route,
+		state: conn.State(), carrier: conn, path: secured.path, took: secured.took,
 	}
 	if steps.skew != nil {
 		made.skew = *steps.skew
@@ -233,7 +239,7 @@ func (c *localConnector) reach(
 	}
 	steps.begin(StepProxy)
 	if err := c.via.connect(ctx, conn, address); err != nil {
-		return nil, &ConnectError{StepProxy, err}
+		return nil, &ConnectError{Step: StepProxy, Err: err}
 	}
 	steps.end(address + " through " + c.via.String())
 	return conn, nil
@@ -259,7 +265,7 @@ func (c *localConnector) dialTCP(
 	}
 	conn, err := dialer.DialContext(ctx, network, address)
 	if err != nil {
-		return nil, &ConnectError{steps.step, netfault.Cause(err)}
+		return nil, &ConnectError{Step: steps.step, Err: netfault.Cause(err)}
 	}
 	detail := conn.RemoteAddr().String()
 	if inForce := c.congestion.apply(conn); inForce != "" {
@@ -285,7 +291,7 @@ func (c *localConnector) secure(
 	secured := tls.Client(conn, cfg)
 	if err := secured.HandshakeContext(ctx); err != nil {
 		conn.Close()
-		return nil, &ConnectError{StepTLS, err}
+		return nil, &ConnectError{Step: StepTLS, Err: err}
 	}
 	state := secured.ConnectionState()
 	steps.end(tls.VersionName(state.Version))

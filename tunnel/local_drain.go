@@ -26,15 +26,19 @@ func isDraining(err error) bool {
 // replace makes a new session, at another node if there is a load balancer that knows one, since
 // the remote takes no more streams in the one that there is.
 func (l *Local) replace(
-	ctx context.Context, last *localConnection, attempts *localAttempts,
+	ctx context.Context, last *localConnection, attempts []*localAttempts,
 ) (*localConnection, error) {
 	l.cfg.Log.Info().Int("streams", last.session.Stats().Streams).
 		Msg("the remote is shutting down; new streams go to a new session")
 	l.retire(ctx, last)
-	attempts.follow(last)
-	attempts.pause.reset()
-	conn, err := l.connectAgain(ctx, nil, attempts)
+	own := attempts[last.connector.place]
+	own.follow(last)
+	own.pause.reset()
+	conn, err := l.searchAgain(ctx, nil, attempts, false)
 	if err == nil {
+		if conn.connector != last.connector {
+			l.noteSwitch(conn, last, errRemoteDrains)
+		}
 		l.sums.begin(conn.session)
 		l.logConnected(conn)
 	}
@@ -44,8 +48,7 @@ func (l *Local) replace(
 // retire keeps the current session on a new goroutine until its streams have ended. From now on
 // there is no current one.
 func (l *Local) retire(ctx context.Context, conn *localConnection) {
-	attempts := l.attempts()
-	attempts.retry, attempts.moved = make(chan struct{}, 1), make(chan struct{}, 1)
+	attempts := l.attempts(conn.connector)
 	kept := &retiredSession{attempts: attempts, conn: conn}
 	l.mu.Lock()
 	l.retired[kept] = struct{}{}
@@ -76,7 +79,7 @@ func (l *Local) keepRetired(ctx context.Context, kept *retiredSession) {
 	for session.AwaitLoss(keeping) == nil {
 		lostAt := time.Now()
 		kept.attempts.follow(kept.conn)
-		next, err := l.connectAgain(keeping, kept.conn, kept.attempts)
+		next, err := l.connectAgain(keeping, kept.conn, kept.attempts, func(error) {})
 		if err != nil {
 			break
 		}
@@ -97,16 +100,20 @@ func (l *Local) keepRetired(ctx context.Context, kept *retiredSession) {
 	draining.Wait()
 }
 
-// notifyRetired calls tell for the attempts to connect of each retired session.
-func (l *Local) notifyRetired(tell func(*localAttempts)) {
+// isRetired reports whether a session takes no new streams any more.
+func (l *Local) isRetired(session *mux.Session) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for kept := range l.retired {
-		tell(kept.attempts)
+		if kept.conn.session == session {
+			return true
+		}
 	}
+	return false
 }
 
-// connections returns those of the current session, if there is one, and of the retired ones.
+// connections returns those of the current session, if there is one, of the retired ones, and of
+// one that may take over.
 func (l *Local) connections() []*localConnection {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -116,6 +123,9 @@ func (l *Local) connections() []*localConnection {
 	}
 	for kept := range l.retired {
 		all = append(all, kept.conn)
+	}
+	if l.standby != nil {
+		all = append(all, l.standby)
 	}
 	return all
 }

@@ -13,8 +13,11 @@ import (
 
 // ConnectError is the failure of a step on the way to a session.
 type ConnectError struct {
-	Step Step
-	Err  error
+	Step   Step
+	Err    error
+	Remote Address // the zero value if it isn't known
+
+	place int // of the remote
 }
 
 func (e *ConnectError) Error() string { return fmt.Sprintf("%s: %v", e.Step, e.Err) }

@@ -42,8 +42,7 @@ func (l *Local) networkChanged() {
 			conn.session.Probe()
 		}
 	}
-	notify(l.moved)
-	l.notifyRetired(func(a *localAttempts) { notify(a.moved) })
+	l.tellSeeking(func(a *localAttempts) { notify(a.moved) })
 }
 
 // notify leaves a token in a channel with room for one.

@@ -19,8 +19,7 @@ import (
 func TestObstacleOf(t *testing.T) {
 	t.Parallel()
 	status := func(code int, location string, page bool) error {
-		return &ConnectError{StepUpgrade,
-			&StatusError{httpRefusal: httpRefusal{Code: code, Location: location}, Page: page}}
+		return &ConnectError{Step: StepUpgrade, Err: &StatusError{httpRefusal: httpRefusal{Code: code, Location: location}, Page: page}}
 	}
 	later := &x509.Certificate{NotBefore: time.Now().Add(time.Hour)}
 	over := &x509.Certificate{NotBefore: time.Now().Add(-time.Hour)}

@@ -95,9 +95,9 @@ func (s *stepClock) fail(ctx context.Context, err error) error {
 	}
 	switch {
 	case ctx.Err() != nil && !isFinal(err) && !errors.Is(err, mux.ErrNotCulvert):
-		err = &ConnectError{s.step, context.Cause(ctx)}
+		err = &ConnectError{Step: s.step, Err: context.Cause(ctx)}
 	case !errors.As(err, &known):
-		err = &ConnectError{s.step, netfault.Cause(err)}
+		err = &ConnectError{Step: s.step, Err: netfault.Cause(err)}
 	}
 	s.tell(Progress{Step: s.step, Took: time.Since(s.began), Err: err})
 	return err

@@ -32,9 +32,10 @@ type reverseBind struct {
 	keeping  sync.WaitGroup
 	incoming chan mux.Incoming // streams that wait for next
 
-	mu     sync.Mutex // guards all below
-	bound  string     // the address that the remote has bound
-	closed bool
+	mu      sync.Mutex      // guards all below
+	bound   string          // the address that the remote has bound
+	control *reverseControl // the newest; nil before the first
+	closed  bool
 }
 
 // reverseID identifies the control stream of a reverseBind among those of all sessions of a local.
@@ -90,8 +91,19 @@ func (rb *reverseBind) listen(ctx context.Context, bind string) (*reverseControl
 			return nil, err
 		}
 		var c *reverseControl
-		if err = conn.session.AwaitCarrier(ctx); err == nil {
-			c, err = rb.listenIn(ctx, conn.session, bind)
+		opening, done := rb.local.whileOpening(ctx)
+		if err = conn.session.AwaitCarrier(opening); err == nil {
+			c, err = rb.listenIn(opening, conn.session, bind)
+		}
+		moved := err != nil && opening.Err() != nil && ctx.Err() == nil
+		done()
+		if err == nil && rb.local.isRetired(conn.session) { // meanwhile
+			c.Close()
+			rb.local.setReverse(c.id, nil)
+			moved = true
+		}
+		if moved {
+			continue
 		}
 		if isDraining(err) {
 			if err = rb.local.awaitOther(ctx, conn.session, time.Now().Add(openWait)); err != nil {
@@ -142,7 +154,7 @@ func (rb *reverseBind) listenIn(
 		return nil, err
 	}
 	rb.mu.Lock()
-	rb.bound = bound
+	rb.bound, rb.control = bound, c
 	rb.mu.Unlock()
 	rb.local.setReverse(c.id, rb)
 	if _, err := stream.Write([]byte("\n")); err != nil {
@@ -169,6 +181,9 @@ func (rb *reverseBind) keep(c *reverseControl) {
 			return
 		}
 		pause.lost(time.Since(began), false, true)
+		if rb.local.isRetired(c.id.session) { // it is this side that has ended it
+			pause.reset()
+		}
 		c = rb.relisten(&pause)
 	}
 }
@@ -194,6 +209,26 @@ func (rb *reverseBind) relisten(pause *backoff) *reverseControl {
 			Err(err).
 			Dur("retry_within", pause.upcoming()).
 			Msg("can't listen at the remote")
+	}
+}
+
+// moveReverse ends the binds of a session, which are then requested in the current one.
+func (l *Local) moveReverse(session *mux.Session) {
+	l.mu.Lock()
+	var binds []*reverseBind
+	for id, rb := range l.reverse {
+		if id.session == session {
+			binds = append(binds, rb)
+		}
+	}
+	l.mu.Unlock()
+	for _, rb := range binds {
+		rb.mu.Lock()
+		control := rb.control
+		rb.mu.Unlock()
+		if control.id.session == session {
+			control.Close()
+		}
 	}
 }
 

@@ -21,14 +21,16 @@ import (
 func (l *Local) Run(ctx context.Context) error {
 	stopWatching := l.watchNetwork(ctx)
 	defer stopWatching()
-	defer l.connector.hedging.Wait()
+	for _, remote := range l.remotes {
+		defer remote.hedging.Wait()
+	}
 	var accepting sync.WaitGroup // all sessions are closed when Run returns
 	defer accepting.Wait()
 	defer l.retiring.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	attempts := l.attempts()
-	conn, err := l.connectFirst(ctx, attempts)
+	attempts := l.attemptsToAll()
+	conn, err := l.searchFirst(ctx, attempts)
 	if err != nil {
 		return l.finish(ctx, err)
 	}
@@ -41,38 +43,54 @@ func (l *Local) Run(ctx context.Context) error {
 			accepting.Go(func() { l.acceptReverse(session) })
 			last = session
 		}
+		drop(l.retry) // was for the attempts that have led to this
 		l.set(conn, nil)
 		watching, stop := context.WithCancel(ctx)
 		current := conn
 		accepting.Go(func() { endAtExpiry(watching, current, time.Now) })
-		err := l.awaitLoss(ctx, conn.session)
+		better, err := l.awaitLoss(ctx, conn, attempts)
 		stop()
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
+			if better != nil {
+				better.session.Close()
+			}
 			l.shutdown(conn.session)
 			l.set(nil, net.ErrClosed)
 			return nil
-		}
-		if errors.Is(err, errRetry) {
-			conn = l.renew(ctx, conn, attempts)
+		case errors.Is(err, errRetry):
+			conn = l.renew(ctx, conn, attempts[conn.connector.place])
 			continue
-		}
-		if errors.Is(err, errRemoteDrains) {
-			if conn, err = l.replace(ctx, conn, attempts); err != nil {
-				return l.finish(ctx, err)
-			}
+		case errors.Is(err, errBetterRemote):
+			l.switchTo(ctx, better, conn, err)
+			conn = better
 			continue
+		case errors.Is(err, errRemoteDrains):
+			conn, err = l.replace(ctx, conn, attempts)
+		default:
+			lasted := time.Since(began)
+			l.logLoss(conn, err, lasted)
+			conn, err = l.afterLoss(ctx, conn, attempts, err, lasted, traffic(conn.session) > moved)
 		}
-		lasted := time.Since(began)
-		l.logLoss(conn, err, lasted)
-		var dead *mux.SessionError
-		if errors.As(err, &dead) && isRemotesWord(dead.Err) {
-			return l.finish(ctx, &ConnectError{StepSession, dead.Err})
-		}
-		attempts.pause.lost(lasted, traffic(conn.session) > moved, dead != nil)
-		if conn, err = l.reconnect(ctx, conn, attempts); err != nil {
+		if err != nil {
 			return l.finish(ctx, err)
 		}
 	}
+}
+
+// afterLoss tries until there is a connection again, after err has ended the carrier of conn, or
+// its session. The carrier lasted for a time, and has carried data or not.
+func (l *Local) afterLoss(
+	ctx context.Context, conn *localConnection, attempts []*localAttempts, err error,
+	lasted time.Duration, carried bool,
+) (*localConnection, error) {
+	dead, _ := errors.AsType[*mux.SessionError](err)
+	refused := dead != nil && isRemotesWord(dead.Err)
+	if refused && len(l.remotes) == 1 {
+		return nil, &ConnectError{Step: StepSession, Err: dead.Err, Remote: l.cfg.Address}
+	}
+	attempts[conn.connector.place].pause.lost(lasted, carried, dead != nil)
+	return l.reconnect(ctx, conn, attempts, refused)
 }
 
 // endAtExpiry closes the session when the certificate that the remote presented expires, until ctx
@@ -105,8 +123,13 @@ var errRetry = errors.New("asked to reconnect")
 
 // awaitLoss waits until the session has lost its carrier, and returns nil; until Retry is called,
 // and returns errRetry; until the remote takes no more streams in the session, and returns
-// errRemoteDrains; or until ctx is done or the session is dead, and returns AwaitLoss's error.
-func (l *Local) awaitLoss(ctx context.Context, session *mux.Session) error {
+// errRemoteDrains; until there has been a session to a better remote for long enough, and returns
+// that and errBetterRemote; or until ctx is done or the session is dead, and returns AwaitLoss's
+// error.
+func (l *Local) awaitLoss(
+	ctx context.Context, conn *localConnection, attempts []*localAttempts,
+) (better *localConnection, err error) {
+	session := conn.session
 	waiting, stop := context.WithCancelCause(ctx)
 	var asking sync.WaitGroup
 	asking.Go(func() {
@@ -121,10 +144,19 @@ func (l *Local) awaitLoss(ctx context.Context, session *mux.Session) error {
 			stop(errRemoteDrains)
 		}
 	})
-	err := session.AwaitLoss(waiting)
+	asking.Go(func() {
+		if better = l.awaitBetter(waiting, conn, attempts); better != nil {
+			stop(errBetterRemote)
+		}
+	})
+	err = session.AwaitLoss(waiting)
 	stop(nil)
 	asking.Wait()
-	return err
+	if better != nil && !errors.Is(err, errBetterRemote) {
+		better.session.Close()
+		better = nil
+	}
+	return better, err
 }
 
 // finish ends Run.
@@ -145,20 +177,22 @@ func (l *Local) finish(ctx context.Context, err error) error {
 // is under way, and replaces a carrier that seems to work, once another does.
 func (l *Local) Retry() {
 	notify(l.retry)
-	l.notifyRetired(func(a *localAttempts) { notify(a.retry) })
+	l.tellSeeking(func(a *localAttempts) { notify(a.retry) })
 }
 
 // connectFirst tries until there is a session, until an error is final, or until the configured
-// time is over.
+// time since it all began is over.
 func (l *Local) connectFirst(
-	ctx context.Context, attempts *localAttempts,
+	ctx context.Context, attempts *localAttempts, failed func(error), began time.Time,
 ) (*localConnection, error) {
 	waiting := ctx
 	if l.cfg.Wait > 0 {
 		var cancel context.CancelFunc
-		waiting, cancel = context.WithTimeoutCause(ctx, l.cfg.Wait, &TimeoutError{l.cfg.Wait})
+		waiting, cancel = context.WithDeadlineCause(ctx, began.Add(l.cfg.Wait),
+			&TimeoutError{l.cfg.Wait})
 		defer cancel()
 	}
+	defer attempts.begin()()
 	attempts.pause.next() // for the first attempt
 	var last error
 	for {
@@ -175,6 +209,7 @@ func (l *Local) connectFirst(
 			return nil, err
 		}
 		last = err
+		failed(err)
 		l.retryAfter(err, attempts)
 		if attempts.wait(waiting) != nil {
 			return nil, last
@@ -182,23 +217,30 @@ func (l *Local) connectFirst(
 	}
 }
 
-// reconnect tries until there is a carrier, until the remote refuses, or until ctx is done.
+// reconnect tries until there is a carrier, until all remotes refuse, or until ctx is done. refused
+// reports that the remote of last has done so.
 func (l *Local) reconnect(
-	ctx context.Context, last *localConnection, attempts *localAttempts,
+	ctx context.Context, last *localConnection, attempts []*localAttempts, refused bool,
 ) (*localConnection, error) {
 	lostAt := time.Now()
-	attempts.follow(last)
-	conn, err := l.connectAgain(ctx, last, attempts)
-	if err == nil {
+	attempts[last.connector.place].follow(last)
+	conn, err := l.searchAgain(ctx, last, attempts, refused)
+	switch {
+	case err != nil:
+	case conn.connector == last.connector:
 		l.logReconnected(conn, last, time.Since(lostAt))
+	default:
+		l.cfg.Observer.Resume(false, time.Since(lostAt))
+		l.switchTo(ctx, conn, last, lossReason(last))
 	}
 	return conn, err
 }
 
 // connectAgain is reconnect for any session: a new one if last is nil.
 func (l *Local) connectAgain(
-	ctx context.Context, last *localConnection, attempts *localAttempts,
+	ctx context.Context, last *localConnection, attempts *localAttempts, failed func(error),
 ) (*localConnection, error) {
+	defer attempts.begin()()
 	for {
 		if err := attempts.wait(ctx); err != nil {
 			return nil, err
@@ -210,6 +252,7 @@ func (l *Local) connectAgain(
 		if isRemotesWord(err) || ctx.Err() != nil {
 			return nil, err
 		}
+		failed(err)
 		l.retryAfter(err, attempts)
 	}
 }
@@ -224,6 +267,7 @@ func (l *Local) renew(
 		return conn
 	}
 	began := time.Now()
+	defer attempts.begin()()
 	attempts.follow(conn)
 	next, err := attempts.connect(ctx, conn)
 	if err != nil {
@@ -240,7 +284,11 @@ func (l *Local) renew(
 func (l *Local) retryAfter(err error, attempts *localAttempts) {
 	attempts.pause.asked = askedPause(err)
 	l.event(state.EventConnectFailed, nil, err)
-	event := l.cfg.Log.Warn().Err(err).Dur("retry_within", attempts.pause.upcoming())
+	event := l.cfg.Log.WithLevel(attempts.level).Err(err).
+		Dur("retry_within", attempts.pause.upcoming())
+	if len(l.remotes) > 1 {
+		event.Stringer("remote", attempts.to.address)
+	}
 	if identity, ok := errors.AsType[*protocol.IdentityError](err); ok {
 		event.Stringer("key", identity.Key)
 	}
@@ -260,7 +308,7 @@ func (l *Local) logConnected(conn *localConnection) {
 	l.event(state.EventSessionUp, conn, nil)
 	l.cfg.Log.Info().
 		Str("session", conn.session.ID()).
-		Stringer("remote", l.cfg.Address).
+		Stringer("remote", conn.connector.address).
 		Int("version", conn.state.Version).
 		Str("suite", conn.state.Suite).
 		Bool("forward_secrecy", conn.state.ForwardSecrecy).

@@ -22,6 +22,9 @@ func (l *Local) State() state.State {
 	}
 	taken.Node.Remote = l.cfg.Address.String()
 	current := l.connection()
+	if current != nil {
+		taken.Node.Remote = current.connector.address.String()
+	}
 	for _, conn := range l.connections() {
 		in := conn.session.Inspect(state.MaxSessionStreams)
 		if conn.session.Err() != nil {

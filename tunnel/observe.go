@@ -198,7 +198,7 @@ func (r *Remote) Read() Reading {
 // Read returns what the Local does and has done.
 func (l *Local) Read() Reading {
 	reading := l.sums.read()
-	reading.Memory.Limit = l.connector.session.Memory.Limit()
+	reading.Memory.Limit = l.remotes[0].session.Memory.Limit()
 	return reading
 }
 

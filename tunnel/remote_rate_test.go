@@ -188,7 +188,7 @@ func (q *herdQueue) Pop() any {
 
 // simulateHerd lets clients lose their node at the same time and come to another one, with the
 // pauses that locals make, and the rate of handshakes that remotes have. The news reaches them
-// within a tenth of a second. Without jitter, pauses are not random; without told, the node does not
+// within a tenth of a second. Without jitter, pauses are not random; without told, the node doesn't
 // say when to come.
 func simulateHerd(clients, most int, jitter, told bool) herd {
 	random := rand.New(rand.NewPCG(1, 2))
@@ -244,9 +244,9 @@ func mostInASecond(times []time.Time) (most int) {
 	return most
 }
 
-// TestHerd: 10,000 clients that lose their node at once are all back on another one, which begins no
-// more handshakes than it should, in about the time that this takes at least. docs/scale.md has the
-// figures.
+// TestHerd: 10,000 clients that lose their node at once are all back on another one, which begins
+// no more handshakes than it should, in about the time that this takes at least. docs/scale.md has
+// the figures.
 func TestHerd(t *testing.T) {
 	doc, err := os.ReadFile("../docs/scale.md")
 	if err != nil {

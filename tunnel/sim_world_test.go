@@ -227,7 +227,7 @@ func (w *simWorld) startLocal() {
 		forward: w.clients.listen("127.0.0.1:1080"),
 		packets: newSimPackets(),
 	}
-	l.connector.dialAddress = w.dialRemote
+	l.remotes[0].dialAddress = w.dialRemote
 	l.jitter = func(most time.Duration) time.Duration {
 		return time.Duration(w.carriers.random(int64(most)))
 	}

@@ -12,6 +12,7 @@ const (
 	EventSessionEnded  = "session_ended"
 	EventCarrierLost   = "carrier_lost"
 	EventResumed       = "session_resumed"
+	EventSwitched      = "remote_changed" // of a local: new streams go to another remote
 	EventConnectFailed = "connect_failed" // of a local, which tries again
 	EventRefused       = "client_refused"
 	EventReloaded      = "reloaded"

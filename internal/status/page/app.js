@@ -16,6 +16,7 @@ const eventNames = {
   session_up: ['session up', 'good'],
   session_ended: ['session ended', 'bad'],
   carrier_lost: ['connection lost', 'bad'],
+  remote_changed: ['another remote', ''],
   session_resumed: ['session resumed', 'good'],
   connect_failed: ['connecting failed', 'bad'],
   client_refused: ['client refused', 'bad'],

@@ -1,0 +1,370 @@
+package tunnel
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"culvert/internal/state"
+	"culvert/tunnel/mux"
+
+	"github.com/rs/zerolog"
+)
+
+// A Local with several remotes has a session with one of them, for all new streams. When that loses
+// its carrier for long, or is refused another one, new streams go to the next remote that answers;
+// the old session is resumed meanwhile and kept until its streams have ended, as if its remote were
+// shutting down. While the session is not with the best remote, another one to a better is kept
+// beside it, which takes over once it has lasted.
+
+// candidate is a remote that is searched for a connection.
+type candidate struct {
+	attempts *localAttempts
+	try      func(context.Context, *localAttempts, func(error)) (*localConnection, error)
+
+	// moves reports whether the next candidate needn't wait any longer after a failed attempt.
+	moves func(error) bool
+}
+
+// found is what the search at a candidate has come to.
+type found struct {
+	*candidate
+	conn *localConnection
+	err  error // no more attempts can help
+}
+
+// always is a candidate's moves.
+func always(error) bool { return true }
+
+// search makes attempts to connect to all candidates, each on a goroutine and with pauses of its
+// own, until one is connected; that one is returned. A candidate begins when the one before it has
+// failed, or has had the time patience. The error is that of the first candidate, if no attempts
+// help any more, or that of ctx.
+func (l *Local) search(
+	ctx context.Context, candidates []*candidate, patience time.Duration,
+) (*localConnection, error) {
+	if len(candidates) == 1 {
+		only := candidates[0]
+		return only.try(ctx, only.attempts, func(error) {})
+	}
+	s := &search{local: l, candidates: candidates, results: make(chan found, len(candidates))}
+	ctx, cancel := context.WithCancel(ctx)
+	defer s.running.Wait()
+	defer cancel()
+	s.start(ctx, patience)
+	return s.choose(cancel)
+}
+
+// search is one in progress.
+type search struct {
+	local      *Local
+	candidates []*candidate
+	results    chan found // gets that of each candidate
+	running    sync.WaitGroup
+}
+
+// start starts all candidates, one after the other.
+func (s *search) start(ctx context.Context, patience time.Duration) {
+	begin := make(chan struct{})
+	close(begin)
+	for _, c := range s.candidates {
+		due, next := begin, make(chan struct{})
+		s.running.Go(func() {
+			select {
+			case <-due:
+			case <-ctx.Done():
+				s.results <- found{c, nil, context.Cause(ctx)}
+				return
+			}
+			moveOn := sync.OnceFunc(func() { close(next) })
+			timer := time.AfterFunc(patience, moveOn)
+			defer timer.Stop()
+			conn, err := c.try(ctx, c.attempts, func(err error) {
+				if c.moves(err) {
+					moveOn()
+				}
+			})
+			moveOn() // it has ended, for whatever reason
+			s.results <- found{c, conn, err}
+		})
+		begin = next
+	}
+}
+
+// choose waits for the results, and ends the search once one is a connection. A better remote whose
+// attempt is under way gets a moment more.
+func (s *search) choose(cancel context.CancelFunc) (*localConnection, error) {
+	var best *localConnection
+	failures := make([]error, 0, len(s.candidates))
+	grace := time.NewTimer(0)
+	grace.Stop()
+	defer grace.Stop()
+	for left := len(s.candidates); left > 0; {
+		select {
+		case r := <-s.results:
+			left--
+			if r.conn == nil {
+				failures = append(failures, r.err)
+				s.local.logGivenUp(r)
+				continue
+			}
+			best = s.better(best, r.conn)
+			if s.betterUnderWay(best) {
+				grace.Reset(failoverGrace)
+			} else {
+				cancel()
+			}
+		case <-grace.C:
+			cancel()
+		}
+	}
+	if best != nil {
+		return best, nil
+	}
+	return nil, s.failure(failures)
+}
+
+// logGivenUp logs why no more attempts are made to a remote while there are others: a wrong key
+// must not go unseen.
+func (l *Local) logGivenUp(r found) {
+	if isFinal(r.err) || isRemotesWord(r.err) {
+		l.event(state.EventConnectFailed, nil, r.err)
+		l.cfg.Log.Warn().Stringer("remote", r.attempts.to.address).Err(r.err).
+			Msg("not used: the remote, or its key, is not as it should be")
+	}
+}
+
+// better returns the better of two connections, of which the first may be nil, and closes the
+// other.
+func (s *search) better(a, b *localConnection) *localConnection {
+	switch {
+	case a == nil:
+		return b
+	case s.rank(a.connector) < s.rank(b.connector):
+		a, b = b, a
+	}
+	a.session.Close()
+	return b
+}
+
+// rank returns the place of a remote among the candidates.
+func (s *search) rank(connector *localConnector) int {
+	for i, c := range s.candidates {
+		if c.attempts.to == connector {
+			return i
+		}
+	}
+	return len(s.candidates)
+}
+
+// betterUnderWay reports whether an attempt is under way to a remote that is better than that of a
+// connection.
+func (s *search) betterUnderWay(conn *localConnection) bool {
+	for _, c := range s.candidates[:s.rank(conn.connector)] {
+		if c.attempts.busy.Load() {
+			return true
+		}
+	}
+	return false
+}
+
+// failure returns the error of the search when no candidate can be connected to.
+func (s *search) failure(failures []error) error {
+	first := failures[0]
+	for _, err := range failures {
+		a, b := new(ConnectError), new(ConnectError)
+		if errors.As(err, &a) && errors.As(first, &b) && a.place < b.place {
+			first = err
+		}
+	}
+	return first
+}
+
+// failoverAfter and failbackAfter are those of the configuration, or the defaults.
+func (l *Local) failoverAfter() time.Duration {
+	return cmp.Or(l.cfg.FailoverAfter, DefaultFailoverAfter)
+}
+
+func (l *Local) failbackAfter() time.Duration {
+	return cmp.Or(l.cfg.FailbackAfter, DefaultFailbackAfter)
+}
+
+// attemptsToAll returns what makes attempts to each remote.
+func (l *Local) attemptsToAll() []*localAttempts {
+	var all []*localAttempts
+	for _, to := range l.remotes {
+		all = append(all, l.attempts(to))
+	}
+	return all
+}
+
+// searchFirst tries until there is a session with one of the remotes, until an error is final, or
+// until the configured time is over.
+func (l *Local) searchFirst(
+	ctx context.Context, attempts []*localAttempts,
+) (*localConnection, error) {
+	began := time.Now()
+	first := func(
+		ctx context.Context, a *localAttempts, failed func(error),
+	) (*localConnection, error) {
+		return l.connectFirst(ctx, a, failed, began)
+	}
+	var candidates []*candidate
+	for _, a := range attempts {
+		candidates = append(candidates, &candidate{a, first, always})
+	}
+	return l.search(ctx, candidates, l.failoverAfter())
+}
+
+// searchAgain tries until the lost session of last has another carrier, or there is another session
+// with one of the remotes: with the same one by preference, for a while. Without last, or if it is
+// hopeless, the best remote is the first to be tried.
+func (l *Local) searchAgain(
+	ctx context.Context, last *localConnection, attempts []*localAttempts, hopeless bool,
+) (*localConnection, error) {
+	again := func(last *localConnection) func(
+		context.Context, *localAttempts, func(error),
+	) (*localConnection, error) {
+		return func(
+			ctx context.Context, a *localAttempts, failed func(error),
+		) (*localConnection, error) {
+			return l.connectAgain(ctx, last, a, failed)
+		}
+	}
+	for _, a := range attempts {
+		a.level = zerolog.WarnLevel
+		if last == nil || a.to != last.connector {
+			a.pause.reset()
+		}
+	}
+	var candidates []*candidate
+	if last != nil {
+		own := attempts[last.connector.place]
+		candidates = append(candidates, &candidate{own, again(last), isRefusal})
+	}
+	for _, a := range attempts {
+		if last == nil || a.to != last.connector {
+			candidates = append(candidates, &candidate{a, again(nil), always})
+		}
+	}
+	patience := l.failoverAfter()
+	if hopeless {
+		patience = 1
+	}
+	return l.search(ctx, candidates, patience)
+}
+
+// isRefusal reports whether a remote, or a server in front of it, has answered an attempt to
+// connect with a refusal, so that nothing is won by waiting for it.
+func isRefusal(err error) bool {
+	_, answered := errors.AsType[*StatusError](err)
+	return answered || isFinal(err) || isRoomError(err)
+}
+
+// errBetterRemote is the cause for which a session is replaced that goes on.
+var errBetterRemote = errors.New("a better remote is back")
+
+// awaitBetter keeps a session with a remote that is better than that of conn, and returns it once
+// it has lasted for long enough. It returns nil when ctx is done.
+func (l *Local) awaitBetter(
+	ctx context.Context, conn *localConnection, attempts []*localAttempts,
+) *localConnection {
+	var pause backoff
+	for ctx.Err() == nil {
+		var candidates []*candidate
+		for _, a := range attempts[:conn.connector.place] {
+			a.level = zerolog.DebugLevel
+			candidates = append(candidates, &candidate{a, l.connectAnew, always})
+		}
+		if len(candidates) == 0 {
+			<-ctx.Done()
+			return nil
+		}
+		better, err := l.search(ctx, candidates, l.failoverAfter())
+		if err == nil && l.lasts(ctx, better) {
+			return better
+		}
+		if err == nil {
+			better.session.Close()
+		}
+		sleep(ctx, pause.next())
+	}
+	return nil
+}
+
+// connectAnew is connectAgain for a new session.
+func (l *Local) connectAnew(
+	ctx context.Context, attempts *localAttempts, failed func(error),
+) (*localConnection, error) {
+	return l.connectAgain(ctx, nil, attempts, failed)
+}
+
+// lasts reports whether a session keeps its carrier, and its remote doesn't drain, until it has
+// lasted for long enough.
+func (l *Local) lasts(ctx context.Context, conn *localConnection) bool {
+	l.setStandby(conn)
+	defer l.setStandby(nil)
+	waiting, cancel := context.WithTimeout(ctx, l.failbackAfter())
+	defer cancel()
+	var draining sync.WaitGroup
+	defer draining.Wait()
+	drains := make(chan struct{})
+	draining.Go(func() {
+		if conn.session.AwaitDraining(waiting) == nil {
+			close(drains)
+			cancel()
+		}
+	})
+	lost := conn.session.AwaitLoss(waiting) == nil || conn.session.Err() != nil
+	select {
+	case <-drains:
+		return false
+	default:
+		return !lost && ctx.Err() == nil
+	}
+}
+
+func (l *Local) setStandby(conn *localConnection) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.standby = conn
+}
+
+// switchTo makes another session the one for new streams, and keeps the old one, if it lives, until
+// its streams have ended.
+func (l *Local) switchTo(ctx context.Context, conn, last *localConnection, reason error) {
+	l.noteSwitch(conn, last, reason)
+	if last.session.Err() == nil {
+		l.retire(ctx, last)
+	} else {
+		l.sums.end(last.session)
+	}
+	l.set(conn, nil)
+	if reason != errBetterRemote {
+		l.reopen()
+	}
+	l.moveReverse(last.session)
+	l.sums.begin(conn.session)
+	l.logConnected(conn)
+}
+
+// noteSwitch logs that new streams go to another remote.
+func (l *Local) noteSwitch(conn, last *localConnection, reason error) {
+	l.event(state.EventSwitched, conn, reason)
+	l.cfg.Log.Warn().
+		Stringer("from", last.connector.address).
+		Stringer("remote", conn.connector.address).
+		AnErr("reason", reason).
+		Int("streams", last.session.Stats().Streams).
+		Msg("new streams go to another remote")
+}
+
+// lossReason returns why new streams can't go to the session of a connection.
+func lossReason(conn *localConnection) error {
+	if dead, ok := errors.AsType[*mux.SessionError](conn.session.Err()); ok {
+		return dead.Err
+	}
+	return conn.session.LossCause()
+}

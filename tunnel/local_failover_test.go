@@ -1,0 +1,299 @@
+package tunnel
+
+import (
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"culvert/certs"
+	"culvert/internal/state"
+	"culvert/internal/testnet"
+	"culvert/tunnel/policy"
+)
+
+// awaySite is a remote that can be lost, at the end of a path.
+type awaySite struct {
+	*testRemote
+	path *testnet.Relay
+}
+
+func startSite(t *testing.T, key *certs.KeyPair, change func(*RemoteConfig)) *awaySite {
+	t.Helper()
+	remote := startRemote(t, trustKeys(t, key), change)
+	address := strings.TrimPrefix(remote.server.URL, "http://")
+	return &awaySite{remote, testnet.RelayTo(t, address, testnet.RelayConfig{})}
+}
+
+// lose cuts all connections to the site, and lets no new ones pass.
+func (s *awaySite) lose() {
+	s.path.SetDown(true)
+	s.path.Cut()
+}
+
+func (s *awaySite) address(t *testing.T) Address {
+	t.Helper()
+	address, err := ParseAddress("ws://" + s.path.Address() + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return address
+}
+
+// startWithSites starts a local that uses remotes in their order, and waits until it is connected.
+func startWithSites(t *testing.T, key *certs.KeyPair, sites ...*awaySite) *Local {
+	t.Helper()
+	local, _ := startLocal(t, configForSites(t, key, sites...))
+	if _, err := local.WaitSession(within(t, patience)); err != nil {
+		t.Fatal(err)
+	}
+	return local
+}
+
+func configForSites(t *testing.T, key *certs.KeyPair, sites ...*awaySite) LocalConfig {
+	t.Helper()
+	cfg := sites[0].localConfig(t, key)
+	cfg.Address = sites[0].address(t)
+	for _, s := range sites[1:] {
+		cfg.Others = append(cfg.Others, OtherRemote{s.address(t), s.pin})
+	}
+	cfg.FailoverAfter, cfg.FailbackAfter = 50*time.Millisecond, 50*time.Millisecond
+	cfg.Events = state.NewEvents()
+	return cfg
+}
+
+// at reports whether new streams of the local go to a site.
+func (s *awaySite) at(l *Local) func() bool {
+	return func() bool {
+		conn := l.connection()
+		return conn != nil && conn.session.Err() == nil &&
+			conn.connector.address.String() == "ws://"+s.path.Address()+"/"
+	}
+}
+
+// TestFailover: when a remote is lost, new streams go to the next one, and those that are there go
+// on once it is back. Then new streams go to it again, and those of the other end where they are.
+func TestFailover(t *testing.T) {
+	t.Parallel()
+	key := newKey(t)
+	best, second := startSite(t, key, nil), startSite(t, key, nil)
+	echo := testnet.EchoServer(t)
+	local := startWithSites(t, key, best, second)
+	old := dial(t, local, echo)
+	echoes(t, old)
+	if !best.at(local)() || second.count() != 0 {
+		t.Fatal("the best remote is not used")
+	}
+
+	lost := local.connection().session
+	best.lose()
+	until(t, "the loss is noticed", func() bool { return lost.Stats().Away })
+	meanwhile := dial(t, local, echo)
+	echoes(t, meanwhile)
+	if !second.at(local)() {
+		t.Error("new streams don't go to the second remote")
+	}
+
+	best.path.SetDown(false)
+	echoes(t, old)
+	until(t, "new streams go to the best remote", best.at(local))
+	echoes(t, dial(t, local, echo))
+	echoes(t, meanwhile)
+	meanwhile.Close()
+	until(t, "the second remote has no session", func() bool { return second.count() == 0 })
+	old.Close()
+	until(t, "one session is left", func() bool { return len(local.connections()) == 1 })
+
+	var switches int
+	for _, e := range local.State().Events {
+		if e.Kind == state.EventSwitched {
+			switches++
+		}
+	}
+	if switches != 2 {
+		t.Errorf("%d switches are reported, want 2", switches)
+	}
+}
+
+// TestFailoverCostsNoStream: streams that are opened all the time while remotes come and go are all
+// opened, also those whose remote is lost before it has answered.
+func TestFailoverCostsNoStream(t *testing.T) {
+	t.Parallel()
+	key := newKey(t)
+	best, second := startSite(t, key, nil), startSite(t, key, nil)
+	echo := testnet.EchoServer(t)
+	cfg := configForSites(t, key, best, second)
+	cfg.FastOpen = FastOpenNever
+	local, _ := startLocal(t, cfg)
+	stop := make(chan struct{})
+	var opening sync.WaitGroup
+	for range 4 {
+		opening.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				conn, err := local.DialContext(within(t, patience), "tcp", echo)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				conn.Close()
+			}
+		})
+	}
+	for range 3 {
+		until(t, "the best remote is used", best.at(local))
+		best.lose()
+		until(t, "the second remote is used", second.at(local))
+		best.path.SetDown(false)
+	}
+	close(stop)
+	opening.Wait()
+}
+
+// TestFirstRemoteAway: at the start, the best remote that answers is used, without much waiting for
+// one that doesn't, and without a word lost about one with a wrong key.
+func TestFirstRemoteAway(t *testing.T) {
+	t.Parallel()
+	for name, spoil := range map[string]func(t *testing.T, s *awaySite, cfg *LocalConfig){
+		"refuses connections": func(t *testing.T, s *awaySite, cfg *LocalConfig) { s.lose() },
+		"is silent": func(t *testing.T, s *awaySite, cfg *LocalConfig) {
+			t.Cleanup(s.path.Freeze())
+		},
+		"has another key": func(t *testing.T, s *awaySite, cfg *LocalConfig) {
+			cfg.VerifyRemote = (&testRemote{key: newKey(t)}).pin
+		},
+		"admits others only": func(t *testing.T, s *awaySite, cfg *LocalConfig) {
+			identity := RemoteIdentity{Key: s.key}
+			if err := s.Reload(identity, trustKeys(t, newKey(t)), s.cfg.Rights); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			key := newKey(t)
+			first, second := startSite(t, key, nil), startSite(t, key, nil)
+			cfg := configForSites(t, key, first, second)
+			spoil(t, first, &cfg)
+			local, _ := startLocal(t, cfg)
+			if _, err := local.WaitSession(within(t, patience)); err != nil {
+				t.Fatal(err)
+			}
+			if !second.at(local)() {
+				t.Error("the second remote is not used")
+			}
+		})
+	}
+}
+
+// TestAllRemotesRefuse: when no remote admits the client, the error is that of the best one.
+func TestAllRemotesRefuse(t *testing.T) {
+	t.Parallel()
+	key := newKey(t)
+	first, second := startSite(t, newKey(t), nil), startSite(t, newKey(t), nil)
+	cfg := configForSites(t, key, first, second)
+	_, ended := startLocal(t, cfg)
+	err := receive(t, ended)
+	failed, ok := errors.AsType[*ConnectError](err)
+	if !ok || !IsAdmissionError(err) || failed.Remote != cfg.Address {
+		t.Errorf("%v, about %v", err, failed.Remote)
+	}
+}
+
+// TestRefusalMovesOn: a remote that revokes the client's key is not waited for.
+func TestRefusalMovesOn(t *testing.T) {
+	t.Parallel()
+	key := newKey(t)
+	best, second := startSite(t, key, nil), startSite(t, key, nil)
+	cfg := configForSites(t, key, best, second)
+	cfg.FailoverAfter = time.Hour
+	local, _ := startLocal(t, cfg)
+	until(t, "the best remote is used", best.at(local))
+	identity := RemoteIdentity{Key: best.key}
+	if err := best.Reload(identity, trustKeys(t, newKey(t)), best.cfg.Rights); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the second remote is used", second.at(local))
+	echoes(t, dial(t, local, testnet.EchoServer(t)))
+}
+
+// TestDrainMovesOn: a remote that shuts down and takes no new session is not waited for.
+func TestDrainMovesOn(t *testing.T) {
+	t.Parallel()
+	key := newKey(t)
+	best, second := startSite(t, key, nil), startSite(t, key, nil)
+	cfg := configForSites(t, key, best, second)
+	cfg.FailoverAfter = time.Hour
+	local, _ := startLocal(t, cfg)
+	until(t, "the best remote is used", best.at(local))
+	old := dial(t, local, testnet.EchoServer(t))
+	var draining sync.WaitGroup
+	draining.Go(func() { best.Shutdown(within(t, patience)) })
+	until(t, "the second remote is used", second.at(local))
+	echoes(t, old)
+	old.Close()
+	testnet.Await(t, patience, draining.Wait)
+}
+
+// TestReverseMovesAlong: a listener at the remote is at the one that new streams go to, and only
+// there.
+func TestReverseMovesAlong(t *testing.T) {
+	t.Parallel()
+	key := newKey(t)
+	allow := func(cfg *RemoteConfig) {
+		var err error
+		if cfg.Reverse, err = policy.ParseReverseRules([]string{"localhost"}); err != nil {
+			t.Error(err)
+		}
+	}
+	best, second := startSite(t, key, allow), startSite(t, key, allow)
+	local := startWithSites(t, key, best, second)
+	ln, err := local.ListenReverse(within(t, patience), "localhost:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	var accepting sync.WaitGroup
+	defer accepting.Wait()
+	accepting.Go(func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			io.WriteString(conn, "hello")
+			conn.Close()
+		}
+	})
+	defer ln.Close()
+	serves := func() bool {
+		conn, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			return false
+		}
+		defer conn.Close()
+		text, _ := io.ReadAll(conn)
+		return string(text) == "hello"
+	}
+	until(t, "the listener serves", serves)
+	for _, to := range []*awaySite{second, best, second} {
+		if to == second {
+			best.lose()
+		} else {
+			best.path.SetDown(false)
+		}
+		until(t, "the other remote is used", to.at(local))
+		until(t, "the listener is there", func() bool {
+			to.mu.Lock()
+			defer to.mu.Unlock()
+			return len(to.binds) == 1
+		})
+		until(t, "the listener serves", serves)
+	}
+}
