@@ -19,7 +19,8 @@ import (
 func TestObstacleOf(t *testing.T) {
 	t.Parallel()
 	status := func(code int, location string, page bool) error {
-		return &ConnectError{Step: StepUpgrade, Err: &StatusError{httpRefusal: httpRefusal{Code: code, Location: location}, Page: page}}
+		refusal := httpRefusal{Code: code, Location: location}
+		return &ConnectError{Step: StepUpgrade, Err: &StatusError{httpRefusal: refusal, Page: page}}
 	}
 	later := &x509.Certificate{NotBefore: time.Now().Add(time.Hour)}
 	over := &x509.Certificate{NotBefore: time.Now().Add(-time.Hour)}
