@@ -23,9 +23,9 @@ import (
 // with 2^18 pairs held, a fresh hello collides with probability 2^-46.
 //
 // What the bound leaves open: a recorded hello is answered again after capacity other hellos, or
-// after the server restarted, unless the new process took the cache over. Two boxes under one nonce reveal the XOR of their plaintexts, which
-// are fresh random nonces and share keys, and allow forging a box under that nonce, which a client
-// accepts only while it waits for its one answer.
+// after the server restarted, unless the new process took the cache over. Two boxes under one nonce
+// reveal the XOR of their plaintexts, which are fresh random nonces and share keys, and allow
+// forging a box under that nonce, which a client accepts only while it waits for its one answer.
 type ReplayCache struct {
 	key      [sha256.Size]byte // of the hash
 	capacity int

@@ -67,8 +67,8 @@ func newRemoteMoving(replay *protocol.ReplayCache, from Predecessor) *remoteMovi
 }
 
 // HandOver stops accepting, for another process to do so, and returns what that has to know. From
-// now on the replay cache and the list of sessions follow that process. ReleaseListeners or TakeBack
-// has to follow.
+// now on the replay cache and the list of sessions follow that process. ReleaseListeners or
+// TakeBack has to follow.
 func (r *Remote) HandOver(to Successor) takeover.State {
 	m := r.moving
 	m.mu.Lock()

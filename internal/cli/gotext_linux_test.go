@@ -18,7 +18,8 @@ import (
 var goWords = regexp.MustCompile(`parse error|deadline exceeded|context canceled|i/o timeout|` +
 	`dial (tcp|udp|unix)|lookup |\bEOF\b|strconv\.|use of closed|invalid character|` +
 	`unexpected end of JSON|malformed HTTP|net/http|websocket:|` +
-	`tls: [a-z]+ (a|to|key|error)|x509: |asn1: |flag provided|unmarshal|%!|0x[0-9a-f]{6}|\*[a-z]+\.[A-Z]`)
+	`tls: [a-z]+ (a|to|key|error)|x509: |asn1: |flag provided|unmarshal|%!|` +
+	`0x[0-9a-f]{6}|\*[a-z]+\.[A-Z]`)
 
 // serveBadly serves connections with act, until the test ends, and returns the address.
 func serveBadly(t *testing.T, act func(net.Conn)) string {

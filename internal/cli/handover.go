@@ -78,7 +78,9 @@ func (g *giver) begin(conn *net.UnixConn, pid int) {
 func (g *giver) give(conn *net.UnixConn, pid int) {
 	log, node := g.served.log, g.served.node
 	err := takeover.Give(g.ctx, conn, takeover.Old{
-		Offer: takeover.Offer{Version: takeover.Version, Listen: g.addresses(), Manager: managerVariables()},
+		Offer: takeover.Offer{
+			Version: takeover.Version, Listen: g.addresses(), Manager: managerVariables(),
+		},
 		Files: g.files(),
 		HandOver: func(to *takeover.Giver) takeover.State {
 			g.ledger.Flush()

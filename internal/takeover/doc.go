@@ -15,8 +15,8 @@
 //	new → old  answer    to a claim
 //	new → old  conn      a connection for a session of the old process, with what was read of it
 //
-// [Giver] is the old process, [Taker] the new one. If the new one ends before it serves, the old one
-// goes on as if nothing had happened.
+// [Giver] is the old process, [Taker] the new one. If the new one ends before it serves, the old
+// one goes on as if nothing had happened.
 package takeover
 
 import "errors"

@@ -48,7 +48,8 @@ func TestIdleStatusCost(t *testing.T) {
 			<-read
 		})
 	}
-	began, before := time.Now(), [2]time.Duration{cpuTime(t, remote.process), cpuTime(t, local.process)}
+	began := time.Now()
+	before := []time.Duration{cpuTime(t, remote.process), cpuTime(t, local.process)}
 	scrape, poll := time.NewTicker(scrapePeriod), time.NewTicker(pagePeriod)
 	defer scrape.Stop()
 	defer poll.Stop()
