@@ -51,8 +51,8 @@ func TestHandshakeRateReturning(t *testing.T) {
 func TestHandshakeRateOfSource(t *testing.T) {
 	const most = 100
 	h := newHandshakeRate(most)
-	greedy := source(netip.MustParsePrefix("192.0.2.1/32"))
-	other := source(netip.MustParsePrefix("192.0.2.2/32"))
+	greedy := netip.MustParsePrefix("192.0.2.1/32")
+	other := netip.MustParsePrefix("192.0.2.2/32")
 	now := time.Now()
 	var taken, refused int
 	for range 10 * 1000 { // milliseconds

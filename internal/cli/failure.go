@@ -161,7 +161,7 @@ func unreachableFailure(err error, c *connection) error {
 	fail := func(why error, hint string) error {
 		return exit.Fail(exit.Unreachable, "the remote can't be reached", why, hint)
 	}
-	if why, hint := obstacle(err, c); hint != "" {
+	if hint, why := obstacle(err, c); hint != "" {
 		return fail(fmt.Errorf("%s: %w", c.address, why), hint)
 	}
 	switch {

@@ -16,37 +16,37 @@ const maxShownURL = 200
 
 // obstacle explains what is in the way to the remote itself, and what to do. The hint is empty if
 // the error shows nothing of the kind.
-func obstacle(err error, c *connection) (why error, hint string) {
+func obstacle(err error, c *connection) (hint string, why error) {
 	if status, ok := errors.AsType[*tunnel.StatusError](err); ok {
 		why = status
 	}
 	switch tunnel.ObstacleOf(err) {
 	case tunnel.ObstacleWantsTLS:
-		return tunnel.ErrNeedsTLS, "with TLS the address begins with wss://"
+		return "with TLS the address begins with wss://", tunnel.ErrNeedsTLS
 	case tunnel.ObstacleNoTLS:
-		return errors.New("the server does not speak TLS"),
-			"check the address; without TLS it begins with ws://"
+		return "check the address; without TLS it begins with ws://",
+			errors.New("the server does not speak TLS")
 	case tunnel.ObstacleUpgrade:
-		return why, "make the proxy in front of the remote pass on Upgrade and Connection, " +
-			"or use wss://, which a proxy on the way can't change"
+		return "make the proxy in front of the remote pass on Upgrade and Connection, " +
+			"or use wss://, which a proxy on the way can't change", why
 	case tunnel.ObstaclePortal:
-		return why, "the network asks for a login: open any page in a browser, log in, and try again"
+		return "the network asks for a login: open any page in a browser, log in, and try again", why
 	case tunnel.ObstaclePage:
-		return why, "this is a web page and no remote: check the URL's path; a network that asks for " +
-			"a login answers like this too, so try a page in a browser"
+		return "this is a web page and no remote: check the URL's path; a network that asks for " +
+			"a login answers like this too, so try a page in a browser", why
 	case tunnel.ObstacleRedirect:
-		return why, redirectHint(tunnel.RedirectOf(err, c.address), c.address)
+		return redirectHint(tunnel.RedirectOf(err, c.address), c.address), why
 	case tunnel.ObstacleProxyAuth:
 		if why == nil { // it is about --via
-			return nil, ""
+			return "", nil
 		}
-		return why, "a proxy on the way wants a user and a password: name it with " +
-			"--via http://USER:PASS@HOST:PORT, best with the variable CULVERT_VIA"
+		return "a proxy on the way wants a user and a password: name it with " +
+			"--via http://USER:PASS@HOST:PORT, best with the variable CULVERT_VIA", why
 	case tunnel.ObstacleAuth:
-		return why, "the server in front of the remote wants a login: ask its operator for a path " +
-			"without, or give it with --header 'Authorization: Basic …'"
+		return "the server in front of the remote wants a login: ask its operator for a path " +
+			"without, or give it with --header 'Authorization: Basic …'", why
 	}
-	return nil, ""
+	return "", nil
 }
 
 // redirectHint tells what to do about a redirect, which is never followed: whoever is on the way
