@@ -194,8 +194,6 @@ func spreadOf(phase Phase, looks []look) float64 {
 
 // reason weighs the evidence.
 func (e *evidence) reason() Reason {
-	if e.tcp != nil {
-	}
 	r := Reason{Proxied: e.isProxied()}
 	switch {
 	case e.share > 0 && e.rate >= sharePart*float64(e.share):
