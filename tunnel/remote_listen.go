@@ -113,18 +113,17 @@ func (r *Remote) addBind(ctx context.Context, b *remoteBind) error {
 }
 
 // evict frees an address that an abandoned session of the same client holds, and reports whether it
-// did.
+// did. A session that may have lost its connection unnoticed is asked for a sign of life.
 func (r *Remote) evict(ctx context.Context, by *remoteBind, bind policy.Bind) bool {
 	var found *remoteBind
 	r.mu.Lock()
 	for b := range r.binds {
-		if b.client.Equal(by.client) && b.bind.Conflicts(bind) && b.session != by.session &&
-			b.session.Stats().Away {
+		if b.client.Equal(by.client) && b.bind.Conflicts(bind) && b.session != by.session {
 			found = b
 		}
 	}
 	r.mu.Unlock()
-	if found == nil {
+	if found == nil || !isAbandoned(ctx, found.session) {
 		return false
 	}
 	found.end()
@@ -134,6 +133,26 @@ func (r *Remote) evict(ctx context.Context, by *remoteBind, bind policy.Bind) bo
 	case <-ctx.Done():
 		return false
 	}
+}
+
+// isAbandoned reports whether a session has no connection, or has none any more when its peer is
+// asked for a sign of life.
+func isAbandoned(ctx context.Context, session *mux.Session) bool {
+	if session.Stats().Away {
+		return true
+	}
+	session.Probe()
+	ctx, alive := context.WithCancel(ctx)
+	var asking sync.WaitGroup
+	asking.Go(func() {
+		if _, err := session.Ping(ctx); err == nil {
+			alive()
+		}
+	})
+	lost := session.AwaitLoss(ctx) == nil
+	alive()
+	asking.Wait()
+	return lost || session.Err() != nil
 }
 
 // removeBind closes the listener or port and forgets it.

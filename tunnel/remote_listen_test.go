@@ -120,8 +120,33 @@ func TestReverseOfKeys(t *testing.T) {
 }
 
 // A port belongs to one client. A client that was lost and returns takes its port over from its old
-// session, and nobody else can.
+// session, and nobody else can. So it is when the remote has not noticed the loss yet.
 func TestReverseClaims(t *testing.T) {
+	t.Run("noticed", func(t *testing.T) {
+		testReverseClaims(t, func(c *testnet.Relay, remote *testRemote) {
+			c.SetDown(true) // the first never comes back
+			c.Cut()
+			until(t, "the first session is away", func() bool {
+				remote.mu.Lock()
+				defer remote.mu.Unlock()
+				for session := range remote.sessions {
+					if session.Stats().Away {
+						return true
+					}
+				}
+				return false
+			})
+		})
+	})
+	t.Run("unnoticed", func(t *testing.T) {
+		testReverseClaims(t, func(c *testnet.Relay, _ *testRemote) {
+			c.SetDown(true)
+			c.Silence()
+		})
+	})
+}
+
+func testReverseClaims(t *testing.T, lose func(*testnet.Relay, *testRemote)) {
 	_, remote := reverseTunnel(t, "localhost")
 	key := newKey(t)
 	connect := func(cfg LocalConfig) (*Local, context.CancelFunc) {
@@ -151,18 +176,7 @@ func TestReverseClaims(t *testing.T) {
 	); openCode(err) != mux.CodeAddressInUse {
 		t.Fatalf("the same client, connected twice: %v", err)
 	}
-	c.SetDown(true) // the first never comes back
-	c.Cut()
-	until(t, "the first session is away", func() bool {
-		remote.mu.Lock()
-		defer remote.mu.Unlock()
-		for session := range remote.sessions {
-			if session.Stats().Away {
-				return true
-			}
-		}
-		return false
-	})
+	lose(c, remote)
 	cfg.Key = newKey(t)
 	stranger, _ := connect(cfg)
 	if _, err := stranger.ListenReverse(
