@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -42,12 +43,12 @@ func checkCommand() *flags.Command {
 }
 
 func (o *checkOptions) define(s *flags.Set) {
-	o.connect.define(s)
+	o.connect.defineSeveral(s)
 	s.Group("connection")
 	s.String(&o.target, "target", "",
 		"also test that the remote reaches `HOST:PORT` or unix:/PATH through the tunnel").Common()
 	s.Group("output")
-	s.Bool(&o.json, "json", "print the result as an object in JSON")
+	s.Bool(&o.json, "json", "print the result as an object in JSON, on a line for each remote")
 }
 
 func (o *checkOptions) run(ctx context.Context) error {
@@ -63,6 +64,22 @@ func (o *checkOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var first error
+	for i, r := range c.remotes {
+		if len(c.remotes) > 1 && !o.json {
+			fmt.Println(r.address)
+		}
+		err := o.checkOne(ctx, c.to(i))
+		if err != nil && len(c.remotes) > 1 { // what failed follows its steps
+			err = exit.Status(exit.Report(os.Stderr, err))
+		}
+		first = cmp.Or(first, err)
+	}
+	return first
+}
+
+// checkOne checks the remote that the connection is to.
+func (o *checkOptions) checkOne(ctx context.Context, c *connection) error {
 	ctx, cancel := context.WithTimeout(ctx, c.config.ConnectTimeout+checkPingTimeout)
 	defer cancel()
 	p := &checkPrinter{
@@ -70,7 +87,7 @@ func (o *checkOptions) run(ctx context.Context) error {
 		report: checkReport{Remote: c.address.String(), Steps: []checkStep{}},
 	}
 	c.config.OnProgress = p.progress
-	err = o.check(ctx, c, p)
+	err := o.check(ctx, c, p)
 	p.finish(err)
 	return err
 }
@@ -80,9 +97,9 @@ func (o *checkOptions) check(ctx context.Context, c *connection, p *checkPrinter
 	var roundTrip, reached time.Duration
 	var err error
 	if o.target == "" {
-		_, roundTrip, err = tunnel.Connect(ctx, c.config)
+		_, roundTrip, err = tunnel.Connect(ctx, c.alone())
 	} else {
-		roundTrip, reached, err = tunnel.ConnectTo(ctx, c.config, o.target)
+		roundTrip, reached, err = tunnel.ConnectTo(ctx, c.alone(), o.target)
 	}
 	beyond, isTarget := errors.AsType[*tunnel.TargetError](err)
 	if err == nil || isTarget {

@@ -11,9 +11,10 @@ import (
 	"culvert/tunnel/mux"
 )
 
-// connectOptions are the remote to connect to, and how: what local, run and check have in common.
+// connectOptions are the remotes to connect to, and how: what local, run, check and speed have in
+// common.
 type connectOptions struct {
-	address  tunnel.Address
+	remotes  []remoteURL // in order of preference
 	identity identityOptions
 	trust    trustOptions
 	session  sessionOptions
@@ -21,11 +22,27 @@ type connectOptions struct {
 	log      logOptions
 }
 
+// define defines the flags of a command for one remote.
 func (o *connectOptions) define(s *flags.Set) {
-	s.Argument("REMOTE_URL", func(text string) (err error) {
-		o.address, o.trust.urlKeys, err = parseRemote(text)
+	o.defineRemote(s)
+	o.defineFlags(s)
+}
+
+// defineSeveral is define for a command that several remotes may be given to.
+func (o *connectOptions) defineSeveral(s *flags.Set) {
+	o.defineRemote(s).Repeated()
+	o.defineFlags(s)
+}
+
+func (o *connectOptions) defineRemote(s *flags.Set) *flags.Argument {
+	return s.Argument("REMOTE_URL", func(text string) error {
+		remote, err := parseRemote(text)
+		o.remotes = append(o.remotes, remote)
 		return err
 	}).Host().Candidates(o.trust.candidates)
+}
+
+func (o *connectOptions) defineFlags(s *flags.Set) {
 	o.identity.defineKey(s)
 	o.trust.defineKeys(s)
 	s.String(&o.identity.cert, "cert", "",
@@ -80,11 +97,11 @@ func (o *waitOption) define(s *flags.Set) {
 // waitForever is the value of --wait without a duration, as tunnel.LocalConfig has it.
 const waitForever = -1
 
-// connection is what a connection to a remote takes.
+// connection is what connections to one remote, or to several, take.
 type connection struct {
-	address tunnel.Address
+	remote  // the one that is concerned: the best one, unless about has chosen
+	remotes []remote
 	key     *certs.KeyPair
-	trust   *remoteTrust
 	config  tunnel.LocalConfig
 	status  *statusServer // nil for none
 	control *nodeControl  // what observers see of it; nil for none
@@ -104,7 +121,7 @@ func (o *connectOptions) load() (*connection, error) {
 	if err != nil {
 		return nil, err
 	}
-	trust, err := o.trust.load(o.address.Name(), ca)
+	remotes, err := o.loadRemotes(ca)
 	if err != nil {
 		return nil, err
 	}
@@ -113,9 +130,9 @@ func (o *connectOptions) load() (*connection, error) {
 		return nil, err
 	}
 	config := tunnel.LocalConfig{
-		Address:          o.address,
+		Address:          remotes[0].address,
 		Key:              key,
-		VerifyRemote:     trust.verify,
+		VerifyRemote:     remotes[0].trust.verify,
 		CA:               ca,
 		Cert:             cert,
 		ConnectTimeout:   o.session.connectTimeout,
@@ -130,8 +147,13 @@ func (o *connectOptions) load() (*connection, error) {
 	if config.Keepalive == 0 {
 		config.Keepalive = -1
 	}
-	if err := o.route.load(o.address, &config); err != nil {
+	for _, other := range remotes[1:] {
+		config.Others = append(config.Others, tunnel.OtherRemote{
+			Address: other.address, VerifyRemote: other.trust.verify,
+		})
+	}
+	if err := o.route.load(&config); err != nil {
 		return nil, err
 	}
-	return &connection{address: o.address, key: key, trust: trust, config: config}, nil
+	return &connection{remote: remotes[0], remotes: remotes, key: key, config: config}, nil
 }

@@ -138,7 +138,8 @@ func startRemote(
 	}
 	pin := remoteKey.Public()
 	trust := &remoteTrust{pins: []certs.PublicKey{pin}}
-	return &connection{address: address, key: localKey, trust: trust, config: tunnel.LocalConfig{
+	own := remote{address, trust}
+	return &connection{remote: own, remotes: []remote{own}, key: localKey, config: tunnel.LocalConfig{
 		Address:      address,
 		Key:          localKey,
 		VerifyRemote: trust.verify,

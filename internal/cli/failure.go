@@ -27,7 +27,7 @@ func connectFailure(err error, c *connection) error {
 	if ours, ok := errors.AsType[*exit.Failure](err); ok { // it is not about the remote at all
 		return ours
 	}
-	failure := remoteFailure(err, c)
+	failure := remoteFailure(err, c.about(err))
 	if f, ok := errors.AsType[*exit.Failure](failure); ok {
 		withClock(err, f)
 	}
@@ -42,7 +42,7 @@ func remoteFailure(err error, c *connection) error {
 	switch {
 	case errors.Is(err, protocol.ErrCertificateRequired):
 		return exit.Fail(exit.NotAdmitted, "not admitted",
-			errors.New("the remote requires a client certificate"),
+			fmt.Errorf("%s requires a client certificate", c.name()),
 			"give one with --cert FILE, for the key that --key names")
 	case tunnel.IsAdmissionError(err):
 		return admissionFailure(err, c)
@@ -66,6 +66,7 @@ func remoteFailure(err error, c *connection) error {
 const (
 	possibleMITM = "possible man-in-the-middle"
 	compareKeys  = "compare the keys with the operator of the remote; " + possibleMITM
+	severalKeys  = "several servers behind one URL need --ca, or the keys of all: URL#KEY1,KEY2"
 )
 
 // identityFailure explains an error that means that the remote isn't who it should be. It returns
@@ -91,7 +92,7 @@ func identityFailure(err error, c *connection) error {
 		return fail("wrong remote",
 			fmt.Errorf("%s shows the key %s, not the one in %s", c.address, identity.Key,
 				c.trust.pinnedIn),
-			compareKeys)
+			compareKeys+"\n"+severalKeys)
 	case tunnel.IsDowngradeError(err):
 		return fail("the handshake was altered in transit",
 			errors.New("the remote received a different offer than was sent"),
@@ -200,7 +201,7 @@ func viaFailure(err *tunnel.ConnectError, c *connection) error {
 // admissionFailure explains a refusal by the remote.
 func admissionFailure(err error, c *connection) error {
 	key := c.key.Public()
-	why := fmt.Errorf("the remote does not admit the key %s", key)
+	why := fmt.Errorf("%s does not admit the key %s", c.name(), key)
 	hint := "ask for this line in its authorized-keys file: " + key.String()
 	var code protocol.CloseCode // 0 when the session was refused
 	if refused, ok := errors.AsType[*protocol.RefusedError](err); ok {
@@ -208,13 +209,13 @@ func admissionFailure(err error, c *connection) error {
 	}
 	switch code {
 	case protocol.CloseVersion:
-		why = errors.New("the remote refuses this version of the handshake")
+		why = fmt.Errorf("%s refuses this version of the handshake", c.name())
 		hint = "--ca selects version 2, leaving it out version 1; ask the operator of the remote"
 	case protocol.CloseNoSecrecy:
-		why = errors.New("the remote requires forward secrecy")
+		why = fmt.Errorf("%s requires forward secrecy", c.name())
 		hint = "upgrade this side"
 	case protocol.CloseCertificate:
-		why = errors.New("the remote refuses our certificate")
+		why = fmt.Errorf("%s refuses our certificate", c.name())
 		hint = "ask the operator of the remote for a certificate for the key " + key.String()
 	}
 	return exit.Fail(exit.NotAdmitted, "not admitted", why, hint)

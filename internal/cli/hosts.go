@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,7 +24,7 @@ type hostsOptions struct {
 	source *flags.Source
 	trust  trustOptions
 	json   bool
-	name   string // of a known remote, or a URL of it
+	names  []string // of known remotes, or URLs of them
 }
 
 func hostsCommand() *flags.Command {
@@ -58,9 +59,9 @@ func (o *hostsOptions) define(s *flags.Set) {
 
 func (o *hostsOptions) defineForget(s *flags.Set) {
 	s.Argument("NAME", func(text string) error {
-		o.name = text
+		o.names = append(o.names, text)
 		return nil
-	}).Host().Candidates(o.trust.knownNames)
+	}).Host().Repeated().Candidates(o.trust.knownNames)
 	o.trust.defineKnown(s)
 }
 
@@ -74,9 +75,12 @@ type hostList struct {
 
 type definedHost struct {
 	Name string   `json:"name"`
-	URL  string   `json:"url"`            // without keys
+	URL  string   `json:"url"`            // the first, without keys
+	URLs []string `json:"urls,omitempty"` // if there are several, without keys
 	Keys []string `json:"keys,omitempty"` // that are pinned
 	Line int      `json:"line"`           // in the configuration file
+
+	rows [][2]string // each URL and its keys, for people
 }
 
 type knownHost struct {
@@ -95,14 +99,7 @@ func (o *hostsOptions) list(context.Context) error {
 		Hosts: []definedHost{}, Known: []knownHost{},
 	}
 	for _, host := range o.source.Hosts() {
-		defined := definedHost{Name: host.Name, URL: host.Location(), Line: host.Line}
-		switch _, keys, _ := strings.Cut(host.URL, "#"); {
-		case keys != "":
-			defined.Keys = strings.Split(keys, ",")
-		case host.Text("remote-key") != "":
-			defined.Keys = []string{host.Text("remote-key")}
-		}
-		l.Hosts = append(l.Hosts, defined)
+		l.Hosts = append(l.Hosts, describe(host))
 	}
 	for remote := range known.All() {
 		l.Known = append(l.Known, knownHost{remote.Addr, remote.Key.String(), remote.Line})
@@ -118,6 +115,24 @@ func (o *hostsOptions) list(context.Context) error {
 	return nil
 }
 
+// describe returns a host of the configuration file as the list has it.
+func describe(host flags.Host) definedHost {
+	locations := host.Locations()
+	defined := definedHost{Name: host.Name, URL: locations[0], Line: host.Line}
+	if len(locations) > 1 {
+		defined.URLs = locations
+	}
+	for i, url := range host.URLs {
+		_, keys, _ := strings.Cut(url, "#")
+		keys = cmp.Or(keys, host.Text("remote-key"))
+		if keys != "" {
+			defined.Keys = append(defined.Keys, strings.Split(keys, ",")...)
+		}
+		defined.rows = append(defined.rows, [2]string{locations[i], cmp.Or(keys, "-")})
+	}
+	return defined
+}
+
 // print writes the list for people: nothing if it is empty.
 func (l *hostList) print(w io.Writer) error {
 	if len(l.Hosts)+len(l.Known) == 0 {
@@ -128,11 +143,9 @@ func (l *hostList) print(w io.Writer) error {
 	table := tabwriter.NewWriter(w, 0, 0, gap, ' ', 0)
 	fmt.Fprintln(table, "NAME\tURL\tKEY")
 	for _, host := range l.Hosts {
-		keys := strings.Join(host.Keys, ",")
-		if keys == "" {
-			keys = "-"
+		for _, cells := range host.rows {
+			row(table, host.Name, cells[0], cells[1])
 		}
-		row(table, host.Name, host.URL, keys)
 	}
 	for _, remote := range l.Known {
 		row(table, remote.Name, "-", remote.Key)
@@ -147,15 +160,25 @@ func row(w io.Writer, cells ...string) {
 	fmt.Fprintln(w, strings.Join(cells, "\t"))
 }
 
+// forget removes each of the remotes that it finds. The error is about the first that it doesn't.
 func (o *hostsOptions) forget(context.Context) error {
 	known, err := o.trust.openKnown()
 	if err != nil {
 		return err
 	}
-	name := o.name
-	if err = known.Forget(name); isNotListed(err) {
-		if address, _, notURL := parseRemote(o.name); notURL == nil {
-			name = address.Name()
+	var first error
+	for _, name := range o.names {
+		first = cmp.Or(first, forget(known, name))
+	}
+	return first
+}
+
+// forget removes a remote, by its name or a URL, from the file of known remotes.
+func forget(known *certs.KnownRemotes, name string) error {
+	err := known.Forget(name)
+	if isNotListed(err) {
+		if remote, notURL := parseRemote(name); notURL == nil {
+			name = remote.address.Name()
 			err = known.Forget(name)
 		}
 	}

@@ -18,6 +18,7 @@ type localOptions struct {
 	forward    forwardOptions
 	fastOpen   fastOpenOption
 	wait       waitOption
+	failover   failoverOptions
 	memory     memoryOption
 	stdio      string // target of -W, or ""
 	noCommand  bool
@@ -36,7 +37,7 @@ func localCommand(out *outputs) *flags.Command {
 			"until interrupted",
 		Examples: []string{
 			"culvert local wss://exit.example.org/",
-			"culvert local -D 1080 -L 8022:git.example:22 work",
+			"culvert local -L 8022:git:22 wss://exit.example.org/ wss://spare.example.org/",
 		},
 		Hosts:  true,
 		Define: o.define,
@@ -45,11 +46,12 @@ func localCommand(out *outputs) *flags.Command {
 }
 
 func (o *localOptions) define(s *flags.Set) {
-	o.connect.define(s)
+	o.connect.defineSeveral(s)
 	o.proxy.define(s)
 	o.forward.define(s)
 	o.fastOpen.define(s)
 	o.wait.define(s)
+	o.failover.define(s)
 	o.memory.define(s)
 	s.Group("listening")
 	s.String(&o.stdio, "W", "", "connect standard input and output to `HOST:PORT` or unix:/PATH, "+
@@ -166,7 +168,10 @@ func (o *localOptions) load() (*connection, *listeners, error) {
 		return nil, nil, err
 	}
 	c.config.Wait = o.wait.wait
-	if c.config.Memory, err = o.memory.load(c.config.Log); err == nil {
+	if err = o.failover.load(&c.config); err == nil {
+		c.config.Memory, err = o.memory.load(c.config.Log)
+	}
+	if err == nil {
 		err = l.openProxy(&o.proxy, c.config.Log)
 	}
 	if err == nil {

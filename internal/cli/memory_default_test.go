@@ -39,8 +39,9 @@ func TestMachineMemory(t *testing.T) {
 	if err := key.WriteFile(file); err != nil {
 		t.Fatal(err)
 	}
-	o := connectOptions{address: demo.address, identity: identityOptions{key: file},
-		trust: trustOptions{remoteKey: demo.trust.pins[0].String()}}
+	o := connectOptions{remotes: []remoteURL{{address: demo.address}},
+		identity: identityOptions{key: file},
+		trust:    trustOptions{remoteKey: demo.trust.pins[0].String()}}
 	o.session.congestion.choice, o.session.connectTimeout = "auto", tunnel.DefaultConnectTimeout
 	check, err := o.load()
 	if err != nil {

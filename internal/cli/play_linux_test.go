@@ -29,6 +29,7 @@ var documents = []string{
 	"docs/cli.md",
 	"docs/comparison.md",
 	"docs/deploy.md",
+	"docs/failover.md",
 	"docs/fuzzing.md",
 	"docs/http-proxy.md",
 	"docs/install.md",
@@ -210,7 +211,8 @@ func findBlocks(text string) ([]block, error) {
 	return blocks, nil
 }
 
-const hosts = "127.0.0.1 localhost exit.example.org intranet.example git.example\n"
+const hosts = "127.0.0.1 localhost exit.example.org spare.example.org intranet.example " +
+	"git.example\n"
 
 // setStage changes what this process and its children see of the machine.
 func setStage(dir string) error {

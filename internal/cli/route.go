@@ -39,17 +39,22 @@ func (o *routeOptions) define(s *flags.Set) {
 		"for wss://: require a certificate for `NAME` instead of the URL's host")
 }
 
-// load checks the options and applies them to a configuration.
-func (o *routeOptions) load(address tunnel.Address, config *tunnel.LocalConfig) error {
-	var err error
+// family returns the version of IP to connect over.
+func (o *routeOptions) family() (tunnel.Family, error) {
 	switch {
 	case o.ipv4 && o.ipv6:
-		return exit.Usagef("leave one of them out", "-4 contradicts -6")
+		return 0, exit.Usagef("leave one of them out", "-4 contradicts -6")
 	case o.ipv4:
-		config.Address = address.Over(tunnel.IPv4)
+		return tunnel.IPv4, nil
 	case o.ipv6:
-		config.Address = address.Over(tunnel.IPv6)
+		return tunnel.IPv6, nil
 	}
+	return 0, nil
+}
+
+// load checks the options and applies them to a configuration that has the remotes' addresses.
+func (o *routeOptions) load(config *tunnel.LocalConfig) error {
+	var err error
 	if o.via != "" {
 		if config.Via, err = tunnel.ParseProxy(o.via); err != nil {
 			return &flags.ValueError{
@@ -59,7 +64,7 @@ func (o *routeOptions) load(address tunnel.Address, config *tunnel.LocalConfig) 
 			}
 		}
 	}
-	if config.TLS, err = o.loadTLS(address); err != nil {
+	if config.TLS, err = o.loadTLS(config); err != nil {
 		return err
 	}
 	if config.Header, err = parseHeaders(o.headers); err != nil {

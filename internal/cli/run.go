@@ -32,6 +32,7 @@ type runOptions struct {
 	forward   forwardOptions
 	fastOpen  fastOpenOption
 	wait      waitOption
+	failover  failoverOptions
 	memory    memoryOption
 	openProxy string   // the address of the command's proxy; empty for a free port with a password
 	socksAuth string   // of -R proxies: USER:PASS or ""
@@ -54,10 +55,11 @@ func runCommand(out *outputs) *flags.Command {
 }
 
 func (o *runOptions) define(s *flags.Set) {
-	o.connect.define(s)
+	o.connect.defineSeveral(s)
 	o.forward.define(s)
 	o.fastOpen.define(s)
 	o.wait.define(s)
+	o.failover.define(s)
 	o.memory.define(s)
 	s.Group("listening")
 	s.String(&o.openProxy, "open-proxy", "", "listen on `ADDR`, of loopback, as the command's proxy, "+
@@ -81,6 +83,9 @@ func (o *runOptions) run(ctx context.Context) error {
 	}
 	defer l.close()
 	c.config.Wait = o.wait.wait
+	if err := o.failover.load(&c.config); err != nil {
+		return err
+	}
 	if c.config.Memory, err = o.memory.load(c.config.Log); err != nil {
 		return err
 	}

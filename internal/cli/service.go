@@ -36,14 +36,19 @@ func start(
 	ctx context.Context, c *connection, l *listeners, reloads reloads,
 ) (*service, error) {
 	s := &service{connection: c, listeners: l, reloads: reloads, stopServing: func() {}}
-	for asked := false; ; asked = true {
+	asked := map[*remoteTrust]bool{}
+	for {
 		err := s.startNode(ctx)
 		if err == nil {
+			c.warnOfUnknown()
 			return s, nil
 		}
 		var identity *protocol.IdentityError
-		if !asked && errors.Is(err, certs.ErrUnknownRemote) && errors.As(err, &identity) {
-			yes, err := c.trust.ask(ctx, c.address.String(), identity.Key)
+		about := c.about(err)
+		if !asked[about.trust] && errors.Is(err, certs.ErrUnknownRemote) &&
+			errors.As(err, &identity) {
+			asked[about.trust] = true
+			yes, err := about.trust.ask(ctx, about.address.String(), identity.Key)
 			if err != nil {
 				return nil, connectFailure(err, c)
 			}
@@ -55,6 +60,17 @@ func start(
 			return nil, nil
 		}
 		return nil, connectFailure(err, c)
+	}
+}
+
+// warnOfUnknown warns of the remotes that a local with several can't go to because their keys are
+// not known: there may be nobody to ask when they are needed.
+func (c *connection) warnOfUnknown() {
+	for _, r := range c.remotes {
+		if r.trust.unknown() {
+			c.config.Log.Warn().Stringer("remote", r.address).
+				Msg("the key of this remote is not known, so no stream goes there")
+		}
 	}
 }
 

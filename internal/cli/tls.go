@@ -69,13 +69,17 @@ func (t *remoteTLS) use(cert *tls.Certificate) *tls.Config {
 }
 
 // loadTLS returns the settings for wss://, nil for the defaults.
-func (o *routeOptions) loadTLS(address tunnel.Address) (*tls.Config, error) {
+func (o *routeOptions) loadTLS(config *tunnel.LocalConfig) (*tls.Config, error) {
 	if o.tlsCA == "" && o.tlsServerName == "" {
 		return nil, nil
 	}
-	if !address.Secure() {
+	secure := config.Address.Secure()
+	for _, other := range config.Others {
+		secure = secure || other.Address.Secure()
+	}
+	if !secure {
 		return nil, exit.Usagef("only wss:// URLs use TLS",
-			"--tls-ca and --tls-server-name do nothing for %s", address)
+			"--tls-ca and --tls-server-name do nothing for %s", config.Address)
 	}
 	cfg := &tls.Config{ServerName: o.tlsServerName, MinVersion: tls.VersionTLS12}
 	if o.tlsCA == "" {

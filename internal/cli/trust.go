@@ -22,7 +22,6 @@ import (
 // trustOptions decide which remotes are accepted.
 type trustOptions struct {
 	remoteKey    string
-	urlKeys      []certs.PublicKey // that the URL pins; nil if it has none
 	acceptNew    bool
 	knownRemotes string // file; "" for the default one
 	ca           string // file; "" to speak version 1 of the handshake
@@ -72,16 +71,16 @@ type remoteTrust struct {
 	known     *certs.KnownRemotes // nil if a pin or a CA decides
 	name      string              // of the remote in that file
 	acceptNew bool
+	others    []*remoteTrust // in the other remotes of a local, which have keys of their own
 
 	proved atomic.Pointer[certs.PublicKey] // the pinned key that the remote has
 }
 
-// load returns the trust in the remote that is called name in the file of known remotes. The
-// certificate of --ca may be nil.
-func (o *trustOptions) load(name string, ca *certs.Certificate) (*remoteTrust, error) {
-	t := &remoteTrust{name: name, ca: ca, acceptNew: o.acceptNew}
-	if o.remoteKey != "" || o.urlKeys != nil {
-		return t, o.pin(t)
+// load returns the trust in a remote. The certificate of --ca may be nil.
+func (o *trustOptions) load(r remoteURL, ca *certs.Certificate) (*remoteTrust, error) {
+	t := &remoteTrust{name: r.address.Name(), ca: ca, acceptNew: o.acceptNew}
+	if o.remoteKey != "" || r.keys != nil {
+		return t, o.pin(t, r.keys)
 	}
 	if ca != nil {
 		return t, nil
@@ -92,8 +91,8 @@ func (o *trustOptions) load(name string, ca *certs.Certificate) (*remoteTrust, e
 }
 
 // pin sets the keys of --remote-key and the URL. If both have keys, they must agree.
-func (o *trustOptions) pin(t *remoteTrust) error {
-	t.pins, t.pinnedIn = o.urlKeys, "the URL"
+func (o *trustOptions) pin(t *remoteTrust, urlKeys []certs.PublicKey) error {
+	t.pins, t.pinnedIn = urlKeys, "the URL"
 	if o.remoteKey == "" {
 		return nil
 	}
@@ -101,30 +100,36 @@ func (o *trustOptions) pin(t *remoteTrust) error {
 	if err != nil {
 		return badKey("remote-key", o.remoteKey, err)
 	}
-	if o.urlKeys != nil && !slices.ContainsFunc(o.urlKeys, key.Equal) {
+	if urlKeys != nil && !slices.ContainsFunc(urlKeys, key.Equal) {
 		return exit.Usagef("leave one of them out", "--remote-key is another key than the URL's")
 	}
 	t.pins, t.pinnedIn = []certs.PublicKey{key}, "--remote-key"
 	return nil
 }
 
+// remoteURL is the URL of a remote, with the keys that it pins, nil if it has none.
+type remoteURL struct {
+	address tunnel.Address
+	keys    []certs.PublicKey
+}
+
 // parseRemote parses the URL of a remote with the keys that it pins, which follow # and are
 // separated by commas. They are not part of the address, and so are sent nowhere.
-func parseRemote(text string) (tunnel.Address, []certs.PublicKey, error) {
+func parseRemote(text string) (remoteURL, error) {
 	location, list, pinned := strings.Cut(text, "#")
 	address, err := tunnel.ParseAddress(location)
+	remote := remoteURL{address: address}
 	if err != nil || !pinned {
-		return address, nil, err
+		return remote, err
 	}
-	var keys []certs.PublicKey
 	for text := range strings.SplitSeq(list, ",") {
 		key, err := certs.ParsePublicKey(text)
 		if err != nil {
-			return address, nil, fmt.Errorf("bad key after the URL's #: %w", err)
+			return remote, fmt.Errorf("bad key after the URL's #: %w", err)
 		}
-		keys = append(keys, key)
+		remote.keys = append(remote.keys, key)
 	}
-	return address, keys, nil
+	return remote, nil
 }
 
 // openKnown reads the file of known remotes.
@@ -166,8 +171,13 @@ func (t *remoteTrust) verify(peer protocol.Peer) error {
 	return err
 }
 
-// remember adds the remote's key to the file of known remotes.
+// remember adds the remote's key to the file of known remotes, unless another remote has it.
 func (t *remoteTrust) remember(key certs.PublicKey) error {
+	for _, other := range t.others {
+		if other.accepts(key) {
+			return sharedKey(exit.WrongRemote, key, other.name, t.name)
+		}
+	}
 	err := t.known.Add(t.name, key)
 	if _, changed := errors.AsType[*certs.ChangedKeyError](err); err == nil || changed {
 		return err

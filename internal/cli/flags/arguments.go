@@ -16,6 +16,7 @@ type Argument struct {
 	optional bool                   // it may be left out, as may all that follow
 	dashed   func(word string) bool // nil if no word that begins with - is one
 	host     bool                   // it may be the name of a host in the configuration file
+	repeated bool                   // there may be several
 
 	candidates func(value func(flag string) string) []string // for completion; may be nil
 }
@@ -29,6 +30,12 @@ func (s *Set) Argument(name string, take func(text string) error) *Argument {
 
 // Optional declares that the argument may be left out. It follows all required ones.
 func (a *Argument) Optional() { a.optional = true }
+
+// Repeated declares that the argument, which is the last, may be given several times.
+func (a *Argument) Repeated() *Argument {
+	a.repeated = true
+	return a
+}
 
 // Dashed declares that a word that begins with - is the argument, and no flag, if is reports so.
 func (a *Argument) Dashed(is func(word string) bool) { a.dashed = is }
@@ -69,6 +76,8 @@ func (s *Set) argumentsUsage(others string) string {
 			words = append(words, strings.Join(a.values, "|"))
 		case a.optional:
 			words = append(words, "["+a.name+"]")
+		case a.repeated:
+			words = append(words, a.name+"...")
 		default:
 			words = append(words, a.name)
 		}
@@ -82,8 +91,23 @@ func (s *Set) argumentsUsage(others string) string {
 	return strings.Join(words, " ")
 }
 
-// takeArguments hands the arguments to the functions that want them. Its errors have the hint.
-func (s *Set) takeArguments(args []string, hint string) error {
+// argument returns what the argument at a place is, or nil if it is one too many.
+func (s *Set) argument(i int) *Argument {
+	last := len(s.arguments) - 1
+	if i > last && last >= 0 && s.arguments[last].repeated {
+		i = last
+	}
+	if i > last {
+		return nil
+	}
+	return s.arguments[i]
+}
+
+// takeArguments hands the arguments to the functions that want them. Its errors have the hint, but
+// for those of the first arguments that come from the configuration file, which inFile explains.
+func (s *Set) takeArguments(
+	args []string, hint string, fromFile int, inFile func(error) error,
+) error {
 	if s.command != nil {
 		var err error
 		if args, err = s.takeCommand(args, hint); err != nil {
@@ -95,16 +119,23 @@ func (s *Set) takeArguments(args []string, hint string) error {
 			return exit.Usagef(hint, "%s is missing", a.name)
 		}
 	}
-	if len(args) > len(s.arguments) {
-		return exit.Usagef(hint, "unexpected argument %q", args[len(s.arguments)])
-	}
-	for i, a := range s.arguments[:len(args)] {
-		err := a.take(args[i])
-		if _, complete := errors.AsType[*exit.Failure](err); complete {
-			return err
+	for i, text := range args {
+		if s.argument(i) == nil {
+			return exit.Usagef(hint, "unexpected argument %q", text)
 		}
-		if err != nil {
-			return exit.Usagef(didYouMean(nearest(args[i], a.values), hint), "%v", err)
+	}
+	for i, text := range args {
+		a := s.argument(i)
+		err := a.take(text)
+		_, complete := errors.AsType[*exit.Failure](err)
+		switch {
+		case err == nil:
+		case complete:
+			return err
+		case i < fromFile:
+			return inFile(err)
+		default:
+			return exit.Usagef(didYouMean(nearest(text, a.values), hint), "%v", err)
 		}
 	}
 	return nil

@@ -111,7 +111,7 @@ func (s *Set) candidates(a *App, before []string, word string) []candidate {
 			return beginning(described(first.values), word)
 		}
 		if first.host || first.candidates != nil {
-			if s.argued(before) {
+			if s.argued(before) && (!first.repeated || s.hostTyped(a, first, before)) {
 				return nil
 			}
 			return beginning(described(s.argumentWords(a, first, before)), word)
@@ -120,20 +120,29 @@ func (s *Set) candidates(a *App, before []string, word string) []candidate {
 	return beginning(flagCandidates(s.flags, word), word)
 }
 
-// argumentWords returns what an argument after words may be: the names of hosts, and the candidates
-// of the argument itself.
+// argumentWords returns what an argument after words may be: the names of hosts, if it is the
+// first, and the candidates of the argument itself.
 func (s *Set) argumentWords(a *App, argument *Argument, before []string) []string {
 	var list []string
 	value := func(flag string) string { return s.typedValue(before, flag) }
-	if argument.host {
+	if argument.host && !s.argued(before) {
 		for _, host := range a.hostsFor(value(configName)) {
-			list = append(list, host.Name+"\t"+host.Location())
+			list = append(list, host.Name+"\t"+strings.Join(host.Locations(), " "))
 		}
 	}
 	if argument.candidates != nil {
 		list = append(list, argument.candidates(value)...)
 	}
-	return list
+	return slices.DeleteFunc(list, func(text string) bool {
+		word, _, _ := strings.Cut(text, "\t")
+		return slices.Contains(before, word)
+	})
+}
+
+// hostTyped reports whether the name of a host is among words.
+func (s *Set) hostTyped(a *App, argument *Argument, words []string) bool {
+	return argument.host && slices.ContainsFunc(a.hostsFor(s.typedValue(words, configName)),
+		func(h Host) bool { return slices.Contains(words, h.Name) })
 }
 
 // typedValue returns the value of a flag among words, or else that of its variable.

@@ -1,7 +1,6 @@
 package flags
 
 import (
-	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -11,18 +10,22 @@ import (
 	"github.com/BurntSushi/toml"
 )
 
-// The configuration file may define hosts: a table [hosts.NAME] has the URL of a remote and flags
-// of the command whose Hosts is set. A command with an argument that is a host takes NAME for it,
-// and then the table's values before those of its own table.
+// The configuration file may define hosts: a table [hosts.NAME] has the URL of a remote, or those
+// of several in order of preference, and flags of the command whose Hosts is set. A command with an
+// argument that is a host takes NAME for it, and then the table's values before those of its own
+// table.
 
 const (
 	hostsTable = "hosts"
 	urlKey     = "url"
+	urlsKey    = "urls"
 )
 
 // host is a defined host.
 type host struct {
-	url      setting
+	urls     []string
+	key      string             // that has them in the file
+	line     int                // of that
 	settings map[string]setting // by flag
 }
 
@@ -36,16 +39,20 @@ func (a *Argument) Host() *Argument {
 // Host is a defined host.
 type Host struct {
 	Name string
-	URL  string // as it is in the file, with the keys that it pins
-	Line int    // of the URL in the file
+	URLs []string // as they are in the file, with the keys that they pin
+	Line int      // of the URLs in the file
 
 	settings map[string]setting
 }
 
-// Location returns the URL without the keys that it pins.
-func (h Host) Location() string {
-	location, _, _ := strings.Cut(h.URL, "#")
-	return location
+// Locations returns the URLs without the keys that they pin.
+func (h Host) Locations() []string {
+	var locations []string
+	for _, url := range h.URLs {
+		location, _, _ := strings.Cut(url, "#")
+		locations = append(locations, location)
+	}
+	return locations
 }
 
 // Text returns the value of a flag in the host's table, or "" if it has none that is a text.
@@ -62,8 +69,7 @@ func (s *Source) Hosts() []Host {
 	var hosts []Host
 	for _, name := range slices.Sorted(maps.Keys(s.config.hosts)) {
 		h := s.config.hosts[name]
-		url, _ := h.url.value.(string)
-		hosts = append(hosts, Host{name, url, h.url.line, h.settings})
+		hosts = append(hosts, Host{name, h.urls, h.line, h.settings})
 	}
 	return hosts
 }
@@ -110,17 +116,7 @@ func (p *configParser) hosts(line int, content toml.Primitive) {
 			p.fail(line, "such as [hosts.work]", "%q is not a name for a host", name)
 			continue
 		}
-		h := host{}
-		if primitive, ok := keys[urlKey]; ok {
-			value, line := p.value(primitive)
-			if _, ok := value.(string); !ok {
-				p.fail(line, "", "%s: want a string, got %s", urlKey, kindOf(value))
-			}
-			h.url = setting{value, line}
-			delete(keys, urlKey)
-		} else {
-			p.fail(line, `add url = "wss://exit.example.org/"`, "[%s] has no url", table)
-		}
+		h := p.hostURLs(table, line, keys)
 		p.config.tables[table] = map[string]setting{}
 		for _, key := range slices.Sorted(maps.Keys(keys)) {
 			value, line := p.value(keys[key])
@@ -132,26 +128,66 @@ func (p *configParser) hosts(line int, content toml.Primitive) {
 	}
 }
 
-// chooseHost replaces the first argument with its URL if that is the name of a host. The host's
-// settings apply from then on.
-func (s *Source) chooseHost(set *Set, args []string) ([]string, error) {
+// hostURLs takes the URLs of a host, which begins at a line, out of the keys of its table.
+func (p *configParser) hostURLs(table string, line int, keys map[string]toml.Primitive) host {
+	one, isOne := keys[urlKey]
+	several, isSeveral := keys[urlsKey]
+	delete(keys, urlKey)
+	delete(keys, urlsKey)
+	switch {
+	case isOne && isSeveral:
+		_, line := p.value(several)
+		p.fail(line, "leave one of them out", "[%s] has both %s and %s", table, urlKey, urlsKey)
+	case isOne:
+		value, line := p.value(one)
+		url, ok := value.(string)
+		if !ok {
+			p.fail(line, "", "%s: want a string, got %s", urlKey, kindOf(value))
+		}
+		return host{urls: []string{url}, key: urlKey, line: line}
+	case isSeveral:
+		value, line := p.value(several)
+		list, _ := value.([]any)
+		h := host{key: urlsKey, line: line}
+		for _, element := range list {
+			if url, ok := element.(string); ok {
+				h.urls = append(h.urls, url)
+			}
+		}
+		if len(list) == 0 || len(h.urls) != len(list) {
+			p.fail(line, `such as urls = ["wss://a.example.org/", "wss://b.example.org/"]`,
+				"%s: want a list of strings", urlsKey)
+		}
+		return h
+	default:
+		p.fail(line, `add url = "wss://exit.example.org/"`, "[%s] has no url", table)
+	}
+	return host{}
+}
+
+// chooseHost replaces the first argument with its URLs if that is the name of a host: with the
+// first of them if the command takes no more. The host's settings apply from then on.
+func (s *Source) chooseHost(set *Set, args []string) []string {
 	if s.config == nil || len(args) == 0 || len(set.arguments) == 0 || !set.arguments[0].host {
-		return args, nil
+		return args
 	}
 	h, ok := s.config.hosts[args[0]]
 	if !ok {
-		return args, nil
+		return args
 	}
 	s.host = args[0]
-	url := h.url.value.(string)
-	if err := set.arguments[0].take(url); err != nil {
-		if _, complete := errors.AsType[*exit.Failure](err); complete {
-			return nil, err
-		}
-		return nil, exit.Usagef("", "bad configuration: %s: line %d: url: %v",
-			s.file, h.url.line, err)
+	urls := h.urls
+	if !set.arguments[0].repeated {
+		urls = urls[:1]
 	}
-	return append([]string{url}, args[1:]...), nil
+	s.hostURLs = len(urls)
+	return append(slices.Clone(urls), args[1:]...)
+}
+
+// badURL explains what is wrong with a URL of the host.
+func (s *Source) badURL(err error) error {
+	h := s.config.hosts[s.host]
+	return exit.Usagef("", "bad configuration: %s: line %d: %s: %v", s.file, h.line, h.key, err)
 }
 
 // lookup returns the setting of a flag: the host's, or else the command's, or else the one for all

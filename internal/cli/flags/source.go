@@ -20,6 +20,7 @@ type Source struct {
 	defaults []string          // configuration files, of which the first that exists is read
 	file     string            // the configuration file, or ""
 	host     string            // the defined host that the command connects to, or ""
+	hostURLs int               // how many of the arguments are that host's
 	config   *config           // as it was at the start; nil without a file
 	flags    []*Flag           // of the last Decode
 }
@@ -58,16 +59,14 @@ func (s *Source) decodeFirst(c *Command, args []string) (err error) {
 	if s.config, err = s.readConfig(); err != nil {
 		return err
 	}
-	if args, err = s.chooseHost(c.set, args); err != nil {
-		return err
-	}
+	args = s.chooseHost(c.set, args)
 	if err := s.decode(c.set, s.config); err != nil {
 		return err
 	}
 	if err := c.set.checkRequired(c.usageHint()); err != nil {
 		return err
 	}
-	return c.set.takeArguments(args, c.usageHint())
+	return c.set.takeArguments(args, c.usageHint(), s.hostURLs, s.badURL)
 }
 
 // decode sets the variables of a set. Reloadable flags take the file's values from now.

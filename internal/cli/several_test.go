@@ -1,0 +1,105 @@
+package cli
+
+import (
+	"crypto/rand"
+	"errors"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"culvert/certs"
+	"culvert/internal/cli/exit"
+	"culvert/tunnel"
+)
+
+func newPublicKey(t *testing.T) certs.PublicKey {
+	t.Helper()
+	pair, err := certs.GenerateKeyPair(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pair.Public()
+}
+
+// loadURLs returns the connection to remotes, with a file of known remotes and a key made for it.
+func loadURLs(t *testing.T, known string, urls ...string) ([]remote, error) {
+	t.Helper()
+	o := connectOptions{trust: trustOptions{knownRemotes: known}}
+	for _, url := range urls {
+		r, err := parseRemote(url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.remotes = append(o.remotes, r)
+	}
+	return o.loadRemotes(nil)
+}
+
+// TestSharedKey: a local with several remotes refuses two that have one key, whether pinned or
+// known, before it connects, and remembers no key for a second remote.
+func TestSharedKey(t *testing.T) {
+	t.Parallel()
+	a, b := newPublicKey(t), newPublicKey(t)
+	known := filepath.Join(t.TempDir(), "known_remotes")
+	file, err := certs.OpenKnownRemotes(known)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = errors.Join(file.Add("one:80", a), file.Add("two:80", a), file.Add("three:80", b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, urls := range []string{
+		"ws://x/#" + a.String() + " ws://y/#" + a.String(),
+		"ws://x/#" + b.String() + "," + a.String() + " ws://z/ wss://y/p#" + a.String(),
+		"ws://one/ ws://two/",
+		"ws://three/ ws://x/#" + b.String(),
+		"ws://x/#" + b.String() + " ws://y/ ws://three/",
+	} {
+		_, err := loadURLs(t, known, strings.Fields(urls)...)
+		failure, ok := errors.AsType[*exit.Failure](err)
+		if !ok || failure.Code != exit.Usage || failure.What != "two remotes have one key" {
+			t.Errorf("%s: %v", urls, err)
+		}
+	}
+	remotes, err := loadURLs(t, known, "ws://one/", "ws://three/", "ws://four/", "ws://five/#"+
+		newPublicKey(t).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	four := remotes[2].trust
+	if !four.unknown() || remotes[1].trust.unknown() || remotes[3].trust.unknown() {
+		t.Error("wrong remotes are unknown")
+	}
+	err = four.remember(b)
+	if failure, ok := errors.AsType[*exit.Failure](err); !ok || failure.Code != exit.WrongRemote {
+		t.Errorf("remembered the key of another remote: %v", err)
+	}
+	if err := four.remember(newPublicKey(t)); err != nil || four.unknown() {
+		t.Errorf("a key of its own is not remembered: %v", err)
+	}
+}
+
+// TestRemoteConcerned: errors and questions are about the remote that failed.
+func TestRemoteConcerned(t *testing.T) {
+	t.Parallel()
+	key := newPublicKey(t)
+	remotes, err := loadURLs(t, filepath.Join(t.TempDir(), "known"), "ws://one/", "ws://two/#"+
+		key.String(), "ws://three/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &connection{remote: remotes[0], remotes: remotes}
+	for i, r := range remotes {
+		err := &tunnel.ConnectError{Step: tunnel.StepTCP, Err: errors.New("x"), Remote: r.address}
+		if got := c.about(err); got.trust != remotes[i].trust {
+			t.Errorf("%v: about %v", r.address, got.address)
+		}
+		if text := connectFailure(err, c).Error(); !strings.Contains(text, r.address.String()) {
+			t.Errorf("%v: %s", r.address, text)
+		}
+	}
+	if got := c.about(errors.New("x")); got != c {
+		t.Errorf("an error about no remote is about %v", got.address)
+	}
+}
