@@ -143,6 +143,16 @@ hashes() {
     sed 's,/zsh/site-functions/,/zsh/vendor-completions/,' | LC_ALL=C sort -k 2)
 }
 
+# contents checks that there is every file of each target, and in it all that it should have.
+contents() {
+  say 'what there is'
+  (cd "$release" && sha256sum --check --quiet checksums.txt &&
+    diff <(find . -type f ! -name checksums.txt -printf '%P\n' | sort) \
+      <(cut -c 67- checksums.txt | sort)) || fail 'checksums.txt'
+  build/tools/pack contents "$release" .goreleaser.yaml ${TARGETS:-} || fail 'the contents'
+  build/tools/pack validate "$release" || fail 'the bills of materials'
+}
+
 packages() {
   say 'the packages'
   mkdir "$work"/{deb,rpm,apk}
@@ -187,6 +197,7 @@ archives() {
 }
 
 two_builds
+contents
 debian
 services
 packages

@@ -3,6 +3,7 @@ module culvert/scripts/release/pack
 go 1.26.0
 
 require (
+	github.com/github/go-spdx/v2 v2.8.0
 	github.com/google/go-containerregistry v0.22.1
 	github.com/google/licensecheck v0.3.1
 	github.com/spdx/tools-golang v0.5.7

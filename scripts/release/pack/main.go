@@ -4,6 +4,8 @@
 //	pack licences FILE               of what the product is built from, for all systems
 //	pack sboms VERSION DIST FOLDER   SPDX 2.3 in JSON, from what `go version -m` shows of DIST's
 //	pack image VERSION DIST FOLDER   an OCI image layout of the binaries for Linux in DIST
+//	pack contents RELEASE CONFIG [TARGET...]  check that a release has all files of its targets
+//	pack validate FOLDER             check the bills of materials
 //
 // DIST is where goreleaser has built the binaries.
 package main
@@ -31,8 +33,13 @@ func run(args []string) error {
 		return writeSBOMs(args[1], args[2], args[3])
 	case len(args) == 4 && args[0] == "image":
 		return writeImage(args[1], args[2], args[3])
+	case len(args) >= 3 && args[0] == "contents":
+		return checkContents(args[1], args[2], args[3:])
+	case len(args) == 2 && args[0] == "validate":
+		return validateSBOMs(args[1])
 	}
-	return errors.New("usage: pack licences FILE | sboms|image VERSION DIST FOLDER")
+	return errors.New("usage: pack licences FILE | sboms|image VERSION DIST FOLDER | " +
+		"contents RELEASE CONFIG [TARGET...] | validate FOLDER")
 }
 
 // sourceDate returns the time that everything gets, that of the commit.

@@ -21,7 +21,6 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 	spdxjson "github.com/spdx/tools-golang/json"
 	"github.com/spdx/tools-golang/spdx/v2/v2_3"
-	"github.com/spdx/tools-golang/spdxlib"
 )
 
 // root is the product's folder.
@@ -55,9 +54,20 @@ func TestBill(t *testing.T) {
 	if err := spdxjson.ReadInto(&written, &read); err != nil {
 		t.Fatal(err)
 	}
-	if err := spdxlib.ValidateDocument(&read); err != nil {
+	if err := validateDocument(&read); err != nil {
 		t.Error(err)
 	}
+	declared := read.Packages[1].PackageLicenseDeclared
+	read.Packages[1].PackageLicenseDeclared = "MYT"
+	if err := validateDocument(&read); err == nil {
+		t.Error("a licence that SPDX doesn't know is valid")
+	}
+	read.Packages[1].PackageLicenseDeclared = declared
+	read.Relationships[1].RefB.ElementRefID = "Package-missing"
+	if err := validateDocument(&read); err == nil {
+		t.Error("a relationship to nothing is valid")
+	}
+	read.Relationships[1].RefB = read.Relationships[0].RefB
 	if read.CreationInfo.Created != "2026-01-02T03:04:05Z" ||
 		!strings.HasPrefix(read.DocumentNamespace, "https://spdx.org/spdxdocs/culvert_test-") {
 		t.Errorf("made %s as %s", read.CreationInfo.Created, read.DocumentNamespace)
