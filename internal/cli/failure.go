@@ -92,7 +92,7 @@ func identityFailure(err error, c *connection) error {
 		return fail("wrong remote",
 			fmt.Errorf("%s shows the key %s, not the one in %s", c.address, identity.Key,
 				c.trust.pinnedIn),
-			compareKeys+"\n"+severalKeys)
+			compareKeys+"; "+severalKeys)
 	case tunnel.IsDowngradeError(err):
 		return fail("the handshake was altered in transit",
 			errors.New("the remote received a different offer than was sent"),

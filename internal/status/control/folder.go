@@ -16,8 +16,10 @@ func folder(create bool) (string, error) {
 		return "", err
 	}
 	if create {
-		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-			return "", err
+		if makesParents {
+			if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+				return "", err
+			}
 		}
 		if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 			return "", err

@@ -11,6 +11,10 @@ import (
 	"syscall"
 )
 
+// makesParents is false: a system without a folder for what is running, such as an empty root,
+// gets none.
+const makesParents = false
+
 // folderPath returns where control sockets are: in the folder that a service manager made for its
 // service; in the user's runtime folder; in that of the system for root; else in the folder for
 // temporary files, under a name of the user's own.

@@ -6,6 +6,9 @@ import (
 	"path/filepath"
 )
 
+// makesParents is true: the user's profile has no folder of ours before.
+const makesParents = true
+
 // folderPath returns where control sockets are: in the user's profile, which others can't enter.
 func folderPath() (string, error) {
 	dir, err := os.UserCacheDir() // %LocalAppData%
