@@ -13,8 +13,10 @@ import (
 type entrance struct {
 	net.Listener
 
+	accepting sync.Mutex // held while the listener accepts
+
 	mu     sync.Mutex
-	open   chan struct{} // closed while connections are accepted; the mutex guards the variable
+	open   chan struct{} // closed while connections are accepted; mu guards the variable
 	once   sync.Once
 	closed chan struct{}
 }
@@ -36,7 +38,7 @@ func (e *entrance) Accept() (net.Conn, error) {
 		case <-e.closed:
 			return nil, net.ErrClosed
 		}
-		conn, err := e.Listener.Accept()
+		conn, err := e.acceptOpen()
 		switch {
 		case err == nil:
 			return conn, nil
@@ -45,6 +47,16 @@ func (e *entrance) Accept() (net.Conn, error) {
 			return nil, err
 		}
 	}
+}
+
+// acceptOpen accepts a connection unless pause was called.
+func (e *entrance) acceptOpen() (net.Conn, error) {
+	e.accepting.Lock()
+	defer e.accepting.Unlock()
+	if !e.isOpen() {
+		return nil, os.ErrDeadlineExceeded
+	}
+	return e.Listener.Accept()
 }
 
 func (e *entrance) isOpen() bool {
@@ -58,12 +70,16 @@ func (e *entrance) isOpen() bool {
 	}
 }
 
-// pause stops accepting.
+// pause stops accepting. Connections that are made after it has returned are left in the kernel.
 func (e *entrance) pause() {
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	e.open = make(chan struct{})
-	e.setDeadline(time.Unix(1, 0))
+	ends := e.setDeadline(time.Unix(1, 0))
+	e.mu.Unlock()
+	if ends {
+		e.accepting.Lock() // an Accept that was under way has returned
+		defer e.accepting.Unlock()
+	}
 }
 
 // resume undoes pause.
@@ -74,10 +90,10 @@ func (e *entrance) resume() {
 	close(e.open)
 }
 
-func (e *entrance) setDeadline(t time.Time) {
-	if ln, ok := e.Listener.(interface{ SetDeadline(time.Time) error }); ok {
-		ln.SetDeadline(t)
-	}
+// setDeadline sets the time at which Accept returns, and reports whether the listener has one.
+func (e *entrance) setDeadline(t time.Time) bool {
+	ln, ok := e.Listener.(interface{ SetDeadline(time.Time) error })
+	return ok && ln.SetDeadline(t) == nil
 }
 
 // leave closes the listener, which another process has, after pause. Accept goes on waiting until
