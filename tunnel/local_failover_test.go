@@ -278,6 +278,8 @@ func TestReverseMovesAlong(t *testing.T) {
 			return false
 		}
 		defer conn.Close()
+		// It may be the listener of before, at a remote that is out of reach now.
+		conn.SetDeadline(time.Now().Add(time.Second))
 		text, _ := io.ReadAll(conn)
 		return string(text) == "hello"
 	}
