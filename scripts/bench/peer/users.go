@@ -34,7 +34,7 @@ func startUsers(ctx context.Context, s Setting, p *Peer) error {
 	address, err := s.server(ctx, p, func(listen string) error {
 		_, err := s.culvert(ctx, p, s.Far, "remote", slices.Concat(unobserved, []string{
 			"--listen", listen, "--authorized-keys", authorized,
-			"--max-sessions", strconv.Itoa(s.Users + 1)})...)
+			"--max-handshake-rate", "100000", "--max-sessions", strconv.Itoa(s.Users + 1)})...)
 		return err
 	})
 	p.Remote, p.RemoteKey = "ws://"+address+"/", key
