@@ -157,6 +157,7 @@ func (n *nodeControl) snapshot() state.State {
 	s.Node = n.node
 	n.mu.Unlock()
 	s.Node.Draining = known.Draining
+	s.Node.Remote = cmp.Or(known.Remote, s.Node.Remote) // that of now, of several
 	s.Node.Listen = []state.Listener{}
 	if list := n.listeners.Load(); list != nil {
 		s.Node.Listen = append(s.Node.Listen, (*list)()...)
