@@ -93,7 +93,7 @@ func (c *localConnector) connect(
 	began := time.Now()
 	made, err := c.connectWithin(ctx, last, progress)
 	if failed, ok := errors.AsType[*ConnectError](err); ok {
-		failed.Remote, failed.place = c.address, c.place
+		failed.Remote = c.address
 	}
 	c.observe(made, err, time.Since(began))
 	return made, err

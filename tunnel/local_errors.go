@@ -16,8 +16,6 @@ type ConnectError struct {
 	Step   Step
 	Err    error
 	Remote Address // the zero value if it isn't known
-
-	place int // of the remote
 }
 
 func (e *ConnectError) Error() string { return fmt.Sprintf("%s: %v", e.Step, e.Err) }

@@ -16,8 +16,8 @@ import (
 // A Local with several remotes has a session with one of them, for all new streams. When that loses
 // its carrier for long, or is refused another one, new streams go to the next remote that answers;
 // the old session is resumed meanwhile and kept until its streams have ended, as if its remote were
-// shutting down. While the session is not with the best remote, another one to a better is kept
-// beside it, which takes over once it has lasted.
+// shutting down. While the session is not with the best remote, another one to a better is
+// kept as well, which takes over once it has lasted.
 
 // candidate is a remote that is searched for a connection.
 type candidate struct {
@@ -40,8 +40,8 @@ func always(error) bool { return true }
 
 // search makes attempts to connect to all candidates, each on a goroutine and with pauses of its
 // own, until one is connected; that one is returned. A candidate begins when the one before it has
-// failed, or has had the time patience. The error is that of the first candidate, if no attempts
-// help any more, or that of ctx.
+// failed, or has had the time patience. The error is that of the best remote, if no attempts help
+// any more, or that of ctx.
 func (l *Local) search(
 	ctx context.Context, candidates []*candidate, patience time.Duration,
 ) (*localConnection, error) {
@@ -97,7 +97,7 @@ func (s *search) start(ctx context.Context, patience time.Duration) {
 // attempt is under way gets a moment more.
 func (s *search) choose(cancel context.CancelFunc) (*localConnection, error) {
 	var best *localConnection
-	failures := make([]error, 0, len(s.candidates))
+	var failed found // at the remote that is best in order of preference
 	grace := time.NewTimer(0)
 	grace.Stop()
 	defer grace.Stop()
@@ -106,7 +106,9 @@ func (s *search) choose(cancel context.CancelFunc) (*localConnection, error) {
 		case r := <-s.results:
 			left--
 			if r.conn == nil {
-				failures = append(failures, r.err)
+				if failed.err == nil || r.attempts.to.place < failed.attempts.to.place {
+					failed = r
+				}
 				s.local.logGivenUp(r)
 				continue
 			}
@@ -123,7 +125,7 @@ func (s *search) choose(cancel context.CancelFunc) (*localConnection, error) {
 	if best != nil {
 		return best, nil
 	}
-	return nil, s.failure(failures)
+	return nil, failed.err
 }
 
 // logGivenUp logs why no more attempts are made to a remote while there are others: a wrong key
@@ -170,18 +172,6 @@ func (s *search) betterUnderWay(conn *localConnection) bool {
 	return false
 }
 
-// failure returns the error of the search when no candidate can be connected to.
-func (s *search) failure(failures []error) error {
-	first := failures[0]
-	for _, err := range failures {
-		a, b := new(ConnectError), new(ConnectError)
-		if errors.As(err, &a) && errors.As(first, &b) && a.place < b.place {
-			first = err
-		}
-	}
-	return first
-}
-
 // failoverAfter and failbackAfter are those of the configuration, or the defaults.
 func (l *Local) failoverAfter() time.Duration {
 	return cmp.Or(l.cfg.FailoverAfter, DefaultFailoverAfter)
@@ -224,15 +214,6 @@ func (l *Local) searchFirst(
 func (l *Local) searchAgain(
 	ctx context.Context, last *localConnection, attempts []*localAttempts, hopeless bool,
 ) (*localConnection, error) {
-	again := func(last *localConnection) func(
-		context.Context, *localAttempts, func(error),
-	) (*localConnection, error) {
-		return func(
-			ctx context.Context, a *localAttempts, failed func(error),
-		) (*localConnection, error) {
-			return l.connectAgain(ctx, last, a, failed)
-		}
-	}
 	for _, a := range attempts {
 		a.level = zerolog.WarnLevel
 		if last == nil || a.to != last.connector {
@@ -242,11 +223,16 @@ func (l *Local) searchAgain(
 	var candidates []*candidate
 	if last != nil {
 		own := attempts[last.connector.place]
-		candidates = append(candidates, &candidate{own, again(last), isRefusal})
+		resume := func(
+			ctx context.Context, a *localAttempts, failed func(error),
+		) (*localConnection, error) {
+			return l.connectAgain(ctx, last, a, failed)
+		}
+		candidates = append(candidates, &candidate{own, resume, isRefusal})
 	}
 	for _, a := range attempts {
 		if last == nil || a.to != last.connector {
-			candidates = append(candidates, &candidate{a, again(nil), always})
+			candidates = append(candidates, &candidate{a, l.connectAnew, always})
 		}
 	}
 	patience := l.failoverAfter()
