@@ -6,6 +6,8 @@ import (
 	"runtime"
 	"runtime/metrics"
 	"time"
+
+	"culvert/internal/cputime"
 )
 
 const (
@@ -156,8 +158,12 @@ func waitedSeconds() float64 {
 	return trackedWaits * sum
 }
 
-// allIdle returns what idleSeconds returns on a machine that does nothing.
-func allIdle() float64 {
+// idleSeconds returns for how long the machine's processors were idle, all together. Where nothing
+// tells, they count as idle all the time.
+func idleSeconds() float64 {
+	if idle := cputime.Read().Idle; idle > 0 {
+		return idle.Seconds()
+	}
 	return time.Since(processBegan).Seconds() * float64(runtime.NumCPU())
 }
 

@@ -4,4 +4,4 @@ package cputime
 
 import "time"
 
-func idle() time.Duration { return 0 }
+func idle() (idle, diskWait time.Duration) { return 0, 0 }

@@ -48,6 +48,6 @@ func newSnapshot(began time.Time, tcp *tcpinfo.Info, sent, received int64) Snaps
 	cpu := cputime.Read()
 	return Snapshot{
 		At: time.Since(began), Sent: sent, Received: received,
-		Used: cpu.Used, Idle: cpu.Idle, Cores: runtime.NumCPU(), TCP: tcp,
+		Used: cpu.Used, Idle: cpu.Idle + cpu.DiskWait, Cores: runtime.NumCPU(), TCP: tcp,
 	}
 }
