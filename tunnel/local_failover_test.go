@@ -34,6 +34,15 @@ func (s *awaySite) lose() {
 	s.path.Cut()
 }
 
+// revoke makes the site admit others only.
+func (s *awaySite) revoke(t *testing.T) {
+	t.Helper()
+	identity := RemoteIdentity{Key: s.key}
+	if err := s.Reload(identity, trustKeys(t, newKey(t)), s.cfg.Rights); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func (s *awaySite) address(t *testing.T) Address {
 	t.Helper()
 	address, err := ParseAddress("ws://" + s.path.Address() + "/")
@@ -170,10 +179,7 @@ func TestFirstRemoteAway(t *testing.T) {
 			cfg.VerifyRemote = (&testRemote{key: newKey(t)}).pin
 		},
 		"admits others only": func(t *testing.T, s *awaySite, cfg *LocalConfig) {
-			identity := RemoteIdentity{Key: s.key}
-			if err := s.Reload(identity, trustKeys(t, newKey(t)), s.cfg.Rights); err != nil {
-				t.Fatal(err)
-			}
+			s.revoke(t)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -206,19 +212,24 @@ func TestAllRemotesRefuse(t *testing.T) {
 	}
 }
 
+// startPatient starts a local that has gone to the better of two remotes, and that waits for a lost
+// one for long.
+func startPatient(t *testing.T) (local *Local, best, second *awaySite) {
+	t.Helper()
+	key := newKey(t)
+	best, second = startSite(t, key, nil), startSite(t, key, nil)
+	cfg := configForSites(t, key, best, second)
+	cfg.FailoverAfter = time.Hour
+	local, _ = startLocal(t, cfg)
+	until(t, "the best remote is used", best.at(local))
+	return local, best, second
+}
+
 // TestRefusalMovesOn: a remote that revokes the client's key is not waited for.
 func TestRefusalMovesOn(t *testing.T) {
 	t.Parallel()
-	key := newKey(t)
-	best, second := startSite(t, key, nil), startSite(t, key, nil)
-	cfg := configForSites(t, key, best, second)
-	cfg.FailoverAfter = time.Hour
-	local, _ := startLocal(t, cfg)
-	until(t, "the best remote is used", best.at(local))
-	identity := RemoteIdentity{Key: best.key}
-	if err := best.Reload(identity, trustKeys(t, newKey(t)), best.cfg.Rights); err != nil {
-		t.Fatal(err)
-	}
+	local, best, second := startPatient(t)
+	best.revoke(t)
 	until(t, "the second remote is used", second.at(local))
 	echoes(t, dial(t, local, testnet.EchoServer(t)))
 }
@@ -226,12 +237,7 @@ func TestRefusalMovesOn(t *testing.T) {
 // TestDrainMovesOn: a remote that shuts down and takes no new session is not waited for.
 func TestDrainMovesOn(t *testing.T) {
 	t.Parallel()
-	key := newKey(t)
-	best, second := startSite(t, key, nil), startSite(t, key, nil)
-	cfg := configForSites(t, key, best, second)
-	cfg.FailoverAfter = time.Hour
-	local, _ := startLocal(t, cfg)
-	until(t, "the best remote is used", best.at(local))
+	local, best, second := startPatient(t)
 	old := dial(t, local, testnet.EchoServer(t))
 	var draining sync.WaitGroup
 	draining.Go(func() { best.Shutdown(within(t, patience)) })

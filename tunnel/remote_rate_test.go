@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"culvert/certs"
 	"culvert/internal/bounds"
 )
 
@@ -101,15 +102,7 @@ func TestMaxHandshakeRate(t *testing.T) {
 		cfg.MaxHandshakeRate = 10
 		cfg.Bounds = counts
 	})
-	var refused *StatusError
-	for tries := 0; refused == nil; tries++ {
-		if tries == 1000 {
-			t.Fatal("no client is refused")
-		}
-		if err := r.connect(t, key); err != nil && !errors.As(err, &refused) {
-			t.Fatal(err)
-		}
-	}
+	refused := r.refuses(t, key)
 	if refused.Code != http.StatusServiceUnavailable || refused.RetryAfter != time.Second {
 		t.Errorf("a client too many: %v, to come after %v", refused, refused.RetryAfter)
 	}
@@ -135,6 +128,20 @@ func TestMaxHandshakeRate(t *testing.T) {
 	}
 }
 
+// refuses lets a client connect until it is refused, and returns how.
+func (r servedRemote) refuses(t *testing.T, key *certs.KeyPair) (refused *StatusError) {
+	t.Helper()
+	for tries := 0; refused == nil; tries++ {
+		if tries == 1000 {
+			t.Fatal("no client is refused")
+		}
+		if err := r.connect(t, key); err != nil && !errors.As(err, &refused) {
+			t.Fatal(err)
+		}
+	}
+	return refused
+}
+
 // TestMaxHandshakeRateBehindFallback: with a site to hide behind, nobody is told of the rate.
 func TestMaxHandshakeRateBehindFallback(t *testing.T) {
 	t.Parallel()
@@ -145,15 +152,7 @@ func TestMaxHandshakeRateBehindFallback(t *testing.T) {
 		cfg.MaxHandshakeRate = 1
 		cfg.Fallback, _ = url.Parse(site.URL)
 	})
-	var refused *StatusError
-	for tries := 0; refused == nil; tries++ {
-		if tries == 1000 {
-			t.Fatal("no client is refused")
-		}
-		if err := r.connect(t, key); err != nil && !errors.As(err, &refused) {
-			t.Fatal(err)
-		}
-	}
+	refused := r.refuses(t, key)
 	if refused.Code != http.StatusNotFound || refused.RetryAfter != 0 {
 		t.Errorf("%v, to come after %v", refused, refused.RetryAfter)
 	}

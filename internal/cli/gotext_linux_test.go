@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"culvert/internal/testnet"
 )
 
 // goWords is what Go's packages say that means nothing to a user.
@@ -24,23 +26,8 @@ var goWords = regexp.MustCompile(`parse error|deadline exceeded|context canceled
 // serveBadly serves connections with act, until the test ends, and returns the address.
 func serveBadly(t *testing.T, act func(net.Conn)) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { ln.Close() })
-	go func() {
-		for {
-			conn, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer conn.Close()
-				act(conn)
-			}()
-		}
-	}()
+	ln := testnet.Listen(t)
+	testnet.Serve(t, ln, act)
 	return ln.Addr().String()
 }
 

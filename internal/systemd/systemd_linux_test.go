@@ -13,15 +13,22 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// TestWatch lets every second check fail: the watchdog is fed after the others, and not otherwise.
-func TestWatch(t *testing.T) {
+// listenForNotices returns the socket to which notices to the service manager go.
+func listenForNotices(t *testing.T) *net.UnixConn {
+	t.Helper()
 	address := &net.UnixAddr{Name: filepath.Join(t.TempDir(), "notify"), Net: "unixgram"}
 	conn, err := net.ListenUnixgram("unixgram", address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
+	t.Cleanup(func() { conn.Close() })
 	t.Setenv("NOTIFY_SOCKET", address.Name)
+	return conn
+}
+
+// TestWatch lets every second check fail: the watchdog is fed after the others, and not otherwise.
+func TestWatch(t *testing.T) {
+	conn := listenForNotices(t)
 	t.Setenv("WATCHDOG_USEC", "3000")
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -118,13 +125,7 @@ func TestBound(t *testing.T) {
 // TestHandOver checks that the manager learns which process is the main one, and nothing more from
 // the one that was.
 func TestHandOver(t *testing.T) {
-	address := &net.UnixAddr{Name: filepath.Join(t.TempDir(), "notify"), Net: "unixgram"}
-	conn, err := net.ListenUnixgram("unixgram", address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	t.Setenv("NOTIFY_SOCKET", address.Name)
+	conn := listenForNotices(t)
 	n := &Notifier{}
 	for _, err := range []error{n.Ready("up"), n.HandOver(4711), n.Stopping(), send("END=1")} {
 		if err != nil {

@@ -18,23 +18,8 @@ import (
 func startObstacles(t *testing.T, remote string) (plain, secure string) {
 	t.Helper()
 	plain, secure = "127.0.0.1:"+testnet.FreePort(t), "127.0.0.1:"+testnet.FreePort(t)
-	folder := t.TempDir()
 	certFile, keyFile, _ := newWebCA(t).issue(t, "localhost")
-	config := writeFile(t, "nginx.conf", fmt.Sprintf(`user root;
-worker_processes 1;
-daemon off;
-pid nginx.pid;
-error_log stderr;
-events {}
-http {
-  access_log off;
-  client_body_temp_path body;
-  proxy_temp_path proxy;
-  fastcgi_temp_path fastcgi;
-  uwsgi_temp_path uwsgi;
-  scgi_temp_path scgi;
-  default_type text/html;
-  server {
+	startNginx(t, plain, fmt.Sprintf(`default_type text/html;
     listen %s;
     listen %s ssl;
     ssl_certificate %s;
@@ -46,13 +31,7 @@ http {
     location /page { return 200 "<html>log in</html>"; }
     location /portal { return 511; }
     location /proxy { return 407; }
-    location /auth { return 401; }
-  }
-}
-`, plain, secure, certFile, keyFile, remote))
-	start(t, "nginx",
-		command(cleanEnv(t), folder, needProgram(t, "nginx"), "-p", folder, "-c", config))
-	awaitListener(t, plain)
+    location /auth { return 401; }`, plain, secure, certFile, keyFile, remote))
 	return plain, secure
 }
 

@@ -22,16 +22,23 @@ import (
 var labelNames = []string{"version", "goversion", "state", "reason", "result", "suite", "kind",
 	"direction", "use", "bound", "le"}
 
+// startObserved starts a remote and a local, both with --status.
+func startObserved(t *testing.T) (remote, local *node) {
+	t.Helper()
+	server, client := newIdentity(t), newIdentity(t)
+	authorized := writeFile(t, "authorized_keys", client.key+"\n")
+	remote = startNode(t, "remote", culvert(t, remoteArgs(server,
+		"--authorized-keys", authorized, "--status", "127.0.0.1:0")...))
+	local = startNode(t, "local", culvert(t,
+		localArgs(client, server, remote.url(), "--status", "127.0.0.1:0")...))
+	return remote, local
+}
+
 // Prometheus scrapes both nodes, whose metrics promtool finds nothing to say about, and a remote
 // that drains isn't ready while it still serves its metrics.
 func TestPrometheus(t *testing.T) {
 	t.Parallel()
-	server, client := newIdentity(t), newIdentity(t)
-	authorized := writeFile(t, "authorized_keys", client.key+"\n")
-	remote := startNode(t, "remote", culvert(t, remoteArgs(server,
-		"--authorized-keys", authorized, "--status", "127.0.0.1:0")...))
-	local := startNode(t, "local", culvert(t,
-		localArgs(client, server, remote.url(), "--status", "127.0.0.1:0")...))
+	remote, local := startObserved(t)
 	web := startSite(t)
 	must(t, patience, curl(t, local.socks, patience, "--output", "/dev/null",
 		web.URL+"/random/100000"))

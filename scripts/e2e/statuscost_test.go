@@ -25,12 +25,7 @@ const (
 // nothing: below 1 % of a core, or some times that with the race detector.
 func TestIdleStatusCost(t *testing.T) {
 	t.Parallel()
-	server, client := newIdentity(t), newIdentity(t)
-	authorized := writeFile(t, "authorized_keys", client.key+"\n")
-	remote := startNode(t, "remote", culvert(t, remoteArgs(server,
-		"--authorized-keys", authorized, "--status", "127.0.0.1:0")...))
-	local := startNode(t, "local", culvert(t,
-		localArgs(client, server, remote.url(), "--status", "127.0.0.1:0")...))
+	remote, local := startObserved(t)
 	nodes := []*node{remote, local}
 	most := 0.01
 	if raceEnabled {

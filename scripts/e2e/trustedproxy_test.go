@@ -37,10 +37,25 @@ backend remote
 	return address
 }
 
-// startNginx starts nginx in front of a unix socket, and returns its address.
-func startNginx(t *testing.T, socket string) string {
+// nginxBefore starts nginx in front of a unix socket, and returns its address.
+func nginxBefore(t *testing.T, socket string) string {
 	t.Helper()
 	address := "127.0.0.1:" + testnet.FreePort(t)
+	startNginx(t, address, fmt.Sprintf(`listen %s;
+    location / {
+      proxy_pass http://unix:%s;
+      proxy_http_version 1.1;
+      proxy_set_header Host $host;
+      proxy_set_header Upgrade $http_upgrade;
+      proxy_set_header Connection $http_connection;
+      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+    }`, address, socket))
+	return address
+}
+
+// startNginx starts nginx with what one server does, and waits until it listens on an address.
+func startNginx(t *testing.T, address, server string) {
+	t.Helper()
 	folder := t.TempDir()
 	config := writeFile(t, "nginx.conf", fmt.Sprintf(`user root;
 worker_processes 1;
@@ -56,22 +71,13 @@ http {
   uwsgi_temp_path uwsgi;
   scgi_temp_path scgi;
   server {
-    listen %s;
-    location / {
-      proxy_pass http://unix:%s;
-      proxy_http_version 1.1;
-      proxy_set_header Host $host;
-      proxy_set_header Upgrade $http_upgrade;
-      proxy_set_header Connection $http_connection;
-      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-    }
+    %s
   }
 }
-`, address, socket))
+`, server))
 	start(t, "nginx",
 		command(cleanEnv(t), folder, needProgram(t, "nginx"), "-p", folder, "-c", config))
 	awaitListener(t, address)
-	return address
 }
 
 // A remote behind a proxy that it trusts learns where its clients are, whatever they claim
@@ -112,7 +118,7 @@ func TestTrustedProxy(t *testing.T) {
 			false, "127.0.0.1", true},
 		"nginx, on a unix socket": {
 			[]string{"--listen", "unix:" + socket, "--trusted-proxy", "unix"},
-			func(t *testing.T, _ string) string { return startNginx(t, socket) }, false, visitor, false},
+			func(t *testing.T, _ string) string { return nginxBefore(t, socket) }, false, visitor, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server, client := newIdentity(t), newIdentity(t)
