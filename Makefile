@@ -79,8 +79,8 @@ bench-micro: ## Measure handshake, records and session in pairs; medians of COUN
 	@scripts/bench-micro.sh
 
 .PHONY: bench-speed
-bench-speed: ## Compare culvert speed with transfers without a proxy; ROUNDS=5, as root.
-	@ROUNDS='$(ROUNDS)' scripts/bench-speed.sh
+bench-speed: ## Compare culvert speed with no proxy, as root; ROUNDS=5, ONLY=LINK,...
+	@ROUNDS='$(ROUNDS)' ONLY='$(ONLY)' scripts/bench-speed.sh
 
 .PHONY: bench
 bench: ## Compare culvert with OpenSSH and Xray; 2 hours (QUICK=1: 20 minutes; ONLY=CASE,...).

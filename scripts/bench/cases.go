@@ -23,6 +23,7 @@ type benchCase struct {
 	control string        // congestion control of both hosts of a link; empty: the system's
 	proxied bool          // HAProxy runs in front of the far end
 	fresh   bool          // peers are restarted for each measurement
+	renew   int           // peers are restarted after so many rounds; 0: never
 	lone    bool          // no proxy moves one stream, however many the others do
 	request load.Request  // what is measured, without the addresses
 	ports   int           // new ports of the target for each round

@@ -47,13 +47,15 @@ func loopbackCases() []benchCase {
 	}
 }
 
-// statusCases are what it costs to be observed.
+// statusCases are what it costs to be observed. That is little compared with what a process is
+// faster or slower than another one of the same program, and with how the machine's speed changes.
+// So there are many rounds, short ones, of several pairs of processes.
 func statusCases() []benchCase {
 	status := func(name, title string, up bool) benchCase {
 		return benchCase{name: "status-" + name, title: title,
-			peers: []string{peer.Culvert, peer.CulvertObserved}, rounds: 15,
+			peers: []string{peer.Culvert, peer.CulvertObserved}, rounds: 48, renew: 8,
 			request: load.Request{Kind: "throughput", Streams: 1, Up: up,
-				Warmup: 300 * time.Millisecond, Window: 3 * time.Second},
+				Warmup: 200 * time.Millisecond, Window: 1100 * time.Millisecond},
 			extra: 500 * time.Millisecond}
 	}
 	return []benchCase{

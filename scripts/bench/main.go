@@ -8,7 +8,7 @@
 //	                                       measure
 //	bench -list                            list the cases
 //	bench -render FILE [-docs FOLDER]      rewrite tables and plots
-//	bench speed [-rounds N]                compare `culvert speed` with transfers without a proxy
+//	bench speed [-rounds N] [-only LINK,…] compare `culvert speed` with transfers without a proxy
 //
 // With -only, the cases it selects (by patterns such as loopback-*, or the first words of their
 // names, such as loss) replace those in the results file; the others stay.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -96,36 +97,28 @@ func (r *runner) measure(ctx context.Context, c benchCase) (samples []result.Sam
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, s.close()) }()
-	running := make(map[string]*peer.Peer)
-	var pids []int
-	broken := make(map[string]error)
-	for _, name := range c.peers {
-		if c.fresh {
-			break
-		}
-		p, stop, err := s.startPeer(ctx, name, r.options.programs, c)
-		if err != nil {
-			broken[name] = err
-			continue
-		}
-		defer stop()
-		running[name] = p
-		pids = append(pids, p.PIDs...)
-	}
+	running := &runningPeers{}
+	defer func() {
+		running.stop()
+		err = errors.Join(err, s.close())
+	}()
 	for round := range c.rounds {
+		if !c.fresh && (round == 0 || c.renew > 0 && round%c.renew == 0) {
+			running.stop()
+			running = r.startPeers(ctx, s, c)
+		}
 		for i, name := range c.peers {
 			if round%2 == 1 { // so that no peer always follows the same one
 				name = c.peers[len(c.peers)-1-i]
 			}
 			r.progress.begin(c, name, round)
 			began := time.Now()
-			values, err := load.Values(nil), broken[name]
+			values, err := load.Values(nil), running.broken[name]
 			if err == nil {
-				err = s.quiet(ctx, pids)
+				err = s.quiet(ctx, running.pids)
 			}
 			if err == nil {
-				values, err = r.one(ctx, s, c, name, running[name], round)
+				values, err = r.one(ctx, s, c, name, running.peers[name], round)
 			}
 			if ctx.Err() != nil {
 				return nil, context.Cause(ctx)
@@ -139,6 +132,37 @@ func (r *runner) measure(ctx context.Context, c benchCase) (samples []result.Sam
 		}
 	}
 	return samples, nil
+}
+
+// runningPeers are the peers of a case that stay for more than one measurement.
+type runningPeers struct {
+	peers  map[string]*peer.Peer
+	broken map[string]error // why the others could not be started
+	pids   []int
+	stops  []func()
+}
+
+func (r *runner) startPeers(ctx context.Context, s *site, c benchCase) *runningPeers {
+	running := &runningPeers{peers: make(map[string]*peer.Peer), broken: make(map[string]error)}
+	for _, name := range c.peers {
+		p, stop, err := s.startPeer(ctx, name, r.options.programs, c)
+		if err != nil {
+			running.broken[name] = err
+			continue
+		}
+		running.stops = append(running.stops, stop)
+		running.peers[name] = p
+		running.pids = append(running.pids, p.PIDs...)
+	}
+	return running
+}
+
+// stop ends the peers, the last one first.
+func (r *runningPeers) stop() {
+	for _, stop := range slices.Backward(r.stops) {
+		stop()
+	}
+	r.stops = nil
 }
 
 // one measures one peer once. The peer is already running unless the case starts a fresh one.

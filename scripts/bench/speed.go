@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,23 +25,35 @@ import (
 // speedCase is a link on which `culvert speed` is compared with a transfer without a proxy.
 type speedCase struct {
 	name      string
+	title     string
 	link      *link.Config // nil: loopback
 	control   string       // congestion control
 	near, far string       // a setting of the kernel of the local and the remote, "" for none
 }
 
+// youth and age are how old a connection is when its download or upload begins to be measured: as
+// the session's is, which culvert measures idle first, then down, then up. It matters, since BBR is
+// slow at first, and about every 10 seconds sends next to nothing for a while, to measure the least
+// round trip.
+const (
+	youth = 2 * time.Second
+	age   = 9 * time.Second
+)
+
 // smallWindow limits a direction to about 3 MB/s at 40 ms.
 const smallWindow = "net.ipv4.tcp_rmem=4096 65536 262144"
 
 var speedCases = []speedCase{
-	{name: "short and fat: loopback", control: bbr},
-	{name: "slow: 40 ms, 20 Mbit/s", control: bbr,
+	{name: "loopback", title: "short and fat: loopback", control: bbr},
+	{name: "slow", title: "slow: 40 ms, 20 Mbit/s", control: bbr,
 		link: &link.Config{Delay: 20 * time.Millisecond, Rate: 20e6}},
-	{name: "tcp_rmem of the local: 40 ms, 100 Mbit/s", control: bbr, near: smallWindow,
+	{name: "window-local", title: "tcp_rmem of the local: 40 ms, 100 Mbit/s", control: bbr,
+		near: smallWindow,
 		link: &link.Config{Delay: 20 * time.Millisecond, Rate: 100e6}},
-	{name: "tcp_rmem of the remote: 40 ms, 100 Mbit/s", control: bbr, far: smallWindow,
+	{name: "window-remote", title: "tcp_rmem of the remote: 40 ms, 100 Mbit/s", control: bbr,
+		far:  smallWindow,
 		link: &link.Config{Delay: 20 * time.Millisecond, Rate: 100e6}},
-	{name: "lossy: 40 ms, 100 Mbit/s, 1 %", control: bbr,
+	{name: "lossy", title: "lossy: 40 ms, 100 Mbit/s, 1 %", control: bbr,
 		link: &link.Config{Delay: 20 * time.Millisecond, Rate: 100e6, Loss: 0.01, Seed: 1}},
 }
 
@@ -58,6 +72,9 @@ func runSpeed(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("speed", flag.ContinueOnError)
 	culvert := flags.String("culvert", "build/culvert", "`path` of culvert")
 	rounds := flags.Int("rounds", 5, "`number` of rounds")
+	only := flags.String("only", "", "measure only the `links` with these names: "+
+		strings.Join(speedNames(), ", "))
+	command := flags.String("command", "", "the make `command` that the report shows")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -71,14 +88,52 @@ func runSpeed(ctx context.Context, args []string) error {
 	}
 	starter := proc.NewStarter()
 	defer starter.Close()
+	cases, err := chosenSpeed(*only)
+	if err != nil {
+		return err
+	}
+	printSpeedSetting(ctx, program, *command)
 	fmt.Println("| link | direction | no proxy, MB/s | speed, MB/s | ratio | reasons |")
 	fmt.Println("|---|---|---|---|---|---|")
-	for _, c := range speedCases {
+	for _, c := range cases {
 		if err := c.run(ctx, starter, self, program, *rounds); err != nil {
 			return fmt.Errorf("%s: %w", c.name, err)
 		}
 	}
 	return nil
+}
+
+// speedNames returns the names of the links.
+func speedNames() (names []string) {
+	for _, c := range speedCases {
+		names = append(names, c.name)
+	}
+	return names
+}
+
+// chosenSpeed returns the cases with the names, which commas separate, or all if there are none.
+func chosenSpeed(only string) ([]speedCase, error) {
+	if only == "" {
+		return speedCases, nil
+	}
+	var cases []speedCase
+	for name := range strings.SplitSeq(only, ",") {
+		i := slices.IndexFunc(speedCases, func(c speedCase) bool { return c.name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("no link is %q: there are %s", name,
+				strings.Join(speedNames(), ", "))
+		}
+		cases = append(cases, speedCases[i])
+	}
+	return cases, nil
+}
+
+// printSpeedSetting prints what the measurement was made with.
+func printSpeedSetting(ctx context.Context, culvert, command string) {
+	fmt.Printf("%s, %d cores; %s; %s; culvert %s; BBR at both ends. %s: `%s`\n\n", processor(),
+		runtime.NumCPU(), kernel(), runtime.Version(),
+		firstMatch(`version (\S+)`, outputOf(ctx, culvert, "--version")),
+		time.Now().UTC().Format("2006-01-02 15:04 MST"), command)
 }
 
 // speedRates are the rates of a direction in MB/s, and the reasons for them, in each round.
@@ -114,23 +169,26 @@ func (c speedCase) run(
 	}
 	defer stop()
 	rates := [2]speedRates{}
-	for range rounds {
+	for round := range rounds {
 		report, err := measure()
 		if err != nil {
 			return err
 		}
-		for i, up := range []bool{false, true} {
+		for i, warmup := range []time.Duration{youth, age} {
+			up := i == 1
 			values, err := s.load(ctx, load.Request{Kind: "throughput", Target: s.address(),
-				Streams: 1, Up: up, Warmup: 2 * time.Second, Window: 5 * time.Second})
+				Streams: 1, Up: up, Warmup: warmup, Window: 5 * time.Second})
 			if err != nil {
 				return err
 			}
 			rates[i].add(values["mb_per_s"], report[i])
+			fmt.Fprintf(os.Stderr, "%s, round %d of %d, up %t: no proxy %.2f MB/s, speed %.2f MB/s\n",
+				c.name, round+1, rounds, up, values["mb_per_s"], report[i].Rate/1e6)
 		}
 	}
 	for i, direction := range []string{"download", "upload"} {
 		r := rates[i]
-		fmt.Printf("| %s | %s | %.2f | %.2f | %.2f | %s |\n", c.name, direction,
+		fmt.Printf("| %s | %s | %.2f | %.2f | %.2f | %s |\n", c.title, direction,
 			result.Median(r.direct), result.Median(r.measured), result.Median(r.ratios),
 			strings.Join(r.reasons, "; "))
 	}

@@ -72,8 +72,12 @@ const (
 	// queueBytes, and lose packets now and then. Less than that in bytes is what delayed
 	// acknowledgements make of few packets inflight. Other losses are spread: if there are
 	// spreadLosses, no third of the time has less than spreadPart of the average. Less than lossPart
-	// of packets limits nothing.
+	// of packets limits nothing. A sender that makes up for such losses may fill queues too, and lose
+	// far more packets there at times. But a queue alone loses none while it is short or grows: so
+	// where it was short at steadyPart of the looks, and at least lossPart of the packets was lost
+	// between all looks but steadyPart, other losses go on all the time.
 	lossPart     = 0.003
+	steadyPart   = 0.25
 	queueTimes   = 1.5
 	queueBytes   = 16 << 10
 	spreadPart   = 0.1
@@ -101,6 +105,7 @@ type evidence struct {
 	window         float64       // the largest that the receiver has offered, in bytes
 	segments, lost int64
 	spread         float64       // the third of the time with the fewest losses, of the average
+	steady         bool          // losses go on while there is no queue
 	busyTime       float64       // share of the time
 	windowTime     float64       // the same
 	bufferTime     float64       // the same
@@ -150,6 +155,7 @@ func newEvidence(phase Phase, looks []look, rate float64, trip time.Duration) *e
 	e.segments = int64(to.TCP.Segments - from.TCP.Segments)
 	e.lost = lostBetween(from.TCP, to.TCP)
 	e.spread = spreadOf(phase, looks)
+	e.steady = isSteady(phase, looks)
 	took := (to.At - from.At).Seconds()
 	e.busyTime = (to.TCP.Busy - from.TCP.Busy).Seconds() / took
 	e.windowTime = (to.TCP.WindowLimited - from.TCP.WindowLimited).Seconds() / took
@@ -190,6 +196,27 @@ func spreadOf(phase Phase, looks []look) float64 {
 		return 0
 	}
 	return float64(fewest) * parts / float64(all)
+}
+
+// isSteady reports whether segments were lost all the time, though the queue was short at times.
+func isSteady(phase Phase, looks []look) bool {
+	var shares []float64 // of the segments sent between two looks, what was lost
+	short := 0
+	for i := range looks[1:] {
+		from, _ := ends(phase, looks[i])
+		to, _ := ends(phase, looks[i+1])
+		if from.TCP == nil || to.TCP == nil || to.TCP.Segments == from.TCP.Segments {
+			return false
+		}
+		sent := to.TCP.Segments - from.TCP.Segments
+		shares = append(shares, float64(lostBetween(from.TCP, to.TCP))/float64(sent))
+		if to.TCP.RoundTrip.Seconds() < queueTimes*to.TCP.MinRoundTrip.Seconds() {
+			short++
+		}
+	}
+	slices.Sort(shares)
+	part := steadyPart * float64(len(shares))
+	return float64(short) >= part && shares[int(part)] >= lossPart
 }
 
 // reason weighs the evidence.
@@ -262,8 +289,8 @@ func (e *evidence) isBusy() bool {
 func (e *evidence) isLossy() bool {
 	isLong := e.queued.Seconds() >= (queueTimes-1)*e.tcp.MinRoundTrip.Seconds() &&
 		e.rate*e.queued.Seconds() >= queueBytes
-	return float64(e.lost) >= lossPart*float64(e.segments) && !isLong &&
-		(e.lost < spreadLosses || e.spread >= spreadPart)
+	isSpread := e.lost < spreadLosses || e.spread >= spreadPart
+	return float64(e.lost) >= lossPart*float64(e.segments) && (e.steady || !isLong && isSpread)
 }
 
 // isProxied reports whether the sender's connection leads to a proxy, by the round trips of TCP and

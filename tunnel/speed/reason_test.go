@@ -49,6 +49,15 @@ func TestReason(t *testing.T) {
 			l.remote.TCP.Resent, l.remote.TCP.RoundTrip = lost[i], trip
 		})
 	}
+	// queue lets it be long at every other look; lost counts segments, 500 being sent between looks.
+	queue := func(lost ...uint32) func([]look) {
+		return func(looks []look) {
+			losses(testMinTrip, lost...)(looks)
+			for i := 0; i < len(looks); i += 2 {
+				looks[i].remote.TCP.RoundTrip = 5 * testMinTrip / 2
+			}
+		}
+	}
 	for name, test := range map[string]struct {
 		change func([]look)
 		want   Reason
@@ -114,6 +123,12 @@ func TestReason(t *testing.T) {
 				}
 			},
 			Reason{Limit: LimitLoss},
+		},
+		"loss that goes on, and a queue that overflows at times": {
+			queue(0, 90, 95, 180, 185, 270, 274), Reason{Limit: LimitLoss},
+		},
+		"loss that pauses, and a queue that overflows at times": {
+			queue(0, 90, 90, 180, 180, 270, 270), Reason{Limit: LimitLink},
 		},
 		"segments that were sent again in vain": {
 			each(func(i int, l *look) {

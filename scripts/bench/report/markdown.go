@@ -133,6 +133,8 @@ func measured(b result.Bar, v result.Verdict) string {
 	}
 	digits := 2
 	switch {
+	case b.Precise:
+		return number(v.Measured.Median, 3) + " ± " + number(v.Measured.Error, 3)
 	case b.Value >= 1000:
 		digits = 0
 	case b.Unit != "":

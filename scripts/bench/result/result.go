@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"time"
@@ -98,6 +99,44 @@ func (r *Results) Ratios(name, value, peer, over string) []float64 {
 	for _, p := range r.pairs(name, value, peer, over) {
 		if p[1] > 0 {
 			ratios = append(ratios, p[0]/p[1])
+		}
+	}
+	return ratios
+}
+
+// TurnRatios is Ratios for small differences. It divides the sums of rounds 0 and 1, 2 and 3, and so
+// on, in which the peers took turns in the order ABBA: what slows the machine down slows both peers
+// down alike. Pairs of rounds in which a value is missing are left out.
+func (r *Results) TurnRatios(name, value, peer, over string) []float64 {
+	found, ok := r.Cases[name]
+	if !ok {
+		return nil
+	}
+	type turns struct {
+		own, base float64
+		count     int
+	}
+	all := make(map[int]turns)
+	for _, s := range found.Samples {
+		v, ok := s.Values[value]
+		t := all[s.Round/2]
+		switch {
+		case !ok:
+			continue
+		case s.Peer == peer:
+			t.own += v
+		case s.Peer == over:
+			t.base += v
+		default:
+			continue
+		}
+		t.count++
+		all[s.Round/2] = t
+	}
+	var ratios []float64
+	for _, n := range slices.Sorted(maps.Keys(all)) {
+		if t := all[n]; t.count == 4 && t.base > 0 {
+			ratios = append(ratios, t.own/t.base)
 		}
 	}
 	return ratios

@@ -34,8 +34,53 @@ func TestStatistics(t *testing.T) {
 		!math.IsNaN(Summarize(nil).Most) {
 		t.Error("no values have statistics")
 	}
-	if got := Summarize([]float64{2, 8, 3}); got != (Summary{3, 2, 8, 3}) {
+	if got := Summarize([]float64{2, 8, 3}); got != (Summary{3, 2, 8, 3, 3}) {
 		t.Errorf("summary %+v", got)
+	}
+}
+
+// The error of a median is half of what is left of the values when the outer ones are taken away,
+// of which there are the more the more values there are.
+func TestMedianError(t *testing.T) {
+	ramp := make([]float64, 100)
+	for i := range ramp {
+		ramp[len(ramp)-1-i] = float64(i)
+	}
+	for n, want := range map[int]float64{1: 0, 2: 0.5, 5: 2, 6: 2.5, 25: 5, 100: 9.5} {
+		if got := MedianError(ramp[:n]); got != want {
+			t.Errorf("of %d values: %v, want %v", n, got, want)
+		}
+	}
+	if !math.IsNaN(MedianError(nil)) {
+		t.Error("no values have an error")
+	}
+}
+
+// Turns are two rounds in a row, in which both peers have values.
+func TestTurnRatios(t *testing.T) {
+	r := New()
+	c := &Case{}
+	r.Cases["status-up"] = c
+	add := func(peer string, round int, rate float64) {
+		s := Sample{Peer: peer, Round: round, Failed: "lost"}
+		if rate > 0 {
+			s = Sample{Peer: peer, Round: round, Values: map[string]float64{"mb_per_s": rate}}
+		}
+		c.Samples = append(c.Samples, s)
+	}
+	for round, rates := range [][2]float64{
+		{100, 100}, {300, 500}, {1, 0}, {7, 1}, {6, 8}, {2, 8}, {1, 1},
+	} {
+		add("culvert", round, rates[0])
+		add("none", round, 7)
+		add("culvert-observed", round, rates[1])
+	}
+	want := []float64{1.5, 2}
+	if got := turnRatio("status-up", "mb_per_s")(r); !slices.Equal(got, want) {
+		t.Errorf("ratios %v, want %v", got, want)
+	}
+	if got := turnRatio("status-down", "mb_per_s")(r); got != nil {
+		t.Errorf("ratios %v of a case that was not measured", got)
 	}
 }
 
@@ -128,7 +173,7 @@ func TestBars(t *testing.T) {
 	}
 	down, cpu := Bars[0].Verdict(r), Bars[4].Verdict(r)
 	if !down.Known || !down.Reached || down.ReachedBeyond ||
-		down.Measured != (Summary{1, 0.8, 1.2, 2}) {
+		down.Measured != (Summary{1, 0.8, 1.2, down.Measured.Error, 2}) {
 		t.Errorf("throughput %+v", down)
 	}
 	if !cpu.Known || cpu.Reached { // 0.75 and 1.5
