@@ -28,6 +28,7 @@ type securePipe struct {
 	broken *atomic.Bool
 	delay  time.Duration                  // of each record: some are on their way when it breaks
 	frozen *atomic.Pointer[chan struct{}] // while it is set, this end's writes wait; closed to go on
+	mute   bool                           // it freezes once it has sent the hello, its first write
 }
 
 // freeze stops what this end sends until thaw is called or the carrier ends.
@@ -47,6 +48,9 @@ func (p *securePipe) WriteRecords(records ...[]byte) error {
 		case <-p.closed:
 			return io.ErrClosedPipe
 		}
+	}
+	if p.mute {
+		defer p.freeze()
 	}
 	return p.pipeCarrier.WriteRecords(records...)
 }
@@ -68,7 +72,10 @@ func newSecurePipe() (a, b *securePipe) {
 	rand.Read(secret)
 	broken := new(atomic.Bool)
 	end := func(pipe *pipeCarrier) *securePipe {
-		return &securePipe{pipe, secret, broken, time.Millisecond, new(atomic.Pointer[chan struct{}])}
+		return &securePipe{
+			pipeCarrier: pipe, secret: secret, broken: broken, delay: time.Millisecond,
+			frozen: new(atomic.Pointer[chan struct{}]),
+		}
 	}
 	return end(x), end(y)
 }
@@ -89,6 +96,7 @@ type rig struct {
 	client, server *Session
 	carrier, far   *securePipe   // the client's and the server's end of the present one
 	delay          time.Duration // of each record on the next carriers; 0 for a millisecond
+	mute           bool          // the next carriers carry the hellos and nothing more
 }
 
 const owner = "the client"
@@ -153,6 +161,7 @@ func (r *rig) resume() {
 	if r.delay > 0 {
 		near.delay, far.delay = r.delay, r.delay
 	}
+	near.mute, far.mute = r.mute, r.mute
 	accepted := r.accept(far, owner)
 	s, err := r.client.Resume(context.Background(), near)
 	a := <-accepted
