@@ -174,9 +174,13 @@ const (
 const (
 	// DefaultDrainTimeout is how long a remote that was told to stop waits for the streams of its
 	// sessions to end. It tells one session after another, drainPause apart on average, for at most
-	// a quarter of that time.
+	// a quarter of that time, and cuts what is left in the same order: all have as long. Sessions
+	// that move while the remote goes on each have all of it.
 	DefaultDrainTimeout = 30 * time.Second
 	drainPause          = 10 * time.Millisecond
+
+	// moveJitter is the part of its greatest age by which a session may move sooner.
+	moveJitter = 5
 
 	// newcomerWait is how long a remote that has handed over its listeners waits, before it drains,
 	// for those whose connections it had accepted, and newcomerPoll how often it looks.

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"culvert/internal/state"
 	"culvert/tunnel/mux"
 )
 
@@ -28,8 +29,10 @@ func isDraining(err error) bool {
 func (l *Local) replace(
 	ctx context.Context, last *localConnection, attempts []*localAttempts,
 ) (*localConnection, error) {
-	l.cfg.Log.Info().Int("streams", last.session.Stats().Streams).
-		Msg("the remote is shutting down; new streams go to a new session")
+	l.cfg.Log.Info().Str("session", last.session.ID()).
+		Int("streams", last.session.Stats().Streams).
+		Msg("the remote is draining; new streams go to a new session")
+	l.event(state.EventMoving, last, errRemoteDrains)
 	l.retire(ctx, last)
 	own := attempts[last.connector.place]
 	own.follow(last)
@@ -57,6 +60,7 @@ func (l *Local) retire(ctx context.Context, conn *localConnection) {
 	l.mu.Unlock()
 	l.retiring.Go(func() {
 		l.keepRetired(ctx, kept)
+		l.noteCut(conn)
 		l.mu.Lock()
 		delete(l.retired, kept)
 		l.mu.Unlock()
@@ -98,6 +102,15 @@ func (l *Local) keepRetired(ctx context.Context, kept *retiredSession) {
 	session.Close()
 	stop()
 	draining.Wait()
+}
+
+// noteCut notes that the remote has cut the streams of a retired session short.
+func (l *Local) noteCut(conn *localConnection) {
+	closed, ok := errors.AsType[*mux.CloseError](conn.session.Err())
+	if ok && closed.Code == mux.CodeDraining {
+		l.event(state.EventStreamsCut, conn, closed)
+		l.cfg.Log.Warn().Str("session", conn.session.ID()).Err(closed).Msg("streams cut short")
+	}
 }
 
 // isRetired reports whether a session takes no new streams any more.

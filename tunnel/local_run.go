@@ -115,8 +115,9 @@ func traffic(session *mux.Session) uint64 {
 	return s.Acknowledged + s.Received + s.Datagrams.Sent + s.Datagrams.Received
 }
 
-// errRemoteDrains is the cause for which a session is replaced that goes on.
-var errRemoteDrains = errors.New("the remote is shutting down")
+// errRemoteDrains is the cause for which a session is replaced that goes on: the remote is to stop,
+// or has asked for another session.
+var errRemoteDrains = errors.New("the remote is draining")
 
 // errRetry is the cause for which a carrier that was not lost is replaced.
 var errRetry = errors.New("asked to reconnect")

@@ -22,6 +22,9 @@ type Observer interface {
 	// want of one; away is how long it was without.
 	Resume(resumed bool, away time.Duration)
 
+	// Move is called when a client is told to open another session.
+	Move(reason MoveReason)
+
 	// Dial is called when a target was reached, or was not.
 	Dial(result mux.Result, took time.Duration)
 }
@@ -56,6 +59,7 @@ type noObserver struct{}
 
 func (noObserver) Handshake(Handshake)            {}
 func (noObserver) Resume(bool, time.Duration)     {}
+func (noObserver) Move(MoveReason)                {}
 func (noObserver) Dial(mux.Result, time.Duration) {}
 
 // handshakeResult classifies why a client was not admitted; nil is for one that was.

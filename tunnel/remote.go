@@ -65,9 +65,14 @@ type RemoteConfig struct {
 	// it after the Remote has ended.
 	Ledger *quota.Ledger
 
-	// DrainTimeout is how long sessions may last when the Remote stops, until their streams have
-	// ended; 0 means DefaultDrainTimeout.
+	// DrainTimeout is how long sessions may last when the Remote stops, or when they move, until
+	// their streams have ended; 0 means DefaultDrainTimeout.
 	DrainTimeout time.Duration
+
+	// MaxSessionAge is how old a session may be before its client is told to open another, up to a
+	// fifth sooner; 0 for any age. It should be longer than the DrainTimeout: until that is over,
+	// the client has both.
+	MaxSessionAge time.Duration
 
 	// Replay is the cache of the process that had the key before, nil for a new one. Predecessor is
 	// that process, if it still has sessions: upgrades for these are passed on to it.
@@ -122,6 +127,7 @@ type remotePlaces struct {
 // remoteUse is who uses a Remote. Its mutex guards it.
 type remoteUse struct {
 	sessions map[*mux.Session]*admission
+	moved    int                        // sessions that hold no place any more: see sessionMove
 	routes   map[string]int             // sessions by the value of sessionHeader, "" for none
 	clients  map[clientID]*remoteClient // that have sessions
 	streams  int                        // of all clients

@@ -96,6 +96,7 @@ type admission struct {
 	revoked bool          // the session is about to end
 	name    string        // of the session, for people; "" until noteCarrier gives it
 	carried carried
+	move    sessionMove
 	expiry  *time.Timer // checks the certificate again; nil when there is none
 }
 
@@ -124,6 +125,7 @@ func (r *Remote) addSession(
 	r.gate.count(r.sourceOf(from), +1)
 	r.count(a, client)
 	r.watchExpiry(session, a)
+	r.watchAge(session, a)
 	return nil
 }
 
@@ -206,6 +208,10 @@ func (r *Remote) forget(session *mux.Session) {
 	if a.expiry != nil {
 		a.expiry.Stop()
 	}
+	if a.move.timer != nil {
+		a.move.timer.Stop()
+	}
+	r.moved -= a.move.count()
 	delete(r.sessions, session)
 	r.countRoute(a.route, -1)
 	r.gate.count(r.sourceOf(a.from), -1)

@@ -99,7 +99,7 @@ func (r *Remote) addBind(ctx context.Context, b *remoteBind) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
-	case r.draining:
+	case r.draining || r.isMoving(b.session):
 		err = errDraining
 	case !r.isGranted(b): // a reload came in between
 		err = policy.ErrNotAllowed
@@ -113,17 +113,19 @@ func (r *Remote) addBind(ctx context.Context, b *remoteBind) error {
 }
 
 // evict frees an address that an abandoned session of the same client holds, and reports whether it
-// did. A session that may have lost its connection unnoticed is asked for a sign of life.
+// did. A session that may have lost its connection unnoticed is asked for a sign of life. One that
+// moves is about to free the address.
 func (r *Remote) evict(ctx context.Context, by *remoteBind, bind policy.Bind) bool {
 	var found *remoteBind
+	var moving bool
 	r.mu.Lock()
 	for b := range r.binds {
 		if b.client.Equal(by.client) && b.bind.Conflicts(bind) && b.session != by.session {
-			found = b
+			found, moving = b, r.isMoving(b.session)
 		}
 	}
 	r.mu.Unlock()
-	if found == nil || !isAbandoned(ctx, found.session) {
+	if found == nil || !moving && !isAbandoned(ctx, found.session) {
 		return false
 	}
 	found.end()

@@ -70,12 +70,16 @@ type remoteClient struct {
 	id       clientID
 	share    policy.Share
 	sessions int
+	moving   int            // of them, those that don't count any more: see sessionMove
 	streams  int            // in all sessions
 	tests    int            // speed tests, in all sessions
 	memory   *budget.Member // holds streamMemory for each of them
 	refusals *logLimit      // of log entries about streams that were refused
 	meter    *clientMeter   // of all streams
 }
+
+// held returns how many sessions the client has of those that it may have.
+func (c *remoteClient) held() int { return c.sessions - c.moving }
 
 // clientOf returns the client that has a key and comes from an address. Called with the mutex held.
 func (r *Remote) clientOf(key certs.PublicKey, from netip.Addr) *remoteClient {
@@ -100,6 +104,7 @@ func (r *Remote) count(a *admission, client *remoteClient) {
 	}
 	if a.client = client; client != nil {
 		client.sessions++
+		client.moving += a.move.count()
 		if client.memory == nil {
 			client.memory = r.session.Memory.Join(client.id.String(), nil)
 		}
@@ -107,6 +112,7 @@ func (r *Remote) count(a *admission, client *remoteClient) {
 	}
 	if before != nil {
 		before.sessions--
+		before.moving -= a.move.count()
 		r.dropUnused(before)
 	}
 }
@@ -206,7 +212,7 @@ func (r *Remote) applyShares() (ended []*mux.Session) {
 	for _, client := range r.clients {
 		client.share = r.access.shareOf(client.id)
 		client.meter.set(client.share)
-		for client.sessions > client.share.Sessions {
+		for client.held() > client.share.Sessions {
 			session := r.leastOf(func(a *admission, _ bool) bool { return a.client == client })
 			ended = append(ended, session)
 			r.endForRoom(session, r.refuseShare(client))
@@ -217,14 +223,18 @@ func (r *Remote) applyShares() (ended []*mux.Session) {
 
 // isFull reports whether there is no room for a session, whoever's it is.
 func (r *Remote) isFull() bool {
-	return len(r.sessions) >= r.cfg.MaxSessions && r.dispensable(&remoteClient{}) == nil
+	return r.held() >= r.cfg.MaxSessions && r.dispensable(&remoteClient{}) == nil
 }
+
+// held returns how many sessions there are of those that the remote may have: a session that moves
+// holds no place, since the client may come back to this node. Called with the mutex held.
+func (r *Remote) held() int { return len(r.sessions) - r.moved }
 
 // makeRoom makes room for another session of a client, or returns why there is none. A session of
 // the client itself that has lost its connection makes room within the client's share. Called with
 // the mutex held.
 func (r *Remote) makeRoom(client *remoteClient) error {
-	if client.sessions >= client.share.Sessions {
+	if client.held() >= client.share.Sessions {
 		own := r.leastOf(func(a *admission, away bool) bool { return a.client == client && away })
 		if own == nil {
 			r.probe(client)
@@ -232,7 +242,7 @@ func (r *Remote) makeRoom(client *remoteClient) error {
 		}
 		r.endForRoom(own, r.refuseShare(client))
 	}
-	if len(r.sessions) < r.cfg.MaxSessions {
+	if r.held() < r.cfg.MaxSessions {
 		return nil
 	}
 	r.cfg.Bounds.Refused(bounds.Sessions)
@@ -268,25 +278,28 @@ func (r *Remote) probe(client *remoteClient) {
 func (r *Remote) dispensable(client *remoteClient) *mux.Session {
 	return r.leastOf(func(a *admission, away bool) bool {
 		if away {
-			return a.client == client || a.client.sessions > client.sessions
+			return a.client == client || a.client.held() > client.held()
 		}
-		return a.client.sessions > client.sessions+1
+		return a.client.held() > client.held()+1
 	})
 }
 
 // leastOf returns the session that is missed least among those of which choose returns true, nil if
-// there is none: of the client that holds most, without a connection for the longest time or else
-// admitted last. Called with the mutex held.
+// there is none, without those that move, which hold no place: of the client that holds most,
+// without a connection for the longest time or else admitted last. Called with the mutex held.
 func (r *Remote) leastOf(choose func(a *admission, away bool) bool) (found *mux.Session) {
 	var best *admission
 	var bestSince time.Time
 	for session, a := range r.sessions {
+		if a.move.begun {
+			continue
+		}
 		since := session.Stats().AwaySince
 		if away := !since.IsZero(); !choose(a, away) {
 			continue
 		}
 		if best == nil || cmp.Or(
-			cmp.Compare(a.client.sessions, best.client.sessions),
+			cmp.Compare(a.client.held(), best.client.held()),
 			compareAway(since, bestSince),
 			a.since.Compare(best.since)) > 0 {
 			found, best, bestSince = session, a, since

@@ -92,7 +92,7 @@ func (r *Remote) describe(a *admission) state.Session {
 	}
 	if c := a.client; c != nil {
 		s.Limits = &state.Limits{
-			Sessions: c.sessions, MaxSessions: c.share.Sessions,
+			Sessions: c.held(), MaxSessions: c.share.Sessions,
 			Streams: c.streams, MaxStreams: c.share.Streams,
 			QuotaBytes: c.share.Quota,
 		}

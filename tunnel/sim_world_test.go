@@ -42,6 +42,7 @@ type simWorld struct {
 
 	key, remoteKey *certs.KeyPair
 	resumeWindow   time.Duration
+	configure      func(*RemoteConfig) // of later remotes; nil for none
 
 	mu     sync.Mutex // guards all below
 	local  *simLocal
@@ -127,13 +128,17 @@ type simRemote struct {
 }
 
 func (w *simWorld) startRemote() {
-	node, err := NewRemote(RemoteConfig{
+	cfg := RemoteConfig{
 		Identity:     RemoteIdentity{Key: w.remoteKey},
 		Trust:        trustKeys(w.t, w.key),
 		Rights:       w.rights(),
 		ResumeWindow: w.resumeWindow,
 		Log:          w.log("remote"),
-	})
+	}
+	if w.configure != nil {
+		w.configure(&cfg)
+	}
+	node, err := NewRemote(cfg)
 	if err != nil {
 		w.t.Fatal(err)
 	}

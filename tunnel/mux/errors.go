@@ -59,7 +59,7 @@ var codeTexts = map[Code]string{
 	CodeCannotListen:   "address can't be bound",
 	CodeLookupFailed:   "name can't be looked up",
 	CodeTooManyStreams: "too many streams",
-	CodeDraining:       "the peer is shutting down",
+	CodeDraining:       "the peer is draining",
 	CodeCancelled:      "cancelled",
 	CodeClosed:         "closed by the peer",
 	CodeAborted:        "connection cut short",
