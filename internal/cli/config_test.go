@@ -126,7 +126,7 @@ var needed = map[string]string{
 	"cert ca":     "--name=x --out=x --cert-out=x",
 	"cert issue":  "--ca-key=x --public-key=x --out=x",
 	"cert verify": "--ca=x CERTIFICATE",
-	"forward add": "x", "forward cancel": "x",
+	"forward add": "x", "forward cancel": "x", "reload": "x",
 }
 
 // valueOf runs a command whose configuration file holds text, and instead of what it does takes the

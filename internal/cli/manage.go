@@ -19,9 +19,25 @@ func stopCommand() *flags.Command {
 }
 
 func reloadCommand() *flags.Command {
-	return nodeCommand("reload",
+	drain := false
+	c := nodeCommand("reload",
 		"make a remote read its files again, or a local connect again, as SIGUSR1 does",
-		(*control.Client).Reload)
+		func(client *control.Client, ctx context.Context) error {
+			if drain {
+				return client.ReloadAndMove(ctx)
+			}
+			return client.Reload(ctx)
+		})
+	c.Examples[1] = "culvert reload --drain remote-1"
+	argument := c.Define
+	c.Define = func(s *flags.Set) {
+		argument(s)
+		s.FromCommandLine()
+		s.Group("reload")
+		s.Bool(&drain, "drain", "then make the clients of a remote connect again, one after the "+
+			"other; open streams go on in the old sessions for its --drain-timeout")
+	}
+	return c
 }
 
 func nodeCommand(

@@ -11,7 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"culvert/certs"
 	"culvert/internal/cli/exit"
 	"culvert/internal/cli/flags"
 	"culvert/internal/quota"
@@ -133,7 +132,8 @@ func (o *listenOptions) bind() ([]net.Listener, error) {
 type limitOptions struct {
 	resumeWindow time.Duration
 	drainTimeout time.Duration
-	maxRate      int // handshakes a second
+	maxAge       time.Duration // of sessions; 0 for any
+	maxRate      int           // handshakes a second
 	maxSessions  int
 	maxStreams   int
 	memory       memoryOption
@@ -146,6 +146,9 @@ func (o *limitOptions) define(s *flags.Set) {
 		"keep the session of a client that lost its connection for `TIME`")
 	s.Duration(&o.drainTimeout, "drain-timeout", tunnel.DefaultDrainTimeout,
 		"when told to stop, give the streams that there are `TIME` to end")
+	s.Duration(&o.maxAge, "max-session-age", 0, "make clients connect again, without a loss of "+
+		"streams that take less than --drain-timeout, before a session is older than `TIME`; "+
+		"0 for never")
 	s.Int(&o.maxRate, "max-handshake-rate", tunnel.DefaultMaxHandshakeRate,
 		"begin at most `N` handshakes in a second, and ask other clients to come later")
 	s.Int(&o.maxSessions, "max-sessions", tunnel.DefaultMaxSessions,
@@ -281,11 +284,24 @@ func (o *remoteOptions) check() error {
 	return errors.Join( // the first is reported
 		leastDuration("resume-window", l.resumeWindow, time.Second, mux.DefaultResumeWindow),
 		leastDuration("drain-timeout", l.drainTimeout, time.Second, tunnel.DefaultDrainTimeout),
+		l.checkAge(),
 		leastNumber("max-handshake-rate", l.maxRate, 1, tunnel.DefaultMaxHandshakeRate),
 		leastNumber("max-sessions", l.maxSessions, 1, tunnel.DefaultMaxSessions),
 		leastNumber("max-streams", l.maxStreams, 1, mux.DefaultMaxStreams),
 		o.congestion.check(),
 	)
+}
+
+// checkAge refuses an age at which clients would have ever more sessions that drain.
+func (o *limitOptions) checkAge() error {
+	if o.maxAge == 0 || o.maxAge >= o.drainTimeout {
+		return nil
+	}
+	return &flags.ValueError{
+		Flag: "max-session-age", Value: o.maxAge.String(),
+		Why:     "it must be 0, or at least --drain-timeout, " + shortDuration(o.drainTimeout),
+		Example: "24h",
+	}
 }
 
 // openLedger opens the ledger of quotas. That it can't be kept in a file matters only where there
@@ -329,6 +345,7 @@ func (o *remoteOptions) nodeConfig(
 		DrainTimeout: o.limits.drainTimeout,
 		MaxSessions:  o.limits.maxSessions,
 
+		MaxSessionAge:    o.limits.maxAge,
 		MaxHandshakeRate: o.limits.maxRate,
 
 		MaxStreams: o.limits.maxStreams,
@@ -421,6 +438,7 @@ func (o *remoteOptions) serve(
 	served.observed.serve(control.Node{
 		Stop:     signals.drain,
 		Reload:   func(context.Context) error { return told(reload()) },
+		Move:     func() { node.MoveSessions() },
 		TakeOver: giver.accept,
 	})
 	o.identity.logMade(log, key)
@@ -458,42 +476,4 @@ func (o *remoteOptions) checkPath(
 		}
 	}
 	return node.CheckPath()
-}
-
-// servedRemote is a remote with its listeners.
-type servedRemote struct {
-	node      *tunnel.Remote
-	observed  *nodeControl
-	shown     *remoteTLS
-	listeners []net.Listener
-	log       zerolog.Logger
-	taking    *takeOver // nil for none
-}
-
-func (r *servedRemote) addresses() (addresses []string) {
-	for _, ln := range r.listeners {
-		addresses = append(addresses, listenerAddress(ln))
-	}
-	return addresses
-}
-
-// noteReload logs how a reload went.
-func (r *servedRemote) noteReload(err error) {
-	if err != nil {
-		r.log.Error().Err(err).Msg("not reloaded")
-		r.observed.events.Add(state.Event{Kind: state.EventReloadFailed, Reason: err.Error()})
-		return
-	}
-	r.log.Info().Msg("reloaded")
-	r.observed.events.Add(state.Event{Kind: state.EventReloaded})
-}
-
-// show makes what observers see that of the remote.
-func (r *servedRemote) show(key certs.PublicKey, list []state.Listener) {
-	for _, address := range r.addresses() {
-		list = append(list, state.Listener{Kind: state.ListenRemote, Address: address})
-	}
-	r.observed.node.PublicKey = key.String()
-	r.observed.show(func() []state.Listener { return list })
-	r.observed.attach(r.node.State)
 }

@@ -31,14 +31,14 @@ type controlled struct {
 	startLocal    func() *node
 }
 
-// startControlled starts a tunnel with a forward to target.
-func startControlled(t *testing.T, target string) *controlled {
+// startControlled starts a tunnel with a forward to target, and flags for the remote.
+func startControlled(t *testing.T, target string, remoteFlags ...string) *controlled {
 	t.Helper()
 	c := &controlled{t: t, env: cleanEnv(t)}
 	server, client := newIdentity(t), newIdentity(t)
 	authorized := writeFile(t, "authorized_keys", client.key+" Ann's laptop\n")
-	c.remote = startNode(t, "remote", c.culvert(remoteArgs(server, "--authorized-keys", authorized,
-		"--reverse", "localhost")...))
+	c.remote = startNode(t, "remote", c.culvert(remoteArgs(server, append(remoteFlags,
+		"--authorized-keys", authorized, "--reverse", "localhost")...)...))
 	c.startLocal = func() *node {
 		return startNode(t, "local", c.culvert(localArgs(client, server, c.remote.url(),
 			"--name", "laptop", "-L", "0:"+target)...))

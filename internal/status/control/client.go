@@ -67,6 +67,12 @@ func (c *Client) Reload(ctx context.Context) error {
 	return c.bounded(ctx, "reload", nil, nil)
 }
 
+// ReloadAndMove is Reload, and then makes all clients of the node open other sessions, for which it
+// doesn't wait.
+func (c *Client) ReloadAndMove(ctx context.Context) error {
+	return c.bounded(ctx, "reload/drain", nil, nil)
+}
+
 // AddForward adds a forward, and returns the address on which it listens.
 func (c *Client) AddForward(ctx context.Context, f Forward) (address string, err error) {
 	var added Added

@@ -23,6 +23,7 @@ type Node struct {
 	State  func(ctx context.Context) state.State
 	Stop   func() // begins to drain; doesn't wait
 	Reload func(ctx context.Context) error
+	Move   func() // makes all clients open other sessions; doesn't wait
 
 	AddForward    func(ctx context.Context, f Forward) (address string, err error)
 	CancelForward func(ctx context.Context, f Forward) error
@@ -120,11 +121,10 @@ func (s *Server) handler(node Node) http.Handler {
 		stop(w, r, node)
 	})
 	mux.HandleFunc("POST /v1/reload", func(w http.ResponseWriter, r *http.Request) {
-		if err := node.Reload(r.Context()); err != nil {
-			refuse(w, err)
-			return
-		}
-		reply(w, http.StatusOK, struct{}{})
+		answer(w, struct{}{}, node.Reload(r.Context()))
+	})
+	mux.HandleFunc("POST /v1/reload/drain", func(w http.ResponseWriter, r *http.Request) {
+		answer(w, struct{}{}, reloadAndMove(r.Context(), node))
 	})
 	mux.HandleFunc("POST /v1/forwards/add", func(w http.ResponseWriter, r *http.Request) {
 		if f, ok := readForward(w, r, node.AddForward != nil); ok {
@@ -141,6 +141,18 @@ func (s *Server) handler(node Node) http.Handler {
 		s.takeOver(w, r, node)
 	})
 	return mux
+}
+
+// reloadAndMove makes the node reload and, if that succeeds, all its clients open other sessions.
+func reloadAndMove(ctx context.Context, node Node) error {
+	if node.Move == nil {
+		return &Error{What: "only a remote has sessions that move", Hint: "leave --drain out"}
+	}
+	err := node.Reload(ctx)
+	if err == nil {
+		node.Move()
+	}
+	return err
 }
 
 // stop makes the node drain. The answer lasts until the node has ended.

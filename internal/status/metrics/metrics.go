@@ -41,6 +41,7 @@ type Metrics struct {
 	handshake  *prometheus.HistogramVec
 	resume     *prometheus.HistogramVec
 	dial       *prometheus.HistogramVec
+	moves      *prometheus.CounterVec
 	roundTrip  prometheus.Histogram // of a remote
 	reloaded   prometheus.Gauge
 	reloadedAt prometheus.Gauge
@@ -65,6 +66,10 @@ func New(version string) *Metrics {
 		Name: "culvert_handshakes_total",
 		Help: "Attempts of clients to be admitted, by result, version and suite of the handshake.",
 	}, []string{"result", "version", "suite"})
+	m.moves = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "culvert_session_moves_total",
+		Help: "Sessions whose clients were told to open another, by reason.",
+	}, []string{"reason"})
 	m.handshake = histogram("culvert_handshake_seconds",
 		"Time that handshakes took, by result.", buckets)
 	m.resume = histogram("culvert_resume_seconds",
@@ -125,6 +130,11 @@ func (m *Metrics) Resume(resumed bool, away time.Duration) {
 	m.resume.WithLabelValues(result).Observe(away.Seconds())
 }
 
+// Move implements tunnel.Observer.
+func (m *Metrics) Move(reason tunnel.MoveReason) {
+	m.moves.WithLabelValues(reason.String()).Inc()
+}
+
 // Dial implements tunnel.Observer.
 func (m *Metrics) Dial(result mux.Result, took time.Duration) {
 	m.dial.WithLabelValues(result.String()).Observe(took.Seconds())
@@ -149,7 +159,12 @@ func (m *Metrics) WatchRemote(node Node, s Sources) {
 		Help:    "Round trips of the sessions that are connected, sampled every 15 s.",
 		Buckets: buckets,
 	})
-	m.registry.MustRegister(m.roundTrip, newCollector(node, m.Bounds, s, remoteMetrics()))
+	for _, reason := range []tunnel.MoveReason{
+		tunnel.MoveAge, tunnel.MoveRequest, tunnel.MoveShutdown,
+	} {
+		m.moves.WithLabelValues(reason.String()) // which is 0 from the start
+	}
+	m.registry.MustRegister(m.moves, m.roundTrip, newCollector(node, m.Bounds, s, remoteMetrics()))
 }
 
 // Sample samples the round trips of the sessions of a remote until ctx is done.

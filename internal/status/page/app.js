@@ -17,6 +17,8 @@ const eventNames = {
   session_ended: ['session ended', 'bad'],
   carrier_lost: ['connection lost', 'bad'],
   remote_changed: ['another remote', ''],
+  session_moving: ['session moves', ''],
+  streams_cut: ['streams cut short', 'bad'],
   session_resumed: ['session resumed', 'good'],
   connect_failed: ['connecting failed', 'bad'],
   client_refused: ['client refused', 'bad'],
