@@ -247,6 +247,25 @@ func TestDrainMovesOn(t *testing.T) {
 	testnet.Await(t, patience, draining.Wait)
 }
 
+// TestMoveStays: a remote that asks for another session, and goes on, gets it.
+func TestMoveStays(t *testing.T) {
+	t.Parallel()
+	local, best, second := startPatient(t)
+	old := dial(t, local, testnet.EchoServer(t))
+	echoes(t, old)
+	first := local.connection().session
+	best.MoveSessions()
+	until(t, "there is another session with the best remote", func() bool {
+		conn := local.connection()
+		return conn != nil && conn.session != first && best.at(local)()
+	})
+	echoes(t, old)
+	echoes(t, dial(t, local, testnet.EchoServer(t)))
+	if totals := second.State().Totals; totals.Sessions > 0 {
+		t.Errorf("%d sessions with the second remote", totals.Sessions)
+	}
+}
+
 // TestReverseMovesAlong: a listener at the remote is at the one that new streams go to, and only
 // there.
 func TestReverseMovesAlong(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 	"culvert/internal/bounds"
 	"culvert/internal/state"
 	"culvert/internal/testnet"
+	"culvert/protocol"
 	"culvert/tunnel/mux"
 )
 
@@ -316,6 +317,61 @@ func TestShutdownIsSpread(t *testing.T) {
 			t.Errorf("%d sessions are counted as moving, want %d", len(told), n)
 		}
 	})
+}
+
+// TestMoveWithoutResumption checks that a session which would end with its carrier moves, too.
+func TestMoveWithoutResumption(t *testing.T) {
+	t.Parallel()
+	key := newKey(t)
+	remote := startRemote(t, trustKeys(t, key), nil)
+	local := NewLocal(remote.localConfig(t, key))
+	local.remotes[0].client.Extension = protocol.ExtensionOff
+	runLocal(t, local)
+	echo := testnet.EchoServer(t)
+	old := dial(t, local, echo)
+	echoes(t, old)
+	first := local.connection()
+	if first.session.Resumable() || first.state.ForwardSecrecy {
+		t.Fatal("the session can be resumed")
+	}
+	remote.MoveSessions()
+	until(t, "there is another session", func() bool {
+		conn := local.connection()
+		return conn != nil && conn.session != first.session
+	})
+	echoes(t, old)
+	echoes(t, dial(t, local, echo))
+}
+
+// TestMoveOfStubbornClient checks that a client that opens no other session keeps its streams until
+// the drain is over, and its session no longer.
+func TestMoveOfStubbornClient(t *testing.T) {
+	t.Parallel()
+	key := newKey(t)
+	s := startShares(t, trustKeys(t, key), func(cfg *RemoteConfig) {
+		cfg.DrainTimeout = 5 * time.Second
+	})
+	session := s.mustConnect(key)[0]
+	target := mux.Target{Kind: mux.StreamTCP, Address: testnet.EchoServer(t)}
+	stream, err := session.Open(within(t, patience), target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.MoveSessions()
+	until(t, "new streams are refused", func() bool {
+		other, err := session.Open(within(t, patience), target)
+		if err == nil {
+			other.Close()
+		}
+		return openCode(err) == mux.CodeDraining
+	})
+	if err := testnet.CheckEcho(stream, "ping"); err != nil {
+		t.Errorf("the old stream: %v", err)
+	}
+	closed, ok := errors.AsType[*mux.CloseError](session.Wait())
+	if !ok || closed.Code != mux.CodeDraining {
+		t.Errorf("the session has ended with %v", session.Err())
+	}
 }
 
 // TestReverseMoves checks that a port of -R moves to the session that replaces one, on the same
