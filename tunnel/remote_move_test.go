@@ -18,7 +18,7 @@ import (
 	"culvert/tunnel/mux"
 )
 
-// moveWorld is a remote and its clients in a synctest bubble. All have one key, and its share, like
+// moveWorld is a remote and its clients, in a synctest bubble. All have one key, and its share, like
 // the remote, has room for one session of each of them.
 type moveWorld struct {
 	*simWorld
@@ -48,44 +48,44 @@ func (m *moveTimes) of(reason MoveReason) []time.Duration {
 	return slices.Sorted(slices.Values(m.times[reason]))
 }
 
-// inMoveWorld runs a test with n clients that are connected.
-func inMoveWorld(
-	t *testing.T, n int, change func(*RemoteConfig), test func(t *testing.T, w *moveWorld),
-) {
-	synctest.Test(t, func(t *testing.T) {
-		w := &moveWorld{simWorld: newSimWorld(t, 1), counts: &bounds.Counts{}}
-		w.told = &moveTimes{began: time.Now(), times: map[MoveReason][]time.Duration{}}
-		w.carriers.delay, w.carriers.rate = time.Millisecond, 0
-		w.roams = true // each client has an address of its own
-		w.configure = func(cfg *RemoteConfig) {
-			cfg.MaxSessions, cfg.Share.Sessions = n, n
-			cfg.Observer, cfg.Bounds, cfg.Events = w.told, w.counts, state.NewEvents()
-			change(cfg)
+// startMoveWorld starts a remote and n clients, and waits until they are connected.
+func startMoveWorld(t *testing.T, n int, change func(*RemoteConfig)) *moveWorld {
+	w := &moveWorld{simWorld: newSimWorld(t, 1), counts: &bounds.Counts{}}
+	w.told = &moveTimes{began: time.Now(), times: map[MoveReason][]time.Duration{}}
+	w.carriers.delay, w.carriers.rate = time.Millisecond, 0
+	w.roams = true // each client has an address of its own
+	w.configure = func(cfg *RemoteConfig) {
+		cfg.MaxSessions, cfg.Share.Sessions = n, n
+		cfg.Observer, cfg.Bounds, cfg.Events = w.told, w.counts, state.NewEvents()
+		change(cfg)
+	}
+	w.startRemote()
+	w.remote.dialer = func(rules remoteRules) remoteRules { return echoRules{rules, w} }
+	for range n {
+		w.startLocal()
+		w.locals = append(w.locals, w.local)
+	}
+	for _, l := range w.locals {
+		if _, err := l.WaitSession(t.Context()); err != nil {
+			t.Error(err)
 		}
-		w.startRemote()
-		w.remote.dialer = func(rules remoteRules) remoteRules { return echoRules{rules, w} }
-		for range n {
-			w.startLocal()
-			w.locals = append(w.locals, w.local)
-		}
-		for _, l := range w.locals {
-			if _, err := l.WaitSession(t.Context()); err != nil {
-				t.Error(err)
-			}
-		}
-		test(t, w)
-		for _, l := range w.locals {
-			l.stop()
-		}
-		for _, l := range w.locals {
-			l.running.Wait()
-		}
-		w.stopRemote()
-		if w.remote.moved != 0 {
-			t.Errorf("%d sessions count as moving in the end", w.remote.moved)
-		}
-		w.users.Wait()
-	})
+	}
+	return w
+}
+
+// stop ends all nodes, and checks that nothing is left.
+func (w *moveWorld) stop() {
+	for _, l := range w.locals {
+		l.stop()
+	}
+	for _, l := range w.locals {
+		l.running.Wait()
+	}
+	w.stopRemote()
+	if w.remote.moved != 0 {
+		w.t.Errorf("%d sessions count as moving in the end", w.remote.moved)
+	}
+	w.users.Wait()
 }
 
 // echoRules dials a target that echoes.
@@ -172,9 +172,11 @@ func (w *moveWorld) openEndless() (cut func() []time.Duration) {
 func TestSessionAge(t *testing.T) {
 	t.Parallel()
 	const n, age, drain = 16, time.Hour, time.Minute
-	inMoveWorld(t, n, func(cfg *RemoteConfig) {
-		cfg.MaxSessionAge, cfg.DrainTimeout = age, drain
-	}, func(t *testing.T, w *moveWorld) {
+	synctest.Test(t, func(t *testing.T) {
+		w := startMoveWorld(t, n, func(cfg *RemoteConfig) {
+			cfg.MaxSessionAge, cfg.DrainTimeout = age, drain
+		})
+		defer w.stop()
 		up := time.Since(w.began)
 		cut := w.openEndless()
 		time.Sleep(age*4/5 - time.Minute)
@@ -217,7 +219,9 @@ func TestSessionAge(t *testing.T) {
 func TestMoveSessions(t *testing.T) {
 	t.Parallel()
 	const n = 20
-	inMoveWorld(t, n, func(*RemoteConfig) {}, func(t *testing.T, w *moveWorld) {
+	synctest.Test(t, func(t *testing.T) {
+		w := startMoveWorld(t, n, func(*RemoteConfig) {})
+		defer w.stop()
 		var streams []net.Conn
 		for _, l := range w.locals {
 			streams = append(streams, w.open(l))
@@ -254,9 +258,11 @@ func TestMoveSessions(t *testing.T) {
 // has been resumed.
 func TestMoveOfAwaySession(t *testing.T) {
 	t.Parallel()
-	inMoveWorld(t, 1, func(cfg *RemoteConfig) {
-		cfg.DrainTimeout = 10 * time.Second
-	}, func(t *testing.T, w *moveWorld) {
+	synctest.Test(t, func(t *testing.T) {
+		w := startMoveWorld(t, 1, func(cfg *RemoteConfig) {
+			cfg.DrainTimeout = 10 * time.Second
+		})
+		defer w.stop()
 		conn, session := w.open(w.locals[0]), w.locals[0].connection().session
 		w.carriers.setHole(true)
 		w.carriers.cut(0, 1)
@@ -284,9 +290,11 @@ func TestMoveOfAwaySession(t *testing.T) {
 func TestShutdownIsSpread(t *testing.T) {
 	t.Parallel()
 	const n, drain, spread = 40, time.Minute, 39 * drainPause
-	inMoveWorld(t, n, func(cfg *RemoteConfig) {
-		cfg.DrainTimeout = drain
-	}, func(t *testing.T, w *moveWorld) {
+	synctest.Test(t, func(t *testing.T) {
+		w := startMoveWorld(t, n, func(cfg *RemoteConfig) {
+			cfg.DrainTimeout = drain
+		})
+		defer w.stop()
 		cut := w.openEndless()
 		heard := make([]time.Duration, n)
 		var hearing sync.WaitGroup
