@@ -69,6 +69,10 @@ hostile: ## Measure what hostile clients and remotes cost another client; ROUNDS
 	@go test ./scripts/e2e -run '^TestHostilePeers$$' -v -timeout 0 -count=1 \
 		-hostile '$(or $(ROUNDS),5)'
 
+.PHONY: rolling
+rolling: ## Restart both remotes behind HAProxy and nginx under 100 locals; print figures.
+	@go test ./scripts/e2e -run '^TestRollingRestart$$' -v -timeout 0 -count=1 -rolling
+
 .PHONY: simulate
 simulate: ## Simulate an hour of faults for each of SEEDS=1000, from FIRST=1.
 	@go test ./tunnel -run '^(TestSimulation|TestCarrierFailsAtEachByte)$$' -timeout 0 -count=1 \

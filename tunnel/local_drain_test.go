@@ -3,15 +3,20 @@ package tunnel
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"culvert/internal/bounds"
 	"culvert/internal/testnet"
+	"culvert/tunnel/policy"
+
+	"github.com/rs/zerolog"
 )
 
 // stickyBalancer passes requests on to the node that has the session, by sessionHeader, and others
@@ -63,14 +68,34 @@ func startBehindBalancer(
 	t *testing.T,
 ) (b *stickyBalancer, local *Local, first, second *testRemote) {
 	t.Helper()
+	return startReverseBehindBalancer(t, "", "", zerolog.Nop())
+}
+
+// startReverseBehindBalancer is startBehindBalancer with remotes that permit their clients to bind
+// addresses.
+func startReverseBehindBalancer(
+	t *testing.T, rules, secondRules string, log zerolog.Logger,
+) (b *stickyBalancer, local *Local, first, second *testRemote) {
+	t.Helper()
 	key := newKey(t)
-	first = startRemote(t, trustKeys(t, key), nil)
+	permit := func(cfg *RemoteConfig, rules string) {
+		if rules == "" {
+			return
+		}
+		var err error
+		if cfg.Reverse, err = policy.ParseReverseRules([]string{rules}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first = startRemote(t, trustKeys(t, key), func(cfg *RemoteConfig) { permit(cfg, rules) })
 	second = startRemote(t, trustKeys(t, key), func(cfg *RemoteConfig) {
 		cfg.Identity.Key = first.key
+		permit(cfg, secondRules)
 	})
 	b = startStickyBalancer(t)
 	b.lead(first)
 	cfg := first.localConfig(t, key)
+	cfg.Log = log
 	var err error
 	if cfg.Address, err = ParseAddress(b.URL); err != nil {
 		t.Fatal(err)
@@ -113,6 +138,63 @@ func TestMakeBeforeBreak(t *testing.T) {
 		t.Errorf("%+v", totals)
 	}
 	echoes(t, dial(t, local, echo))
+}
+
+// The address of -R moves along: the remote that drains frees it at once, and the other one binds
+// it, or the log has the reason why not. A connection that was accepted goes on where it is.
+func TestDrainMovesReverse(t *testing.T) {
+	for _, test := range []struct {
+		name, rules string
+		taken       bool   // somebody else binds the address in between
+		refusal     string // "" for none
+	}{
+		{"bound", "localhost", false, ""},
+		{"not allowed", "192.0.2.1", false, "not allowed"},
+		{"in use", "localhost", true, "address in use"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			log := &lockedBuffer{}
+			b, local, first, second := startReverseBehindBalancer(t, "localhost", test.rules,
+				zerolog.New(log))
+			address := "127.0.0.1:" + testnet.FreePort(t)
+			serveReverseTo(t, local, address, testnet.EchoServer(t))
+			old := dialPlain(t, address)
+			echoes(t, old)
+
+			if !test.taken {
+				b.lead(second)
+			}
+			var draining sync.WaitGroup
+			draining.Go(func() { first.Shutdown(within(t, patience)) })
+			if test.taken {
+				var other net.Listener
+				until(t, "the address is free", func() bool {
+					var err error
+					other, err = net.Listen("tcp", address)
+					return err == nil
+				})
+				defer other.Close()
+				b.lead(second)
+			}
+			until(t, "there is another session", func() bool { return second.count() == 1 })
+			if test.refusal == "" {
+				until(t, "the address is bound at the other remote", func() bool {
+					second.mu.Lock()
+					defer second.mu.Unlock()
+					return len(second.binds) == 1
+				})
+				echoes(t, dialPlain(t, address))
+			} else {
+				until(t, "the log has the reason", func() bool {
+					return strings.Contains(log.String(), test.refusal) &&
+						strings.Contains(log.String(), "can't listen at the remote")
+				})
+			}
+			echoes(t, old)
+			old.Close()
+			testnet.Await(t, patience, draining.Wait)
+		})
+	}
 }
 
 // retiredConnection returns the connection of the one session that is kept while its remote drains.

@@ -167,24 +167,44 @@ func (f *front) start(t *testing.T, s *deployment, config string) *process {
 	return p
 }
 
-// startBehind starts two remotes for fronts, which pass on the clients' addresses, and returns
-// where they and their health checks are.
+// behind is two remotes with a key each, for fronts, which pass on the clients' addresses.
+type behind struct {
+	ca             authority
+	args           [2][]string
+	nodes          [2]*node
+	listen, status [2]string // where they and their health checks are, also after a restart
+}
+
+// newBehind starts both.
+func newBehind(t *testing.T, client identity, flags ...string) *behind {
+	t.Helper()
+	b := &behind{ca: newAuthority(t)}
+	authorized := writeFile(t, "authorized_keys", client.key+"\n")
+	for i := range b.nodes {
+		b.listen[i] = "127.0.0.1:" + testnet.FreePort(t)
+		b.status[i] = "127.0.0.1:" + testnet.FreePort(t)
+		key := newIdentity(t)
+		b.args[i] = remoteArgs(key, append([]string{"--authorized-keys", authorized, "--cert",
+			b.ca.issue(t, key, "--name", "localhost"), "--path", "/tunnel", "--trusted-proxy",
+			"127.0.0.1", "--listen", b.listen[i], "--status", b.status[i]}, flags...)...)
+		b.start(t, i)
+	}
+	return b
+}
+
+// start starts a node, or another in its place.
+func (b *behind) start(t *testing.T, i int) {
+	t.Helper()
+	b.nodes[i] = startNode(t, fmt.Sprint("remote ", i), culvert(t, b.args[i]...))
+}
+
+// startBehind is newBehind for tests that restart no node.
 func startBehind(t *testing.T, client identity, flags ...string) (
 	nodes [2]*node, ca authority, listen, status [2]string,
 ) {
 	t.Helper()
-	ca = newAuthority(t)
-	authorized := writeFile(t, "authorized_keys", client.key+"\n")
-	for i := range nodes {
-		key := newIdentity(t)
-		nodes[i] = startNode(t, fmt.Sprint("remote ", i), culvert(t, remoteArgs(key,
-			append([]string{"--authorized-keys", authorized, "--cert",
-				ca.issue(t, key, "--name", "localhost"), "--path", "/tunnel", "--trusted-proxy",
-				"127.0.0.1", "--status", "127.0.0.1:0"}, flags...)...)...))
-		listen[i] = nodes[i].listen[0]
-		status[i] = strings.TrimSuffix(strings.TrimPrefix(nodes[i].statusURL, "http://"), "/")
-	}
-	return nodes, ca, listen, status
+	b := newBehind(t, client, flags...)
+	return b.nodes, b.ca, b.listen, b.status
 }
 
 // Each balancer runs with its configuration in docs/deploy: it passes its own check, and carries a
