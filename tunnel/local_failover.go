@@ -330,10 +330,22 @@ func (l *Local) switchTo(ctx context.Context, conn, last *localConnection, reaso
 	l.set(conn, nil)
 	if reason != errBetterRemote {
 		l.reopen()
+		l.resetUnconfirmed(last.session)
 	}
 	l.moveReverse(last.session)
 	l.sums.begin(conn.session)
 	l.logConnected(conn)
+}
+
+// resetUnconfirmed resets the streams of a session that is away for which clients have got success
+// before the remote's answer. Those that have sent nothing are opened in another session then. The
+// remote may have passed on what the others have sent, so that must not be repeated; but a client
+// that sees a reset can decide.
+func (l *Local) resetUnconfirmed(session *mux.Session) {
+	if n := session.ResetUnconfirmed(); n > 0 {
+		l.cfg.Log.Warn().Int("streams", n).
+			Msg("connections reset that the lost remote had not confirmed")
+	}
 }
 
 // noteSwitch logs that new streams go to another remote.

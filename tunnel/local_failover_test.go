@@ -6,6 +6,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -322,5 +323,53 @@ func TestReverseMovesAlong(t *testing.T) {
 			return len(to.binds) == 1
 		})
 		until(t, "the listener serves", serves)
+	}
+}
+
+// TestFailoverUnconfirmed loses a remote that hasn't answered for streams whose clients got success
+// at once. Those that have sent nothing over a carrier go on at the other remote, with what their
+// clients have sent since; one that has is reset, as it may have arrived.
+func TestFailoverUnconfirmed(t *testing.T) {
+	t.Parallel()
+	key := newKey(t)
+	best, second := startSite(t, key, nil), startSite(t, key, nil)
+	cfg := configForSites(t, key, best, second)
+	cfg.FastOpen = FastOpenAlways
+	local, _ := startLocal(t, cfg)
+	until(t, "the best remote is used", best.at(local))
+	greeter := testnet.ServeTCP(t, func(conn *net.TCPConn) {
+		io.WriteString(conn, "hello, ")
+		io.Copy(conn, conn)
+		conn.CloseWrite()
+	})
+	forward := startForward(t, local, greeter)
+	second.lose() // for now
+	t.Cleanup(best.path.Freeze())
+	join := func() *net.TCPConn { return testnet.Dial(t, forward, patience) }
+	silent, late, sent := join(), join(), join()
+	io.WriteString(sent, "sent")
+	lost := local.connection().session
+	until(t, "the streams are open, and one has sent its data", func() bool {
+		in := lost.Inspect(10)
+		return len(in.Streams) == 3 && in.Payload.Sent == 4
+	})
+	best.lose()
+	until(t, "the loss is noticed", func() bool { return lost.Stats().Away })
+	io.WriteString(late, "late")
+	until(t, "what came late is queued", func() bool { return lost.Stats().Queued > 0 })
+	second.path.SetDown(false)
+
+	if _, err := sent.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the one that has sent data: %v", err)
+	}
+	io.WriteString(silent, "now")
+	for conn, want := range map[*net.TCPConn]string{silent: "hello, now", late: "hello, late"} {
+		conn.CloseWrite()
+		if got, err := io.ReadAll(conn); string(got) != want || err != nil {
+			t.Errorf("%q, %v, want %q", got, err, want)
+		}
+	}
+	if !second.at(local)() || lost.Stats().Streams != 0 {
+		t.Errorf("%d streams in the lost session", lost.Stats().Streams)
 	}
 }

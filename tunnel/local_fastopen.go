@@ -15,7 +15,8 @@ import (
 type FastOpen uint8
 
 // The modes. With FastOpenAuto, a stream opens at once to a target that its session has reached
-// within the last 5 minutes, unless an attempt has failed since.
+// within the last 5 minutes, unless an attempt has failed since, or the remote is slow to answer
+// just now: when it is lost, a stream that waits for its answer can go to another.
 const (
 	FastOpenAuto FastOpen = iota
 	FastOpenAlways
@@ -32,7 +33,7 @@ func (l *Local) openIn(
 	case FastOpenAlways:
 		return session.OpenAtOnce(target, nil)
 	}
-	if l.reached.knows(session, target) {
+	if l.reached.knows(session, target) && session.Responsive() {
 		return session.OpenAtOnce(target, func(err error) { l.reached.note(session, target, err) })
 	}
 	stream, err := session.Open(ctx, target)

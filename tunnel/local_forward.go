@@ -35,7 +35,7 @@ func (l *Local) forward(ctx context.Context, conn net.Conn, target string) {
 		return
 	}
 	stream.SetLabel(conn.LocalAddr().String())
-	err = relay(l.relaying, stream, conn)
+	err = l.relay(l.relaying, stream, conn)
 	if _, refused := errors.AsType[*mux.OpenError](err); refused { // it was opened at once
 		log.Warn().Err(err).Msg("forward refused")
 		return
@@ -47,7 +47,42 @@ func (l *Local) forward(ctx context.Context, conn net.Conn, target string) {
 // directions have ended, and closes both connections. It returns an error when either was cut
 // short.
 func (l *Local) Relay(ctx context.Context, client, target net.Conn) error {
-	return relay(ctx, target.(*mux.Stream), client)
+	return l.relay(ctx, target.(*mux.Stream), client)
+}
+
+// relay is the function relay, except that a stream is opened again, in another session, when its
+// own has lost it before the remote has answered and anything was sent.
+func (l *Local) relay(ctx context.Context, stream *mux.Stream, client net.Conn) error {
+	for {
+		r := &relayed{stream: stream, conn: client, movable: true}
+		err := r.run(ctx)
+		unsent, ok := errors.AsType[*unsentError](err)
+		if !ok {
+			return err
+		}
+		if stream, err = l.openAgain(ctx, stream, unsent.data, client); err != nil {
+			abort(client)
+			return err
+		}
+	}
+}
+
+// openAgain opens a stream that has ended in another session, and sends what the client had sent.
+func (l *Local) openAgain(
+	ctx context.Context, last *mux.Stream, unsent []byte, client net.Conn,
+) (*mux.Stream, error) {
+	return openFor(ctx, client, func(ctx context.Context) (*mux.Stream, error) {
+		stream, err := l.open(ctx, last.Target())
+		if err != nil {
+			return nil, err
+		}
+		stream.SetLabel(last.Label())
+		if _, err := stream.Write(unsent); err != nil {
+			stream.Reset(mux.CodeAborted)
+			return nil, err
+		}
+		return stream, nil
+	})
 }
 
 // Stdio joins in and out to target, which is as for ServeForward. It returns when both directions

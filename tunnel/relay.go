@@ -42,10 +42,26 @@ type relayed struct {
 	// delivered gets the result of the direction from the stream to the connection.
 	delivered chan error
 
+	// movable makes run leave conn open, and return an *unsentError, where that may be joined to
+	// another stream.
+	movable bool
+
 	refused  bool        // conn has not taken early
 	sent     atomic.Bool // all of conn, to its end, has gone into the stream
 	watching atomic.Bool // awaitReset reads from conn, and delivered ends that
 }
+
+// unsentError is the result of a relay whose stream has ended before anything was sent, and whose
+// connection goes on.
+type unsentError struct {
+	data []byte // what the connection has sent so far
+	err  error
+}
+
+func (e *unsentError) Error() string { return e.err.Error() }
+
+// Unwrap returns the cause.
+func (e *unsentError) Unwrap() error { return e.err }
 
 // errCutShort is the result of a direction that ended because the other was cut short.
 var errCutShort = errors.New("the other direction was cut short")
@@ -63,6 +79,10 @@ func (r *relayed) run(ctx context.Context) error {
 		r.conn.Close()
 		return nil
 	}
+	if data, ok := r.moves(outward); ok && ctx.Err() == nil {
+		r.stream.Close()
+		return &unsentError{data, inward}
+	}
 	r.stream.CloseWithReset(mux.CodeAborted)
 	if !errors.Is(inward, mux.ErrStalled) {
 		sendqueue.Await(ctx, r.conn)
@@ -72,6 +92,20 @@ func (r *relayed) run(ctx context.Context) error {
 		return inward
 	}
 	return outward
+}
+
+// moves reports whether conn can be joined to another stream, and returns what it has sent so far.
+// outward is how the direction from there has ended. A connection that is watched for a reset can't
+// be: the end of that may come later.
+func (r *relayed) moves(outward error) (data []byte, ok bool) {
+	_, gone := errors.AsType[*mux.CopyError](outward)
+	if !r.movable || gone || r.watching.Load() || len(r.early) > 0 {
+		return nil, false
+	}
+	if data, ok = r.stream.Unsent(); ok {
+		r.conn.SetReadDeadline(time.Time{}) // after stopReading
+	}
+	return data, ok
 }
 
 // cut cuts both sides short at once.

@@ -112,6 +112,13 @@ func (st *stream) SetLabel(label string) {
 	st.label = label
 }
 
+// Label returns the label of SetLabel.
+func (st *stream) Label() string {
+	st.session.mu.Lock()
+	defer st.session.mu.Unlock()
+	return st.label
+}
+
 // add puts a new stream into the table.
 func (t *streamTable) add(st *stream) {
 	st.opened = time.Now()

@@ -101,8 +101,16 @@ const (
 	// trips, if that is longer. It is the least that a mobile network's usual hiccups stay below.
 	probePatience = 500 * time.Millisecond
 
+	// overdueTime is by how much a sign of life may take longer than two round trips: an ack waits for
+	// ackDelay, and both ends may be busy.
+	overdueTime = 100 * time.Millisecond
+
 	// quietTime is how long after data has ceased to come a ping shows whether the carrier is dead.
 	quietTime = time.Second
+
+	// maxUnsent bounds what is kept of a stream that has ended before its answer, in bytes, until it
+	// is opened in another session: room for the header of an HTTP request, or a TLS ClientHello.
+	maxUnsent = 16 << 10
 
 	// lingerTime is how long a stream that was cut short may spend on what came before the cut
 	// without progress, in either direction. stallCheck is how often progress is looked for, and how

@@ -191,6 +191,18 @@ func (l *link) silentAtLocked(lastLife time.Time) time.Time {
 	return at
 }
 
+// Responsive reports whether the session has a carrier whose peer hasn't owed a sign of life for
+// longer than an answer takes: two round trips and overdueTime.
+func (s *Session) Responsive() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.link == nil {
+		return false
+	}
+	since := s.link.waitingSinceLocked(s.link.lastLifeLocked())
+	return since.IsZero() || time.Since(since) <= 2*s.smoothedTripLocked()+overdueTime
+}
+
 // pingAtLocked returns when a ping is due if the peer owes no sign of life: when the carrier was
 // idle in a direction for the keepalive, or soon after data has ceased to come, as this side would
 // notice by nothing else that the carrier is dead.

@@ -67,7 +67,25 @@ func (s *Session) OpenAtOnce(target Target, answered func(error)) (*Stream, erro
 		return nil, err
 	}
 	st.answered = answered
+	if answered == nil {
+		st.answered = func(error) {}
+	}
 	return st, nil
+}
+
+// ResetUnconfirmed resets the streams of OpenAtOnce that the peer has not answered, and returns how
+// many there were. It is for a session that may not get another carrier for long: whoever uses such
+// a stream has sent little, and can do so again in another session.
+func (s *Session) ResetUnconfirmed() (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, st := range s.streams.byID {
+		if st.answered != nil && st.state == opening {
+			st.resetLocked(CodeCancelled)
+			n++
+		}
+	}
+	return n
 }
 
 // OpenFlow opens a flow of datagrams and waits for the peer's answer. A refusal is an *OpenError.

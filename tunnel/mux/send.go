@@ -85,6 +85,10 @@ func (st *Stream) enqueue(in *blockReader) error {
 	defer s.mu.Unlock()
 	switch {
 	case st.send.err != nil:
+		in.moveTo(&st.send.queue)
+		st.send.unsent.take(&st.send.queue)
+		st.send.queue.release()
+		s.settleMemoryLocked()
 		return st.send.err
 	case st.send.ends():
 		return net.ErrClosed

@@ -23,7 +23,7 @@ type stream struct {
 
 	state      openState
 	openResult error       // why the stream was refused; set with state == openRefused
-	answered   func(error) // of OpenAtOnce; nil once it was called
+	answered   func(error) // of OpenAtOnce; nil otherwise, and once it was called
 	recv       recvHalf
 	send       sendHalf
 	turn       turn
@@ -81,7 +81,8 @@ type sendHalf struct {
 	resetCode     Code        // of CloseWithReset: follows the queue, and the fin if that is due; or 0
 	stall         *time.Timer // of CloseWithReset: checks that the queue makes progress
 	stalled       bool        // the source was reset, and the queue made no progress for lingerTime
-	err           error       // sticky
+	unsent        unsent
+	err           error // sticky
 }
 
 func newStream(s *Session, id uint32, target Target, ours bool) *Stream {
@@ -235,9 +236,11 @@ func (st *stream) markEndedLocked() {
 	}
 }
 
-// failSendLocked drops what is queued to be sent and makes every later Write fail with err.
+// failSendLocked drops what is queued to be sent, except for Unsent, and makes every later Write
+// fail with err.
 func (st *stream) failSendLocked(err error) {
 	if st.send.err == nil {
+		st.keepUnsentLocked()
 		st.send.err = err
 	}
 	st.send.queue.release()

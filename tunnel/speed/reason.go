@@ -74,8 +74,8 @@ const (
 	// spreadLosses, no third of the time has less than spreadPart of the average. Less than lossPart
 	// of packets limits nothing. A sender that makes up for such losses may fill queues too, and lose
 	// far more packets there at times. But a queue alone loses none while it is short or grows: so
-	// where it was less than half as long as it gets at steadyPart of the looks, and at least lossPart
-	// of the packets was lost between all looks but steadyPart, other losses go on all the time.
+	// where it was short at steadyPart of the looks, and at least lossPart of the packets was lost
+	// between all looks but steadyPart, other losses go on all the time.
 	lossPart     = 0.003
 	steadyPart   = 0.25
 	queueTimes   = 1.5
@@ -201,7 +201,7 @@ func spreadOf(phase Phase, looks []look) float64 {
 // isSteady reports whether segments were lost all the time, though the queue was short at times.
 func isSteady(phase Phase, looks []look) bool {
 	var shares []float64 // of the segments sent between two looks, what was lost
-	var trips []time.Duration
+	short := 0
 	for i := range looks[1:] {
 		from, _ := ends(phase, looks[i])
 		to, _ := ends(phase, looks[i+1])
@@ -210,15 +210,13 @@ func isSteady(phase Phase, looks []look) bool {
 		}
 		sent := to.TCP.Segments - from.TCP.Segments
 		shares = append(shares, float64(lostBetween(from.TCP, to.TCP))/float64(sent))
-		trips = append(trips, to.TCP.RoundTrip)
+		if to.TCP.RoundTrip.Seconds() < queueTimes*to.TCP.MinRoundTrip.Seconds() {
+			short++
+		}
 	}
 	slices.Sort(shares)
-	slices.Sort(trips)
-	last, _ := ends(phase, looks[len(looks)-1])
-	least, longest := last.TCP.MinRoundTrip, trips[len(trips)-1]
-	short := max(queueTimes*least.Seconds(), (least+longest).Seconds()/2)
-	part := int(steadyPart * float64(len(shares)))
-	return trips[part].Seconds() < short && shares[part] >= lossPart
+	part := steadyPart * float64(len(shares))
+	return float64(short) >= part && shares[int(part)] >= lossPart
 }
 
 // reason weighs the evidence.
