@@ -30,6 +30,20 @@ func (c *Conn) TransportGap() (behind uint64) {
 	return uint64(info.Sacked) * uint64(info.Snd_mss)
 }
 
+// TransportWindow returns how many bytes TCP may have in flight: its congestion window, or the
+// peer's receive window if that is smaller. It is 0 for a connection that isn't TCP.
+func (c *Conn) TransportWindow() (bytes uint64) {
+	info := c.tcpInfo()
+	if info == nil {
+		return 0
+	}
+	window := uint64(info.Snd_cwnd) * uint64(info.Snd_mss)
+	if info.Snd_wnd > 0 { // since Linux 5.4
+		window = min(window, uint64(info.Snd_wnd))
+	}
+	return window
+}
+
 // tcpInfo returns TCP_INFO of the connection, nil if it isn't TCP.
 func (c *Conn) tcpInfo() (info *unix.TCPInfo) {
 	tcp := tcpBelow(c.wire.conn)

@@ -26,6 +26,9 @@ func TestTransportPath(t *testing.T) {
 	if !ok || trip <= 0 || least <= 0 || least > trip {
 		t.Errorf("round trip %v, least %v, %v", trip, least, ok)
 	}
+	if window := (&Conn{wire: w}).TransportWindow(); window == 0 {
+		t.Error("no window")
+	}
 	a, b := net.Pipe()
 	defer a.Close()
 	defer b.Close()

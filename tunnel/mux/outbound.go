@@ -142,6 +142,7 @@ func (l *link) countSentLocked(g *block) {
 	now := time.Now()
 	if o.acked == o.position {
 		l.owedSince = now
+		l.pace.OnRestart(now)
 	}
 	o.position += uint64(g.sequenced())
 	l.resend = o.position

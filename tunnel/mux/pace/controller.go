@@ -127,9 +127,12 @@ func (c *Controller) OnAck(now time.Time, position uint64) {
 	acked := position - c.lastAcked
 	c.lastAcked = position
 	c.observer.onDelivered(acked)
-	c.growInStartup(acked)
+	if !c.startup.filledPipe {
+		c.observer.pollWindow()
+		c.bounds.inflight = max(c.bounds.inflight, c.transportBound())
+	}
 	elapsed := now.Sub(c.roundStart)
-	if elapsed < max(c.rtt.min(), minRound) {
+	if elapsed < c.roundLength() {
 		return
 	}
 	if c.observer.watchGaps > 0 {
@@ -146,15 +149,29 @@ func (c *Controller) OnAck(now time.Time, position uint64) {
 	c.updateBounds()
 }
 
-// growInStartup lets the bound grow by what was acknowledged, as a window does in TCP's slow start,
-// while the pipe is not filled yet and the transport knows of no queue.
-func (c *Controller) growInStartup(acked uint64) {
-	if c.startup.filledPipe || c.roundLimited || !c.observer.clear {
+// OnRestart takes that the session sends while nothing is inflight. Where it was idle for longer
+// than a round, a round begins: the time without data is no part of a delivery rate.
+func (c *Controller) OnRestart(now time.Time) {
+	if now.Sub(c.roundStart) < c.roundLength() {
 		return
 	}
-	bdp := c.bandwidth.max * c.rtt.min().Seconds()
-	most := c.startup.minInflight + uint64(slowStartGain*bdp)
-	c.bounds.inflight = max(c.bounds.inflight, min(c.bounds.inflight+acked, most))
+	c.roundStart, c.roundLimited = now, false
+	c.roundDelivered = c.lastAcked + c.observer.behindGap
+	c.bandwidth.recent = [gapRounds]delivery{}
+}
+
+// roundLength returns how long a round takes at least.
+func (c *Controller) roundLength() time.Duration { return max(c.rtt.min(), minRound) }
+
+// transportBound returns the bound with which the transport, and not the session, limits what is
+// inflight: what it may have in flight and hold unsent, and what is not acknowledged yet. It is 0
+// unless the transport has told in this startup.
+func (c *Controller) transportBound() uint64 {
+	window := c.observer.window
+	if window == 0 {
+		return 0
+	}
+	return window + uint64(c.bounds.unsent) + uint64(c.slack()+c.quantizationBudget())
 }
 
 // sampleRate returns the delivery rate that a round shows. After a loss, what came behind it
@@ -162,7 +179,7 @@ func (c *Controller) growInStartup(acked uint64) {
 // rounds before count too. The last one always does, except in the startup, which it would delay.
 func (c *Controller) sampleRate(d delivery) float64 {
 	b := &c.bandwidth
-	b.record(d, c.rtt.queued())
+	b.record(d, c.delayed())
 	filled := c.startup.filledPipe
 	switch {
 	case b.bursty > 0 && (c.trial.underway() || (c.observer.lossy > 0 && filled)):
@@ -173,6 +190,13 @@ func (c *Controller) sampleRate(d delivery) float64 {
 		return b.recentRate(2)
 	}
 	return b.recentRate(1)
+}
+
+// delayed reports whether the round's round trip shows a queue or a gap. In the startup, the
+// transport may know that it is neither: the data has waited in the socket until the transport's
+// window let it leave.
+func (c *Controller) delayed() bool {
+	return c.rtt.queued() && (c.startup.filledPipe || !c.observer.smooth)
 }
 
 // endRound moves the model on by a round with a valid rate sample.
@@ -189,7 +213,7 @@ func (c *Controller) endRound(sample float64, appLimited bool) {
 	case filled && c.rounds%cycleRounds == 0:
 		c.checkCompeting()
 	}
-	c.observer.poll(&c.rtt)
+	c.observer.poll(&c.rtt, !c.startup.filledPipe)
 	if c.startup.filledPipe && c.observer.lossy == 0 && !c.observer.reportsGaps {
 		gap := c.rtt.gap() && !c.competing
 		c.trial.onRound(gap, c.bandwidth.max, c.bandwidth.recentRate(burstyRounds))
@@ -198,13 +222,20 @@ func (c *Controller) endRound(sample float64, appLimited bool) {
 }
 
 // checkFullPipe ends the startup when the pipe is filled. Rounds with losses that no queue explains
-// prove nothing: TCP is still growing.
+// prove nothing: TCP is still growing. Neither do those in which the transport's window, or its
+// peer's, has no room for more than was delivered.
 func (c *Controller) checkFullPipe(sample float64) {
+	full := c.startup.fullBandwidth
 	if c.observer.lossy > 0 {
-		c.startup.fullBandwidth = max(c.startup.fullBandwidth, sample)
+		c.startup.fullBandwidth = max(full, sample)
 		return
 	}
-	if c.startup.onRound(sample, c.rtt.queued()) {
+	more := fullGrowth * full
+	window := float64(c.observer.window)
+	if sample < more && window > 0 && window < more*c.rtt.min().Seconds() {
+		return
+	}
+	if c.startup.onRound(sample, c.delayed()) {
 		c.rounds, c.rtt.cycle = 0, 0
 	}
 }
@@ -235,6 +266,9 @@ func (c *Controller) ownQueue() time.Duration {
 func (c *Controller) quantizationBudget() float64 {
 	return float64(budgetFrames*c.bounds.frame + c.cfg.AckThreshold)
 }
+
+// slack returns by how many bytes the bound exceeds the model's for acknowledgements that are late.
+func (c *Controller) slack() float64 { return min(c.bandwidth.max*rttSlack.Seconds(), maxSlack) }
 
 // gain returns the factor between the BDP and what may be inflight.
 func (c *Controller) gain() float64 {
@@ -270,17 +304,13 @@ func (c *Controller) updateBounds() {
 		expected *= startupGain
 	}
 	b.frame = clamp(expected*frameTime.Seconds(), minFrame, c.cfg.MaxFrame)
-	slack := min(bandwidth*rttSlack.Seconds(), maxSlack)
-	before := b.inflight
-	b.inflight = uint64(bandwidth*c.gain()*c.rtt.min().Seconds() + slack + c.quantizationBudget())
-	if !c.startup.filledPipe {
-		b.inflight = max(b.inflight, c.startup.minInflight)
-		if c.observer.clear {
-			b.inflight = max(b.inflight, before)
-		}
-	}
 	b.burst = clamp(expected*burstTime.Seconds(), b.frame, c.cfg.MaxBurst)
 	b.unsent = clamp(expected*unsentTime.Seconds(), minUnsent, maxUnsent)
+	bdp := bandwidth * c.rtt.min().Seconds()
+	b.inflight = uint64(c.gain()*bdp + c.slack() + c.quantizationBudget())
+	if !c.startup.filledPipe {
+		b.inflight = max(b.inflight, c.startup.minInflight, c.transportBound())
+	}
 	if c.observer.lossy > 0 {
 		b.inflight = max(b.inflight, lossyInflight)
 		b.unsent = min(lossyUnsentFactor*b.unsent, maxUnsent)

@@ -34,11 +34,14 @@ type simPath struct {
 	roundTrip time.Duration // without queue
 	demand    float64       // what there is to send, bytes a second; 0 for endless
 	window    float64       // TCP's window in bytes; 0 for no limit
+	slowStart bool          // the window grows by what is acknowledged, to twice the BDP
+	socket    bool          // what the window doesn't let leave waits in a socket
 	lossEvery time.Duration // between TCP's losses, 0 for none; data behind them is late
 	competing time.Duration // what a competing flow adds to the queue
 
 	offered float64 // bytes that there were to send
 	sent    float64 // bytes
+	left    float64 // bytes of these that have left the socket
 	served  float64 // bytes that are through the bottleneck
 	acked   uint64
 	held    uint64 // served before the present loss
@@ -68,13 +71,19 @@ func newSimPath(rate float64, roundTrip time.Duration) *simPath {
 	}
 }
 
+// elapsed returns how long the simulation has run.
+func (p *simPath) elapsed() time.Duration {
+	return p.now.Sub(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
+}
+
 // run simulates a time, and calls each, unless it is nil, after every step.
 func (p *simPath) run(d time.Duration, each func()) {
 	for end := p.now.Add(d); p.now.Before(end); {
 		p.now = p.now.Add(simStep)
 		p.takeAcks()
 		p.send()
-		p.served = min(p.sent, p.served+p.rate*simStep.Seconds())
+		p.leave()
+		p.served = min(p.left, p.served+p.rate*simStep.Seconds())
 		p.acknowledge()
 		if each != nil {
 			each()
@@ -82,9 +91,21 @@ func (p *simPath) run(d time.Duration, each func()) {
 	}
 }
 
+// leave lets what TCP's window has room for leave the socket.
+func (p *simPath) leave() {
+	if !p.socket {
+		p.left = p.sent
+		return
+	}
+	p.left = max(p.left, min(p.sent, float64(p.acked+p.behind)+p.window))
+}
+
 // windowFull reports whether TCP has as much on its way as its window allows: all but what has
-// arrived, even behind a gap.
+// arrived, even behind a gap. Then a socket takes as much as the controller lets it hold.
 func (p *simPath) windowFull() bool {
+	if p.socket {
+		return p.sent-p.left >= float64(p.c.UnsentLimit())
+	}
 	return p.window != 0 && p.sent-float64(p.acked+p.behind) >= p.window
 }
 
@@ -137,6 +158,9 @@ func (p *simPath) takeAcks() {
 		p.acks = p.acks[1:]
 		if position <= p.acked {
 			continue
+		}
+		if p.slowStart {
+			p.window = min(p.window+float64(position-p.acked), 2*p.rate*p.roundTrip.Seconds())
 		}
 		p.acked, p.heardAt = position, p.now
 		p.c.OnAck(p.now, position)
@@ -237,12 +261,13 @@ func TestFastStartup(t *testing.T) {
 		}
 		run := func(transport bool) (full time.Duration, longest time.Duration) {
 			p := newSimPath(c.rate, c.roundTrip)
+			p.window, p.slowStart = initialInflight, true
 			if transport {
 				p.c.observer.transport = &simTransport{rtt: c.roundTrip, minRTT: c.roundTrip, path: p}
 			}
 			p.run(20*p.roundTrip+time.Second, func() {
 				if full == 0 && p.c.bandwidth.max > 0.9*p.rate {
-					full = p.now.Sub(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
+					full = p.elapsed()
 				}
 				queue := (p.sent - p.served) / p.rate
 				longest = max(longest, time.Duration(queue*float64(time.Second)))
@@ -262,6 +287,71 @@ func TestFastStartup(t *testing.T) {
 		if fastQueue > slowQueue+c.roundTrip {
 			t.Errorf("queue of %v, without a transport %v", fastQueue, slowQueue)
 		}
+	}
+}
+
+// TestStartupFollowsTransport: a startup takes as long as TCP's own slow start, and TCP always has
+// something to send, though the peer's window holds it up at first: then round trips are long and
+// rates flat without a queue, because data waits in the socket.
+func TestStartupFollowsTransport(t *testing.T) {
+	const held = 6 // round trips
+	for _, c := range simPaths {
+		if c.roundTrip < 40*time.Millisecond {
+			continue
+		}
+		const first = 40 << 10
+		bdp := c.rate * c.roundTrip.Seconds()
+		if bdp < 4*first {
+			continue
+		}
+		p := newSimPath(c.rate, c.roundTrip)
+		p.window, p.socket = first, true
+		p.c.observer.transport = &simTransport{rtt: c.roundTrip, minRTT: c.roundTrip, path: p}
+		long, dry, longest := false, time.Duration(0), time.Duration(0)
+		each := func() {
+			long = long || p.c.rtt.queued()
+			dry += simStep
+			inflight := p.left - float64(p.acked)
+			if p.acked == 0 || p.left < p.sent || inflight >= 0.75*min(p.window, bdp) {
+				dry = 0
+			}
+			longest = max(longest, dry)
+		}
+		p.run(held*c.roundTrip, each)
+		if !long || p.c.startup.filledPipe {
+			t.Errorf("%.1f MB/s: while the window is small, long round trips %v, filled pipe %v",
+				c.rate/1e6, long, p.c.startup.filledPipe)
+		}
+		p.slowStart = true
+		doublings := time.Duration(math.Ceil(math.Log2(bdp / first)))
+		p.run((doublings+2)*(c.roundTrip+ackInterval), each)
+		if p.c.bandwidth.max < 0.8*p.rate {
+			t.Errorf("%.1f MB/s: found only %.1f MB/s", c.rate/1e6, p.c.bandwidth.max/1e6)
+		}
+		if longest > ackInterval {
+			t.Errorf("%.1f MB/s, %v: TCP had nothing to send for %v", c.rate/1e6, c.roundTrip,
+				longest)
+		}
+		p.run(20*c.roundTrip+time.Second, nil)
+		checkSteady(t, p)
+	}
+}
+
+// TestRestart: time without data is no part of a delivery rate.
+func TestRestart(t *testing.T) {
+	const rtt = 100 * time.Millisecond
+	p := newSimPath(10e6, rtt)
+	p.demand = 1
+	p.run(time.Second, nil)
+	p.demand = 0
+	p.now = p.now.Add(time.Minute)
+	p.c.OnRestart(p.now)
+	before := p.acked
+	for p.acked == before {
+		p.run(simStep, nil)
+	}
+	if least := float64(p.acked-before) / (2 * rtt).Seconds(); p.c.bandwidth.max < least {
+		t.Errorf("a rate of %.0f bytes a second, want %.0f", p.c.bandwidth.max, least)
 	}
 }
 
@@ -354,9 +444,16 @@ func (t *simTransport) TransportPath() (rtt, minRTT time.Duration, retransmitted
 	}
 	rtt = t.rtt
 	if p := t.path; p != nil {
-		rtt += time.Duration((p.sent - p.served) / p.rate * float64(time.Second))
+		rtt += time.Duration((p.left - p.served) / p.rate * float64(time.Second))
 	}
 	return rtt, t.minRTT, t.retransmitted, !t.unknown
+}
+
+func (t *simTransport) TransportWindow() uint64 {
+	if t.path == nil {
+		return 0
+	}
+	return uint64(t.path.window)
 }
 
 func (t *simTransport) TransportGap() uint64 {

@@ -37,8 +37,9 @@
 //
 //   - Startup: 2, so that inflight data doubles every other round, until the pipe is filled: for
 //     three rounds the bandwidth grows by less than a quarter, or for two while a queue builds up.
-//     While a [Transport] reports that there is no queue yet, the bound grows by what is
-//     acknowledged, as in TCP's slow start, so that inflight data doubles each round.
+//     While a [Transport] reports that there is no queue yet, the bound exceeds the transport's
+//     window, so that the startup is the transport's own: it is not slower than without the bound,
+//     and rounds in which that window was the limit do not end it.
 //   - Probe cycle, 8 rounds long, from then on: one round at 1.25 probes for more bandwidth, two
 //     below 1 drain the queue, five cruise at 1. When a probe finds much more, startup begins
 //     again.
@@ -57,7 +58,7 @@
 // # What the session calls, and when
 //
 //   - [New] for each carrier, with [Controller.Inflight] of the carrier before;
-//   - [Controller.CanSend] before it sends data;
+//   - [Controller.CanSend] before it sends data, [Controller.OnRestart] when nothing is inflight;
 //   - [Controller.OnAppLimited] when it has sent all it could and CanSend still allows more;
 //   - [Controller.OnAck] for each acknowledgement, then [Controller.OnRTTSample] if that completes
 //     the measurement of a round trip;

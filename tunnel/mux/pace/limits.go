@@ -45,10 +45,6 @@ const (
 	// one.
 	startupGain = 2
 
-	// slowStartGain is the most that the bound grows to, in BDPs, while the transport knows of no
-	// queue. What is inflight has doubled twice when the bandwidth shows it.
-	slowStartGain = 4
-
 	// The pipe is filled after fullRounds rounds whose bandwidth grew by less than
 	// fullGrowth; one round fewer when there is a queue, since TCP would only lose packets.
 	fullGrowth = 1.25

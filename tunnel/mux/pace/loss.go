@@ -12,6 +12,10 @@ type Transport interface {
 	// TransportGap returns how many bytes have arrived that the peer's transport holds back, because
 	// something before them was lost; 0 when that is not known. It must not block either.
 	TransportGap() (behind uint64)
+
+	// TransportWindow returns how many bytes the transport may have in flight: what its congestion
+	// control allows, and its peer; 0 when that is not known. It must not block either.
+	TransportWindow() (bytes uint64)
 }
 
 // transportObserver asks the transport whether losses come with a queue or without one. The
@@ -21,7 +25,8 @@ type transportObserver struct {
 	retransmitted uint64    // the count when it last mattered
 	endToEnd      bool      // the transport's path is the session's
 	noQueue       bool      // there is no queue on the path
-	clear         bool      // nor anything else that delays the session
+	window        uint64    // in a startup without a queue: what the transport may have in flight
+	smooth        bool      // in such a startup: nothing was lost
 	behindGap     uint64    // bytes that the peer holds back behind a gap, and has not acknowledged
 	reportsGaps   bool      // the transport has reported one
 	watchGaps     int       // for how many more rounds gaps are likely
@@ -41,12 +46,13 @@ func newTransportObserver(transport Transport) transportObserver {
 }
 
 // poll asks the transport at the end of a round. A transport that ends at a proxy knows nothing of
-// the path behind it: its least round trip is then much shorter than the session's.
-func (o *transportObserver) poll(session *rttFilter) {
+// the path behind it: its least round trip is then much shorter than the session's. starting
+// reports whether the session is in its startup.
+func (o *transportObserver) poll(session *rttFilter, starting bool) {
 	o.lossy = max(o.lossy-1, 0)
 	o.watchGaps = max(o.watchGaps-1, 0)
 	o.gaps = max(o.gaps-1, 0)
-	o.noQueue, o.clear, o.endToEnd = false, false, false
+	o.noQueue, o.endToEnd, o.window, o.smooth = false, false, 0, false
 	if o.transport == nil {
 		return
 	}
@@ -60,7 +66,6 @@ func (o *transportObserver) poll(session *rttFilter) {
 		o.seen, o.watchGaps = retransmitted, gapWatchRounds
 	}
 	o.noQueue = rtt <= scaled(minRTT, noQueueFactor, noQueueSlack)
-	o.clear = o.noQueue && !session.queued()
 	if session.queued() {
 		lost := o.retransmitted < retransmitted
 		if lost && rtt <= scaled(minRTT, lossyFactor, noQueueSlack) {
@@ -71,6 +76,31 @@ func (o *transportObserver) poll(session *rttFilter) {
 	if rtt > scaled(minRTT, queueFactor, rttSlack) {
 		o.lossy = 0
 	}
+	if starting {
+		o.onWindow(rtt, minRTT, retransmitted)
+	}
+}
+
+// pollWindow asks the transport, in the startup, how much it may have in flight.
+func (o *transportObserver) pollWindow() {
+	if !o.endToEnd {
+		return
+	}
+	rtt, minRTT, retransmitted, ok := o.transport.TransportPath()
+	o.window, o.smooth = 0, false
+	if ok {
+		o.onWindow(rtt, minRTT, retransmitted)
+	}
+}
+
+// onWindow is the part of pollWindow that needs the path. Where there is a queue the window doesn't
+// count, since it would only make that longer.
+func (o *transportObserver) onWindow(rtt, minRTT time.Duration, retransmitted uint64) {
+	if rtt > scaled(minRTT, queueFactor, rttSlack) {
+		return
+	}
+	o.window = o.transport.TransportWindow()
+	o.smooth = o.window > 0 && retransmitted == o.seen && o.watchGaps == 0
 }
 
 // pollGap asks the transport what the peer holds back behind a gap.
