@@ -46,16 +46,18 @@ type Controller struct {
 	// The present round.
 	roundStart     time.Time
 	lastAcked      uint64 // position
+	inflight       uint64 // when the session last asked whether it may send
 	roundDelivered uint64 // at its start: acknowledged, or held back behind a gap
 	roundLimited   bool   // the session was app-limited in it
 
 	rtt       rttFilter
 	bandwidth bandwidthFilter
 	startup   startup
-	rounds    int  // since the startup ended; modulo cycleRounds, the place in the probe cycle
-	competing bool // a competing flow keeps the path's queue filled
+	rounds    int // since the startup ended; modulo cycleRounds, the place in the probe cycle
 	trial     lossTrial
 	observer  transportObserver
+
+	competition competition
 }
 
 // bounds are what follows from the model, in bytes.
@@ -83,6 +85,7 @@ func New(cfg Config, start Start) *Controller {
 
 // CanSend reports whether a session with so many bytes inflight may send more.
 func (c *Controller) CanSend(inflight uint64) bool {
+	c.inflight = inflight
 	return inflight < c.bounds.inflight+c.observer.behindGap
 }
 
@@ -119,6 +122,9 @@ func (c *Controller) Rate() float64 { return c.bandwidth.max }
 // OnRTTSample takes a round trip: from when data was sent until its acknowledgement arrived.
 func (c *Controller) OnRTTSample(now time.Time, rtt time.Duration) {
 	c.rtt.add(now, rtt, c.roundLimited)
+	if c.competition.drain.underway {
+		c.onDrainSample(now, rtt)
+	}
 }
 
 // OnAck takes the peer's acknowledgement of all data before position. Where that ends a round, the
@@ -127,6 +133,7 @@ func (c *Controller) OnAck(now time.Time, position uint64) {
 	acked := position - c.lastAcked
 	c.lastAcked = position
 	c.observer.onDelivered(acked)
+	c.competition.drain.onAck(now, position)
 	if !c.startup.filledPipe {
 		c.observer.pollWindow()
 		c.bounds.inflight = max(c.bounds.inflight, c.transportBound())
@@ -140,12 +147,12 @@ func (c *Controller) OnAck(now time.Time, position uint64) {
 	}
 	delivered := position + c.observer.behindGap
 	sample := c.sampleRate(delivery{float64(delivered - c.roundDelivered), elapsed.Seconds()})
-	appLimited := c.roundLimited
+	appLimited := c.roundLimited || c.competition.drain.underway
 	c.roundStart, c.roundDelivered, c.roundLimited = now, delivered, false
 	if appLimited && sample <= c.bandwidth.max {
 		return
 	}
-	c.endRound(sample, appLimited)
+	c.endRound(now, sample, appLimited)
 	c.updateBounds()
 }
 
@@ -200,7 +207,7 @@ func (c *Controller) delayed() bool {
 }
 
 // endRound moves the model on by a round with a valid rate sample.
-func (c *Controller) endRound(sample float64, appLimited bool) {
+func (c *Controller) endRound(now time.Time, sample float64, appLimited bool) {
 	before := c.bandwidth.max
 	c.bandwidth.add(sample)
 	c.rounds++
@@ -208,14 +215,18 @@ func (c *Controller) endRound(sample float64, appLimited bool) {
 	switch {
 	case !filled && !appLimited:
 		c.checkFullPipe(sample)
-	case filled && c.bandwidth.bursty == 0 && sample >= restartGrowth*before && c.probeShows():
+		if c.startup.filledPipe && !c.observer.short && c.showsQueue(c.rtt.latest) {
+			c.startDrain()
+		}
+	case filled && c.bandwidth.bursty == 0 && sample >= restartGrowth*before && c.probeShows() &&
+		!c.competition.active:
 		c.startup.restart(sample)
-	case filled && c.rounds%cycleRounds == 0:
-		c.checkCompeting()
+	case filled && c.rounds%cycleRounds == 0 && !c.competition.drain.underway:
+		c.checkCompeting(now)
 	}
 	c.observer.poll(&c.rtt, !c.startup.filledPipe)
 	if c.startup.filledPipe && c.observer.lossy == 0 && !c.observer.reportsGaps {
-		gap := c.rtt.gap() && !c.competing
+		gap := c.rtt.gap() && !c.competition.active
 		c.trial.onRound(gap, c.bandwidth.max, c.bandwidth.recentRate(burstyRounds))
 	}
 	c.rtt.round = 0
@@ -247,20 +258,6 @@ func (c *Controller) probeShows() bool {
 	return place == 1 || place == 2
 }
 
-// checkCompeting looks for a competing flow at the end of a cycle.
-func (c *Controller) checkCompeting() {
-	minRTT := c.rtt.min()
-	c.competing = minRTT > 0 && c.rtt.cycle > scaled(minRTT, competingFactor, c.ownQueue())
-	c.rtt.cycle = 0
-}
-
-// ownQueue returns how long the queue may be that the session leaves even when it drains. On a slow
-// path, whole frames take longer than the slack.
-func (c *Controller) ownQueue() time.Duration {
-	budget := c.quantizationBudget() / c.bandwidth.max
-	return max(2*rttSlack, rttSlack+time.Duration(budget*float64(time.Second)))
-}
-
 // quantizationBudget returns the bytes by which the bound exceeds the model's, because frames are
 // sent whole and acknowledged together.
 func (c *Controller) quantizationBudget() float64 {
@@ -274,13 +271,13 @@ func (c *Controller) slack() float64 { return min(c.bandwidth.max*rttSlack.Secon
 func (c *Controller) gain() float64 {
 	probe := probeGains[c.rounds%cycleRounds]
 	switch {
-	case c.observer.lossy > 0:
-		return lossyGain
+	case c.leftToTCP():
+		return freeGain
 	case !c.startup.filledPipe:
 		return startupGain
-	case c.competing && probe >= 1:
+	case c.competition.active:
 		return competingGain
-	case c.trial.active && !c.competing:
+	case c.trial.active:
 		return trialGain
 	case c.observer.gaps > 0 && probe >= 1:
 		return gapGain
@@ -288,6 +285,15 @@ func (c *Controller) gain() float64 {
 		return max(probe, 1)
 	}
 	return probe
+}
+
+// leftToTCP reports whether TCP decides how much is inflight: there are losses without a queue, or
+// a competing flow. In the startup a queue may be that of a competing flow, next to which TCP gets
+// its share in its own startup, or late.
+func (c *Controller) leftToTCP() bool {
+	o := &c.observer
+	startup := !c.startup.filledPipe && !o.short
+	return o.lossy > 0 || (o.endToEnd && (c.competition.active || startup))
 }
 
 // updateBounds sets the bounds from the model.
@@ -311,9 +317,14 @@ func (c *Controller) updateBounds() {
 	if !c.startup.filledPipe {
 		b.inflight = max(b.inflight, c.startup.minInflight, c.transportBound())
 	}
+	if c.leftToTCP() {
+		b.inflight = max(b.inflight, freeInflight)
+	}
 	if c.observer.lossy > 0 {
-		b.inflight = max(b.inflight, lossyInflight)
 		b.unsent = min(lossyUnsentFactor*b.unsent, maxUnsent)
+	}
+	if c.competition.drain.underway {
+		b.inflight = c.competition.drain.inflight
 	}
 }
 

@@ -208,7 +208,7 @@ func checkSteady(t *testing.T, p *simPath) {
 	if probe := p.roundTrip / 2; longest > 3*own+probe {
 		t.Errorf("the longest queue takes %v to drain, its own part %v", longest, own)
 	}
-	if p.c.competing {
+	if p.c.competition.active {
 		t.Error("its own queue is taken for a competing flow's")
 	}
 	bound := p.rate*(p.c.rtt.min().Seconds()+rttSlack.Seconds()) + p.c.quantizationBudget()
@@ -400,9 +400,9 @@ func TestSlowPath(t *testing.T) {
 		near(t, "delivered", delivered, rate, 0.01)
 		first := maxFrame / rate // seconds that the first frame takes: the least round trip of any
 		most := 2*first + p.c.quantizationBudget()/rate + rttSlack.Seconds()
-		if mean.Seconds() > most || p.c.competing {
+		if mean.Seconds() > most || p.c.competition.active {
 			t.Errorf("%.0f bytes a second: queue of %v, at most %.3f s expected; competing: %v",
-				rate, mean, most, p.c.competing)
+				rate, mean, most, p.c.competition.active)
 		}
 	}
 }
@@ -526,9 +526,15 @@ func TestLossyPath(t *testing.T) {
 		"far proxy":  {rtt: 3 * rtt / 4, minRTT: 3 * rtt / 4, losing: true},
 		"unknown":    {unknown: true, losing: true},
 	} {
-		if got, lossy := run(transport); lossy || got != before {
-			t.Errorf("%s: delivered %.3f of the path's rate, %.3f without; lossy: %v",
-				name, got, before, lossy)
+		lossless := *transport
+		lossless.losing = false
+		want, _ := run(&lossless)
+		if name != "queue" && want != before {
+			t.Errorf("%s: delivered %.3f of the path's rate, %.3f without", name, want, before)
+		}
+		if got, lossy := run(transport); lossy || got != want {
+			t.Errorf("%s: delivered %.3f of the path's rate, %.3f without losses; lossy: %v",
+				name, got, want, lossy)
 		}
 	}
 	t.Logf("delivered %.2f of the path's rate without a transport to ask", before)
@@ -613,10 +619,10 @@ func TestAppLimitedFromTheStart(t *testing.T) {
 func TestCompetingFlow(t *testing.T) {
 	eachSimPath(t, func(t *testing.T, p *simPath) {
 		p.run(2*time.Second, nil)
-		p.competing = p.roundTrip + 2*p.c.ownQueue()
-		p.run(3*time.Second, nil)
-		if !p.c.competing || p.c.gain() > competingGain {
-			t.Fatalf("competing: %v, gain %v", p.c.competing, p.c.gain())
+		p.competing = p.roundTrip + 2*rttSlack
+		p.run(6*time.Second+20*p.roundTrip, nil)
+		if !p.c.competition.active || p.c.gain() > competingGain {
+			t.Fatalf("competing: %v, gain %v", p.c.competition.active, p.c.gain())
 		}
 		steps, raised := 0, 0
 		p.run(2*cycleRounds*(p.roundTrip+p.competing), func() {
@@ -629,7 +635,7 @@ func TestCompetingFlow(t *testing.T) {
 			t.Errorf("the gain was raised for %d steps of %d", raised, steps)
 		}
 		p.competing = 0
-		p.run(3*time.Second+4*cycleRounds*p.roundTrip, nil)
+		p.run(maxLook+4*cycleRounds*p.roundTrip, nil)
 		checkSteady(t, p)
 	})
 }

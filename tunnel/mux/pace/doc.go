@@ -43,8 +43,12 @@
 //   - Probe cycle, 8 rounds long, from then on: one round at 1.25 probes for more bandwidth, two
 //     below 1 drain the queue, five cruise at 1. When a probe finds much more, startup begins
 //     again.
-//   - Competing flow: 2 except in the draining rounds, when somebody else keeps the path's queue
-//     filled, which the least round trip of a cycle shows.
+//   - Competing flow: where even the least round trip of a cycle shows a queue, or the startup ends
+//     with one, the session keeps three quarters of a BDP inflight for some round trips. If the
+//     queue doesn't empty then, somebody else fills it, and to keep it short would be to yield. How
+//     much to send is left to TCP then: the gain is 6, or 2 where the [Transport] ends at a proxy.
+//     The session looks again from time to time whether the other flow has ended, and sees it
+//     itself where the queue empties in three cycles in a row.
 //   - Loss without a queue, as over radio: what arrives behind a gap is acknowledged late, so more
 //     than the BDP must be inflight to keep the rate. Long round trips show gaps and queues alike.
 //     A [Transport] knows which it is. What it reports as held back behind a gap has left the path,

@@ -9,6 +9,8 @@ type rttFilter struct {
 	loaded      [2]time.Duration // the same of samples taken while not app-limited
 	cycle       time.Duration    // the least of the probe cycle
 	round       time.Duration    // the newest of the round
+	latest      time.Duration    // the newest of all
+	least       time.Duration    // the least of all
 }
 
 // add takes a sample.
@@ -22,7 +24,7 @@ func (r *rttFilter) add(now time.Time, rtt time.Duration, appLimited bool) {
 		r.loaded[0] = shorter(r.loaded[0], rtt)
 	}
 	r.cycle = shorter(r.cycle, rtt)
-	r.round = rtt
+	r.round, r.latest, r.least = rtt, rtt, shorter(r.least, rtt)
 }
 
 // min returns min RTT: the round trip of the path when its queues are empty, 0 when it is unknown.
@@ -47,6 +49,14 @@ func (r *rttFilter) queued() bool { return r.exceeds(r.round, queueFactor) }
 // there was no queue.
 func (r *rttFilter) gap() bool {
 	return r.exceeds(r.round, gapFactor) && r.cycle > 0 && !r.exceeds(r.cycle, queueFactor)
+}
+
+// endsBeyond reports whether the session's path is longer than a transport's with such a smoothed
+// and least round trip. A competing flow may have filled the path's queue ever since there was much
+// to send; then both see that.
+func (r *rttFilter) endsBeyond(rtt, minRTT time.Duration) bool {
+	return r.min() > scaled(minRTT, queueFactor, rttSlack) &&
+		r.latest > scaled(rtt, queueFactor, rttSlack)
 }
 
 // scaled returns factor × rtt + slack.

@@ -65,17 +65,42 @@ const (
 	// queueFactor is the round trip that shows a queue.
 	queueFactor = 1.25
 
-	// A competing flow keeps the path's queues filled. It is there when even the least round trip
-	// of a cycle, in which this session drained its own queue once, exceeds competingFactor and
-	// the session's own queue. With a gain near 1 the session would yield to it until nothing
-	// is left; competingGain holds its share.
-	competingFactor = 1.5
-	competingGain   = 2
+	// A competing flow keeps the path's queue filled. To find out whether a queue is its own, the
+	// session keeps drainGain BDPs inflight until it has drainSamples round trips of data that it
+	// sent meanwhile: a gap may have delayed the one. Next to a competing flow that costs a part of
+	// the share, so it looks again after minLook, and after lookFactor times as long whenever it
+	// saw the same, up to maxLook. A competing flow that returns within the time relapse was never
+	// away.
+	drainGain    = 0.75
+	drainSamples = 2
+	minLook      = time.Second
+	maxLook      = 16 * time.Second
+	lookFactor   = 4
+	relapse      = 8 * time.Second
+
+	// clearCycles is how many cycles, each with a round trip without a queue, show that the
+	// competing flow has ended. BBR empties the queue every 10 s, for less than two.
+	clearCycles = 3
+
+	// competingGain holds the session's share next to a competing flow where the transport ends at
+	// a proxy. TCP there can't be left to itself: it would fill the proxy's buffers.
+	competingGain = 2
+
+	// emptySlack is how much longer a round trip may be while the queue is empty, when the session
+	// has drained it: the peer acknowledges late.
+	emptySlack = 4 * time.Millisecond
 
 	// noQueueFactor and noQueueSlack are how far the transport's smoothed round trip may exceed
 	// its least one where there is no queue at all.
 	noQueueFactor = 1.02
 	noQueueSlack  = time.Millisecond
+)
+
+// Where TCP decides how much is inflight, the bound only guards against a change of the path: it is
+// freeGain BDPs, and freeInflight bytes at least.
+const (
+	freeGain     = 6
+	freeInflight = 1 << 20
 )
 
 // Losses without a queue, found by trial.
@@ -105,11 +130,8 @@ const (
 	lossyRounds = 32
 	lossyFactor = 1.1
 
-	// lossyGain applies meanwhile, and the bound is lossyInflight bytes at least: how fast to
-	// send is up to TCP, and the bound only guards against a change of the path.
-	// lossyUnsentFactor raises what the socket may hold unsent, since TCP sends in bursts then.
-	lossyGain         = 6
-	lossyInflight     = 1 << 20
+	// lossyUnsentFactor raises what the socket may hold unsent meanwhile, since TCP sends in bursts
+	// then.
 	lossyUnsentFactor = 4
 )
 

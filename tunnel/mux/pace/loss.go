@@ -24,15 +24,18 @@ type transportObserver struct {
 	transport     Transport // nil where there is none
 	retransmitted uint64    // the count when it last mattered
 	endToEnd      bool      // the transport's path is the session's
-	noQueue       bool      // there is no queue on the path
-	window        uint64    // in a startup without a queue: what the transport may have in flight
-	smooth        bool      // in such a startup: nothing was lost
-	behindGap     uint64    // bytes that the peer holds back behind a gap, and has not acknowledged
-	reportsGaps   bool      // the transport has reported one
-	watchGaps     int       // for how many more rounds gaps are likely
-	gaps          int       // for how many more rounds the path counts as having gaps
-	seen          uint64    // the count of retransmitted at the last round
-	lossy         int       // for how many more rounds the path counts as losing without a queue
+	direct        bool      // it was once, as far as the session's round trips showed it
+	minRTT        time.Duration
+	short         bool   // there is hardly a queue on the path
+	noQueue       bool   // there is none
+	window        uint64 // in a startup without a queue: what the transport may have in flight
+	smooth        bool   // in such a startup: nothing was lost
+	behindGap     uint64 // bytes that the peer holds back behind a gap, and has not acknowledged
+	reportsGaps   bool   // the transport has reported one
+	watchGaps     int    // for how many more rounds gaps are likely
+	gaps          int    // for how many more rounds the path counts as having gaps
+	seen          uint64 // the count of retransmitted at the last round
+	lossy         int    // for how many more rounds the path counts as losing without a queue
 }
 
 // newTransportObserver returns an observer that ignores what was retransmitted before.
@@ -52,16 +55,18 @@ func (o *transportObserver) poll(session *rttFilter, starting bool) {
 	o.lossy = max(o.lossy-1, 0)
 	o.watchGaps = max(o.watchGaps-1, 0)
 	o.gaps = max(o.gaps-1, 0)
-	o.noQueue, o.endToEnd, o.window, o.smooth = false, false, 0, false
+	o.short, o.noQueue, o.window, o.smooth = false, false, 0, false
 	if o.transport == nil {
 		return
 	}
 	rtt, minRTT, retransmitted, ok := o.transport.TransportPath()
-	if !ok || session.min() > scaled(minRTT, queueFactor, rttSlack) {
+	o.endToEnd = ok && (o.direct || !session.endsBeyond(rtt, minRTT))
+	if !o.endToEnd {
 		o.lossy, o.watchGaps = 0, 0
 		return
 	}
-	o.endToEnd = true
+	o.direct, o.minRTT = session.min() > 0, minRTT
+	o.short = rtt <= scaled(minRTT, queueFactor, rttSlack)
 	if retransmitted > o.seen {
 		o.seen, o.watchGaps = retransmitted, gapWatchRounds
 	}
@@ -73,7 +78,7 @@ func (o *transportObserver) poll(session *rttFilter, starting bool) {
 		}
 		o.retransmitted = retransmitted
 	}
-	if rtt > scaled(minRTT, queueFactor, rttSlack) {
+	if !o.short {
 		o.lossy = 0
 	}
 	if starting {
@@ -101,6 +106,15 @@ func (o *transportObserver) onWindow(rtt, minRTT time.Duration, retransmitted ui
 	}
 	o.window = o.transport.TransportWindow()
 	o.smooth = o.window > 0 && retransmitted == o.seen && o.watchGaps == 0
+}
+
+// seesQueue reports whether the transport sees a queue now, or can't know.
+func (o *transportObserver) seesQueue() bool {
+	if !o.endToEnd {
+		return true
+	}
+	rtt, minRTT, _, ok := o.transport.TransportPath()
+	return !ok || rtt > scaled(minRTT, noQueueFactor, emptySlack)
 }
 
 // pollGap asks the transport what the peer holds back behind a gap.

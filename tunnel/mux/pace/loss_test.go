@@ -36,7 +36,7 @@ func TestStartupOutlastsLosses(t *testing.T) {
 	p.c.observer.lossy = lossyRounds // a loss in the first round
 	p.lossEvery = rtt + rtt/2
 	p.run(5*time.Second, nil)
-	if p.c.startup.filledPipe || p.c.observer.lossy == 0 || p.c.gain() != lossyGain {
+	if p.c.startup.filledPipe || p.c.observer.lossy == 0 || p.c.gain() != freeGain {
 		t.Errorf("during the losses: filled pipe %v, lossy for %d rounds, gain %v",
 			p.c.startup.filledPipe, p.c.observer.lossy, p.c.gain())
 	}

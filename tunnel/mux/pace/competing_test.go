@@ -1,0 +1,153 @@
+package pace
+
+import (
+	"fmt"
+	"testing"
+	"time"
+)
+
+// simNarrow is a path that a rival may fill: its queue holds one and a half BDPs.
+var simNarrow = simBottleneck{
+	rate: 6.25e6, roundTrip: 40 * time.Millisecond, buffer: 1.5 * 6.25e6 * 0.04,
+}
+
+// eachRival runs a test for a session and a rival under BBR and CUBIC.
+func eachRival(t *testing.T, test func(t *testing.T, bbr, rivalBBR bool)) {
+	names := map[bool]string{true: "BBR", false: "CUBIC"}
+	for _, bbr := range []bool{true, false} {
+		for _, rivalBBR := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s next to %s", names[bbr], names[rivalBBR]), func(t *testing.T) {
+				t.Parallel()
+				test(t, bbr, rivalBBR)
+			})
+		}
+	}
+}
+
+// TestShare: next to a rival, a session has the share that its TCP would have, or half, or else it
+// is left to TCP most of the time, which only finds its share slowly; also when the rival has
+// filled the queue before the session knew the path. After the rival, the queue is short again.
+func TestShare(t *testing.T) {
+	eachRival(t, func(t *testing.T, bbr, rivalBBR bool) {
+		for _, rivalFirst := range []bool{false, true} {
+			run := func(alone bool) (float64, *share) {
+				s := newShare(simNarrow, bbr, rivalBBR)
+				s.alone = alone
+				s.run(3*time.Second, !rivalFirst, rivalFirst)
+				s.run(4*time.Second, true, true)
+				return s.measure(10 * time.Second), s
+			}
+			without, _ := run(true)
+			with, s := run(false)
+			left := float64(s.leftToTCP) / float64(s.steps)
+			t.Logf("rival first %v: %.2f of both, %.2f without a session; left to TCP for %.2f",
+				rivalFirst, with, without, left)
+			if left < 0.8 && with < 0.8*min(without, 0.5) {
+				t.Errorf("rival first %v: %.2f of both, %.2f without a session; left to TCP for %.2f",
+					rivalFirst, with, without, left)
+			}
+			if rivalFirst {
+				continue
+			}
+			s.run(maxLook+2*time.Second, true, false)
+			queue := s.queue(2*time.Second, false)
+			if s.path.c.competition.active || queue > s.link.roundTrip/2 {
+				t.Errorf("after the rival, competing %v, a queue of %v",
+					s.path.c.competition.active, queue)
+			}
+		}
+	})
+}
+
+// TestNoRival: a session alone doesn't take its own queue for a rival's, whatever its TCP is like.
+func TestNoRival(t *testing.T) {
+	for _, bbr := range []bool{true, false} {
+		s := newShare(simNarrow, bbr, bbr)
+		s.run(3*time.Second, true, false)
+		active := 0
+		for range 100 {
+			s.run(100*time.Millisecond, true, false)
+			if s.path.c.competition.active {
+				active++
+			}
+		}
+		if queue := s.queue(2*time.Second, false); active > 0 || queue > s.link.roundTrip/2 {
+			t.Errorf("BBR %v: competing %d times of 100, a queue of %v", bbr, active, queue)
+		}
+	}
+}
+
+// TestCompetition follows what a session believes: what looks the same again is looked at ever more
+// seldom.
+func TestCompetition(t *testing.T) {
+	const queued, empty = true, true
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	var c competition
+	look := func(queue bool, next time.Duration) {
+		t.Helper()
+		if !c.onCycle(now, queued, !empty) {
+			t.Fatalf("the queue isn't looked at: %+v", c)
+		}
+		c.onDrained(now, queue)
+		if c.active != queue {
+			t.Fatalf("a queue after it was drained: %v, but %+v", queue, c)
+		}
+		if now = now.Add(next); next > 0 {
+			now = now.Add(-1)
+			if c.onCycle(now, queued, !empty) {
+				t.Fatalf("the queue is looked at again too early: %+v", c)
+			}
+			now = now.Add(1)
+		}
+	}
+	clear := func(cycles int) {
+		for range cycles {
+			if c.onCycle(now, !queued, empty) {
+				t.Fatal("a queue that isn't there is looked at")
+			}
+		}
+	}
+	for _, next := range []time.Duration{minLook, 4 * minLook, maxLook, maxLook} {
+		look(false, next)
+	}
+	clear(clearCycles)
+	look(false, minLook)
+	for _, next := range []time.Duration{minLook, 4 * minLook, maxLook, maxLook} {
+		look(true, next)
+	}
+	clear(clearCycles - 1)
+	c.onCycle(now, !queued, !empty) // neither
+	if clear(clearCycles - 1); !c.active {
+		t.Fatal("too few cycles without a queue in a row")
+	}
+	if clear(1); c.active {
+		t.Fatal("still competing after cycles without a queue")
+	}
+	now = now.Add(relapse) // it was never away
+	look(true, maxLook)
+	look(false, 0)
+	now = now.Add(relapse + 1)
+	look(true, minLook/2)
+	if clear(2 * clearCycles); !c.active {
+		t.Fatal("not believed for a while")
+	}
+	now = now.Add(minLook)
+	look(false, 0)
+}
+
+// TestCompetingBehindProxy: where the transport ends at a proxy, its TCP isn't left to itself.
+func TestCompetingBehindProxy(t *testing.T) {
+	for rtt, want := range map[time.Duration]float64{
+		time.Millisecond: competingGain, 40 * time.Millisecond: freeGain,
+	} {
+		p := newSimPath(6.25e6, 40*time.Millisecond)
+		p.c.observer.transport = &simTransport{rtt: 2 * rtt, minRTT: rtt}
+		p.run(2*time.Second, nil)
+		p.competing = p.roundTrip
+		p.run(3*time.Second, nil)
+		if got := p.c.gain(); !p.c.competition.active || got != want {
+			t.Errorf("least round trip of the transport %v: competing %v, gain %v, want %v",
+				rtt, p.c.competition.active, got, want)
+		}
+	}
+}
