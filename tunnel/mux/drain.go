@@ -12,6 +12,10 @@ type drainState struct {
 	begun    bool   // this side opens no streams, and will take none
 	packed   bool   // the draining frame is in a record
 	position uint64 // where that record ends; 0 before it was counted
+
+	// heard is drainHeardLocked before the record that is being handled. The peer puts its ack into a
+	// record ahead of the open frames that it had queued when it heard.
+	heard bool
 }
 
 // drainHeardLocked reports whether the peer has acknowledged that this side drains.

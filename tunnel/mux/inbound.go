@@ -66,6 +66,7 @@ func (l *link) handleRecord(record []byte, c *block) (*block, error) {
 
 func (l *link) handleFramesLocked(record []byte) error {
 	l.input.cost = 0
+	l.session.streams.draining.heard = l.session.drainHeardLocked()
 	for rest := record; len(rest) > 0; {
 		f, after, err := parseFrame(rest)
 		if err != nil {
@@ -141,7 +142,7 @@ func (s *Session) handleOpenLocked(f frame, record *recordInput) error {
 	}
 	t.lastTheir = f.stream
 	switch {
-	case s.drainHeardLocked() || s.out.closing:
+	case t.draining.heard || s.out.closing:
 		return s.refuseLocked(f.stream, target, CodeDraining)
 	case s.cfg.NoIncoming:
 		return s.refuseLocked(f.stream, target, CodeNotAllowed)
