@@ -87,7 +87,13 @@ func (c *Conn) Export(label string, context []byte, n int) ([]byte, error) {
 // pings and pongs don't count: a proxy may send its own. Setting the machine's clock has no effect
 // on how it compares with the present time.
 func (c *Conn) LastRead() time.Time {
-	return c.wire.began.Add(time.Duration(c.wire.lastRead.Load()))
+	last := c.wire.began.Add(time.Duration(c.wire.lastRead.Load()))
+	if c.wire.marks.marked() { // what has arrived since then may not have been read
+		if arrived := c.lastArrival(); arrived.After(last) {
+			return arrived
+		}
+	}
+	return last
 }
 
 // NetConn returns the connection that carries the WebSocket, for what its socket knows.

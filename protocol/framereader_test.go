@@ -529,3 +529,64 @@ func TestAwaitSome(t *testing.T) {
 	}
 	r.awaitSome(func() { t.Error("a wait after the end") })
 }
+
+// packetSource is a socket in which frames arrive in packets, each frame only when the one before
+// was read. It has a low-water mark.
+type packetSource struct {
+	t       *testing.T
+	frames  [][]byte // that are still to come, the present one first
+	packet  int      // bytes
+	arrived []byte
+	low     int // the mark
+	wakes   int // reads that had to wait
+}
+
+func (s *packetSource) mark(bytes int) { s.low = bytes }
+
+func (s *packetSource) Read(p []byte) (int, error) {
+	if len(s.arrived) == 0 { // otherwise a read takes what is there
+		s.wakes++
+		for len(s.arrived) < max(s.low, 1) {
+			if len(s.frames) == 0 || len(s.frames[0]) == 0 {
+				s.t.Fatalf("waits for %d bytes, %d are there and no more come", s.low, len(s.arrived))
+			}
+			n := min(s.packet, len(s.frames[0]))
+			s.arrived = append(s.arrived, s.frames[0][:n]...)
+			s.frames[0] = s.frames[0][n:]
+		}
+	}
+	n := copy(p, s.arrived)
+	s.arrived = s.arrived[n:]
+	return n, nil
+}
+
+// TestMarks: frames that arrive in packets wake their reader a few times each, and those that come
+// at once no more than without marks. No frame is waited for longer than until it is there.
+func TestMarks(t *testing.T) {
+	sizes := []int{24 << 10, 100, 24 << 10, 0, 32 << 10, 5000, 1, 24 << 10, 200 << 10, 24 << 10, 7}
+	for _, packet := range []int{1, 100, 1448, 9000, 64 << 10, 1 << 20} {
+		s := &packetSource{t: t, packet: packet}
+		r := newFrameReader(s, false, nil)
+		r.limit, r.marker = 1<<20, s
+		for range 5 {
+			for _, size := range sizes {
+				s.frames = [][]byte{appendFrame(nil, websocket.BinaryMessage, make([]byte, size), false)}
+				before := s.wakes
+				_, payload, err := r.next()
+				if err != nil || len(payload) != size {
+					t.Fatalf("packets of %d: a frame of %d bytes, %v; want %d", packet, len(payload), err,
+						size)
+				}
+				if packet < 100 || size < 2*minReadBuffer {
+					continue
+				}
+				// the header, what makes it known, and each record's worth of the rest
+				most := 3 + minReadBuffer/packet + size/usualRecord
+				if wakes := s.wakes - before; wakes > most {
+					t.Errorf("packets of %d: woken %d times in a frame of %d bytes, want %d at most",
+						packet, wakes, size, most)
+				}
+			}
+		}
+	}
+}

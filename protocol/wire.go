@@ -24,6 +24,7 @@ type wire struct {
 	conn   net.Conn     // the socket, or TLS over it; closed by end or close
 	readMu sync.Mutex   // held while reading from frames and using what was read
 	frames *frameReader // of conn
+	marks  *lowWater    // of conn; nil where there are none
 	out    *frameWriter // to conn
 
 	mu       sync.Mutex // guards what follows
@@ -52,6 +53,9 @@ func newWire(ws *websocket.Conn, isClient bool) *wire {
 		w.conn, early = dialed.Conn, dialed.behind
 	}
 	w.frames = newFrameReader(wireSource{w}, !isClient, early)
+	if w.marks = newLowWater(w.conn); w.marks != nil {
+		w.frames.marker = w.marks
+	}
 	w.out = newFrameWriter(w.conn, isClient)
 	return w
 }

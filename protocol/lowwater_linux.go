@@ -1,0 +1,56 @@
+package protocol
+
+import (
+	"net"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// lowWater sets how many bytes must be in a socket before it wakes a read that waits (SO_RCVLOWAT,
+// socket(7)); the end of the stream wakes it in any case.
+type lowWater struct {
+	raw   syscall.RawConn
+	bytes atomic.Int64 // the mark that is set; 0 for the system's, which is 1
+	set   func(fd uintptr)
+}
+
+// newLowWater returns nil where conn is not a socket of TCP: below TLS, other bytes arrive than are
+// read.
+func newLowWater(conn net.Conn) *lowWater {
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok {
+		return nil
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return nil
+	}
+	l := &lowWater{raw: raw}
+	l.set = func(fd uintptr) {
+		_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVLOWAT, int(l.bytes.Load()))
+	}
+	return l
+}
+
+// mark sets the mark; 0 for the system's. Only the goroutine that reads may call it.
+func (l *lowWater) mark(bytes int) {
+	if int64(bytes) != l.bytes.Load() {
+		l.bytes.Store(int64(bytes))
+		_ = l.raw.Control(l.set)
+	}
+}
+
+// marked reports whether bytes may be in the socket without waking a read.
+func (l *lowWater) marked() bool { return l != nil && l.bytes.Load() > 0 }
+
+// lastArrival returns when TCP last received data, the zero time for a connection that isn't TCP.
+func (c *Conn) lastArrival() time.Time {
+	info := c.tcpInfo()
+	if info == nil {
+		return time.Time{}
+	}
+	return time.Now().Add(-time.Duration(info.Last_data_recv) * time.Millisecond)
+}
