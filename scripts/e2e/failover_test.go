@@ -3,11 +3,13 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -18,12 +20,29 @@ import (
 // for a busy machine. The local itself would give up after 10 s.
 const maxFailover = 30 * time.Second
 
+// knownLost is how long after its loss a remote may still seem to be there: two round trips and 100
+// ms, and a margin for a busy machine.
+const knownLost = time.Second
+
 // failoverRemotes are two remotes without a balancer, of which the first is the better one.
 type failoverRemotes struct {
 	keys    [2]identity
 	nodes   [2]*node
 	listen  [2]string
 	reverse string // an address that clients may bind
+}
+
+func startFailoverRemotes(t *testing.T) *failoverRemotes {
+	t.Helper()
+	r := &failoverRemotes{
+		listen:  [2]string{"127.0.0.1:0", "127.0.0.1:0"},
+		reverse: "127.0.0.1:" + testnet.FreePort(t),
+	}
+	for i := range r.nodes {
+		r.keys[i] = newIdentity(t)
+		r.start(t, i)
+	}
+	return r
 }
 
 func (r *failoverRemotes) start(t *testing.T, i int) {
@@ -40,6 +59,7 @@ func (r *failoverRemotes) url(i int) string { return "ws://" + r.listen[i] + "/#
 type steady struct {
 	between sync.Mutex   // held while there is a connection
 	done    atomic.Int64 // how many have
+	longest atomic.Int64 // that one took, in nanoseconds
 	failed  chan error   // gets the first error
 	stop    func()
 }
@@ -56,12 +76,14 @@ func startSteady(address string) *steady {
 			default:
 			}
 			s.between.Lock()
+			began := time.Now()
 			err := echoOnce(address, maxFailover)
 			s.between.Unlock()
 			if err != nil {
 				s.failed <- err
 				return
 			}
+			s.longest.Store(max(s.longest.Load(), int64(time.Since(began))))
 			s.done.Add(1)
 		}
 	})
@@ -97,6 +119,13 @@ func (s *steady) await(t *testing.T, more int64) {
 	})
 }
 
+// report logs how long the longest connection took since the last report.
+func (s *steady) report(t *testing.T, what string) {
+	t.Helper()
+	longest := time.Duration(s.longest.Swap(0))
+	t.Logf("%s: longest wait of a new connection %v", what, longest.Round(time.Millisecond))
+}
+
 // holdsReverse waits until a remote has bound the address of -R, and checks that it serves.
 func (r *failoverRemotes) holdsReverse(t *testing.T, i int) {
 	t.Helper()
@@ -114,18 +143,11 @@ func (r *failoverRemotes) holdsReverse(t *testing.T, i int) {
 // goes on where it is.
 func TestFailover(t *testing.T) {
 	t.Parallel()
-	r := &failoverRemotes{
-		listen:  [2]string{"127.0.0.1:0", "127.0.0.1:0"},
-		reverse: "127.0.0.1:" + testnet.FreePort(t),
-	}
-	for i := range r.nodes {
-		r.keys[i] = newIdentity(t)
-		r.start(t, i)
-	}
+	r := startFailoverRemotes(t)
 	echo := testnet.EchoServer(t)
 	local := startNode(t, "local", culvert(t, "local", "--print-ready", "--log-level", "debug",
 		"--key", newIdentity(t).file, "--socks", "none", "--failback-after", "1s",
-		"--fast-open", "never", // or one that has just begun counts as open
+		"--fast-open", "never", // see TestFailoverFastOpen
 		"-L", "0:"+echo, "-R", r.reverse+":"+echo, r.url(0), r.url(1)))
 	r.holdsReverse(t, 0)
 
@@ -141,6 +163,7 @@ func TestFailover(t *testing.T) {
 		t.Errorf("not to the second remote: %s", line)
 	}
 	steady.await(t, 2)
+	steady.report(t, "failover")
 	r.holdsReverse(t, 1)
 
 	old := testnet.Dial(t, local.forwards[0], 5*patience)
@@ -152,8 +175,55 @@ func TestFailover(t *testing.T) {
 		return strings.Count(local.stderr.String(), switched) == 2
 	})
 	steady.await(t, 2)
+	steady.report(t, "the way back")
 	if err := testnet.CheckEcho(old, "after"); err != nil {
 		t.Errorf("the old connection: %v", err)
 	}
 	r.holdsReverse(t, 0)
+}
+
+// TestFailoverFastOpen freezes the better of two remotes, or kills it, while connections begin for
+// which the client gets the reply before the target is reached. The remote may have what it is sent
+// before it owes an answer for too long, so these are cut short; but no connection waits until the
+// lost session ends, and all others succeed on the other remote.
+func TestFailoverFastOpen(t *testing.T) {
+	t.Parallel()
+	for name, lose := range map[string]func(*node){
+		"killed": func(n *node) { n.kill() },
+		"frozen": func(n *node) { n.signal(syscall.SIGSTOP) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := startFailoverRemotes(t)
+			o := &opener{target: testnet.EchoServer(t), pause: 50 * time.Millisecond}
+			o.node = startNode(t, "local", culvert(t, "local", "--print-ready", "--key",
+				newIdentity(t).file, "--socks", "127.0.0.1:0", r.url(0), r.url(1)))
+			ctx, stop := context.WithCancel(t.Context())
+			defer stop()
+			var opening sync.WaitGroup
+			opening.Go(func() { o.run(ctx) })
+			from := time.Now()
+			o.await(t, from)
+			lose(r.nodes[0])
+			lost := time.Now()
+			o.await(t, lost.Add(knownLost))
+			stop()
+			opening.Wait()
+			if name == "frozen" {
+				r.nodes[0].kill() // it can't stop
+			}
+			all, cut, longest := o.check(t, from, lost.Add(knownLost))
+			t.Logf("%d new connections, %d cut short that were open, longest wait %v", all, cut,
+				longest.Round(time.Millisecond))
+			if longest > maxNewWait {
+				t.Errorf("a new connection waited for %v, want %v at most", longest, maxNewWait)
+			}
+		})
+	}
+}
+
+// await waits until some connections that began after a moment have succeeded.
+func (o *opener) await(t *testing.T, after time.Time) {
+	t.Helper()
+	testnet.Poll(t, newTime, "new connections succeed", func() bool { return o.succeeded(after) >= 3 })
 }
