@@ -283,3 +283,18 @@ func TestFirstMatch(t *testing.T) {
 		t.Errorf("unknown machine: kernel %q, processor %q", kernel(), processor())
 	}
 }
+
+// The links of a comparison are chosen by their names, each of which is known.
+func TestChosenSpeed(t *testing.T) {
+	all, err := chosenSpeed("")
+	if err != nil || len(all) != 5 {
+		t.Errorf("%d links, %v", len(all), err)
+	}
+	some, err := chosenSpeed("lossy,loopback")
+	if err != nil || len(some) != 2 || some[0].link == nil || some[1].link != nil {
+		t.Errorf("%+v, %v", some, err)
+	}
+	if _, err := chosenSpeed("lossy,lousy"); err == nil || !strings.Contains(err.Error(), "lousy") {
+		t.Errorf("an unknown link: %v", err)
+	}
+}
