@@ -81,7 +81,7 @@ const (
 	queueTimes   = 1.5
 	queueBytes   = 16 << 10
 	spreadPart   = 0.1
-	spreadLosses = 40
+	spreadLosses = 15
 
 	// A rate that the remote enforces is met, apart from what frames take.
 	sharePart = 0.85

@@ -112,6 +112,9 @@ func TestReason(t *testing.T) {
 		"a queue that overflows once": {
 			losses(testMinTrip+time.Millisecond, 0, 0, 90, 90, 90, 90, 90), Reason{Limit: LimitLink},
 		},
+		"a queue that has overflowed a little": {
+			losses(testMinTrip+time.Millisecond, 0, 16, 16, 16, 16, 16, 16), Reason{Limit: LimitLink},
+		},
 		"a queue that overflows again and again": {
 			losses(2*testMinTrip, 0, 20, 40, 60, 80, 100, 120), Reason{Limit: LimitLink},
 		},
