@@ -18,13 +18,10 @@ type recorder struct {
 	mu         sync.Mutex
 	handshakes []Handshake
 	resumed    int
-	moves      map[MoveReason]int
 	dials      map[mux.Result]int
 }
 
-func newRecorder() *recorder {
-	return &recorder{moves: make(map[MoveReason]int), dials: make(map[mux.Result]int)}
-}
+func newRecorder() *recorder { return &recorder{dials: make(map[mux.Result]int)} }
 
 func (r *recorder) Handshake(h Handshake) {
 	r.mu.Lock()
@@ -40,18 +37,7 @@ func (r *recorder) Resume(resumed bool, _ time.Duration) {
 	}
 }
 
-func (r *recorder) Move(reason MoveReason) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.moves[reason]++
-}
-
-// moved returns how many sessions were told to move for a reason.
-func (r *recorder) moved(reason MoveReason) int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.moves[reason]
-}
+func (*recorder) Move(MoveReason) {}
 
 func (r *recorder) Dial(result mux.Result, _ time.Duration) {
 	r.mu.Lock()
