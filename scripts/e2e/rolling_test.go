@@ -37,6 +37,7 @@ type rollingSize struct {
 	pause  time.Duration // of a local between two new connections
 	drain  string        // --drain-timeout
 	last   string        // the same of the node that cuts a stream
+	twice  bool          // cut all carriers also just before a node is told to stop
 }
 
 const (
@@ -59,8 +60,8 @@ type rolling struct {
 	reverse  string // the address of -R, of the first local
 	locals   []*rollingLocal
 
-	connections, downloads, bytes, kept, cut atomic.Int64
-	slowest                                  atomic.Int64 // new connection, ns
+	connections, downloads, bytes, kept, cuts atomic.Int64
+	slowest                                   atomic.Int64 // new connection, ns
 }
 
 // rollingLocal is a local, and the stream that it keeps while a node drains.
@@ -80,7 +81,7 @@ func TestRollingRestart(t *testing.T) {
 		drain: "60s", last: "10s"}
 	if *rollingFull {
 		size = rollingSize{locals: 100, pieces: 200, pause: 500 * time.Millisecond,
-			drain: "60s", last: "60s"}
+			drain: "60s", last: "60s", twice: true}
 	}
 	for _, f := range fronts[:2] { // HAProxy and nginx
 		t.Run(f.name, func(t *testing.T) {
@@ -225,8 +226,8 @@ func digest(from io.Reader) (hash [sha256.Size]byte, n int64, err error) {
 	return [sha256.Size]byte(h.Sum(nil)), n, err
 }
 
-// restart stops a node under load and starts it again. While it drains, all carriers are cut, and
-// the balancer is reloaded.
+// restart stops a node under load and starts it again. All carriers are cut while it drains, after
+// the balancer was reloaded.
 func (r *rolling) restart(t *testing.T, i int) {
 	t.Helper()
 	stopping := r.nodes[i]
@@ -236,8 +237,13 @@ func (r *rolling) restart(t *testing.T, i int) {
 	if held == 0 {
 		t.Errorf("%s has no session", stopping.name)
 	}
-	up, resumed := r.logged("session up"), r.logged("session resumed")
+	up := r.logged("session up")
+	returned := func() {}
+	if r.twice {
+		returned = r.cut(t, len(r.locals))
+	}
 	stopping.signal(syscall.SIGTERM)
+	returned()
 	testnet.Poll(t, rollingTime, "its locals have sessions with the other node", func() bool {
 		return r.logged("session up") >= up+held
 	})
@@ -246,14 +252,7 @@ func (r *rolling) restart(t *testing.T, i int) {
 		t.Errorf("%s has told %d sessions, want %d", stopping.name, told, held)
 	}
 	r.front.reloaded(t, r.balancer, r.config)
-	want := len(r.locals) + held
-	if n := r.relay.Cut(); n < want {
-		t.Errorf("%d carriers were cut, want %d", n, want)
-	}
-	r.cut.Add(int64(want))
-	testnet.Poll(t, rollingTime, "all sessions have other carriers", func() bool {
-		return r.logged("session resumed") >= resumed+want
-	})
+	r.cut(t, len(r.locals)+held)()
 	must(t, patience, curl(t, r.locals[0].socks, patience, r.web.URL+"/random/1000"))
 	testnet.Poll(t, rollingTime, "-R serves on the other node", func() bool {
 		return strings.Contains(r.nodes[1-i].stderr.String(), "reverse forward up") &&
@@ -281,6 +280,24 @@ func (r *rolling) restart(t *testing.T, i int) {
 		r.args[i][slices.Index(r.args[i], r.drain)] = r.last
 	}
 	r.start(t, i)
+}
+
+// cut cuts all carriers, of which there are as many as sessions. returned waits until all sessions
+// have others.
+func (r *rolling) cut(t *testing.T, sessions int) (returned func()) {
+	t.Helper()
+	resumed := r.logged("session resumed")
+	n := r.relay.Cut()
+	if n < sessions {
+		t.Errorf("%d carriers were cut, want %d", n, sessions)
+	}
+	r.cuts.Add(int64(n))
+	return func() {
+		t.Helper()
+		testnet.Poll(t, rollingTime, "all sessions have other carriers", func() bool {
+			return r.logged("session resumed") >= resumed+sessions
+		})
+	}
 }
 
 // startStreams starts a download in each local, and an idle stream. finished waits until the
@@ -415,5 +432,5 @@ func (r *rolling) summarize(t *testing.T, took time.Duration) {
 | carriers cut | %d |
 | memory of a local, MiB | %d |`, r.front.name, took.Round(time.Second), len(r.locals),
 		r.logged("session up"), r.connections.Load(), r.slowest.Load()/1e6, r.downloads.Load(),
-		r.bytes.Load()/1e6, r.kept.Load(), r.cut.Load(), resident/len(r.locals)>>20)
+		r.bytes.Load()/1e6, r.kept.Load(), r.cuts.Load(), resident/len(r.locals)>>20)
 }
