@@ -18,8 +18,8 @@ import (
 	"culvert/tunnel/mux"
 )
 
-// moveWorld is a remote and its clients, in a synctest bubble. All have one key, and its share, like
-// the remote, has room for one session of each of them.
+// moveWorld is a remote and its clients, in a synctest bubble. All have one key, and its share,
+// like the remote, has room for one session of each of them.
 type moveWorld struct {
 	*simWorld
 	locals []*simLocal

@@ -50,7 +50,7 @@ func (p *securePipe) WriteRecords(records ...[]byte) error {
 		}
 	}
 	if p.mute {
-		defer p.freeze()
+		defer func() { p.freeze() }()
 	}
 	return p.pipeCarrier.WriteRecords(records...)
 }

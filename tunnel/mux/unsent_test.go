@@ -8,7 +8,6 @@ import (
 	"syscall"
 	"testing"
 	"testing/synctest"
-	"time"
 )
 
 // TestUnsent ends streams that were opened at once. Only of those of which the peer can have got
@@ -48,7 +47,7 @@ func TestUnsent(t *testing.T) {
 			if _, err := acceptStream(context.Background(), r.server); err != nil {
 				r.t.Fatal(err)
 			}
-			time.Sleep(time.Second) // the answer has come
+			synctest.Wait() // until the answer has come
 			lose(r, st)
 		}, "", false},
 	} {

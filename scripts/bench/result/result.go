@@ -104,9 +104,9 @@ func (r *Results) Ratios(name, value, peer, over string) []float64 {
 	return ratios
 }
 
-// TurnRatios is Ratios for small differences. It divides the sums of rounds 0 and 1, 2 and 3, and so
-// on, in which the peers took turns in the order ABBA: what slows the machine down slows both peers
-// down alike. Pairs of rounds in which a value is missing are left out.
+// TurnRatios is Ratios for small differences. It divides the sums of rounds 0 and 1, 2 and 3, and
+// so on, in which the peers took turns in the order ABBA: what slows the machine down slows both
+// peers down alike. Pairs of rounds in which a value is missing are left out.
 func (r *Results) TurnRatios(name, value, peer, over string) []float64 {
 	found, ok := r.Cases[name]
 	if !ok {
