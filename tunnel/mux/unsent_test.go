@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 // TestUnsent ends streams that were opened at once. Only of those of which the peer can have got
