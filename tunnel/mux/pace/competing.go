@@ -21,13 +21,13 @@ type competition struct {
 
 // drain is a time in which the session keeps little inflight, to see what is left of the queue.
 type drain struct {
-	underway   bool
-	inflight   uint64        // the bound
-	frameDelay time.Duration // how long a frame takes
-	old        uint64        // position: what was sent before is acknowledged then
-	settled    time.Time     // when it was; data sent from then on finds little of the session's
-	samples    int           // round trips of such data
-	least      time.Duration // the least round trip
+	underway bool
+	inflight uint64        // the bound
+	ownDelay time.Duration // by how much its data may delay itself
+	old      uint64        // position: what was sent before is acknowledged then
+	settled  time.Time     // when it was; data sent from then on finds little of the session's
+	samples  int           // round trips of such data
+	least    time.Duration // the least round trip
 }
 
 // onAck takes the peer's acknowledgement.
@@ -117,6 +117,17 @@ func (c *Controller) frameDelay(bandwidth float64) time.Duration {
 	return time.Duration(float64(c.bounds.frame) / bandwidth * float64(time.Second))
 }
 
+// ownDelay returns by how much the session's data may delay itself while the session drains the
+// queue: a frame follows another. On a slow path a few frames are all that is inflight, and leave
+// together when their acknowledgement comes.
+func (c *Controller) ownDelay(bandwidth float64) time.Duration {
+	delay := c.frameDelay(bandwidth)
+	if delay > slowFrame {
+		return time.Duration(c.quantizationBudget() / bandwidth * float64(time.Second))
+	}
+	return delay
+}
+
 // showsQueue reports whether a round trip is so long that there is a queue.
 func (c *Controller) showsQueue(roundTrip time.Duration) bool {
 	slack := rttSlack + c.frameDelay(c.bandwidth.max)
@@ -153,10 +164,10 @@ func (c *Controller) startDrain() {
 	rate := c.recentBandwidth()
 	most, frame := uint64(drainGain*rate*rtt.Seconds()), uint64(c.bounds.frame)
 	c.competition.drain = drain{
-		underway:   true,
-		inflight:   max(most, frame+1) - frame, // a frame is sent whole, if there is room for a byte
-		frameDelay: c.frameDelay(rate),
-		old:        c.lastAcked + c.inflight,
+		underway: true,
+		inflight: max(most, frame+1) - frame, // a frame is sent whole, if there is room for a byte
+		ownDelay: c.ownDelay(rate),
+		old:      c.lastAcked + c.inflight,
 	}
 }
 
@@ -164,7 +175,7 @@ func (c *Controller) startDrain() {
 func (c *Controller) onDrainSample(now time.Time, roundTrip time.Duration) {
 	d := &c.competition.drain
 	if d.onSample(now, roundTrip) {
-		c.competition.onDrained(now, !c.showsEmpty(d.least, d.frameDelay) && c.observer.seesQueue())
+		c.competition.onDrained(now, !c.showsEmpty(d.least, d.ownDelay) && c.observer.seesQueue())
 		c.rtt.cycle = 0
 		c.updateBounds()
 	}

@@ -78,6 +78,10 @@ const (
 	lookFactor   = 4
 	relapse      = 8 * time.Second
 
+	// slowFrame is the time that a frame takes, although it is as small as frames are, on a path
+	// that is called slow here: below 16 Mbit/s.
+	slowFrame = 2 * frameTime
+
 	// clearCycles is how many cycles, each with a round trip without a queue, show that the
 	// competing flow has ended. BBR empties the queue every 10 s, for less than two.
 	clearCycles = 3
