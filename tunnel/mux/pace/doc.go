@@ -49,7 +49,7 @@
 //     much to send is left to TCP then: the gain is 6, or 2 where the [Transport] ends at a proxy.
 //     The session looks again from time to time whether the other flow has ended, and sees it
 //     itself where the queue empties in three cycles in a row. It is left to TCP in the startup as
-//     well, once there is a queue: next to a flow that fills it, TCP finds its share late otherwise.
+//     well, once there is a queue: next to a flow that fills it TCP otherwise finds its share late.
 //   - Loss without a queue, as over radio: what arrives behind a gap is acknowledged late, so more
 //     than the BDP must be inflight to keep the rate. Long round trips show gaps and queues alike.
 //     A [Transport] knows which it is. What it reports as held back behind a gap has left the path,
