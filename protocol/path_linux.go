@@ -6,17 +6,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TransportPath returns TCP's measurements of its path (TCP_INFO, tcp(7)): the smoothed and the
-// minimum round trip, and the number of segments retransmitted so far. Behind a proxy the path is
-// the one to the proxy. ok is false for a connection that isn't TCP.
-func (c *Conn) TransportPath() (roundTrip, least time.Duration, resent uint64, ok bool) {
+// TransportPath returns what TCP knows of its path (TCP_INFO, tcp(7)): the smoothed and the minimum
+// round trip, the number of segments retransmitted so far, and how many bytes may be in flight,
+// which is its congestion window, or the peer's receive window if that is smaller. Behind a proxy
+// the path is the one to the proxy. ok is false for a connection that isn't TCP.
+func (c *Conn) TransportPath() (
+	roundTrip, least time.Duration, resent, window uint64, ok bool,
+) {
 	info := c.tcpInfo()
 	if info == nil {
-		return 0, 0, 0, false
+		return 0, 0, 0, 0, false
+	}
+	window = uint64(info.Snd_cwnd) * uint64(info.Snd_mss)
+	if info.Snd_wnd > 0 { // since Linux 5.4
+		window = min(window, uint64(info.Snd_wnd))
 	}
 	const unit = time.Microsecond
 	return time.Duration(info.Rtt) * unit, time.Duration(info.Min_rtt) * unit,
-		uint64(info.Total_retrans), true
+		uint64(info.Total_retrans), window, true
 }
 
 // TransportGap returns how many bytes have arrived that the peer's TCP can't deliver yet, because
@@ -28,20 +35,6 @@ func (c *Conn) TransportGap() (behind uint64) {
 		return 0
 	}
 	return uint64(info.Sacked) * uint64(info.Snd_mss)
-}
-
-// TransportWindow returns how many bytes TCP may have in flight: its congestion window, or the
-// peer's receive window if that is smaller. It is 0 for a connection that isn't TCP.
-func (c *Conn) TransportWindow() (bytes uint64) {
-	info := c.tcpInfo()
-	if info == nil {
-		return 0
-	}
-	window := uint64(info.Snd_cwnd) * uint64(info.Snd_mss)
-	if info.Snd_wnd > 0 { // since Linux 5.4
-		window = min(window, uint64(info.Snd_wnd))
-	}
-	return window
 }
 
 // tcpInfo returns TCP_INFO of the connection, nil if it isn't TCP.

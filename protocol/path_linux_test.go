@@ -22,17 +22,17 @@ func TestTransportPath(t *testing.T) {
 	if err := w.readMessage(websocket.TextMessage, func([]byte) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
-	trip, least, _, ok := (&Conn{wire: w}).TransportPath()
+	trip, least, _, window, ok := (&Conn{wire: w}).TransportPath()
 	if !ok || trip <= 0 || least <= 0 || least > trip {
 		t.Errorf("round trip %v, least %v, %v", trip, least, ok)
 	}
-	if window := (&Conn{wire: w}).TransportWindow(); window == 0 {
+	if window == 0 {
 		t.Error("no window")
 	}
 	a, b := net.Pipe()
 	defer a.Close()
 	defer b.Close()
-	if _, _, _, ok := (&Conn{wire: &wire{conn: a}}).TransportPath(); ok {
+	if _, _, _, _, ok := (&Conn{wire: &wire{conn: a}}).TransportPath(); ok {
 		t.Error("a pipe has told of TCP")
 	}
 }

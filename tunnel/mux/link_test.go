@@ -26,11 +26,11 @@ type tcpPipe struct {
 
 func (p *tcpPipe) TransportGap() uint64 { return p.behind.Load() }
 
-func (p *tcpPipe) TransportWindow() uint64 { return 0 }
-
-func (p *tcpPipe) TransportPath() (rtt, minRTT time.Duration, retransmitted uint64, ok bool) {
+func (p *tcpPipe) TransportPath() (
+	rtt, minRTT time.Duration, retransmitted, window uint64, ok bool,
+) {
 	p.observed.Add(1)
-	return 40 * time.Millisecond, 40 * time.Millisecond, p.resent.Load(), true
+	return 40 * time.Millisecond, 40 * time.Millisecond, p.resent.Load(), 0, true
 }
 
 func (p *tcpPipe) LimitUnsent(bytes int) { p.unsent.Store(int64(bytes)) }

@@ -101,10 +101,7 @@ func longer(last time.Duration) time.Duration {
 // for a whole frame.
 func (c *Controller) pathRTT() time.Duration {
 	least := shorter(c.rtt.min(), shorter(c.rtt.windows[0], c.rtt.windows[1]))
-	if c.observer.endToEnd {
-		least = shorter(least, c.observer.minRTT)
-	}
-	return least
+	return c.observer.shortest(least)
 }
 
 // recentBandwidth returns the path's bandwidth, which may have fallen in the last cycle.
@@ -157,10 +154,7 @@ func (c *Controller) checkCompeting(now time.Time) {
 // startDrain begins to drain the queue. The bandwidth may have fallen in the last cycle, and min
 // RTT may be that of a queue which has been there for long: neither shows what the path holds.
 func (c *Controller) startDrain() {
-	rtt := c.rtt.least
-	if c.observer.endToEnd {
-		rtt = shorter(rtt, c.observer.minRTT)
-	}
+	rtt := c.observer.shortest(c.rtt.least)
 	rate := c.recentBandwidth()
 	most, frame := uint64(drainGain*rate*rtt.Seconds()), uint64(c.bounds.frame)
 	c.competition.drain = drain{

@@ -438,22 +438,18 @@ type simTransport struct {
 	gaps          *simPath // whose gaps it reports, unless it is nil
 }
 
-func (t *simTransport) TransportPath() (rtt, minRTT time.Duration, retransmitted uint64, ok bool) {
+func (t *simTransport) TransportPath() (
+	rtt, minRTT time.Duration, retransmitted, window uint64, ok bool,
+) {
 	if t.losing {
 		t.retransmitted++
 	}
 	rtt = t.rtt
 	if p := t.path; p != nil {
 		rtt += time.Duration((p.left - p.served) / p.rate * float64(time.Second))
+		window = uint64(p.window)
 	}
-	return rtt, t.minRTT, t.retransmitted, !t.unknown
-}
-
-func (t *simTransport) TransportWindow() uint64 {
-	if t.path == nil {
-		return 0
-	}
-	return uint64(t.path.window)
+	return rtt, t.minRTT, t.retransmitted, window, !t.unknown
 }
 
 func (t *simTransport) TransportGap() uint64 {

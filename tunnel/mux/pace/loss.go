@@ -4,18 +4,15 @@ import "time"
 
 // Transport is what a carrier can tell about the transport below it, TCP for one.
 type Transport interface {
-	// TransportPath returns the transport's smoothed round trip, its least one, and how many
-	// segments it has retransmitted so far. It returns false when nothing is known. It must not
-	// block: it is called with the session's mutex held.
-	TransportPath() (smoothedRTT, minRTT time.Duration, retransmitted uint64, ok bool)
+	// TransportPath returns the transport's smoothed round trip, its least one, how many segments
+	// it has retransmitted so far, and how many bytes it may have in flight: what its congestion
+	// control allows, and its peer; 0 when that is not known. It returns false when nothing is
+	// known. It must not block: it is called with the session's mutex held.
+	TransportPath() (smoothedRTT, minRTT time.Duration, retransmitted, window uint64, ok bool)
 
 	// TransportGap returns how many bytes have arrived that the peer's transport holds back, because
 	// something before them was lost; 0 when that is not known. It must not block either.
 	TransportGap() (behind uint64)
-
-	// TransportWindow returns how many bytes the transport may have in flight: what its congestion
-	// control allows, and its peer; 0 when that is not known. It must not block either.
-	TransportWindow() (bytes uint64)
 }
 
 // transportObserver asks the transport whether losses come with a queue or without one. The
@@ -42,7 +39,7 @@ type transportObserver struct {
 func newTransportObserver(transport Transport) transportObserver {
 	o := transportObserver{transport: transport}
 	if transport != nil {
-		_, _, o.retransmitted, _ = transport.TransportPath()
+		_, _, o.retransmitted, _, _ = transport.TransportPath()
 		o.seen = o.retransmitted
 	}
 	return o
@@ -59,14 +56,14 @@ func (o *transportObserver) poll(session *rttFilter, starting bool) {
 	if o.transport == nil {
 		return
 	}
-	rtt, minRTT, retransmitted, ok := o.transport.TransportPath()
+	rtt, minRTT, retransmitted, window, ok := o.transport.TransportPath()
 	o.endToEnd = ok && (o.direct || !session.endsBeyond(rtt, minRTT))
 	if !o.endToEnd {
 		o.lossy, o.watchGaps = 0, 0
 		return
 	}
 	o.direct, o.minRTT = session.min() > 0, minRTT
-	o.short = rtt <= scaled(minRTT, queueFactor, rttSlack)
+	o.short = isShort(rtt, minRTT)
 	if retransmitted > o.seen {
 		o.seen, o.watchGaps = retransmitted, gapWatchRounds
 	}
@@ -81,9 +78,14 @@ func (o *transportObserver) poll(session *rttFilter, starting bool) {
 	if !o.short {
 		o.lossy = 0
 	}
-	if starting {
-		o.onWindow(rtt, minRTT, retransmitted)
+	if starting && o.short {
+		o.onWindow(window, retransmitted)
 	}
+}
+
+// isShort reports whether a transport with such a smoothed and least round trip has hardly a queue.
+func isShort(rtt, minRTT time.Duration) bool {
+	return rtt <= scaled(minRTT, queueFactor, rttSlack)
 }
 
 // pollWindow asks the transport, in the startup, how much it may have in flight.
@@ -91,21 +93,27 @@ func (o *transportObserver) pollWindow() {
 	if !o.endToEnd {
 		return
 	}
-	rtt, minRTT, retransmitted, ok := o.transport.TransportPath()
+	rtt, minRTT, retransmitted, window, ok := o.transport.TransportPath()
 	o.window, o.smooth = 0, false
-	if ok {
-		o.onWindow(rtt, minRTT, retransmitted)
+	if ok && isShort(rtt, minRTT) {
+		o.onWindow(window, retransmitted)
 	}
 }
 
-// onWindow is the part of pollWindow that needs the path. Where there is a queue the window doesn't
-// count, since it would only make that longer.
-func (o *transportObserver) onWindow(rtt, minRTT time.Duration, retransmitted uint64) {
-	if rtt > scaled(minRTT, queueFactor, rttSlack) {
-		return
+// onWindow takes the transport's window. Where there is a queue it must not be called: the window
+// would only make that longer.
+func (o *transportObserver) onWindow(window, retransmitted uint64) {
+	o.window = window
+	o.smooth = window > 0 && retransmitted == o.seen && o.watchGaps == 0
+}
+
+// shortest returns a round trip of the session, or the transport's least one if that is of the same
+// path and shorter.
+func (o *transportObserver) shortest(rtt time.Duration) time.Duration {
+	if !o.endToEnd {
+		return rtt
 	}
-	o.window = o.transport.TransportWindow()
-	o.smooth = o.window > 0 && retransmitted == o.seen && o.watchGaps == 0
+	return shorter(rtt, o.minRTT)
 }
 
 // seesQueue reports whether the transport sees a queue now, or can't know.
@@ -113,7 +121,7 @@ func (o *transportObserver) seesQueue() bool {
 	if !o.endToEnd {
 		return true
 	}
-	rtt, minRTT, _, ok := o.transport.TransportPath()
+	rtt, minRTT, _, _, ok := o.transport.TransportPath()
 	return !ok || rtt > scaled(minRTT, noQueueFactor, emptySlack)
 }
 

@@ -272,13 +272,12 @@ func (s *share) queue(d time.Duration, rival bool) time.Duration {
 }
 
 // TransportPath is what the session's TCP measures.
-func (s *share) TransportPath() (rtt, minRTT time.Duration, retransmitted uint64, ok bool) {
+func (s *share) TransportPath() (
+	rtt, minRTT time.Duration, retransmitted, window uint64, ok bool,
+) {
 	queue := time.Duration(s.link.queued / s.link.rate * float64(time.Second))
-	return s.link.roundTrip + queue, s.link.roundTrip, 0, true
+	return s.link.roundTrip + queue, s.link.roundTrip, 0, uint64(s.below.window), true
 }
 
 // TransportGap reports none: nothing is lost for good.
 func (s *share) TransportGap() uint64 { return 0 }
-
-// TransportWindow returns TCP's window.
-func (s *share) TransportWindow() uint64 { return uint64(s.below.window) }
