@@ -207,6 +207,13 @@ func startBehind(t *testing.T, client identity, flags ...string) (
 	return b.nodes, b.ca, b.listen, b.status
 }
 
+// frontArgs are those of a local whose remotes are behind a front on a port.
+func frontArgs(client identity, ca authority, tlsCA *webCA, port string, flags ...string) []string {
+	return append([]string{"local", "--print-ready", "--key", client.file, "--ca", ca.cert,
+		"--tls-ca", tlsCA.file, "--socks", "127.0.0.1:0", "wss://localhost:" + port + "/tunnel"},
+		flags...)
+}
+
 // Each balancer runs with its configuration in docs/deploy: it passes its own check, and carries a
 // tunnel through TLS under a private CA. The remotes learn where clients are.
 func TestDeploy(t *testing.T) {
@@ -219,9 +226,7 @@ func TestDeploy(t *testing.T) {
 			s := newDeployment(t, tlsCA, listen, status)
 			f.start(t, s, f.configure(t, s))
 			base := "https://localhost:" + s.port
-			local := startNode(t, "local", culvert(t, "local", "--print-ready", "--key", client.file,
-				"--ca", ca.cert, "--tls-ca", tlsCA.file, "--socks", "127.0.0.1:0",
-				"wss://localhost:"+s.port+"/tunnel"))
+			local := startNode(t, "local", culvert(t, frontArgs(client, ca, tlsCA, s.port)...))
 			transfer(t, local, web)
 
 			visit := func(path string) string {

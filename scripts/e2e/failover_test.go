@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"context"
 	"fmt"
 	"net"
 	"strings"
@@ -198,17 +197,13 @@ func TestFailoverFastOpen(t *testing.T) {
 			o := &opener{target: testnet.EchoServer(t), pause: 50 * time.Millisecond}
 			o.node = startNode(t, "local", culvert(t, "local", "--print-ready", "--key",
 				newIdentity(t).file, "--socks", "127.0.0.1:0", r.url(0), r.url(1)))
-			ctx, stop := context.WithCancel(t.Context())
-			defer stop()
-			var opening sync.WaitGroup
-			opening.Go(func() { o.run(ctx) })
+			stop := o.start(t)
 			from := time.Now()
 			o.await(t, from)
 			lose(r.nodes[0])
 			lost := time.Now()
 			o.await(t, lost.Add(knownLost))
 			stop()
-			opening.Wait()
 			if name == "frozen" {
 				r.nodes[0].kill() // it can't stop
 			}

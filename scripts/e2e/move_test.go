@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"context"
 	"errors"
 	"net"
 	"slices"
@@ -119,22 +118,19 @@ func (c *controlled) event(node, kind, reason string) *state.Event {
 // third of a second. None may fail, until the function that it returns is called, which returns
 // their number.
 func (c *controlled) connectAlways() (stop func() int) {
-	ctx, cancel := context.WithCancel(c.t.Context())
 	var connecting sync.WaitGroup
 	n := 0
-	connecting.Go(func() {
-		tick := time.NewTicker(50 * time.Millisecond)
-		defer tick.Stop()
-		for ; ctx.Err() == nil; <-tick.C {
-			n++
-			connecting.Go(c.connectOnce)
-		}
+	halt := always(c.t, 50*time.Millisecond, func() {
+		n++
+		connecting.Go(c.connectOnce)
 	})
-	return func() int {
-		cancel()
+	stop = func() int {
+		halt()
 		connecting.Wait()
 		return n
 	}
+	c.t.Cleanup(func() { stop() })
+	return stop
 }
 
 // connectOnce makes a connection that works at its beginning and at its end.

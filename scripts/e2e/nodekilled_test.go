@@ -55,20 +55,16 @@ type opener struct {
 	ended []opened
 }
 
-// run opens connections until ctx is done, and waits until all have ended.
-func (o *opener) run(ctx context.Context) {
-	tick := time.NewTicker(o.pause)
-	defer tick.Stop()
+// start opens connections until stop is called, which waits until all have ended.
+func (o *opener) start(t *testing.T) (stop func()) {
 	var opening sync.WaitGroup
-	defer opening.Wait()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			opening.Go(o.open)
-		}
+	halt := always(t, o.pause, func() { opening.Go(o.open) })
+	stop = func() {
+		halt()
+		opening.Wait()
 	}
+	t.Cleanup(stop)
+	return stop
 }
 
 // open opens a connection, which has to bring an answer.
@@ -161,12 +157,9 @@ func TestNodeKilled(t *testing.T) {
 	for _, f := range fronts[:2] { // HAProxy and nginx
 		t.Run(f.name, func(t *testing.T) {
 			k := startNodeKilled(t, f)
-			ctx, stop := context.WithCancel(t.Context())
-			defer stop()
-			var opening sync.WaitGroup
-			defer opening.Wait()
+			var stops []func()
 			for _, o := range k.openers {
-				opening.Go(func() { o.run(ctx) })
+				stops = append(stops, o.start(t))
 			}
 			first := 0
 			if k.sessions(1) > k.sessions(0) {
@@ -180,8 +173,9 @@ func TestNodeKilled(t *testing.T) {
 			if k.sessions(first) < len(k.openers) {
 				t.Errorf("%d sessions on the node that is back, want %d", k.sessions(first), len(k.openers))
 			}
-			stop()
-			opening.Wait()
+			for _, stop := range stops {
+				stop()
+			}
 		})
 	}
 }
@@ -203,13 +197,11 @@ func startNodeKilled(t *testing.T, f *front) *nodeKilled {
 	for i := range *killedLocals {
 		pause := newPause * time.Duration(*killedLocals)
 		o := &opener{target: echo, fast: i%2 == 0, pause: pause}
-		args := []string{"local", "--print-ready", "--key", client.file, "--ca", k.ca.cert,
-			"--tls-ca", tlsCA.file, "--socks", "127.0.0.1:0"}
+		args := frontArgs(client, k.ca, tlsCA, s.port)
 		if !o.fast {
 			args = append(args, "--fast-open", "never")
 		}
-		o.node = startNode(t, fmt.Sprint("local ", i),
-			culvert(t, append(args, "wss://localhost:"+s.port+"/tunnel")...))
+		o.node = startNode(t, fmt.Sprint("local ", i), culvert(t, args...))
 		k.openers = append(k.openers, o)
 	}
 	return k

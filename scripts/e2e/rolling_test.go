@@ -119,9 +119,7 @@ func startRolling(t *testing.T, f *front, size rollingSize) *rolling {
 	t.Cleanup(r.web.Close)
 	echo := testnet.EchoServer(t)
 	for i := range size.locals {
-		args := []string{"local", "--print-ready", "--key", client.file, "--ca", r.ca.cert, "--tls-ca",
-			tlsCA.file, "--socks", "127.0.0.1:0", "-L", "0:" + echo,
-			"wss://localhost:" + portOf(r.relay.Address()) + "/tunnel"}
+		args := frontArgs(client, r.ca, tlsCA, portOf(r.relay.Address()), "-L", "0:"+echo)
 		if i == 0 {
 			args = append(args, "-R", r.reverse+":"+echo, "--log-level", "debug",
 				"--status", "127.0.0.1:0")
@@ -162,31 +160,22 @@ func (r *rolling) serveSlow(w http.ResponseWriter, request *http.Request) {
 
 // connectAlways opens new connections in all locals until stop is called. None may fail.
 func (r *rolling) connectAlways(t *testing.T) (stop func()) {
-	done := make(chan struct{})
-	var connecting sync.WaitGroup
+	var stops []func()
 	for i, l := range r.locals {
-		connecting.Go(func() {
-			tick := time.NewTicker(r.pause)
-			defer tick.Stop()
-			for {
-				select {
-				case <-done:
-					return
-				case <-tick.C:
-				}
-				began := time.Now()
-				if err := l.get(r.web.URL+"/random/1000", randomBytes(1000)); err != nil {
-					t.Errorf("local %d, a new connection, after %v: %v", i, time.Since(began), err)
-				}
-				r.connections.Add(1)
-				r.noteSlowest(time.Since(began))
+		stops = append(stops, always(t, r.pause, func() {
+			began := time.Now()
+			if err := l.get(r.web.URL+"/random/1000", randomBytes(1000)); err != nil {
+				t.Errorf("local %d, a new connection, after %v: %v", i, time.Since(began), err)
 			}
-		})
+			r.connections.Add(1)
+			r.noteSlowest(time.Since(began))
+		}))
 	}
-	return sync.OnceFunc(func() {
-		close(done)
-		connecting.Wait()
-	})
+	return func() {
+		for _, stop := range stops {
+			stop()
+		}
+	}
 }
 
 func (r *rolling) noteSlowest(took time.Duration) {

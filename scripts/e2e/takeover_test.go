@@ -3,14 +3,12 @@
 package e2e
 
 import (
-	"context"
 	"fmt"
 	"net"
 	"net/http/httptest"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -186,49 +184,36 @@ func (o *takeOver) reversed() bool {
 // fetchAlways makes new connections through the tunnel all the time, none of which may fail, until
 // the function that it returns is called, which returns their number.
 func (o *takeOver) fetchAlways() (stop func() int) {
-	ctx, cancel := context.WithCancel(o.t.Context())
-	var fetching sync.WaitGroup
 	n := 0
-	fetching.Go(func() {
-		for ctx.Err() == nil {
-			cmd := curl(o.t, o.local.socks, patience, o.web.URL+"/random/1000")
-			if r := run(o.t, patience, cmd); r.status != 0 {
-				o.t.Errorf("fetch %d: status %d\n%s", n, r.status, r.stderr)
-			}
-			n++
+	halt := always(o.t, time.Millisecond, func() {
+		cmd := curl(o.t, o.local.socks, patience, o.web.URL+"/random/1000")
+		if r := run(o.t, patience, cmd); r.status != 0 {
+			o.t.Errorf("fetch %d: status %d\n%s", n, r.status, r.stderr)
 		}
+		n++
 	})
 	return func() int {
-		cancel()
-		fetching.Wait()
+		halt()
 		return n
 	}
 }
 
 // connectAlways connects to the remote all the time, in both ways. Nothing may be refused.
 func (o *takeOver) connectAlways() (stop func() int) {
-	ctx, cancel := context.WithCancel(o.t.Context())
-	var connecting sync.WaitGroup
 	n := 0
-	connecting.Go(func() {
-		tick := time.NewTicker(10 * time.Millisecond)
-		defer tick.Stop()
-		for ctx.Err() == nil {
-			for network, address := range map[string]string{"tcp": o.listen, "unix": o.socket} {
-				conn, err := net.Dial(network, address)
-				if err != nil {
-					o.t.Errorf("connection %d: %v", n, err)
-					continue
-				}
-				conn.Close()
-				n++
+	halt := always(o.t, 10*time.Millisecond, func() {
+		for network, address := range map[string]string{"tcp": o.listen, "unix": o.socket} {
+			conn, err := net.Dial(network, address)
+			if err != nil {
+				o.t.Errorf("connection %d: %v", n, err)
+				continue
 			}
-			<-tick.C
+			conn.Close()
+			n++
 		}
 	})
 	return func() int {
-		cancel()
-		connecting.Wait()
+		halt()
 		return n
 	}
 }
