@@ -37,7 +37,6 @@ type rollingSize struct {
 	pause  time.Duration // of a local between two new connections
 	drain  string        // --drain-timeout
 	last   string        // the same of the node that cuts a stream
-	twice  bool          // cut all carriers also just before a node is told to stop
 }
 
 const (
@@ -81,7 +80,7 @@ func TestRollingRestart(t *testing.T) {
 		drain: "60s", last: "10s"}
 	if *rollingFull {
 		size = rollingSize{locals: 100, pieces: 200, pause: 500 * time.Millisecond,
-			drain: "60s", last: "60s", twice: true}
+			drain: "60s", last: "60s"}
 	}
 	for _, f := range fronts[:2] { // HAProxy and nginx
 		t.Run(f.name, func(t *testing.T) {
@@ -227,10 +226,7 @@ func (r *rolling) restart(t *testing.T, i int) {
 		t.Errorf("%s has no session", stopping.name)
 	}
 	up := r.logged("session up")
-	returned := func() {}
-	if r.twice {
-		returned = r.cut(t, len(r.locals))
-	}
+	returned := r.cut(t, len(r.locals))
 	stopping.signal(syscall.SIGTERM)
 	returned()
 	testnet.Poll(t, rollingTime, "its locals have sessions with the other node", func() bool {

@@ -40,9 +40,6 @@ func (l *link) handleAckLocked(position uint64) error {
 	}
 	l.resend = max(l.resend, position)
 	o.wake.Broadcast() // there may be room to retain more
-	if l.session.streams.draining.begun {
-		l.session.changed.Broadcast()
-	}
 	return nil
 }
 

@@ -83,9 +83,6 @@ func (s *Session) packControlLocked(p *packer) {
 		start := len(p.b)
 		p.b = p.b[:start+size]
 		q.read(p.b[start:])
-		if kind(word>>24) == kindDraining {
-			s.streams.draining.packed = true
-		}
 		load := s.loadOf(kind(word>>24), binary.BigEndian.Uint32(header[4:]), size-headerSize)
 		s.out.queued.subtract(load)
 		p.load.add(load)

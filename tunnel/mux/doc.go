@@ -61,7 +61,7 @@
 //	pong       0x03   the ping's token (8)
 //	ack        0x04   receive position (8)
 //	close      0x05   code (2), text (UTF-8)
-//	draining   0x46   none: the sender takes no new streams
+//	draining   0x46   none: the sender takes no new streams, and opens none
 //	open       0x50   stream kind (1), target length (2), target, first bytes of data
 //	opened     0x51   none
 //	refused    0x52   code (2), text (UTF-8)
@@ -70,6 +70,10 @@
 //	fin        0x55   none: the sender's half of the stream ends here
 //	reset      0x56   code (2): both halves end here, cut short
 //	datagram   0xa0   flags (1), bytes of the datagram
+//
+// Either side may say that it drains. The other answers once, behind the open frames that it has
+// queued before, with a draining frame of its own: what it opens after that is refused. A peer that
+// doesn't answer within a second is taken to have opened nothing more.
 //
 // A ping is answered once; of several that wait, only the newest is. Tokens start at 1 and ascend
 // throughout a session. Of what is not sequenced, a repetition does no harm: a pong or an ack that

@@ -3,40 +3,40 @@ package mux
 import (
 	"context"
 	"errors"
+	"time"
 )
 
-// drainState is what a side knows of its own draining: that the peer has heard of it shows in what
-// the peer acknowledges. Streams that the peer has opened before it could hear are taken, so that
-// a node that stops costs nobody a connection.
-type drainState struct {
-	begun    bool   // this side opens no streams, and will take none
-	packed   bool   // the draining frame is in a record
-	position uint64 // where that record ends; 0 before it was counted
-
-	// heard is drainHeardLocked before the record that is being handled. The peer puts its ack into a
-	// record ahead of the open frames that it had queued when it heard.
-	heard bool
+// draining is how far a session has got in taking no new streams. Either side may begin. The other
+// answers with a draining frame of its own, behind the open frames that it has queued before, so
+// that each side knows when it has all of the other's: a node that stops costs nobody a connection.
+type draining struct {
+	ours, theirs bool // has sent, or queued, its draining frame
 }
 
-// drainHeardLocked reports whether the peer has acknowledged that this side drains.
-func (s *Session) drainHeardLocked() bool {
-	d := &s.streams.draining
-	return d.position > 0 && s.out.acked >= d.position
+// drainLocked makes this side open no more streams, and tells the peer once.
+func (s *Session) drainLocked() {
+	if !s.streams.draining.ours {
+		s.streams.draining.ours = true
+		s.queueControlLocked(kindDraining, 0, nil)
+	}
+}
+
+// handleDrainingLocked takes that the peer opens no more streams after those that it has opened so
+// far, and takes none.
+func (s *Session) handleDrainingLocked() {
+	s.streams.draining.theirs = true
+	s.drainLocked()
+	s.changed.Broadcast()
 }
 
 // Drain tells the peer that this side takes no new streams, and waits until those that are open
-// have ended or ctx is done. Streams that the peer opens before it has heard are still taken. It
-// does not close the session.
+// have ended or ctx is done. Streams that the peer has opened before it heard are still taken, also
+// when they arrive later, on another carrier. It does not close the session.
 func (s *Session) Drain(ctx context.Context) error {
 	s.mu.Lock()
-	if !s.streams.draining.begun && s.err == nil {
-		s.streams.draining.begun = true
-		s.queueControlLocked(kindDraining, 0, nil)
-	}
+	s.drainLocked()
 	s.mu.Unlock()
-	hearing, cancel := context.WithTimeout(ctx, drainNotice)
-	defer cancel()
-	s.await(hearing, func() bool { return s.link == nil || s.drainHeardLocked() })
+	s.awaitAllOpened(ctx)
 	err := s.await(ctx, func() bool {
 		return len(s.streams.byID) == 0 && len(s.streams.leftovers) == 0
 	})
@@ -47,8 +47,41 @@ func (s *Session) Drain(ctx context.Context) error {
 	return err
 }
 
+// awaitAllOpened waits until the peer has answered that it opens no more streams, for drainNotice
+// on each carrier, and for drainAway while there is none.
+func (s *Session) awaitAllOpened(ctx context.Context) {
+	begun := time.Now()
+	until := func() time.Time {
+		if s.link == nil {
+			return s.lost.since.Add(drainAway)
+		}
+		return later(begun, s.link.since).Add(drainNotice)
+	}
+	for answered := false; !answered && ctx.Err() == nil; {
+		s.mu.Lock()
+		end := until()
+		s.mu.Unlock()
+		waiting, cancel := context.WithDeadline(ctx, end)
+		err := s.await(waiting, func() bool {
+			answered = s.streams.draining.theirs
+			return answered || !until().Equal(end)
+		})
+		cancel()
+		if err != nil {
+			return // it was too long, or the session has ended
+		}
+	}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
 // AwaitDraining waits until the peer has told that it takes no new streams. It returns an error
 // when ctx is done or, a *SessionError, when the session has ended.
 func (s *Session) AwaitDraining(ctx context.Context) error {
-	return s.await(ctx, func() bool { return s.streams.peerDrain })
+	return s.await(ctx, func() bool { return s.streams.draining.theirs })
 }

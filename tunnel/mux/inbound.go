@@ -66,7 +66,6 @@ func (l *link) handleRecord(record []byte, c *block) (*block, error) {
 
 func (l *link) handleFramesLocked(record []byte) error {
 	l.input.cost = 0
-	l.session.streams.draining.heard = l.session.drainHeardLocked()
 	for rest := record; len(rest) > 0; {
 		f, after, err := parseFrame(rest)
 		if err != nil {
@@ -115,8 +114,7 @@ func (l *link) handleSessionFrameLocked(f frame) error {
 	}
 	switch f.kind {
 	case kindDraining:
-		l.session.streams.peerDrain = true
-		l.session.changed.Broadcast()
+		l.session.handleDrainingLocked()
 	case kindClose:
 		code, text := f.code()
 		return &CloseError{Code: code, Text: text}
@@ -142,7 +140,7 @@ func (s *Session) handleOpenLocked(f frame, record *recordInput) error {
 	}
 	t.lastTheir = f.stream
 	switch {
-	case t.draining.heard || s.out.closing:
+	case t.draining.theirs || s.out.closing:
 		return s.refuseLocked(f.stream, target, CodeDraining)
 	case s.cfg.NoIncoming:
 		return s.refuseLocked(f.stream, target, CodeNotAllowed)

@@ -54,7 +54,7 @@ func (s *Session) Inspect(most int) Inspection {
 		Held:     s.memory.buffered + s.memory.queued + s.memory.stalled + s.out.retained.mem,
 		Away:     s.lost.since,
 		Trip:     s.smoothedTripLocked(),
-		Draining: s.streams.draining.begun,
+		Draining: s.streams.draining.ours,
 		Streams:  make([]StreamInfo, 0, min(most, len(s.streams.byID))),
 	}
 	in.ID = s.idLocked()

@@ -123,11 +123,14 @@ const (
 	retryBacklog = 64 << 10
 	stallCheck   = time.Second
 
-	// closeTimeout bounds how long Close waits for the close frame to be written. drainNotice bounds
-	// how long Drain waits for the peer to hear of it: what the peer opens later than that may find
-	// the session closed.
+	// closeTimeout bounds how long Close waits for the close frame to be written.
 	closeTimeout = time.Second
-	drainNotice  = time.Second
+
+	// drainNotice bounds how long Drain waits on a carrier for the peer to answer, and drainAway how
+	// long for a carrier after the last was lost: what the peer has opened and arrives later than
+	// that may find the session closed.
+	drainNotice = time.Second
+	drainAway   = 5 * time.Second
 )
 
 // paceConfig describes a session to the controller of its inflight data. The initial bound exceeds

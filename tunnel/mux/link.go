@@ -30,6 +30,7 @@ type link struct {
 	input    recordInput // the record that the reader is handling
 	check    checkTimer
 	gap      gapTimer
+	since    time.Time // when the link began
 	lastRead time.Time // when a record last came: any record is a sign of life
 	lastSent time.Time // when a record was last sent
 	ackedAt  time.Time // when an acknowledgement last came
@@ -63,6 +64,7 @@ func newLink(s *Session, carrier Carrier, position uint64) *link {
 		carrier:  carrier,
 		ended:    make(chan struct{}),
 		resend:   position,
+		since:    now,
 		lastRead: now,
 		lastSent: now,
 		ack:      ackState{position: s.received, recordAt: now},

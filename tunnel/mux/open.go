@@ -16,8 +16,7 @@ type streamTable struct {
 	theirs    int                         // streams that the peer opened: in byID, or not yet released
 	nextID    uint32                      // id of the next stream that this side opens
 	lastTheir uint32                      // highest id that the peer has opened
-	draining  drainState                  // of this side
-	peerDrain bool                        // the peer takes no new streams
+	draining  draining                    // new streams come no more
 	opened    uint64                      // streams that were in byID so far
 	onEnd     func(StreamInfo, StreamEnd) // of OnStreamEnd; may be nil
 }
@@ -157,7 +156,7 @@ func (s *Session) openRefusalLocked(target Target) Code {
 	case len(target.Address) > maxTarget:
 		s.cfg.Bounds.Refused(bounds.Target)
 		return CodeBadTarget
-	case t.draining.begun, t.peerDrain:
+	case t.draining.ours:
 		return CodeDraining
 	case uint64(t.ours) >= uint64(s.peer.maxStreams):
 		s.cfg.Bounds.Refused(bounds.Streams)

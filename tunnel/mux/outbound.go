@@ -146,9 +146,6 @@ func (l *link) countSentLocked(g *block) {
 	}
 	o.position += uint64(g.sequenced())
 	l.resend = o.position
-	if d := &l.session.streams.draining; d.packed && d.position == 0 {
-		d.position = o.position
-	}
 	if l.sample.sentAt.IsZero() {
 		l.sample = rttSample{o.position, now}
 	}

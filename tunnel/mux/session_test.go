@@ -348,41 +348,6 @@ func TestResetsDoNotRaiseTheLimit(t *testing.T) {
 	})
 }
 
-func TestAcceptAndDrainGiveUp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		server, p := newRawClient(t, Config{}, rawHello)
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		if _, err := server.Accept(ctx); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("accept: %v", err)
-		}
-		p.send(wireOpen(1))
-		synctest.Wait()
-		if err := server.Drain(ctx); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("drain: %v", err)
-		}
-		p.send(wireOpen(3)) // as it doesn't know yet
-		frames := p.quiet()
-		if len(ofKind(frames, kindDraining)) != 1 {
-			t.Errorf("draining was not said: %v", frames)
-		}
-		if refused := ofKind(frames, kindRefused); len(refused) != 0 {
-			t.Errorf("open before it was heard: %v", refused)
-		}
-		// The open frame was queued when the peer heard: acks go first in a record.
-		p.send(wire(kindAck, 0, u64(server.Stats().Sent)), wireOpen(5))
-		if refused := ofKind(p.quiet(), kindRefused); len(refused) != 0 {
-			t.Errorf("open in the record that says it was heard: %v", refused)
-		}
-		p.send(wireOpen(7))
-		refused := ofKind(p.quiet(), kindRefused)
-		if len(refused) != 1 || refused[0].stream != 7 ||
-			string(refused[0].payload) != string(u16(CodeDraining)) {
-			t.Errorf("open while draining: %v", refused)
-		}
-	})
-}
-
 // TestPlannedCloseCutsShort closes a session's WebSocket as planned, which is not the clean end of
 // a stream: what reads from one must not take its content for complete.
 func TestPlannedCloseCutsShort(t *testing.T) {
