@@ -2,7 +2,8 @@ package pace
 
 import "time"
 
-// competition finds out whether a competing flow keeps the path's queue filled.
+// competition finds out whether a competing flow keeps the path's queue filled, where there is no
+// transport end to end: else see sharing.
 //
 // A long round trip alone does not show that: the queue may be the session's own. So the session
 // drains it: for some round trips it keeps less inflight than the path holds without a queue. If
@@ -100,8 +101,7 @@ func longer(last time.Duration) time.Duration {
 // be that of a queue which was there from the beginning; others are shorter, since they don't wait
 // for a whole frame.
 func (c *Controller) pathRTT() time.Duration {
-	least := shorter(c.rtt.min(), shorter(c.rtt.windows[0], c.rtt.windows[1]))
-	return c.observer.shortest(least)
+	return shorter(c.rtt.min(), shorter(c.rtt.windows[0], c.rtt.windows[1]))
 }
 
 // recentBandwidth returns the path's bandwidth, which may have fallen in the last cycle.
@@ -144,7 +144,7 @@ func (c *Controller) checkCompeting(now time.Time) {
 	if least == 0 {
 		return
 	}
-	queued := c.showsQueue(least) && !c.observer.short
+	queued := c.showsQueue(least)
 	empty := c.showsEmpty(least, unsentTime+c.frameDelay(c.bandwidth.max))
 	if c.competition.onCycle(now, queued, empty) {
 		c.startDrain()
@@ -154,9 +154,8 @@ func (c *Controller) checkCompeting(now time.Time) {
 // startDrain begins to drain the queue. The bandwidth may have fallen in the last cycle, and min
 // RTT may be that of a queue which has been there for long: neither shows what the path holds.
 func (c *Controller) startDrain() {
-	rtt := c.observer.shortest(c.rtt.least)
 	rate := c.recentBandwidth()
-	most, frame := uint64(drainGain*rate*rtt.Seconds()), uint64(c.bounds.frame)
+	most, frame := uint64(drainGain*rate*c.rtt.least.Seconds()), uint64(c.bounds.frame)
 	c.competition.drain = drain{
 		underway: true,
 		inflight: max(most, frame+1) - frame, // a frame is sent whole, if there is room for a byte
@@ -169,7 +168,7 @@ func (c *Controller) startDrain() {
 func (c *Controller) onDrainSample(now time.Time, roundTrip time.Duration) {
 	d := &c.competition.drain
 	if d.onSample(now, roundTrip) {
-		c.competition.onDrained(now, !c.showsEmpty(d.least, d.ownDelay) && c.observer.seesQueue())
+		c.competition.onDrained(now, !c.showsEmpty(d.least, d.ownDelay))
 		c.rtt.cycle = 0
 		c.updateBounds()
 	}

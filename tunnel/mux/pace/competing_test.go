@@ -51,9 +51,9 @@ func TestShare(t *testing.T) {
 			}
 			s.run(maxLook+2*time.Second, true, false)
 			queue := s.queue(2*time.Second, false)
-			if s.path.c.competition.active || queue > s.link.roundTrip/2 {
+			if s.path.c.competes() || queue > s.link.roundTrip/2 {
 				t.Errorf("after the rival, competing %v, a queue of %v",
-					s.path.c.competition.active, queue)
+					s.path.c.competes(), queue)
 			}
 		}
 	})
@@ -67,7 +67,7 @@ func TestNoRival(t *testing.T) {
 		active := 0
 		for range 100 {
 			s.run(100*time.Millisecond, true, false)
-			if s.path.c.competition.active {
+			if s.path.c.competes() {
 				active++
 			}
 		}
@@ -145,9 +145,9 @@ func TestCompetingBehindProxy(t *testing.T) {
 		p.run(2*time.Second, nil)
 		p.competing = p.roundTrip
 		p.run(3*time.Second, nil)
-		if got := p.c.gain(); !p.c.competition.active || got != want {
+		if got := p.c.gain(); !p.c.competes() || got != want {
 			t.Errorf("least round trip of the transport %v: competing %v, gain %v, want %v",
-				rtt, p.c.competition.active, got, want)
+				rtt, p.c.competes(), got, want)
 		}
 	}
 }

@@ -58,6 +58,7 @@ type Controller struct {
 	observer  transportObserver
 
 	competition competition
+	sharing     sharing
 }
 
 // bounds are what follows from the model, in bytes.
@@ -149,6 +150,9 @@ func (c *Controller) OnAck(now time.Time, position uint64) {
 	sample := c.sampleRate(delivery{float64(delivered - c.roundDelivered), elapsed.Seconds()})
 	appLimited := c.roundLimited || c.competition.drain.underway
 	c.roundStart, c.roundDelivered, c.roundLimited = now, delivered, false
+	if appLimited {
+		c.sharing.pause()
+	}
 	if appLimited && sample <= c.bandwidth.max {
 		return
 	}
@@ -165,6 +169,7 @@ func (c *Controller) OnRestart(now time.Time) {
 	c.roundStart, c.roundLimited = now, false
 	c.roundDelivered = c.lastAcked + c.observer.behindGap
 	c.bandwidth.recent = [gapRounds]delivery{}
+	c.sharing.pause()
 }
 
 // roundLength returns how long a round takes at least.
@@ -215,18 +220,18 @@ func (c *Controller) endRound(now time.Time, sample float64, appLimited bool) {
 	switch {
 	case !filled && !appLimited:
 		c.checkFullPipe(sample)
-		if c.startup.filledPipe && !c.observer.short && c.showsQueue(c.rtt.latest) {
+		if c.startup.filledPipe && !c.observer.endToEnd && c.showsQueue(c.rtt.latest) {
 			c.startDrain()
 		}
 	case filled && c.bandwidth.bursty == 0 && sample >= restartGrowth*before && c.probeShows() &&
-		!c.competition.active:
+		!c.competes():
 		c.startup.restart(sample)
-	case filled && c.rounds%cycleRounds == 0 && !c.competition.drain.underway:
-		c.checkCompeting(now)
+	case filled:
+		c.checkOthers(now, appLimited)
 	}
 	c.observer.poll(&c.rtt, !c.startup.filledPipe)
 	if c.startup.filledPipe && c.observer.lossy == 0 && !c.observer.reportsGaps {
-		gap := c.rtt.gap() && !c.competition.active
+		gap := c.rtt.gap() && !c.competes()
 		c.trial.onRound(gap, c.bandwidth.max, c.bandwidth.recentRate(burstyRounds))
 	}
 	c.rtt.round = 0
@@ -248,6 +253,7 @@ func (c *Controller) checkFullPipe(sample float64) {
 	}
 	if c.startup.onRound(sample, c.delayed()) {
 		c.rounds, c.rtt.cycle = 0, 0
+		c.sharing.begin(c.bandwidth.recentRate(fullRounds))
 	}
 }
 
@@ -277,6 +283,8 @@ func (c *Controller) gain() float64 {
 		return startupGain
 	case c.competition.active:
 		return competingGain
+	case c.sharing.settling > 0:
+		return settleGain
 	case c.trial.active:
 		return trialGain
 	case c.observer.gaps > 0 && probe >= 1:
@@ -293,7 +301,7 @@ func (c *Controller) gain() float64 {
 func (c *Controller) leftToTCP() bool {
 	o := &c.observer
 	startup := !c.startup.filledPipe && !o.short
-	return o.lossy > 0 || (o.endToEnd && (c.competition.active || startup))
+	return o.lossy > 0 || (o.endToEnd && (c.sharing.free || startup))
 }
 
 // updateBounds sets the bounds from the model.

@@ -467,7 +467,7 @@ func TestGaps(t *testing.T) {
 	for _, every := range []time.Duration{rtt + rtt/2, 3 * rtt, 10 * rtt} {
 		run := func(gaps bool) (delivered float64, queue time.Duration) {
 			p := newSimPath(6.25e6, rtt)
-			transport := &simTransport{rtt: rtt + rtt/5, minRTT: rtt, losing: true}
+			transport := &simTransport{rtt: rtt + rtt/3, minRTT: rtt, losing: true}
 			if gaps {
 				transport.gaps = p
 			}

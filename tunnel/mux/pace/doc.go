@@ -43,19 +43,23 @@
 //   - Probe cycle, 8 rounds long, from then on: one round at 1.25 probes for more bandwidth, two
 //     below 1 drain the queue, five cruise at 1. When a probe finds much more, startup begins
 //     again.
-//   - Competing flow: where even the least round trip of a cycle shows a queue, or the startup ends
-//     with one, the session keeps three quarters of a BDP inflight for some round trips. If the
-//     queue doesn't empty then, somebody else fills it, and to keep it short would be to yield. How
-//     much to send is left to TCP then: the gain is 6, or 2 where the [Transport] ends at a proxy.
-//     The session looks again from time to time whether the other flow has ended, and sees it
-//     itself where the queue empties in three cycles in a row. It is left to TCP in the startup as
-//     well, once there is a queue: next to a flow that fills it TCP otherwise finds its share late.
+//   - Competing flow, where a [Transport] is end to end: next to one that fills the queue, a bound
+//     of one BDP yields, and the delivery rate falls. When it falls by a tenth, TCP is left to
+//     itself (the gain is 6), first for a second. Then the session empties the queue, by a gain of
+//     0.5 for three rounds, and tries the bound again. A rate that stays shows that it is alone, on
+//     a path that has become slower at most. It is left to TCP in the startup as well, once there is
+//     a queue: next to a flow that fills it TCP otherwise finds its share late.
+//   - Competing flow elsewhere: where even the least round trip of a cycle shows a queue, or the
+//     startup ends with one, the session keeps three quarters of a BDP inflight for some round
+//     trips. If the queue doesn't empty then, somebody else fills it, and the gain is 2. The session
+//     looks again from time to time whether the other flow has ended, and sees it itself where the
+//     queue empties in three cycles in a row.
 //   - Loss without a queue, as over radio: what arrives behind a gap is acknowledged late, so more
 //     than the BDP must be inflight to keep the rate. Long round trips show gaps and queues alike.
 //     A [Transport] knows which it is. What it reports as held back behind a gap has left the path,
 //     so as much is added to the bound, and the gain is 1.5 for a cycle. The gain is 6 while it
-//     reports losses without a queue. Where there is no transport to ask, a trial with a gain of 3
-//     finds out.
+//     reports losses with hardly a queue, or with one that is no longer than BBR's own. Where there
+//     is no transport to ask, a trial with a gain of 3 finds out.
 //
 // Three sizes follow from the bandwidth: of a frame (2 ms of it), of a burst (1 ms), and of what
 // the carrier's socket may hold unsent (4 ms).

@@ -65,12 +65,12 @@ const (
 	// queueFactor is the round trip that shows a queue.
 	queueFactor = 1.25
 
-	// A competing flow keeps the path's queue filled. To find out whether a queue is its own, the
-	// session keeps drainGain BDPs inflight until it has drainSamples round trips of data that it
-	// sent meanwhile: a gap may have delayed the one. Next to a competing flow that costs a part of
-	// the share, so it looks again after minLook, and after lookFactor times as long whenever it
-	// saw the same, up to maxLook. A competing flow that returns within the time relapse was never
-	// away.
+	// Where there is no transport end to end, a competing flow is one that keeps the path's queue
+	// filled. To find out whether a queue is its own, the session keeps drainGain BDPs inflight until
+	// it has drainSamples round trips of data that it sent meanwhile: a gap may have delayed the one.
+	// Next to a competing flow that costs a part of the share, so it looks again after minLook, and
+	// after lookFactor times as long whenever it saw the same, up to maxLook. A competing flow that
+	// returns within the time relapse was never away.
 	drainGain    = 0.75
 	drainSamples = 2
 	minLook      = time.Second
@@ -98,6 +98,24 @@ const (
 	// its least one where there is no queue at all.
 	noQueueFactor = 1.02
 	noQueueSlack  = time.Millisecond
+)
+
+// Competing flows, where the transport is end to end.
+const (
+	// A bound that lowers the mean delivery rate of a cycle below costlyBound times what it was
+	// yields to a competing flow. What it was is forgotten by referenceDecay a round, in which the
+	// rate may fall a little by chance; a competing flow is quicker. What comes in the first
+	// settleRounds rounds with a bound was sent without it. Where the bound is tried again,
+	// settleGain empties the queue meanwhile, so that min RTT shows.
+	costlyBound    = 0.9
+	referenceDecay = 1 - 1.0/1024
+	settleRounds   = 3
+	settleGain     = 0.5
+
+	// Left to TCP, the session tries the bound again after minLook, and after lookFactor times as
+	// long whenever it was costly again, up to maxLook. After aloneRounds in which it was not, there
+	// is no competing flow any more.
+	aloneRounds = 8 * cycleRounds
 )
 
 // Where TCP decides how much is inflight, the bound only guards against a change of the path: it is
@@ -129,10 +147,11 @@ const (
 
 // Losses without a queue, known from the transport.
 const (
-	// lossyRounds is how long such a loss counts. It needs a smoothed round trip of the
-	// transport within lossyFactor of its least one.
-	lossyRounds = 32
-	lossyFactor = 1.1
+	// lossyRounds is how long such a loss counts. It needs a smoothed round trip of the transport
+	// that shows no queue, or, while such a loss counts, one within lossyQueueFactor of the least
+	// one: BBR that is left to itself keeps up to a BDP in a queue.
+	lossyRounds      = 32
+	lossyQueueFactor = 1.75
 
 	// lossyUnsentFactor raises what the socket may hold unsent meanwhile, since TCP sends in bursts
 	// then.

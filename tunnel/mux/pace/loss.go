@@ -19,7 +19,6 @@ type Transport interface {
 // transport's own acknowledgements pass the gaps that hold up the session's.
 type transportObserver struct {
 	transport     Transport // nil where there is none
-	retransmitted uint64    // the count when it last mattered
 	endToEnd      bool      // the transport's path is the session's
 	direct        bool      // it was once, as far as the session's round trips showed it
 	minRTT        time.Duration
@@ -31,7 +30,7 @@ type transportObserver struct {
 	reportsGaps   bool   // the transport has reported one
 	watchGaps     int    // for how many more rounds gaps are likely
 	gaps          int    // for how many more rounds the path counts as having gaps
-	seen          uint64 // the count of retransmitted at the last round
+	retransmitted uint64 // the transport's count at the last round
 	lossy         int    // for how many more rounds the path counts as losing without a queue
 }
 
@@ -40,7 +39,6 @@ func newTransportObserver(transport Transport) transportObserver {
 	o := transportObserver{transport: transport}
 	if transport != nil {
 		_, _, o.retransmitted, _, _ = transport.TransportPath()
-		o.seen = o.retransmitted
 	}
 	return o
 }
@@ -64,22 +62,30 @@ func (o *transportObserver) poll(session *rttFilter, starting bool) {
 	}
 	o.direct, o.minRTT = session.min() > 0, minRTT
 	o.short = isShort(rtt, minRTT)
-	if retransmitted > o.seen {
-		o.seen, o.watchGaps = retransmitted, gapWatchRounds
-	}
 	o.noQueue = rtt <= scaled(minRTT, noQueueFactor, noQueueSlack)
-	if session.queued() {
-		lost := o.retransmitted < retransmitted
-		if lost && rtt <= scaled(minRTT, lossyFactor, noQueueSlack) {
-			o.lossy = lossyRounds
-		}
-		o.retransmitted = retransmitted
-	}
-	if !o.short {
-		o.lossy = 0
-	}
+	o.onLosses(retransmitted > o.retransmitted, rtt)
+	o.retransmitted = retransmitted
 	if starting && o.short {
 		o.onWindow(window, retransmitted)
+	}
+}
+
+// onLosses takes whether the transport has lost anything since the last round, and its smoothed
+// round trip. Losses that come with a long one are due to a queue that overflows. While the
+// transport is left to itself, it may have a queue of its own.
+func (o *transportObserver) onLosses(lost bool, rtt time.Duration) {
+	if lost {
+		o.watchGaps = gapWatchRounds
+	}
+	limit := scaled(o.minRTT, queueFactor, rttSlack)
+	if o.lossy > 0 {
+		limit = scaled(o.minRTT, lossyQueueFactor, rttSlack)
+	}
+	switch {
+	case rtt > limit:
+		o.lossy = 0
+	case lost && o.direct:
+		o.lossy = lossyRounds
 	}
 }
 
@@ -104,25 +110,7 @@ func (o *transportObserver) pollWindow() {
 // would only make that longer.
 func (o *transportObserver) onWindow(window, retransmitted uint64) {
 	o.window = window
-	o.smooth = window > 0 && retransmitted == o.seen && o.watchGaps == 0
-}
-
-// shortest returns a round trip of the session, or the transport's least one if that is of the same
-// path and shorter.
-func (o *transportObserver) shortest(rtt time.Duration) time.Duration {
-	if !o.endToEnd {
-		return rtt
-	}
-	return shorter(rtt, o.minRTT)
-}
-
-// seesQueue reports whether the transport sees a queue now, or can't know.
-func (o *transportObserver) seesQueue() bool {
-	if !o.endToEnd {
-		return true
-	}
-	rtt, minRTT, _, _, ok := o.transport.TransportPath()
-	return !ok || rtt > scaled(minRTT, noQueueFactor, emptySlack)
+	o.smooth = window > 0 && retransmitted == o.retransmitted && o.watchGaps == 0
 }
 
 // pollGap asks the transport what the peer holds back behind a gap.

@@ -1,0 +1,78 @@
+package pace
+
+import (
+	"testing"
+	"time"
+)
+
+// TestSharing follows what a session believes: a bound that costs a part of the rate is given up for
+// ever longer, until it costs nothing.
+func TestSharing(t *testing.T) {
+	const rate, round = 1e6, 40 * time.Millisecond
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	var s sharing
+	s.begin(rate)
+	rounds := func(n int, rate float64) {
+		for range n {
+			now = now.Add(round)
+			s.onRound(now, delivery{rate * round.Seconds(), round.Seconds()}, rate)
+		}
+	}
+	freed := func(lowered float64, hold time.Duration, rate float64) {
+		t.Helper()
+		for range settleRounds + cycleRounds {
+			if !s.free {
+				rounds(1, lowered)
+			}
+		}
+		if !s.free {
+			t.Fatalf("the bound isn't given up: %+v", s)
+		}
+		began := now
+		for s.free {
+			rounds(1, rate)
+			if now.Sub(began) > hold+time.Second {
+				t.Fatalf("the bound isn't tried again: %+v", s)
+			}
+		}
+		if held := now.Sub(began); held < hold {
+			t.Fatalf("the bound is tried again after %v, want %v", held, hold)
+		}
+		if s.settling != settleRounds || s.reference < 0.99*rate || s.reference > 1.01*rate {
+			t.Fatalf("the bound is tried with %+v", s)
+		}
+	}
+	rounds(100, rate)
+	rounds(100, 0.95*rate)
+	if s.free || s.hold != 0 {
+		t.Fatalf("given up for little: %+v", s)
+	}
+	for _, hold := range []time.Duration{minLook, 4 * minLook, maxLook, maxLook} {
+		freed(0.8*rate, hold, rate)
+	}
+	// The other flow has ended.
+	rounds(settleRounds+aloneRounds, rate)
+	if s.free || s.hold != 0 || s.settling != 0 {
+		t.Fatalf("alone, but %+v", s)
+	}
+	// The path becomes slower.
+	freed(rate/2, minLook, rate/2)
+	rounds(settleRounds+aloneRounds, rate/2)
+	if s.free || s.hold != 0 {
+		t.Fatalf("a slower path is taken for a competing flow: %+v", s)
+	}
+	// It becomes slower by less than a competing flow makes it.
+	for slower := rate / 2; slower > rate/4; slower *= 0.9996 {
+		if rounds(1, slower); s.free {
+			t.Fatalf("given up at %.0f bytes a second: %+v", slower, s)
+		}
+	}
+	// Rounds with little to send show nothing.
+	for range 100 {
+		s.pause()
+		rounds(settleRounds+cycleRounds-1, rate/100)
+	}
+	if s.free {
+		t.Fatalf("given up though there was little to send: %+v", s)
+	}
+}
