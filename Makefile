@@ -87,7 +87,7 @@ bench-speed: ## Compare culvert speed with no proxy, as root; ROUNDS=5, ONLY=LIN
 	@ROUNDS='$(ROUNDS)' ONLY='$(ONLY)' scripts/bench-speed.sh
 
 .PHONY: bench
-bench: ## Compare culvert with OpenSSH and Xray; 2 hours (QUICK=1: 20 minutes; ONLY=CASE,...).
+bench: ## Compare culvert with OpenSSH and Xray; 3 hours (QUICK=1: 20 minutes; ONLY=CASE,...).
 	@QUICK='$(QUICK)' ONLY='$(ONLY)' ROUNDS='$(ROUNDS)' RENDER='$(RENDER)' CONTROL='$(CONTROL)' \
 	  scripts/bench.sh
 

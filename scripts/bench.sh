@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Compares culvert with OpenSSH, Xray and no proxy, which take turns in one run,
 # and writes build/bench.json and the tables and plots of docs/benchmarks.md.
-# Takes two and a quarter hours on two cores, no case more than ten minutes.
+# Takes nearly three hours on two cores, no case more than ten minutes.
 # Emulated links need root; without it their cases are left out.
 #
 #   QUICK=1      one round, in 20 minutes, into build/bench-quick/, not docs/
