@@ -86,6 +86,12 @@ const (
 	// allocations.
 	usualRecord = 40 << 10
 
+	// unmarkedBytes is how much arrives on a connection before reads wait for the rest of a record.
+	// Linux gives the peer a window of 64 KiB at first, and doubles it with each round trip in which
+	// it was read empty: to 4 MiB, with as much again on the way. Waiting from the beginning cost
+	// uploads of 200 MB at 100 ms, 1 Gbit/s 4 %.
+	unmarkedBytes = 8 << 20
+
 	// minReadBuffer is the initial size of a connection's read buffer, in bytes: enough for an idle
 	// connection.
 	minReadBuffer = 4 << 10

@@ -38,7 +38,7 @@ func TestLowWater(t *testing.T) {
 	marks := newLowWater(reader)
 	w := &wire{conn: reader, began: time.Now(), marks: marks}
 	w.frames = newFrameReader(wireSource{w}, false, nil)
-	w.frames.marker, w.frames.limit = marks, 1<<20
+	w.frames.marker, w.frames.limit, w.frames.unmarked = marks, 1<<20, 0
 	got := make(chan int)
 	go func() {
 		defer close(got)
