@@ -74,8 +74,8 @@ func pageCases() []benchCase {
 
 // lossCases are transfers over links that lose packets. Warmed up, since a new connection is faster
 // until it meets its first loss. BBR sends next to nothing for a fifth of a second in ten, so the
-// window holds one such time, however old a connection is. Under cubic, a tunnel compares with one connection that takes no
-// proxy.
+// window holds one such time, however old a connection is. Under cubic, a tunnel compares with one
+// connection that takes no proxy.
 func lossCases() []benchCase {
 	var cases []benchCase
 	for _, control := range []string{bbr, cubic} {

@@ -47,13 +47,13 @@
 //     of one BDP yields, and the delivery rate falls. When it falls by a tenth, TCP is left to
 //     itself (the gain is 6), first for a second. Then the session empties the queue, by a gain of
 //     0.5 for three rounds, and tries the bound again. A rate that stays shows that it is alone, on
-//     a path that has become slower at most. It is left to TCP in the startup as well, once there is
-//     a queue: next to a flow that fills it TCP otherwise finds its share late.
+//     a path that has become slower at most. It is left to TCP in the startup as well, once there
+//     is a queue: next to a flow that fills it TCP otherwise finds its share late.
 //   - Competing flow elsewhere: where even the least round trip of a cycle shows a queue, or the
 //     startup ends with one, the session keeps three quarters of a BDP inflight for some round
-//     trips. If the queue doesn't empty then, somebody else fills it, and the gain is 2. The session
-//     looks again from time to time whether the other flow has ended, and sees it itself where the
-//     queue empties in three cycles in a row.
+//     trips. If the queue doesn't empty then, somebody else fills it, and the gain is 2. The
+//     session looks again from time to time whether the other flow has ended, and sees it itself
+//     where the queue empties in three cycles in a row.
 //   - Loss without a queue, as over radio: what arrives behind a gap is acknowledged late, so more
 //     than the BDP must be inflight to keep the rate. Long round trips show gaps and queues alike.
 //     A [Transport] knows which it is. What it reports as held back behind a gap has left the path,

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// TestSharing follows what a session believes: a bound that costs a part of the rate is given up for
-// ever longer, until it costs nothing.
+// TestSharing follows what a session believes: a bound that costs a part of the rate is given up
+// for ever longer, until it costs nothing.
 func TestSharing(t *testing.T) {
 	const rate, round = 1e6, 40 * time.Millisecond
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
