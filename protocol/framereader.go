@@ -37,11 +37,9 @@ type frameReader struct {
 	lastLarge time.Time // when a read brought more than the smallest buffer holds
 
 	// marker, unless it is nil, sets how many bytes the source's socket must hold to wake a read; 0
-	// stands for any. pieces reports that frames arrive in small pieces, and unmarked is how many
-	// bytes are to be read before a mark is set.
-	marker   interface{ mark(bytes int) }
-	pieces   bool
-	unmarked int
+	// stands for any. pieces reports that frames arrive in small pieces.
+	marker interface{ mark(bytes int) }
+	pieces bool
 
 	err error // the first error of next, which sticks
 }
@@ -49,7 +47,7 @@ type frameReader struct {
 // newFrameReader returns a reader of early, which it copies, and then of source. isServer reports
 // whether this end is the server.
 func newFrameReader(source io.Reader, isServer bool, early []byte) *frameReader {
-	r := &frameReader{source: source, isServer: isServer, unmarked: unmarkedBytes,
+	r := &frameReader{source: source, isServer: isServer,
 		buf: make([]byte, max(minReadBuffer, len(early)))}
 	r.end = copy(r.buf, early)
 	r.filled = r.end == len(r.buf)
@@ -210,7 +208,6 @@ func (r *frameReader) fill(n int) error {
 		r.pieces = false
 	}
 	r.end += got
-	r.unmarked = max(0, r.unmarked-got)
 	r.filled = r.end == len(r.buf)
 	if got > minReadBuffer {
 		r.lastLarge = time.Now()
@@ -228,11 +225,10 @@ func (r *frameReader) fill(n int) error {
 // markMissing lets the next read wait for all that is missing of a frame, where frames arrive in
 // small pieces: on a path of 100 Mbit/s nearly every packet woke this end, for nothing. The kernel
 // holds as much meanwhile, so what a header announces is no reason to wait for more than a record.
-// In the beginning, what waits would be much of the window that the kernel gives the peer.
 func (r *frameReader) markMissing(missing int) {
 	switch {
 	case r.marker == nil:
-	case r.pieces && missing >= minReadBuffer && r.unmarked == 0:
+	case r.pieces && missing >= minReadBuffer:
 		r.marker.mark(min(missing, usualRecord))
 	default:
 		r.marker.mark(0)

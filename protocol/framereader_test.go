@@ -567,7 +567,7 @@ func TestMarks(t *testing.T) {
 	for _, packet := range []int{1, 100, 1448, 9000, 64 << 10, 1 << 20} {
 		s := &packetSource{t: t, packet: packet}
 		r := newFrameReader(s, false, nil)
-		r.limit, r.marker, r.unmarked = 1<<20, s, 0
+		r.limit, r.marker = 1<<20, s
 		for range 5 {
 			for _, size := range sizes {
 				s.frames = [][]byte{appendFrame(nil, websocket.BinaryMessage, make([]byte, size), false)}
@@ -587,28 +587,6 @@ func TestMarks(t *testing.T) {
 						packet, wakes, size, most)
 				}
 			}
-		}
-	}
-}
-
-// TestMarksLater: as long as the peer's window grows, nothing waits in the socket.
-func TestMarksLater(t *testing.T) {
-	const size = 24 << 10
-	s := &packetSource{t: t, packet: 1448}
-	r := newFrameReader(s, false, nil)
-	r.limit, r.marker = 1<<20, s
-	for n := 0; n < unmarkedBytes+10*size; n += size {
-		s.frames = [][]byte{appendFrame(nil, websocket.BinaryMessage, make([]byte, size), false)}
-		before := s.wakes
-		if _, _, err := r.next(); err != nil {
-			t.Fatal(err)
-		}
-		wakes := s.wakes - before
-		if n+size < unmarkedBytes && wakes < size/s.packet {
-			t.Fatalf("after %d bytes: %d reads of a frame in packets", n, wakes)
-		}
-		if n > unmarkedBytes+size && wakes > 3+minReadBuffer/s.packet {
-			t.Fatalf("after %d bytes: woken %d times in a frame", n, wakes)
 		}
 	}
 }

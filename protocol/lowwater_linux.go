@@ -15,6 +15,10 @@ type lowWater struct {
 	raw   syscall.RawConn
 	bytes atomic.Int64 // the mark that is set; 0 for the system's, which is 1
 	set   func(fd uintptr)
+
+	most    int       // bytes that a mark may be
+	checked time.Time // when that was looked up
+	check   func(fd uintptr)
 }
 
 // newLowWater returns nil where conn is not a socket of TCP: below TLS, other bytes arrive than are
@@ -32,11 +36,28 @@ func newLowWater(conn net.Conn) *lowWater {
 	l.set = func(fd uintptr) {
 		_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVLOWAT, int(l.bytes.Load()))
 	}
+	l.check = func(fd uintptr) {
+		buffer, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF)
+		if err != nil {
+			buffer = 0
+		}
+		l.most = buffer / lowWaterShare
+	}
 	return l
 }
 
-// mark sets the mark; 0 for the system's. Only the goroutine that reads may call it.
+// mark sets the mark, or a lower one where the socket's buffer is small; 0 for the system's. Only
+// the goroutine that reads may call it.
 func (l *lowWater) mark(bytes int) {
+	if bytes > 0 {
+		if now := time.Now(); now.Sub(l.checked) >= lowWaterCheck {
+			l.checked = now
+			_ = l.raw.Control(l.check)
+		}
+		if bytes = min(bytes, l.most); bytes < minReadBuffer {
+			bytes = 0
+		}
+	}
 	if int64(bytes) != l.bytes.Load() {
 		l.bytes.Store(int64(bytes))
 		_ = l.raw.Control(l.set)

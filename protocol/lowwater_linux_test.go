@@ -35,10 +35,13 @@ func markOf(t *testing.T, conn *net.TCPConn) (bytes int) {
 func TestLowWater(t *testing.T) {
 	const timeout = time.Minute
 	writer, reader := testnet.TCPPair(t, timeout)
+	if err := reader.SetReadBuffer(1 << 20); err != nil {
+		t.Fatal(err)
+	}
 	marks := newLowWater(reader)
 	w := &wire{conn: reader, began: time.Now(), marks: marks}
 	w.frames = newFrameReader(wireSource{w}, false, nil)
-	w.frames.marker, w.frames.limit, w.frames.unmarked = marks, 1<<20, 0
+	w.frames.marker, w.frames.limit = marks, 1<<20
 	got := make(chan int)
 	go func() {
 		defer close(got)
@@ -100,5 +103,34 @@ func TestLowWater(t *testing.T) {
 	writer.Close()
 	if n, ok := <-got; ok {
 		t.Errorf("a frame of %d bytes, which was cut off", n)
+	}
+}
+
+// TestLowWaterOfBuffer: a mark is a small part of the socket's buffer, so that what waits takes
+// little of the window that the peer has; where the buffer is small, there is none.
+func TestLowWaterOfBuffer(t *testing.T) {
+	for _, size := range []int{32 << 10, 1 << 20} {
+		_, reader := testnet.TCPPair(t, time.Minute)
+		if err := reader.SetReadBuffer(size); err != nil {
+			t.Fatal(err)
+		}
+		marks := newLowWater(reader)
+		marks.mark(usualRecord)
+		most := marks.most
+		if most >= minReadBuffer && (markOf(t, reader) != min(most, usualRecord) || !marks.marked()) {
+			t.Errorf("a buffer of %d: a mark of %d, want %d", size, markOf(t, reader), most)
+		}
+		if most < minReadBuffer && (markOf(t, reader) > 1 || marks.marked()) {
+			t.Errorf("a buffer of %d: a mark of %d, want none", size, markOf(t, reader))
+		}
+		// The kernel doubles what was asked for, and bounds that.
+		if most < size/lowWaterShare && size == 32<<10 || most > 2*size/lowWaterShare ||
+			most < minReadBuffer && size > 32<<10 {
+			t.Errorf("a buffer of %d: marks of at most %d", size, most)
+		}
+		marks.mark(0)
+		if markOf(t, reader) > 1 {
+			t.Errorf("a buffer of %d: a mark of %d is left", size, markOf(t, reader))
+		}
 	}
 }
