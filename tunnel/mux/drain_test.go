@@ -28,8 +28,7 @@ func TestDrain(t *testing.T) {
 		}
 	}
 	_, err := client.Open(context.Background(), Target{StreamTCP, "example.test:1"})
-	var refused *OpenError
-	if !errors.As(err, &refused) || refused.Code != CodeDraining {
+	if !isDraining(err) {
 		t.Fatalf("open while draining: %v", err)
 	}
 	a.Write([]byte("still works"))

@@ -152,9 +152,9 @@ func (c *Controller) OnAck(now time.Time, position uint64) {
 	c.roundStart, c.roundDelivered, c.roundLimited = now, delivered, false
 	if appLimited {
 		c.sharing.pause()
-	}
-	if appLimited && sample <= c.bandwidth.max {
-		return
+		if sample <= c.bandwidth.max {
+			return
+		}
 	}
 	c.endRound(now, sample, appLimited)
 	c.updateBounds()

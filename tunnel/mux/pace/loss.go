@@ -21,17 +21,16 @@ type transportObserver struct {
 	transport     Transport // nil where there is none
 	endToEnd      bool      // the transport's path is the session's
 	direct        bool      // it was once, as far as the session's round trips showed it
-	minRTT        time.Duration
-	short         bool   // there is hardly a queue on the path
-	noQueue       bool   // there is none
-	window        uint64 // in a startup without a queue: what the transport may have in flight
-	smooth        bool   // in such a startup: nothing was lost
-	behindGap     uint64 // bytes that the peer holds back behind a gap, and has not acknowledged
-	reportsGaps   bool   // the transport has reported one
-	watchGaps     int    // for how many more rounds gaps are likely
-	gaps          int    // for how many more rounds the path counts as having gaps
-	retransmitted uint64 // the transport's count at the last round
-	lossy         int    // for how many more rounds the path counts as losing without a queue
+	short         bool      // there is hardly a queue on the path
+	noQueue       bool      // there is none
+	window        uint64    // in a startup without a queue: what the transport may have in flight
+	smooth        bool      // in such a startup: nothing was lost
+	behindGap     uint64    // bytes that the peer holds back behind a gap, and has not acknowledged
+	reportsGaps   bool      // the transport has reported one
+	watchGaps     int       // for how many more rounds gaps are likely
+	gaps          int       // for how many more rounds the path counts as having gaps
+	retransmitted uint64    // the transport's count at the last round
+	lossy         int       // for how many more rounds the path counts as losing without a queue
 }
 
 // newTransportObserver returns an observer that ignores what was retransmitted before.
@@ -60,29 +59,29 @@ func (o *transportObserver) poll(session *rttFilter, starting bool) {
 		o.lossy, o.watchGaps = 0, 0
 		return
 	}
-	o.direct, o.minRTT = session.min() > 0, minRTT
+	o.direct = session.min() > 0
 	o.short = isShort(rtt, minRTT)
 	o.noQueue = rtt <= scaled(minRTT, noQueueFactor, noQueueSlack)
-	o.onLosses(retransmitted > o.retransmitted, rtt)
+	o.onLosses(retransmitted > o.retransmitted, rtt, minRTT)
 	o.retransmitted = retransmitted
 	if starting && o.short {
 		o.onWindow(window, retransmitted)
 	}
 }
 
-// onLosses takes whether the transport has lost anything since the last round, and its smoothed
-// round trip. Losses that come with a long one are due to a queue that overflows. While the
-// transport is left to itself, it may have a queue of its own.
-func (o *transportObserver) onLosses(lost bool, rtt time.Duration) {
+// onLosses takes whether the transport has lost anything since the last round, and its smoothed and
+// least round trip. Losses that come with a queue are due to one that overflows. While the transport
+// is left to itself, it may have one of its own.
+func (o *transportObserver) onLosses(lost bool, rtt, minRTT time.Duration) {
 	if lost {
 		o.watchGaps = gapWatchRounds
 	}
-	limit := scaled(o.minRTT, queueFactor, rttSlack)
+	queue := !o.short
 	if o.lossy > 0 {
-		limit = scaled(o.minRTT, lossyQueueFactor, rttSlack)
+		queue = rtt > scaled(minRTT, lossyQueueFactor, rttSlack)
 	}
 	switch {
-	case rtt > limit:
+	case queue:
 		o.lossy = 0
 	case lost && o.direct:
 		o.lossy = lossyRounds

@@ -43,7 +43,7 @@ func (s *sharing) onRound(now time.Time, d delivery, mean float64) {
 	s.reference = max(mean, s.reference*referenceDecay)
 	switch {
 	case mean < costlyBound*s.reference:
-		s.free, s.hold = true, min(max(lookFactor*s.hold, minLook), maxLook)
+		s.free, s.hold = true, longer(s.hold)
 		s.next, s.rounds, s.freely = now.Add(s.hold), 0, delivery{}
 	case s.rounds >= settleRounds+aloneRounds:
 		s.hold = 0
@@ -69,14 +69,17 @@ func (c *Controller) competes() bool { return c.competition.active || c.sharing.
 // checkOthers looks for a competing flow at the end of a round.
 func (c *Controller) checkOthers(now time.Time, appLimited bool) {
 	cycleEnds := c.rounds%cycleRounds == 0
-	switch {
-	case !c.observer.endToEnd && cycleEnds && !c.competition.drain.underway:
-		c.checkCompeting(now)
-	case c.observer.endToEnd && !appLimited:
-		c.checkSharing(now)
+	if !c.observer.endToEnd {
+		if cycleEnds && !c.competition.drain.underway {
+			c.checkCompeting(now)
+		}
+		return
 	}
-	if c.observer.endToEnd && cycleEnds {
+	if cycleEnds {
 		c.rtt.cycle = 0
+	}
+	if !appLimited {
+		c.checkSharing(now)
 	}
 }
 
