@@ -172,3 +172,25 @@ func TestCompetingBehindProxy(t *testing.T) {
 		}
 	}
 }
+
+// TestEndToEndLate: a transport that turns out to be end to end after all is left to itself where
+// the bound is costly, and only there: what was believed of a competing flow before counts no more.
+func TestEndToEndLate(t *testing.T) {
+	const rtt = 40 * time.Millisecond
+	p := newSimPath(6.25e6, rtt)
+	transport := &simTransport{rtt: 1, minRTT: 1} // of a proxy
+	p.c.observer.transport = transport
+	p.run(2*time.Second, nil)
+	p.competing = rtt
+	p.run(3*time.Second, nil)
+	if !p.c.competition.active {
+		t.Fatal("behind a proxy, no competing flow is assumed")
+	}
+	p.competing = 0
+	transport.rtt, transport.minRTT, transport.path = rtt, rtt, p
+	p.run(maxLook, nil)
+	if !p.c.observer.endToEnd || p.c.competition.active {
+		t.Fatalf("end to end %v, competing %v", p.c.observer.endToEnd, p.c.competition.active)
+	}
+	checkSteady(t, p)
+}

@@ -75,6 +75,7 @@ func (c *Controller) checkOthers(now time.Time, appLimited bool) {
 		}
 		return
 	}
+	c.competition = competition{} // what it believed, before that was known, counts no more
 	if cycleEnds {
 		c.rtt.cycle = 0
 	}
