@@ -70,8 +70,8 @@ func (o *transportObserver) poll(session *rttFilter, starting bool) {
 }
 
 // onLosses takes whether the transport has lost anything since the last round, and its smoothed and
-// least round trip. Losses that come with a queue are due to one that overflows. While the transport
-// is left to itself, it may have one of its own.
+// least round trip. Losses that come with a queue are due to one that overflows. While the
+// transport is left to itself, it may have one of its own.
 func (o *transportObserver) onLosses(lost bool, rtt, minRTT time.Duration) {
 	if lost {
 		o.watchGaps = gapWatchRounds
