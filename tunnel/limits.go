@@ -52,6 +52,14 @@ const (
 	// longest time.
 	maxUDPClients = 256
 
+	// usualClients is how many clients of a local have sockets with the system's usual buffers. Of
+	// more, those on this machine have a receive buffer of receiveBuffer bytes, which the kernel
+	// doubles. Otherwise what a client sends faster than the tunnel takes it fills 2 MB here and as
+	// much at the client; 256 of those take all the kernel's memory for TCP, and then every
+	// connection of the machine slows down. With a smaller one a single stream would be slower.
+	usualClients  = 32
+	receiveBuffer = 256 << 10
+
 	// udpRefusalPause is how long a client of a UDP port forward waits for another stream after the
 	// other end has refused one.
 	udpRefusalPause = time.Second

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"culvert/internal/bounds"
@@ -33,6 +34,7 @@ type Local struct {
 	noticeNetwork func(context.Context, chan<- struct{})
 	jitter        func(time.Duration) time.Duration
 
+	clients  atomic.Int64   // whose connections are relayed
 	retiring sync.WaitGroup // goroutines that keep sessions whose remote drains
 
 	mu sync.Mutex // guards the rest

@@ -53,6 +53,10 @@ func (l *Local) Relay(ctx context.Context, client, target net.Conn) error {
 // relay is the function relay, except that a stream is opened again, in another session, when its
 // own has lost it before the remote has answered and anything was sent.
 func (l *Local) relay(ctx context.Context, stream *mux.Stream, client net.Conn) error {
+	if l.clients.Add(1) > usualClients {
+		boundReceiving(client)
+	}
+	defer l.clients.Add(-1)
 	for {
 		r := &relayed{stream: stream, conn: client, movable: true}
 		err := r.run(ctx)

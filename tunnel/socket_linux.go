@@ -39,6 +39,18 @@ func hungUp(fd int) bool {
 	return err == nil && n > 0 && fds[0].Revents&(unix.POLLHUP|unix.POLLERR) != 0
 }
 
+// boundReceiving bounds what waits in the socket of a client on this machine, which needs no large
+// window.
+func boundReceiving(client net.Conn) {
+	tcp, ok := sendqueue.Unwrap(client).(*net.TCPConn)
+	if !ok {
+		return
+	}
+	if addr, ok := tcp.RemoteAddr().(*net.TCPAddr); ok && addr.IP.IsLoopback() {
+		tcp.SetReadBuffer(receiveBuffer)
+	}
+}
+
 // control calls f with the connection's descriptor, unless it is closed.
 func control(conn syscall.Conn, f func(fd int)) {
 	if raw, err := conn.SyscallConn(); err == nil {

@@ -9,3 +9,6 @@ func wasReset(net.Conn) bool { return false }
 
 // awaitReset leaves it to the next write, or to keepalive, to notice a reset.
 func awaitReset(net.Conn) bool { return false }
+
+// boundReceiving leaves the buffers to the system.
+func boundReceiving(net.Conn) {}
