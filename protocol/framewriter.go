@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"culvert/internal/rawsock"
+
 	"github.com/gorilla/websocket"
 )
 
@@ -19,7 +21,8 @@ import (
 // later writes return the first error.
 type frameWriter struct {
 	conn   net.Conn
-	masked bool // this end is the client
+	writer *rawsock.Writer // to conn; guarded by turn
+	masked bool            // this end is the client
 
 	turn chan struct{} // full while a goroutine writes; a lock that can time out
 	err  error         // the first failure, or errCloseSent; guarded by turn
@@ -35,7 +38,9 @@ type frameWriter struct {
 var errCloseSent = errors.New("close frame sent")
 
 func newFrameWriter(conn net.Conn, isClient bool) *frameWriter {
-	return &frameWriter{conn: conn, masked: isClient, turn: make(chan struct{}, 1)}
+	return &frameWriter{
+		conn: conn, writer: rawsock.NewWriter(conn), masked: isClient, turn: make(chan struct{}, 1),
+	}
 }
 
 // writeFrames writes whole frames of messages, and then the pong of a ping that has come in the
@@ -120,7 +125,7 @@ func (w *frameWriter) writeLocked(b []byte, deadline time.Time) error {
 		return w.err
 	}
 	if w.err = w.conn.SetWriteDeadline(deadline); w.err == nil {
-		_, w.err = w.conn.Write(b)
+		_, w.err = w.writer.Write(b)
 	}
 	return w.err
 }

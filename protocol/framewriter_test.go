@@ -11,6 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"culvert/internal/rawsock"
+
 	"github.com/gorilla/websocket"
 )
 
@@ -82,7 +84,7 @@ func TestPongFailsAfterClose(t *testing.T) {
 		client, server := connectPipe(t, newParties(t, Version1, false))
 		defer closeBoth(client, server)
 		broken := errors.New("broken pipe")
-		client.wire.out.conn = &shortConn{Conn: client.wire.conn, err: broken}
+		client.wire.out.writer = rawsock.NewWriter(&shortConn{Conn: client.wire.conn, err: broken})
 		read := make(chan error, 1)
 		go func() { _, err := client.ReadRecord(nil); read <- err }()
 		for range 3 {
@@ -107,7 +109,7 @@ func TestPongFailsForGood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, server := connectPipe(t, newParties(t, Version1, false))
 		broken := errors.New("broken pipe")
-		client.wire.out.conn = &shortConn{Conn: client.wire.conn, err: broken}
+		client.wire.out.writer = rawsock.NewWriter(&shortConn{Conn: client.wire.conn, err: broken})
 		var pinging sync.WaitGroup
 		pinging.Go(func() {
 			for server.wire.writeMessage(websocket.PingMessage, nil) == nil {

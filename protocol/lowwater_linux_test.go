@@ -39,7 +39,7 @@ func TestLowWater(t *testing.T) {
 		t.Fatal(err)
 	}
 	marks := newLowWater(reader)
-	w := &wire{conn: reader, began: time.Now(), marks: marks}
+	w := &wire{conn: reader, source: reader, began: time.Now(), marks: marks}
 	w.frames = newFrameReader(wireSource{w}, false, nil)
 	w.frames.marker, w.frames.limit = marks, 1<<20
 	got := make(chan int)

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"culvert/internal/rawsock"
+
 	"github.com/gorilla/websocket"
 )
 
@@ -23,6 +25,7 @@ import (
 type wire struct {
 	conn   net.Conn     // the socket, or TLS over it; closed by end or close
 	readMu sync.Mutex   // held while reading from frames and using what was read
+	source io.Reader    // conn's, which readMu guards
 	frames *frameReader // of conn
 	marks  *lowWater    // of conn; nil where there are none
 	out    *frameWriter // to conn
@@ -52,6 +55,7 @@ func newWire(ws *websocket.Conn, isClient bool) *wire {
 	if dialed, ok := w.conn.(*dialedConn); ok {
 		w.conn, early = dialed.Conn, dialed.behind
 	}
+	w.source = rawsock.NewReader(w.conn)
 	w.frames = newFrameReader(wireSource{w}, !isClient, early)
 	if w.marks = newLowWater(w.conn); w.marks != nil {
 		w.frames.marker = w.marks
@@ -64,7 +68,7 @@ func newWire(ws *websocket.Conn, isClient bool) *wire {
 type wireSource struct{ *wire }
 
 func (s wireSource) Read(p []byte) (int, error) {
-	n, err := s.conn.Read(p)
+	n, err := s.source.Read(p)
 	if n > 0 {
 		s.readBefore = s.lastRead.Swap(int64(max(1, time.Since(s.began))))
 	}

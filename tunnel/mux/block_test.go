@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"culvert/internal/rawsock"
 	"culvert/internal/testnet"
 )
 
@@ -342,7 +343,7 @@ func filledBlocks(texts ...string) (blocks [maxBlocks]*block) {
 func TestBlockWriter(t *testing.T) {
 	eachSocket(t, func(t *testing.T, near, far net.Conn) {
 		for _, texts := range [][]string{{"one"}, {"one ", "two"}, {"one ", "two ", "three ", "four"}} {
-			out := &blockWriter{w: near, blocks: filledBlocks(texts...)}
+			out := &blockWriter{out: rawsock.NewWriter(near), blocks: filledBlocks(texts...)}
 			want := bytes.Join(slices.Collect(func(yield func([]byte) bool) {
 				for _, text := range texts {
 					yield([]byte(text))
@@ -363,7 +364,7 @@ type forgetfulWriter struct{ less int }
 func (w forgetfulWriter) Write(p []byte) (int, error) { return len(p) - w.less, nil }
 
 func TestBlockWriterErrors(t *testing.T) {
-	out := &blockWriter{w: forgetfulWriter{1}, blocks: filledBlocks("four")}
+	out := &blockWriter{out: rawsock.NewWriter(forgetfulWriter{1}), blocks: filledBlocks("four")}
 	if n, err := out.write(); n != 3 || !errors.Is(err, io.ErrShortWrite) {
 		t.Errorf("a short write: %d bytes, %v", n, err)
 	}
@@ -371,7 +372,7 @@ func TestBlockWriterErrors(t *testing.T) {
 	near, _ := testnet.Pair(t, "tcp", pairTime)
 	near.Close()
 	for _, texts := range [][]string{{"one"}, {"one", "two"}} {
-		out = &blockWriter{w: near, blocks: filledBlocks(texts...)}
+		out = &blockWriter{out: rawsock.NewWriter(near), blocks: filledBlocks(texts...)}
 		if n, err := out.write(); n != 0 || !errors.Is(err, net.ErrClosed) {
 			t.Errorf("%d blocks to a closed socket: %d bytes, %v", len(texts), n, err)
 		}

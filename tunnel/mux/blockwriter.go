@@ -2,10 +2,10 @@ package mux
 
 import (
 	"io"
-	"net"
 	"sync"
 	"time"
 
+	"culvert/internal/rawsock"
 	"culvert/internal/stall"
 )
 
@@ -15,7 +15,7 @@ type writeDeadline interface{ SetWriteDeadline(time.Time) error }
 // blockWriter writes blocks, with one system call where it can. The session's mutex guards blocks,
 // except while they are being written.
 type blockWriter struct {
-	w        io.Writer
+	out      *rawsock.Writer
 	deadline writeDeadline // w's, nil if it has none or is a stream
 	blocks   [maxBlocks]*block
 	most     int // bytes to lend; 0: as many as fit
@@ -26,16 +26,16 @@ type blockWriter struct {
 	watch       stall.Watch   // of what is taken, once limit was called
 	stalled     time.Duration // by watch
 
-	vector  [maxBlocks][]byte
-	buffers net.Buffers // what write passes on, here so that it is not allocated each time
+	vector [maxBlocks][]byte // what write passes on, here so that it is not allocated each time
 }
 
 // blockWriters holds idle writers.
 var blockWriters = sync.Pool{New: func() any { return new(blockWriter) }}
 
-func newBlockWriter(w io.Writer) *blockWriter {
+// newBlockWriter returns a writer to w, of which out is made.
+func newBlockWriter(w io.Writer, out *rawsock.Writer) *blockWriter {
 	b := blockWriters.Get().(*blockWriter)
-	b.w = w
+	b.out = out
 	// A stream's session may be the one whose mutex is held when a deadline is set.
 	if _, stream := w.(interface{ releaseLocked() }); !stream {
 		b.deadline, _ = w.(writeDeadline)
@@ -51,25 +51,17 @@ func (b *blockWriter) free() {
 
 // write writes all blocks and returns the number of bytes that were taken.
 func (b *blockWriter) write() (n int64, err error) {
-	b.buffers = b.vector[:0]
+	vector := b.vector[:0]
 	for _, c := range b.blocks {
 		if c == nil {
 			break
 		}
 		if c.r < c.w {
-			b.buffers = append(b.buffers, c.buf[c.r:c.w])
+			vector = append(vector, c.buf[c.r:c.w])
 		}
 	}
-	if len(b.buffers) == 1 {
-		var taken int
-		taken, err = b.w.Write(b.buffers[0])
-		if err == nil && taken < len(b.buffers[0]) {
-			err = io.ErrShortWrite
-		}
-		n = int64(taken)
-	} else {
-		n, err = b.buffers.WriteTo(b.w)
-	}
+	n, err = b.out.WriteVector(vector)
+	clear(vector)
 	b.drop(n)
 	return n, err
 }

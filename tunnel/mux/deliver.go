@@ -4,11 +4,14 @@ import (
 	"errors"
 	"io"
 	"time"
+
+	"culvert/internal/rawsock"
 )
 
 // delivery writes what arrives for a stream: see Deliver. The session's mutex guards it.
 type delivery struct {
 	w       io.Writer
+	out     *rawsock.Writer // to w
 	end     func(error)
 	running bool // there is a goroutine that writes, or will be after the pause
 
@@ -24,7 +27,7 @@ type delivery struct {
 func (st *Stream) Deliver(w io.Writer, end func(error)) {
 	st.session.mu.Lock()
 	defer st.session.mu.Unlock()
-	st.recv.delivery = &delivery{w: w, end: end}
+	st.recv.delivery = &delivery{w: w, out: rawsock.NewWriter(w), end: end}
 	st.wakeReaderLocked()
 }
 
@@ -45,7 +48,7 @@ func (st *stream) wakeReaderLocked() {
 // deliver writes until there is nothing more to write.
 func (st *stream) deliver(d *delivery) {
 	s := st.session
-	out := newBlockWriter(d.w)
+	out := newBlockWriter(d.w, d.out)
 	defer out.free()
 	s.mu.Lock()
 	d.pause = nil

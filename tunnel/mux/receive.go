@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"culvert/internal/rawsock"
 	"culvert/tunnel/mux/budget"
 )
 
@@ -32,7 +33,7 @@ func (st *Stream) Read(p []byte) (int, error) {
 // the stream is cut short and w has a write deadline, WriteTo sets one that has passed, so that
 // nothing is held for a w that takes no more; a w that is a Stream keeps its deadline.
 func (st *Stream) WriteTo(w io.Writer) (int64, error) {
-	out := newBlockWriter(w)
+	out := newBlockWriter(w, rawsock.NewWriter(w))
 	defer out.free()
 	st.session.mu.Lock()
 	defer st.session.mu.Unlock()

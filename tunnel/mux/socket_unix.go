@@ -42,11 +42,7 @@ func (b *blockReader) readSocket(fd uintptr) bool {
 	var n int
 	var err error
 	for {
-		if many == 1 {
-			n, err = unix.Read(int(fd), vector[0])
-		} else {
-			n, err = readVector(int(fd), vector[:many])
-		}
+		n, err = readVector(int(fd), vector[:many])
 		if err != unix.EINTR {
 			break
 		}
