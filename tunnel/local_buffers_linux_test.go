@@ -74,7 +74,8 @@ func TestManyClients(t *testing.T) {
 	for _, client := range clients {
 		client.Close()
 	}
-	testnet.Poll(t, patience, "the clients have gone", func() bool { return local.clients.Load() == 0 })
+	testnet.Poll(t, patience, "the clients have gone",
+		func() bool { return local.clients.Load() == 0 })
 	if _, size := serve(); size == bounded {
 		t.Errorf("one client: %d bytes", size)
 	}
