@@ -96,11 +96,11 @@ func TestDatagramWire(t *testing.T) {
 		mine := rawHello
 		mine.maxRecord = minRecordSize
 		s, p := newRawServer(t, Config{}, mine)
+		before := s.Stats()
 		st, err := s.OpenFlowAtOnce("h:1")
 		if err != nil {
 			t.Fatal(err)
 		}
-		before := s.Stats()
 		mustSend(t, st, nil)
 		mustSend(t, st, []byte("ab"))
 		large := randomBytes(t, 5000)

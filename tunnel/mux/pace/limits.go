@@ -32,7 +32,7 @@ const (
 	// where a path is very fast, because acknowledgements then come by volume, not by time. More
 	// would wait in queues and evict itself from the processors' caches.
 	rttSlack = 5 * time.Millisecond
-	maxSlack = 384 << 10
+	maxSlack = 512 << 10
 
 	// budgetFrames is how many frames the quantization budget holds: the path takes frames
 	// whole, one is being sent while one is being acknowledged.
