@@ -81,10 +81,14 @@ func muxPair(t *testing.T) (near, far *mux.Session) {
 // startForward serves a forward to target and returns its address.
 func startForward(t testing.TB, local *Local, target string) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	ln := testnet.Listen(t)
+	serveForward(t, local, ln, target)
+	return ln.Addr().String()
+}
+
+// serveForward serves a forward to target on ln until the test ends.
+func serveForward(t testing.TB, local *Local, ln net.Listener, target string) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	var serving sync.WaitGroup
 	serving.Go(func() {
@@ -96,7 +100,6 @@ func startForward(t testing.TB, local *Local, target string) string {
 		cancel()
 		testnet.Await(t, patience, serving.Wait)
 	})
-	return ln.Addr().String()
 }
 
 // dialTime bounds what a test does with a connection of [dialPlain].

@@ -1,7 +1,6 @@
 package tunnel
 
 import (
-	"context"
 	"net"
 	"os"
 	"strconv"
@@ -37,17 +36,7 @@ func TestManyClients(t *testing.T) {
 	local, _ := startTunnel(t)
 	echo := testnet.EchoServer(t)
 	ln := &keptListener{Listener: testnet.Listen(t)}
-	ctx, cancel := context.WithCancel(context.Background())
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		if err := local.ServeForward(ctx, ln, echo); err != nil {
-			t.Error(err)
-		}
-	})
-	t.Cleanup(func() {
-		cancel()
-		testnet.Await(t, patience, serving.Wait)
-	})
+	serveForward(t, local, ln, echo)
 	bounded := 2 * min(receiveBuffer, maxReceiveBuffer(t))
 
 	// serve has a client served, and returns the size of its receive buffer.
@@ -58,9 +47,10 @@ func TestManyClients(t *testing.T) {
 		}
 		ln.mu.Lock()
 		defer ln.mu.Unlock()
-		control(ln.conns[len(ln.conns)-1], func(fd int) {
-			size, _ = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF)
-		})
+		size, err := receiveBufferOf(ln.conns[len(ln.conns)-1])
+		if err != nil {
+			t.Fatal(err)
+		}
 		return client, size
 	}
 	var clients []net.Conn
@@ -79,6 +69,15 @@ func TestManyClients(t *testing.T) {
 	if _, size := serve(); size == bounded {
 		t.Errorf("one client: %d bytes", size)
 	}
+}
+
+// receiveBufferOf returns the size of a connection's receive buffer, in bytes.
+func receiveBufferOf(conn *net.TCPConn) (size int, err error) {
+	err = net.ErrClosed
+	control(conn, func(fd int) {
+		size, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF)
+	})
+	return size, err
 }
 
 // maxReceiveBuffer returns how many bytes SO_RCVBUF may be, before the kernel doubles them.

@@ -25,18 +25,13 @@ func (r bufferRules) Dial(ctx context.Context, network, address string) (net.Con
 	if err != nil {
 		return nil, err
 	}
-	raw, err := conn.(*net.TCPConn).SyscallConn()
+	size, err := receiveBufferOf(conn.(*net.TCPConn))
 	if err != nil {
 		return nil, err
 	}
-	raw.Control(func(fd uintptr) {
-		size, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF)
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		if *r.sizes = append(*r.sizes, size); err != nil {
-			*r.sizes = nil
-		}
-	})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	*r.sizes = append(*r.sizes, size)
 	return conn, nil
 }
 
