@@ -3,9 +3,8 @@
 // Before a system call Go's runtime makes the processor available to other goroutines, because the
 // call may block: after 20 µs, another thread takes it over. To read or write a socket of package
 // net never blocks, it only takes long where much is moved: 128 KiB take 30 to 60 µs. Then each
-// call costs two switches between threads, and on a tunnel's way they are most of what a second
-// processor is woken for. The calls here don't tell the runtime, so that nobody takes over. They
-// are for sockets that do not block, and for nothing else.
+// call costs two switches between threads. The calls here don't tell the runtime, so that nobody
+// takes over. They are for sockets that do not block, and for nothing else.
 //
 // That is so on Linux. On other systems the calls are those of package net.
 package rawsock
@@ -18,12 +17,17 @@ import (
 	"syscall"
 )
 
-// socketOf returns how to reach conn's socket, nil where conn isn't a socket that never blocks, or
-// where nothing is gained.
-func socketOf(conn any) syscall.RawConn {
+// directly is SocketOf where the calls of this package are to be used, else nil.
+func directly(conn any) syscall.RawConn {
 	if !direct {
 		return nil
 	}
+	return SocketOf(conn)
+}
+
+// SocketOf returns how to reach the socket of a connection of package net, which never blocks, and
+// nil for anything else.
+func SocketOf(conn any) syscall.RawConn {
 	switch c := conn.(type) {
 	case *net.TCPConn:
 		return rawOf(c)
@@ -55,7 +59,7 @@ type reader struct {
 // NewReader returns what reads from conn, with conn's deadlines and errors. Unlike with conn, only
 // one goroutine may read at a time.
 func NewReader(conn net.Conn) io.Reader {
-	raw := socketOf(conn)
+	raw := directly(conn)
 	if raw == nil {
 		return conn
 	}
@@ -104,7 +108,7 @@ type Writer struct {
 
 // NewWriter returns what writes to conn, with conn's deadlines and errors.
 func NewWriter(conn io.Writer) *Writer {
-	w := &Writer{conn: conn, raw: socketOf(conn)}
+	w := &Writer{conn: conn, raw: directly(conn)}
 	if w.raw != nil {
 		w.writable = w.write
 	}
@@ -148,8 +152,9 @@ func (w *Writer) WriteVector(vector [][]byte) (int64, error) {
 func (w *Writer) pass(vector [][]byte) (int64, error) {
 	if len(vector) != 1 {
 		w.buffers = vector
-		defer func() { w.buffers = nil }()
-		return w.buffers.WriteTo(w.conn)
+		n, err := w.buffers.WriteTo(w.conn)
+		w.buffers = nil
+		return n, err
 	}
 	n, err := w.conn.Write(vector[0])
 	if err == nil && n < len(vector[0]) {
@@ -193,7 +198,7 @@ func opError(op string, conn any, err error) error {
 	if raw, ok := errors.AsType[*net.OpError](err); ok {
 		err = raw.Err
 	}
-	c := conn.(net.Conn) // as in socketOf
+	c := conn.(net.Conn) // as in SocketOf
 	return &net.OpError{
 		Op: op, Net: c.LocalAddr().Network(), Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: err,
 	}

@@ -16,7 +16,7 @@ type writeDeadline interface{ SetWriteDeadline(time.Time) error }
 // except while they are being written.
 type blockWriter struct {
 	out      *rawsock.Writer
-	deadline writeDeadline // w's, nil if it has none or is a stream
+	deadline writeDeadline // of what out writes to; nil if it has none or is a stream
 	blocks   [maxBlocks]*block
 	most     int // bytes to lend; 0: as many as fit
 

@@ -4,25 +4,16 @@ package mux
 
 import (
 	"io"
-	"net"
 	"os"
 	"syscall"
+
+	"culvert/internal/rawsock"
 
 	"golang.org/x/sys/unix"
 )
 
 // socketOf returns r's socket, nil when r is none.
-func socketOf(r io.Reader) syscall.RawConn {
-	switch c := r.(type) {
-	case *net.TCPConn:
-		raw, _ := c.SyscallConn() // fails for a zero value only
-		return raw
-	case *net.UnixConn:
-		raw, _ := c.SyscallConn()
-		return raw
-	}
-	return nil
-}
+func socketOf(r io.Reader) syscall.RawConn { return rawsock.SocketOf(r) }
 
 // readSocket is called when the socket may be readable, and once before. It returns false to be
 // called again.
