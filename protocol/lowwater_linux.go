@@ -6,6 +6,8 @@ import (
 	"syscall"
 	"time"
 
+	"culvert/internal/rawsock"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -34,7 +36,7 @@ func newLowWater(conn net.Conn) *lowWater {
 	}
 	l := &lowWater{raw: raw}
 	l.set = func(fd uintptr) {
-		_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVLOWAT, int(l.bytes.Load()))
+		_ = rawsock.SetInt(fd, unix.SOL_SOCKET, unix.SO_RCVLOWAT, int(l.bytes.Load()))
 	}
 	l.check = func(fd uintptr) {
 		buffer, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF)

@@ -3,6 +3,8 @@ package protocol
 import (
 	"time"
 
+	"culvert/internal/rawsock"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -48,7 +50,7 @@ func (c *Conn) tcpInfo() (info *unix.TCPInfo) {
 		return nil
 	}
 	controlErr := raw.Control(func(fd uintptr) {
-		info, err = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+		info, err = rawsock.TCPInfo(fd)
 	})
 	if controlErr != nil || err != nil {
 		return nil

@@ -3,6 +3,8 @@ package protocol
 import (
 	"net"
 
+	"culvert/internal/rawsock"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -19,7 +21,7 @@ func (c *Conn) LimitUnsent(bytes int) {
 		return
 	}
 	_ = raw.Control(func(fd uintptr) {
-		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, bytes)
+		_ = rawsock.SetInt(fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, bytes)
 	})
 }
 

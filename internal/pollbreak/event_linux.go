@@ -5,6 +5,8 @@ import (
 	"os"
 	"syscall"
 
+	"culvert/internal/rawsock"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -16,8 +18,8 @@ type event struct {
 	raw    syscall.RawConn
 	ready  func(fd uintptr) bool // called when the eventfd is ready, and once before
 	raised bool
-	one    [8]byte // what is written: the number 1
-	broken bool    // the system gives no eventfd, or no longer takes it
+	one    [1][]byte // what is written: the number 1
+	broken bool      // the system gives no eventfd, or no longer takes it
 }
 
 func (e *event) wait() {
@@ -38,7 +40,7 @@ func (e *event) open() bool {
 	}
 	e.file = os.NewFile(uintptr(fd), "eventfd")
 	e.ready = e.raise
-	binary.NativeEndian.PutUint64(e.one[:], 1)
+	e.one[0] = binary.NativeEndian.AppendUint64(nil, 1)
 	e.raw, err = e.file.SyscallConn()
 	e.broken = err != nil
 	return !e.broken
@@ -51,7 +53,7 @@ func (e *event) raise(fd uintptr) bool {
 		return true
 	}
 	e.raised = true
-	_, err := unix.Write(int(fd), e.one[:])
+	_, err := rawsock.Writev(fd, e.one[:])
 	return err != nil // otherwise the poller calls again
 }
 
