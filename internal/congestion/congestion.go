@@ -13,13 +13,16 @@ import (
 
 const (
 	// Auto is the choice of BBR where the system has it and permits it, which goes on sending where
-	// packets are lost for other reasons than congestion. Elsewhere it is System.
+	// packets are lost for other reasons than congestion. Elsewhere it is System. Between processes
+	// of this machine nothing is lost, and BBR's timers would cost a tenth of the processor time: a
+	// connection keeps what the system has, and where that is BBR, it has Reno.
 	Auto = "auto"
 
 	// System is the choice to leave connections as the system has made them.
 	System = "system"
 
-	preferred = "bbr" // by Auto
+	preferred = "bbr"  // by Auto
+	unpaced   = "reno" // by Auto on this machine; part of every Linux
 
 	// maxName is the number of bytes of a name that Linux takes; it ignores more.
 	maxName = 15
@@ -63,11 +66,24 @@ func Apply(conn net.Conn, choice string) error {
 	if choice != Auto {
 		return wrap(set(tcp, choice), choice)
 	}
+	if staysHere(tcp) {
+		if get(tcp) == preferred {
+			_ = set(tcp, unpaced) // not permitted, it only costs more
+		}
+		return nil
+	}
 	err := set(tcp, preferred)
 	if errors.Is(err, ErrUnknown) || errors.Is(err, ErrUnsupported) {
 		return nil
 	}
 	return wrap(err, preferred)
+}
+
+// staysHere reports whether both ends of a connection are on this machine.
+func staysHere(conn net.Conn) bool {
+	near, nearOK := conn.LocalAddr().(*net.TCPAddr)
+	far, farOK := conn.RemoteAddr().(*net.TCPAddr)
+	return nearOK && farOK && (far.IP.IsLoopback() || far.IP.Equal(near.IP))
 }
 
 func wrap(err error, name string) error {

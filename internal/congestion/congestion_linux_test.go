@@ -29,8 +29,12 @@ func TestApply(t *testing.T) {
 		t.Fatal(err)
 	}
 	system := strings.TrimSpace(string(before))
+	here := system // nothing paces what stays on this machine
+	if here == "bbr" {
+		here = "reno"
+	}
 	for _, test := range []struct{ choice, want string }{
-		{System, system}, {"reno", "reno"}, {Auto, "bbr"},
+		{System, system}, {"reno", "reno"}, {Auto, here}, {"bbr", "bbr"},
 	} {
 		near, _ := testnet.TCPPair(t, time.Minute)
 		if err := Apply(near, test.choice); err != nil {

@@ -35,13 +35,18 @@ const (
 // some 0.2 MB/s.
 func useBBR(t *testing.T, h *link.Host) {
 	t.Helper()
-	_, err := inNamespace(h.Namespace, func() (struct{}, error) {
-		const setting = "/proc/sys/net/ipv4/tcp_congestion_control"
-		return struct{}{}, os.WriteFile(setting, []byte("bbr"), 0)
-	})
-	if err != nil {
+	if err := setCongestion(h, "bbr"); err != nil {
 		t.Fatalf("the congestion control BBR is missing: modprobe tcp_bbr loads it: %v", err)
 	}
+}
+
+// setCongestion sets the congestion control of a host's system.
+func setCongestion(h *link.Host, name string) error {
+	_, err := inNamespace(h.Namespace, func() (struct{}, error) {
+		const setting = "/proc/sys/net/ipv4/tcp_congestion_control"
+		return struct{}{}, os.WriteFile(setting, []byte(name), 0)
+	})
+	return err
 }
 
 // badLink is a tunnel over a bad link, whose carrier can be cut, and a server at its far end.

@@ -8,8 +8,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"culvert/internal/testnet"
+	"culvert/internal/testnet/link"
 )
 
 // congestionSetting reads one of the machine's settings.
@@ -23,21 +25,52 @@ func congestionSetting(t *testing.T, name string) []string {
 }
 
 // Each end has the congestion control that its flag names, and says so; check says what this end
-// has.
+// has. On one machine, auto leaves out BBR.
 func TestCongestion(t *testing.T) {
 	t.Parallel()
 	system := congestionSetting(t, "")[0]
-	for choice, want := range map[string]string{"auto": "bbr", "system": system, "reno": "reno"} {
+	auto := system
+	if auto == "bbr" {
+		auto = "reno"
+	}
+	for choice, want := range map[string]string{
+		"auto": auto, "system": system, "reno": "reno", "bbr": "bbr",
+	} {
 		tun := startTunnel(t, "--congestion", choice)
 		tun.local.stderr.waitLine(t, tun.local.process, "session up congestion="+want+" ", patience)
 		// The remote's choice is its own.
-		tun.remote.stderr.waitLine(t, tun.remote.process, " congestion=bbr ", patience)
+		tun.remote.stderr.waitLine(t, tun.remote.process, " congestion="+auto+" ", patience)
 		r := run(t, patience, culvert(t, "check", "--congestion", choice, "--key", tun.client.file,
 			"--remote-key", tun.server.key, tun.remote.url()))
 		if r.status != 0 || !strings.Contains(r.stdout, tun.remote.listen[0]+", "+want+"\n") {
 			t.Errorf("check --congestion %s: status %d\n%s%s", choice, r.status, r.stdout, r.stderr)
 		}
 	}
+}
+
+// Between two machines, each end asks for BBR, whatever its system has.
+func TestCongestionBetweenMachines(t *testing.T) {
+	t.Parallel()
+	needRoot(t, "it makes network namespaces")
+	l, err := link.New(link.Config{Delay: time.Millisecond, Rate: 100e6})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	for _, h := range []*link.Host{l.A, l.B} {
+		if err := setCongestion(h, "reno"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	near, far := hostOf(l.A), hostOf(l.B)
+	client, server := newIdentity(t), newIdentity(t)
+	remote := startNode(t, "remote", far.command(t, culvert(t, remoteArgs(server,
+		"--listen", far.addr.String()+":0",
+		"--authorized-keys", writeFile(t, "authorized_keys", client.key+"\n"))...)))
+	local := startNode(t, "local", near.command(t, culvert(t, localArgs(client, server,
+		"ws://"+remote.listen[0]+"/")...)))
+	local.stderr.waitLine(t, local.process, "session up congestion=bbr ", patience)
+	remote.stderr.waitLine(t, remote.process, " congestion=bbr ", patience)
 }
 
 // An unknown name is a usage error of every command that has the flag.
