@@ -199,5 +199,6 @@
 // Frames of the session go first, then credit, then stream data by deficit round-robin: a stream
 // that just woke is served before the streams with a backlog, once a round (the idea of fq_codel,
 // RFC 8290, section 4.2). Streams with a backlog share to within one quantum, which is one frame:
-// 32 KiB, and less on a slow path.
+// 32 KiB, less on a slow path, and up to four on a very fast one, unless somebody seems to wait for
+// a stream of the session that sends little at a time.
 package mux

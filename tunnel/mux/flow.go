@@ -152,7 +152,7 @@ func (s *Session) dropDatagramsLocked() {
 // sequenced frames of a record are contiguous; so datagrams go before or after them.
 func (l *link) packDatagramsLocked(p *packer) {
 	for fits := true; fits && p.left() >= headerSize+minFill; {
-		st := l.session.sched.next(l.pace.FrameSize())
+		st := l.session.sched.next(l.pace.TurnSize())
 		if st == nil || !st.flow.due() {
 			break
 		}

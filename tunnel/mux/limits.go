@@ -33,8 +33,14 @@ const (
 	maxText = 256
 
 	// quantum is the most that a stream may send in each round of the scheduler: one full frame. On
-	// a slow path frames are smaller, and so are the quanta.
+	// a slow path frames are smaller, and so are the quanta; on a very fast one they are several
+	// frames.
 	quantum = maxData
+
+	// Somebody seems to wait for each piece of a stream that had littleData or less to send,
+	// littleTurns times in a row: one time, it may be the end of something large.
+	littleData  = 2 << 10
+	littleTurns = 2
 
 	// minFill is the room in a record below which no more stream data is put into it: a small piece
 	// of a frame costs the receiver as much as a whole one.

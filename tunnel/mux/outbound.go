@@ -48,7 +48,7 @@ func (s *Session) wakeSenderLocked(st *stream) {
 	}
 }
 
-// quantumLocked returns how much a stream may send in a round of the scheduler: one frame.
+// quantumLocked returns how much a stream may send when it wakes: one frame.
 func (s *Session) quantumLocked() int {
 	if s.link == nil {
 		return maxData
@@ -236,7 +236,7 @@ func (s *Session) packCreditLocked(p *packer) {
 func (l *link) packStreamsLocked(p *packer) {
 	s := l.session
 	for p.left() >= headerSize+minFill {
-		st := s.sched.next(l.pace.FrameSize())
+		st := s.sched.next(l.pace.TurnSize())
 		if st == nil || st.flow.due() {
 			break
 		}
@@ -244,6 +244,10 @@ func (l *link) packStreamsLocked(p *packer) {
 		if st.turn.list == &s.sched.backlog && !l.pace.CanSend(inflight) {
 			break
 		}
+		before := st.send.sent
 		st.appendFramesLocked(p, l.pace.FrameSize())
+		if st.turn.sent(int(st.send.sent-before), st.canSendLocked()) {
+			l.pace.OnInteractive(time.Now())
+		}
 	}
 }

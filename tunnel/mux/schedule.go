@@ -15,6 +15,18 @@ type turn struct {
 	list       *streamList // nil while not scheduled
 	prev, next *stream
 	deficit    int // bytes the stream may still send in this round
+	little     int // how many times in a row the stream had little to send
+}
+
+// sent takes that n bytes of the stream were sent and whether it has more, and reports whether
+// somebody seems to wait for what it sends.
+func (t *turn) sent(n int, more bool) (interactive bool) {
+	if more || n > littleData {
+		t.little = 0
+	} else if n > 0 {
+		t.little++
+	}
+	return n > 0 && t.little >= littleTurns
 }
 
 // wake schedules a stream that has something to send, with quantum bytes for its first turn. It is

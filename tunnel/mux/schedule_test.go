@@ -3,6 +3,9 @@ package mux
 import (
 	"slices"
 	"testing"
+	"time"
+
+	"culvert/tunnel/mux/pace"
 )
 
 // desk is a session whose writer is the test: it packs record after record and checks who was
@@ -240,5 +243,79 @@ func BenchmarkScheduler(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		s.sched.next(quantum).turn.deficit -= quantum
+	}
+}
+
+// fast gives the session a path that has delivered a gigabyte a second for a while.
+func (d *desk) fast() {
+	now := time.Now()
+	c := pace.New(paceConfig, pace.Start{Now: now})
+	for position := uint64(0); position < 1e9; {
+		now = now.Add(10 * time.Millisecond)
+		position += 10e6
+		c.OnAck(now, position)
+		c.OnRTTSample(now, time.Millisecond)
+	}
+	d.s.link.pace = c
+}
+
+// TestInteractiveStream: a stream that has little to send again and again shortens the others'
+// turns on a very fast path; the ends of large ones don't, nor does a single little piece.
+func TestInteractiveStream(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		pieces []int
+		want   bool
+	}{
+		{"one", []int{100}, false},
+		{"several", []int{100, 2000, 1}, true},
+		{"large", []int{5000, 5000, 5000}, false},
+		{"ends of large ones", []int{40_000, maxData + 10, maxData + 10}, false},
+		{"after a large one", []int{40_000, 100, 100}, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			d := newDesk(t)
+			d.fast()
+			long := d.s.link.pace.TurnSize()
+			st := d.stream(0)
+			for _, n := range test.pieces {
+				d.write(st, n)
+				for len(d.record()) > 0 {
+				}
+			}
+			if short := d.s.link.pace.TurnSize() < long; short != test.want {
+				t.Errorf("turns are shorter: %v, want %v", short, test.want)
+			}
+		})
+	}
+}
+
+// TestLongTurns: on a very fast path a stream with a backlog sends several frames at a time, and
+// the streams share equally all the same.
+func TestLongTurns(t *testing.T) {
+	d := newDesk(t)
+	d.fast()
+	sent := make(map[uint32]int)
+	for range 3 {
+		d.stream(10 * d.s.link.pace.TurnSize())
+	}
+	turns, last := 0, uint32(0)
+	for range 60 {
+		for _, f := range d.record() {
+			if f.stream != last {
+				turns, last = turns+1, f.stream
+			}
+			sent[f.stream] += len(f.payload)
+		}
+	}
+	if turns < 60/4 || turns > 60/4+6 { // the first turn of each is one frame
+		t.Errorf("60 records in %d turns", turns)
+	}
+	least, most := 1<<30, 0
+	for _, n := range sent {
+		least, most = min(least, n), max(most, n)
+	}
+	if most-least > d.s.link.pace.TurnSize() {
+		t.Errorf("the streams sent between %d and %d bytes", least, most)
 	}
 }

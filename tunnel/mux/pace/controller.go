@@ -59,6 +59,7 @@ type Controller struct {
 
 	competition competition
 	sharing     sharing
+	interaction interaction
 }
 
 // bounds are what follows from the model, in bytes.
@@ -131,6 +132,7 @@ func (c *Controller) OnRTTSample(now time.Time, rtt time.Duration) {
 // OnAck takes the peer's acknowledgement of all data before position. Where that ends a round, the
 // model and the bounds follow.
 func (c *Controller) OnAck(now time.Time, position uint64) {
+	c.interaction.expire(now)
 	acked := position - c.lastAcked
 	c.lastAcked = position
 	c.observer.onDelivered(acked)
@@ -269,9 +271,6 @@ func (c *Controller) probeShows() bool {
 func (c *Controller) quantizationBudget() float64 {
 	return float64(budgetFrames*c.bounds.frame + c.cfg.AckThreshold)
 }
-
-// slack returns by how many bytes the bound exceeds the model's for acknowledgements that are late.
-func (c *Controller) slack() float64 { return min(c.bandwidth.max*rttSlack.Seconds(), maxSlack) }
 
 // gain returns the factor between the BDP and what may be inflight.
 func (c *Controller) gain() float64 {

@@ -73,7 +73,8 @@
 //     the measurement of a round trip;
 //   - [Controller.OnStalled] while [Controller.WatchesGaps], when it may send no more and no
 //     acknowledgement has come for [GapInterval];
-//   - [Controller.FrameSize], [Controller.BurstSize] and [Controller.UnsentLimit] as it sends.
+//   - [Controller.FrameSize], [Controller.TurnSize], [Controller.BurstSize] and
+//     [Controller.UnsentLimit] as it sends, [Controller.OnInteractive] when a stream sends little.
 //
 // The package starts no goroutine, reads no clock and opens no socket. A Controller is guarded by
 // the mutex of the session that owns it.
