@@ -13,8 +13,8 @@ type congestionOption struct{ choice string }
 func (o *congestionOption) define(s *flags.Set) {
 	s.Group("session")
 	s.String(&o.choice, "congestion", congestion.Auto, "send to the other end under the congestion "+
-		"control `NAME` of this system: auto for BBR where the system permits it and the other end is on "+
-		"another machine, system for what it has, or one by its name; Linux only").
+		"control `NAME` of this system: auto for BBR where the system permits it and the other end is "+
+		"on another machine, system for what it has, or one by its name; Linux only").
 		Values(congestion.Auto, congestion.System)
 }
 

@@ -1,10 +1,14 @@
-// Package rawsock reads from and writes to sockets while the goroutine keeps its processor.
+// Package rawsock makes system calls on sockets for which the goroutine keeps its processor.
 //
 // Before a system call Go's runtime makes the processor available to other goroutines, because the
 // call may block: after 20 µs, another thread takes it over. To read or write a socket of package
 // net never blocks, it only takes long where much is moved: 128 KiB take 30 to 60 µs. Then each
 // call costs two switches between threads. The calls here don't tell the runtime, so that nobody
 // takes over. They are for sockets that do not block, and for nothing else.
+//
+// Even short calls, such as those for an option, cost more than they take: after each time that the
+// process had nothing to do, the first that the runtime knows of wakes its monitor, which then looks
+// every 20 µs for calls that block.
 //
 // That is so on Linux. On other systems the calls are those of package net.
 package rawsock
