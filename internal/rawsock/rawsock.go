@@ -6,9 +6,9 @@
 // call costs two switches between threads. The calls here don't tell the runtime, so that nobody
 // takes over. They are for sockets that do not block, and for nothing else.
 //
-// Even short calls, such as those for an option, cost more than they take: after each time that the
-// process had nothing to do, the first that the runtime knows of wakes its monitor, which then looks
-// every 20 µs for calls that block.
+// Even short calls, such as those for an option, cost more than they take: whenever the process has
+// had nothing to do, the first that the runtime knows of wakes its monitor, which then looks every
+// 20 µs for calls that block.
 //
 // That is so on Linux. On other systems the calls are those of package net.
 package rawsock
