@@ -91,8 +91,9 @@ var masks = []struct {
 	{regexp.MustCompile(` +[0-9]+\.[0-9] ms`), " # ms"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?(Z|[+-]\d\d:\d\d)`), "<time>"},
 	{regexp.MustCompile(` session=[0-9a-f]{8}\b`), " <session>"},
-	{regexp.MustCompile(`aes-256-gcm|chacha20-poly1305`), "<suite>"},                 // the faster one here
-	{regexp.MustCompile(`(?m) congestion=\w+|, (bbr|cubic|reno)$`), " <congestion>"}, // the system's
+	{regexp.MustCompile(`aes-256-gcm|chacha20-poly1305`), "<suite>"}, // the faster one here
+	// The congestion control is the system's.
+	{regexp.MustCompile(`(?m) congestion=\w+|, (bbr|cubic|reno)$`), " <congestion>"},
 	{regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`), "<gid>"},
 }
 
