@@ -57,11 +57,12 @@ look() {
   need chromium 'chromium: the browser tests drive it' command -v chromium
   need firefox-esr 'firefox: the browser tests drive it too' command -v firefox-esr
   need python3 'python3: a client of UDP ASSOCIATE in the tests' test -x /usr/bin/python3
+  # -I: without this folder, whose socks/ would do as the module.
   need python3-socks 'PySocks: another UDP ASSOCIATE client, for /usr/bin/python3' \
-    /usr/bin/python3 -c 'import socks'
+    /usr/bin/python3 -Ic 'import socks'
   need python3-requests 'requests: a client of culvert in the tests' \
-    /usr/bin/python3 -c 'import requests'
-  need python3-httpx 'httpx: a client of culvert in the tests' /usr/bin/python3 -c 'import httpx'
+    /usr/bin/python3 -Ic 'import requests'
+  need python3-httpx 'httpx: a client of culvert in the tests' /usr/bin/python3 -Ic 'import httpx'
   need python3-pip 'pip: a client of culvert in the tests' /usr/bin/python3 -m pip --version
   need aria2 'aria2: a client of culvert in the tests' command -v aria2c
   need lynx 'lynx: a client of culvert in the tests' command -v lynx
