@@ -35,14 +35,14 @@ const (
 // some 0.2 MB/s.
 func useBBR(t *testing.T, h *link.Host) {
 	t.Helper()
-	if err := setCongestion(h, "bbr"); err != nil {
+	if err := setCongestion(h.Namespace, "bbr"); err != nil {
 		t.Fatalf("the congestion control BBR is missing: modprobe tcp_bbr loads it: %v", err)
 	}
 }
 
-// setCongestion sets the congestion control of a host's system.
-func setCongestion(h *link.Host, name string) error {
-	_, err := inNamespace(h.Namespace, func() (struct{}, error) {
+// setCongestion sets the congestion control that the system of a namespace has.
+func setCongestion(namespace, name string) error {
+	_, err := inNamespace(namespace, func() (struct{}, error) {
 		const setting = "/proc/sys/net/ipv4/tcp_congestion_control"
 		return struct{}{}, os.WriteFile(setting, []byte(name), 0)
 	})

@@ -51,26 +51,16 @@ func TestCongestion(t *testing.T) {
 // Between two machines, each end asks for BBR, whatever its system has.
 func TestCongestionBetweenMachines(t *testing.T) {
 	t.Parallel()
-	needRoot(t, "it makes network namespaces")
-	l, err := link.New(link.Config{Delay: time.Millisecond, Rate: 100e6})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	for _, h := range []*link.Host{l.A, l.B} {
-		if err := setCongestion(h, "reno"); err != nil {
+	f := startFarRemote(t, link.Config{Delay: time.Millisecond, Rate: 100e6})
+	for _, h := range []*host{f.near, f.far} {
+		if err := setCongestion(h.name, "reno"); err != nil {
 			t.Fatal(err)
 		}
 	}
-	near, far := hostOf(l.A), hostOf(l.B)
-	client, server := newIdentity(t), newIdentity(t)
-	remote := startNode(t, "remote", far.command(t, culvert(t, remoteArgs(server,
-		"--listen", far.addr.String()+":0",
-		"--authorized-keys", writeFile(t, "authorized_keys", client.key+"\n"))...)))
-	local := startNode(t, "local", near.command(t, culvert(t, localArgs(client, server,
-		"ws://"+remote.listen[0]+"/")...)))
+	local := startNode(t, "local", f.near.command(t, culvert(t, localArgs(f.client, f.server,
+		"ws://"+f.remote.listen[0]+"/")...)))
 	local.stderr.waitLine(t, local.process, "session up congestion=bbr ", patience)
-	remote.stderr.waitLine(t, remote.process, " congestion=bbr ", patience)
+	f.remote.stderr.waitLine(t, f.remote.process, " congestion=bbr ", patience)
 }
 
 // An unknown name is a usage error of every command that has the flag.
