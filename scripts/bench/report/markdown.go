@@ -100,7 +100,8 @@ func control(t table, m result.Machine) string {
 	case t.control != "":
 		return " Congestion control: " + t.control + "."
 	case m.Congestion != "":
-		return " Congestion control: " + m.Congestion + ", the system's; culvert asks for BBR."
+		return " Congestion control: " + m.Congestion + ", the system's; culvert asks " +
+			"for BBR, and on loopback for none that paces."
 	}
 	return ""
 }

@@ -100,7 +100,7 @@ func TestWrite(t *testing.T) {
 	}
 	for _, want := range []string{
 		"a processor, 2 cores; Linux 6; go1; OpenSSH 9.",
-		"control: bbr, the system's; culvert asks for BBR.\n",
+		"control: bbr, the system's; culvert asks for BBR, and on loopback for none that paces.\n",
 		"- 2026-11-01 12:00 UTC, commit abc: `make bench`",
 		"| one stream down on loopback, against OpenSSH with aes128-gcm | ≥ 1 | 1.3 | 1.14 (1.00–1.29) " +
 			"| reached |",
