@@ -66,6 +66,7 @@ type Controller struct {
 type bounds struct {
 	inflight uint64
 	frame    int
+	turn     int
 	burst    int
 	unsent   int
 }
@@ -105,6 +106,10 @@ func (c *Controller) Inflight() uint64 { return c.bounds.inflight }
 
 // FrameSize returns the most data that one frame should hold, in bytes.
 func (c *Controller) FrameSize() int { return c.bounds.frame }
+
+// TurnSize returns how many bytes one of several streams should send before it is the next one's
+// turn.
+func (c *Controller) TurnSize() int { return c.bounds.turn }
 
 // BurstSize returns how many bytes should be handed to the carrier at once.
 func (c *Controller) BurstSize() int { return c.bounds.burst }
@@ -309,7 +314,7 @@ func (c *Controller) updateBounds() {
 	b := &c.bounds
 	if bandwidth == 0 {
 		frame := c.cfg.MaxFrame
-		*b = bounds{c.startup.minInflight, frame, frame, 2 * frame}
+		*b = bounds{c.startup.minInflight, frame, frame, frame, 2 * frame}
 		return
 	}
 	expected := bandwidth // until the next round ends
@@ -317,6 +322,10 @@ func (c *Controller) updateBounds() {
 		expected *= startupGain
 	}
 	b.frame = clamp(expected*frameTime.Seconds(), minFrame, c.cfg.MaxFrame)
+	b.turn = b.frame
+	if !c.interaction.active {
+		b.turn = clamp(bandwidth*turnTime.Seconds(), b.frame, turnFrames*b.frame)
+	}
 	b.burst = clamp(expected*burstTime.Seconds(), b.frame, c.cfg.MaxBurst)
 	b.unsent = clamp(expected*unsentTime.Seconds(), minUnsent, maxUnsent)
 	bdp := bandwidth * c.rtt.min().Seconds()

@@ -35,13 +35,3 @@ func (c *Controller) slack() float64 {
 	}
 	return min(rate*rttSlack.Seconds(), most)
 }
-
-// TurnSize returns how many bytes one of several streams should send before it is the next one's
-// turn.
-func (c *Controller) TurnSize() int {
-	frame := c.bounds.frame
-	if c.interaction.active {
-		return frame
-	}
-	return clamp(c.bandwidth.max*turnTime.Seconds(), frame, turnFrames*frame)
-}
