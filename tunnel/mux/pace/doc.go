@@ -61,8 +61,8 @@
 //     reports losses with hardly a queue, or with one that is no longer than BBR's own. Where there
 //     is no transport to ask, a trial with a gain of 3 finds out.
 //
-// Four sizes follow from the bandwidth: of a frame (2 ms of it), of a stream's turn (0.125 ms, but a
-// frame at least), of a burst (1 ms), and of what the carrier's socket may hold unsent (4 ms).
+// Four sizes follow from the bandwidth: of a frame (2 ms of it), of a stream's turn (0.125 ms, but
+// a frame at least), of a burst (1 ms), and of what the carrier's socket may hold unsent (4 ms).
 //
 // While streams send little at a time, somebody seems to wait for them. Then, on very fast paths,
 // the bound exceeds the path's capacity by less, and a turn is one frame.
