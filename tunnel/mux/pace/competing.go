@@ -17,34 +17,6 @@ type competition struct {
 	next   time.Time     // when to look again at the earliest
 	ended  time.Time     // when there was no competing flow any more
 	clear  int           // cycles in a row that had a round trip without a queue
-	drain  drain
-}
-
-// drain is a time in which the session keeps little inflight, to see what is left of the queue.
-type drain struct {
-	underway bool
-	inflight uint64        // the bound
-	ownDelay time.Duration // by how much its data may delay itself
-	old      uint64        // position: what was sent before is acknowledged then
-	settled  time.Time     // when it was; data sent from then on finds little of the session's
-	samples  int           // round trips of such data
-	least    time.Duration // the least round trip
-}
-
-// onAck takes the peer's acknowledgement.
-func (d *drain) onAck(now time.Time, position uint64) {
-	if d.underway && d.settled.IsZero() && position >= d.old {
-		d.settled = now
-	}
-}
-
-// onSample takes a round trip. It returns true when there are enough.
-func (d *drain) onSample(now time.Time, roundTrip time.Duration) (done bool) {
-	d.least = shorter(d.least, roundTrip)
-	if !d.settled.IsZero() && !now.Add(-roundTrip).Before(d.settled) {
-		d.samples++
-	}
-	return d.samples >= drainSamples
 }
 
 // onCycle takes whether even the least round trip of a probe cycle shows a queue, or else that
@@ -68,7 +40,7 @@ func (c *competition) onCycle(now time.Time, queued, empty bool) (drain bool) {
 
 // onDrained takes whether a queue was left after the session had drained its own part.
 func (c *competition) onDrained(now time.Time, queued bool) {
-	c.drain, c.clear = drain{}, 0
+	c.clear = 0
 	switch {
 	case queued:
 		// A competing flow that is there again has hardly been away: it was at the bottom of its
@@ -104,27 +76,6 @@ func (c *Controller) pathRTT() time.Duration {
 	return shorter(c.rtt.min(), shorter(c.rtt.windows[0], c.rtt.windows[1]))
 }
 
-// recentBandwidth returns the path's bandwidth, which may have fallen in the last cycle.
-func (c *Controller) recentBandwidth() float64 {
-	return min(c.bandwidth.max, c.bandwidth.recentRate(burstyRounds))
-}
-
-// frameDelay returns how long a frame takes on a path with such a bandwidth.
-func (c *Controller) frameDelay(bandwidth float64) time.Duration {
-	return time.Duration(float64(c.bounds.frame) / bandwidth * float64(time.Second))
-}
-
-// ownDelay returns by how much the session's data may delay itself while the session drains the
-// queue: a frame follows another. On a slow path a few frames are all that is inflight, and leave
-// together when their acknowledgement comes.
-func (c *Controller) ownDelay(bandwidth float64) time.Duration {
-	delay := c.frameDelay(bandwidth)
-	if delay > slowFrame {
-		return time.Duration(c.quantizationBudget() / bandwidth * float64(time.Second))
-	}
-	return delay
-}
-
 // showsQueue reports whether a round trip is so long that there is a queue.
 func (c *Controller) showsQueue(roundTrip time.Duration) bool {
 	slack := rttSlack + c.frameDelay(c.bandwidth.max)
@@ -147,29 +98,6 @@ func (c *Controller) checkCompeting(now time.Time) {
 	queued := c.showsQueue(least)
 	empty := c.showsEmpty(least, unsentTime+c.frameDelay(c.bandwidth.max))
 	if c.competition.onCycle(now, queued, empty) {
-		c.startDrain()
-	}
-}
-
-// startDrain begins to drain the queue. The bandwidth may have fallen in the last cycle, and min
-// RTT may be that of a queue which has been there for long: neither shows what the path holds.
-func (c *Controller) startDrain() {
-	rate := c.recentBandwidth()
-	most, frame := uint64(drainGain*rate*c.rtt.least.Seconds()), uint64(c.bounds.frame)
-	c.competition.drain = drain{
-		underway: true,
-		inflight: max(most, frame+1) - frame, // a frame is sent whole, if there is room for a byte
-		ownDelay: c.ownDelay(rate),
-		old:      c.lastAcked + c.inflight,
-	}
-}
-
-// onDrainSample takes a round trip while the queue is drained.
-func (c *Controller) onDrainSample(now time.Time, roundTrip time.Duration) {
-	d := &c.competition.drain
-	if d.onSample(now, roundTrip) {
-		c.competition.onDrained(now, !c.showsEmpty(d.least, d.ownDelay))
-		c.rtt.cycle = 0
-		c.updateBounds()
+		c.startDrain(c.rtt.least)
 	}
 }

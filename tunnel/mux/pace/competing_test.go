@@ -26,7 +26,8 @@ func eachRival(t *testing.T, test func(t *testing.T, bbr, rivalBBR bool)) {
 
 // TestShare: next to a rival, a session has the share that its TCP would have, or half; also when
 // the rival has filled the queue before the session knew the path. Under CUBIC it may have less if
-// it is left to TCP most of the time, which only finds its share slowly. After the rival, the queue
+// it is left to TCP most of the time, which only finds its share slowly: each time that BBR has
+// emptied the queue, the session tries the bound again, and CUBIC takes seconds to recover. After the rival, the queue
 // is short again.
 func TestShare(t *testing.T) {
 	eachRival(t, func(t *testing.T, bbr, rivalBBR bool) {
@@ -43,7 +44,11 @@ func TestShare(t *testing.T) {
 			left := float64(s.leftToTCP) / float64(s.steps)
 			t.Logf("rival first %v: %.2f of both, %.2f without a session; left to TCP for %.2f",
 				rivalFirst, with, without, left)
-			if (bbr || left < 0.8) && with < 0.8*min(without, 0.5) {
+			least := 0.8 * min(without, 0.5)
+			if bbr != rivalBBR {
+				least = min(without, 0.5) - 0.12
+			}
+			if (bbr || left < 0.8) && with < least {
 				t.Errorf("rival first %v: %.2f of both, %.2f without a session; left to TCP for %.2f",
 					rivalFirst, with, without, left)
 			}

@@ -56,6 +56,7 @@ type Controller struct {
 	rounds    int // since the startup ended; modulo cycleRounds, the place in the probe cycle
 	trial     lossTrial
 	observer  transportObserver
+	drain     drain
 
 	competition competition
 	sharing     sharing
@@ -129,7 +130,7 @@ func (c *Controller) Rate() float64 { return c.bandwidth.max }
 // OnRTTSample takes a round trip: from when data was sent until its acknowledgement arrived.
 func (c *Controller) OnRTTSample(now time.Time, rtt time.Duration) {
 	c.rtt.add(now, rtt, c.roundLimited)
-	if c.competition.drain.underway {
+	if c.drain.underway {
 		c.onDrainSample(now, rtt)
 	}
 }
@@ -141,7 +142,7 @@ func (c *Controller) OnAck(now time.Time, position uint64) {
 	acked := position - c.lastAcked
 	c.lastAcked = position
 	c.observer.onDelivered(acked)
-	c.competition.drain.onAck(now, position)
+	c.drain.onAck(now, position)
 	if !c.startup.filledPipe {
 		c.observer.pollWindow()
 		c.bounds.inflight = max(c.bounds.inflight, c.transportBound())
@@ -155,7 +156,7 @@ func (c *Controller) OnAck(now time.Time, position uint64) {
 	}
 	delivered := position + c.observer.behindGap
 	sample := c.sampleRate(delivery{float64(delivered - c.roundDelivered), elapsed.Seconds()})
-	appLimited := c.roundLimited || c.competition.drain.underway
+	appLimited := c.roundLimited || c.drain.underway
 	c.roundStart, c.roundDelivered, c.roundLimited = now, delivered, false
 	if appLimited {
 		c.sharing.pause()
@@ -177,6 +178,7 @@ func (c *Controller) OnRestart(now time.Time) {
 	c.roundDelivered = c.lastAcked + c.observer.behindGap
 	c.bandwidth.recent = [gapRounds]delivery{}
 	c.sharing.pause()
+	c.onIdle()
 }
 
 // roundLength returns how long a round takes at least.
@@ -228,13 +230,14 @@ func (c *Controller) endRound(now time.Time, sample float64, appLimited bool) {
 	case !filled && !appLimited:
 		c.checkFullPipe(sample)
 		if c.startup.filledPipe && !c.observer.endToEnd && c.showsQueue(c.rtt.latest) {
-			c.startDrain()
+			c.startDrain(c.rtt.least)
 		}
 	case filled && c.bandwidth.bursty == 0 && sample >= restartGrowth*before && c.probeShows() &&
 		!c.competes():
 		c.startup.restart(sample)
 	case filled:
 		c.checkOthers(now, appLimited)
+		c.checkMinRTT()
 	}
 	c.observer.poll(&c.rtt, !c.startup.filledPipe)
 	if c.startup.filledPipe && c.observer.lossy == 0 && !c.observer.reportsGaps {
@@ -339,8 +342,8 @@ func (c *Controller) updateBounds() {
 	if c.observer.lossy > 0 {
 		b.unsent = min(lossyUnsentFactor*b.unsent, maxUnsent)
 	}
-	if c.competition.drain.underway {
-		b.inflight = c.competition.drain.inflight
+	if c.drain.underway {
+		b.inflight = c.drain.inflight
 	}
 }
 

@@ -174,8 +174,16 @@ func (p *simPath) takeAcks() {
 // observe simulates a time, and returns what was delivered in bytes a second, and the mean and the
 // longest queue as the time that it takes to drain.
 func (p *simPath) observe(d time.Duration) (delivered float64, mean, longest time.Duration) {
+	return p.observeEach(d, func() {})
+}
+
+// observeEach observes as well, and calls each after every step.
+func (p *simPath) observeEach(d time.Duration, each func()) (
+	delivered float64, mean, longest time.Duration,
+) {
 	before, steps, sum := p.served, 0, 0.0
 	p.run(d, func() {
+		each()
 		queue := (p.sent - p.served) / p.rate
 		sum += queue
 		steps++

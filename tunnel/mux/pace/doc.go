@@ -43,6 +43,9 @@
 //   - Probe cycle, 8 rounds long, from then on: one round at 1.25 probes for more bandwidth, two
 //     below 1 drain the queue, five cruise at 1. When a probe finds much more, startup begins
 //     again.
+//   - Drain: a session that is busy for long never empties the queue quite, so that min RTT would
+//     rise with each window, and the queue with it. Where min RTT has risen, three quarters of a
+//     BDP are inflight for some round trips, without slack and budget, to see what it is.
 //   - Competing flow, where a [Transport] is end to end: next to one that fills the queue, a bound
 //     of one BDP yields, and the delivery rate falls. When it falls by a tenth, TCP is left to
 //     itself (the gain is 6), first for a second. Then the session empties the queue, by a gain of

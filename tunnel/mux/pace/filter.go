@@ -11,6 +11,7 @@ type rttFilter struct {
 	round       time.Duration    // the newest of the round
 	latest      time.Duration    // the newest of all
 	least       time.Duration    // the least of all
+	drained     time.Duration    // busyMin when the queue was last known to be empty
 }
 
 // add takes a sample.
@@ -31,10 +32,22 @@ func (r *rttFilter) add(now time.Time, rtt time.Duration, appLimited bool) {
 // It is that of a busy session if there was any: large records take longer than a ping, and are
 // acknowledged later.
 func (r *rttFilter) min() time.Duration {
-	if loaded := shorter(r.loaded[0], r.loaded[1]); loaded != 0 {
-		return loaded
+	if busy := r.busyMin(); busy != 0 {
+		return busy
 	}
 	return shorter(r.windows[0], r.windows[1])
+}
+
+// busyMin returns the least round trip of the session while it was busy, 0 when it was not.
+func (r *rttFilter) busyMin() time.Duration { return shorter(r.loaded[0], r.loaded[1]) }
+
+// onDrained takes the least round trip while the queue was drained, and by how much the session's
+// own data may have delayed it. If that explains it, the path is as short as before.
+func (r *rttFilter) onDrained(least, slack time.Duration) {
+	if least <= scaled(r.drained, noQueueFactor, slack) {
+		r.loaded[0] = shorter(r.loaded[0], r.drained)
+	}
+	r.drained = r.busyMin()
 }
 
 // exceeds reports whether a round trip is longer than factor × min RTT + rttSlack.

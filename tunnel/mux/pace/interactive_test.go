@@ -13,7 +13,7 @@ func TestInteractivePath(t *testing.T) {
 		before := p.served
 		p.run(5*time.Second, func() { p.c.OnInteractive(p.now) })
 		near(t, "delivered", (p.served-before)/5, p.rate, 0.04)
-		p.run(time.Second, nil)
+		p.run(2*time.Second, nil)
 		checkSteady(t, p)
 	})
 }

@@ -127,6 +127,10 @@ const (
 	// long whenever it was costly again, up to maxLook. After aloneRounds in which it was not, there
 	// is no competing flow any more.
 	aloneRounds = 8 * cycleRounds
+
+	// With a window of probeWindow bytes or less, the transport measures its own round trip: BBR
+	// keeps four segments in flight for 200 ms whenever it hasn't seen the least one for 10 s.
+	probeWindow = 4 * 1500
 )
 
 // Where TCP decides how much is inflight, the bound only guards against a change of the path: it is

@@ -105,6 +105,13 @@ func (o *transportObserver) pollWindow() {
 	}
 }
 
+// measuresRTT reports whether the transport has all but stopped, to see how long the path is
+// without a queue.
+func (o *transportObserver) measuresRTT() bool {
+	_, _, _, window, ok := o.transport.TransportPath()
+	return ok && window > 0 && window <= probeWindow
+}
+
 // onWindow takes the transport's window. Where there is a queue it must not be called: the window
 // would only make that longer.
 func (o *transportObserver) onWindow(window, retransmitted uint64) {

@@ -65,9 +65,10 @@ type simTCP struct {
 	limited   bool      // it had less to send in the round
 	rates     [10]float64
 	rounds    int
-	full      float64 // the rate that the startup has reached
-	flat      int     // rounds without growth, until the startup is over
-	budget    float64 // bytes that may leave now
+	full      float64   // the rate that the startup has reached
+	flat      int       // rounds without growth, until the startup is over
+	budget    float64   // bytes that may leave now
+	probed    time.Time // when it began to measure its round trip
 
 	// CUBIC.
 	slowStart bool
@@ -82,7 +83,8 @@ type simTCPAck struct {
 
 func newSimTCP(bbr bool, now time.Time, minRTT time.Duration) *simTCP {
 	return &simTCP{
-		bbr: bbr, minRTT: minRTT, began: now, lostAt: now, window: 10 * 1448, slowStart: true,
+		bbr: bbr, minRTT: minRTT, began: now, lostAt: now, probed: now, window: 10 * 1448,
+		slowStart: true,
 	}
 }
 
@@ -146,6 +148,12 @@ func (f *simTCP) step(now time.Time) {
 	f.window = max(f.window, 10*1448)
 	if bandwidth := f.bandwidth(); bandwidth > 0 {
 		f.window = gain*bandwidth*f.minRTT.Seconds() + 6*1448
+	}
+	if now.Sub(f.probed) >= 10*time.Second {
+		f.probed = now
+	}
+	if f.flat >= 3 && now.Sub(f.probed) < 200*time.Millisecond {
+		f.window = 4 * 1448
 	}
 }
 

@@ -70,7 +70,7 @@ func (c *Controller) competes() bool { return c.competition.active || c.sharing.
 func (c *Controller) checkOthers(now time.Time, appLimited bool) {
 	cycleEnds := c.rounds%cycleRounds == 0
 	if !c.observer.endToEnd {
-		if cycleEnds && !c.competition.drain.underway {
+		if cycleEnds && !c.drain.underway {
 			c.checkCompeting(now)
 		}
 		return
@@ -86,9 +86,9 @@ func (c *Controller) checkOthers(now time.Time, appLimited bool) {
 
 // checkSharing takes a round for the search for a competing flow. Where the slack is more than the
 // path holds, the bound yields to none. Where TCP is left to itself because of losses, the bound
-// shows nothing.
+// shows nothing, nor does it while TCP measures its own round trip.
 func (c *Controller) checkSharing(now time.Time) {
-	if c.rtt.min() <= rttSlack || c.observer.lossy > 0 {
+	if c.rtt.min() <= rttSlack || c.observer.lossy > 0 || c.observer.measuresRTT() {
 		c.sharing.pause()
 		return
 	}
