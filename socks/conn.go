@@ -22,8 +22,7 @@ import (
 type clientConn struct {
 	net.Conn
 
-	// cancel ends the connection's context: at once in a negotiation, through
-	// the Relay afterwards.
+	// cancel ends the connection's context, and so the connection, until a Relay has it.
 	cancel context.CancelFunc
 
 	// stopReset keeps the end of the context from resetting the connection. It returns false if
@@ -95,30 +94,47 @@ var (
 	errClientGone      = errors.New("client left while its target was dialed")
 )
 
-// serveConn runs a connection through all its steps, and closes it.
-func (s *Server) serveConn(ctx context.Context, c *clientConn) {
+// serveConn runs a connection through all its steps, and closes it. The second context is the
+// connection's own. It is released before the relay, which has that of Serve: with one of its own,
+// each would take half a kilobyte more for as long as it lasts.
+func (s *Server) serveConn(ctx, opening context.Context, c *clientConn) {
 	defer c.Close()
-	c.stopReset = context.AfterFunc(ctx, c.reset)
-	defer c.stopReset()
-
 	began := time.Now()
-	address, target, err := s.open(ctx, c)
+	address, target, err := s.openGuarded(opening, c)
 	if target != nil {
 		defer target.Close()
-		// From here on the Relay handles the end of ctx.
-		if c.stopReset() {
-			err = s.relay(ctx, c, target)
-		} else {
-			err = errDraining
-		}
-	} else if r, ok := errors.AsType[*refusal](err); ok {
-		c.hangUp(r.message)
-	} else if address == "" && errors.Is(err, os.ErrDeadlineExceeded) {
-		s.cfg.Bounds.Refused(bounds.Negotiation)
+		err = s.relay(ctx, c, target)
 	}
 	s.cfg.Bounds.Note(err)
 	s.cfg.Log.Debug().Err(err).Stringer("client", c.RemoteAddr()).Str("target", address).
 		Dur("duration", time.Since(began)).Msg("socks: connection closed")
+}
+
+// openGuarded is open for a client that is reset when ctx ends, and that gets the message of a
+// refusal. When it returns a target, it has released ctx.
+func (s *Server) openGuarded(
+	ctx context.Context, c *clientConn,
+) (address string, target net.Conn, err error) {
+	c.stopReset = context.AfterFunc(ctx, c.reset)
+	defer func() {
+		c.stopReset()
+		c.stopReset = nil
+	}()
+	address, target, err = s.open(ctx, c)
+	if target != nil {
+		if !c.stopReset() {
+			target.Close()
+			return address, nil, errDraining
+		}
+		c.cancel()
+		return address, target, nil
+	}
+	if r, ok := errors.AsType[*refusal](err); ok {
+		c.hangUp(r.message)
+	} else if address == "" && errors.Is(err, os.ErrDeadlineExceeded) {
+		s.cfg.Bounds.Refused(bounds.Negotiation)
+	}
+	return address, nil, err
 }
 
 // open serves the client up to where there is a target to relay to, and has told the client so. The

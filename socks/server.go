@@ -44,9 +44,9 @@ type Server struct {
 	// serving counts the running calls of Serve, each of which waits for its own connections.
 	serving sync.WaitGroup
 
-	mu           sync.Mutex // guards all below, and clientConn.relaying
-	draining     bool       // closing is closed
-	listeners    map[net.Listener]struct{}
+	mu           sync.Mutex                          // guards all below, and clientConn.relaying
+	draining     bool                                // closing is closed
+	listeners    map[net.Listener]context.CancelFunc // which end their Serve
 	conns        map[*clientConn]struct{}
 	associations int
 }
@@ -66,7 +66,7 @@ func New(cfg Config) (*Server, error) {
 		closing:   make(chan struct{}),
 		drops:     newDrops(cfg.Log),
 		listenUDP: listenUDP,
-		listeners: make(map[net.Listener]struct{}),
+		listeners: make(map[net.Listener]context.CancelFunc),
 		conns:     make(map[*clientConn]struct{}),
 	}
 	// Only digests of the credentials are kept.
@@ -95,7 +95,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	defer cancel()
 	ln = netfault.NewListener(ln, netfault.LogPauses(*s.cfg.Log))
 	defer ln.Close()
-	if !s.addListener(ln) {
+	if !s.addListener(ln, cancel) {
 		return nil
 	}
 	defer s.removeListener(ln)
@@ -142,8 +142,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	s.mu.Lock()
-	for c := range s.conns {
-		c.cancel()
+	for _, cancel := range s.listeners {
+		cancel()
 	}
 	s.mu.Unlock()
 	<-drained
@@ -168,7 +168,7 @@ func (s *Server) acceptLoop(ctx context.Context, ln net.Listener, conns *sync.Wa
 
 // start serves conn in a new goroutine, or closes it if there are too many.
 func (s *Server) start(ctx context.Context, conn net.Conn, conns *sync.WaitGroup) {
-	ctx, cancel := context.WithCancel(ctx)
+	opening, cancel := context.WithCancel(ctx)
 	c := newClientConn(conn, cancel)
 	if err := s.addConn(c); err != nil {
 		cancel()
@@ -179,7 +179,7 @@ func (s *Server) start(ctx context.Context, conn net.Conn, conns *sync.WaitGroup
 	}
 	conns.Go(func() {
 		defer s.removeConn(c)
-		s.serveConn(ctx, c)
+		s.serveConn(ctx, opening, c)
 	})
 }
 
@@ -200,15 +200,16 @@ var (
 	errTooManyConns = errors.New("too many connections")
 )
 
-// addListener registers a running Serve. It returns false once Shutdown has begun.
-func (s *Server) addListener(ln net.Listener) bool {
+// addListener registers a running Serve, and how to end it. It returns false once Shutdown has
+// begun.
+func (s *Server) addListener(ln net.Listener, end context.CancelFunc) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.draining {
 		return false
 	}
 	s.serving.Add(1)
-	s.listeners[ln] = struct{}{}
+	s.listeners[ln] = end
 	return true
 }
 
