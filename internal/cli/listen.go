@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"culvert/internal/congestion"
 	"culvert/tunnel/policy"
 )
 
@@ -41,7 +42,11 @@ func closeAll(listeners []net.Listener) {
 // listen binds an address, or takes over the socket that a service manager has bound to it. Only
 // the user may connect to a unix socket that it binds.
 func listen(address string) (net.Listener, error) {
-	return listenFor(address, policy.SocketAccess{})
+	ln, err := listenFor(address, policy.SocketAccess{})
+	if err == nil {
+		congestion.UnpaceListener(ln)
+	}
+	return ln, err
 }
 
 // listenFor is listen with another access to a unix socket that it binds.

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"strings"
+	"syscall"
 
 	"culvert/internal/sendqueue"
 )
@@ -67,9 +69,7 @@ func Apply(conn net.Conn, choice string) error {
 		return wrap(set(tcp, choice), choice)
 	}
 	if staysHere(tcp) {
-		if get(tcp) == preferred {
-			_ = set(tcp, unpaced) // not permitted, it only costs more
-		}
+		unpace(tcp)
 		return nil
 	}
 	err := set(tcp, preferred)
@@ -77,6 +77,34 @@ func Apply(conn net.Conn, choice string) error {
 		return nil
 	}
 	return wrap(err, preferred)
+}
+
+// UnpaceListener does for the connections that a listener will accept what Auto does within this
+// machine, if it is a TCP listener that only this machine reaches.
+func UnpaceListener(ln net.Listener) {
+	tcp, ok := ln.(*net.TCPListener)
+	if !ok {
+		return
+	}
+	if near, ok := tcp.Addr().(*net.TCPAddr); ok && near.IP.IsLoopback() {
+		unpace(tcp)
+	}
+}
+
+// UnpaceDial is a net.Dialer's Control that does the same for a connection to this machine.
+func UnpaceDial(network, address string, socket syscall.RawConn) {
+	to, err := netip.ParseAddrPort(address)
+	if err == nil && strings.HasPrefix(network, "tcp") && to.Addr().Unmap().IsLoopback() {
+		unpaceSocket(socket)
+	}
+}
+
+// unpace gives a connection Reno, or those that a listener will accept, where the system gives it
+// BBR.
+func unpace(c syscall.Conn) {
+	if socket, err := c.SyscallConn(); err == nil {
+		unpaceSocket(socket)
+	}
 }
 
 // staysHere reports whether both ends of a connection are on this machine.

@@ -3,6 +3,7 @@ package congestion
 import (
 	"errors"
 	"net"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -30,6 +31,16 @@ func set(conn *net.TCPConn, name string) error {
 		failed = unix.SetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION, name)
 	})
 	return errors.Join(err, classify(failed))
+}
+
+// unpaceSocket changes nothing where that isn't permitted, which only costs more.
+func unpaceSocket(socket syscall.RawConn) {
+	socket.Control(func(fd uintptr) {
+		name, _ := unix.GetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION)
+		if name == preferred {
+			unix.SetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION, unpaced)
+		}
+	})
 }
 
 func get(conn *net.TCPConn) (name string) {

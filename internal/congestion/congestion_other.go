@@ -2,10 +2,15 @@
 
 package congestion
 
-import "net"
+import (
+	"net"
+	"syscall"
+)
 
 func probe(string) error { return ErrUnsupported }
 
 func set(*net.TCPConn, string) error { return ErrUnsupported }
+
+func unpaceSocket(syscall.RawConn) {}
 
 func get(*net.TCPConn) string { return "" }

@@ -4,6 +4,8 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+
+	"culvert/internal/congestion"
 )
 
 // The prefixes of an address to bind: that of host:port for TCP, of host:port for UDP, and of an
@@ -59,7 +61,11 @@ func (b Bind) Listen() (net.Listener, error) {
 	if b.Socket != "" {
 		return ListenUnix(b.Socket)
 	}
-	return net.Listen("tcp"+b.version(), b.Addr.String())
+	ln, err := net.Listen("tcp"+b.version(), b.Addr.String())
+	if err == nil {
+		congestion.UnpaceListener(ln)
+	}
+	return ln, err
 }
 
 // ListenUDP binds an address that is a UDP one.

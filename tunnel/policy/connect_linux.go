@@ -7,6 +7,8 @@ import (
 	"sync"
 	"syscall"
 
+	"culvert/internal/congestion"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -18,7 +20,10 @@ type spareSockets struct {
 }
 
 // add is a net.Dialer's ControlContext. A dial works as well without a spare.
-func (s *spareSockets) add(ctx context.Context, _, _ string, raw syscall.RawConn) error {
+func (s *spareSockets) add(
+	ctx context.Context, network, address string, raw syscall.RawConn,
+) error {
+	congestion.UnpaceDial(network, address, raw)
 	return raw.Control(func(fd uintptr) {
 		if ctx.Value(smallBuffers{}) != nil {
 			beginSmall(int(fd))
