@@ -62,8 +62,8 @@ func TestApply(t *testing.T) {
 	}
 }
 
-// TestUnpace: a connection that is dialed to this machine isn't paced, nor one that is accepted where
-// only this machine connects. Others are as the system has them.
+// TestUnpace: a connection that is dialed to this machine isn't paced, nor is one that is accepted
+// where only this machine connects. Others are as the system has them.
 func TestUnpace(t *testing.T) {
 	system, here := inForce(t)
 	for _, test := range []struct {

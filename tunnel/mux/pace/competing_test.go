@@ -27,8 +27,8 @@ func eachRival(t *testing.T, test func(t *testing.T, bbr, rivalBBR bool)) {
 // TestShare: next to a rival, a session has the share that its TCP would have, or half; also when
 // the rival has filled the queue before the session knew the path. Under CUBIC it may have less if
 // it is left to TCP most of the time, which only finds its share slowly: each time that BBR has
-// emptied the queue, the session tries the bound again, and CUBIC takes seconds to recover. After the rival, the queue
-// is short again.
+// emptied the queue, the session tries the bound again, and CUBIC takes seconds to recover. After
+// the rival, the queue is short again.
 func TestShare(t *testing.T) {
 	eachRival(t, func(t *testing.T, bbr, rivalBBR bool) {
 		for _, rivalFirst := range []bool{false, true} {
