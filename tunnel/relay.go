@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -39,8 +40,7 @@ type relayed struct {
 	conn   net.Conn
 	early  []byte // what was read from the stream already, for conn
 
-	// delivered gets the result of the direction from the stream to the connection.
-	delivered chan error
+	delivered result // of the direction from the stream to the connection
 
 	// movable makes run leave conn open, and return an *unsentError, where that may be joined to
 	// another stream.
@@ -67,7 +67,6 @@ func (e *unsentError) Unwrap() error { return e.err }
 var errCutShort = errors.New("the other direction was cut short")
 
 func (r *relayed) run(ctx context.Context) error {
-	r.delivered = make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() { r.cut(context.Cause(ctx)) })
 	defer stop()
 	r.stream.NotifyEnd(func(bool) { stopReading(r.conn) })
@@ -123,7 +122,7 @@ func (r *relayed) deliver() {
 	if len(r.early) > 0 {
 		if _, err := r.conn.Write(r.early); err != nil {
 			r.refused = true
-			r.delivered <- err
+			r.delivered.set(err)
 			return
 		}
 	}
@@ -136,7 +135,7 @@ func (r *relayed) deliveryEnded(err error) {
 	if err == nil && !r.sent.Load() { // otherwise relay closes conn at once
 		err = closeWrite(r.conn)
 	}
-	r.delivered <- err
+	r.delivered.set(err)
 	if r.watching.Load() {
 		stopReading(r.conn)
 	}
@@ -167,26 +166,63 @@ func (r *relayed) send() error {
 // awaitDelivery waits until nothing more goes from the stream to conn. After the end of conn's own
 // data nobody reads from it, so that a reset would go unnoticed as long as the stream is idle.
 func (r *relayed) awaitDelivery(sent bool) error {
-	if !sent {
-		return <-r.delivered
+	known := r.delivered.known()
+	if sent {
+		timer := time.NewTimer(resetWatchDelay)
+		defer timer.Stop()
+		select {
+		case <-known:
+		case <-timer.C:
+			r.watchReset(known)
+		}
 	}
-	timer := time.NewTimer(resetWatchDelay)
-	defer timer.Stop()
-	select {
-	case err := <-r.delivered:
-		return err
-	case <-timer.C:
-	}
+	<-known
+	return r.delivered.err
+}
+
+// watchReset resets the stream if conn is reset before the delivery has ended.
+func (r *relayed) watchReset(delivered <-chan struct{}) {
 	r.watching.Store(true)
 	select {
-	case err := <-r.delivered:
-		return err
+	case <-delivered:
+		return
 	default:
 	}
 	if awaitReset(r.conn) {
 		r.stream.CloseWithReset(mux.CodeAborted)
 	}
-	return <-r.delivered
+}
+
+// result is an error, or none, that is set once. Its channel exists only once somebody waits, so
+// that idle streams, where nobody does, have none.
+type result struct {
+	mu      sync.Mutex // guards all below
+	isKnown bool
+	err     error
+	wake    chan struct{}
+}
+
+// set sets the result.
+func (r *result) set(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.isKnown, r.err = true, err
+	if r.wake != nil {
+		close(r.wake)
+	}
+}
+
+// known returns a channel that is closed once the result is set. From then on err may be read.
+func (r *result) known() <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.wake == nil {
+		r.wake = make(chan struct{})
+		if r.isKnown {
+			close(r.wake)
+		}
+	}
+	return r.wake
 }
 
 // closeWrite half-closes a connection that can be half-closed, and closes any other: its peer

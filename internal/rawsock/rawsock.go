@@ -102,12 +102,11 @@ func (r *reader) read(fd uintptr) bool {
 type Writer struct {
 	conn     io.Writer
 	raw      syscall.RawConn // nil where conn is no socket
-	left     [][]byte
+	left     net.Buffers     // of a vector
 	n        int64
 	err      error
 	writable func(fd uintptr) bool
 	one      [1][]byte
-	buffers  net.Buffers // what conn takes, here so that it is not allocated each time
 }
 
 // NewWriter returns what writes to conn, with conn's deadlines and errors.
@@ -155,9 +154,9 @@ func (w *Writer) WriteVector(vector [][]byte) (int64, error) {
 // pass writes to what is no socket.
 func (w *Writer) pass(vector [][]byte) (int64, error) {
 	if len(vector) != 1 {
-		w.buffers = vector
-		n, err := w.buffers.WriteTo(w.conn)
-		w.buffers = nil
+		w.left = vector
+		n, err := w.left.WriteTo(w.conn)
+		w.left = nil
 		return n, err
 	}
 	n, err := w.conn.Write(vector[0])
