@@ -229,8 +229,8 @@ func (c *Controller) endRound(now time.Time, sample float64, appLimited bool) {
 	switch {
 	case !filled && !appLimited:
 		c.checkFullPipe(sample)
-		if c.startup.filledPipe && !c.observer.endToEnd && c.showsQueue(c.rtt.latest) {
-			c.startDrain(c.rtt.least)
+		if c.startup.filledPipe && c.showsQueue(c.rtt.latest) {
+			c.onStartupQueue()
 		}
 	case filled && c.bandwidth.bursty == 0 && sample >= restartGrowth*before && c.probeShows() &&
 		!c.competes():
@@ -245,6 +245,16 @@ func (c *Controller) endRound(now time.Time, sample float64, appLimited bool) {
 		c.trial.onRound(gap, c.bandwidth.max, c.bandwidth.recentRate(burstyRounds))
 	}
 	c.rtt.round = 0
+}
+
+// onStartupQueue takes that the startup has ended with a queue: whose it is is looked at.
+func (c *Controller) onStartupQueue() {
+	switch {
+	case !c.observer.endToEnd:
+		c.startDrain(c.rtt.least)
+	case c.boundCosts():
+		c.look()
+	}
 }
 
 // checkFullPipe ends the startup when the pipe is filled. Rounds with losses that no queue explains
@@ -290,8 +300,6 @@ func (c *Controller) gain() float64 {
 		return startupGain
 	case c.competition.active:
 		return competingGain
-	case c.sharing.settling > 0:
-		return settleGain
 	case c.trial.active:
 		return trialGain
 	case c.observer.gaps > 0 && probe >= 1:
@@ -338,6 +346,9 @@ func (c *Controller) updateBounds() {
 	}
 	if c.leftToTCP() {
 		b.inflight = max(b.inflight, freeInflight)
+	}
+	if c.sharing.look.underway {
+		b.inflight = c.sharing.look.bound
 	}
 	if c.observer.lossy > 0 {
 		b.unsent = min(lossyUnsentFactor*b.unsent, maxUnsent)

@@ -48,10 +48,13 @@
 //     BDP are inflight for some round trips, without slack and budget, to see what it is.
 //   - Competing flow, where a [Transport] is end to end: next to one that fills the queue, a bound
 //     of one BDP yields, and the delivery rate falls. When it falls by a tenth, TCP is left to
-//     itself (the gain is 6), first for a second. Then the session empties the queue, by a gain of
-//     0.5 for three rounds, and tries the bound again. A rate that stays shows that it is alone, on
-//     a path that has become slower at most. It is left to TCP in the startup as well, once there
-//     is a queue: next to a flow that fills it TCP otherwise finds its share late.
+//     itself (the gain is 6), first for a second. Then the session takes back three tenths of what
+//     TCP has inflight, for four rounds. Where that lowers the rate and leaves a queue, the other
+//     flow is still there; otherwise the session empties the queue, by a gain of 0.5 for three
+//     rounds, and tries the bound again. A rate that stays shows that it is alone, on a path that
+//     has become slower at most. It is left to TCP in the startup as well, once there is a queue:
+//     next to a flow that fills it TCP otherwise finds its share late. A startup that ends with a
+//     queue ends with the same look.
 //   - Competing flow elsewhere: where even the least round trip of a cycle shows a queue, or the
 //     startup ends with one, the session keeps three quarters of a BDP inflight for some round
 //     trips. If the queue doesn't empty then, somebody else fills it, and the gain is 2. The

@@ -73,8 +73,9 @@ func (c *Controller) ownDelay(bandwidth float64) time.Duration {
 // onIdle takes that the session was idle with nothing inflight: its own queue is empty, and what it
 // begins to send should not wait for a look at it.
 func (c *Controller) onIdle() {
-	if c.drain.forRTT {
-		c.drain = drain{}
+	looks := c.drain.underway || c.sharing.look.underway
+	if looks && (c.drain.forRTT || c.observer.endToEnd) {
+		c.drain, c.sharing.look = drain{}, look{}
 		c.updateBounds()
 	}
 }
@@ -100,7 +101,10 @@ func (c *Controller) onDrainSample(now time.Time, roundTrip time.Duration) {
 		return
 	}
 	if d.forRTT {
-		c.rtt.onDrained(d.least, emptySlack+d.ownDelay)
+		explained := c.rtt.onDrained(d.least, emptySlack+d.ownDelay)
+		if !explained && c.observer.endToEnd && c.boundCosts() {
+			c.sharing.giveWay(now)
+		}
 	} else if !c.observer.endToEnd {
 		c.competition.onDrained(now, !c.showsEmpty(d.least, d.ownDelay))
 	}

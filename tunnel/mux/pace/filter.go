@@ -43,11 +43,13 @@ func (r *rttFilter) busyMin() time.Duration { return shorter(r.loaded[0], r.load
 
 // onDrained takes the least round trip while the queue was drained, and by how much the session's
 // own data may have delayed it. If that explains it, the path is as short as before.
-func (r *rttFilter) onDrained(least, slack time.Duration) {
-	if least <= scaled(r.drained, noQueueFactor, slack) {
+func (r *rttFilter) onDrained(least, slack time.Duration) (explained bool) {
+	explained = least <= scaled(r.drained, noQueueFactor, slack)
+	if explained {
 		r.loaded[0] = shorter(r.loaded[0], r.drained)
 	}
 	r.drained = r.busyMin()
+	return explained
 }
 
 // exceeds reports whether a round trip is longer than factor × min RTT + rttSlack.
@@ -88,6 +90,15 @@ func shorter(a, b time.Duration) time.Duration {
 // delivery is what the peer acknowledged in a round.
 type delivery struct{ bytes, seconds float64 }
 
+// add adds another delivery.
+func (d *delivery) add(other delivery) {
+	d.bytes += other.bytes
+	d.seconds += other.seconds
+}
+
+// rate returns the delivery rate, in bytes a second.
+func (d *delivery) rate() float64 { return d.bytes / d.seconds }
+
 // bandwidthFilter estimates the path's bandwidth: the largest delivery rate of the last cycle.
 type bandwidthFilter struct {
 	recent  [gapRounds]delivery // the last rounds, the newest first
@@ -112,10 +123,9 @@ func (b *bandwidthFilter) record(d delivery, queued bool) {
 func (b *bandwidthFilter) recentRate(rounds int) float64 {
 	var sum delivery
 	for _, d := range b.recent[:rounds] {
-		sum.bytes += d.bytes
-		sum.seconds += d.seconds
+		sum.add(d)
 	}
-	return sum.bytes / sum.seconds
+	return sum.rate()
 }
 
 // add takes a rate sample in place of the oldest.

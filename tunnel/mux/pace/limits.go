@@ -116,16 +116,21 @@ const (
 	// A bound that lowers the mean delivery rate of a cycle below costlyBound times what it was
 	// yields to a competing flow. What it was is forgotten by referenceDecay a round, in which the
 	// rate may fall a little by chance; a competing flow is quicker. What comes in the first
-	// settleRounds rounds with a bound was sent without it. Where the bound is tried again,
-	// settleGain empties the queue meanwhile, so that min RTT shows.
+	// settleRounds rounds with a bound was sent without it.
 	costlyBound    = 0.9
 	referenceDecay = 1 - 1.0/1024
 	settleRounds   = 3
-	settleGain     = 0.5
 
-	// Left to TCP, the session tries the bound again after minLook, and after lookFactor times as
-	// long whenever it was costly again, up to maxLook. After aloneRounds in which it was not, there
-	// is no competing flow any more.
+	// A look keeps lookGain of what TCP had inflight, for lookRounds rounds from when that shows. Next
+	// to a flow with as much, that lowers the rate by 18 %. The last of maxLooks in a row is followed
+	// by the bound in any case.
+	lookGain   = 0.7
+	lookRounds = 4
+	maxLooks   = 5
+
+	// Left to TCP, the session looks again after minLook, and after lookFactor times as long whenever
+	// the look or the bound was costly, up to maxLook. After aloneRounds in which the bound was not,
+	// there is no competing flow any more.
 	aloneRounds = 8 * cycleRounds
 
 	// With a window of probeWindow bytes or less, the transport measures its own round trip: BBR

@@ -1,6 +1,9 @@
 package pace
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // Transport is what a carrier can tell about the transport below it, TCP for one.
 type Transport interface {
@@ -110,6 +113,22 @@ func (o *transportObserver) pollWindow() {
 func (o *transportObserver) measuresRTT() bool {
 	_, _, _, window, ok := o.transport.TransportPath()
 	return ok && window > 0 && window <= probeWindow
+}
+
+// empty reports whether the path has no queue, but for what the session's own data makes up for a
+// moment.
+func (o *transportObserver) empty(own time.Duration) bool {
+	rtt, minRTT, _, _, ok := o.transport.TransportPath()
+	return ok && rtt <= scaled(minRTT, noQueueFactor, emptySlack+own)
+}
+
+// capacity returns how many bytes the transport may have in flight; what exceeds that waits in its
+// socket. It is without limit where that is not known.
+func (o *transportObserver) capacity() uint64 {
+	if _, _, _, window, ok := o.transport.TransportPath(); ok && window > 0 {
+		return window
+	}
+	return math.MaxUint64
 }
 
 // onWindow takes the transport's window. Where there is a queue it must not be called: the window

@@ -74,6 +74,7 @@ type simTCP struct {
 	slowStart bool
 	most      float64   // window before the last loss
 	lostAt    time.Time // when that was
+	fullAt    time.Time // when the window was last full; it grows only then
 }
 
 type simTCPAck struct {
@@ -165,7 +166,10 @@ func (f *simTCP) growCubic(now time.Time) {
 	const c, segment = 0.4, 1448
 	most := f.most / segment
 	since := now.Sub(f.lostAt).Seconds() - cubeRoot(most*0.3/c)
-	f.window = segment * (c*since*since*since + most)
+	window := segment * (c*since*since*since + most)
+	if window < f.window || now.Sub(f.fullAt) < f.minRTT {
+		f.window = window
+	}
 }
 
 func cubeRoot(x float64) float64 {
@@ -200,9 +204,6 @@ type share struct {
 	below *simTCP // of the session
 	rival *simTCP
 	alone bool // the session has no controller: TCP alone decides
-
-	steps     int // that were measured
-	leftToTCP int // of these: how much is inflight was up to TCP
 }
 
 func newShare(link simBottleneck, bbr, rivalBBR bool) *share {
@@ -229,6 +230,7 @@ func (s *share) run(d time.Duration, session, rival bool) {
 			s.rival.budget -= 1448
 			s.link.send(p.now, s.rival, 1448)
 		}
+		s.rival.fullAt = p.now
 		s.link.step(p.now)
 		p.served = s.below.served
 		p.acknowledge()
@@ -254,17 +256,13 @@ func (s *share) sendSession() {
 		s.below.budget -= 1448
 		s.link.send(p.now, s.below, 1448)
 	}
+	s.below.fullAt = p.now
 }
 
 // measure returns the session's share of what both move in a time.
 func (s *share) measure(d time.Duration) float64 {
 	ours, theirs := s.below.served, s.rival.served
-	for end := s.path.now.Add(d); s.path.now.Before(end); s.steps++ {
-		s.run(10*time.Millisecond, true, true)
-		if s.path.c.leftToTCP() {
-			s.leftToTCP++
-		}
-	}
+	s.run(d, true, true)
 	ours, theirs = s.below.served-ours, s.rival.served-theirs
 	return ours / (ours + theirs)
 }

@@ -15,7 +15,11 @@ func TestSharing(t *testing.T) {
 	rounds := func(n int, rate float64) {
 		for range n {
 			now = now.Add(round)
-			s.onRound(now, delivery{rate * round.Seconds(), round.Seconds()}, rate)
+			if s.look.underway {
+				s.onLookRound(now, delivery{rate * round.Seconds(), round.Seconds()}, 0, false)
+			} else if s.onRound(now, rate) {
+				s.startLook(0, 0)
+			}
 		}
 	}
 	freed := func(lowered float64, hold time.Duration, rate float64) {
@@ -29,7 +33,7 @@ func TestSharing(t *testing.T) {
 			t.Fatalf("the bound isn't given up: %+v", s)
 		}
 		began := now
-		for s.free {
+		for s.free || s.look.underway {
 			rounds(1, rate)
 			if now.Sub(began) > hold+time.Second {
 				t.Fatalf("the bound isn't tried again: %+v", s)
@@ -38,7 +42,7 @@ func TestSharing(t *testing.T) {
 		if held := now.Sub(began); held < hold {
 			t.Fatalf("the bound is tried again after %v, want %v", held, hold)
 		}
-		if s.settling != settleRounds || s.reference < 0.99*rate || s.reference > 1.01*rate {
+		if s.reference < 0.99*rate || s.reference > 1.01*rate {
 			t.Fatalf("the bound is tried with %+v", s)
 		}
 	}
@@ -52,7 +56,7 @@ func TestSharing(t *testing.T) {
 	}
 	// The other flow has ended.
 	rounds(settleRounds+aloneRounds, rate)
-	if s.free || s.hold != 0 || s.settling != 0 {
+	if s.free || s.hold != 0 {
 		t.Fatalf("alone, but %+v", s)
 	}
 	// The path becomes slower.
@@ -74,5 +78,44 @@ func TestSharing(t *testing.T) {
 	}
 	if s.free {
 		t.Fatalf("given up though there was little to send: %+v", s)
+	}
+}
+
+// TestLook: a look that costs a part of the rate, and leaves a queue, is followed by a longer hold,
+// others by the bound; so is the last of many, whatever it shows.
+func TestLook(t *testing.T) {
+	const rate, seconds = 1e6, 0.04
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	look := func(s *sharing, rate float64, empty bool) (tryBound bool) {
+		s.startLook(1, 100)
+		s.onLookRound(now, delivery{0, seconds}, 99, true) // of what was sent before
+		for range lookRounds {
+			if !s.look.underway || s.free {
+				t.Fatalf("the look ends early: %+v", s)
+			}
+			tryBound = s.onLookRound(now, delivery{rate * seconds, seconds}, 100, empty)
+			empty = false
+		}
+		if s.look.underway {
+			t.Fatalf("the look doesn't end: %+v", s)
+		}
+		return tryBound
+	}
+	for _, test := range []struct {
+		rate  float64
+		empty bool
+		free  bool
+	}{{0.95 * rate, false, false}, {0.8 * rate, true, false}, {0.8 * rate, false, true}} {
+		s := &sharing{reference: rate, hold: minLook}
+		tried := look(s, test.rate, test.empty)
+		if s.free != test.free || (s.hold > minLook) != test.free || tried == test.free {
+			t.Errorf("after a look with %.0f, queue empty %v: %+v", test.rate, test.empty, s)
+		}
+	}
+	s := &sharing{reference: rate}
+	for i := range maxLooks {
+		if look(s, rate/2, false) != (i == maxLooks-1) {
+			t.Errorf("look %d of %d that are costly: %+v", i+1, maxLooks, s)
+		}
 	}
 }
