@@ -537,7 +537,7 @@ func TestDatagramBreaches(t *testing.T) {
 func TestDatagramFairness(t *testing.T) {
 	for _, size := range []int{100, 1472, MaxDatagram} {
 		d := newDesk(t)
-		data := d.stream(20 * quantum)
+		data := d.stream(20 * maxData)
 		st := newFlow(d.s, d.s.streams.nextID, "", true)
 		fill := func() {
 			for st.queue.len < maxDatagramQueue/2 {
@@ -555,7 +555,7 @@ func TestDatagramFairness(t *testing.T) {
 					sent += f.size()
 				}
 			}
-			if off := sent - int(data.send.sent); off > 2*quantum || off < -2*quantum {
+			if off := sent - int(data.send.sent); off > 2*maxData || off < -2*maxData {
 				t.Fatalf("size %d: %d bytes of datagrams, %d of data", size, sent, data.send.sent)
 			}
 		}

@@ -32,11 +32,6 @@ const (
 	// maxText bounds the text of refused and close frames, which is for logs only.
 	maxText = 256
 
-	// quantum is the most that a stream may send in each round of the scheduler: one full frame. On
-	// a slow path frames are smaller, and so are the quanta; on a very fast one they are several
-	// frames.
-	quantum = maxData
-
 	// Somebody seems to wait for each piece of a stream that had littleData or less to send,
 	// littleTurns times in a row: one time, it may be the end of something large.
 	littleData  = 2 << 10

@@ -108,7 +108,7 @@ func TestBulkStreamsShareEqually(t *testing.T) {
 			for _, st := range streams {
 				least, most = min(least, st.send.sent), max(most, st.send.sent)
 			}
-			if most-least > quantum || (i >= n && least == 0) {
+			if most-least > maxData || (i >= n && least == 0) {
 				t.Fatalf("%d streams, after %d records: between %d and %d bytes", n, i+1, least, most)
 			}
 		}
@@ -117,7 +117,7 @@ func TestBulkStreamsShareEqually(t *testing.T) {
 
 // TestWakingStreamDoesNotStarveBacklog writes a full quantum to one stream after each record.
 func TestWakingStreamDoesNotStarveBacklog(t *testing.T) {
-	for _, piece := range []int{100, quantum / 2, quantum} {
+	for _, piece := range []int{100, maxData / 2, maxData} {
 		d := newDesk(t)
 		bulk := d.stream(16 << 20)
 		d.record()
@@ -129,7 +129,7 @@ func TestWakingStreamDoesNotStarveBacklog(t *testing.T) {
 				d.write(waking, piece)
 			}
 		}
-		if got, other := bulk.send.sent-before, waking.send.sent; got+2*quantum < other {
+		if got, other := bulk.send.sent-before, waking.send.sent; got+2*maxData < other {
 			t.Errorf("pieces of %d: %d bytes of the backlog, %d of the stream that keeps waking", piece,
 				got, other)
 		}
@@ -168,7 +168,7 @@ func TestRemovalWhileScheduled(t *testing.T) {
 		d := newDesk(t)
 		var streams []*Stream
 		for range 5 {
-			streams = append(streams, d.stream(3*quantum))
+			streams = append(streams, d.stream(3*maxData))
 		}
 		for range removed { // some in the backlog, some fresh
 			d.record()
@@ -188,7 +188,7 @@ func TestRemovalWhileScheduled(t *testing.T) {
 			}
 		}
 		for i, st := range streams {
-			if want := uint64(3 * quantum); i != removed && st.send.sent != want {
+			if want := uint64(3 * maxData); i != removed && st.send.sent != want {
 				t.Errorf("stream %d sent %d bytes, want %d", st.id, st.send.sent, want)
 			}
 		}
@@ -217,7 +217,7 @@ func TestStreamWithoutCreditLeavesTheScheduler(t *testing.T) {
 
 func TestControlGoesFirst(t *testing.T) {
 	d := newDesk(t)
-	st := d.stream(quantum)
+	st := d.stream(maxData)
 	d.s.received = 5
 	d.s.queueCreditLocked(&st.stream)
 	d.s.queueControlLocked(kindDraining, 0, nil)
@@ -242,7 +242,7 @@ func BenchmarkScheduler(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		s.sched.next(quantum).turn.deficit -= quantum
+		s.sched.next(maxData).turn.deficit -= maxData
 	}
 }
 
