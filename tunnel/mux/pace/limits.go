@@ -122,9 +122,11 @@ const (
 	settleRounds   = 3
 
 	// A look keeps lookGain of what TCP had inflight, for lookRounds rounds from when that shows. Next
-	// to a flow with as much, that lowers the rate by 18 %. The last of maxLooks in a row is followed
-	// by the bound in any case.
+	// to a flow with as much, that lowers the rate by 18 %. Where it lowers the rate below costlyLook
+	// times what it was, and a queue is left, that queue is another flow's: the session's own would
+	// have kept the path full. The last of maxLooks in a row is followed by the bound in any case.
 	lookGain   = 0.7
+	costlyLook = 0.95
 	lookRounds = 4
 	maxLooks   = 5
 

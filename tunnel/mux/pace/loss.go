@@ -115,13 +115,6 @@ func (o *transportObserver) measuresRTT() bool {
 	return ok && window > 0 && window <= probeWindow
 }
 
-// empty reports whether the path has no queue, but for what the session's own data makes up for a
-// moment.
-func (o *transportObserver) empty(own time.Duration) bool {
-	rtt, minRTT, _, _, ok := o.transport.TransportPath()
-	return ok && rtt <= scaled(minRTT, noQueueFactor, emptySlack+own)
-}
-
 // capacity returns how many bytes the transport may have in flight; what exceeds that waits in its
 // socket. It is without limit where that is not known.
 func (o *transportObserver) capacity() uint64 {

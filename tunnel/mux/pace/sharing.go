@@ -33,7 +33,7 @@ type look struct {
 	before   delivery // until then
 	seen     delivery // since then
 	rounds   int      // since then
-	empty    bool     // the queue was empty for a moment
+	short    bool     // there was hardly a queue for a moment
 }
 
 // begin sets what the startup has reached as the rate that the bound may not lower.
@@ -79,18 +79,18 @@ func (s *sharing) startLook(bound, old uint64) {
 	s.look = look{underway: true, bound: bound, old: old}
 }
 
-// onLookRound takes what a round of a look has delivered, up to a position, and whether the queue
-// was empty at its end. It returns true when the bound is to be tried. A path that has become
-// longer may seem to have a queue, so the bound is tried from time to time whatever a look shows.
+// onLookRound takes what a round of a look has delivered, up to a position, and whether there is
+// hardly a queue. It returns true when the bound is to be tried. A path that has become longer may
+// seem to have a queue, so the bound is tried from time to time whatever a look shows.
 func (s *sharing) onLookRound(
-	now time.Time, d delivery, position uint64, empty bool,
+	now time.Time, d delivery, position uint64, short bool,
 ) (tryBound bool) {
 	l := &s.look
 	if position < l.old {
 		l.before.add(d)
 		return false
 	}
-	l.empty = l.empty || empty
+	l.short = l.short || short
 	l.seen.add(d)
 	if l.rounds++; l.rounds < lookRounds {
 		return false
@@ -99,13 +99,13 @@ func (s *sharing) onLookRound(
 	if l.before.seconds > 0 { // some of it may have waited behind a gap
 		reference = max(reference, min(l.before.rate(), fullGrowth*reference))
 	}
-	costly := rate < costlyBound*reference && !l.empty
+	costly := rate < costlyLook*reference && !l.short
 	s.look = look{}
 	if s.looks++; costly && s.looks < maxLooks {
 		s.giveWay(now)
 		return false
 	}
-	s.reference, s.rounds, s.looks = rate, 0, 0
+	s.reference, s.rounds, s.looks = min(rate, reference), 0, 0
 	return true
 }
 
@@ -152,8 +152,7 @@ func (c *Controller) checkSharing(now time.Time) {
 	}
 	switch s := &c.sharing; {
 	case s.look.underway:
-		empty := c.observer.empty(c.frameDelay(c.bandwidth.max))
-		if s.onLookRound(now, c.bandwidth.recent[0], c.lastAcked, empty) {
+		if s.onLookRound(now, c.bandwidth.recent[0], c.lastAcked, c.observer.short) {
 			c.startDrain(c.rtt.least) // so that min RTT shows
 		}
 	case s.onRound(now, c.bandwidth.recentRate(cycleRounds)):

@@ -82,19 +82,20 @@ func TestSharing(t *testing.T) {
 }
 
 // TestLook: a look that costs a part of the rate, and leaves a queue, is followed by a longer hold,
-// others by the bound; so is the last of many, whatever it shows.
+// others by the bound; so is the last of many, whatever it shows. A burst from behind a gap is no
+// rate that the bound may not lower.
 func TestLook(t *testing.T) {
 	const rate, seconds = 1e6, 0.04
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	look := func(s *sharing, rate float64, empty bool) (tryBound bool) {
+	look := func(s *sharing, rate float64, short bool) (tryBound bool) {
 		s.startLook(1, 100)
 		s.onLookRound(now, delivery{0, seconds}, 99, true) // of what was sent before
 		for range lookRounds {
 			if !s.look.underway || s.free {
 				t.Fatalf("the look ends early: %+v", s)
 			}
-			tryBound = s.onLookRound(now, delivery{rate * seconds, seconds}, 100, empty)
-			empty = false
+			tryBound = s.onLookRound(now, delivery{rate * seconds, seconds}, 100, short)
+			short = false
 		}
 		if s.look.underway {
 			t.Fatalf("the look doesn't end: %+v", s)
@@ -103,16 +104,19 @@ func TestLook(t *testing.T) {
 	}
 	for _, test := range []struct {
 		rate  float64
-		empty bool
+		short bool
 		free  bool
-	}{{0.95 * rate, false, false}, {0.8 * rate, true, false}, {0.8 * rate, false, true}} {
+	}{{0.96 * rate, false, false}, {0.8 * rate, true, false}, {0.8 * rate, false, true}} {
 		s := &sharing{reference: rate, hold: minLook}
-		tried := look(s, test.rate, test.empty)
+		tried := look(s, test.rate, test.short)
 		if s.free != test.free || (s.hold > minLook) != test.free || tried == test.free {
-			t.Errorf("after a look with %.0f, queue empty %v: %+v", test.rate, test.empty, s)
+			t.Errorf("after a look with %.0f, hardly a queue %v: %+v", test.rate, test.short, s)
 		}
 	}
 	s := &sharing{reference: rate}
+	if !look(s, 2*rate, false) || s.reference != rate {
+		t.Errorf("after a burst in a look: %+v", s)
+	}
 	for i := range maxLooks {
 		if look(s, rate/2, false) != (i == maxLooks-1) {
 			t.Errorf("look %d of %d that are costly: %+v", i+1, maxLooks, s)
