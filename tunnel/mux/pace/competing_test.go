@@ -55,7 +55,7 @@ func TestShare(t *testing.T) {
 				}
 			}
 			t.Logf("rival ahead by %v: %.2f of both, %.2f without a session", ahead, with, without)
-			if with < without-0.1 {
+			if with < 0.8*without {
 				t.Errorf("rival ahead by %v: %.2f of both, %.2f without a session", ahead, with, without)
 			}
 		}

@@ -50,11 +50,11 @@
 //     of one BDP yields, and the delivery rate falls. When it falls by a tenth, TCP is left to
 //     itself (the gain is 6), first for a second. Then the session takes back three tenths of what
 //     TCP has inflight, for four rounds. Where that lowers the rate and leaves a queue, the other
-//     flow is still there; otherwise the session empties the queue, by a gain of 0.5 for three
-//     rounds, and tries the bound again. A rate that stays shows that it is alone, on a path that
-//     has become slower at most. It is left to TCP in the startup as well, once there is a queue:
-//     next to a flow that fills it TCP otherwise finds its share late. A startup that ends with a
-//     queue ends with the same look.
+//     flow is still there; otherwise the session drains the queue, so that min RTT shows, and tries
+//     the bound again. A rate that stays shows that it is alone, on a path that has become slower
+//     at most. It is left to TCP in the startup as well, once there is a queue: next to a flow that
+//     fills it TCP otherwise finds its share late. A startup that ends with a queue ends with the
+//     same look.
 //   - Competing flow elsewhere: where even the least round trip of a cycle shows a queue, or the
 //     startup ends with one, the session keeps three quarters of a BDP inflight for some round
 //     trips. If the queue doesn't empty then, somebody else fills it, and the gain is 2. The

@@ -80,15 +80,21 @@ func (c *Controller) onIdle() {
 	}
 }
 
+// boundOf returns the bound with which so many bytes are inflight at most: a frame is sent whole,
+// if there is room for a byte.
+func (c *Controller) boundOf(most float64) uint64 {
+	frame := uint64(c.bounds.frame)
+	return max(uint64(most), frame+1) - frame
+}
+
 // startDrain begins to drain the queue of a path with such a least round trip. Neither the largest
 // bandwidth of the last cycle, which may have fallen, nor min RTT, which may include a queue, shows
 // what the path holds.
 func (c *Controller) startDrain(roundTrip time.Duration) {
 	rate := c.recentBandwidth()
-	most, frame := uint64(drainGain*rate*roundTrip.Seconds()), uint64(c.bounds.frame)
 	c.drain = drain{
 		underway: true,
-		inflight: max(most, frame+1) - frame, // a frame is sent whole, if there is room for a byte
+		inflight: c.boundOf(drainGain * rate * roundTrip.Seconds()),
 		ownDelay: c.ownDelay(rate),
 		old:      c.lastAcked + c.inflight,
 	}

@@ -163,9 +163,7 @@ func (c *Controller) checkSharing(now time.Time) {
 // look begins a look for a competing flow. What is inflight then still fills the path, if no other
 // flow takes a part of it.
 func (c *Controller) look() {
-	frame := uint64(c.bounds.frame)
-	least := c.recentBandwidth()*c.rtt.least.Seconds() + float64(frame)
-	most := uint64(max(least, lookGain*float64(min(c.inflight, c.observer.capacity()))))
-	// A frame is sent whole, if there is room for a byte.
-	c.sharing.startLook(max(most, frame+1)-frame, c.lastAcked+c.inflight)
+	least := c.recentBandwidth()*c.rtt.least.Seconds() + float64(c.bounds.frame)
+	most := max(least, lookGain*float64(min(c.inflight, c.observer.capacity())))
+	c.sharing.startLook(c.boundOf(most), c.lastAcked+c.inflight)
 }
