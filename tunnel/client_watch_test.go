@@ -46,17 +46,13 @@ func TestOpenForClosedClient(t *testing.T) {
 		client, other := net.Pipe()
 		defer client.Close()
 		other.Close()
-		began := time.Now()
-		_, err := openFor(t.Context(), client, openTo(near))
-		if took := time.Since(began); err != errNotWanted || took != closedWait+clientWatchDelay {
-			t.Errorf("after %v: %v", took, err)
-		}
-		if _, err := far.Accept(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		// In time, its stream is opened: it may want to listen.
+		// Nothing answers the first stream. The second is opened in time: its client may want to listen.
 		go func() {
-			in, err := far.Accept(t.Context())
+			if _, err := far.Accept(within(t, patience)); err != nil {
+				t.Error(err)
+				return
+			}
+			in, err := far.Accept(within(t, patience))
 			if err != nil {
 				t.Error(err)
 				return
@@ -66,6 +62,11 @@ func TestOpenForClosedClient(t *testing.T) {
 				t.Error(err)
 			}
 		}()
+		began := time.Now()
+		_, err := openFor(t.Context(), client, openTo(near))
+		if took := time.Since(began); err != errNotWanted || took != closedWait+clientWatchDelay {
+			t.Errorf("after %v: %v", took, err)
+		}
 		stream, err := openFor(t.Context(), client, openTo(near))
 		if err != nil {
 			t.Fatal(err)
@@ -87,7 +88,7 @@ func TestOpenForEarlyData(t *testing.T) {
 		}()
 		received := make(chan string, 1)
 		go func() {
-			in, err := far.Accept(t.Context())
+			in, err := far.Accept(within(t, patience))
 			if err != nil {
 				t.Error(err)
 				return

@@ -235,7 +235,7 @@ func TestReverseUDPIdle(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer control.Close()
-		asked, err := far.Accept(t.Context())
+		asked, err := far.Accept(within(t, patience))
 		if err != nil {
 			t.Fatal(err)
 		}

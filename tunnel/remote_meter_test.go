@@ -184,7 +184,7 @@ func TestRateOfFlows(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		in, err := far.Accept(t.Context())
+		in, err := far.Accept(within(t, patience))
 		if err != nil {
 			t.Fatal(err)
 		}

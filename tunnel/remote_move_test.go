@@ -66,7 +66,7 @@ func startMoveWorld(t *testing.T, n int, change func(*RemoteConfig)) *moveWorld 
 		w.locals = append(w.locals, w.local)
 	}
 	for _, l := range w.locals {
-		if _, err := l.WaitSession(t.Context()); err != nil {
+		if _, err := l.WaitSession(within(t, patience)); err != nil {
 			t.Error(err)
 		}
 	}
@@ -301,7 +301,7 @@ func TestShutdownIsSpread(t *testing.T) {
 		for i, l := range w.locals {
 			session := l.connection().session
 			hearing.Go(func() {
-				if err := session.AwaitDraining(t.Context()); err != nil {
+				if err := session.AwaitDraining(within(t, patience)); err != nil {
 					t.Error(err)
 				}
 				heard[i] = time.Since(w.began)

@@ -141,7 +141,7 @@ func TestNoSpeed(t *testing.T) {
 	// A remote that doesn't know services takes them for targets.
 	near, far := muxPair(t)
 	go func() {
-		in, err := far.Accept(t.Context())
+		in, err := far.Accept(within(t, patience))
 		if err == nil {
 			_, err = dialTarget(t.Context(), noRights{}, mux.Target{Kind: 7, Address: speed.Control})
 			in.Refuse(dialCode(err), "")

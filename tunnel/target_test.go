@@ -30,7 +30,7 @@ func TestDialWhileWanted(t *testing.T) {
 				t.Fatal(err)
 			}
 			io.WriteString(stream, "said")
-			in, err := far.Accept(t.Context())
+			in, err := far.Accept(within(t, patience))
 			if err != nil {
 				t.Fatal(err)
 			}
