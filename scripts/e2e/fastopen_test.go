@@ -15,12 +15,13 @@ import (
 )
 
 const (
-	// farTrip is the round trip to the remote.
-	farTrip = 100 * time.Millisecond
+	// farTrip is the round trip to the remote. It is long, so that it shows on a busy machine as
+	// well.
+	farTrip = 300 * time.Millisecond
 
 	// busyTime is the delay that a busy machine may add. The fastest of several tries must be below
 	// it.
-	busyTime = 50 * time.Millisecond
+	busyTime = 250 * time.Millisecond
 	tries    = 20
 )
 
