@@ -12,7 +12,8 @@ const (
 	largeBlock = 40 << 10
 
 	// adoptFrom is the number of bytes from which received data stays in the block in which it
-	// arrived. Less is copied, so that little data does not hold large blocks.
+	// arrived. Less is copied, so that little data does not hold large blocks, and all is copied while
+	// memory is scarce.
 	adoptFrom = maxData / 2
 
 	// headroom is what is left free before data that is read from a socket: for the frames of the

@@ -171,8 +171,9 @@ type Config struct {
 
 	// Window is the first receive window of each stream in bytes: what the peer may send before
 	// this side's user reads. It grows with what is measured, to MaxWindow, as long as the growth
-	// of all streams together stays below half of MaxBuffered. Defaults DefaultWindow (256 KiB) and
-	// DefaultMaxWindow (16 MiB).
+	// of all streams together stays below half of MaxBuffered, and their windows below 5/8 of it; a
+	// sixteenth is for growth in any case. Defaults DefaultWindow (256 KiB) and DefaultMaxWindow (16
+	// MiB).
 	Window    int
 	MaxWindow int
 

@@ -192,12 +192,23 @@ func (st *stream) growWindowLocked() {
 	r.announced = now
 	more := min(r.window, uint64(s.cfg.MaxWindow)-min(r.window, uint64(s.cfg.MaxWindow)))
 	quick := !first && s.link != nil && took < s.link.rtt.least
-	if !quick || more == 0 || s.memory.grown+int64(more) > int64(s.cfg.MaxBuffered)/2 ||
+	if !quick || more == 0 || int64(more) > s.growthLeftLocked() ||
 		s.memory.pressure() > budget.Low {
 		return
 	}
 	r.window += more
 	s.memory.grown += int64(more)
+}
+
+// growthLeftLocked returns by how many bytes the windows may still grow. If all readers stall at
+// once, what their streams hold should fit into MaxBuffered, so that none is reset: data takes up to
+// largeBlock/adoptFrom as much memory until a quarter of MaxBuffered is held, and hardly more than
+// itself then. Windows that have not grown count as well, but idle streams don't keep a busy one from
+// growing at all.
+func (s *Session) growthLeftLocked() int64 {
+	limit := int64(s.cfg.MaxBuffered)
+	first := int64(len(s.streams.byID)) * int64(s.cfg.Window)
+	return max(min(limit/2, limit*5/8-first), limit/16) - s.memory.grown
 }
 
 // shrinkWindowLocked halves the window, while the session's client exceeds its share of the
@@ -259,7 +270,8 @@ func (st *stream) handleDataLocked(p []byte, in *recordInput) error {
 		return nil
 	}
 	mem := r.mem()
-	if in.block != nil && len(p) >= adoptFrom {
+	scarce := st.session.memory.buffered > st.session.cfg.MaxBuffered/4
+	if in.block != nil && len(p) >= adoptFrom && !scarce {
 		c := in.block
 		in.block = nil
 		c.r, c.w = in.end-len(p), in.end

@@ -132,3 +132,60 @@ func TestWindowStays(t *testing.T) {
 		}
 	})
 }
+
+// TestStalledStreamsFit: the windows of streams grow, then all readers stall. What the peer may send
+// fits into the session's memory, so that no stream is reset, however large its frames are.
+func TestStalledStreamsFit(t *testing.T) {
+	const limit = 32 << 20
+	for _, test := range []struct{ streams, frame int }{
+		{1, maxData}, {40, maxData}, {40, adoptFrom}, {80, maxData}, {80, adoptFrom},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s, p := newRawClient(t, Config{MaxBuffered: limit}, rawHello)
+			s.mu.Lock()
+			s.link.rtt.least = time.Hour // so that every reader is quick
+			s.mu.Unlock()
+			var streams []*Stream
+			for n := range test.streams {
+				streams = append(streams, p.accept(s, uint32(2*n+1)))
+			}
+			var answers []frame
+			// fill uses up the credit of a stream, and returns for how many bytes it was.
+			fill := func(st *Stream) int {
+				s.mu.Lock()
+				credit := int(st.recv.limit - st.recv.received)
+				s.mu.Unlock()
+				for left := credit; left > 0; left -= test.frame {
+					p.send(wire(kindData, st.id, make([]byte, min(left, test.frame))))
+				}
+				answers = append(answers, p.quiet()...)
+				return credit
+			}
+			for range 8 {
+				for _, st := range streams {
+					if _, err := io.CopyN(io.Discard, st, int64(fill(st))); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			total := 0
+			for _, st := range streams {
+				total += fill(st)
+			}
+			s.mu.Lock()
+			grown, held := s.memory.grown, s.memory.buffered
+			s.mu.Unlock()
+			t.Logf("%d streams, frames of %d KiB: %d KiB of growth, %d KiB in %d KiB of memory",
+				test.streams, test.frame>>10, grown>>10, total>>10, held>>10)
+			if resets := ofKind(answers, kindReset); len(resets) > 0 || held > limit || held < total {
+				t.Errorf("%d streams were reset", len(resets))
+			}
+			if grown < limit/16 {
+				t.Errorf("the windows have grown by %d bytes only", grown)
+			}
+			for _, st := range streams {
+				st.Reset(CodeCancelled)
+			}
+		})
+	}
+}
