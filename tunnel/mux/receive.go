@@ -201,10 +201,10 @@ func (st *stream) growWindowLocked() {
 }
 
 // growthLeftLocked returns by how many bytes the windows may still grow. If all readers stall at
-// once, what their streams hold should fit into MaxBuffered, so that none is reset: data takes up to
-// largeBlock/adoptFrom as much memory until a quarter of MaxBuffered is held, and hardly more than
-// itself then. Windows that have not grown count as well, but idle streams don't keep a busy one from
-// growing at all.
+// once, what their streams hold should fit into MaxBuffered, so that none is reset: data takes up
+// to largeBlock/adoptFrom as much memory until a quarter of MaxBuffered is held, and hardly more
+// than itself then. Windows that have not grown count as well, but idle streams don't keep a busy
+// one from growing at all.
 func (s *Session) growthLeftLocked() int64 {
 	limit := int64(s.cfg.MaxBuffered)
 	first := int64(len(s.streams.byID)) * int64(s.cfg.Window)

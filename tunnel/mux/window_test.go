@@ -133,8 +133,8 @@ func TestWindowStays(t *testing.T) {
 	})
 }
 
-// TestStalledStreamsFit: the windows of streams grow, then all readers stall. What the peer may send
-// fits into the session's memory, so that no stream is reset, however large its frames are.
+// TestStalledStreamsFit: the windows of streams grow, then all readers stall. What the peer may
+// send fits into the session's memory, so that no stream is reset, however large its frames are.
 func TestStalledStreamsFit(t *testing.T) {
 	const limit = 32 << 20
 	for _, test := range []struct{ streams, frame int }{
