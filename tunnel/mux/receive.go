@@ -270,6 +270,7 @@ func (st *stream) handleDataLocked(p []byte, in *recordInput) error {
 		return nil
 	}
 	mem := r.mem()
+	// growthLeftLocked counts on this.
 	scarce := st.session.memory.buffered > st.session.cfg.MaxBuffered/4
 	if in.block != nil && len(p) >= adoptFrom && !scarce {
 		c := in.block
