@@ -379,6 +379,57 @@ func TestBlockWriterErrors(t *testing.T) {
 	}
 }
 
+// TestBlocksStayWhole: blocks of a socket's data are sent as they were read, each in a record of its
+// own, whatever came before them. What is no whole frame fills records up.
+func TestBlocksStayWhole(t *testing.T) {
+	const whole = maxData
+	for _, c := range []struct {
+		name   string
+		credit int // of the stream, beyond its blocks; negative for less
+		room   int // of a record
+		blocks []int
+		want   []int // data of each record
+	}{
+		{"alone", 0, maxRecord, []int{whole, whole, whole}, []int{whole, whole, whole}},
+		{"after a little", 0, maxRecord, []int{100, whole, whole}, []int{100 + whole, whole}},
+		{"after a short one", 0, maxRecord, []int{7000, whole, whole}, []int{7000, whole, whole}},
+		{"half a record each", 0, maxRecord, []int{20_000, 20_000, 13_000},
+			[]int{20_000, 33_000}},
+		{"small ones", 0, maxRecord, []int{8000, 8000, 8000, 8000, 8000}, []int{
+			maxRecord - 2*headerSize, 40_000 - (maxRecord - 2*headerSize)}},
+		{"larger than a record", 0, 20_000, []int{7000, whole}, []int{
+			20_000 - headerSize, 7000 + whole - (20_000 - headerSize)}},
+		{"more than the credit", -whole / 2, maxRecord, []int{20_000, whole}, []int{
+			maxRecord - 3*headerSize, 20_000 + whole/2 - (maxRecord - 3*headerSize)}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			d := newDesk(t)
+			d.s.peer.maxRecord = uint32(c.room)
+			st := d.stream(0)
+			total := c.credit
+			for _, n := range c.blocks {
+				b := newBlock(largeBlock)
+				b.r, b.w = headroom, headroom+n
+				st.send.queue.push(b)
+				total += n
+			}
+			st.send.limit = uint64(total)
+			d.s.wakeSenderLocked(&st.stream)
+			var got []int
+			for frames := d.record(); len(frames) > 0; frames = d.record() {
+				n := 0
+				for _, f := range frames {
+					n += len(f.payload)
+				}
+				got = append(got, n)
+			}
+			if !slices.Equal(got, c.want) {
+				t.Errorf("records of %d bytes of data, want %d", got, c.want)
+			}
+		})
+	}
+}
+
 // TestAdopt: a block of data becomes the record if what precedes it fits before it, to the byte,
 // and is copied otherwise.
 func TestAdopt(t *testing.T) {

@@ -244,6 +244,9 @@ func (l *link) packStreamsLocked(p *packer) {
 		if st.turn.list == &s.sched.backlog && !l.pace.CanSend(inflight) {
 			break
 		}
+		if st.wantsRecordLocked(p, l.pace.FrameSize()) {
+			break
+		}
 		before := st.send.sent
 		st.appendFramesLocked(p, l.pace.FrameSize())
 		if st.turn.sent(int(st.send.sent-before), st.canSendLocked()) {

@@ -15,7 +15,7 @@ func (st *Stream) Write(p []byte) (int, error) {
 	defer s.mu.Unlock()
 	total := 0
 	for {
-		room, err := st.awaitRoomLocked()
+		room, err := st.awaitRoomLocked(false)
 		if err != nil {
 			return total, err
 		}
@@ -100,25 +100,31 @@ func (st *Stream) enqueue(in *blockReader) error {
 	return nil
 }
 
-// waitRoom waits until the send buffer has room for what in reads, and returns how many bytes.
+// waitRoom waits until the send buffer is half empty, and returns how many bytes in may read. With
+// less room the calls would read little, and what they cut off later ones could not be sent in the
+// block in which it was read.
 func (st *Stream) waitRoom(in *blockReader) (int, error) {
 	st.session.mu.Lock()
 	defer st.session.mu.Unlock()
-	full := st.send.queue.len >= st.sendBufferLocked(0)
-	if full && in.raw != nil {
+	if in.raw != nil && !st.send.hasRoom(st.sendBufferLocked(0), true) {
 		st.watchSourceLocked(in)
 		defer in.source.stop()
 	}
-	return st.awaitRoomLocked()
+	return st.awaitRoomLocked(true)
+}
+
+// hasRoom reports whether a send buffer of limit bytes has room, or is half empty.
+func (h *sendHalf) hasRoom(limit int, half bool) bool {
+	return h.queue.len < limit && (!half || h.queue.len <= limit/2)
 }
 
 // awaitRoomLocked waits until the send buffer has room, and returns how many bytes. It returns an
-// error when nothing can be sent any more. A buffer that was full must have become half empty:
-// continuing a little at a time would be expensive.
-func (st *stream) awaitRoomLocked() (room int, err error) {
+// error when nothing can be sent any more. A buffer that was full must have become half empty, and
+// with half set any buffer: continuing a little at a time would be expensive.
+func (st *stream) awaitRoomLocked(half bool) (room int, err error) {
 	h := &st.send
 	defer st.unpauseLocked()
-	for waited := false; ; waited = true {
+	for ; ; half = true {
 		limit := st.sendBufferLocked(0)
 		switch {
 		case h.err != nil:
@@ -129,7 +135,7 @@ func (st *stream) awaitRoomLocked() (room int, err error) {
 			return 0, os.ErrDeadlineExceeded
 		case h.stalled:
 			return 0, ErrStalled
-		case h.queue.len < limit && (!waited || h.queue.len <= limit/2):
+		case h.hasRoom(limit, half):
 			return limit - h.queue.len, nil
 		}
 		if limit < st.session.cfg.SendBuffer {
@@ -189,7 +195,7 @@ func (st *stream) appendFramesLocked(p *packer, largest int) {
 	most := int(min(h.limit-h.sent, uint64(min(p.left()-headerSize, largest))))
 	if n := min(h.queue.len, most); n > 0 {
 		if !st.adoptBlockLocked(p, most) {
-			n = min(n, st.turn.deficit)
+			n = st.wholeBlocksLocked(min(n, st.turn.deficit), largest)
 			p.b = appendHeader(p.b, kindData, st.id, n)
 			start := len(p.b)
 			p.b = p.b[:start+n]
@@ -204,6 +210,41 @@ func (st *stream) appendFramesLocked(p *packer, largest int) {
 	if h.queue.len == 0 && h.endDue() && p.left() >= endSize {
 		st.appendEndLocked(p)
 	}
+}
+
+// Blocks of data that was read from a socket are sent as they are, so that a part of them need not
+// be copied, at both ends. A cut through one would move the ends of all that follow.
+
+// isFrameLocked reports whether n bytes of a block, behind before bytes of other data, should be a
+// frame by themselves.
+func (st *stream) isFrameLocked(n, before, largest int) bool {
+	credit := int64(st.send.limit-st.send.sent) - int64(before)
+	return n >= mergeBelow && n <= min(largest, st.session.room()-headerSize) && int64(n) <= credit
+}
+
+// wantsRecordLocked reports whether the stream's next frame should begin a record, since what is in
+// p leaves room for a part of it only.
+func (st *stream) wantsRecordLocked(p *packer, largest int) bool {
+	c := st.send.queue.head
+	if c == nil || len(p.b) == 0 {
+		return false
+	}
+	n := c.w - c.r
+	return n > p.left()-headerSize && st.isFrameLocked(n, 0, largest)
+}
+
+// wholeBlocksLocked returns how many of the queue's first n bytes to send together: all, or as many
+// as there are before a block that should be a frame and is cut by n.
+func (st *stream) wholeBlocksLocked(n, largest int) int {
+	before := 0
+	for c := st.send.queue.head; c != nil && before < n; c = c.next {
+		size := c.w - c.r
+		if before > 0 && before+size > n && st.isFrameLocked(size, before, largest) {
+			return before
+		}
+		before += size
+	}
+	return n
 }
 
 // adoptBlockLocked sends the queue's first block as it is, if that is worthwhile: it holds much,
