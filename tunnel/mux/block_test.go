@@ -379,8 +379,8 @@ func TestBlockWriterErrors(t *testing.T) {
 	}
 }
 
-// TestBlocksStayWhole: blocks of a socket's data are sent as they were read, each in a record of its
-// own, whatever came before them. What is no whole frame fills records up.
+// TestBlocksStayWhole: blocks of a socket's data are sent as they were read, each in one record,
+// whatever came before them. What is no whole frame fills records up.
 func TestBlocksStayWhole(t *testing.T) {
 	const whole = maxData
 	for _, c := range []struct {

@@ -41,6 +41,14 @@ const (
 	// of a frame costs the receiver as much as a whole one.
 	minFill = 512
 
+	// gatherTime is how long after a record the next one lets others add to it. What is sent less
+	// often doesn't wait.
+	gatherTime = time.Millisecond
+
+	// gatherBelow is the memory of queued data from which the next record doesn't wait for more: it
+	// fills some, and is still in the processor's cache.
+	gatherBelow = 2 * largeBlock
+
 	// ackInterval is how long ackSome bytes may wait for an ack even when nothing else is sent: the
 	// peer measures the path by the acks. ackMuch bytes are acknowledged at once: they are few
 	// compared with what a sender retains.

@@ -3,6 +3,7 @@ package mux
 import (
 	"context"
 	"errors"
+	"runtime"
 	"time"
 
 	"culvert/internal/bounds"
@@ -323,8 +324,20 @@ func (l *link) nextBatch(b *batch) bool {
 			l.watchGapLocked()
 		}
 		s.out.wake.Wait()
+		l.gatherLocked()
 	}
 	return false
+}
+
+// gatherLocked lets all goroutines that are ready run first, if a record was sent just now: what
+// they have to send can leave in the same record. Go runs a goroutine that was woken before those
+// that have waited for longer, so the frames of many small streams would leave one by one.
+func (l *link) gatherLocked() {
+	if time.Since(l.lastSent) < gatherTime && l.session.memory.queued < gatherBelow {
+		l.session.mu.Unlock()
+		runtime.Gosched()
+		l.session.mu.Lock()
+	}
 }
 
 // Carrier returns the session's carrier, nil while there is none, for what it knows of its path.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"runtime"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -325,6 +327,38 @@ func TestSmallWritesLeaveTogether(t *testing.T) {
 			if f.kind != kindData || len(f.payload) != 1000 {
 				t.Errorf("frame 0x%02x of %d bytes", uint8(f.kind), len(f.payload))
 			}
+		}
+	})
+}
+
+// TestReadyStreamsShareRecords: streams that are all ready to send something send it together,
+// where there is one processor.
+func TestReadyStreamsShareRecords(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	synctest.Test(t, func(t *testing.T) {
+		s, p := newRawClient(t, Config{}, rawHello)
+		const streams = 4 // as many records as the carrier takes at once
+		start := make(chan struct{})
+		var sending sync.WaitGroup
+		defer sending.Wait()
+		for i := range streams {
+			p.send(wireOpen(uint32(2*i + 1)))
+			st, err := acceptStream(t.Context(), s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sending.Go(func() {
+				<-start
+				st.Write([]byte("x"))
+			})
+		}
+		p.quiet()
+		close(start)
+		synctest.Wait()
+		records, frames := len(p.carrier.in), len(p.quiet())
+		// Go looks at the goroutines that have yielded before the others now and then.
+		if frames != streams || records > streams/2 {
+			t.Errorf("%d frames in %d records", frames, records)
 		}
 	})
 }
