@@ -24,16 +24,17 @@
 //	Carrier → record → frames → receive queue → Stream.Read
 //
 // A carrier is served by two goroutines. The reader parses records and queues what they bring; it
-// never waits for a stream or the writer. The writer packs what is due into records; only it waits
-// for the carrier. All state is guarded by the session's mutex. Methods that need it held end in
-// Locked. What is true of one carrier only is in a link, which is made and dropped with the
-// carrier; all else is in the Session. [Session.Close] stops the goroutines and waits for them.
-// Neither occupies a processor for long without letting the runtime poll the sockets
-// (package pollbreak), for which quiet streams wait.
+// never waits for a stream or the writer. The writer packs what is due into records, once the
+// streams that are ready have added theirs; only it waits for the carrier. All state is guarded by
+// the session's mutex. Methods that need it held end in Locked. What is true of one carrier only is
+// in a link, which is made and dropped with the carrier; all else is in the Session.
+// [Session.Close] stops the goroutines and waits for them. Neither occupies a processor for long
+// without letting the runtime poll the sockets (package pollbreak), for which quiet streams wait.
 //
 // Data is held in pooled blocks. [Stream.ReadFrom] reads a socket once it is readable, into blocks
 // with room before the data: a frame's header goes there, and the block becomes the record, which
-// is kept until it is acknowledged. A record that arrives is decrypted into a block, and a large
+// is kept until it is acknowledged. A record ends before a block of which it could hold only a
+// part, so that all blocks stay whole. A record that arrives is decrypted into a block, and a large
 // piece of data stays there until [Stream.Deliver] has written it to a socket. An idle stream holds
 // no block, and no goroutine except the one that waits for its socket.
 //
