@@ -49,13 +49,6 @@ const (
 	// fills some, and is still in the processor's cache.
 	gatherBelow = 2 * largeBlock
 
-	// The time between two announcements of a stream's credit is averaged over quarterSamples, as
-	// many as a window has. A pause counts as pauseTrips round trips: long enough that what is
-	// announced for one window can't outweigh it, and short enough that a stream that was idle is
-	// soon fast again.
-	quarterSamples = 4
-	pauseTrips     = 8
-
 	// ackInterval is how long ackSome bytes may wait for an ack even when nothing else is sent: the
 	// peer measures the path by the acks. ackMuch bytes are acknowledged at once: they are few
 	// compared with what a sender retains.

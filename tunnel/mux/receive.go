@@ -183,19 +183,15 @@ func (st *stream) announceCreditLocked() {
 // growWindowLocked doubles the window of a stream that is held back by it: when a quarter of it is
 // consumed in less than a round trip, the peer may run out of credit before more can reach it. The
 // threshold scales with the window, so that growth continues until the window covers the
-// bandwidth-delay product. The time is an average: a slow reader that is given a whole window at
-// once, and waits again, is not held back. Credit must be due.
+// bandwidth-delay product. Credit must be due.
 func (st *stream) growWindowLocked() {
 	s, r := st.session, &st.recv
-	if s.link == nil {
-		return
-	}
-	now, trip := time.Now(), s.link.rtt.least
-	took := min(now.Sub(r.announced), pauseTrips*trip) // a long pause counts as a short one
+	now := time.Now()
+	took := now.Sub(r.announced)
+	first := r.announced.IsZero()
 	r.announced = now
-	r.quarter += (took - r.quarter) / quarterSamples
-	quick := r.quarter < trip
 	more := min(r.window, uint64(s.cfg.MaxWindow)-min(r.window, uint64(s.cfg.MaxWindow)))
+	quick := !first && s.link != nil && took < s.link.rtt.least
 	if !quick || more == 0 || int64(more) > s.growthLeftLocked() ||
 		s.memory.pressure() > budget.Low {
 		return

@@ -63,11 +63,9 @@ type recvHalf struct {
 	delivery  *delivery // of Deliver, until it ends
 	refused   bool      // a write of Deliver or WriteTo has failed
 
-	announced time.Time     // when credit was last announced
-	quarter   time.Duration // between two announcements, on average
-
-	fin bool  // the peer's fin was received
-	err error // sticky; why the half was cut short. Read returns it once the queue is empty
+	announced time.Time // when credit was last announced
+	fin       bool      // the peer's fin was received
+	err       error     // sticky; why the half was cut short. Read returns it once the queue is empty
 }
 
 // sendHalf is what leaves: filled by Write, emptied by the session's writer.
