@@ -15,7 +15,7 @@ func (st *Stream) Write(p []byte) (int, error) {
 	defer s.mu.Unlock()
 	total := 0
 	for {
-		room, err := st.awaitRoomLocked(false)
+		room, err := st.awaitRoomLocked()
 		if err != nil {
 			return total, err
 		}
@@ -100,31 +100,25 @@ func (st *Stream) enqueue(in *blockReader) error {
 	return nil
 }
 
-// waitRoom waits until the send buffer is half empty, and returns how many bytes in may read. With
-// less room the calls would read little, and what they cut off later ones could not be sent in the
-// block in which it was read.
+// waitRoom waits until the send buffer has room for what in reads, and returns how many bytes.
 func (st *Stream) waitRoom(in *blockReader) (int, error) {
 	st.session.mu.Lock()
 	defer st.session.mu.Unlock()
-	if in.raw != nil && !st.send.hasRoom(st.sendBufferLocked(0), true) {
+	full := st.send.queue.len >= st.sendBufferLocked(0)
+	if full && in.raw != nil {
 		st.watchSourceLocked(in)
 		defer in.source.stop()
 	}
-	return st.awaitRoomLocked(true)
-}
-
-// hasRoom reports whether a send buffer of limit bytes has room, or is half empty.
-func (h *sendHalf) hasRoom(limit int, half bool) bool {
-	return h.queue.len < limit && (!half || h.queue.len <= limit/2)
+	return st.awaitRoomLocked()
 }
 
 // awaitRoomLocked waits until the send buffer has room, and returns how many bytes. It returns an
-// error when nothing can be sent any more. A buffer that was full must have become half empty, and
-// with half set any buffer: continuing a little at a time would be expensive.
-func (st *stream) awaitRoomLocked(half bool) (room int, err error) {
+// error when nothing can be sent any more. A buffer that was full must have become half empty:
+// continuing a little at a time would be expensive.
+func (st *stream) awaitRoomLocked() (room int, err error) {
 	h := &st.send
 	defer st.unpauseLocked()
-	for ; ; half = true {
+	for waited := false; ; waited = true {
 		limit := st.sendBufferLocked(0)
 		switch {
 		case h.err != nil:
@@ -135,7 +129,7 @@ func (st *stream) awaitRoomLocked(half bool) (room int, err error) {
 			return 0, os.ErrDeadlineExceeded
 		case h.stalled:
 			return 0, ErrStalled
-		case h.hasRoom(limit, half):
+		case h.queue.len < limit && (!waited || h.queue.len <= limit/2):
 			return limit - h.queue.len, nil
 		}
 		if limit < st.session.cfg.SendBuffer {
