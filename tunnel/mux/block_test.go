@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"math"
 	"net"
 	"os"
 	"slices"
@@ -393,6 +394,8 @@ func TestBlocksStayWhole(t *testing.T) {
 		{"alone", 0, maxRecord, []int{whole, whole, whole}, []int{whole, whole, whole}},
 		{"after a little", 0, maxRecord, []int{100, whole, whole}, []int{100 + whole, whole}},
 		{"after a short one", 0, maxRecord, []int{7000, whole, whole}, []int{7000, whole, whole}},
+		{"credit of 2^63 and more", math.MinInt, maxRecord, []int{7000, whole, whole},
+			[]int{7000, whole, whole}},
 		{"half a record each", 0, maxRecord, []int{20_000, 20_000, 13_000},
 			[]int{20_000, 33_000}},
 		{"small ones", 0, maxRecord, []int{8000, 8000, 8000, 8000, 8000}, []int{

@@ -99,7 +99,7 @@ func TestStalledStreamsStallAlone(t *testing.T) {
 			talk(&talking, accepted)
 			talk(&talking, opened)
 		}
-		time.Sleep(time.Second) // until all is acknowledged
+		time.Sleep(time.Second) // synctest: until all is acknowledged
 		synctest.Wait()
 		stats := server.Stats()
 		if server.memory.pressure() != budget.Exceeded || stats.Queued < leastSending ||

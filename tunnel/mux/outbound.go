@@ -244,11 +244,12 @@ func (l *link) packStreamsLocked(p *packer) {
 		if st.turn.list == &s.sched.backlog && !l.pace.CanSend(inflight) {
 			break
 		}
-		if st.wantsRecordLocked(p, l.pace.FrameSize()) {
+		largest := l.pace.FrameSize()
+		if st.wantsRecordLocked(p, largest) {
 			break
 		}
 		before := st.send.sent
-		st.appendFramesLocked(p, l.pace.FrameSize())
+		st.appendFramesLocked(p, largest)
 		if st.turn.sent(int(st.send.sent-before), st.canSendLocked()) {
 			l.pace.OnInteractive(time.Now())
 		}

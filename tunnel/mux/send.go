@@ -188,7 +188,7 @@ func (st *stream) appendFramesLocked(p *packer, largest int) {
 	h := &st.send
 	most := int(min(h.limit-h.sent, uint64(min(p.left()-headerSize, largest))))
 	if n := min(h.queue.len, most); n > 0 {
-		if !st.adoptBlockLocked(p, most) {
+		if !st.adoptBlockLocked(p, largest) {
 			n = st.wholeBlocksLocked(min(n, st.turn.deficit), largest)
 			p.b = appendHeader(p.b, kindData, st.id, n)
 			start := len(p.b)
@@ -212,8 +212,8 @@ func (st *stream) appendFramesLocked(p *packer, largest int) {
 // isFrameLocked reports whether n bytes of a block, behind before bytes of other data, should be a
 // frame by themselves.
 func (st *stream) isFrameLocked(n, before, largest int) bool {
-	credit := int64(st.send.limit-st.send.sent) - int64(before)
-	return n >= mergeBelow && n <= min(largest, st.session.room()-headerSize) && int64(n) <= credit
+	return n >= mergeBelow && n <= min(largest, st.session.room()-headerSize) &&
+		uint64(before+n) <= st.send.limit-st.send.sent
 }
 
 // wantsRecordLocked reports whether the stream's next frame should begin a record, since what is in
@@ -241,14 +241,13 @@ func (st *stream) wholeBlocksLocked(n, largest int) int {
 	return n
 }
 
-// adoptBlockLocked sends the queue's first block as it is, if that is worthwhile: it holds much,
-// and no more than may be sent. That may put the stream into debt with the scheduler, which it pays
-// before its next turn.
-func (st *stream) adoptBlockLocked(p *packer, most int) bool {
+// adoptBlockLocked sends the queue's first block as it is, if that should be a frame and p has room
+// for it. That may put the stream into debt with the scheduler, which it pays before its next turn.
+func (st *stream) adoptBlockLocked(p *packer, largest int) bool {
 	q := &st.send.queue
 	c := q.head
 	n := c.w - c.r
-	if n < mergeBelow || n > most || len(p.b)+headerSize > c.r {
+	if !st.isFrameLocked(n, 0, largest) || n > p.left()-headerSize || len(p.b)+headerSize > c.r {
 		return false
 	}
 	q.pop()
