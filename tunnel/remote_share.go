@@ -106,7 +106,7 @@ func (r *Remote) count(a *admission, client *remoteClient) {
 		client.sessions++
 		client.moving += a.move.count()
 		if client.memory == nil {
-			client.memory = r.session.Memory.Join(client.id.String(), nil)
+			client.memory = r.session.Memory.JoinFixed(client.id.String())
 		}
 		r.clients[client.id] = client
 	}

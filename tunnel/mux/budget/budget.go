@@ -1,13 +1,17 @@
 // Package budget divides memory among the clients of a process.
 //
 // A [Budget] counts what all clients hold, a [Member] what one session of a client holds. The share
-// of a client is not fixed: it is twice what nobody holds of the first three quarters of the budget
+// of a client is not fixed: it is twice what nobody holds of the first five eighths of the budget
 // (the dynamic threshold of Choudhury and Hahne, 1998, for queues that share a buffer). A client
-// that is alone may hold half of the budget, two may hold 30 % each, and n together never more than
-// three quarters, so that there is always room for another. Whoever holds most exceeds its share
-// first, and has to yield.
+// that is alone may hold five twelfths of the budget, two may hold a quarter each, and n together
+// never more than five eighths, so that there is always room for another. Whoever holds most
+// exceeds its share first, and has to yield.
 //
-// The other quarter is for what clients hold that can't yield: bytes that a peer was allowed to
+// The next eighth is for what clients hold whatever their shares are, such as the memory of streams
+// apart from their data ([Budget.JoinFixed]). What that exceeds the eighth by leaves less for
+// shares.
+//
+// The last quarter is for what clients hold that can't yield: bytes that a peer was allowed to
 // send before. When that is in use for patience, or half of it at any time, the member that holds
 // most, of the client that holds most, is expelled: otherwise a client could leave no share to the
 // others.
@@ -35,6 +39,11 @@ const (
 	// shareFactor times what is free is the share of a client.
 	shareFactor = 2
 
+	// fixedPart is the part of a budget that no share takes, since it is for fixed members: a client
+	// whose data can't yield, as its peer reads none, would otherwise come to all shares with its
+	// streams.
+	fixedPart = 8
+
 	// leastPart is the part of a budget that its clients may divide among themselves when there is
 	// nothing else left for shares. It is small, since some take theirs when they are few.
 	leastPart = 64
@@ -45,6 +54,7 @@ const (
 type Budget struct {
 	limit   int64
 	held    atomic.Int64
+	fixed   atomic.Int64 // of it, by fixed members
 	holders atomic.Int64 // clients that hold something
 	waiters atomic.Int64 // members in waiting
 
@@ -99,7 +109,8 @@ func (b *Budget) hard() int64 { return b.limit / 8 * 7 }
 
 // share returns what a client may hold now. However much others hold, it is not nothing.
 func (b *Budget) share() int64 {
-	share := shareFactor * (b.soft() - b.held.Load())
+	setAside := max(0, b.limit/fixedPart-b.fixed.Load())
+	share := shareFactor * (b.soft() - b.held.Load() - setAside)
 	if share >= b.limit/leastPart {
 		return share
 	}
@@ -112,6 +123,7 @@ type Member struct {
 	budget *Budget
 	client *client
 	notify func()
+	fixed  bool
 	held   atomic.Int64
 	out    atomic.Bool
 }
@@ -131,6 +143,16 @@ func (b *Budget) Join(name string, notify func()) *Member {
 	}
 	m := &Member{budget: b, client: c, notify: notify}
 	c.members[m] = struct{}{}
+	return m
+}
+
+// JoinFixed adds a member for what a client holds whatever its share is, which the caller bounds.
+// It counts in the share, is never expelled, and must not wait.
+func (b *Budget) JoinFixed(name string) *Member {
+	m := b.Join(name, nil)
+	if m != nil {
+		m.fixed = true
+	}
 	return m
 }
 
@@ -172,6 +194,9 @@ func (m *Member) change(n int64) {
 	}
 	b := m.budget
 	m.held.Add(n)
+	if m.fixed {
+		b.fixed.Add(n)
+	}
 	ofClient := m.client.held.Add(n)
 	switch {
 	case ofClient == n:

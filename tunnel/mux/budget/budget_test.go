@@ -27,12 +27,12 @@ func fill(m *Member) int {
 	return held
 }
 
-// TestShares: a client that is alone may hold half of the budget. However many there are, they
-// leave some of it, and one that comes last gets something.
+// TestShares: a client that is alone may hold five twelfths of the budget. However many there are,
+// they leave some of it, and one that comes last gets something.
 func TestShares(t *testing.T) {
 	b := New(64 * mib)
 	held := fill(b.Join("a", ignore))
-	if held < 31*mib || held > 32*mib {
+	if held < 26*mib || held > 27*mib {
 		t.Errorf("alone: %d MiB", held/mib)
 	}
 	for i := range 1000 {
@@ -43,6 +43,35 @@ func TestShares(t *testing.T) {
 	}
 	if b.Held() > b.hard() {
 		t.Errorf("%d MiB held together", b.Held()/mib)
+	}
+}
+
+// TestRoomForFixed: a client that takes all of its share, and a quarter of the budget besides, as
+// its streams do that ignore it, leaves a share to another.
+func TestRoomForFixed(t *testing.T) {
+	for _, data := range []string{"first", "last"} {
+		b := New(64 * mib)
+		sessions, streams := b.Join("a", ignore), b.JoinFixed("a")
+		if data == "first" {
+			fill(sessions)
+		}
+		streams.Hold(16 * mib)
+		if data == "last" {
+			fill(sessions)
+		}
+		if b.Held() > b.soft() {
+			t.Errorf("data %s: %d MiB held", data, b.Held()/mib)
+		}
+		if got := fill(b.Join("b", ignore)); got < 3*mib {
+			t.Errorf("data %s: another client gets %d KiB", data, got>>10)
+		}
+		if b.Held() > b.soft() {
+			t.Errorf("data %s: %d MiB held by both", data, b.Held()/mib)
+		}
+		streams.Leave()
+		if b.fixed.Load() != 0 {
+			t.Errorf("%d bytes fixed when no streams are left", b.fixed.Load())
+		}
 	}
 }
 
@@ -217,6 +246,8 @@ func (m *model) step(b *Budget, op, arg byte) {
 		member = m.members[int(arg)%len(m.members)]
 	}
 	switch {
+	case op%7 == 0 && op >= 128:
+		m.members = append(m.members, b.JoinFixed(name))
 	case op%7 == 0 || member == nil:
 		member = b.Join(name, ignore)
 		m.members = append(m.members, member)
@@ -231,7 +262,7 @@ func (m *model) step(b *Budget, op, arg byte) {
 		i := int(arg) % len(m.members)
 		m.members = append(m.members[:i], m.members[i+1:]...)
 		delete(m.held, member)
-	case op%7 == 4:
+	case op%7 == 4 && !member.fixed:
 		member.Await(member.Pressure(0))
 	case op%7 == 5:
 		if release := b.Reserve(name, chunk); release != nil {
@@ -255,13 +286,19 @@ func (m *model) leaveAll() {
 
 func (m *model) check(t *testing.T, b *Budget) {
 	t.Helper()
-	sum, holders := int64(m.reserved), 0
+	sum, holders, fixed := int64(m.reserved), 0, int64(0)
 	for _, member := range m.members {
 		taken, held := member.held.Load(), int64(m.held[member])
 		if taken < held || taken > held+2*chunk || (held == 0 && taken != 0) {
 			t.Fatalf("%d bytes taken for %d", taken, held)
 		}
 		sum += taken
+		if member.fixed {
+			fixed += taken
+		}
+	}
+	if b.fixed.Load() != fixed {
+		t.Fatalf("%d bytes are fixed, members %d", b.fixed.Load(), fixed)
 	}
 	all := int64(0)
 	for _, c := range b.clients {
