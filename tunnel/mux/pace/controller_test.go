@@ -260,6 +260,15 @@ func TestStartup(t *testing.T) {
 	})
 }
 
+// TestPathStaysFull: the round that drains the queue of a probe takes no more than that.
+func TestPathStaysFull(t *testing.T) {
+	eachSimPath(t, func(t *testing.T, p *simPath) {
+		p.run(20*p.roundTrip+time.Second, nil)
+		delivered, _, _ := p.observe(30 * time.Second)
+		near(t, "delivered", delivered, p.rate, 0.01)
+	})
+}
+
 // TestFastStartup: where the transport knows that there is no queue, inflight data doubles each
 // round trip, and no longer queue is left than without one to ask.
 func TestFastStartup(t *testing.T) {

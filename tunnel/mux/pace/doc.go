@@ -40,9 +40,8 @@
 //     While a [Transport] reports that there is no queue yet, the bound exceeds the transport's
 //     window, so that the startup is the transport's own: it is not slower than without the bound,
 //     and rounds in which that window was the limit do not end it.
-//   - Probe cycle, 8 rounds long, from then on: one round at 1.25 probes for more bandwidth, two
-//     below 1 drain the queue, five cruise at 1. When a probe finds much more, startup begins
-//     again.
+//   - Probe cycle, 8 rounds long, from then on: one round at 1.25 probes for more bandwidth, one at
+//     0.9 drains the queue, six cruise at 1. When a probe finds much more, startup begins again.
 //   - Drain: a session that is busy for long never empties the queue quite, so that min RTT would
 //     rise with each window, and the queue with it. Where min RTT has risen, three quarters of a
 //     BDP are inflight for some round trips, without slack and budget, to see what it is.
