@@ -130,7 +130,7 @@ func TestDrainTakesWhatWasOpened(t *testing.T) {
 				time.Sleep(drainAway - time.Second) // synctest
 				r.resume()
 				for range c.lost + c.queued {
-					st, err := acceptStream(context.Background(), r.server)
+					st, err := acceptStream(within(t), r.server)
 					if err != nil {
 						t.Fatal(err)
 					}

@@ -23,7 +23,7 @@ func openFlowPair(t testing.TB, client, server *Session) (opened, accepted *Flow
 	if err != nil {
 		t.Fatal(err)
 	}
-	in, err := server.Accept(context.Background())
+	in, err := server.Accept(within(t))
 	if err == nil {
 		accepted, err = in.(*IncomingFlow).Confirm()
 	}
@@ -235,7 +235,7 @@ func TestDatagramEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustSend(t, refused, []byte("early"))
-	in, err := server.Accept(context.Background())
+	in, err := server.Accept(within(t))
 	if err != nil {
 		t.Fatal(err)
 	}
