@@ -246,17 +246,18 @@ func TestFlappingLink(t *testing.T) {
 	t.Parallel()
 	tun := startRemoteOnly(t)
 	var accepted atomic.Int64
-	var flapping atomic.Bool
+	first := make(chan *net.TCPConn, 1) // lasts until the local is up, however long that takes
 	relay := testnet.ServeTCP(t, func(conn *net.TCPConn) {
-		accepted.Add(1)
-		if flapping.Load() {
+		if accepted.Add(1) == 1 {
+			first <- conn
+		} else {
 			defer time.AfterFunc(100*time.Millisecond, func() { conn.Close() }).Stop()
 		}
 		testnet.Pass(conn, tun.remote.listen[0], nil)
 	})
-	flapping.Store(true)
 	args := localArgs(tun.client, tun.server, "ws://"+relay+"/")
 	tun.local = startNode(t, "local", culvert(t, args...))
+	(<-first).Close()
 	counting := time.NewTimer(flapTime)
 	defer counting.Stop()
 	<-counting.C
