@@ -22,7 +22,7 @@ const (
 	roamRate = 20e6
 
 	// roamBusy is what a busy machine may add to a gap.
-	roamBusy = 250 * time.Millisecond
+	roamBusy = 500 * time.Millisecond
 
 	// roamSteady is how long a download runs before its client moves on.
 	roamSteady = 2 * time.Second
