@@ -186,8 +186,9 @@ func (r *Remote) refuseStream(c *remoteClient) *mux.OpenError {
 }
 
 // roomForStreams returns how many streams a client may have for the memory that they need apart
-// from their data, which can yield: half of what all clients' streams leave of the shares. So a
-// client that is alone comes to a quarter of the budget, and there is always room for another.
+// from their data, however much that is: half of what all clients' streams leave of the shares, of
+// which the budget sets a part aside for them. So a client that is alone comes to a quarter of the
+// budget, and there is always room for another.
 func (r *Remote) roomForStreams() int {
 	all := r.session.Memory.Shares() / streamMemory
 	return max(int(all)-r.streams, 0) / 2

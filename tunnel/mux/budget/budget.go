@@ -98,10 +98,11 @@ func (b *Budget) HeldBy(name string) int64 {
 	return 0
 }
 
-// soft is what all clients together may hold by their shares.
+// soft is what all clients together may hold, by their shares and with fixed members, without end.
 func (b *Budget) soft() int64 { return b.limit / 4 * 3 }
 
-// Shares returns what the shares of all clients together are at most, in bytes.
+// Shares returns what all clients together may hold by their shares and with fixed members: all but
+// the last quarter of the budget, in bytes.
 func (b *Budget) Shares() int64 { return b.soft() }
 
 // hard is how much must be held that a member is expelled at once.
