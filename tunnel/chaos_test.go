@@ -36,7 +36,7 @@ func startChaos(
 	local := NewLocal(cfg)
 	local.remotes[0].session.Patience = patience
 	runLocal(t, local)
-	if _, err := local.WaitSession(within(t, 10*time.Second)); err != nil {
+	if _, err := local.WaitSession(testnet.Within(t, 10*time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	return local, remote, c
@@ -48,7 +48,7 @@ const transferTime = 5 * time.Minute
 // transfer makes one download or upload through the tunnel.
 func transfer(t testing.TB, local *Local, server string, x testnet.Transfer) {
 	err := x.Run(func() (net.Conn, error) {
-		return local.DialContext(within(t, patience), "tcp", server)
+		return local.DialContext(testnet.Within(t, patience), "tcp", server)
 	}, transferTime)
 	if err != nil {
 		t.Error(err)
@@ -86,7 +86,7 @@ func chaos(t *testing.T, local *Local, times int, disturb func() int) error {
 	for n, place := range rand.Perm(times) {
 		exponent := (float64(place) + rand.Float64()) / float64(times)
 		pause := time.Duration(0.005 * math.Pow(400, exponent) * float64(time.Second))
-		limit := within(t, patience)
+		limit := testnet.Within(t, patience)
 		for hit := 0; hit == 0; hit = disturb() {
 			if err := session.AwaitCarrier(limit); err != nil {
 				t.Fatal(err)

@@ -48,11 +48,11 @@ func TestOpenForClosedClient(t *testing.T) {
 		other.Close()
 		// Nothing answers the first stream. The second is opened in time: its client may want to listen.
 		go func() {
-			if _, err := far.Accept(within(t, patience)); err != nil {
+			if _, err := far.Accept(testnet.Within(t, patience)); err != nil {
 				t.Error(err)
 				return
 			}
-			in, err := far.Accept(within(t, patience))
+			in, err := far.Accept(testnet.Within(t, patience))
 			if err != nil {
 				t.Error(err)
 				return
@@ -88,7 +88,7 @@ func TestOpenForEarlyData(t *testing.T) {
 		}()
 		received := make(chan string, 1)
 		go func() {
-			in, err := far.Accept(within(t, patience))
+			in, err := far.Accept(testnet.Within(t, patience))
 			if err != nil {
 				t.Error(err)
 				return
@@ -128,7 +128,7 @@ func TestOpenForResetClient(t *testing.T) {
 	if _, err := other.Write([]byte("early")); err != nil {
 		t.Fatal(err)
 	}
-	in, err := far.Accept(within(t, patience))
+	in, err := far.Accept(testnet.Within(t, patience))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -298,21 +298,15 @@ func startTunnel(t testing.TB) (*Local, *testRemote) {
 	key := newKey(t)
 	remote := startRemote(t, trustKeys(t, key), nil)
 	local, _ := startLocal(t, remote.localConfig(t, key))
-	if _, err := local.WaitSession(within(t, 10*time.Second)); err != nil {
+	if _, err := local.WaitSession(testnet.Within(t, 10*time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	return local, remote
 }
 
-func within(t testing.TB, d time.Duration) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), d)
-	t.Cleanup(cancel)
-	return ctx
-}
-
 func dial(t testing.TB, local *Local, address string) net.Conn {
 	t.Helper()
-	conn, err := local.DialContext(within(t, 10*time.Second), "tcp", address)
+	conn, err := local.DialContext(testnet.Within(t, 10*time.Second), "tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -339,7 +333,7 @@ func reached(t testing.TB, local *Local, targets ...string) {
 func refused(t testing.TB, local *Local, targets ...string) {
 	t.Helper()
 	for _, target := range targets {
-		conn, err := local.DialContext(within(t, 10*time.Second), "tcp", target)
+		conn, err := local.DialContext(testnet.Within(t, 10*time.Second), "tcp", target)
 		if err == nil {
 			conn.SetDeadline(time.Now().Add(10 * time.Second))
 			_, err = conn.Read(make([]byte, 1))

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"culvert/internal/testnet"
 	"culvert/tunnel/policy"
 )
 
@@ -68,7 +69,7 @@ func startUDPTunnel(t testing.TB) (*Local, *testRemote) {
 	key := newKey(t)
 	remote := startRemote(t, trustKeys(t, key), func(cfg *RemoteConfig) { cfg.Rules = rules })
 	local, _ := startLocal(t, remote.localConfig(t, key))
-	if _, err := local.WaitSession(within(t, 10*time.Second)); err != nil {
+	if _, err := local.WaitSession(testnet.Within(t, 10*time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	return local, remote

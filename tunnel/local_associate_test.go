@@ -18,7 +18,7 @@ import (
 
 func associate(t testing.TB, local *Local) *Association {
 	t.Helper()
-	a, err := local.Associate(within(t, 10*time.Second))
+	a, err := local.Associate(testnet.Within(t, 10*time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,7 +150,7 @@ func TestMemoryOfAssociations(t *testing.T) {
 	var err error
 	for err == nil && len(open) <= 16 {
 		var a *Association
-		if a, err = local.Associate(within(t, patience)); err == nil {
+		if a, err = local.Associate(testnet.Within(t, patience)); err == nil {
 			open = append(open, a)
 		}
 	}
@@ -162,11 +162,11 @@ func TestMemoryOfAssociations(t *testing.T) {
 	}
 	open[0].Close()
 	open[0].Close() // which gives nothing back again
-	again, err := local.Associate(within(t, patience))
+	again, err := local.Associate(testnet.Within(t, patience))
 	if err != nil {
 		t.Fatalf("after one was closed: %v", err)
 	}
-	if _, err := local.Associate(within(t, patience)); openCode(err) != mux.CodeOverload {
+	if _, err := local.Associate(testnet.Within(t, patience)); openCode(err) != mux.CodeOverload {
 		t.Errorf("another one: %v", err)
 	}
 	for _, a := range append(open, again) {

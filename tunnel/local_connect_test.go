@@ -21,7 +21,7 @@ func TestSteps(t *testing.T) {
 	cfg := remote.localConfig(t, key)
 	var steps []Step
 	cfg.OnProgress = func(p Progress) { steps = append(steps, p.Step) }
-	state, roundTrip, err := Connect(within(t, patience), cfg)
+	state, roundTrip, err := Connect(testnet.Within(t, patience), cfg)
 	if err != nil || roundTrip <= 0 || !state.Peer.Key.Equal(remote.key.Public()) {
 		t.Fatalf("%v, %v", roundTrip, err)
 	}
@@ -61,19 +61,19 @@ func TestVersion2(t *testing.T) {
 		func(cfg *RemoteConfig) { cfg.Identity.Cert = issue(cfg.Identity.Key) },
 	)
 	cfg := remote.localConfig(t, key)
-	if err := NewLocal(cfg).Run(within(t, patience)); !IsAdmissionError(err) {
+	if err := NewLocal(cfg).Run(testnet.Within(t, patience)); !IsAdmissionError(err) {
 		t.Errorf("version 1 where a certificate is required: %v", err)
 	}
 	cfg.CA = ca.Certificate()
-	if err := NewLocal(cfg).Run(within(t, patience)); !IsAdmissionError(err) {
+	if err := NewLocal(cfg).Run(testnet.Within(t, patience)); !IsAdmissionError(err) {
 		t.Errorf("no certificate where one is required: %v", err)
 	}
 	cfg.Cert = issue(newKey(t))
-	if err := NewLocal(cfg).Run(within(t, patience)); err == nil {
+	if err := NewLocal(cfg).Run(testnet.Within(t, patience)); err == nil {
 		t.Error("a certificate of another key was admitted")
 	}
 	cfg.Cert = issue(key)
-	state, _, err := Connect(within(t, patience), cfg)
+	state, _, err := Connect(testnet.Within(t, patience), cfg)
 	if err != nil || state.Version != 2 {
 		t.Fatalf("version %d, %v", state.Version, err)
 	}
@@ -99,7 +99,7 @@ func TestHeader(t *testing.T) {
 		Header:  http.Header{"Host": {"front.example"}, "X-Token": {"1", "2"}},
 	}
 	var status *StatusError
-	if _, _, err := Connect(within(t, 10*time.Second), cfg); !errors.As(err, &status) ||
+	if _, _, err := Connect(testnet.Within(t, 10*time.Second), cfg); !errors.As(err, &status) ||
 		status.Code != http.StatusForbidden {
 		t.Fatal(err)
 	}

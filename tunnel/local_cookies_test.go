@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"culvert/internal/testnet"
 )
 
 // balancer passes requests on to a remote, as whoever is on the way would, with cookies.
@@ -71,7 +73,7 @@ func TestCookies(t *testing.T) {
 	connector := cfg.connector()
 	connect := func(what string, last *localConnection, wantCookie string) *localConnection {
 		t.Helper()
-		conn, err := connector.connect(within(t, patience), last, newAttemptProgress(nil))
+		conn, err := connector.connect(testnet.Within(t, patience), last, newAttemptProgress(nil))
 		if got := receive(t, b.got); got != wantCookie {
 			t.Errorf("%s: Cookie %q, want %q", what, got, wantCookie)
 		}
@@ -113,7 +115,8 @@ func TestCookies(t *testing.T) {
 		t.Fatal("the session was not resumed")
 	}
 	b.lead(t, first)
-	if _, err := connector.connect(within(t, patience), made, newAttemptProgress(nil)); err != nil {
+	ctx := testnet.Within(t, patience)
+	if _, err := connector.connect(ctx, made, newAttemptProgress(nil)); err != nil {
 		t.Fatal(err)
 	}
 	if got := receive(t, b.got); len(got) > maxCookies || !strings.Contains(got, "node=1") {
@@ -122,7 +125,7 @@ func TestCookies(t *testing.T) {
 
 	// The node doesn't know the session: what led there is forgotten, what it sets is not.
 	b.lead(t, second, "other=2")
-	next, err := connector.connect(within(t, patience), made, newAttemptProgress(nil))
+	next, err := connector.connect(testnet.Within(t, patience), made, newAttemptProgress(nil))
 	if err != nil || next.session == made.session {
 		t.Fatalf("resumed %v, %v", next, err)
 	}

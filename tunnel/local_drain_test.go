@@ -114,7 +114,7 @@ func TestMakeBeforeBreak(t *testing.T) {
 
 	b.lead(second)
 	var draining sync.WaitGroup
-	draining.Go(func() { first.Shutdown(within(t, patience)) })
+	draining.Go(func() { first.Shutdown(testnet.Within(t, patience)) })
 	until(t, "there is another session", func() bool { return second.count() == 1 })
 	echoes(t, dial(t, local, echo))
 	if second.count() != 1 || first.count() != 1 {
@@ -165,7 +165,7 @@ func TestDrainMovesReverse(t *testing.T) {
 				b.lead(second)
 			}
 			var draining sync.WaitGroup
-			draining.Go(func() { first.Shutdown(within(t, patience)) })
+			draining.Go(func() { first.Shutdown(testnet.Within(t, patience)) })
 			if test.taken {
 				var other net.Listener
 				until(t, "the address is free", func() bool {
@@ -223,7 +223,7 @@ func TestDrainCostsNoStream(t *testing.T) {
 	for range 8 {
 		streams.Go(func() {
 			for ctx.Err() == nil {
-				conn, err := local.DialContext(within(t, patience), "tcp", echo)
+				conn, err := local.DialContext(testnet.Within(t, patience), "tcp", echo)
 				if err != nil {
 					t.Errorf("open: %v", err)
 					return
@@ -236,7 +236,7 @@ func TestDrainCostsNoStream(t *testing.T) {
 			}
 		})
 	}
-	first.Shutdown(within(t, patience))
+	first.Shutdown(testnet.Within(t, patience))
 	until(t, "there is another session", func() bool { return second.streams() > 0 })
 	stop()
 	streams.Wait()

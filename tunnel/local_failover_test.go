@@ -57,7 +57,7 @@ func (s *awaySite) address(t *testing.T) Address {
 func startWithSites(t *testing.T, key *certs.KeyPair, sites ...*awaySite) *Local {
 	t.Helper()
 	local, _ := startLocal(t, configForSites(t, key, sites...))
-	if _, err := local.WaitSession(within(t, patience)); err != nil {
+	if _, err := local.WaitSession(testnet.Within(t, patience)); err != nil {
 		t.Fatal(err)
 	}
 	return local
@@ -148,7 +148,7 @@ func TestFailoverCostsNoStream(t *testing.T) {
 					return
 				default:
 				}
-				conn, err := local.DialContext(within(t, patience), "tcp", echo)
+				conn, err := local.DialContext(testnet.Within(t, patience), "tcp", echo)
 				if err != nil {
 					t.Error(err)
 					return
@@ -189,7 +189,7 @@ func TestFirstRemoteAway(t *testing.T) {
 			cfg := configForSites(t, key, first, second)
 			spoil(t, first, &cfg)
 			local, _ := startLocal(t, cfg)
-			if _, err := local.WaitSession(within(t, patience)); err != nil {
+			if _, err := local.WaitSession(testnet.Within(t, patience)); err != nil {
 				t.Fatal(err)
 			}
 			if !second.at(local)() {
@@ -241,7 +241,7 @@ func TestDrainMovesOn(t *testing.T) {
 	local, best, second := startPatient(t)
 	old := dial(t, local, testnet.EchoServer(t))
 	var draining sync.WaitGroup
-	draining.Go(func() { best.Shutdown(within(t, patience)) })
+	draining.Go(func() { best.Shutdown(testnet.Within(t, patience)) })
 	until(t, "the second remote is used", second.at(local))
 	echoes(t, old)
 	old.Close()
@@ -280,7 +280,7 @@ func TestReverseMovesAlong(t *testing.T) {
 	}
 	best, second := startSite(t, key, allow), startSite(t, key, allow)
 	local := startWithSites(t, key, best, second)
-	ln, err := local.ListenReverse(within(t, patience), "localhost:0")
+	ln, err := local.ListenReverse(testnet.Within(t, patience), "localhost:0")
 	if err != nil {
 		t.Fatal(err)
 	}

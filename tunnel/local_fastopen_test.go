@@ -38,7 +38,7 @@ func passing(t *testing.T) (address string, end func()) {
 // refuses connections.
 func outcome(t *testing.T, local *Local, target string) (atOnce bool) {
 	t.Helper()
-	conn, err := local.DialContext(within(t, 10*time.Second), "tcp", target)
+	conn, err := local.DialContext(testnet.Within(t, 10*time.Second), "tcp", target)
 	if err == nil {
 		atOnce = true
 		conn.SetDeadline(time.Now().Add(10 * time.Second))
@@ -94,7 +94,7 @@ func TestFastOpenModes(t *testing.T) {
 func TestFastOpenRemembers(t *testing.T) {
 	local := startFastOpen(t, FastOpenAuto)
 	target := mux.Target{Kind: mux.StreamTCP, Address: testnet.EchoServer(t)}
-	conn, err := local.wait(within(t, 10*time.Second))
+	conn, err := local.wait(testnet.Within(t, 10*time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -220,18 +220,20 @@ func TestFastOpenStdio(t *testing.T) {
 	local := startFastOpen(t, FastOpenAlways)
 	content := randomBytes(t, 1<<20)
 	var got closeBuffer
-	if err := local.Stdio(within(t, 10*time.Second), testnet.ServeTCP(t, func(conn *net.TCPConn) {
+	echo := testnet.ServeTCP(t, func(conn *net.TCPConn) {
 		io.Copy(conn, conn)
 		conn.CloseWrite()
-	}), io.NopCloser(bytes.NewReader(content)), &got); err != nil ||
-		!bytes.Equal(got.Bytes(), content) {
+	})
+	ctx := testnet.Within(t, 10*time.Second)
+	err := local.Stdio(ctx, echo, io.NopCloser(bytes.NewReader(content)), &got)
+	if err != nil || !bytes.Equal(got.Bytes(), content) {
 		t.Errorf("%d bytes, %v", got.Len(), err)
 	}
 	absent, end := passing(t)
 	end()
 	var refusal *mux.OpenError
 	in := io.NopCloser(bytes.NewReader(content))
-	err := local.Stdio(within(t, 10*time.Second), absent, in, &closeBuffer{})
+	err = local.Stdio(testnet.Within(t, 10*time.Second), absent, in, &closeBuffer{})
 	if !errors.As(err, &refusal) || refusal.Code != mux.CodeRefused ||
 		err.Error() != "connection refused" {
 		t.Errorf("%v", err)

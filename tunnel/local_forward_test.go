@@ -48,7 +48,7 @@ func TestStdio(t *testing.T) {
 	local, _ := startTunnel(t)
 	content := randomBytes(t, 1<<20)
 	out := &closableBuffer{}
-	err := local.Stdio(within(t, patience), testnet.EchoServer(t),
+	err := local.Stdio(testnet.Within(t, patience), testnet.EchoServer(t),
 		io.NopCloser(bytes.NewReader(content)), out)
 	if err != nil || !bytes.Equal(out.Bytes(), content) || !out.closed {
 		t.Fatalf("%d bytes, closed %v, %v", out.Len(), out.closed, err)
@@ -61,7 +61,7 @@ func TestStdio(t *testing.T) {
 	defer stop.Close()
 	go stop.Write([]byte("x"))
 	if err := local.Stdio(
-		within(t, patience), cut, in, &closableBuffer{},
+		testnet.Within(t, patience), cut, in, &closableBuffer{},
 	); !errors.Is(err, syscall.ECONNRESET) {
 		t.Fatalf("a target that resets: %v", err)
 	}
@@ -89,7 +89,7 @@ func TestStdioStops(t *testing.T) {
 		if !errors.Is(err, context.Canceled) {
 			t.Error(err)
 		}
-	case <-within(t, patience).Done():
+	case <-testnet.Within(t, patience).Done():
 		t.Fatal("Stdio is still blocked")
 	}
 }

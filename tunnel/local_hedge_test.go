@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"culvert/internal/testnet"
 )
 
 // TestHedge has the first connection hang at each step up to the handshake: another takes its place
@@ -45,7 +47,7 @@ func TestHedge(t *testing.T) {
 				steps[p.Step]++
 			}
 			began := time.Now()
-			if _, _, err := Connect(within(t, patience), cfg); err != nil {
+			if _, _, err := Connect(testnet.Within(t, patience), cfg); err != nil {
 				t.Fatal(err)
 			}
 			took := time.Since(began)

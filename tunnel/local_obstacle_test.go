@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"culvert/certs"
+	"culvert/internal/testnet"
 	"culvert/protocol"
 )
 
@@ -135,7 +136,7 @@ func TestClockSkew(t *testing.T) {
 				skew = p.Skew
 			}
 		}
-		if _, _, err := Connect(within(t, patience), cfg); err != nil {
+		if _, _, err := Connect(testnet.Within(t, patience), cfg); err != nil {
 			t.Fatal(err)
 		}
 		// The clock is read once a second, and the machine may be busy.
@@ -169,7 +170,7 @@ func TestClockError(t *testing.T) {
 		cfg.CA = ca.Certificate()
 		cfg.VerifyRemote = func(protocol.Peer) error { return nil }
 		cfg.Address = startAhead(t, remote, ahead)
-		_, _, err := Connect(within(t, patience), cfg)
+		_, _, err := Connect(testnet.Within(t, patience), cfg)
 		if !IsIdentityError(err) || errors.As(err, new(*ClockError)) != want ||
 			(ObstacleOf(err) == ObstacleClock) != want {
 			t.Errorf("%v ahead: %v", ahead, err)

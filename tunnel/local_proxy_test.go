@@ -243,7 +243,7 @@ func TestViaBadSOCKS(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, _, err = Connect(
-				within(t, 10*time.Second),
+				testnet.Within(t, 10*time.Second),
 				LocalConfig{Address: remote, Key: newKey(t), Via: via},
 			)
 			var connect *ConnectError
@@ -286,7 +286,7 @@ func TestViaOddSuccess(t *testing.T) {
 			})
 			cfg := remote.localConfig(t, key)
 			cfg.Via = via
-			if _, _, err := Connect(within(t, 20*time.Second), cfg); err != nil {
+			if _, _, err := Connect(testnet.Within(t, 20*time.Second), cfg); err != nil {
 				t.Errorf("%s, in pieces of %d: %v", name, size, err)
 			}
 		}
@@ -303,7 +303,7 @@ func TestViaRefusal(t *testing.T) {
 		Address: Address{url: &url.URL{Scheme: "ws", Host: "remote.invalid", Path: "/"}},
 		Key:     newKey(t), VerifyRemote: func(protocol.Peer) error { return nil }, Via: via,
 	}
-	_, _, err := Connect(within(t, 20*time.Second), cfg)
+	_, _, err := Connect(testnet.Within(t, 20*time.Second), cfg)
 	refused, ok := errors.AsType[*ProxyError](err)
 	if !ok || refused.Location != "http://login.example/" || refused.RetryAfter != 3*time.Second ||
 		!strings.Contains(err.Error(), refused.Location) {

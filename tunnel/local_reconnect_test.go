@@ -130,7 +130,7 @@ func startThroughFront(t *testing.T) (*Local, *testRemote, *front, net.Conn) {
 	cfg := remote.localConfig(t, key)
 	cfg.Address.url = &url.URL{Scheme: "ws", Host: f.address, Path: "/"}
 	local, _ := startLocal(t, cfg)
-	if _, err := local.WaitSession(within(t, 10*time.Second)); err != nil {
+	if _, err := local.WaitSession(testnet.Within(t, 10*time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	conn := dial(t, local, testnet.EchoServer(t))
@@ -234,7 +234,7 @@ func TestRemotesOwnRefusal(t *testing.T) {
 	key := newKey(t)
 	remote := startRemote(t, trustKeys(t, key), nil)
 	local, ended := startLocal(t, remote.localConfig(t, key))
-	if _, err := local.WaitSession(within(t, 10*time.Second)); err != nil {
+	if _, err := local.WaitSession(testnet.Within(t, 10*time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	until(t, "the remote knows of the session", func() bool { return remote.count() == 1 })
@@ -262,7 +262,7 @@ func TestTLSChangesAfterSession(t *testing.T) {
 	cfg.Address.url = &url.URL{Scheme: "wss", Host: f.address, Path: "/"}
 	cfg.TLS = right.Client().Transport.(*http.Transport).TLSClientConfig
 	local, _ := startLocal(t, cfg)
-	if _, err := local.WaitSession(within(t, 10*time.Second)); err != nil {
+	if _, err := local.WaitSession(testnet.Within(t, 10*time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	conn := dial(t, local, testnet.EchoServer(t))
@@ -399,7 +399,7 @@ func TestWait(t *testing.T) {
 
 	cfg.Wait = time.Second
 	began := time.Now()
-	err := NewLocal(cfg).Run(within(t, patience))
+	err := NewLocal(cfg).Run(testnet.Within(t, patience))
 	if _, ok := errors.AsType[*ConnectError](err); !ok || time.Since(began) < cfg.Wait {
 		t.Errorf("after %v: %v", time.Since(began), err)
 	}
@@ -413,14 +413,14 @@ func TestWait(t *testing.T) {
 		local, _ := startLocal(t, cfg)
 		f.awaitMore(t, n+1)
 		f.become(passTo(remote.server.Listener.Addr().String()))
-		if _, err := local.WaitSession(within(t, 20*time.Second)); err != nil {
+		if _, err := local.WaitSession(testnet.Within(t, 20*time.Second)); err != nil {
 			t.Errorf("wait %v: %v", wait, err)
 		}
 	}
 
 	wrong := cfg
 	wrong.VerifyRemote = func(protocol.Peer) error { return errors.New("not this one") }
-	if err := NewLocal(wrong).Run(within(t, patience)); !IsIdentityError(err) {
+	if err := NewLocal(wrong).Run(testnet.Within(t, patience)); !IsIdentityError(err) {
 		t.Errorf("a wrong remote at the start: %v", err)
 	}
 

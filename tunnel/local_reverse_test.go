@@ -36,7 +36,7 @@ func serveReverseTo(
 	t testing.TB, local *Local, address, target string,
 ) (ln *ReverseListener, stop func()) {
 	t.Helper()
-	ln, err := local.ListenReverse(within(t, 10*time.Second), address)
+	ln, err := local.ListenReverse(testnet.Within(t, 10*time.Second), address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +92,7 @@ func TestReverseUnixSocket(t *testing.T) {
 		t.Errorf("the socket: %v, %v", info, err)
 	}
 	if _, err := local.ListenReverse(
-		within(t, 10*time.Second), "unix:"+path,
+		testnet.Within(t, 10*time.Second), "unix:"+path,
 	); openCode(err) != mux.CodeAddressInUse {
 		t.Errorf("a second claim: %v", err)
 	}

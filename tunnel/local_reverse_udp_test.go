@@ -25,7 +25,7 @@ func serveReverseUDPTo(
 	t testing.TB, local *Local, address, target string,
 ) (port netip.AddrPort, stop func()) {
 	t.Helper()
-	bound, err := local.ListenReverseUDP(within(t, 10*time.Second), address)
+	bound, err := local.ListenReverseUDP(testnet.Within(t, 10*time.Second), address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +104,7 @@ func TestReverseUDPNoTarget(t *testing.T) {
 		t.Errorf("from %v: %q", back, got)
 	}
 
-	conn, err := local.wait(within(t, time.Second))
+	conn, err := local.wait(testnet.Within(t, time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +134,7 @@ func TestReverseUDPEvicts(t *testing.T) {
 	if got := askConn(t, first, []byte("back")); string(got) != "back" {
 		t.Errorf("the first one got %q", got)
 	}
-	conn, err := local.wait(within(t, time.Second))
+	conn, err := local.wait(testnet.Within(t, time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -235,7 +235,7 @@ func TestReverseUDPIdle(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer control.Close()
-		asked, err := far.Accept(within(t, patience))
+		asked, err := far.Accept(testnet.Within(t, patience))
 		if err != nil {
 			t.Fatal(err)
 		}

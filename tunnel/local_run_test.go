@@ -15,12 +15,12 @@ import (
 func TestUnknownClientIsRefused(t *testing.T) {
 	remote := startRemote(t, trustKeys(t, newKey(t)), nil)
 	local := NewLocal(remote.localConfig(t, newKey(t)))
-	err := local.Run(within(t, patience))
+	err := local.Run(testnet.Within(t, patience))
 	if !IsAdmissionError(err) || IsIdentityError(err) {
 		t.Fatalf("run: %v", err)
 	}
 	if _, err := local.DialContext(
-		within(t, patience), "tcp", "127.0.0.1:1",
+		testnet.Within(t, patience), "tcp", "127.0.0.1:1",
 	); !IsAdmissionError(err) {
 		t.Fatalf("dial: %v", err)
 	}
@@ -31,7 +31,7 @@ func TestWrongRemoteIsRefused(t *testing.T) {
 	remote := startRemote(t, trustKeys(t, key), nil)
 	cfg := remote.localConfig(t, key)
 	cfg.VerifyRemote = func(protocol.Peer) error { return certs.ErrUnknownRemote }
-	err := NewLocal(cfg).Run(within(t, patience))
+	err := NewLocal(cfg).Run(testnet.Within(t, patience))
 	if !IsIdentityError(err) || !errors.Is(err, certs.ErrUnknownRemote) {
 		t.Fatalf("run: %v", err)
 	}
@@ -49,14 +49,14 @@ func TestNoRemote(t *testing.T) {
 	wrongPath := cfg
 	wrongPath.Address = elsewhere
 	var status *StatusError
-	if err := NewLocal(wrongPath).Run(within(t, patience)); !errors.As(err, &status) ||
+	if err := NewLocal(wrongPath).Run(testnet.Within(t, patience)); !errors.As(err, &status) ||
 		status.Code != http.StatusNotFound {
 		t.Errorf("wrong path: %v", err)
 	}
 
 	remote.server.Close()
 	var connect *ConnectError
-	err = NewLocal(cfg).Run(within(t, patience))
+	err = NewLocal(cfg).Run(testnet.Within(t, patience))
 	if !errors.As(err, &connect) || connect.Step != StepTCP ||
 		!errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("no listener: %v", err)

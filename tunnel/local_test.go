@@ -18,13 +18,13 @@ func TestBadTargets(t *testing.T) {
 	for _, target := range []string{
 		"", "nohost", ":80", "127.0.0.1:0", "127.0.0.1:99999", "127.0.0.1:http",
 	} {
-		_, err := local.DialContext(within(t, 10*time.Second), "tcp", target)
+		_, err := local.DialContext(testnet.Within(t, 10*time.Second), "tcp", target)
 		var refused *mux.OpenError
 		if !errors.As(err, &refused) || refused.Code != mux.CodeBadTarget {
 			t.Errorf("%q: %v", target, err)
 		}
 	}
-	if _, err := local.DialContext(within(t, time.Second), "udp", "127.0.0.1:53"); err == nil {
+	if _, err := local.DialContext(testnet.Within(t, time.Second), "udp", "127.0.0.1:53"); err == nil {
 		t.Error("a network that is not served was dialed")
 	}
 }

@@ -20,7 +20,7 @@ import (
 // connectTo connects to whatever is at an address.
 func connectTo(t *testing.T, scheme, address string) error {
 	t.Helper()
-	_, _, err := Connect(within(t, 20*time.Second), LocalConfig{
+	_, _, err := Connect(testnet.Within(t, 20*time.Second), LocalConfig{
 		Address: Address{url: &url.URL{Scheme: scheme, Host: address, Path: "/"}},
 		Key:     newKey(t), VerifyRemote: func(protocol.Peer) error { return nil },
 	})

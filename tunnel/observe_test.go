@@ -71,7 +71,7 @@ func TestRead(t *testing.T) {
 	cfg := remote.localConfig(t, key)
 	cfg.Observer, cfg.FastOpen = near, FastOpenNever
 	local, _ := startLocal(t, cfg)
-	if _, err := local.WaitSession(within(t, patience)); err != nil {
+	if _, err := local.WaitSession(testnet.Within(t, patience)); err != nil {
 		t.Fatal(err)
 	}
 	if err := local.Ready(); err != nil {
@@ -84,7 +84,7 @@ func TestRead(t *testing.T) {
 	})
 	conn := dial(t, local, target)
 	echoes(t, conn)
-	if _, err := local.DialContext(within(t, patience), "tcp", target); openCode(err) !=
+	if _, err := local.DialContext(testnet.Within(t, patience), "tcp", target); openCode(err) !=
 		mux.CodeTooManyStreams || counts.Of(bounds.ClientStreams) != 1 {
 		t.Errorf("beyond the share: %v, %d counted", err, counts.Of(bounds.ClientStreams))
 	}
@@ -103,7 +103,7 @@ func TestRead(t *testing.T) {
 	})
 
 	strange := remote.localConfig(t, stranger)
-	if _, _, err := Connect(within(t, patience), strange); !IsAdmissionError(err) {
+	if _, _, err := Connect(testnet.Within(t, patience), strange); !IsAdmissionError(err) {
 		t.Errorf("a stranger: %v", err)
 	}
 	local.Retry() // which resumes the session
@@ -152,7 +152,7 @@ func TestReady(t *testing.T) {
 	if err := NewLocal(remote.localConfig(t, newKey(t))).Ready(); err != ErrNoSession {
 		t.Errorf("a local that isn't connected: %v", err)
 	}
-	remote.Shutdown(within(t, patience))
+	remote.Shutdown(testnet.Within(t, patience))
 	if err := remote.Ready(); err == nil {
 		t.Error("a remote that has shut down is ready")
 	}

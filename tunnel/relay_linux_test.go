@@ -25,7 +25,7 @@ func (c earlyClient) NetConn() net.Conn { return c.Conn }
 func TestJoinEarly(t *testing.T) {
 	for _, gone := range []bool{false, true} {
 		local, _ := reverseTunnel(t, "localhost")
-		ln, err := local.ListenReverse(within(t, 10*time.Second), "localhost:0")
+		ln, err := local.ListenReverse(testnet.Within(t, 10*time.Second), "localhost:0")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -73,7 +73,7 @@ func TestJoinEarly(t *testing.T) {
 // even if what it was asked has only just been written.
 func TestUnixTargetClosesFirst(t *testing.T) {
 	local, _ := reverseTunnel(t, "localhost")
-	ln, err := local.ListenReverse(within(t, 10*time.Second), "localhost:0")
+	ln, err := local.ListenReverse(testnet.Within(t, 10*time.Second), "localhost:0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -125,7 +125,7 @@ func TestAnswerBeforeTheQuestionEnds(t *testing.T) {
 func joined(t testing.TB, ctx context.Context) (left, right *net.TCPConn, ended <-chan error) {
 	t.Helper()
 	local, _ := reverseTunnel(t, "localhost")
-	ln, err := local.ListenReverse(within(t, 10*time.Second), "localhost:0")
+	ln, err := local.ListenReverse(testnet.Within(t, 10*time.Second), "localhost:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,7 +149,7 @@ func joined(t testing.TB, ctx context.Context) (left, right *net.TCPConn, ended 
 
 // Join passes all bytes, and the end of each direction by itself.
 func TestJoin(t *testing.T) {
-	left, right, ended := joined(t, within(t, patience))
+	left, right, ended := joined(t, testnet.Within(t, patience))
 	question, answer := randomBytes(t, 2<<20), randomBytes(t, 3<<20)
 	var writing sync.WaitGroup
 	defer testnet.Await(t, patience, writing.Wait)

@@ -16,7 +16,7 @@ func TestSessionLimit(t *testing.T) {
 	local, _ := startLocal(t, cfg)
 	dial(t, local, testnet.EchoServer(t)) // the session is counted by now
 	var status *StatusError
-	if err := NewLocal(cfg).Run(within(t, patience)); !errors.As(err, &status) ||
+	if err := NewLocal(cfg).Run(testnet.Within(t, patience)); !errors.As(err, &status) ||
 		status.Code != http.StatusServiceUnavailable {
 		t.Fatalf("a session too many: %v", err)
 	}

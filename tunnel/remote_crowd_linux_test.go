@@ -48,7 +48,7 @@ func TestCrowdedClient(t *testing.T) {
 	session := connectWith(t, remote, key, 1<<10)
 	echo := testnet.EchoServer(t)
 	for range crowd + 4 {
-		if _, err := session.Open(within(t, patience),
+		if _, err := session.Open(testnet.Within(t, patience),
 			mux.Target{Kind: mux.StreamTCP, Address: echo}); err != nil {
 			t.Fatal(err)
 		}

@@ -63,7 +63,7 @@ func startWithFallback(t *testing.T, siteURL string, change func(*RemoteConfig))
 func visit(t *testing.T, url, method string, header http.Header, body string) string {
 	t.Helper()
 	request, err := http.NewRequestWithContext(
-		within(t, 10*time.Second),
+		testnet.Within(t, 10*time.Second),
 		method,
 		url,
 		strings.NewReader(body),
@@ -134,7 +134,7 @@ func TestFallback(t *testing.T) {
 	// The remote answers a valid upgrade, whoever asks: who is not admitted finds out in the
 	// handshake.
 	ws, _, err := websocket.DefaultDialer.DialContext(
-		within(t, 10*time.Second),
+		testnet.Within(t, 10*time.Second),
 		"ws"+remote.server.URL[4:]+"/tunnel",
 		nil,
 	)
@@ -145,7 +145,7 @@ func TestFallback(t *testing.T) {
 	// The site's own WebSockets work.
 	plain := startWithFallback(t, site(t).URL, nil)
 	ws, _, err = websocket.DefaultDialer.DialContext(
-		within(t, 10*time.Second),
+		testnet.Within(t, 10*time.Second),
 		"ws"+plain.server.URL[4:]+"/socket",
 		nil,
 	)
@@ -222,7 +222,7 @@ func TestFallbackBounds(t *testing.T) {
 	if got := receive(t, first); got != "502  " {
 		t.Errorf("the one that had to make way: %q", got)
 	}
-	remote.Shutdown(within(t, 10*time.Second))
+	remote.Shutdown(testnet.Within(t, 10*time.Second))
 	if got := receive(t, second); got != "502  " {
 		t.Errorf("cut short: %q", got)
 	}

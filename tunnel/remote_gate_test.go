@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"culvert/certs"
+	"culvert/internal/testnet"
 
 	"github.com/gorilla/websocket"
 )
@@ -97,7 +98,7 @@ func (r servedRemote) session(t *testing.T, key *certs.KeyPair) (*localConnectio
 		t.Fatal(err)
 	}
 	cfg := LocalConfig{Address: address, Key: key, VerifyRemote: (&testRemote{key: r.key}).pin}
-	return cfg.connector().connect(within(t, handshakeWait), nil, newAttemptProgress(nil))
+	return cfg.connector().connect(testnet.Within(t, handshakeWait), nil, newAttemptProgress(nil))
 }
 
 // upgradeFrom upgrades a connection from an address of loopback, on which nothing is sent then.
@@ -107,7 +108,7 @@ func (r servedRemote) upgradeFrom(
 	dialer := websocket.Dialer{NetDialContext: (&net.Dialer{
 		LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)},
 	}).DialContext}
-	ws, response, err := dialer.DialContext(within(t, patience), "ws://"+r.address+"/", header)
+	ws, response, err := dialer.DialContext(testnet.Within(t, patience), "ws://"+r.address+"/", header)
 	if err == nil {
 		t.Cleanup(func() { ws.Close() })
 	} else if response != nil && response.StatusCode == http.StatusTooManyRequests {

@@ -74,7 +74,7 @@ func TestTakeBack(t *testing.T) {
 	answered(t, near)
 
 	local, _ := startLocal(t, remote.localConfig(t, key)) // which reaches it in another way
-	if _, err := local.WaitSession(within(t, patience)); err != nil {
+	if _, err := local.WaitSession(testnet.Within(t, patience)); err != nil {
 		t.Fatal(err)
 	}
 	if got := to.known(); len(got) != 1 {

@@ -106,7 +106,7 @@ type bystander struct {
 func startBystander(t testing.TB, remote *testRemote, key *certs.KeyPair) *bystander {
 	t.Helper()
 	local, _ := startLocal(t, remote.localConfig(t, key))
-	if _, err := local.WaitSession(within(t, 10*time.Second)); err != nil {
+	if _, err := local.WaitSession(testnet.Within(t, 10*time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	conn := dial(t, local, testnet.EchoServer(t))

@@ -42,20 +42,20 @@ func TestReverseRefused(t *testing.T) {
 		{taken, mux.CodeAddressInUse},
 	} {
 		if _, err := local.ListenReverse(
-			within(t, 10*time.Second), test.address,
+			testnet.Within(t, 10*time.Second), test.address,
 		); openCode(err) != test.code {
 			t.Errorf("%s: %v, want %v", test.address, err, test.code)
 		}
 	}
 	for range maxSessionListeners {
-		ln, err := local.ListenReverse(within(t, 10*time.Second), "localhost:0")
+		ln, err := local.ListenReverse(testnet.Within(t, 10*time.Second), "localhost:0")
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { ln.Close() })
 	}
 	if _, err := local.ListenReverse(
-		within(t, 10*time.Second), "localhost:0",
+		testnet.Within(t, 10*time.Second), "localhost:0",
 	); openCode(err) != mux.CodeTooManyStreams {
 		t.Errorf("one listener too many: %v", err)
 	}
@@ -63,13 +63,13 @@ func TestReverseRefused(t *testing.T) {
 	// Without a listener a remote can't open streams.
 	cfg := remote.localConfig(t, newKey(t))
 	plain, _ := startLocal(t, cfg)
-	if _, err := plain.WaitSession(within(t, 10*time.Second)); err != nil {
+	if _, err := plain.WaitSession(testnet.Within(t, 10*time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	session := remote.sessionOf(t, cfg.Key.Public())
 	until(t, "a stream that nobody asked for is refused", func() bool {
 		target := mux.Target{Kind: mux.StreamReverse, Address: "1 127.0.0.1:1"}
-		_, err := session.Open(within(t, 10*time.Second), target)
+		_, err := session.Open(testnet.Within(t, 10*time.Second), target)
 		return openCode(err) == mux.CodeNotAllowed
 	})
 }
@@ -90,7 +90,7 @@ func TestReverseOfKeys(t *testing.T) {
 	locals["127.0.0.2:0"], _ = startLocal(t, cfg)
 	for own, local := range locals {
 		for address := range locals {
-			ln, err := local.ListenReverse(within(t, 10*time.Second), address)
+			ln, err := local.ListenReverse(testnet.Within(t, 10*time.Second), address)
 			if (err == nil) != (address == own) {
 				t.Errorf("%s for the owner of %s: %v", address, own, err)
 			}
@@ -172,7 +172,7 @@ func testReverseClaims(t *testing.T, lose func(*testnet.Relay, *testRemote)) {
 	address := strings.Replace(ln.Addr().String(), "127.0.0.1", "localhost", 1)
 	second, _ := connect(cfg)
 	if _, err := second.ListenReverse(
-		within(t, 10*time.Second), address,
+		testnet.Within(t, 10*time.Second), address,
 	); openCode(err) != mux.CodeAddressInUse {
 		t.Fatalf("the same client, connected twice: %v", err)
 	}
@@ -180,7 +180,7 @@ func testReverseClaims(t *testing.T, lose func(*testnet.Relay, *testRemote)) {
 	cfg.Key = newKey(t)
 	stranger, _ := connect(cfg)
 	if _, err := stranger.ListenReverse(
-		within(t, 10*time.Second), address,
+		testnet.Within(t, 10*time.Second), address,
 	); openCode(err) != mux.CodeAddressInUse {
 		t.Fatalf("another client: %v", err)
 	}
@@ -212,7 +212,7 @@ func TestReverseUDPRefused(t *testing.T) {
 		{taken.String(), mux.CodeAddressInUse},
 	} {
 		if _, err := local.ListenReverseUDP(
-			within(t, 10*time.Second), test.address,
+			testnet.Within(t, 10*time.Second), test.address,
 		); openCode(err) != test.code {
 			t.Errorf("%s: %v, want %v", test.address, err, test.code)
 		}
@@ -222,7 +222,7 @@ func TestReverseUDPRefused(t *testing.T) {
 	until(t, "a port of TCP is bound next to one of UDP", func() bool {
 		port, stop := serveReverseUDPTo(t, local, "localhost:0", taken.String())
 		defer stop()
-		ln, err := local.ListenReverse(within(t, 10*time.Second), port.String())
+		ln, err := local.ListenReverse(testnet.Within(t, 10*time.Second), port.String())
 		if err == nil {
 			ln.Close()
 		}
@@ -236,11 +236,11 @@ func TestReverseUDPUnasked(t *testing.T) {
 	for _, reverse := range []bool{false, true} {
 		cfg := remote.localConfig(t, newKey(t))
 		plain, _ := startLocal(t, cfg)
-		if _, err := plain.WaitSession(within(t, 10*time.Second)); err != nil {
+		if _, err := plain.WaitSession(testnet.Within(t, 10*time.Second)); err != nil {
 			t.Fatal(err)
 		}
 		if reverse {
-			ln, err := plain.ListenReverse(within(t, 10*time.Second), "localhost:0")
+			ln, err := plain.ListenReverse(testnet.Within(t, 10*time.Second), "localhost:0")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -310,7 +310,7 @@ func TestReverseUDPClaims(t *testing.T) {
 	port, _ := serveReverseUDPTo(t, first, "127.0.0.1:0", target)
 	claim := func(cfg LocalConfig) (*Local, error) {
 		local, _ := startLocal(t, cfg)
-		bound, err := local.ListenReverseUDP(within(t, 10*time.Second), port.String())
+		bound, err := local.ListenReverseUDP(testnet.Within(t, 10*time.Second), port.String())
 		if err == nil {
 			bound.Close()
 		}
@@ -327,7 +327,7 @@ func TestReverseUDPClaims(t *testing.T) {
 		t.Fatalf("another client: %v", err)
 	}
 	until(t, "the port is the second's", func() bool {
-		bound, err := second.ListenReverseUDP(within(t, 10*time.Second), port.String())
+		bound, err := second.ListenReverseUDP(testnet.Within(t, 10*time.Second), port.String())
 		if err == nil {
 			bound.Close()
 		}

@@ -46,7 +46,7 @@ func connectWith(t *testing.T, remote *testRemote, key *certs.KeyPair, window in
 	cfg := remote.localConfig(t, key)
 	connector := cfg.connector()
 	connector.session.Window, connector.session.MaxWindow = window, window
-	conn, err := connector.connect(within(t, patience), nil, newAttemptProgress(nil))
+	conn, err := connector.connect(testnet.Within(t, patience), nil, newAttemptProgress(nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +62,7 @@ func downloadTime(
 	t.Helper()
 	best := time.Hour
 	for i := 0; i < 4 || (i < 40 && best > enough); i++ {
-		stream, err := session.Open(within(t, patience),
+		stream, err := session.Open(testnet.Within(t, patience),
 			mux.Target{Kind: mux.StreamTCP, Address: talker})
 		if err != nil {
 			t.Fatal(err)
@@ -86,7 +86,8 @@ func TestMemoryOfStreams(t *testing.T) {
 	})
 	echo := testnet.EchoServer(t)
 	open := func(session *mux.Session) error {
-		_, err := session.Open(within(t, patience), mux.Target{Kind: mux.StreamTCP, Address: echo})
+		target := mux.Target{Kind: mux.StreamTCP, Address: echo}
+		_, err := session.Open(testnet.Within(t, patience), target)
 		return err
 	}
 	const quarter = 16 << 20 / 4 / streamMemory
@@ -128,7 +129,7 @@ func TestMemoryOfSendQueues(t *testing.T) {
 	before := heapInUse()
 	session := connectWith(t, remote, hostile, 1)
 	for range 1400 {
-		_, err := session.Open(within(t, patience),
+		_, err := session.Open(testnet.Within(t, patience),
 			mux.Target{Kind: mux.StreamTCP, Address: many})
 		if err != nil {
 			t.Fatal(err)
@@ -167,7 +168,7 @@ func TestMemoryOfExits(t *testing.T) {
 	session := connectWith(t, remote, greedy, mux.DefaultWindow)
 	var flows []*mux.Flow
 	for len(flows) < 17 {
-		flow, err := session.OpenFlow(within(t, patience), "")
+		flow, err := session.OpenFlow(testnet.Within(t, patience), "")
 		if err != nil {
 			if openCode(err) != mux.CodeOverload {
 				t.Fatal(err)
@@ -180,7 +181,7 @@ func TestMemoryOfExits(t *testing.T) {
 		t.Errorf("%d flows with a budget for 16", len(flows))
 	}
 	other := connectWith(t, remote, friend, mux.DefaultWindow)
-	flow, err := other.OpenFlow(within(t, patience), "")
+	flow, err := other.OpenFlow(testnet.Within(t, patience), "")
 	if err != nil {
 		t.Errorf("another client: %v", err)
 	} else {
@@ -188,7 +189,7 @@ func TestMemoryOfExits(t *testing.T) {
 	}
 	flows[0].Close()
 	until(t, "a closed flow makes room", func() bool {
-		flow, err := session.OpenFlow(within(t, patience), "")
+		flow, err := session.OpenFlow(testnet.Within(t, patience), "")
 		if err == nil {
 			flow.Close()
 		}
@@ -217,7 +218,7 @@ func TestMemoryOfHandshakes(t *testing.T) {
 		releases = append(releases, release)
 	}
 	cfg := remote.localConfig(t, key)
-	_, err := cfg.connector().connect(within(t, patience), nil, newAttemptProgress(nil))
+	_, err := cfg.connector().connect(testnet.Within(t, patience), nil, newAttemptProgress(nil))
 	var status *StatusError
 	if !errors.As(err, &status) || status.Code != http.StatusServiceUnavailable {
 		t.Errorf("with %d handshakes: %v", len(releases), err)

@@ -61,7 +61,7 @@ func TestRateOfOneClient(t *testing.T) {
 	check("forward", transfer("forward", size, func() net.Conn { return dial(t, local, target) }),
 		size, [2]int{up, down})
 
-	ln, err := local.ListenReverse(within(t, patience), "127.0.0.1:0")
+	ln, err := local.ListenReverse(testnet.Within(t, patience), "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,7 +184,7 @@ func TestRateOfFlows(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		in, err := far.Accept(within(t, patience))
+		in, err := far.Accept(testnet.Within(t, patience))
 		if err != nil {
 			t.Fatal(err)
 		}

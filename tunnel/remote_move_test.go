@@ -66,7 +66,7 @@ func startMoveWorld(t *testing.T, n int, change func(*RemoteConfig)) *moveWorld 
 		w.locals = append(w.locals, w.local)
 	}
 	for _, l := range w.locals {
-		if _, err := l.WaitSession(within(t, patience)); err != nil {
+		if _, err := l.WaitSession(testnet.Within(t, patience)); err != nil {
 			t.Error(err)
 		}
 	}
@@ -106,7 +106,7 @@ func (r echoRules) Dial(context.Context, string, string) (net.Conn, error) {
 // open opens a stream of a client.
 func (w *moveWorld) open(l *simLocal) net.Conn {
 	w.t.Helper()
-	conn, err := l.DialContext(within(w.t, patience), "tcp", simTargetAddress)
+	conn, err := l.DialContext(testnet.Within(w.t, patience), "tcp", simTargetAddress)
 	if err != nil {
 		w.t.Errorf("after %v: a new stream: %v", time.Since(w.began), err)
 		return nil
@@ -273,7 +273,7 @@ func TestMoveOfAwaySession(t *testing.T) {
 			t.Errorf("told after %v, while away", told)
 		}
 		w.carriers.setHole(false)
-		if err := session.AwaitCarrier(within(t, patience)); err != nil {
+		if err := session.AwaitCarrier(testnet.Within(t, patience)); err != nil {
 			t.Error(err)
 		}
 		time.Sleep(time.Second)
@@ -301,7 +301,7 @@ func TestShutdownIsSpread(t *testing.T) {
 		for i, l := range w.locals {
 			session := l.connection().session
 			hearing.Go(func() {
-				if err := session.AwaitDraining(within(t, patience)); err != nil {
+				if err := session.AwaitDraining(testnet.Within(t, patience)); err != nil {
 					t.Error(err)
 				}
 				heard[i] = time.Since(w.began)
@@ -361,13 +361,13 @@ func TestMoveOfStubbornClient(t *testing.T) {
 	})
 	session := s.mustConnect(key)[0]
 	target := mux.Target{Kind: mux.StreamTCP, Address: testnet.EchoServer(t)}
-	stream, err := session.Open(within(t, patience), target)
+	stream, err := session.Open(testnet.Within(t, patience), target)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.MoveSessions()
 	until(t, "new streams are refused", func() bool {
-		other, err := session.Open(within(t, patience), target)
+		other, err := session.Open(testnet.Within(t, patience), target)
 		if err == nil {
 			other.Close()
 		}

@@ -111,7 +111,7 @@ func TestTrustedProxy(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(test.from)}}
-			conn, err := dialer.DialContext(within(t, patience), "tcp", remote.address)
+			conn, err := dialer.DialContext(testnet.Within(t, patience), "tcp", remote.address)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -268,7 +268,7 @@ func TestCertificateBehindProxy(t *testing.T) {
 		if test.forwarded != "" {
 			cfg.Header = http.Header{"X-Forwarded-For": {test.forwarded}}
 		}
-		_, _, err := Connect(within(t, patience), cfg)
+		_, _, err := Connect(testnet.Within(t, patience), cfg)
 		if (err == nil) != test.admitted || (err != nil && !IsAdmissionError(err)) {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -43,7 +43,7 @@ func TestQuotaOfOneClient(t *testing.T) {
 	s := startShares(t, trust, func(cfg *RemoteConfig) {
 		cfg.Reverse, cfg.Ledger, cfg.Log = rules, ledger, zerolog.New(log)
 	})
-	ctx, target := within(t, patience), testnet.ServeTCP(t, serveCarry)
+	ctx, target := testnet.Within(t, patience), testnet.ServeTCP(t, serveCarry)
 	sessions := s.mustConnect(key, key, other)
 	start := func(session *mux.Session, what byte) *mux.Stream {
 		stream, err := session.Open(ctx, mux.Target{Kind: mux.StreamTCP, Address: target})
@@ -136,7 +136,7 @@ func TestQuotaOfOneClient(t *testing.T) {
 // checkDatagrams checks that datagrams count, forward and reverse, in both directions.
 func checkDatagrams(t *testing.T, session *mux.Session, counted func(string, int)) {
 	t.Helper()
-	ctx := within(t, patience)
+	ctx := testnet.Within(t, patience)
 	sink := testnet.ListenUDP(t, "127.0.0.1:0")
 	flow, err := session.OpenFlow(ctx, sink.LocalAddr().String())
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 
 	"culvert/certs"
 	"culvert/internal/bounds"
+	"culvert/internal/testnet"
 )
 
 // TestHandshakeRateReturning: while new clients take all that they get, clients with a session get
@@ -122,7 +123,7 @@ func TestMaxHandshakeRate(t *testing.T) {
 		locals = append(locals, local)
 	}
 	for _, local := range locals {
-		if _, err := local.WaitSession(within(t, patience)); err != nil {
+		if _, err := local.WaitSession(testnet.Within(t, patience)); err != nil {
 			t.Error(err)
 		}
 	}

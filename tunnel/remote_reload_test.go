@@ -31,7 +31,7 @@ func TestReloadEndsSessionsOfRemovedKeys(t *testing.T) {
 		if !IsAdmissionError(err) {
 			t.Fatalf("the removed client: %v", err)
 		}
-	case <-within(t, 10*time.Second).Done():
+	case <-testnet.Within(t, 10*time.Second).Done():
 		t.Fatal("the removed client keeps its session")
 	}
 	conn.Write([]byte("x"))

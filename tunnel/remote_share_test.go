@@ -36,7 +36,7 @@ func (s *shares) connect(key *certs.KeyPair) (*mux.Session, error) {
 	s.t.Helper()
 	cfg := s.localConfig(s.t, key)
 	cfg.Address.url = &url.URL{Scheme: "ws", Host: s.front.address, Path: "/"}
-	conn, err := cfg.connector().connect(within(s.t, patience), nil, newAttemptProgress(nil))
+	conn, err := cfg.connector().connect(testnet.Within(s.t, patience), nil, newAttemptProgress(nil))
 	if err != nil {
 		return nil, err
 	}
@@ -102,7 +102,7 @@ func (s *shares) neverUp(cfg LocalConfig) error {
 	log := &bytes.Buffer{}
 	cfg.Log = zerolog.New(log)
 	local := NewLocal(cfg)
-	err := local.Run(within(s.t, patience))
+	err := local.Run(testnet.Within(s.t, patience))
 	if _, waited := local.WaitSession(s.t.Context()); err == nil || waited == nil ||
 		strings.Contains(log.String(), "session up") {
 		s.t.Errorf("%v; its log:\n%s", err, log)
@@ -114,7 +114,7 @@ func (s *shares) neverUp(cfg LocalConfig) error {
 func (s *shares) live(sessions ...*mux.Session) {
 	s.t.Helper()
 	for i, session := range sessions {
-		if _, err := session.Ping(within(s.t, patience)); err != nil {
+		if _, err := session.Ping(testnet.Within(s.t, patience)); err != nil {
 			s.t.Errorf("session %d: %v", i, err)
 		}
 	}
@@ -318,7 +318,7 @@ func TestStreamsOfOneClient(t *testing.T) {
 		func(cfg *RemoteConfig) {
 			cfg.Log, cfg.Reverse = zerolog.New(log), rules
 		})
-	echo, ctx := testnet.EchoServer(t), within(t, patience)
+	echo, ctx := testnet.EchoServer(t), testnet.Within(t, patience)
 	sessions := s.mustConnect(key, key, other)
 	full := func() {
 		t.Helper()
@@ -391,7 +391,7 @@ func TestStreamsOfOneClient(t *testing.T) {
 func TestReloadAppliesStreams(t *testing.T) {
 	key := newKey(t)
 	s := startShares(t, trustKeys(t, key), nil)
-	echo, ctx := testnet.EchoServer(t), within(t, patience)
+	echo, ctx := testnet.EchoServer(t), testnet.Within(t, patience)
 	session := s.mustConnect(key)[0]
 	open := func() (*mux.Stream, error) {
 		return session.Open(ctx, mux.Target{Kind: mux.StreamTCP, Address: echo})

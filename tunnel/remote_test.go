@@ -35,13 +35,13 @@ func TestDrainLetsStreamsFinish(t *testing.T) {
 		t.Fatal(err)
 	}
 	var draining sync.WaitGroup
-	draining.Go(func() { remote.Shutdown(within(t, 30*time.Second)) })
+	draining.Go(func() { remote.Shutdown(testnet.Within(t, 30*time.Second)) })
 	until(t, "the local has heard of it", func() bool {
 		local.mu.Lock()
 		defer local.mu.Unlock()
 		return local.current == nil && len(local.retired) == 1
 	})
-	_, err := local.DialContext(within(t, 100*time.Millisecond), "tcp", target)
+	_, err := local.DialContext(testnet.Within(t, 100*time.Millisecond), "tcp", target)
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a new stream: %v", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"culvert/certs"
+	"culvert/internal/testnet"
 	"culvert/tunnel/mux"
 
 	"github.com/rs/zerolog"
@@ -31,7 +32,7 @@ func TestExitsAreBounded(t *testing.T) {
 	}
 	first, second := associate(t, local), associate(t, local)
 	var refused *mux.OpenError
-	if _, err := local.Associate(within(t, 10*time.Second)); !errors.As(err, &refused) ||
+	if _, err := local.Associate(testnet.Within(t, 10*time.Second)); !errors.As(err, &refused) ||
 		refused.Code != mux.CodeTooManyStreams {
 		t.Errorf("one more: %v", err)
 	}
@@ -47,7 +48,7 @@ func TestExitsAreBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	accepted, err := far.Accept(within(t, 10*time.Second))
+	accepted, err := far.Accept(testnet.Within(t, 10*time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +70,7 @@ func TestExitsAreBounded(t *testing.T) {
 // The rules of the remote hold for the targets of UDP forwards.
 func TestForwardUDPRules(t *testing.T) {
 	local, _ := startUDPTunnel(t)
-	conn, err := local.wait(within(t, time.Second))
+	conn, err := local.wait(testnet.Within(t, time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}

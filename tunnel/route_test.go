@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"culvert/internal/testnet"
 )
 
 // The carriers of a session have one name, those of another session another, and without the header
@@ -27,7 +29,7 @@ func TestSessionHeader(t *testing.T) {
 	}
 	connect := func(connector *localConnector, last *localConnection) (*localConnection, []string) {
 		t.Helper()
-		conn, err := connector.connect(within(t, patience), last, newAttemptProgress(nil))
+		conn, err := connector.connect(testnet.Within(t, patience), last, newAttemptProgress(nil))
 		if err != nil {
 			t.Fatal(err)
 		}

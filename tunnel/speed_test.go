@@ -8,6 +8,7 @@ import (
 
 	"culvert/internal/bounds"
 	"culvert/internal/quota"
+	"culvert/internal/testnet"
 	"culvert/tunnel/mux"
 	"culvert/tunnel/speed"
 )
@@ -15,7 +16,7 @@ import (
 // openControl opens the control stream of a speed test.
 func openControl(t *testing.T, session *mux.Session) (*mux.Stream, error) {
 	t.Helper()
-	stream, err := session.Open(within(t, patience),
+	stream, err := session.Open(testnet.Within(t, patience),
 		mux.Target{Kind: mux.StreamService, Address: speed.Control})
 	if err != nil {
 		return nil, err
@@ -36,7 +37,7 @@ func TestSpeed(t *testing.T) {
 	defer ledger.Close()
 	trust := trustLines(t, key.Public().String()+" quota=10G rate=20M/20M")
 	remote := startRemote(t, trust, func(cfg *RemoteConfig) { cfg.Ledger = ledger })
-	got, err := Speed(within(t, patience), remote.localConfig(t, key), speed.MinWindow, nil)
+	got, err := Speed(testnet.Within(t, patience), remote.localConfig(t, key), speed.MinWindow, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +64,7 @@ func TestSpeedRefused(t *testing.T) {
 	s := startShares(t, trustKeys(t, key, other), func(cfg *RemoteConfig) { cfg.Bounds = counts })
 	sessions := s.mustConnect(key, key, other)
 	open := func(session *mux.Session, service string) error {
-		stream, err := session.Open(within(t, patience),
+		stream, err := session.Open(testnet.Within(t, patience),
 			mux.Target{Kind: mux.StreamService, Address: service})
 		if err == nil {
 			stream.Close()
@@ -94,7 +95,7 @@ func TestSpeedRefused(t *testing.T) {
 		t.Errorf("a stream to the test of another session: code %d", code)
 	}
 	// Data streams end with the test.
-	data, err := sessions[0].Open(within(t, patience),
+	data, err := sessions[0].Open(testnet.Within(t, patience),
 		mux.Target{Kind: mux.StreamService, Address: speed.Upload})
 	if err != nil {
 		t.Fatal(err)
@@ -134,20 +135,20 @@ func TestNoSpeed(t *testing.T) {
 	t.Parallel()
 	key := newKey(t)
 	remote := startRemote(t, trustKeys(t, key), func(cfg *RemoteConfig) { cfg.NoSpeed = true })
-	_, err := Speed(within(t, patience), remote.localConfig(t, key), speed.MinWindow, nil)
+	_, err := Speed(testnet.Within(t, patience), remote.localConfig(t, key), speed.MinWindow, nil)
 	if !errors.As(err, new(*SpeedError)) || openCode(err) != mux.CodeServiceOff {
 		t.Errorf("switched off: %v", err)
 	}
 	// A remote that doesn't know services takes them for targets.
 	near, far := muxPair(t)
 	go func() {
-		in, err := far.Accept(within(t, patience))
+		in, err := far.Accept(testnet.Within(t, patience))
 		if err == nil {
 			_, err = dialTarget(t.Context(), noRights{}, mux.Target{Kind: 7, Address: speed.Control})
 			in.Refuse(dialCode(err), "")
 		}
 	}()
-	_, err = openService(within(t, patience), near, speed.Control)
+	_, err = openService(testnet.Within(t, patience), near, speed.Control)
 	if !errors.Is(err, ErrNoService) {
 		t.Errorf("an earlier version: %v", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"culvert/internal/testnet"
 	"culvert/tunnel/mux"
 
 	"github.com/rs/zerolog"
@@ -30,7 +31,7 @@ func TestDialWhileWanted(t *testing.T) {
 				t.Fatal(err)
 			}
 			io.WriteString(stream, "said")
-			in, err := far.Accept(within(t, patience))
+			in, err := far.Accept(testnet.Within(t, patience))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -244,7 +244,7 @@ func TestForwardUDPAgain(t *testing.T) {
 	echo := testnet.EchoUDPServer(t, "127.0.0.1:0")
 	client := dialUDP(t, startUDPForward(t, local, echo.String()))
 	askConn(t, client, []byte("before"))
-	conn, err := local.wait(within(t, time.Second))
+	conn, err := local.wait(testnet.Within(t, time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}

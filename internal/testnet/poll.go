@@ -1,6 +1,7 @@
 package testnet
 
 import (
+	"context"
 	"testing"
 	"time"
 )
@@ -44,4 +45,12 @@ func Await(tb testing.TB, timeout time.Duration, wait func()) {
 	case <-timer.C:
 		tb.Fatalf("goroutines still run after %v", timeout)
 	}
+}
+
+// Within returns a context that ends with the test, or after timeout, so that a test that waits in
+// vain says where. In a bubble (testing/synctest), the time is that of the bubble.
+func Within(tb testing.TB, timeout time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	tb.Cleanup(cancel)
+	return ctx
 }

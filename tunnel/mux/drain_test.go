@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"culvert/internal/testnet"
 )
 
 func TestDrain(t *testing.T) {
@@ -130,7 +132,7 @@ func TestDrainTakesWhatWasOpened(t *testing.T) {
 				time.Sleep(drainAway - time.Second) // synctest
 				r.resume()
 				for range c.lost + c.queued {
-					st, err := acceptStream(within(t), r.server)
+					st, err := acceptStream(testnet.Within(t, 10*time.Second), r.server)
 					if err != nil {
 						t.Fatal(err)
 					}

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"culvert/internal/testnet"
 )
 
 // openFlowPair opens a flow and returns both ends.
@@ -23,7 +25,7 @@ func openFlowPair(t testing.TB, client, server *Session) (opened, accepted *Flow
 	if err != nil {
 		t.Fatal(err)
 	}
-	in, err := server.Accept(within(t))
+	in, err := server.Accept(testnet.Within(t, 10*time.Second))
 	if err == nil {
 		accepted, err = in.(*IncomingFlow).Confirm()
 	}
@@ -235,7 +237,7 @@ func TestDatagramEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustSend(t, refused, []byte("early"))
-	in, err := server.Accept(within(t))
+	in, err := server.Accept(testnet.Within(t, 10*time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"culvert/internal/testnet"
 	"culvert/tunnel/mux/pace"
 )
 
@@ -95,14 +96,6 @@ func startPair(
 	return client, server
 }
 
-// within returns a context for what should take no time, so that a test that waits in vain says
-// where. Timers go on in a bubble in which nothing else does.
-func within(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	t.Cleanup(cancel)
-	return ctx
-}
-
 // openPair opens one stream and returns both ends.
 func openPair(t testing.TB, client, server *Session) (opened, accepted *Stream) {
 	t.Helper()
@@ -135,7 +128,7 @@ func acceptStream(ctx context.Context, s *Session) (*Stream, error) {
 // acceptFlow accepts the next flow of a session, and does not answer.
 func acceptFlow(t testing.TB, s *Session) *Flow {
 	t.Helper()
-	in, err := s.Accept(within(t))
+	in, err := s.Accept(testnet.Within(t, 10*time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -315,7 +308,7 @@ func u16(v Code) []byte { return binary.BigEndian.AppendUint16(nil, uint16(v)) }
 func (p *rawPeer) accept(s *Session, id uint32) *Stream {
 	p.t.Helper()
 	p.send(wireOpen(id))
-	st, err := acceptStream(within(p.t), s)
+	st, err := acceptStream(testnet.Within(p.t, 10*time.Second), s)
 	if err != nil {
 		p.t.Fatal(err)
 	}

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"culvert/internal/testnet"
 )
 
 func TestParseBind(t *testing.T) {
@@ -102,7 +104,7 @@ func TestListenUnix(t *testing.T) {
 		if !errors.Is(err, net.ErrClosed) {
 			t.Errorf("accept ends with %v", err)
 		}
-	case <-within(t, 10*time.Second).Done():
+	case <-testnet.Within(t, 10*time.Second).Done():
 		t.Error("accept does not end")
 	}
 	entries, err := os.ReadDir(dir)

@@ -15,7 +15,7 @@ import (
 // next address.
 func TestDialPastSilence(t *testing.T) {
 	v4, v6, silent := listenOn(t, "127.0.0.1:0"), listenOn(t, "[::1]:0"), testnet.SilentPort(t)
-	conn, err := dialAny(within(t, 10*time.Second), "tcp", []netip.AddrPort{silent, v6})
+	conn, err := dialAny(testnet.Within(t, 10*time.Second), "tcp", []netip.AddrPort{silent, v6})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -23,7 +23,7 @@ func TestDialPastSilence(t *testing.T) {
 	if got := conn.RemoteAddr().String(); got != v6.String() {
 		t.Errorf("reached %s, want %s", got, v6)
 	}
-	conn, err = dialEach(within(t, 2*minAttempt), "tcp", []netip.AddrPort{silent, v4})
+	conn, err = dialEach(testnet.Within(t, 2*minAttempt), "tcp", []netip.AddrPort{silent, v4})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,7 +32,7 @@ func TestDialPastSilence(t *testing.T) {
 		t.Errorf("reached %s, want %s", got, v4)
 	}
 	var timeout net.Error
-	_, err = dialAny(within(t, 100*time.Millisecond), "tcp", []netip.AddrPort{silent, silent})
+	_, err = dialAny(testnet.Within(t, 100*time.Millisecond), "tcp", []netip.AddrPort{silent, silent})
 	if !errors.Is(err, context.DeadlineExceeded) && (!errors.As(err, &timeout) || !timeout.Timeout()) {
 		t.Errorf("silence: %v", err)
 	}

@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"culvert/internal/testnet"
 )
 
 func listenOn(t *testing.T, address string) netip.AddrPort {
@@ -38,7 +40,7 @@ func TestDialAny(t *testing.T) {
 		"after all of a version":         {[]netip.AddrPort{refusing6, refusing6, refusing4, v4}, v4},
 	} {
 		t.Run(name, func(t *testing.T) {
-			conn, err := dialAny(within(t, 10*time.Second), "tcp", test.addrs)
+			conn, err := dialAny(testnet.Within(t, 10*time.Second), "tcp", test.addrs)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -61,22 +63,15 @@ func TestDialAny(t *testing.T) {
 	}
 }
 
-// within returns a context that ends with the test, or after d.
-func within(t testing.TB, d time.Duration) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), d)
-	t.Cleanup(cancel)
-	return ctx
-}
-
 // One silent address does not use up the time of the next.
 func TestDialEachSharesTime(t *testing.T) {
-	ctx, cancel := shareTime(within(t, 40*time.Second), 4)
+	ctx, cancel := shareTime(testnet.Within(t, 40*time.Second), 4)
 	defer cancel()
 	deadline, ok := ctx.Deadline()
 	if left := time.Until(deadline); !ok || left > 10*time.Second || left < 9*time.Second {
 		t.Errorf("%v of 40 s for one of four", left)
 	}
-	ctx, cancel = shareTime(within(t, 4*time.Second), 32)
+	ctx, cancel = shareTime(testnet.Within(t, 4*time.Second), 32)
 	defer cancel()
 	deadline, _ = ctx.Deadline()
 	if left := time.Until(deadline); left > minAttempt || left < minAttempt/2 {
