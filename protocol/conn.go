@@ -29,6 +29,8 @@ type Conn struct {
 	maxMessage int // of a payload, in bytes
 	overhead   int // of a record, in bytes
 
+	sendBuffer sendBuffer // of the socket
+
 	// mayWrite is false on a server until it has opened a record. The reference's client drops
 	// whatever arrives within about 20 ms after its ClientReady, and one dropped record
 	// desynchronises the counters for good.

@@ -94,6 +94,10 @@ const (
 	lowWaterShare = 64
 	lowWaterCheck = 100 * time.Millisecond
 
+	// sendBufferFactor is how many times as large as the system makes it by itself a socket's send
+	// buffer may become: what Linux allows by default since 6.18.
+	sendBufferFactor = 2
+
 	// minReadBuffer is the initial size of a connection's read buffer, in bytes: enough for an idle
 	// connection.
 	minReadBuffer = 4 << 10

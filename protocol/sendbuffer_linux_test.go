@@ -1,0 +1,94 @@
+package protocol
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"testing"
+	"time"
+
+	"culvert/internal/testnet"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestSendBuffer: a buffer that is as large as the system makes it is enlarged once TCP has waited,
+// as far as the system grants it, and a smaller one is left to the system.
+func TestSendBuffer(t *testing.T) {
+	var least, usual, most, allowed int
+	readSetting(t, "net/ipv4/tcp_wmem", &least, &usual, &most)
+	readSetting(t, "net/core/wmem_max", &allowed)
+	tcp, _ := testnet.TCPPair(t, time.Minute)
+	b := &sendBuffer{}
+
+	began := sendBufferOf(t, tcp)
+	b.look(tcp, 0)
+	b.look(tcp, 10)
+	if size := sendBufferOf(t, tcp); began >= most || size != began {
+		t.Errorf("a buffer of %d bytes, which may grow to %d by itself, has %d", began, most, size)
+	}
+	if err := tcp.SetWriteBuffer(most / 2); err != nil { // the system doubles it
+		t.Fatal(err)
+	}
+	largest := sendBufferOf(t, tcp) // less than the most, where the system allows programs less
+	b.look(tcp, 10)
+	if size := sendBufferOf(t, tcp); size != largest {
+		t.Errorf("TCP has not waited again, and a buffer of %d bytes has %d", largest, size)
+	}
+	b.look(tcp, 20)
+	want := largest
+	if largest == most {
+		want = max(most, min(sendBufferFactor*most, 2*allowed))
+	}
+	if size := sendBufferOf(t, tcp); size != want {
+		t.Errorf("a buffer of %d bytes has %d, want %d", largest, size, want)
+	}
+	b.look(tcp, 30)
+	if size := sendBufferOf(t, tcp); size != want {
+		t.Errorf("an enlarged buffer of %d bytes has %d", want, size)
+	}
+}
+
+// TestSendBufferGranted: a buffer of the size that is granted, and no larger one, is what a socket
+// gets.
+func TestSendBufferGranted(t *testing.T) {
+	var allowed int
+	readSetting(t, "net/core/wmem_max", &allowed)
+	for _, size := range []int{64 << 10, 2 * allowed, 4 * allowed} {
+		if got, want := grantedSendBuffer(size), min(size, 2*allowed); got != want {
+			t.Errorf("of %d bytes %d are granted, want %d", size, got, want)
+		}
+	}
+}
+
+// readSetting reads the numbers of a setting of the kernel.
+func readSetting(t *testing.T, name string, into ...*int) {
+	t.Helper()
+	text, err := os.ReadFile("/proc/sys/" + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pointers := make([]any, len(into))
+	for i := range into {
+		pointers[i] = into[i]
+	}
+	if _, err := fmt.Sscan(string(text), pointers...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// sendBufferOf returns the size of a socket's send buffer, in bytes.
+func sendBufferOf(t *testing.T, conn *net.TCPConn) (size int) {
+	t.Helper()
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	controlErr := raw.Control(func(fd uintptr) {
+		size, err = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF)
+	})
+	if controlErr != nil || err != nil {
+		t.Fatal(controlErr, err)
+	}
+	return size
+}

@@ -1,0 +1,6 @@
+//go:build !linux
+
+package protocol
+
+// sendBuffer is for Linux only.
+type sendBuffer struct{}
