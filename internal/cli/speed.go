@@ -165,7 +165,11 @@ func explain(r speed.Reason) (what, todo string) {
 	case speed.LimitWindow:
 		return "the receive window of the kernel at " + end, setting(r, "tcp_rmem", end)
 	case speed.LimitBuffer:
-		return "the send buffer of the kernel at " + end, setting(r, "tcp_wmem", end)
+		todo := setting(r, "tcp_wmem", end)
+		if r.Setting != "" { // a session has twice as much by itself, if the system permits it
+			todo += ", to more than twice that"
+		}
+		return "the send buffer of the kernel at " + end, todo
 	case speed.LimitCPU:
 		return "the processors of " + end,
 			"give it faster processors, or stop what else runs there"
