@@ -75,10 +75,10 @@ all() {
   [ "$* ${packages[*]}" != './... ./...' ] || full=yes
   patterns=$(modules_of "${packages[@]}")
   for module in $(cut -d' ' -f1 <<<"$patterns" | uniq); do
-    # The tests for a 32-bit system mostly wait, so they run beside the small modules. Their output
-    # comes after that of the others, whose lines it would cut.
+    # The tests for a 32-bit system mostly wait, so they run beside the small modules, the long ones
+    # for less time. Their output comes after that of the others, whose lines it would cut.
     if [ -n "$full" ] && [ "$module" != . ] && [ -z "$beside" ]; then
-      CGO_ENABLED=0 GOARCH=386 go_test '[386] ' . -parallel 4 "${packages_386[@]}" \
+      CGO_ENABLED=0 GOARCH=386 go_test '[386] ' . -short -parallel 4 "${packages_386[@]}" \
         >build/test-386.json &
       beside=$!
     fi

@@ -2,7 +2,6 @@ package tunnel
 
 import (
 	"errors"
-	"io"
 	"math"
 	"math/rand/v2"
 	"net"
@@ -57,24 +56,40 @@ func transfer(t testing.TB, local *Local, server string, x testnet.Transfer) {
 
 // chaosRate makes the transfers of chaos take 58 s of the time that there is a carrier; its pauses
 // before 100 disturbances add up to 34 s of that time.
-const chaosRate = 5632 << 10
+const (
+	chaosRate  = 5632 << 10
+	chaosTimes = 100
+	chaosSize  = 16 << 20
+)
 
-// chaos runs 20 downloads and 20 uploads of 16 MiB while disturb disrupts the carrier the given
-// number of times, 0.005 to 2 seconds after there is one. The pauses are spread evenly over that
-// range in the logarithm, in a random order, so that their sum is known. They don't begin before
-// there is a carrier: the Local's own pauses grow while carriers are lost before they carry data,
-// and a schedule of its own would go on hitting each carrier as soon as it is there. disturb
-// returns the number of connections it has hit; it is repeated until it has hit one. The result is
-// the cause of the loss that followed the last disturbance; a busy machine may lose further
-// carriers.
-func chaos(t *testing.T, local *Local, times int, disturb func() int) error {
+// shortPart is the part of its time that a long test takes with -short.
+const shortPart = 4
+
+// part returns n, or the part of it that is for -short.
+func part[T ~int | ~int64](n T) T {
+	if testing.Short() {
+		return n / shortPart
+	}
+	return n
+}
+
+// chaos runs 20 downloads and 20 uploads of 16 MiB while disturb disrupts the carrier 100 times,
+// 0.005 to 2 seconds after there is one; a quarter of both with -short. The pauses are spread
+// evenly over that range in the logarithm, in a random order, so that their sum is known. They
+// don't begin before there is a carrier: the Local's own pauses grow while carriers are lost before
+// they carry data, and a schedule of its own would go on hitting each carrier as soon as it is
+// there. disturb returns the number of connections it has hit; it is repeated until it has hit one.
+// The result is the cause of the loss that followed the last disturbance; a busy machine may lose
+// further carriers.
+func chaos(t *testing.T, local *Local, disturb func() int) error {
 	t.Helper()
+	times := part(chaosTimes)
 	session := local.current.session
 	server := testnet.StartTransferServer(t, testnet.Listen(t)).Address
 	var transfers sync.WaitGroup
 	for i := range 20 {
 		for _, up := range []bool{false, true} {
-			x := testnet.Transfer{Up: up, Seed: uint64(i), Size: 16 << 20}
+			x := testnet.Transfer{Up: up, Seed: uint64(i), Size: part[int64](chaosSize)}
 			transfers.Go(func() { transfer(t, local, server, x) })
 		}
 	}
@@ -115,7 +130,7 @@ func chaos(t *testing.T, local *Local, times int, disturb func() int) error {
 func TestChaosCut(t *testing.T) {
 	t.Parallel()
 	local, _, c := startChaos(t, chaosRate, 0, 0)
-	chaos(t, local, 100, c.Cut)
+	chaos(t, local, c.Cut)
 }
 
 // The relay stops passing anything on, even the end of a connection, 100 times. The patience is
@@ -123,7 +138,7 @@ func TestChaosCut(t *testing.T) {
 func TestChaosSilence(t *testing.T) {
 	t.Parallel()
 	local, _, c := startChaos(t, chaosRate, 0, 200*time.Millisecond)
-	if cause := chaos(t, local, 100, c.Silence); !errors.Is(cause, mux.ErrPeerSilent) {
+	if cause := chaos(t, local, c.Silence); !errors.Is(cause, mux.ErrPeerSilent) {
 		t.Errorf("the last silence was taken for %v", cause)
 	}
 }
@@ -131,26 +146,26 @@ func TestChaosSilence(t *testing.T) {
 // At a round trip of 100 ms, data flows again within five round trips and 200 ms after a cut.
 func TestResumeTime(t *testing.T) {
 	const roundTrip = 100 * time.Millisecond
-	local, _, c := startChaos(t, 1<<30, roundTrip/2, 0)
-	conn := dial(t, local, testnet.EchoServer(t))
-	exchange := func() {
-		t.Helper()
-		if _, err := conn.Write([]byte("x")); err != nil {
+	echo := testnet.EchoServer(t)
+	times := make([]time.Duration, 5)
+	var cuts sync.WaitGroup
+	for i := range times {
+		local, _, c := startChaos(t, 1<<30, roundTrip/2, 0)
+		conn := dial(t, local, echo)
+		if err := testnet.CheckEcho(conn, "x"); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
-			t.Fatal(err)
-		}
+		cuts.Go(func() {
+			pause(t, steadyAfter)
+			began := time.Now()
+			c.Cut()
+			if err := testnet.CheckEcho(conn, "x"); err != nil {
+				t.Error(err)
+			}
+			times[i] = time.Since(began)
+		})
 	}
-	exchange()
-	var times []time.Duration
-	for range 5 {
-		pause(t, steadyAfter)
-		began := time.Now()
-		c.Cut()
-		exchange()
-		times = append(times, time.Since(began))
-	}
+	cuts.Wait()
 	slices.Sort(times)
 	t.Logf("from cut to echo: %v", times)
 	if median := times[len(times)/2]; median > 5*roundTrip+200*time.Millisecond {
@@ -158,7 +173,7 @@ func TestResumeTime(t *testing.T) {
 	}
 }
 
-// Nothing passes for a minute; then the transfers continue.
+// Nothing passes for a minute, or a quarter of that with -short; then the transfers continue.
 func TestOutage(t *testing.T) {
 	t.Parallel()
 	local, _, c := startChaos(t, 8<<20, 0, 0)
@@ -173,7 +188,7 @@ func TestOutage(t *testing.T) {
 	until(t, "all transfers have begun", func() bool { return server.Served() == 8 })
 	pause(t, time.Second)
 	c.SetDown(true)
-	pause(t, time.Minute)
+	pause(t, part(time.Minute))
 	c.SetDown(false)
 	c.Cut() // connections that hung have lost bytes
 	local.Retry()

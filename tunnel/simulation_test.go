@@ -17,7 +17,7 @@ import (
 )
 
 var (
-	simSeeds = flag.Int("seeds", 10, "number of seeds of TestSimulation")
+	simSeeds = flag.Int("seeds", usualSeeds, "number of seeds of TestSimulation")
 	simFirst = flag.Uint64("first-seed", 1, "first seed of TestSimulation")
 	simHours = flag.Duration("simulate", time.Hour, "simulated time of each seed of TestSimulation")
 	simTold  = flag.Bool("trace", false, "print the trace of every seed of TestSimulation")
