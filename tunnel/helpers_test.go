@@ -35,6 +35,11 @@ func (p *pipeCarrier) ReadRecord([]byte) ([]byte, error) {
 	case b := <-p.in:
 		return b, nil
 	case <-p.closed:
+	}
+	select { // what was written before the end still arrives
+	case b := <-p.in:
+		return b, nil
+	default:
 		return nil, net.ErrClosed
 	}
 }

@@ -34,12 +34,12 @@ func (p *pipeCarrier) ReadRecord(buf []byte) ([]byte, error) {
 	select {
 	case b := <-p.in:
 		return append(buf[:0], b...), nil
-	default:
+	case <-p.closed:
 	}
-	select {
+	select { // what was written before the end still arrives
 	case b := <-p.in:
 		return append(buf[:0], b...), nil
-	case <-p.closed:
+	default:
 		return nil, io.ErrUnexpectedEOF
 	}
 }
