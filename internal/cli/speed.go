@@ -165,11 +165,7 @@ func explain(r speed.Reason) (what, todo string) {
 	case speed.LimitWindow:
 		return "the receive window of the kernel at " + end, setting(r, "tcp_rmem", end)
 	case speed.LimitBuffer:
-		todo := setting(r, "tcp_wmem", end)
-		if r.Setting != "" { // a session has twice as much by itself, if the system permits it
-			todo += ", to more than twice that"
-		}
-		return "the send buffer of the kernel at " + end, todo
+		return "the send buffer of the kernel at " + end, setting(r, "tcp_wmem", end)
 	case speed.LimitCPU:
 		return "the processors of " + end,
 			"give it faster processors, or stop what else runs there"
@@ -190,7 +186,11 @@ func setting(r speed.Reason, name, end string) string {
 	if r.Setting == "" {
 		return "the third number of net.ipv4." + name + " at " + end + " may bound it"
 	}
-	return fmt.Sprintf("raise the third number of %s at %s, which is %d", r.Setting, end, r.Value)
+	todo := fmt.Sprintf("raise the third number of %s at %s, which is %d", r.Setting, end, r.Value)
+	if r.Limit == speed.LimitBuffer { // a session has twice as much by itself, if it may
+		todo += ", to more than twice that"
+	}
+	return todo
 }
 
 // speedReport is what is printed as JSON. docs/speed.md documents it.
