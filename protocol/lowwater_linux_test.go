@@ -15,19 +15,26 @@ import (
 // markOf returns the low-water mark that the system knows.
 func markOf(t *testing.T, conn *net.TCPConn) (bytes int) {
 	t.Helper()
-	raw, err := conn.SyscallConn()
-	if err == nil {
-		controlErr := raw.Control(func(fd uintptr) {
-			bytes, err = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVLOWAT)
-		})
-		if err == nil {
-			err = controlErr
-		}
-	}
+	bytes, err := socketOption(conn, unix.SOL_SOCKET, unix.SO_RCVLOWAT)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return bytes
+}
+
+// socketOption returns an option of a connection's socket.
+func socketOption(conn *net.TCPConn, level, option int) (value int, err error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	controlErr := raw.Control(func(fd uintptr) {
+		value, err = unix.GetsockoptInt(int(fd), level, option)
+	})
+	if err == nil {
+		err = controlErr
+	}
+	return value, err
 }
 
 // TestLowWater: a frame that arrives in pieces wakes its reader when it is whole, while LastRead

@@ -86,15 +86,9 @@ func largestAllowed(t *testing.T) int {
 // sendBufferOf returns the size of a socket's send buffer, in bytes.
 func sendBufferOf(t *testing.T, conn *net.TCPConn) (size int) {
 	t.Helper()
-	raw, err := conn.SyscallConn()
+	size, err := socketOption(conn, unix.SOL_SOCKET, unix.SO_SNDBUF)
 	if err != nil {
 		t.Fatal(err)
-	}
-	controlErr := raw.Control(func(fd uintptr) {
-		size, err = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF)
-	})
-	if controlErr != nil || err != nil {
-		t.Fatal(controlErr, err)
 	}
 	return size
 }

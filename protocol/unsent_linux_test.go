@@ -13,13 +13,7 @@ func TestLimitUnsent(t *testing.T) {
 	check := func(w *wire, bytes int) {
 		t.Helper()
 		(&Conn{wire: w}).LimitUnsent(bytes)
-		got := 0
-		raw, err := tcpBelow(w.conn).SyscallConn()
-		if err == nil {
-			err = raw.Control(func(fd uintptr) {
-				got, _ = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT)
-			})
-		}
+		got, err := socketOption(tcpBelow(w.conn), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT)
 		if err != nil || got != bytes {
 			t.Errorf("TCP_NOTSENT_LOWAT is %d, %v; want %d", got, err, bytes)
 		}
