@@ -13,15 +13,25 @@ import (
 	"testing/synctest"
 	"time"
 
+	"culvert/internal/testnet"
 	"culvert/tunnel/mux"
 )
 
 var (
-	simSeeds = flag.Int("seeds", usualSeeds, "number of seeds of TestSimulation")
+	simSeeds = flag.Int("seeds", usualSeeds(), "number of seeds of TestSimulation")
 	simFirst = flag.Uint64("first-seed", 1, "first seed of TestSimulation")
 	simHours = flag.Duration("simulate", time.Hour, "simulated time of each seed of TestSimulation")
 	simTold  = flag.Bool("trace", false, "print the trace of every seed of TestSimulation")
 )
+
+// usualSeeds returns how many seeds TestSimulation has by default. With the race detector a
+// simulated hour takes eight times as long; the other seeds run without it.
+func usualSeeds() int {
+	if testnet.RaceEnabled {
+		return 4
+	}
+	return 10
+}
 
 // Both nodes carry all kinds of connections for a simulated hour, while their network is cut,
 // silent, frozen, slow and changed, keys are reloaded, and either node restarts. Each seed is a

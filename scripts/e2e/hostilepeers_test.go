@@ -256,13 +256,15 @@ func TestHostilePeers(t *testing.T) {
 				ratios[middle], ratios)
 		}
 	}
-	t.Logf("%s, %d processors, race detector: %v", runtime.Version(), runtime.NumCPU(), raceEnabled)
+	t.Logf("%s, %d processors, race detector: %v", runtime.Version(), runtime.NumCPU(),
+		testnet.RaceEnabled)
 }
 
 // check checks what must hold however fast the machine is.
 func (h hostility) check(t *testing.T, name string) {
 	t.Helper()
-	if h.resident > hostileBudget && !raceEnabled { // the race detector takes several times as much
+	// The race detector takes several times as much.
+	if h.resident > hostileBudget && !testnet.RaceEnabled {
 		t.Errorf("%s: %d MiB resident", name, h.resident>>20)
 	}
 	if h.Sessions == 0 {

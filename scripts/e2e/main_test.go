@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"culvert/internal/testnet"
+
 	"go.uber.org/goleak"
 )
 
@@ -48,7 +50,7 @@ func build(path string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), buildTimeout)
 	defer cancel()
 	args := []string{"build", "-o", path}
-	if raceEnabled {
+	if testnet.RaceEnabled {
 		args = append(args, "-race")
 	}
 	cmd := exec.CommandContext(ctx, "go", append(args, "culvert")...)

@@ -406,7 +406,7 @@ func (s *soak) summarize(t *testing.T, fresh, after [2]int) {
 	t.Helper()
 	var text strings.Builder
 	fmt.Fprintf(&text, "%v, %s, %s/%s, %d processors, race detector: %v\n\n", *soakTime,
-		runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), raceEnabled)
+		runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), testnet.RaceEnabled)
 	fmt.Fprintf(&text, "| what | times |\n|---|---|\n")
 	for _, name := range slices.Sorted(maps.Keys(s.counts)) {
 		fmt.Fprintf(&text, "| %s | %d |\n", name, s.counts[name])

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"culvert/internal/testnet"
 )
 
 const (
@@ -28,7 +30,7 @@ func TestIdleStatusCost(t *testing.T) {
 	remote, local := startObserved(t)
 	nodes := []*node{remote, local}
 	most := 0.01
-	if raceEnabled {
+	if testnet.RaceEnabled {
 		most = 0.05
 	}
 	for _, node := range nodes {

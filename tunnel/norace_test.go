@@ -1,6 +1,0 @@
-//go:build !race
-
-package tunnel
-
-// usualSeeds is how many seeds TestSimulation has by default.
-const usualSeeds = 10
