@@ -177,7 +177,7 @@ func (s *Session) expelLocked() {
 	for _, st := range s.streams.byID {
 		st.cutLocked(err)
 	}
-	for st := range s.streams.leftovers {
-		st.dropReceivedLocked()
+	for st := range s.streams.leftovers { // which had ended cleanly
+		st.cutLocked(err)
 	}
 }

@@ -325,3 +325,27 @@ func TestExpelledSession(t *testing.T) {
 		}
 	})
 }
+
+// What an expelled session drops of a stream that has ended cleanly is missing: its reader must not
+// get an end of file.
+func TestExpelledLeftover(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, server := joinClient(t, "somebody", Config{}, Config{})
+		opened, accepted := openPair(t, client, server)
+		opened.Write(make([]byte, 100<<10))
+		opened.CloseWrite()
+		accepted.CloseWrite()
+		time.Sleep(time.Second) // until all has arrived
+		server.mu.Lock()
+		if len(server.streams.leftovers) != 1 {
+			t.Errorf("%d streams have ended with unread data", len(server.streams.leftovers))
+		}
+		server.expelLocked()
+		server.mu.Unlock()
+		if n, err := io.Copy(io.Discard, accepted); err == nil {
+			t.Errorf("a clean end after %d bytes", n)
+		}
+		accepted.Close()
+		opened.Close()
+	})
+}
