@@ -204,7 +204,11 @@ func FuzzSession(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, client bool, data []byte) {
-		synctest.Test(t, func(t *testing.T) { fuzzSession(t, client, splitRecords(data)) })
+		for _, window := range []int{4 << 10, 2 * adoptFrom} { // too small to adopt a block, or not
+			synctest.Test(t, func(t *testing.T) {
+				fuzzSession(t, client, window, splitRecords(data))
+			})
+		}
 	})
 }
 
@@ -239,6 +243,8 @@ func sessionSeeds(client bool) [][][]byte {
 		{open(9), peer(kindData, 9, make([]byte, 3000)), open(19),
 			peer(kindData, 19, make([]byte, 4000))},
 		{open(1), peer(kindFin, 1), data},
+		{slices.Concat(open(1, 3), peer(kindData, 1, make([]byte, adoptFrom)),
+			peer(kindReset, 1, u16(CodeStalled)), peer(kindData, 3, []byte("more")))},
 		{openUDP, peer(kindDatagram, 1, []byte("\x00whole")),
 			peer(kindDatagram, 1, []byte("\x02in ")), peer(kindDatagram, 1, []byte("\x01two")),
 			peer(kindFin, 1)},
@@ -259,7 +265,7 @@ func sessionSeeds(client bool) [][][]byte {
 }
 
 // fuzzSession is one run, in a bubble whose clock only advances if something waits in vain.
-func fuzzSession(t *testing.T, client bool, records [][]byte) {
+func fuzzSession(t *testing.T, client bool, window int, records [][]byte) {
 	began := time.Now()
 	mine := rawHello
 	mine.role, mine.firstCredit = roleClient, 1<<10
@@ -269,7 +275,7 @@ func fuzzSession(t *testing.T, client bool, records [][]byte) {
 	}
 	c := &fuzzCarrier{t: t, ready: make(chan struct{}),
 		records: append([][]byte{appendHello(nil, mine)}, records...)}
-	s, err := start(context.Background(), c, Config{MaxStreams: 8, Window: 4 << 10,
+	s, err := start(context.Background(), c, Config{MaxStreams: 8, Window: window,
 		SendBuffer: 2 << 10, MaxBuffered: 64 << 10})
 	if err != nil {
 		t.Fatal(err)

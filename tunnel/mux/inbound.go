@@ -10,6 +10,7 @@ import (
 type recordInput struct {
 	block *block // holds the record, until its data is adopted; nil when it is in none
 	end   int    // of the frame that is being handled, in that record
+	next  *block // for the next record, and for the rest of this one; nil for any
 
 	cost int // of the frames that were handled of the last record; for the reader alone
 }
@@ -46,9 +47,11 @@ func (l *link) handleRecord(record []byte, c *block) (*block, error) {
 	}
 	err := l.handleFramesLocked(record)
 	if inBlock && l.input.block == nil {
-		c = newBlock(largeBlock)
+		if c = l.input.next; c == nil {
+			c = newBlock(largeBlock)
+		}
 	}
-	l.input.block = nil
+	l.input.block, l.input.next = nil, nil
 	if err != nil {
 		return c, err
 	}
@@ -83,11 +86,23 @@ func (l *link) handleFramesLocked(record []byte) error {
 		if err := f.checkPayload(); err != nil {
 			return err
 		}
+		whole := l.input.block != nil
 		if err := l.handleFrameLocked(f); err != nil {
 			return err
 		}
+		if whole && l.input.block == nil && len(rest) > 0 {
+			rest = l.moveRest(rest)
+		}
 	}
 	return nil
+}
+
+// moveRest copies the rest of a record whose block a stream has adopted: when a frame of the rest
+// ends that stream, the block is free for others.
+func (l *link) moveRest(rest []byte) []byte {
+	next := newBlock(largeBlock)
+	l.input.next = next
+	return next.buf[:copy(next.buf, rest)]
 }
 
 func (l *link) handleFrameLocked(f frame) error {

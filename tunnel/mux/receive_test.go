@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 // TestCreditIsExact reads up to a quarter of the window, then one byte more.
@@ -240,4 +241,27 @@ func TestUnreadDataIsGivenBack(t *testing.T) {
 		}
 		s.mu.Unlock()
 	})
+}
+
+// A stream that has adopted the block of a record can end by a later frame of the same record. The
+// block is somebody else's from then on, whatever frames are behind that one.
+func TestAdoptedBlockIsFreed(t *testing.T) {
+	s, peer := newRawClient(t, Config{}, rawHello)
+	first, second := peer.accept(s, 1), peer.accept(s, 3)
+	first.NotifyEnd(func(bool) {
+		for range 64 { // of which one is that
+			other := newBlock(largeBlock)
+			for i := range other.buf {
+				other.buf[i] = 0xff
+			}
+		}
+	})
+	peer.send(slices.Concat(
+		wire(kindData, 1, make([]byte, adoptFrom)), wire(kindReset, 1, u16(CodeStalled)),
+		wire(kindData, 3, []byte("all of it")), wire(kindFin, 3)))
+	second.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if got, err := io.ReadAll(second); string(got) != "all of it" || err != nil {
+		t.Errorf("read %q, %v; the session: %v", got, err, s.Err())
+	}
+	second.Close()
 }
