@@ -100,6 +100,9 @@ func (s *Session) Resume(ctx context.Context, carrier Carrier) (*Session, error)
 		return err
 	})
 	if err != nil {
+		if resumed != nil && resumed != s { // likewise
+			resumed.fail(err)
+		}
 		return nil, err
 	}
 	return resumed, nil
@@ -123,7 +126,10 @@ func (s *Session) resume(carrier Carrier) (*Session, error) {
 	}
 	if theirs.id != mine.id {
 		s.fail(ErrSessionUnknown)
-		next := makeSession(s.cfg, true)
+		s.mu.Lock()
+		cfg := s.cfg // which TakeIncoming changes
+		s.mu.Unlock()
+		next := makeSession(cfg, true)
 		return next, next.begin(carrier, theirs)
 	}
 	s.mu.Lock()
@@ -213,6 +219,7 @@ func (h *Host) Accept(
 	ctx context.Context, carrier Carrier, cfg Config, peer Peer,
 ) (s *Session, resumed bool, err error) {
 	cfg = cfg.withDefaults()
+	var fresh *Session
 	err = exchange(ctx, carrier, cfg.HelloTimeout, func() error {
 		offer, err := readHello(carrier, roleClient)
 		if err != nil {
@@ -224,10 +231,14 @@ func (h *Host) Accept(
 				return err
 			}
 		}
-		s, err = h.start(carrier, cfg, peer, offer)
+		fresh, err = h.start(carrier, cfg, peer, offer)
+		s = fresh
 		return err
 	})
 	if err != nil {
+		if fresh != nil { // it may have begun just when the time was over
+			fresh.fail(err)
+		}
 		return nil, false, err
 	}
 	return s, resumed, nil

@@ -628,3 +628,52 @@ func TestCloseWhileAway(t *testing.T) {
 		}
 	})
 }
+
+// cancellingCarrier ends a context once it has brought the first record.
+type cancellingCarrier struct {
+	*securePipe
+	cancel context.CancelFunc
+}
+
+func (c *cancellingCarrier) ReadRecord(buf []byte) ([]byte, error) {
+	record, err := c.securePipe.ReadRecord(buf)
+	c.cancel()
+	return record, err
+}
+
+// When the time for the hellos ends just as a session begins, nobody has that session, so it must
+// not wait for another carrier.
+func TestSessionBeginsTooLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := newSecurePipe()
+		host := NewHost(HostConfig{})
+		ctx, cancel := context.WithCancel(t.Context())
+		accepted := make(chan error, 1)
+		go func() {
+			_, _, err := host.Accept(ctx, &cancellingCarrier{far, cancel}, Config{}, Peer{Identity: owner})
+			accepted <- err
+		}()
+		near.WriteRecords(appendHello(nil, hello{role: roleClient, maxRecord: MaxRecordSize,
+			firstCredit: DefaultWindow, maxStreams: DefaultMaxStreams}))
+		if err := <-accepted; err == nil {
+			t.Error("accepted")
+		}
+		host.mu.Lock()
+		left := len(host.sessions)
+		host.mu.Unlock()
+		if left != 0 {
+			t.Errorf("%d sessions are left", left)
+		}
+		time.Sleep(time.Second) // until its goroutines have seen the end
+	})
+	synctest.Test(t, func(t *testing.T) {
+		near, far := newSecurePipe()
+		host := NewHost(HostConfig{})
+		go host.Accept(t.Context(), far, Config{}, Peer{Identity: owner})
+		ctx, cancel := context.WithCancel(t.Context())
+		if _, err := NewClient(ctx, &cancellingCarrier{near, cancel}, Config{}); err == nil {
+			t.Error("a session")
+		}
+		time.Sleep(time.Second) // an end that waited for longer would be reported by synctest
+	})
+}

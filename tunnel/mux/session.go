@@ -99,6 +99,7 @@ func NewClient(ctx context.Context, carrier Carrier, cfg Config) (*Session, erro
 		return s.begin(carrier, answer)
 	})
 	if err != nil {
+		s.fail(err) // it may have begun just when the time was over
 		return nil, err
 	}
 	return s, nil
@@ -117,6 +118,7 @@ func NewServer(ctx context.Context, carrier Carrier, cfg Config) (*Session, erro
 		return s.answer(carrier, offer)
 	})
 	if err != nil {
+		s.fail(err)
 		return nil, err
 	}
 	return s, nil
