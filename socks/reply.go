@@ -8,6 +8,8 @@ import (
 	"net"
 	"os"
 	"syscall"
+
+	"culvert/internal/netfault"
 )
 
 // Reply is the result of a dial: a reply code of RFC 1928 section 6, or one of the finer codes that
@@ -113,13 +115,13 @@ func ClassifyNetError(err error) Reply {
 		return ReplyLookupFailed
 	}
 	switch {
-	case errors.Is(err, syscall.ECONNREFUSED):
+	case netfault.Is(err, syscall.ECONNREFUSED):
 		return ReplyConnectionRefused
-	case errors.Is(err, syscall.EHOSTUNREACH):
+	case netfault.Is(err, syscall.EHOSTUNREACH):
 		return ReplyHostUnreachable
-	case errors.Is(err, syscall.ENETUNREACH):
+	case netfault.Is(err, syscall.ENETUNREACH):
 		return ReplyNetworkUnreachable
-	case errors.Is(err, fs.ErrPermission):
+	case errors.Is(err, fs.ErrPermission), netfault.Is(err, syscall.EACCES):
 		return ReplyNotAllowed
 	case isTimeout(err):
 		return ReplyTTLExpired

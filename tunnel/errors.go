@@ -27,11 +27,11 @@ func dialCode(err error) mux.Code {
 		return mux.CodeLookupFailed
 	case errors.Is(err, syscall.ENOENT): // of a unix socket
 		return mux.CodeNameNotFound
-	case errors.Is(err, syscall.ECONNREFUSED):
+	case netfault.Is(err, syscall.ECONNREFUSED):
 		return mux.CodeRefused
-	case errors.Is(err, syscall.EHOSTUNREACH):
+	case netfault.Is(err, syscall.EHOSTUNREACH):
 		return mux.CodeHostUnreach
-	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EADDRNOTAVAIL):
+	case netfault.Is(err, syscall.ENETUNREACH), netfault.Is(err, syscall.EADDRNOTAVAIL):
 		return mux.CodeNetUnreach
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded),
 		errors.As(err, &timeout) && timeout.Timeout():

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"culvert/internal/netfault"
 )
 
 // addressDialer connects to a host by the first of its addresses that answers, as RFC 8305 (happy
@@ -209,8 +211,8 @@ func (r *addressRace) start(ctx context.Context, next *time.Timer) {
 // tellingError returns the error that tells more of why a host can't be reached. That this machine
 // has no route for one family of addresses tells nothing if there is another error.
 func tellingError(first, second error) error {
-	if first == nil || errors.Is(first, syscall.ENETUNREACH) ||
-		errors.Is(first, syscall.EADDRNOTAVAIL) {
+	if first == nil || netfault.Is(first, syscall.ENETUNREACH) ||
+		netfault.Is(first, syscall.EADDRNOTAVAIL) {
 		return second
 	}
 	return first

@@ -90,7 +90,7 @@ func (r *Remote) addBind(ctx context.Context, b *remoteBind) error {
 		return policy.ErrNotAllowed
 	}
 	err = b.listen(bind)
-	if errors.Is(err, syscall.EADDRINUSE) && r.evict(ctx, b, bind) {
+	if netfault.Is(err, syscall.EADDRINUSE) && r.evict(ctx, b, bind) {
 		err = b.listen(bind)
 	}
 	if err != nil {
@@ -200,7 +200,7 @@ func listenCode(err error) (mux.Code, string) {
 		return mux.CodeBadTarget, ""
 	case errors.Is(err, errDraining):
 		return mux.CodeDraining, ""
-	case errors.Is(err, syscall.EADDRINUSE):
+	case netfault.Is(err, syscall.EADDRINUSE):
 		return mux.CodeAddressInUse, ""
 	}
 	return mux.CodeCannotListen, netfault.Cause(err).Error()

@@ -21,6 +21,16 @@ func Temporary(err error) bool {
 	return ok && !slices.Contains(unusable[:], errno)
 }
 
+// Is reports whether err is the error of a socket that package syscall names so: on Windows, whose
+// sockets have numbers of their own, errors.Is is always false.
+func Is(err error, errno syscall.Errno) bool {
+	if errors.Is(err, errno) {
+		return true
+	}
+	own, ok := native[errno]
+	return ok && errors.Is(err, own)
+}
+
 // Exhausted reports whether a call failed because the process or the system has no descriptors or
 // no memory left for it.
 func Exhausted(err error) bool {

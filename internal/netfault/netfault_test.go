@@ -48,6 +48,29 @@ func TestTemporary(t *testing.T) {
 	}
 }
 
+// What sockets of this system say is known by the names of package syscall.
+func TestIs(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, inUse := net.Listen("tcp", ln.Addr().String())
+	ln.Close()
+	_, refused := net.Dial("tcp", ln.Addr().String())
+	if !Is(inUse, syscall.EADDRINUSE) || !Is(refused, syscall.ECONNREFUSED) {
+		t.Errorf("%v, %v", inUse, refused)
+	}
+	if Is(inUse, syscall.ECONNREFUSED) || Is(refused, syscall.EADDRINUSE) ||
+		Is(nil, syscall.EADDRINUSE) {
+		t.Error("each is another")
+	}
+	for errno, own := range native {
+		if !Is(op(own), errno) || Is(op(own), syscall.ENOENT) {
+			t.Errorf("%v is not %v", own, errno)
+		}
+	}
+}
+
 func TestExhausted(t *testing.T) {
 	for err, want := range map[error]bool{
 		op(exhausted[0]):         true,

@@ -7,6 +7,8 @@ import (
 	"net"
 	"strings"
 	"syscall"
+
+	"culvert/internal/netfault"
 )
 
 // smallBuffers is the key of a context's value.
@@ -33,7 +35,7 @@ func Connect(ctx context.Context, dialer net.Dialer, network, address string) (n
 	defer spares.close()
 	dialer.ControlContext = spares.add
 	conn, err := dialer.DialContext(ctx, network, address)
-	if errors.Is(err, syscall.ECONNRESET) {
+	if netfault.Is(err, syscall.ECONNRESET) {
 		if found, ok := spares.unread().(*net.TCPConn); ok {
 			return resetConn{found}, nil
 		}

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"sync/atomic"
 	"syscall"
+
+	"culvert/internal/netfault"
 )
 
 // maxSocketPath is the longest path that a socket may have in bytes: the system's structure ends
@@ -54,7 +56,7 @@ func ListenUnixFor(path string, access SocketAccess) (net.Listener, error) {
 		if conn, err := net.Dial("unix", path); err == nil {
 			conn.Close()
 			return nil, syscall.EADDRINUSE
-		} else if errors.Is(err, syscall.ECONNREFUSED) {
+		} else if netfault.Is(err, syscall.ECONNREFUSED) {
 			os.Remove(path)
 		}
 	}
