@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"culvert/internal/testnet"
+
+	"golang.org/x/sys/unix"
 )
 
 // earlyClient is a client that has sent something before it was to, as package socks has it.
@@ -101,5 +103,39 @@ func TestUnixTargetClosesFirst(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// A unix target that has sent all and closed in good order is not reset, however long the client
+// takes to read that, but one that has closed without reading all is.
+func TestUnixTargetReset(t *testing.T) {
+	closed, far := testnet.Pair(t, "unix", dialTime)
+	io.WriteString(far, "answer")
+	far.Close()
+	if got, err := io.ReadAll(closed); string(got) != "answer" || err != nil {
+		t.Fatalf("read %q, %v", got, err)
+	}
+	socket := closed.(*net.UnixConn)
+	control(socket, func(fd int) {
+		if !shows(fd, unix.POLLHUP) {
+			t.Error("it has not hung up")
+		}
+		if shows(fd, resetEvents(socket)) {
+			t.Error("closed in good order, it counts as reset")
+		}
+	})
+
+	cut, far := testnet.Pair(t, "unix", dialTime)
+	reset := make(chan bool, 1)
+	go func() { reset <- awaitReset(cut) }()
+	io.WriteString(cut, "question")
+	far.Close()
+	select {
+	case got := <-reset:
+		if !got {
+			t.Error("closed with unread data, it doesn't count as reset")
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("its reset goes unnoticed")
 	}
 }

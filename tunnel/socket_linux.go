@@ -11,16 +11,16 @@ import (
 
 // wasReset reports whether a connection of TCP, whose writing half this side has not closed, is
 // over. Its reads may show no more than an end of file, when a write has met the error before. Unix
-// sockets leave the error to reads, and are over when their peer has closed them in good order.
+// sockets leave the error to reads.
 func wasReset(conn net.Conn) (reset bool) {
 	if tcp, ok := sendqueue.Unwrap(conn).(*net.TCPConn); ok {
-		control(tcp, func(fd int) { reset = hungUp(fd) })
+		control(tcp, func(fd int) { reset = shows(fd, resetEvents(tcp)) })
 	}
 	return reset
 }
 
-// awaitReset waits until wasReset would report true, and returns true then; or until stopReading is
-// called, or conn closed.
+// awaitReset waits until conn, whose data has ended, is reset, and returns true then; or until
+// stopReading is called, or conn closed.
 func awaitReset(conn net.Conn) bool {
 	sc, ok := sendqueue.Unwrap(conn).(syscall.Conn)
 	if !ok {
@@ -30,13 +30,25 @@ func awaitReset(conn net.Conn) bool {
 	if err != nil {
 		return false
 	}
-	return raw.Read(func(fd uintptr) bool { return hungUp(int(fd)) }) == nil
+	events := resetEvents(sc)
+	return raw.Read(func(fd uintptr) bool { return shows(int(fd), events) }) == nil
 }
 
-func hungUp(fd int) bool {
+// resetEvents are the events of poll by which a socket, whose writing half this side has not
+// closed, shows that it was reset. Unix sockets have hung up, too, once their peer has closed them
+// in good order, with all that it sent still to be delivered.
+func resetEvents(conn syscall.Conn) int16 {
+	if _, ok := conn.(*net.TCPConn); ok {
+		return unix.POLLHUP | unix.POLLERR
+	}
+	return unix.POLLERR
+}
+
+// shows reports whether a socket has one of the events.
+func shows(fd int, events int16) bool {
 	fds := []unix.PollFd{{Fd: int32(fd)}}
 	n, err := unix.Poll(fds, 0)
-	return err == nil && n > 0 && fds[0].Revents&(unix.POLLHUP|unix.POLLERR) != 0
+	return err == nil && n > 0 && fds[0].Revents&events != 0
 }
 
 // boundReceiving bounds what waits in the socket of a client on this machine, which needs no large
