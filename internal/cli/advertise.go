@@ -5,7 +5,7 @@ import (
 	"net/url"
 
 	"culvert/certs"
-	"culvert/internal/cli/flags"
+	"culvert/internal/shellquote"
 	"culvert/tunnel"
 )
 
@@ -30,7 +30,7 @@ func (o *listenOptions) pasteLine(
 	} else {
 		return ""
 	}
-	return "culvert local " + flags.ShellQuote(location+"#"+key.String())
+	return "culvert local " + shellquote.Quote(location+"#"+key.String())
 }
 
 // reachableAddress returns the first address of the listeners that isn't of loopback, or "". An

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+
+	"culvert/internal/shellquote"
 )
 
 // ErrWritable is wrapped when others may write to a file that decides whom to trust. The cure is
@@ -66,9 +68,9 @@ func isTrusted(mode fs.FileMode, owner, user int) error {
 func Hint(err error, path string) string {
 	switch {
 	case errors.Is(err, ErrMode):
-		return "only its owner may read it: chmod 600 " + path
+		return "only its owner may read it: chmod 600 " + shellquote.Quote(path)
 	case errors.Is(err, ErrWritable):
-		return "only its owner may write to it: chmod go-w " + path
+		return "only its owner may write to it: chmod go-w " + shellquote.Quote(path)
 	case errors.Is(err, ErrOwner):
 		return "it decides whom to trust, so it has to be yours or root's: chown it"
 	}

@@ -9,6 +9,7 @@ import (
 
 	"culvert/internal/cli/exit"
 	"culvert/internal/secretfile"
+	"culvert/internal/shellquote"
 )
 
 // Source is where the options of a running command came from.
@@ -129,7 +130,7 @@ func (s *Source) readConfig() (*config, error) {
 		return nil, exit.Fail(exit.Failed, unusable,
 			fmt.Errorf("%s holds %s and is accessible by others than its owner (mode %04o)",
 				s.file, config.secret, text.mode),
-			"only its owner may read it: chmod 600 "+s.file)
+			"only its owner may read it: chmod 600 "+shellquote.Quote(s.file))
 	}
 	return config, nil
 }

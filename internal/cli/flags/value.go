@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"culvert/internal/cli/exit"
+	"culvert/internal/shellquote"
 )
 
 // ValueError is the error of a value that a command can't use. When a command returns one, package
@@ -73,11 +74,11 @@ func (o origin) example(f *Flag, value string) string {
 	case o.file != "":
 		return f.names[0] + " = " + f.kindOrText().literal(value)
 	case o.variable:
-		return f.Variable() + "=" + ShellQuote(value)
+		return f.Variable() + "=" + shellquote.Quote(value)
 	case f.kindOrText().isSwitch():
-		return f.Typed() + "=" + ShellQuote(value)
+		return f.Typed() + "=" + shellquote.Quote(value)
 	}
-	return f.Typed() + " " + ShellQuote(value)
+	return f.Typed() + " " + shellquote.Quote(value)
 }
 
 // Typed returns the flag as it was given: as on the command line, or its variable, or else its main
@@ -107,17 +108,6 @@ func (v *variable[T]) literal(text string) string {
 		return text
 	}
 	return strconv.Quote(text)
-}
-
-// plainChars need no quotes in a shell.
-const plainChars = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789%+,-./:=@_"
-
-// ShellQuote quotes a word for a POSIX shell, if it has to be.
-func ShellQuote(word string) string {
-	if word != "" && strings.Trim(word, plainChars) == "" {
-		return word
-	}
-	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
 
 // explain returns the *exit.Failure for an error that is a *ValueError of one of the flags, and
