@@ -52,6 +52,7 @@ func (o *proxyOptions) define(s *flags.Set) {
 // listeners are the listeners of a local.
 type listeners struct {
 	socks    net.Listener                // nil if disabled
+	asked    string                      // the address for socks
 	auth     struct{ user, pass string } // of the clients of all proxies; "" for none
 	logger   *zerolog.Logger
 	bounds   *bounds.Counts // nil counts nothing
@@ -116,6 +117,7 @@ func (l *listeners) openSocks(address, auth string, log zerolog.Logger) error {
 		return err
 	}
 	l.logger = &log
+	l.asked = address
 	l.socks, err = l.bindProxy(address, log)
 	return err
 }
@@ -158,7 +160,7 @@ func (l *listeners) serve(
 ) (failed <-chan error, err error) {
 	live := newLiveForwards(ctx, l, node, c, servers)
 	if l.socks != nil {
-		if _, err := live.serveProxy(l.socks); err != nil {
+		if _, err := live.serveProxy(l.asked, l.socks); err != nil {
 			return nil, err
 		}
 	}

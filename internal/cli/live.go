@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -34,7 +35,7 @@ type liveForwards struct {
 // liveForward is one of them.
 type liveForward struct {
 	kind   string // of control.Forward
-	spec   any    // a forwardSpec or a reverseSpec; for a proxy port, its address
+	spec   any    // a forwardSpec or a reverseSpec; for a proxy port, the address asked for
 	shown  state.Listener
 	cancel func()        // ends the listener, which is closed when it returns
 	proxy  *socks.Server // nil for a forward
@@ -115,12 +116,11 @@ func (f *liveForwards) serveReverse(open reversePort) (bool, error) {
 	return f.addProxy(live, open.listener), nil
 }
 
-// serveProxy serves a port for SOCKS and HTTP proxy clients.
-func (f *liveForwards) serveProxy(ln net.Listener) (bool, error) {
-	address := listenerAddress(ln)
+// serveProxy serves a port for SOCKS and HTTP proxy clients, which was asked for as an address.
+func (f *liveForwards) serveProxy(asked string, ln net.Listener) (bool, error) {
 	live := &liveForward{
-		kind: control.ForwardSocks, spec: address,
-		shown: state.Listener{Kind: state.ListenSocks, Address: address},
+		kind: control.ForwardSocks, spec: asked,
+		shown: state.Listener{Kind: state.ListenSocks, Address: listenerAddress(ln)},
 	}
 	if err := live.useProxy(f.listeners.proxyConfig(f.node)); err != nil {
 		return false, err
@@ -228,7 +228,7 @@ func (f *liveForwards) addForward(ctx context.Context, asked control.Forward) (s
 			return "", cannotListen(spec, "give another address with -D", err)
 		}
 		address = listenerAddress(ln)
-		if serving, err = f.serveProxy(ln); err != nil || !serving {
+		if serving, err = f.serveProxy(spec, ln); err != nil || !serving {
 			ln.Close()
 		}
 		if err != nil {
@@ -292,16 +292,31 @@ func (f *liveForwards) cancelForward(asked control.Forward) error {
 // bound.
 func (f *liveForward) isBound(spec any) bool {
 	switch spec := spec.(type) {
+	case string:
+		return isAt(spec, f.spec.(string), f.shown.Address)
 	case forwardSpec:
 		own := f.spec.(forwardSpec)
+		asked := portName(own.listen, spec.udp)
 		own.listen = spec.listen
-		return own == spec && portName(spec.listen, spec.udp) == f.shown.Address
+		return own == spec && isAt(portName(spec.listen, spec.udp), asked, f.shown.Address)
 	case reverseSpec:
 		own := f.spec.(reverseSpec)
 		own.listen = spec.listen
 		return own == spec && samePort(portName(spec.listen, spec.udp), f.shown.Address)
 	}
 	return false
+}
+
+// isAt reports whether an address is the one that was bound for the one that was asked for: as it
+// is shown, or with its port in place of 0.
+func isAt(address, asked, bound string) bool {
+	if address == bound {
+		return true
+	}
+	host, _, err := net.SplitHostPort(address)
+	askedHost, port, askedErr := net.SplitHostPort(asked)
+	anyPort := strings.TrimSuffix(port, "/udp") == "0"
+	return err == nil && askedErr == nil && host == askedHost && anyPort && samePort(address, bound)
 }
 
 // samePort reports whether two addresses have the same port: which addresses are bound for
