@@ -90,6 +90,15 @@ func (o *outputs) logTarget() (io.Writer, *os.File) {
 	return o.stderr, os.Stderr
 }
 
+// dropped returns how many lines of the log were dropped since whoever reads it is behind.
+func (o *outputs) dropped() uint64 {
+	lines := o.stderr.Dropped()
+	if o.log != nil {
+		lines += o.log.sink.Dropped()
+	}
+	return lines
+}
+
 // close writes what is queued, followed by the error that ends the program, which may be nil.
 func (l *logFile) close(o *outputs, err error) {
 	var last bytes.Buffer

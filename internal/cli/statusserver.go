@@ -134,7 +134,7 @@ func (s *statusServer) serve(from statusSources) {
 	if s == nil {
 		return
 	}
-	also := metrics.Sources{DroppedLines: from.out.stderr.Dropped}
+	also := metrics.Sources{DroppedLines: from.out.dropped}
 	ctx, stopSampling := context.WithCancel(context.Background())
 	if from.kind == state.KindRemote {
 		s.metrics.WatchRemote(s, also)
