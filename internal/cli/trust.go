@@ -223,8 +223,8 @@ const askTries = 3
 
 // ask lets the user decide on an unknown remote. It reports whether the user accepted the key,
 // which is then remembered. It asks on the terminal itself, since standard input may be a stream's
-// data; without a terminal, and when ctx is done, the answer is no. A key for an answer is yes if
-// it is the remote's; another is an error.
+// data; without a terminal, as on Windows, and when ctx is done, the answer is no. A key for an
+// answer is yes if it is the remote's; another is an error.
 func (t *remoteTrust) ask(ctx context.Context, remote string, key certs.PublicKey) (bool, error) {
 	if t.known == nil {
 		return false, nil
@@ -241,7 +241,7 @@ func (t *remoteTrust) ask(ctx context.Context, remote string, key certs.PublicKe
 		"To connect and remember it, type yes or paste that key (yes/no/KEY)? ", remote, key)
 	lines := bufio.NewReader(tty)
 	for range askTries {
-		text, err := lines.ReadString('\n')
+		text, err := readLine(ctx, lines)
 		if err != nil {
 			return false, nil
 		}
@@ -260,4 +260,22 @@ func (t *remoteTrust) ask(ctx context.Context, remote string, key certs.PublicKe
 		fmt.Fprint(tty, "Please type yes or no in full, or paste the key that the remote prints: ")
 	}
 	return false, nil
+}
+
+// readLine reads a line until ctx is done. Where the system can't end a read of the terminal, as on
+// macOS, the read ends with the process.
+func readLine(ctx context.Context, from *bufio.Reader) (line string, err error) {
+	done := make(chan struct{})
+	var text string
+	var failure error
+	go func() {
+		defer close(done)
+		text, failure = from.ReadString('\n')
+	}()
+	select {
+	case <-done:
+		return text, failure
+	case <-ctx.Done():
+		return "", context.Cause(ctx)
+	}
 }
