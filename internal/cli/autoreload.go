@@ -1,8 +1,6 @@
 package cli
 
 import (
-	"os"
-
 	"culvert/internal/cli/flags"
 	"culvert/internal/filewatch"
 
@@ -47,16 +45,11 @@ func (a *autoReload) seen() {
 	}
 }
 
-// files returns the files that a reload reads. The default key is created at the first start, which
-// is no change.
+// files returns the files that a reload reads.
 func (o *remoteOptions) files() []string {
 	key := o.identity.key
 	if key == "" {
-		if path, err := configFile("identity.json"); err == nil {
-			if _, err := os.Stat(path); err == nil {
-				key = path
-			}
-		}
+		key, _ = defaultKey() // loadSettings reports the error
 	}
 	var files []string
 	for _, path := range []string{

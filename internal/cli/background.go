@@ -14,6 +14,7 @@ type backgroundOptions struct {
 	out   *outputs
 	ready readiness // of a process that another started to be in the background
 	pid   *pidFile  // nil for none
+	late  bool      // the file of the PID is another process's until that is taken over
 }
 
 func (o *backgroundOptions) define(s *flags.Set) {
@@ -39,12 +40,21 @@ func (o *backgroundOptions) open(out *outputs) error {
 			return exit.Fail(exit.Failed, "can't use the file of --log-file", err, "")
 		}
 	}
-	if o.pidFile != "" {
-		var err error
-		if o.pid, err = openPIDFile(o.pidFile); err != nil {
-			return exit.Fail(exit.Failed, "can't use the file of --pid-file", err,
-				"stop that process, or name another file")
-		}
+	if o.late {
+		return nil
+	}
+	return o.openPID(0)
+}
+
+// openPID writes the file of the PID, if there is to be one. It may be that of a process that has
+// been taken over, 0 for none.
+func (o *backgroundOptions) openPID(before int) (err error) {
+	if o.pidFile == "" {
+		return nil
+	}
+	if o.pid, err = openPIDFile(o.pidFile, before); err != nil {
+		return exit.Fail(exit.Failed, "can't use the file of --pid-file", err,
+			"stop that process, or name another file")
 	}
 	return nil
 }

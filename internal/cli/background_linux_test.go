@@ -144,3 +144,30 @@ func eventually(t *testing.T, what string, holds func() bool) {
 		}
 	}
 }
+
+// The file of a process that runs is replaced only by one that has taken over that process, which
+// leaves it alone from then on.
+func TestPIDFileOfAnother(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pid")
+	before, err := openPIDFile(path, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, other := range []int{0, os.Getpid() + 1} {
+		if _, err := openPIDFile(path, other); err == nil {
+			t.Errorf("the file was replaced by one that has taken over process %d", other)
+		}
+	}
+	after, err := openPIDFile(path, os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	before.remove()
+	if !after.is(after.file) {
+		t.Error("the process before has removed the file")
+	}
+	after.remove()
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the file is left: %v", err)
+	}
+}

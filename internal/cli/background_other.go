@@ -27,7 +27,7 @@ func startInBackground() error {
 // pidFile is likewise not supported: see openPIDFile.
 type pidFile struct{}
 
-func openPIDFile(string) (*pidFile, error) {
+func openPIDFile(string, int) (*pidFile, error) {
 	return nil, errors.New("not supported on this system")
 }
 

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"culvert/certs"
 	"culvert/internal/cli/exit"
 	"culvert/internal/cli/flags"
 	"culvert/internal/httplog"
@@ -37,7 +38,7 @@ type nodeControl struct {
 	source *state.Source // of snapshots, for all observers
 	events *state.Events
 
-	node      state.Node // what doesn't change, except for its name, which mu guards
+	node      state.Node // what doesn't change, except for its name and key, which mu guards
 	mu        sync.Mutex
 	served    control.Node // what can be asked
 	take      atomic.Pointer[func() state.State]
@@ -138,6 +139,21 @@ func (n *nodeControl) stepAside() {
 	n.serve(n.served)
 }
 
+// showKey makes the node's public key another one.
+func (n *nodeControl) showKey(key certs.PublicKey) {
+	n.mu.Lock()
+	n.node.PublicKey = key.String()
+	n.mu.Unlock()
+	n.source.Invalidate()
+}
+
+// key returns the node's public key.
+func (n *nodeControl) key() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.node.PublicKey
+}
+
 // attach makes snapshots those of a node.
 func (n *nodeControl) attach(take func() state.State) { n.take.Store(&take) }
 
@@ -198,7 +214,7 @@ func told(err error) error {
 func (c *connection) observe(signals *interrupts, l *listeners) {
 	c.config.Events = c.control.events
 	c.control.node.Remote = c.address.String()
-	c.control.node.PublicKey = c.key.Public().String()
+	c.control.showKey(c.key.Public())
 	c.control.show(func() []state.Listener { return append(l.list(), c.status.listener()...) })
 	c.control.serve(controlLocal(signals, l, c.control.source))
 }

@@ -50,7 +50,7 @@ func (g *giver) accept(request control.TakeOver) (func(*net.UnixConn), error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	switch {
-	case request.PublicKey != g.served.observed.node.PublicKey:
+	case request.PublicKey != g.served.observed.key():
 		return nil, &control.Error{
 			What: "the key is another one", Hint: "give the same --key", Status: exit.Failed,
 		}
@@ -79,7 +79,8 @@ func (g *giver) give(conn *net.UnixConn, pid int) {
 	log, node := g.served.log, g.served.node
 	err := takeover.Give(g.ctx, conn, takeover.Old{
 		Offer: takeover.Offer{
-			Version: takeover.Version, Listen: g.addresses(), Manager: managerVariables(),
+			Version: takeover.Version, PID: os.Getpid(), Listen: g.addresses(),
+			Manager: managerVariables(),
 		},
 		Files: g.files(),
 		HandOver: func(to *takeover.Giver) takeover.State {

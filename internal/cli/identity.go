@@ -11,6 +11,7 @@ import (
 	"culvert/internal/cli/exit"
 	"culvert/internal/cli/flags"
 	"culvert/internal/secretfile"
+	"culvert/internal/shellquote"
 
 	"github.com/rs/zerolog"
 )
@@ -49,6 +50,17 @@ func (o *identityOptions) defineKey(s *flags.Set) {
 		"(default: identity.json in culvert's configuration folder, created at first use)")
 }
 
+// defaultKey returns the file of the key pair that a node has unless --key names one.
+func defaultKey() (string, error) { return configFile("identity.json") }
+
+// require names the default key pair, if no other is named, so that load doesn't create it.
+func (o *identityOptions) require() (err error) {
+	if o.key == "" {
+		o.key, err = defaultKey()
+	}
+	return err
+}
+
 // load reads the key pair and the certificate for this end, which is nil if there is none. It
 // creates the default key pair if that is missing, but no other.
 func (o *identityOptions) load(end certs.Use) (*certs.KeyPair, *certs.Certificate, error) {
@@ -78,7 +90,7 @@ func loadKey(path string) (key *certs.KeyPair, made string, err error) {
 	created := false
 	if path != "" {
 		key, err = certs.ReadKeyPair(path)
-	} else if path, err = configFile("identity.json"); err != nil {
+	} else if path, err = defaultKey(); err != nil {
 		return nil, "", err
 	} else {
 		key, created, err = certs.LoadOrCreateKeyPair(path)
@@ -95,7 +107,7 @@ func loadKey(path string) (key *certs.KeyPair, made string, err error) {
 func keyFailure(path string, err error) error {
 	hint := secretfile.Hint(err, path)
 	if errors.Is(err, os.ErrNotExist) {
-		hint = "make one: culvert keygen -o " + path
+		hint = "make one: culvert keygen -o " + shellquote.Quote(path)
 	}
 	return exit.Fail(exit.Failed, "can't use the key file", err, hint)
 }

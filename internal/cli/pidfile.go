@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"culvert/internal/filelock"
@@ -21,9 +22,9 @@ type pidFile struct {
 	file *os.File
 }
 
-// openPIDFile creates the file, or replaces one that nobody has locked. Readers find no file, or
-// one with a number.
-func openPIDFile(path string) (*pidFile, error) {
+// openPIDFile creates the file, or replaces one that nobody has locked, or only the process before,
+// 0 for none. Readers find no file, or one with a number.
+func openPIDFile(path string, before int) (*pidFile, error) {
 	f, err := os.CreateTemp(filepath.Dir(path), ".new-")
 	if err != nil {
 		return nil, err
@@ -38,7 +39,7 @@ func openPIDFile(path string) (*pidFile, error) {
 		_, err = filelock.Try(f) // nobody else knows it
 	}
 	if err == nil {
-		err = p.publish()
+		err = p.publish(before)
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
@@ -47,7 +48,7 @@ func openPIDFile(path string) (*pidFile, error) {
 }
 
 // publish gives the file its name.
-func (p *pidFile) publish() error {
+func (p *pidFile) publish(before int) error {
 	for {
 		if err := os.Link(p.file.Name(), p.path); !errors.Is(err, fs.ErrExist) {
 			return err
@@ -59,24 +60,28 @@ func (p *pidFile) publish() error {
 		if err != nil {
 			return err
 		}
-		replaced, err := p.replace(last)
+		replaced, err := p.replace(last, before)
 		if err = errors.Join(err, last.Close()); replaced || err != nil {
 			return err
 		}
 	}
 }
 
-// replace replaces the file of a process that has ended. It reports false if another process was
-// quicker.
-func (p *pidFile) replace(last *os.File) (bool, error) {
+// replace replaces the file of a process that has ended, or of the one before. It reports false if
+// another process was quicker.
+func (p *pidFile) replace(last *os.File, before int) (bool, error) {
 	free, err := filelock.Try(last)
 	switch {
 	case err != nil:
 		return false, err
 	case !free:
 		text, _ := io.ReadAll(io.LimitReader(last, 20))
-		return false, fmt.Errorf("%s is of process %s, which runs", p.path,
-			strings.TrimSpace(string(text)))
+		if owner := strings.TrimSpace(string(text)); before == 0 || owner != strconv.Itoa(before) {
+			return false, fmt.Errorf("%s is of process %s, which runs", p.path, owner)
+		}
+		if !p.is(last) {
+			return false, nil
+		}
 	case !p.is(last):
 		return false, nil
 	}

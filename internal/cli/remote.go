@@ -162,6 +162,7 @@ func (o *limitOptions) define(s *flags.Set) {
 
 func (o *remoteOptions) run(ctx context.Context) error {
 	shareProcessors()
+	o.background.late = o.takeOver.name != ""
 	if err := o.background.open(o.log.out); err != nil {
 		return err
 	}
@@ -178,6 +179,9 @@ func (o *remoteOptions) run(ctx context.Context) error {
 	settings, err := o.loadSettings()
 	if err != nil {
 		return err
+	}
+	if o.identity.made != "" {
+		o.autoReload.seen() // a key pair that was made is no change
 	}
 	if err := o.access.open(); err != nil {
 		return err
@@ -261,6 +265,9 @@ func (o *remoteOptions) finishTakeOver(served *servedRemote) error {
 		return err
 	}
 	o.control.bindAs(served.observed, served.taking.name)
+	if err := o.background.openPID(served.taking.taker.Offer.PID); err != nil {
+		served.log.Error().Err(err).Msg("the process's number is not in the file")
+	}
 	served.log.Info().Str("node", served.taking.name).Msg("taken over: the process before drains")
 	return nil
 }
@@ -405,7 +412,7 @@ func (o *remoteOptions) reloader(
 		}
 		var err error
 		signals.manager.Reload(func() {
-			err = spare.spend(func() error { return o.reload(served.node, served.shown, log) })
+			err = spare.spend(func() error { return o.reload(served) })
 		})
 		o.served.reloaded(err)
 		served.noteReload(err)

@@ -43,7 +43,7 @@ func (r *servedRemote) show(key certs.PublicKey, list []state.Listener) {
 	for _, address := range r.addresses() {
 		list = append(list, state.Listener{Kind: state.ListenRemote, Address: address})
 	}
-	r.observed.node.PublicKey = key.String()
+	r.observed.showKey(key)
 	r.observed.show(func() []state.Listener { return list })
 	r.observed.attach(r.node.State)
 }

@@ -139,13 +139,14 @@ func (o *remoteOptions) loadSettings() (s remoteSettings, err error) {
 	return s, err
 }
 
-// reload replaces the settings of a running remote, all of them or none. Files are read again;
-// of the flags only the reloadable ones change.
-func (o *remoteOptions) reload(
-	node *tunnel.Remote, shown *remoteTLS, log zerolog.Logger,
-) error {
+// reload replaces the settings of a running remote, all of them or none. Files are read again; of
+// the flags only the reloadable ones change. It makes no key pair, which nobody would know.
+func (o *remoteOptions) reload(served *servedRemote) error {
 	now := &remoteOptions{}
 	if err := o.source.Decode(now.define); err != nil {
+		return err
+	}
+	if err := now.identity.require(); err != nil {
 		return err
 	}
 	s, err := now.loadSettings()
@@ -155,11 +156,12 @@ func (o *remoteOptions) reload(
 	if s.hasQuotas() && o.ledgerFailure != nil {
 		return o.ledgerFailure
 	}
-	if err := node.Reload(s.identity, s.trust, s.rights); err != nil {
+	if err := served.node.Reload(s.identity, s.trust, s.rights); err != nil {
 		return o.settingsFailure(err)
 	}
-	shown.current.Store(s.tls)
-	warnTrust(log, s.trust)
+	served.observed.showKey(s.identity.Key.Public())
+	served.shown.current.Store(s.tls)
+	warnTrust(served.log, s.trust)
 	return nil
 }
 

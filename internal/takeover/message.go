@@ -24,6 +24,7 @@ const (
 // Offer is what the old process has.
 type Offer struct {
 	Version int      // of the protocol
+	PID     int      // as the old process sees it
 	Listen  []string // the addresses of the descriptors that follow
 
 	// Manager is the environment through which a service manager is notified.

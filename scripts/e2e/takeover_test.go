@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -24,6 +25,7 @@ type takeOver struct {
 	args   []string // of the remotes, without the address
 	listen string
 	socket string // the other address of remotes
+	pid    string // the file of their number
 	relay  *testnet.Relay
 	web    *httptest.Server
 	port   string // of -R
@@ -34,11 +36,12 @@ func startTakeOver(t *testing.T, secure bool) *takeOver {
 	t.Helper()
 	o := &takeOver{t: t, env: cleanEnv(t), port: testnet.FreePort(t), web: startSite(t)}
 	o.listen, o.socket = "127.0.0.1:0", filepath.Join(t.TempDir(), "socket")
+	o.pid = filepath.Join(t.TempDir(), "pid")
 	server, client := newIdentity(t), newIdentity(t)
 	o.tunnel = &tunnel{server: server, client: client}
 	authorized := writeFile(t, "authorized_keys", client.key+"\n")
 	o.args = []string{"--authorized-keys", authorized, "--reverse", "localhost",
-		"--drain-timeout", "30s", "--listen", "unix:" + o.socket}
+		"--drain-timeout", "30s", "--listen", "unix:" + o.socket, "--pid-file", o.pid}
 	scheme, flags := "ws", []string{"-R", "localhost:" + o.port + ":" +
 		strings.TrimPrefix(o.web.URL, "http://"), "-L", "0:" + testnet.EchoServer(t)}
 	if secure {
@@ -87,6 +90,7 @@ func (o *takeOver) test() {
 		o.echo(streams)
 		o.remote = o.start(fmt.Sprint("next remote ", i), "--take-over", "exit")
 		remotes = append(remotes, o.remote)
+		o.hasNumber(o.remote)
 		testnet.Poll(t, patience, "the local has another session", func() bool {
 			return strings.Count(o.local.stderr.String(), "session up") >= i+2
 		})
@@ -116,6 +120,7 @@ func (o *takeOver) test() {
 	if !o.reversed() {
 		t.Error("the reverse forward doesn't work in the end")
 	}
+	o.hasNumber(o.remote)
 	list := must(t, patience, command(o.env, t.TempDir(), program, "status"))
 	if !strings.Contains(list, "\nexit  ") || strings.Contains(list, "draining") ||
 		!strings.Contains(list, strconv.Itoa(o.remote.cmd.Process.Pid)) {
@@ -130,6 +135,15 @@ func (o *takeOver) echo(streams []net.Conn) {
 		if err := testnet.CheckEcho(conn, "ping"); err != nil {
 			o.t.Fatalf("stream %d: %v", i, err)
 		}
+	}
+}
+
+// hasNumber checks whose number is in the file of --pid-file.
+func (o *takeOver) hasNumber(n *node) {
+	o.t.Helper()
+	text, err := os.ReadFile(o.pid)
+	if want := strconv.Itoa(n.cmd.Process.Pid); strings.TrimSpace(string(text)) != want || err != nil {
+		o.t.Errorf("the file has %q, %v, want %s of %s", text, err, want, n.name)
 	}
 }
 
@@ -160,6 +174,7 @@ func TestTakeOverFails(t *testing.T) {
 		}
 		o.echo([]net.Conn{stream})
 		must(t, patience, curl(t, o.local.socks, patience, o.web.URL+"/random/10"))
+		o.hasNumber(o.remote)
 	}
 	old := o.remote
 	testnet.Poll(t, patience, "the attempts are over", func() bool {
