@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
 # Compares culvert with OpenSSH, Xray and no proxy, which take turns in one run,
-# and writes build/bench.json and the tables and plots of docs/benchmarks.md.
+# and writes docs/benchmarks/results.json and the tables and plots of
+# docs/benchmarks.md.
 # Takes nearly three hours on two cores, no case more than ten minutes.
 # Emulated links need root; without it their cases are left out.
 #
 #   QUICK=1      one round, in 20 minutes, into build/bench-quick/, not docs/
 #   ONLY=CASE,…  measure only these cases (such as loopback-*, or loss, cold,
-#                rival, memory, status, many), and replace them in build/bench.json;
+#                rival, memory, status, many), and replace them in the results;
 #                build/bench/bench -list lists them
 #   CONTROL=NAME the congestion control of all connections whose case names
-#                none, into build/bench-NAME/; needs root
+#                none, into docs/benchmarks/NAME/; needs root
 #   ROUNDS=N     rounds of each case
-#   RENDER=1     measure nothing: write tables and plots from build/bench.json
+#   RENDER=1     measure nothing: write tables and plots from the results
 #
 # Arguments go to the program in scripts/bench; -help lists them.
 set -euo pipefail
@@ -19,10 +20,17 @@ cd "$(dirname "$0")/.."
 
 xray_version=v1.260327.0
 
-mkdir -p build/bench
+docs=docs results=docs/benchmarks/results.json
+if [ -n "${CONTROL:-}" ]; then
+  docs=docs/benchmarks/$CONTROL results=docs/benchmarks/$CONTROL/results.json
+fi
+if [ -n "${QUICK:-}" ]; then
+  docs=build/bench-quick results=build/bench-quick.json
+fi
+mkdir -p build/bench "$docs"
 go -C scripts/bench build -o ../../build/bench/bench .
 if [ -n "${RENDER:-}" ]; then
-  exec build/bench/bench -render build/bench.json "$@"
+  exec build/bench/bench -docs "$docs" -render "$results" "$@"
 fi
 
 scripts/test-deps.sh
@@ -39,15 +47,15 @@ fi
 # Each of 20,000 streams takes a descriptor of the target, and one of the remote.
 ulimit -n 65536 2>/dev/null || ulimit -n "$(ulimit -Hn)"
 
-flags=(-xray "$xray")
+flags=(-xray "$xray" -results "$results" -docs "$docs")
 command='make bench'
 if [ -n "${QUICK:-}" ]; then
-  flags+=(-quick -results build/bench-quick.json -docs build/bench-quick)
+  flags+=(-quick)
   command+=" QUICK=$QUICK"
 fi
 start=()
 if [ -n "${CONTROL:-}" ]; then
-  flags+=(-control "$CONTROL" -results "build/bench-$CONTROL.json" -docs "build/bench-$CONTROL")
+  flags+=(-control "$CONTROL")
   command+=" CONTROL=$CONTROL"
   # The routes of a network namespace of its own give it to what runs on loopback.
   # shellcheck disable=SC2016 # the inner shell expands them

@@ -21,23 +21,28 @@ import (
 // versionTime bounds a command that prints a version.
 const versionTime = 10 * time.Second
 
-// describe records the machine, the versions of the programs and the commit.
-func (r *runner) describe(ctx context.Context) {
-	r.results.Machine = result.Machine{CPU: processor(), Cores: runtime.NumCPU(), Kernel: kernel(),
-		Go: runtime.Version(), Congestion: cmp.Or(r.options.control, congestion())}
-	r.commit = firstMatch(`.+`, outputOf(ctx, "git", "describe", "--tags", "--always", "--dirty"))
-	p := r.options.programs
+// describe returns a run of now, with the machine, the versions of the programs and the commit.
+func describe(ctx context.Context, o options) result.Run {
+	run := result.Run{
+		Date:    time.Now().UTC(),
+		Commit:  firstMatch(`.+`, outputOf(ctx, "git", "describe", "--tags", "--always", "--dirty")),
+		Command: o.command,
+		Machine: result.Machine{CPU: processor(), Cores: runtime.NumCPU(), Kernel: kernel(),
+			Go: runtime.Version(), Congestion: cmp.Or(o.control, congestion())},
+		Programs: make(map[string]string),
+	}
 	for name, version := range map[string]string{
-		"culvert":  firstMatch(`version (\S+)`, outputOf(ctx, p.Culvert, "--version")),
-		"OpenSSH":  firstMatch(`OpenSSH_(.+?),`, outputOf(ctx, p.SSH, "-V")),
-		"Xray":     firstMatch(`Xray (\S+)`, outputOf(ctx, p.Xray, "version")),
-		"HAProxy":  firstMatch(`version (\S+)`, outputOf(ctx, p.HAProxy, "-v")),
-		"Chromium": firstMatch(`Chromium (\S+)`, outputOf(ctx, r.options.chromium, "--version")),
+		"culvert":  firstMatch(`version (\S+)`, outputOf(ctx, o.programs.Culvert, "--version")),
+		"OpenSSH":  firstMatch(`OpenSSH_(.+?),`, outputOf(ctx, o.programs.SSH, "-V")),
+		"Xray":     firstMatch(`Xray (\S+)`, outputOf(ctx, o.programs.Xray, "version")),
+		"HAProxy":  firstMatch(`version (\S+)`, outputOf(ctx, o.programs.HAProxy, "-v")),
+		"Chromium": firstMatch(`Chromium (\S+)`, outputOf(ctx, o.chromium, "--version")),
 	} {
 		if version != "" {
-			r.results.Programs[name] = version
+			run.Programs[name] = version
 		}
 	}
+	return run
 }
 
 // outputOf returns what a command prints on both outputs, or "" if the program is not installed.

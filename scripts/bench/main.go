@@ -130,7 +130,7 @@ func parse(args []string) (options, error) {
 	flags.StringVar(&o.control, "control", "",
 		"`name` of the congestion control of links whose cases have none of their own, and of loopback, "+
 			"where it is up to the caller")
-	flags.StringVar(&o.results, "results", "build/bench.json", "`file` of the results")
+	flags.StringVar(&o.results, "results", "docs/benchmarks/results.json", "`file` of the results")
 	flags.StringVar(&o.docs, "docs", "docs",
 		"`folder` of benchmarks.md, for tables and plots; empty: write none")
 	flags.StringVar(&o.render, "render", "",

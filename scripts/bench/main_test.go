@@ -170,7 +170,7 @@ func TestInterrupt(t *testing.T) {
 		t.Fatal(err)
 	}
 	old := result.New()
-	old.Cases["loopback-up-1"] = &result.Case{Commit: "before"}
+	old.Cases["loopback-up-1"] = &result.Case{Run: result.Run{Commit: "before"}}
 	if err := old.Write(stored); err != nil {
 		t.Fatal(err)
 	}

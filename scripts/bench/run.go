@@ -23,8 +23,6 @@ type runner struct {
 	results  *result.Results
 	starter  *proc.Starter
 	self     string // the path of this program
-	commit   string
-	began    time.Time
 	progress *progress
 }
 
@@ -33,9 +31,7 @@ func newRunner(o options, results *result.Results) (*runner, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &runner{
-		options: o, results: results, starter: proc.NewStarter(), self: self, began: time.Now().UTC(),
-	}, nil
+	return &runner{options: o, results: results, starter: proc.NewStarter(), self: self}, nil
 }
 
 func (r *runner) close() { r.starter.Close() }
@@ -45,7 +41,7 @@ func (r *runner) close() { r.starter.Close() }
 func (r *runner) run(ctx context.Context, cases []benchCase) (measured *result.Results, err error) {
 	measured = result.New()
 	cases = r.possible(cases)
-	r.describe(ctx)
+	run := describe(ctx, r.options)
 	r.progress = newProgress(os.Stderr, cases)
 	for _, c := range cases {
 		samples, failure := r.measure(ctx, c)
@@ -57,8 +53,7 @@ func (r *runner) run(ctx context.Context, cases []benchCase) (measured *result.R
 			r.progress.leave(c, failure)
 			continue
 		}
-		done := &result.Case{Date: r.began, Commit: r.commit, Command: r.options.command,
-			Samples: samples}
+		done := &result.Case{Run: run, Samples: samples}
 		r.results.Cases[c.name], measured.Cases[c.name] = done, done
 		if r.options.peers != "" {
 			continue

@@ -73,37 +73,53 @@ func writeSections(w io.Writer, r *result.Results) {
 	}
 }
 
-// writeRuns describes the machine, the programs and the runs.
+// writeRuns describes the runs, below the machine and the programs that they share.
 func writeRuns(w io.Writer, r *result.Results) {
-	m := r.Machine
-	var programs []string
-	for _, name := range slices.Sorted(maps.Keys(r.Programs)) {
-		programs = append(programs, name+" "+r.Programs[name])
-	}
-	fmt.Fprintf(w,
-		"%s, %d cores; %s; %s; %s. The load generator, both ends and, where there is one, the link "+
-			"share this machine.\n\n",
-		m.CPU, m.Cores, m.Kernel, m.Go, strings.Join(programs, ", "))
-	for _, run := range r.Runs() {
+	runs := r.Runs()
+	for i, run := range runs {
+		if at := on(run); i == 0 || at != on(runs[i-1]) {
+			if i > 0 {
+				fmt.Fprintln(w)
+			}
+			fmt.Fprintf(w, "%s:\n\n", at)
+		}
 		fmt.Fprintf(w, "- %s, commit %s: `%s`\n", run.Date.Format("2006-01-02 15:04 UTC"), run.Commit,
 			run.Command)
 	}
 	fmt.Fprint(w,
-		"\nThe peers took turns. Figures are medians of the rounds, with the minimum and the maximum in "+
+		"\nThe load generator, both ends and, where there is one, the link share the machine. "+
+			"The peers took turns. Figures are medians of the rounds, with the minimum and the maximum in "+
 			"parentheses. MB and GB are powers of ten, KB are 1,024 bytes. OpenSSH is `ssh -D`; "+
 			"Xray runs over WebSocket with mux; all have their defaults.\n\n")
 }
 
-// control names the congestion control of a table, if it is known.
-func control(t table, m result.Machine) string {
-	switch {
-	case t.control != "":
-		return " Congestion control: " + t.control + "."
-	case m.Congestion != "":
-		return " Congestion control: " + m.Congestion + ", the system's; culvert asks " +
-			"for BBR, and on loopback for none that paces."
+// on names the machine and the programs of a run.
+func on(run result.Run) string {
+	m := run.Machine
+	parts := []string{fmt.Sprintf("%s, %d cores; %s; %s", m.CPU, m.Cores, m.Kernel, m.Go)}
+	for _, name := range slices.Sorted(maps.Keys(run.Programs)) {
+		parts = append(parts, name+" "+run.Programs[name])
 	}
-	return ""
+	return strings.Join(parts, ", ")
+}
+
+// control names the congestion control of a table, if it is known.
+func control(t table, r *result.Results) string {
+	if t.control != "" {
+		return " Congestion control: " + t.control + "."
+	}
+	var systems []string
+	for _, c := range t.columns {
+		if found := r.Cases[c.name]; found != nil && found.Machine.Congestion != "" &&
+			!slices.Contains(systems, found.Machine.Congestion) {
+			systems = append(systems, found.Machine.Congestion)
+		}
+	}
+	if len(systems) == 0 {
+		return ""
+	}
+	return " Congestion control: " + strings.Join(systems, " or ") + ", the system's; culvert asks " +
+		"for BBR, and on loopback for none that paces."
 }
 
 // writeBars lists the goals and whether they are reached.
@@ -169,7 +185,7 @@ func known(t table, r *result.Results) bool {
 }
 
 func writeTable(w io.Writer, t table, r *result.Results) {
-	fmt.Fprintf(w, "### %s\n\n%s%s\n\n|", t.title, t.about, control(t, r.Machine))
+	fmt.Fprintf(w, "### %s\n\n%s%s\n\n|", t.title, t.about, control(t, r))
 	for _, c := range t.columns {
 		fmt.Fprint(w, " | ", c.head)
 	}

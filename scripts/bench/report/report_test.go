@@ -61,14 +61,14 @@ func TestReplaceSection(t *testing.T) {
 // example returns results in which culvert reaches one bar and misses others.
 func example() *result.Results {
 	r := result.New()
-	r.Machine = result.Machine{CPU: "a processor", Cores: 2, Kernel: "Linux 6", Go: "go1",
-		Congestion: "bbr"}
-	r.Programs["OpenSSH"] = "9"
+	run := result.Run{Date: time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC), Commit: "abc",
+		Command: "make bench", Programs: map[string]string{"OpenSSH": "9"},
+		Machine: result.Machine{CPU: "a processor", Cores: 2, Kernel: "Linux 6", Go: "go1",
+			Congestion: "bbr"}}
 	add := func(name, peer string, round int, values map[string]float64, failed string) {
 		c := r.Cases[name]
 		if c == nil {
-			c = &result.Case{Date: time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC), Commit: "abc",
-				Command: "make bench"}
+			c = &result.Case{Run: run}
 			r.Cases[name] = c
 		}
 		c.Samples = append(c.Samples,
@@ -99,7 +99,7 @@ func TestWrite(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"a processor, 2 cores; Linux 6; go1; OpenSSH 9.",
+		"a processor, 2 cores; Linux 6; go1, OpenSSH 9:\n\n- 2026-11-01 12:00 UTC",
 		"control: bbr, the system's; culvert asks for BBR, and on loopback for none that paces.\n",
 		"- 2026-11-01 12:00 UTC, commit abc: `make bench`",
 		"| one stream down on loopback, against OpenSSH with aes128-gcm | ≥ 1 | 1.3 | 1.14 (1.00–1.29) " +
@@ -132,6 +132,28 @@ func TestWrite(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		} else if want && !strings.Contains(string(svg), ">culvert</text>") {
 			t.Errorf("%s does not name culvert", name)
+		}
+	}
+}
+
+// Where the cases come from runs on several machines, each run is said to be of its own.
+func TestSeveralMachines(t *testing.T) {
+	r := example()
+	other := r.Cases["narrow-down"].Run
+	other.Date = other.Date.Add(time.Hour)
+	other.Machine.CPU, other.Machine.Congestion = "another one", "cubic"
+	r.Cases["narrow-down"].Run = other
+	r.Cases["narrow-up"] = &result.Case{Run: r.Cases["loopback-down-1"].Run}
+	var text strings.Builder
+	writeMarkdown(&text, r)
+	for _, want := range []string{
+		"a processor, 2 cores; Linux 6; go1, OpenSSH 9:\n\n- 2026-11-01 12:00 UTC, commit abc: " +
+			"`make bench`\n\nanother one, 2 cores; Linux 6; go1, OpenSSH 9:\n\n- 2026-11-01 13:00 UTC",
+		"control: bbr, the system's;",
+		"control: cubic or bbr, the system's;",
+	} {
+		if !strings.Contains(text.String(), want) {
+			t.Errorf("%q is not in the report:\n%s", want, text.String())
 		}
 	}
 }

@@ -1,23 +1,32 @@
 package result
 
 import (
-	"encoding/json"
-	"errors"
-	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"time"
 )
 
-// Results are the results of one or more runs of the benchmark.
+// Results are the results of one or more runs of the benchmark, by the names of the cases.
 type Results struct {
-	Machine  Machine           `json:"machine"`
-	Programs map[string]string `json:"programs"` // versions, by program
-	Cases    map[string]*Case  `json:"cases"`    // by name
+	Cases map[string]*Case
 }
 
-// Machine describes the machine of the runs.
+// Case is the result of one case in one run.
+type Case struct {
+	Run
+	Samples []Sample `json:"samples"`
+}
+
+// Run is what the cases share that were measured one after another.
+type Run struct {
+	Date     time.Time         `json:"date"` // of its begin
+	Commit   string            `json:"commit"`
+	Command  string            `json:"command"`
+	Machine  Machine           `json:"machine"`
+	Programs map[string]string `json:"programs"` // versions, by program
+}
+
+// Machine describes the machine of a run.
 type Machine struct {
 	CPU    string `json:"cpu"`
 	Cores  int    `json:"cores"`
@@ -26,14 +35,6 @@ type Machine struct {
 
 	// Congestion is the congestion control of TCP where a case has none of its own.
 	Congestion string `json:"congestion"`
-}
-
-// Case is the result of one case in one run.
-type Case struct {
-	Date    time.Time `json:"date"`
-	Commit  string    `json:"commit"`
-	Command string    `json:"command"`
-	Samples []Sample  `json:"samples"`
 }
 
 // Sample is one measurement.
@@ -46,36 +47,7 @@ type Sample struct {
 
 // New returns empty results.
 func New() *Results {
-	return &Results{Programs: make(map[string]string), Cases: make(map[string]*Case)}
-}
-
-// Read reads results from a file. If the file does not exist, the results are empty.
-func Read(path string) (*Results, error) {
-	r := New()
-	text, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return r, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	if err := json.Unmarshal(text, r); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return r, nil
-}
-
-// Write replaces the file atomically.
-func (r *Results) Write(path string) error {
-	text, err := json.MarshalIndent(r, "", " ")
-	if err != nil {
-		return err
-	}
-	temporary := path + ".new"
-	if err := os.WriteFile(temporary, append(text, '\n'), 0o644); err != nil {
-		return err
-	}
-	return os.Rename(temporary, path)
+	return &Results{Cases: make(map[string]*Case)}
 }
 
 // Values returns a peer's values of a case, in the order of the rounds.
@@ -210,14 +182,17 @@ func (r *Results) Failures(name, peer string) (failed, all int) {
 }
 
 // Runs returns the distinct runs that the cases come from, ordered by date.
-func (r *Results) Runs() []Case {
-	var runs []Case
-	for _, c := range r.Cases {
-		same := func(other Case) bool { return other.Date.Equal(c.Date) && other.Commit == c.Commit }
+func (r *Results) Runs() []Run {
+	var runs []Run
+	for _, name := range slices.Sorted(maps.Keys(r.Cases)) {
+		run := r.Cases[name].Run
+		same := func(other Run) bool {
+			return other.Date.Equal(run.Date) && other.Commit == run.Commit && other.Command == run.Command
+		}
 		if !slices.ContainsFunc(runs, same) {
-			runs = append(runs, Case{Date: c.Date, Commit: c.Commit, Command: c.Command})
+			runs = append(runs, run)
 		}
 	}
-	slices.SortFunc(runs, func(a, b Case) int { return a.Date.Compare(b.Date) })
+	slices.SortStableFunc(runs, func(a, b Run) int { return a.Date.Compare(b.Date) })
 	return runs
 }

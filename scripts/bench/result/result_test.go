@@ -1,7 +1,9 @@
 package result
 
 import (
+	"bytes"
 	"math"
+	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -87,8 +89,9 @@ func TestTurnRatios(t *testing.T) {
 // example has three rounds of one stream down, of which the second failed for OpenSSH.
 func example() *Results {
 	r := New()
-	r.Cases["loopback-down-1"] = &Case{Date: time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC),
-		Commit: "abc", Samples: []Sample{
+	r.Cases["loopback-down-1"] = &Case{
+		Run: Run{Date: time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC), Commit: "abc"},
+		Samples: []Sample{
 			{Peer: "openssh-gcm", Round: 0, Values: map[string]float64{"mb_per_s": 500, "cpu_s_per_gb": 2}},
 			{Peer: "culvert", Round: 0, Values: map[string]float64{"mb_per_s": 600, "cpu_s_per_gb": 1.5}},
 			{Peer: "culvert", Round: 1, Values: map[string]float64{"mb_per_s": 9000, "cpu_s_per_gb": 1.5}},
@@ -140,20 +143,27 @@ func TestFile(t *testing.T) {
 		t.Fatalf("no file: %+v, %v", r, err)
 	}
 	r = example()
-	r.Machine.Cores = 2
-	if err := r.Write(path); err != nil {
-		t.Fatal(err)
-	}
-	if again, err := Read(path); err != nil || !reflect.DeepEqual(again, r) {
-		t.Errorf("read %+v, %v", again, err)
+	r.Cases["another"] = &Case{Run: Run{Programs: map[string]string{"OpenSSH": "9"},
+		Machine: Machine{Cores: 2}}}
+	for _, want := range []*Results{r, New()} {
+		if err := want.Write(path); err != nil {
+			t.Fatal(err)
+		}
+		if again, err := Read(path); err != nil || !reflect.DeepEqual(again, want) {
+			t.Errorf("read %+v, %v", again, err)
+		}
+		if text, err := os.ReadFile(path); err != nil || bytes.Count(text, []byte("\n")) !=
+			len(want.Cases)+2 {
+			t.Errorf("not a line for each case: %v\n%s", err, text)
+		}
 	}
 }
 
 func TestRuns(t *testing.T) {
 	r := example()
 	first := r.Cases["loopback-down-1"]
-	r.Cases["a"] = &Case{Date: first.Date.Add(time.Hour), Commit: "def"}
-	r.Cases["b"] = &Case{Date: first.Date, Commit: first.Commit}
+	r.Cases["a"] = &Case{Run: Run{Date: first.Date.Add(time.Hour), Commit: "def"}}
+	r.Cases["b"] = &Case{Run: first.Run}
 	if runs := r.Runs(); len(runs) != 2 || runs[0].Commit != "abc" || runs[1].Commit != "def" {
 		t.Errorf("runs %+v", runs)
 	}
