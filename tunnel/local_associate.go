@@ -10,8 +10,8 @@ import (
 )
 
 // Association carries datagrams to any targets and back, through one stream and one socket at the
-// remote. It ends with its session, and after 5 idle minutes. All methods may be called
-// concurrently.
+// remote. It ends with its session, when new ones go to another session and this one has lost its
+// carrier, and after 5 idle minutes. All methods may be called concurrently.
 type Association struct {
 	flow    *mux.Flow
 	release func() // gives its memory back

@@ -71,19 +71,16 @@ func (l *Local) retire(ctx context.Context, conn *localConnection) {
 // keepRetired gives a retired session new carriers until its streams have ended, it is dead, or ctx
 // is done. Then it ends the session.
 func (l *Local) keepRetired(ctx context.Context, kept *retiredSession) {
-	first := kept.conn
-	session := first.session
+	session := kept.conn.session
 	keeping, stop := context.WithCancel(ctx)
 	var draining sync.WaitGroup
 	draining.Go(func() {
 		session.Drain(keeping)
 		stop()
 	})
-	draining.Go(func() { endAtExpiry(keeping, first, time.Now) })
-	for session.AwaitLoss(keeping) == nil {
+	for awaitLossOrExpiry(keeping, kept.conn) == nil {
 		lostAt := time.Now()
-		kept.attempts.follow(kept.conn)
-		next, err := l.connectAgain(keeping, kept.conn, kept.attempts, func(error) {})
+		next, err := l.reconnectRetired(keeping, kept)
 		if err != nil {
 			break
 		}
@@ -102,6 +99,49 @@ func (l *Local) keepRetired(ctx context.Context, kept *retiredSession) {
 	session.Close()
 	stop()
 	draining.Wait()
+}
+
+// awaitLossOrExpiry is AwaitLoss for the session of a connection. Meanwhile it ends the session
+// when the certificate expires that the remote presented for this carrier. For the next carrier, it
+// may present another.
+func awaitLossOrExpiry(ctx context.Context, conn *localConnection) error {
+	watching, stop := context.WithCancel(ctx)
+	var expiring sync.WaitGroup
+	defer expiring.Wait()
+	defer stop()
+	expiring.Go(func() { endAtExpiry(watching, conn, time.Now) })
+	return conn.session.AwaitLoss(ctx)
+}
+
+// reconnectRetired is connectAgain for a retired session. Its flows don't wait for that.
+func (l *Local) reconnectRetired(
+	ctx context.Context, kept *retiredSession,
+) (*localConnection, error) {
+	away, stop := context.WithCancel(ctx)
+	var moving sync.WaitGroup
+	defer moving.Wait()
+	defer stop()
+	moving.Go(func() { l.moveFlows(away, kept.conn.session) })
+	kept.attempts.follow(kept.conn)
+	return l.connectAgain(ctx, kept.conn, kept.attempts, func(error) {})
+}
+
+// moveFlows ends the flows of a retired session that has lost its carrier, and drops all datagrams
+// until it has another, once the current session has one: their users open flows there. Streams
+// stay, since what was sent over them must not be repeated elsewhere. ctx should end when the
+// retired session is resumed.
+func (l *Local) moveFlows(ctx context.Context, retired *mux.Session) {
+	_, err := l.waitUntil(ctx, func(current *localConnection) bool {
+		return current != nil && !current.session.Stats().Away
+	})
+	if err != nil {
+		return
+	}
+	// The code makes those try again that are being opened: see openInSession.
+	if n := retired.ResetFlows(mux.CodeDraining); n > 0 {
+		l.cfg.Log.Info().Str("session", retired.ID()).Int("flows", n).
+			Msg("datagrams go to the current session")
+	}
 }
 
 // noteCut notes that the remote has cut the streams of a retired session short.

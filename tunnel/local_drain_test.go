@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"net"
 	"net/http/httptest"
@@ -10,10 +11,13 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"culvert/certs"
 	"culvert/internal/bounds"
 	"culvert/internal/testnet"
+	"culvert/tunnel/mux"
 	"culvert/tunnel/policy"
 
 	"github.com/rs/zerolog"
@@ -207,6 +211,68 @@ func (l *Local) retiredConnection(t *testing.T) *localConnection {
 	}
 	t.Fatal("no retired session")
 	return nil
+}
+
+// A retired session ends when the certificate expires that the remote presented for the carrier of
+// now, whatever it presented for those before.
+func TestRetiredCertificateRenewed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		ca, err := certs.NewCA(rand.Reader, "test CA", began, began.Add(24*time.Hour))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var key *certs.KeyPair // of the remote
+		issue := func(life time.Duration) *certs.Certificate {
+			cert, err := ca.Issue(rand.Reader, began, certs.Request{PublicKey: key.Public(),
+				IPs: []string{"203.0.113.1"}, Expires: began.Add(life)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return cert
+		}
+		w := startMoveWorld(t, 0, func(cfg *RemoteConfig) {
+			key = cfg.Identity.Key
+			cfg.Identity.Cert = issue(time.Hour)
+		})
+		defer w.stop()
+		address, err := ParseAddress("ws://" + simRemoteAddress + "/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		local := NewLocal(LocalConfig{Address: address, Key: w.key, CA: ca.Certificate()})
+		local.remotes[0].dialAddress = w.dialRemote
+		conn, err := local.attempts(local.remotes[0]).connect(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stream, err := conn.session.Open(t.Context(),
+			mux.Target{Kind: mux.StreamTCP, Address: simTargetAddress})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer stream.Close()
+		w.echo(stream)
+		local.retire(t.Context(), conn)
+
+		identity := RemoteIdentity{Key: key, Cert: issue(2 * time.Hour)}
+		if err := w.remote.Reload(identity, trustKeys(t, w.key), w.rights()); err != nil {
+			t.Fatal(err)
+		}
+		w.carriers.cut(0, 1)
+		time.Sleep(time.Hour + time.Second) // synctest
+		w.echo(stream)
+		select {
+		case <-conn.session.Done():
+		case <-time.After(2 * time.Hour):
+			t.Error("the session outlives the certificate")
+			conn.session.Close()
+		}
+		if after := time.Since(began).Round(time.Minute); after != 2*time.Hour {
+			t.Errorf("the session ended after %v: %v", after, conn.session.Err())
+		}
+		local.retiring.Wait()
+	})
 }
 
 // New streams that are opened all the time while a remote stops all succeed.

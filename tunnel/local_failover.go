@@ -16,8 +16,9 @@ import (
 // A Local with several remotes has a session with one of them, for all new streams. When that loses
 // its carrier for long, or is refused another one, new streams go to the next remote that answers;
 // the old session is resumed meanwhile and kept until its streams have ended, as if its remote were
-// shutting down. While the session is not with the best remote, another one to a better is
-// kept as well, which takes over once it has lasted.
+// shutting down. Only its flows of datagrams don't wait for a carrier: see moveFlows. While the
+// session is not with the best remote, another one to a better is kept as well, which takes over
+// once it has lasted.
 
 // candidate is a remote that is searched for a connection.
 type candidate struct {

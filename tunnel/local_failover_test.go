@@ -1,18 +1,22 @@
 package tunnel
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"culvert/certs"
 	"culvert/internal/state"
 	"culvert/internal/testnet"
+	"culvert/tunnel/mux"
 	"culvert/tunnel/policy"
 )
 
@@ -324,6 +328,112 @@ func TestReverseMovesAlong(t *testing.T) {
 		})
 		until(t, "the listener serves", serves)
 	}
+}
+
+// TestFailoverDatagrams: datagrams don't wait for a lost remote. Those of a UDP forward go to the
+// next one, though their client's address stays the same, and an association ends, so that its
+// client can open another. So it is in a session that loses its carrier after new streams have left
+// it; until then, datagrams stay there. Streams stay in any case.
+func TestFailoverDatagrams(t *testing.T) {
+	t.Parallel()
+	key := newKey(t)
+	best, second := startSite(t, key, nil), startSite(t, key, nil)
+	local := startWithSites(t, key, best, second)
+	target := testnet.ServeUDP(t, "127.0.0.1:0",
+		func(conn *net.UDPConn, _ []byte, from netip.AddrPort) {
+			conn.WriteToUDPAddrPort([]byte(from.String()), from)
+		})
+	client := dialUDP(t, startUDPForward(t, local, target.String()))
+	exit := func() string { return string(askConn(t, client, []byte("which exit?"))) }
+	associated := func(a *Association) string {
+		return string(askAssociation(t, a, "127.0.0.1", target.Port(), nil, target))
+	}
+	old := dial(t, local, testnet.EchoServer(t))
+	echoes(t, old)
+	first, association := exit(), associate(t, local)
+	associated(association)
+
+	lost := local.connection().session
+	best.lose()
+	until(t, "datagrams go to the second remote", func() bool { return exit() != first })
+	isCut(t, association)
+	if n := lost.Stats().Streams; n != 1 {
+		t.Errorf("%d streams in the lost session, want 1", n)
+	}
+	meanwhile, association := exit(), associate(t, local)
+	through := associated(association)
+
+	best.path.SetDown(false)
+	echoes(t, old)
+	until(t, "new streams go to the best remote", best.at(local))
+	if got := exit(); got != meanwhile {
+		t.Errorf("datagrams have gone from %s to %s, though their session had a carrier", meanwhile, got)
+	}
+	if got := associated(association); got != through {
+		t.Errorf("those of the association have gone from %s to %s", through, got)
+	}
+	second.lose()
+	until(t, "datagrams go to the best remote", func() bool { return exit() != meanwhile })
+	isCut(t, association)
+	associated(associate(t, local))
+}
+
+// isCut checks that an association ends.
+func isCut(t *testing.T, a *Association) {
+	t.Helper()
+	a.flow.SetReadDeadline(time.Now().Add(patience))
+	var err error
+	for err == nil { // answers that came late
+		_, _, err = a.Receive(make([]byte, mux.MaxDatagram))
+	}
+	if !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the association: %v, want a reset", err)
+	}
+}
+
+// TestMoveFlowsWaits: flows stay in a retired session without a carrier as long as the current one
+// has none either.
+func TestMoveFlowsWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		retired, _ := muxPair(t)
+		flow, err := retired.OpenFlowAtOnce("h:1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer flow.Close()
+		ended := endOfFlow(flow)
+		stays := func(when string) {
+			t.Helper()
+			synctest.Wait()
+			select {
+			case <-ended:
+				t.Fatalf("%s: the flow has ended", when)
+			default:
+			}
+		}
+		local := NewLocal(LocalConfig{})
+		away, stop := context.WithCancel(t.Context())
+		defer stop()
+		var moving sync.WaitGroup
+		move := func() { local.moveFlows(away, retired) }
+		moving.Go(move)
+		stays("no session")
+		lost, _ := muxPair(t)
+		lost.Close()
+		local.set(&localConnection{session: lost}, nil)
+		stays("a session without a carrier")
+		stop()
+		moving.Wait()
+		stays("the retired session is resumed")
+
+		away = t.Context()
+		moving.Go(move)
+		stays("lost again")
+		current, _ := muxPair(t)
+		local.set(&localConnection{session: current}, nil)
+		moving.Wait()
+		<-ended
+	})
 }
 
 // TestFailoverUnconfirmed loses a remote that hasn't answered for streams whose clients got success

@@ -114,6 +114,21 @@ func (f *Flow) Send(p []byte) error {
 	return nil
 }
 
+// ResetFlows resets the flows that this side opened, with a code, and returns how many there were.
+// It is for a session that may not get another carrier for long: nothing of a flow is kept for the
+// next one, so its user can go on in another session. A pending OpenFlow fails with an *OpenError.
+func (s *Session) ResetFlows(code Code) (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, st := range s.streams.byID {
+		if st.flow != nil && st.ours {
+			st.resetLocked(code)
+			n++
+		}
+	}
+	return n
+}
+
 // causeLocked returns err, or why the stream was refused.
 func (st *stream) causeLocked(err error) error {
 	if st.openResult != nil {

@@ -459,6 +459,50 @@ func TestDatagramsAway(t *testing.T) {
 	})
 }
 
+// TestResetFlows ends the flows that one side opened, also one that waits for the answer, while
+// there is no carrier. The other side's flows and all streams go on.
+func TestResetFlows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, HostConfig{}, Config{})
+		opened, accepted := openFlowPair(t, r.client, r.server)
+		theirs, ours := openFlowPair(t, r.server, r.client)
+		near, far := openPair(t, r.client, r.server)
+		r.cut()
+		waiting := make(chan error, 1)
+		go func() {
+			_, err := r.client.OpenFlow(context.Background(), "h:1")
+			waiting <- err
+		}()
+		synctest.Wait()
+		if n := r.client.ResetFlows(CodeDraining); n != 2 {
+			t.Errorf("%d flows were reset, want 2", n)
+		}
+		if err := <-waiting; !isRefused(err, CodeDraining) {
+			t.Errorf("the one that waited: %v", err)
+		}
+		var reset *ResetError
+		if err := opened.Send(nil); !errors.As(err, &reset) || reset.Remote {
+			t.Errorf("send: %v", err)
+		}
+		if err := opened.Await(); !errors.As(err, &reset) || reset.Remote {
+			t.Errorf("receive: %v", err)
+		}
+		r.resume()
+		if err := accepted.Await(); !errors.As(err, &reset) || !reset.Remote {
+			t.Errorf("the peer receives: %v", err)
+		}
+		mustSend(t, theirs, []byte("on"))
+		if got := mustReceive(t, ours); string(got) != "on" {
+			t.Errorf("the peer's flow brings %q", got)
+		}
+		go io.WriteString(far, "on")
+		got := make([]byte, 2)
+		if _, err := io.ReadFull(near, got); err != nil || string(got) != "on" {
+			t.Errorf("the stream brings %q, %v", got, err)
+		}
+	})
+}
+
 // piece is a frame of a datagram.
 type piece struct {
 	flags byte
