@@ -259,9 +259,9 @@ const (
 	handshakeSourcePart     = 4
 	handshakeTurnMost       = time.Minute
 
-	// maxSessionListeners bounds the listeners of a remote for one client, and maxListenerConns the
-	// connections of each: they are descriptors of the remote. One more connection waits in the
-	// listener's queue.
+	// maxSessionListeners bounds the listeners of a remote for one client, in all its sessions, and
+	// maxListenerConns the connections of each: they are descriptors of the remote. One more
+	// connection waits in the listener's queue.
 	maxSessionListeners = 64
 	maxListenerConns    = 4 << 10
 
@@ -270,8 +270,8 @@ const (
 	handshakeMemory = 64 << 10
 	exitMemory      = 64 << 10
 
-	// maxExits and maxSessionExits bound the UDP sockets of a remote, and those for one client:
-	// each is a descriptor and a buffer of 64 KiB. One more is refused.
+	// maxExits and maxSessionExits bound the UDP sockets of a remote, and those for one client, in
+	// all its sessions: each is a descriptor and a buffer of 64 KiB. One more is refused.
 	maxExits        = 4 << 10
 	maxSessionExits = 1 << 10
 
@@ -297,8 +297,8 @@ const (
 	maxContacts = 4 << 10
 
 	// maxSessionLookups, maxSessionWaiting (in bytes), maxSessionTargets and maxSessionContacts bound
-	// the same for all associations of one session: a client may have maxSessionExits of them, and
-	// few use much.
+	// the same for all associations of one client: it may have maxSessionExits of them, and few use
+	// much.
 	maxSessionLookups  = 16 * maxLookups
 	maxSessionWaiting  = 4 << 20
 	maxSessionTargets  = 16 * maxTargets

@@ -119,11 +119,32 @@ type MemoryUse struct {
 // Reading is what a node is doing now, and what it has done since it was made.
 type Reading struct {
 	Totals
+	Paths
+	Memory MemoryUse
+}
+
+// Paths are those of a Remote's sessions, or that of the one of a Local that new streams use.
+type Paths struct {
 	Carried    int             // sessions with a carrier
 	Away       int             // sessions without one
 	RoundTrips []time.Duration // of sessions with a carrier that have measured theirs
 	Rate       float64         // bytes a second that the path of some session delivers
-	Memory     MemoryUse
+}
+
+// add adds that of a session.
+func (p *Paths) add(session *mux.Session, stats mux.Stats) {
+	switch {
+	case session.Err() != nil:
+		return
+	case stats.Away:
+		p.Away++
+		return
+	}
+	p.Carried++
+	p.Rate = stats.Rate
+	if stats.SmoothedTrip > 0 {
+		p.RoundTrips = append(p.RoundTrips, stats.SmoothedTrip)
+	}
 }
 
 // sums count what the sessions of a node do, also after they have ended. All methods may be called
@@ -175,18 +196,7 @@ func (s *sums) read() Reading {
 		r.Memory.Send += int64(stats.Queued)
 		r.Memory.Receive += int64(stats.Buffered)
 		r.Memory.Retained += int64(stats.Retained)
-		switch {
-		case session.Err() != nil:
-			continue
-		case stats.Away:
-			r.Away++
-			continue
-		}
-		r.Carried++
-		r.Rate = stats.Rate
-		if stats.SmoothedTrip > 0 {
-			r.RoundTrips = append(r.RoundTrips, stats.SmoothedTrip)
-		}
+		r.Paths.add(session, stats)
 	}
 	return r
 }
@@ -199,9 +209,14 @@ func (r *Remote) Read() Reading {
 	return reading
 }
 
-// Read returns what the Local does and has done.
+// Read returns what the Local does and has done. It may have sessions that only drain, or that wait
+// for the better remote, so Paths is that of the current one.
 func (l *Local) Read() Reading {
 	reading := l.sums.read()
+	reading.Paths = Paths{}
+	if conn := l.connection(); conn != nil {
+		reading.Paths.add(conn.session, conn.session.Stats())
+	}
 	reading.Memory.Limit = l.remotes[0].session.Memory.Limit()
 	return reading
 }

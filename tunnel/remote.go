@@ -126,11 +126,11 @@ type remotePlaces struct {
 
 // remoteUse is who uses a Remote. Its mutex guards it.
 type remoteUse struct {
-	sessions map[*mux.Session]*admission
-	moved    int                        // sessions that hold no place any more: see sessionMove
-	routes   map[string]int             // sessions by the value of sessionHeader, "" for none
-	clients  map[clientID]*remoteClient // that have sessions
-	streams  int                        // of all clients
+	sessions  map[*mux.Session]*admission
+	uncounted int                        // of them, those that hold no place: see admission
+	routes    map[string]int             // sessions by the value of sessionHeader, "" for none
+	clients   map[clientID]*remoteClient // that have sessions
+	streams   int                        // of all clients
 }
 
 // remoteHooks is what tests replace.

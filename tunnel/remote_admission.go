@@ -98,6 +98,11 @@ type admission struct {
 	carried carried
 	move    sessionMove
 	expiry  *time.Timer // checks the certificate again; nil when there is none
+
+	// uncounted means that the session holds none of the places that its client and the remote have
+	// for sessions: it moves, and its client may come back to this node, or it has ended, and targets
+	// may take long to accept what it has brought.
+	uncounted bool
 }
 
 // addSession registers a session, unless the client is not admitted, the client's share or the
@@ -115,15 +120,14 @@ func (r *Remote) addSession(
 	if r.draining {
 		return &mux.RefusedError{Code: mux.CodeDraining}
 	}
-	client := r.clientOf(peer.Key, from)
-	if err := r.makeRoom(client); err != nil {
+	if err := r.makeRoom(r.clientOf(peer.Key, from)); err != nil {
 		return err
 	}
 	a := &admission{peer: peer, from: from, route: route, since: time.Now()}
 	r.sessions[session] = a
 	r.countRoute(route, +1)
 	r.gate.count(r.sourceOf(from), +1)
-	r.count(a, client)
+	r.count(a, r.clientOf(peer.Key, from)) // again, since makeRoom may have dropped it
 	r.watchExpiry(session, a)
 	r.watchAge(session, a)
 	return nil
@@ -199,6 +203,15 @@ func (r *Remote) removeSession(session *mux.Session) {
 	r.changed.Broadcast()
 }
 
+// noteEnd notes that a session has ended, though it may still deliver what it has brought.
+func (r *Remote) noteEnd(session *mux.Session) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if a := r.sessions[session]; a != nil {
+		r.uncount(a)
+	}
+}
+
 // forget takes a session off the list, if it is on it. Called with the mutex held.
 func (r *Remote) forget(session *mux.Session) {
 	a := r.sessions[session]
@@ -211,7 +224,9 @@ func (r *Remote) forget(session *mux.Session) {
 	if a.move.timer != nil {
 		a.move.timer.Stop()
 	}
-	r.moved -= a.move.count()
+	if a.uncounted {
+		r.uncounted--
+	}
 	delete(r.sessions, session)
 	r.countRoute(a.route, -1)
 	r.gate.count(r.sourceOf(a.from), -1)

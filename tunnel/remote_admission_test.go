@@ -1,12 +1,18 @@
 package tunnel
 
 import (
+	"bytes"
+	"context"
 	"errors"
+	"io"
+	"net"
 	"net/http"
 	"testing"
+	"time"
 
 	"culvert/certs"
 	"culvert/internal/testnet"
+	"culvert/tunnel/mux"
 )
 
 func TestSessionLimit(t *testing.T) {
@@ -41,5 +47,91 @@ func TestSessionsMakeRoom(t *testing.T) {
 			t.Errorf("sessions of %d: %d of the crashing client, %d of the quiet one",
 				s.count(), s.held(crashing), s.held(quiet))
 		}
+	}
+}
+
+// pipeRules dial a target that accepts nothing but what is read from the other end of its pipe.
+type pipeRules struct {
+	remoteRules
+	target net.Conn
+}
+
+func (r pipeRules) Dial(context.Context, string, string) (net.Conn, error) { return r.target, nil }
+
+// A session that has ended holds no place while a target has yet to accept what it has brought,
+// which arrives.
+func TestEndedSessionMakesRoom(t *testing.T) {
+	key := newKey(t)
+	s := startShares(t, trustLines(t, key.Public().String()+" sessions=1"),
+		func(cfg *RemoteConfig) { cfg.MaxSessions = 1 })
+	target, accepted := net.Pipe()
+	defer accepted.Close()
+	s.dialer = func(rules remoteRules) remoteRules { return pipeRules{rules, target} }
+	session := s.mustConnect(key)[0]
+	client := s.client(key)
+	uses := func(sessions, streams int) func() bool {
+		return func() bool {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return client.held() == sessions && s.Remote.held() == sessions &&
+				client.streams == streams
+		}
+	}
+	stream, err := session.Open(testnet.Within(t, patience),
+		mux.Target{Kind: mux.StreamTCP, Address: "127.0.0.1:9"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	upload := randomBytes(t, 64<<10)
+	if _, err := stream.Write(upload); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the remote has the upload", func() bool {
+		stats := session.Stats()
+		return stats.Queued == 0 && stats.Retained == 0
+	})
+	session.Close()
+	until(t, "the session has ended", uses(0, 1))
+	next := s.mustConnect(key)[0]
+	if !uses(1, 1)() {
+		t.Error("the upload does not go on")
+	}
+	accepted.SetDeadline(time.Now().Add(patience))
+	if got, err := io.ReadAll(accepted); err != nil || !bytes.Equal(got, upload) {
+		t.Errorf("%d of %d bytes have arrived: %v", len(got), len(upload), err)
+	}
+	until(t, "the upload has ended", uses(1, 0))
+	s.live(next)
+}
+
+// A client whose only session makes room for its next one is dropped, and counted as a new one.
+func TestOnlySessionMakesRoom(t *testing.T) {
+	for name, limit := range map[string]func(*RemoteConfig){
+		"of the client": func(cfg *RemoteConfig) { cfg.Share.Sessions = 1 },
+		"of the remote": func(cfg *RemoteConfig) { cfg.MaxSessions = 1 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			key := newKey(t)
+			s := startShares(t, trustKeys(t, key), limit)
+			s.mustConnect(key)
+			dropped := s.client(key)
+			s.crash()
+			session := s.mustConnect(key)[0]
+			if s.client(key) == dropped {
+				t.Error("the client that was dropped is used again")
+			}
+			_, err := session.Open(testnet.Within(t, patience),
+				mux.Target{Kind: mux.StreamTCP, Address: testnet.EchoServer(t)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := s.session.Memory.HeldBy(key.Public().String()); n < streamMemory {
+				t.Errorf("a client with a stream holds %d bytes", n)
+			}
+			session.Close()
+			until(t, "nothing is left", func() bool {
+				return s.client(key) == nil && s.session.Memory.Held() == 0
+			})
+		})
 	}
 }

@@ -21,6 +21,7 @@ import (
 type remoteBind struct {
 	remote  *Remote
 	client  certs.PublicKey
+	places  places // those for listeners of the client, of which it holds one
 	session *mux.Session
 	control mux.Incoming // the stream that asked for it
 	log     zerolog.Logger

@@ -28,7 +28,7 @@ type remoteExit struct {
 	contacts map[netip.Addr]struct{}
 }
 
-// exitLoad is what all exits of one session hold together, beyond their sockets.
+// exitLoad is what all exits of one client hold together, beyond their sockets.
 type exitLoad struct {
 	lookups  quantity // in progress
 	waiting  quantity // bytes of datagrams that wait for them

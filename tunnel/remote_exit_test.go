@@ -92,8 +92,8 @@ func TestExitTargets(t *testing.T) {
 	})
 }
 
-// The associations of one session share bounds, which its client can't raise by having many, and
-// give back what they took.
+// The associations of one client share bounds, which it can't raise by having many, and give back
+// what they took.
 func TestExitsShareTheirBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, _ := muxPair(t)

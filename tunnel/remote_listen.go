@@ -16,18 +16,14 @@ import (
 
 // serveListen listens as a control stream asks for, if the client may, until the stream ends. It
 // returns once the connections that were accepted have ended too.
-func (s *remoteSession) serveListen(in *mux.IncomingStream) {
+func (s *remoteSession) serveListen(in *mux.IncomingStream, client clientStream) {
 	log := s.log.With().Str("bind", in.Target().Address).Logger()
-	if !s.listeners.take() {
-		s.remote.cfg.Bounds.Refused(bounds.SessionListeners)
-		in.Refuse(mux.CodeTooManyStreams, fmt.Sprintf("limit of %d listeners", maxSessionListeners))
-		return
-	}
 	listening, end := context.WithCancel(s.ctx)
 	defer end()
 	b := &remoteBind{
 		remote:  s.remote,
 		client:  s.client,
+		places:  client.listeners,
 		session: s.Session,
 		control: in,
 		log:     log,
@@ -35,7 +31,6 @@ func (s *remoteSession) serveListen(in *mux.IncomingStream) {
 		freed:   make(chan struct{}),
 	}
 	if err := s.remote.addBind(s.ctx, b); err != nil {
-		s.listeners.leave()
 		code, text := listenCode(err)
 		log.Info().Err(err).Msg("reverse forward refused")
 		in.Refuse(code, text)
@@ -57,7 +52,6 @@ func (s *remoteSession) serveListen(in *mux.IncomingStream) {
 	})
 	<-listening.Done()
 	s.remote.removeBind(b)
-	s.listeners.leave()
 	if err == nil {
 		control.Close()
 	}
@@ -75,9 +69,7 @@ func (b *remoteBind) announce(control *mux.Stream) bool {
 	return err == nil
 }
 
-// addBind binds what the control stream asks for, and registers it. When the address is in use by a
-// session of the same client that has lost its connection, it is taken over: the client has come
-// back with another session.
+// addBind takes a place for a listener, binds what the control stream asks for, and registers it.
 func (r *Remote) addBind(ctx context.Context, b *remoteBind) error {
 	bind, err := policy.ParseBind(b.control.Target().Address)
 	if err != nil {
@@ -89,8 +81,42 @@ func (r *Remote) addBind(ctx context.Context, b *remoteBind) error {
 	if !granted {
 		return policy.ErrNotAllowed
 	}
-	err = b.listen(bind)
-	if netfault.Is(err, syscall.EADDRINUSE) && r.evict(ctx, b, bind) {
+	if !r.takeListener(ctx, b, bind) {
+		return errListeners
+	}
+	if err := r.bind(ctx, b, bind); err != nil {
+		b.places.leave()
+		return err
+	}
+	return nil
+}
+
+// takeListener takes a place for a listener of a client. When there is none, a listener makes room
+// whose session has the same key and has lost its connection: the client has come back with another
+// session. It is the one that holds the address, or else any.
+func (r *Remote) takeListener(ctx context.Context, b *remoteBind, bind policy.Bind) bool {
+	conflicts := func(other *remoteBind) bool {
+		return other.places == b.places && other.bind.Conflicts(bind)
+	}
+	lost := func(other *remoteBind) bool {
+		return other.places == b.places && other.session.Stats().Away
+	}
+	for !b.places.take() {
+		if !r.evict(ctx, b, conflicts) && !r.evict(ctx, b, lost) {
+			r.cfg.Bounds.Refused(bounds.SessionListeners)
+			return false
+		}
+	}
+	return true
+}
+
+// bind binds an address and registers the bind. When the address is in use by a session of the same
+// client that has lost its connection, it is taken over: the client has come back with another
+// session.
+func (r *Remote) bind(ctx context.Context, b *remoteBind, bind policy.Bind) error {
+	err := b.listen(bind)
+	conflicts := func(other *remoteBind) bool { return other.bind.Conflicts(bind) }
+	if netfault.Is(err, syscall.EADDRINUSE) && r.evict(ctx, b, conflicts) {
 		err = b.listen(bind)
 	}
 	if err != nil {
@@ -112,15 +138,18 @@ func (r *Remote) addBind(ctx context.Context, b *remoteBind) error {
 	return nil
 }
 
-// evict frees an address that an abandoned session of the same client holds, and reports whether it
-// did. A session that may have lost its connection unnoticed is asked for a sign of life. One that
-// moves is about to free the address.
-func (r *Remote) evict(ctx context.Context, by *remoteBind, bind policy.Bind) bool {
+// evict ends a bind of an abandoned session of the same client for which inTheWay returns true, and
+// reports whether it did: its address and its place are free then. A session that may have lost its
+// connection unnoticed is asked for a sign of life. One that moves is about to free what it has.
+// inTheWay is called with the mutex held.
+func (r *Remote) evict(
+	ctx context.Context, by *remoteBind, inTheWay func(*remoteBind) bool,
+) bool {
 	var found *remoteBind
 	var moving bool
 	r.mu.Lock()
 	for b := range r.binds {
-		if b.client.Equal(by.client) && b.bind.Conflicts(bind) && b.session != by.session {
+		if b.client.Equal(by.client) && b.session != by.session && inTheWay(b) {
 			found, moving = b, r.isMoving(b.session)
 		}
 	}
@@ -157,12 +186,13 @@ func isAbandoned(ctx context.Context, session *mux.Session) bool {
 	return lost || session.Err() != nil
 }
 
-// removeBind closes the listener or port and forgets it.
+// removeBind closes the listener or port, forgets it and gives its place back.
 func (r *Remote) removeBind(b *remoteBind) {
 	b.close()
 	r.mu.Lock()
 	delete(r.binds, b)
 	r.mu.Unlock()
+	b.places.leave()
 	close(b.freed)
 }
 
@@ -188,7 +218,10 @@ func (r *Remote) isRevoked(session *mux.Session) bool {
 	return a != nil && a.revoked
 }
 
-var errDraining = errors.New("shutting down")
+var (
+	errDraining  = errors.New("shutting down")
+	errListeners = fmt.Errorf("limit of %d listeners", maxSessionListeners)
+)
 
 // listenCode translates why an address was not bound into the session's code, and into words where
 // no code fits.
@@ -200,6 +233,8 @@ func listenCode(err error) (mux.Code, string) {
 		return mux.CodeBadTarget, ""
 	case errors.Is(err, errDraining):
 		return mux.CodeDraining, ""
+	case errors.Is(err, errListeners):
+		return mux.CodeTooManyStreams, err.Error()
 	case netfault.Is(err, syscall.EADDRINUSE):
 		return mux.CodeAddressInUse, ""
 	}

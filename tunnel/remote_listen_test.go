@@ -74,6 +74,96 @@ func TestReverseRefused(t *testing.T) {
 	})
 }
 
+// listen requests a listener in a session, and returns its control stream.
+func listen(t *testing.T, session *mux.Session, address string) (*mux.Stream, error) {
+	t.Helper()
+	target := mux.Target{Kind: mux.StreamListen, Address: policy.TCPPrefix + address}
+	return session.Open(testnet.Within(t, patience), target)
+}
+
+// startListeners starts a remote whose clients may listen on 127.0.0.1.
+func startListeners(t *testing.T, keys ...*certs.KeyPair) *shares {
+	t.Helper()
+	rules, err := policy.ParseReverseRules([]string{"127.0.0.1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return startShares(t, trustKeys(t, keys...), func(cfg *RemoteConfig) { cfg.Reverse = rules })
+}
+
+// The listeners in all sessions of a client count together, until they have ended. Another client
+// is not affected.
+func TestListenersOfOneClient(t *testing.T) {
+	key, other := newKey(t), newKey(t)
+	s := startListeners(t, key, other)
+	sessions, client := s.mustConnect(key, key, other), s.client(key)
+	for range maxSessionListeners - 1 {
+		client.listeners.take()
+	}
+	if _, err := listen(t, sessions[0], "127.0.0.1:0"); err != nil {
+		t.Fatal(err)
+	}
+	for _, session := range sessions[:2] {
+		_, err := listen(t, session, "127.0.0.1:0")
+		if openCode(err) != mux.CodeTooManyStreams ||
+			!strings.Contains(err.Error(), "limit of 64 listeners") {
+			t.Errorf("one listener too many: %v", err)
+		}
+	}
+	if _, err := listen(t, sessions[2], "127.0.0.1:0"); err != nil {
+		t.Errorf("a listener of another client: %v", err)
+	}
+	sessions[0].Close()
+	isLeft := func() bool { return client.listeners.taken() == maxSessionListeners-1 }
+	until(t, "its place is free", isLeft)
+	if _, err := listen(t, sessions[1], "256.0.0.1:0"); openCode(err) != mux.CodeBadTarget {
+		t.Errorf("a malformed address: %v", err)
+	}
+	if _, err := listen(t, sessions[1], "127.0.0.2:0"); openCode(err) != mux.CodeNotAllowed {
+		t.Errorf("an address that is not allowed: %v", err)
+	}
+	control, err := listen(t, sessions[1], "127.0.0.1:0")
+	if err != nil {
+		t.Fatalf("a listener when another has gone: %v", err)
+	}
+	control.Close()
+	until(t, "its place is free too", isLeft)
+}
+
+// A client that has as many listeners as it may have gets them again in another session once it has
+// lost the first.
+func TestListenersMakeRoom(t *testing.T) {
+	key := newKey(t)
+	s := startListeners(t, key)
+	lost, client := s.mustConnect(key)[0], s.client(key)
+	var addresses []string
+	for range 2 {
+		control, err := listen(t, lost, "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		addresses = append(addresses, readLine(t, control))
+	}
+	for range maxSessionListeners - 2 {
+		client.listeners.take()
+	}
+	s.crash()
+	session := s.mustConnect(key)[0]
+	if _, err := listen(t, session, addresses[0]); err != nil {
+		t.Fatalf("the address of a lost listener: %v", err)
+	}
+	if isFree(addresses[1]) {
+		t.Error("a lost listener made room although another had the address")
+	}
+	if _, err := listen(t, session, "127.0.0.1:0"); err != nil {
+		t.Fatalf("another address: %v", err)
+	}
+	if _, err := listen(t, session, "127.0.0.1:0"); openCode(err) != mux.CodeTooManyStreams {
+		t.Errorf("one listener too many: %v", err)
+	}
+	s.live(session)
+}
+
 // The line of a key replaces the remote's rules for what it may bind, and a reload revokes a grant.
 func TestReverseOfKeys(t *testing.T) {
 	plain, bound := newKey(t), newKey(t)

@@ -31,16 +31,8 @@ func (r MoveReason) String() string { return [...]string{"age", "reload", "shutd
 type sessionMove struct {
 	timer *time.Timer // asks it to move; nil for none
 	asked bool        // it moves now, or once it has a carrier
-	begun bool        // its client is told; it doesn't count as one of those that it may have
+	begun bool        // its client is told
 	cut   bool        // its streams were cut short
-}
-
-// count is 1 for a session that doesn't count as one of those that its client may have.
-func (m *sessionMove) count() int {
-	if m.begun {
-		return 1
-	}
-	return 0
 }
 
 // MoveSessions makes all sessions move, one after the other, drainPause apart on average. It
@@ -103,7 +95,7 @@ func (r *Remote) move(session *mux.Session, a *admission, why MoveReason) {
 	}
 }
 
-// beginMove ends the listeners of a session that moves, and makes it count for nothing, since its
+// beginMove ends the listeners of a session that moves, and makes it hold no place, since its
 // client may come back to this node. It reports whether the session still is to move.
 func (r *Remote) beginMove(session *mux.Session, a *admission, why MoveReason) bool {
 	r.mu.Lock()
@@ -112,8 +104,7 @@ func (r *Remote) beginMove(session *mux.Session, a *admission, why MoveReason) b
 		return false
 	}
 	a.move.begun = true
-	a.client.moving++
-	r.moved++
+	r.uncount(a)
 	for b := range r.binds {
 		if b.session == session {
 			b.end()

@@ -82,8 +82,8 @@ func (w *moveWorld) stop() {
 		l.running.Wait()
 	}
 	w.stopRemote()
-	if w.remote.moved != 0 {
-		w.t.Errorf("%d sessions count as moving in the end", w.remote.moved)
+	if w.remote.uncounted != 0 {
+		w.t.Errorf("%d sessions hold no place in the end", w.remote.uncounted)
 	}
 	w.users.Wait()
 }
@@ -238,6 +238,12 @@ func TestMoveSessions(t *testing.T) {
 		for i, l := range w.locals {
 			w.echo(streams[i])
 			w.open(l).Close()
+			if r := l.Read(); r.Carried != 1 || len(r.RoundTrips) != 1 {
+				t.Errorf("local %d observes %d sessions that are up, not the current one alone", i, r.Carried)
+			}
+		}
+		if r := w.remote.Read(); r.Carried != 2*n {
+			t.Errorf("the remote observes %d sessions", r.Carried)
 		}
 		if asked, _ := w.remote.MoveSessions(); asked != n { // the new ones
 			t.Errorf("the second time, %d sessions move", asked)

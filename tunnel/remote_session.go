@@ -20,17 +20,14 @@ import (
 // remoteSession serves the streams of one session.
 type remoteSession struct {
 	*mux.Session
-	remote    *Remote
-	client    certs.PublicKey
-	log       zerolog.Logger
-	denials   *limitedLog     // for targets that the rules forbid
-	lookups   *limitedLog     // for names that no name server has an answer for
-	ctx       context.Context // ends with the session
-	streams   sync.WaitGroup
-	exits     places // for UDP sockets
-	exitLoad  *exitLoad
-	listeners places
-	test      atomic.Pointer[remoteTest] // nil while there is none
+	remote  *Remote
+	client  certs.PublicKey
+	log     zerolog.Logger
+	denials *limitedLog     // for targets that the rules forbid
+	lookups *limitedLog     // for names that no name server has an answer for
+	ctx     context.Context // ends with the session
+	streams sync.WaitGroup
+	test    atomic.Pointer[remoteTest] // nil while there is none
 }
 
 func newRemoteSession(
@@ -41,16 +38,13 @@ func newRemoteSession(
 	log zerolog.Logger,
 ) *remoteSession {
 	return &remoteSession{
-		Session:   session,
-		remote:    r,
-		client:    client,
-		log:       log,
-		denials:   limitLog(log, 1, streamWarningsPeriod, r.gate.warnings),
-		lookups:   limitLog(log, 1, streamWarningsPeriod, r.gate.warnings),
-		ctx:       ctx,
-		exits:     newPlaces(maxSessionExits),
-		exitLoad:  newExitLoad(r.cfg.Bounds),
-		listeners: newPlaces(maxSessionListeners),
+		Session: session,
+		remote:  r,
+		client:  client,
+		log:     log,
+		denials: limitLog(log, 1, streamWarningsPeriod, r.gate.warnings),
+		lookups: limitLog(log, 1, streamWarningsPeriod, r.gate.warnings),
+		ctx:     ctx,
 	}
 }
 
@@ -69,6 +63,7 @@ func (r *Remote) serveSession(a admitted, from netip.Addr, log zerolog.Logger) {
 	s := newRemoteSession(ctx, r, session, handshake.Peer.Key, log)
 	s.acceptStreams()
 	cancel() // dials that are under way
+	r.noteEnd(session)
 	session.Close()
 	s.streams.Wait()
 	s.denials.close()
@@ -110,7 +105,7 @@ func (s *remoteSession) acceptStreams() {
 		case *mux.IncomingFlow:
 			s.streams.Go(func() {
 				defer leave()
-				s.serveFlow(in, client.meter)
+				s.serveFlow(in, client)
 			})
 		case *mux.IncomingStream:
 			s.startStream(in, client, leave)
@@ -124,7 +119,7 @@ func (s *remoteSession) startStream(in *mux.IncomingStream, client clientStream,
 	case mux.StreamListen:
 		s.streams.Go(func() {
 			defer leave()
-			s.serveListen(in)
+			s.serveListen(in, client)
 		})
 	case mux.StreamService:
 		s.streams.Go(func() {

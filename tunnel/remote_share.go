@@ -65,21 +65,38 @@ func shareDefaults(share policy.Share) policy.Share {
 }
 
 // remoteClient counts what a client uses of a remote. The remote's mutex guards it, except for the
-// meter.
+// meter and the places.
 type remoteClient struct {
-	id       clientID
-	share    policy.Share
-	sessions int
-	moving   int            // of them, those that don't count any more: see sessionMove
-	streams  int            // in all sessions
-	tests    int            // speed tests, in all sessions
-	memory   *budget.Member // holds streamMemory for each of them
-	refusals *logLimit      // of log entries about streams that were refused
-	meter    *clientMeter   // of all streams
+	id        clientID
+	share     policy.Share
+	sessions  int
+	uncounted int            // of them, those that hold no place: see admission
+	streams   int            // in all sessions
+	tests     int            // speed tests, in all sessions
+	memory    *budget.Member // holds streamMemory for each of them
+	refusals  *logLimit      // of log entries about streams that were refused
+	meter     *clientMeter   // of all streams
+	clientPlaces
+}
+
+// clientPlaces bound what the streams in all sessions of a client may have at once. A stream gives
+// back what it took where it took it: its session may count with another client by then.
+type clientPlaces struct {
+	exits     places // for UDP sockets
+	exitLoad  *exitLoad
+	listeners places // for -R
+}
+
+func newClientPlaces(counts *bounds.Counts) clientPlaces {
+	return clientPlaces{
+		exits:     newPlaces(maxSessionExits),
+		exitLoad:  newExitLoad(counts),
+		listeners: newPlaces(maxSessionListeners),
+	}
 }
 
 // held returns how many sessions the client has of those that it may have.
-func (c *remoteClient) held() int { return c.sessions - c.moving }
+func (c *remoteClient) held() int { return c.sessions - c.uncounted }
 
 // clientOf returns the client that has a key and comes from an address. Called with the mutex held.
 func (r *Remote) clientOf(key certs.PublicKey, from netip.Addr) *remoteClient {
@@ -92,6 +109,7 @@ func (r *Remote) clientOf(key certs.PublicKey, from netip.Addr) *remoteClient {
 		id: id, share: share, meter: newClientMeter(r, id.String(), share),
 		refusals: newLogLimit(r.cfg.Log.With().Stringer("client", id).Logger(), 1,
 			shareLogPause, nil),
+		clientPlaces: newClientPlaces(r.cfg.Bounds),
 	}
 }
 
@@ -104,7 +122,9 @@ func (r *Remote) count(a *admission, client *remoteClient) {
 	}
 	if a.client = client; client != nil {
 		client.sessions++
-		client.moving += a.move.count()
+		if a.uncounted {
+			client.uncounted++
+		}
 		if client.memory == nil {
 			client.memory = r.session.Memory.JoinFixed(client.id.String())
 		}
@@ -112,8 +132,19 @@ func (r *Remote) count(a *admission, client *remoteClient) {
 	}
 	if before != nil {
 		before.sessions--
-		before.moving -= a.move.count()
+		if a.uncounted {
+			before.uncounted--
+		}
 		r.dropUnused(before)
+	}
+}
+
+// uncount makes a session hold no place any more. Called with the mutex held.
+func (r *Remote) uncount(a *admission) {
+	if !a.uncounted {
+		a.uncounted = true
+		a.client.uncounted++
+		r.uncounted++
 	}
 }
 
@@ -227,13 +258,13 @@ func (r *Remote) isFull() bool {
 	return r.held() >= r.cfg.MaxSessions && r.dispensable(&remoteClient{}) == nil
 }
 
-// held returns how many sessions there are of those that the remote may have: a session that moves
-// holds no place, since the client may come back to this node. Called with the mutex held.
-func (r *Remote) held() int { return len(r.sessions) - r.moved }
+// held returns how many sessions there are of those that the remote may have. Called with the mutex
+// held.
+func (r *Remote) held() int { return len(r.sessions) - r.uncounted }
 
 // makeRoom makes room for another session of a client, or returns why there is none. A session of
-// the client itself that has lost its connection makes room within the client's share. Called with
-// the mutex held.
+// the client itself that has lost its connection makes room within the client's share. If the
+// client uses nothing else, it is dropped. Called with the mutex held.
 func (r *Remote) makeRoom(client *remoteClient) error {
 	if client.held() >= client.share.Sessions {
 		own := r.leastOf(func(a *admission, away bool) bool { return a.client == client && away })
@@ -286,13 +317,13 @@ func (r *Remote) dispensable(client *remoteClient) *mux.Session {
 }
 
 // leastOf returns the session that is missed least among those of which choose returns true, nil if
-// there is none, without those that move, which hold no place: of the client that holds most,
-// without a connection for the longest time or else admitted last. Called with the mutex held.
+// there is none, among those that hold a place: of the client that holds most, without a connection
+// for the longest time or else admitted last. Called with the mutex held.
 func (r *Remote) leastOf(choose func(a *admission, away bool) bool) (found *mux.Session) {
 	var best *admission
 	var bestSince time.Time
 	for session, a := range r.sessions {
-		if a.move.begun {
+		if a.uncounted {
 			continue
 		}
 		since := session.Stats().AwaySince

@@ -86,6 +86,13 @@ func (s *shares) held(key *certs.KeyPair) (n int) {
 	return n
 }
 
+// client returns what the remote counts of a key, nil when that uses nothing.
+func (s *shares) client(key *certs.KeyPair) *remoteClient {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.clients[clientID{key: key.Public()}]
+}
+
 // isRefused checks that a client is refused, with a code, before it takes itself for admitted.
 func (s *shares) isRefused(key *certs.KeyPair, code mux.Code) {
 	s.t.Helper()

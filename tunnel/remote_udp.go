@@ -32,14 +32,14 @@ func (s *remoteSession) rules() remoteRules {
 }
 
 // serveFlow joins a flow of datagrams to a socket of its own, as far as the rules allow.
-func (s *remoteSession) serveFlow(in *mux.IncomingFlow, meter *clientMeter) {
+func (s *remoteSession) serveFlow(in *mux.IncomingFlow, client clientStream) {
 	target := in.Target().Address
 	log := s.log.With().Uint32("stream", in.ID()).Str("target", target).Str("kind", "udp").Logger()
 	counts := s.remote.cfg.Bounds
 	for _, exits := range []struct {
 		places
 		bounds.Bound
-	}{{s.exits, bounds.SessionUDPExits}, {s.remote.exits, bounds.UDPExits}} {
+	}{{client.exits, bounds.SessionUDPExits}, {s.remote.exits, bounds.UDPExits}} {
 		if !exits.take() {
 			counts.Refused(exits.Bound)
 			in.Refuse(mux.CodeTooManyStreams, "")
@@ -65,12 +65,12 @@ func (s *remoteSession) serveFlow(in *mux.IncomingFlow, meter *clientMeter) {
 		return
 	}
 	carried := newFlow(datagrams)
-	carried.meter = meter
+	carried.meter = client.meter
 	ctx, stop := context.WithCancel(s.ctx)
 	defer stop()
-	defer context.AfterFunc(meter.lifetime(s.ctx), stop)()
+	defer context.AfterFunc(client.meter.lifetime(s.ctx), stop)()
 	if target == "" {
-		err = newRemoteExit(carried, conn.(*net.UDPConn), s.rules, s.exitLoad).run(ctx)
+		err = newRemoteExit(carried, conn.(*net.UDPConn), s.rules, client.exitLoad).run(ctx)
 	} else {
 		err = relayDatagrams(ctx, carried, conn)
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"culvert/certs"
+	"culvert/internal/bounds"
 	"culvert/internal/testnet"
 	"culvert/tunnel/mux"
 
@@ -23,7 +24,7 @@ func waitExits(t testing.TB, remote *Remote, want int) {
 	)
 }
 
-// Associations beyond the limits of the remote and of a session are refused.
+// Associations beyond the limits of the remote and of a client are refused.
 func TestExitsAreBounded(t *testing.T) {
 	local, remote := startTunnel(t)
 	// Opening that many sockets would need more descriptors than many machines provide.
@@ -59,12 +60,67 @@ func TestExitsAreBounded(t *testing.T) {
 		certs.PublicKey{},
 		zerolog.Nop(),
 	)
-	full.exits = newPlaces(0)
-	full.serveFlow(accepted.(*mux.IncomingFlow), nil)
+	client := &remoteClient{clientPlaces: clientPlaces{exits: newPlaces(0)}}
+	full.serveFlow(accepted.(*mux.IncomingFlow), clientStream{remoteClient: client})
 	if _, err := stream.Receive(nil); !errors.As(err, &refused) ||
 		refused.Code != mux.CodeTooManyStreams {
-		t.Errorf("one more of a session: %v", err)
+		t.Errorf("one more of a client: %v", err)
 	}
+}
+
+// The UDP sockets in all sessions of a client count together, as does what its associations hold.
+// Another client is not affected. All is given back when the sessions end.
+func TestExitsOfOneClient(t *testing.T) {
+	key, other := newKey(t), newKey(t)
+	counts := &bounds.Counts{}
+	s := startShares(t, trustKeys(t, key, other), func(cfg *RemoteConfig) { cfg.Bounds = counts })
+	sessions, ctx := s.mustConnect(key, key, other), testnet.Within(t, patience)
+	client, stranger := s.client(key), s.client(other)
+	for range maxSessionExits - 2 { // as many sockets are more than some machines permit
+		client.exits.take()
+	}
+	echo := testnet.EchoUDPServer(t, "127.0.0.1:0")
+	for _, session := range sessions {
+		flow, err := session.OpenFlow(ctx, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		flow.SetReadDeadline(time.Now().Add(patience))
+		flow.Send(endpoint{addr: echo.Addr(), port: echo.Port()}.append(nil))
+		if _, err := flow.Receive(make([]byte, sourceSize)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, session := range sessions {
+		_, err := session.OpenFlow(ctx, "")
+		if refused := openCode(err) == mux.CodeTooManyStreams; refused != (i < 2) {
+			t.Errorf("one more socket in session %d: %v", i, err)
+		}
+	}
+	if n := counts.Of(bounds.SessionUDPExits); n != 2 {
+		t.Errorf("%d refusals were counted", n)
+	}
+	for _, load := range []*exitLoad{client.exitLoad, stranger.exitLoad} {
+		targets, contacts := load.targets.taken.Load(), load.contacts.taken.Load()
+		want := int64(1)
+		if load == client.exitLoad {
+			want = 2
+		}
+		if targets != want || contacts != want {
+			t.Errorf("%d targets, %d contacts; want %d", targets, contacts, want)
+		}
+	}
+	sessions[0].Close()
+	until(t, "a place is free", func() bool { return client.exits.taken() == maxSessionExits-1 })
+	if _, err := sessions[1].OpenFlow(ctx, ""); err != nil {
+		t.Errorf("one more socket when another has gone: %v", err)
+	}
+	sessions[1].Close()
+	until(t, "nothing is left", func() bool {
+		load := client.exitLoad
+		return client.exits.taken() == maxSessionExits-2 &&
+			load.targets.taken.Load() == 0 && load.contacts.taken.Load() == 0
+	})
 }
 
 // The rules of the remote hold for the targets of UDP forwards.
