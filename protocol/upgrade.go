@@ -21,6 +21,9 @@ import (
 // may do where the page's author can't.
 func Upgrade(w http.ResponseWriter, r *http.Request) (*websocket.Conn, error) {
 	u := websocket.Upgrader{
+		// A client may have left earlier responses unread, so that there is no room for this one.
+		HandshakeTimeout: DefaultHandshakeTimeout,
+
 		ReadBufferSize:  headBufferSize,
 		WriteBufferSize: upgradeBufferSize,
 		CheckOrigin:     func(*http.Request) bool { return true },

@@ -15,6 +15,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"culvert/protocol"
+
 	"github.com/gorilla/websocket"
 )
 
@@ -148,7 +150,9 @@ func (r *readers) count() int {
 
 const (
 	slowUpload = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n"
-	getPage    = "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+	getUpgrade = "GET /tunnel HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+	getPage = "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 )
 
 // statusOf sends a request and returns the status of the answer.
@@ -264,6 +268,20 @@ func TestSilentClients(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A client that reads nothing after its request for a WebSocket is waited for no longer than for any
+// handshake.
+func TestUnreadUpgrade(t *testing.T) {
+	inBubble(t, nil, func(t *testing.T, _ *Remote, ln *pipeListener) {
+		conn := ln.dial("192.0.2.1")
+		defer conn.Close()
+		io.WriteString(conn, getUpgrade)
+		time.Sleep(protocol.DefaultHandshakeTimeout + time.Second) // synctest
+		if n, err := conn.Read(make([]byte, 1)); n != 0 || err == nil {
+			t.Errorf("the response still waits: read %d bytes, %v", n, err)
+		}
+	})
 }
 
 // A slow visitor who makes progress is served to the end: an upload and a download that take
