@@ -80,7 +80,20 @@ func (t *Taker) Follow(claim func(pair uint64) bool) {
 		defer close(t.done)
 		for t.step() == nil {
 		}
+		t.forgetRoutes()
 	})
+}
+
+// forgetRoutes notes that the sessions of the old process have ended with it.
+func (t *Taker) forgetRoutes() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for name := range t.routes {
+		if t.report != nil {
+			t.report(name, false)
+		}
+	}
+	clear(t.routes)
 }
 
 // Serving tells the old process that this one accepts, and waits until it has given up what this

@@ -189,6 +189,21 @@ func TestTakeOverFails(t *testing.T) {
 	must(t, patience, curl(t, o.local.socks, patience, o.web.URL+"/random/10"))
 }
 
+// TestTakeOverKilled kills the process that was taken over while a client is away. When that comes
+// back, it names its session there, and gets another in the new process at once.
+func TestTakeOverKilled(t *testing.T) {
+	t.Parallel()
+	o := startTakeOver(t, false)
+	must(t, patience, curl(t, o.local.socks, patience, o.web.URL+"/random/10"))
+	o.relay.SetDown(true)
+	o.relay.Cut()
+	old := o.remote
+	o.remote = o.start("next remote", "--take-over", "exit")
+	old.kill()
+	o.relay.SetDown(false)
+	must(t, patience, curl(t, o.local.socks, patience, o.web.URL+"/random/10"))
+}
+
 // reversed reports whether the port at the remote leads to the site.
 func (o *takeOver) reversed() bool {
 	r := run(o.t, patience, command(o.env, o.t.TempDir(), needProgram(o.t, "curl"), "-q", "--silent",
