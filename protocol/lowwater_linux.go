@@ -23,8 +23,8 @@ type lowWater struct {
 	check   func(fd uintptr)
 }
 
-// newLowWater returns nil where conn is not a socket of TCP: below TLS, other bytes arrive than are
-// read.
+// newLowWater returns nil where conn is not a socket of TCP, since below TLS, other bytes arrive than
+// are read; and where nothing but a read would tell that some of a record has arrived.
 func newLowWater(conn net.Conn) *lowWater {
 	tcp, ok := conn.(*net.TCPConn)
 	if !ok {
@@ -32,6 +32,14 @@ func newLowWater(conn net.Conn) *lowWater {
 	}
 	raw, err := tcp.SyscallConn()
 	if err != nil {
+		return nil
+	}
+	told := false
+	_ = raw.Control(func(fd uintptr) {
+		info, err := rawsock.TCPInfo(fd)
+		told = err == nil && tellsArrival(info)
+	})
+	if !told {
 		return nil
 	}
 	l := &lowWater{raw: raw}
@@ -66,13 +74,18 @@ func (l *lowWater) mark(bytes int) {
 	}
 }
 
+// tellsArrival reports whether the system fills in when data arrived last. gVisor may leave that 0,
+// with all else that Linux estimates from the first segment on.
+func tellsArrival(info *unix.TCPInfo) bool { return info.Rcv_mss > 0 }
+
 // marked reports whether bytes may be in the socket without waking a read.
 func (l *lowWater) marked() bool { return l != nil && l.bytes.Load() > 0 }
 
-// lastArrival returns when TCP last received data, the zero time for a connection that isn't TCP.
+// lastArrival returns when TCP last received data, the zero time for a connection that isn't TCP, or
+// where the system doesn't tell.
 func (c *Conn) lastArrival() time.Time {
 	info := c.tcpInfo()
-	if info == nil {
+	if info == nil || !tellsArrival(info) {
 		return time.Time{}
 	}
 	return time.Now().Add(-time.Duration(info.Last_data_recv) * time.Millisecond)
