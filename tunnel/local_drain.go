@@ -78,8 +78,10 @@ func (l *Local) keepRetired(ctx context.Context, kept *retiredSession) {
 		session.Drain(keeping)
 		stop()
 	})
-	for awaitLossOrExpiry(keeping, kept.conn) == nil {
-		lostAt := time.Now()
+	for moved := traffic(session); awaitLossOrExpiry(keeping, kept.conn) == nil; {
+		lostAt, now := time.Now(), traffic(session)
+		kept.attempts.pause.lost(lostAt.Sub(kept.conn.since), now > moved, false)
+		moved = now
 		next, err := l.reconnectRetired(keeping, kept)
 		if err != nil {
 			break
