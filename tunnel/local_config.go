@@ -150,5 +150,6 @@ func (c *LocalConfig) connector() *localConnector {
 
 		family:      c.Address.family,
 		dialAddress: new(net.Dialer).DialContext,
+		lookup:      net.DefaultResolver.LookupNetIP,
 	}
 }

@@ -34,7 +34,9 @@ type localConnector struct {
 
 	family      Family
 	dialAddress protocol.DialFunc // an IP address and port; a net.Dialer's except in tests
+	lookup      lookupFunc        // the system's except in tests
 
+	dials   atomic.Uint32  // connections to names since there was a session
 	reached atomic.Bool    // there was a session
 	hedging sync.WaitGroup // connections of attempts, also those that came too late
 }
@@ -163,6 +165,7 @@ func (c *localConnector) connectWithin(
 	secured.cookies.accept(resumes && made.session != resume)
 	steps.end("")
 	c.reached.Store(true)
+	c.dials.Store(0)
 	made.since = time.Now()
 	made.sessionSince = made.since
 	return made, nil
@@ -255,9 +258,11 @@ func (c *localConnector) dialTCP(
 		steps.begin(StepTCP)
 	}
 	dialer := &addressDialer{
-		lookup: net.DefaultResolver.LookupNetIP,
+		lookup: c.lookup,
 		dial:   c.dialAddress,
 		family: c.family,
+		// A family may connect but lose larger packets, or lead somewhere else.
+		preferIPv4: c.dials.Add(1)%2 == 0,
 		found: func(addresses int) {
 			steps.end(fmt.Sprint(addresses, " addresses"))
 			steps.begin(StepTCP)

@@ -13,15 +13,18 @@ import (
 	"culvert/internal/netfault"
 )
 
+// lookupFunc resolves a name to addresses of "ip4" or "ip6".
+type lookupFunc func(ctx context.Context, network, host string) ([]netip.Addr, error)
+
 // addressDialer connects to a host by the first of its addresses that answers, as RFC 8305 (happy
 // eyeballs) has it. net.Dialer gives each address a share of the time, one after the other, and
 // waits for all of the lookups; a name with several dead addresses takes it all the time there is.
 type addressDialer struct {
-	// lookup resolves a name to addresses of "ip4" or "ip6".
-	lookup func(ctx context.Context, network, host string) ([]netip.Addr, error)
+	lookup lookupFunc
 	dial   func(ctx context.Context, network, address string) (net.Conn, error)
 
-	family Family
+	family     Family
+	preferIPv4 bool // rather than IPv6
 
 	// found, if not nil, is called before the first attempt to connect, with the number of
 	// addresses that are known by then. It is not called for a host that is an address.
@@ -159,7 +162,7 @@ func (r *addressRace) add(found resolved, next *time.Timer) {
 		}
 	} else {
 		r.waiting = append(r.waiting, found)
-		if found.network == "ip6" { // preferred, RFC 8305, section 3
+		if found.network == r.preferred() {
 			slices.Reverse(r.waiting)
 		}
 	}
@@ -168,11 +171,20 @@ func (r *addressRace) add(found resolved, next *time.Timer) {
 		if r.dialing == 0 || r.idle {
 			next.Reset(0)
 		}
-	case found.network == "ip4" && r.looking > 0:
+	case found.network != r.preferred() && r.looking > 0:
 		next.Reset(resolutionDelay)
 	case len(r.waiting) > 0:
 		next.Reset(0)
 	}
+}
+
+// preferred returns the family that is tried first: IPv6 (RFC 8305, section 3), unless the caller
+// has found that wanting.
+func (r *addressRace) preferred() string {
+	if r.dialer.preferIPv4 {
+		return "ip4"
+	}
+	return "ip6"
 }
 
 // start starts an attempt with the next address. The families take turns.

@@ -190,6 +190,33 @@ func TestAddressRace(t *testing.T) {
 	}
 }
 
+// A family that connects, but where no session comes about, is not tried first by the next
+// connection.
+func TestFamiliesTakeTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &fakeHost{
+			names: map[string]fakeLookup{
+				"ip6": {0, "2001:db8::1", nil}, "ip4": {10 * time.Millisecond, "192.0.2.1", nil},
+			},
+			answers: map[string]fakeAnswer{"2001:db8::1": {}, "192.0.2.1": {}},
+			began:   time.Now(),
+		}
+		c := new(LocalConfig).connector()
+		c.lookup, c.dialAddress = h.lookup, h.dial
+		for range 3 {
+			conn, err := c.dialTCP(t.Context(), &stepClock{}, "tcp", "remote.example:443")
+			if err != nil {
+				t.Fatal(err)
+			}
+			conn.Close()
+		}
+		const want = "2001:db8::1 after 0s, 192.0.2.1 after 10ms, 2001:db8::1 after 10ms"
+		if tried := strings.Join(h.tried, ", "); tried != want {
+			t.Errorf("tried %s, want %s", tried, want)
+		}
+	})
+}
+
 // TestAddressRaceOfOneAddress needs no lookup.
 func TestAddressRaceOfOneAddress(t *testing.T) {
 	for _, address := range []string{"192.0.2.1", "2001:db8::1"} {
