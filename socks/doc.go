@@ -18,7 +18,7 @@
 //	first byte  protocol
 //	5           SOCKS5 (RFC 1928)
 //	4           SOCKS4 and 4a
-//	A–Z         HTTP/1 (RFC 9110, 9112)
+//	a method's  HTTP/1 (RFC 9110, 9112), also behind line ends
 //	other       closed without a reply
 //
 // SOCKS5 supports CONNECT to IPv4, IPv6 and names, without authentication or with user name and

@@ -24,6 +24,7 @@ func FuzzNegotiation(f *testing.F) {
 		"HTTP/1.0\r\n\r\n"), uint8(1), false, false)
 	f.Add([]byte("POST http://a.test/ HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: "+
 		"chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n"), uint8(3), false, false)
+	f.Add([]byte("\r\npatch http://a.test/ HTTP/1.1\r\nHost: a.test\r\n\r\n"), uint8(0), false, false)
 	for _, tt := range httpRefusals {
 		f.Add([]byte(tt.sent), uint8(20), false, false)
 	}
@@ -93,7 +94,7 @@ func isDialogueFor(sent, said []byte, auth bool) bool {
 	}
 	in := bufio.NewReader(bytes.NewReader(said))
 	for {
-		method, _, _ := strings.Cut(string(sent), " ")
+		method, _, _ := strings.Cut(strings.TrimLeft(string(sent), "\r\n"), " ")
 		if _, err := in.Peek(1); err == io.EOF {
 			return true
 		}

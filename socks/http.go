@@ -30,9 +30,11 @@ type httpConn struct {
 
 func newHTTPConn(s *Server, c *clientConn) *httpConn { return &httpConn{s: s, c: c} }
 
-// beginsHTTP reports whether an HTTP request can begin with this byte. All methods that are
-// registered, and known, are upper case letters.
-func beginsHTTP(first byte) bool { return 'A' <= first && first <= 'Z' }
+// beginsHTTP reports whether an HTTP request can begin with this byte: a method is any token, and
+// line ends may precede it (RFC 9112 section 2.2).
+func beginsHTTP(first byte) bool {
+	return isTokenByte(first) || first == '\r' || first == '\n'
+}
 
 // serve answers requests until one asks for a tunnel, whose target it returns, or the connection
 // is over. The client's first request may still take what is left of the negotiation's deadline.

@@ -70,6 +70,10 @@ func (c *bodyCopy) step() error {
 	if !c.decode {
 		data = b[:n]
 	}
+	if c.body.chunks.lacksCR {
+		data = append(b[:n:n], '\r')
+		c.body.chunks.lacksCR = false
+	}
 	err := c.write(data)
 	c.in.Discard(n)
 	if err == nil {

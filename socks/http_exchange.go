@@ -24,6 +24,9 @@ type exchange struct {
 	continued bool       // the client has been told to go on
 }
 
+// continueHead is an interim response that all read in the same way.
+const continueHead = "HTTP/1.1 100 Continue\r\n\r\n"
+
 var (
 	errNoResponse = errors.New("no valid response")
 	errInterim    = errors.New("too many interim responses")
@@ -154,17 +157,20 @@ func (x *exchange) readResponse() (*response, int, error) {
 	return nil, 0, errInterim
 }
 
-// inform passes on an interim response.
+// inform passes on an interim response (RFC 9110 section 15.2).
 func (x *exchange) inform(resp *response) {
-	if !x.req.http11 { // RFC 9110 section 15.2
+	goOn := resp.status == http.StatusContinue
+	if !x.req.http11 || !goOn && (resp.lenient || !x.req.close && !x.up.mayInform()) {
 		return
+	}
+	message := []byte(continueHead)
+	if !resp.lenient {
+		message = resp.appendHead(nil, "", false)
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if resp.status == http.StatusContinue {
-		x.continued = true
-	}
-	x.writeInterim(resp.appendHead(nil, "", false))
+	x.continued = x.continued || goOn
+	x.writeInterim(message)
 }
 
 // goOn tells the client to send its body, for a target that doesn't say.
@@ -173,7 +179,7 @@ func (x *exchange) goOn() {
 	defer x.mu.Unlock()
 	if !x.continued && !x.responded {
 		x.continued = true
-		x.writeInterim([]byte("HTTP/1.1 100 Continue\r\n\r\n"))
+		x.writeInterim([]byte(continueHead))
 	}
 }
 
@@ -188,8 +194,9 @@ func (x *exchange) writeInterim(message []byte) {
 // begin keeps interim responses from being sent.
 func (x *exchange) begin() {
 	x.mu.Lock()
-	defer x.mu.Unlock()
 	x.responded = true
+	x.mu.Unlock()
+	x.up.answered()
 }
 
 // end ends the exchange: from then on nothing but the connection's goroutine reads from the
@@ -235,10 +242,12 @@ func (x *exchange) deliver(ctx context.Context, resp *response, n int) (net.Conn
 		dst: x.h.c.Conn, in: t.in, body: &resp.body, decode: !req.http11,
 		head: resp.appendHead(make([]byte, 0, n+headRoom), connection, !req.http11),
 	}
+	resp.body.chunks.promised = keep
 	t.in.Discard(n)
 	err := body.run()
-	if errors.Is(err, errChunk) && req.http11 {
-		// The client judges by itself: it gets all that comes.
+	if errors.Is(err, errChunk) && req.http11 && !keep {
+		// The client judges by itself: it gets all that comes, and knows that no other response
+		// does.
 		resp.body.kind, framed = framedByClose, false
 		err = body.run()
 	}

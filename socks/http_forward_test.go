@@ -92,7 +92,7 @@ var forwardTests = []struct {
 		"POST http://a.test/ HTTP/1.0\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\nab",
 		"POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 2\r\n\r\nab",
 		"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
-		"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
 	}, {
 		"early hints go through",
 		"GET http://a.test/ HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -261,7 +261,7 @@ func TestExpectContinue(t *testing.T) {
 			began := time.Now()
 			go io.WriteString(far, says)
 			if !wants {
-				mustRead(t, conn, "HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+				mustRead(t, conn, "HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
 				checkClosedAtOnce(t, conn)
 				return
 			}

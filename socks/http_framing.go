@@ -80,22 +80,27 @@ func (f *framing) skip(n int) {
 // chunks scans a chunked body (RFC 9112 section 7.1), which is passed on as it is.
 //
 // A strict scan is for requests: what others might read in another way is malformed. The other
-// one is as lenient as browsers.
+// one is as lenient as browsers, but with promised set it passes nothing by which a client might
+// find an earlier end, and adds carriage returns: the client would take what follows its end for
+// the response to its next request, which may be for another server.
 type chunks struct {
-	strict  bool
-	lenient bool // something was passed that a strict scan refuses
-	state   chunkState
-	left    int64 // data of the chunk that is still to come; in its first line, its size so far
-	digits  int   // of the size, leading zeros apart
-	line    int   // length of the line so far, without its end
-	trailer int   // length of the trailer section so far
-	name    []byte
+	strict   bool
+	promised bool // the client was told that its connection goes on
+	lacksCR  bool // what comes next is a line feed without its carriage return, which goes ahead
+	lenient  bool // something was passed that a strict scan refuses
+	state    chunkState
+	left     int64 // data of the chunk that is still to come; in its first line, its size so far
+	digits   int   // of the size, leading zeros apart
+	line     int   // length of the line so far, without its end
+	trailer  int   // length of the trailer section so far
+	name     []byte
 }
 
 type chunkState uint8
 
 const (
 	chunkSize      chunkState = iota
+	chunkPadding              // behind a size and blanks
 	chunkExtension            // behind a size and its semicolon
 	chunkSizeLF               // behind the carriage return of the first line
 	chunkData
@@ -111,7 +116,8 @@ const (
 
 var errChunk = errors.New("malformed chunk")
 
-// scan is framing.advance.
+// scan is framing.advance. It ends early with lacksCR set, which the caller clears, never with
+// decode.
 func (c *chunks) scan(b []byte, decode bool) (n int, data []byte, err error) {
 	if decode {
 		data = b[:0]
@@ -125,6 +131,10 @@ func (c *chunks) scan(b []byte, decode bool) (n int, data []byte, err error) {
 			c.skip(size)
 			n += size
 			continue
+		}
+		if c.promised && b[n] == '\n' && c.endsInLF() {
+			c.lacksCR, c.lenient = true, true
+			return n, data, nil
 		}
 		if !c.step(b[n]) {
 			c.state = chunksBad
@@ -149,7 +159,7 @@ func (c *chunks) step(b byte) bool {
 	switch c.state {
 	case chunkSize:
 		return c.stepSize(b)
-	case chunkExtension:
+	case chunkPadding, chunkExtension:
 		return c.stepExtension(b)
 	case chunkSizeLF:
 		return b == '\n' && c.endSize()
@@ -169,6 +179,24 @@ func (c *chunks) step(b byte) bool {
 func (c *chunks) bend() bool {
 	c.lenient = true
 	return !c.strict
+}
+
+// diverge is bend for what some clients read as another size, and so may find an earlier end by.
+func (c *chunks) diverge() bool { return c.bend() && !c.promised }
+
+// endsInLF reports whether a line feed alone would end a size or a chunk's data, and goes on to
+// where the carriage return has come. Without that, some clients would read on up to one, and
+// Python, which skips two bytes behind the data, would take "\n10" for the last chunk.
+func (c *chunks) endsInLF() bool {
+	switch {
+	case c.state == chunkSize && c.line > 0, c.state == chunkPadding, c.state == chunkExtension:
+		c.state = chunkSizeLF
+	case c.state == chunkDataCR:
+		c.state = chunkDataLF
+	default:
+		return false
+	}
+	return true
 }
 
 func (c *chunks) stepSize(b byte) bool {
@@ -201,9 +229,13 @@ func hexDigit(b byte) (int64, bool) {
 }
 
 // stepExtension takes what follows a size. An extension begins with a semicolon; some servers
-// pad the size with spaces.
+// pad the size with spaces. Clients differ in what else they read: Python's size of "5_0" is 80.
 func (c *chunks) stepExtension(b byte) bool {
 	begins := c.state != chunkExtension
+	if begins && isBlank(b) {
+		c.state = chunkPadding
+		return c.bend()
+	}
 	c.state = chunkExtension
 	switch {
 	case b == '\r':
@@ -212,7 +244,7 @@ func (c *chunks) stepExtension(b byte) bool {
 	case b == '\n':
 		return c.bend() && c.endSize()
 	case begins && b != ';', isControl(b):
-		return c.bend()
+		return c.diverge()
 	}
 	return true
 }
@@ -232,7 +264,8 @@ func (c *chunks) endData() bool {
 	return true
 }
 
-// stepTrailer takes a byte of the trailer section, which is a head's fields.
+// stepTrailer takes a byte of the trailer section, which is a head's fields. It refuses controls
+// for responses too: Firefox ends the section at a line that begins with NUL.
 func (c *chunks) stepTrailer(b byte) bool {
 	if c.trailer++; c.trailer > maxTrailer {
 		return false
@@ -243,6 +276,9 @@ func (c *chunks) stepTrailer(b byte) bool {
 		case b == '\r' && c.line == 1:
 			c.state = trailerEndLF
 			return true
+		case b == '\r':
+			c.state = trailerLF
+			return c.bend()
 		case b == '\n' && c.line == 1:
 			c.state = chunksDone
 			return c.bend()
@@ -257,24 +293,18 @@ func (c *chunks) stepTrailer(b byte) bool {
 		case b == '\n':
 			return c.bend() && c.endTrailer()
 		}
-		return c.bend()
+		return !isControl(b) && c.bend()
 	case trailerValue:
-		switch {
-		case b == '\r':
+		switch b {
+		case '\r':
 			c.state = trailerLF
 			return true
-		case b == '\n':
+		case '\n':
 			return c.bend() && c.endTrailer()
-		case isControl(b):
-			return c.bend()
 		}
-		return true
+		return !isControl(b)
 	case trailerLF:
-		if b != '\n' {
-			c.state = trailerValue
-			return c.bend()
-		}
-		return c.endTrailer()
+		return b == '\n' && c.endTrailer()
 	case trailerEndLF:
 		c.state = chunksDone
 		return b == '\n'

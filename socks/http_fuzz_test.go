@@ -6,6 +6,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httputil"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -120,8 +122,132 @@ func FuzzChunks(f *testing.F) {
 	})
 }
 
+// FuzzEarlyEnd checks that no client finds the end of a chunked body before it is passed on as a
+// whole, if its connection was to go on: what follows would be another server's response for it.
+func FuzzEarlyEnd(f *testing.F) {
+	for _, tt := range earlyEnds {
+		f.Add([]byte(tt.body), uint8(0))
+	}
+	for _, body := range chunkAttacks {
+		f.Add([]byte(body), uint8(2))
+	}
+	for _, tt := range lenientTests {
+		_, body, _ := strings.Cut(tt.said, "\r\n\r\n")
+		f.Add([]byte(body), uint8(1))
+	}
+	f.Fuzz(func(t *testing.T, body []byte, step uint8) {
+		var out bytes.Buffer
+		c := bodyCopy{dst: &out, in: bufio.NewReaderSize(bytes.NewReader(body), 16+int(step)),
+			body: &framing{kind: framedByChunks, chunks: chunks{promised: true}}}
+		err := c.run()
+		passed := out.Bytes()
+		check := func(client string, end int) {
+			if end >= 0 && (end < len(passed) || err == io.ErrUnexpectedEOF) {
+				t.Errorf("%q: %q is passed on, %v; %s ends at %d", body, passed, err, client, end)
+			}
+		}
+		check("Firefox", firefoxEnd(passed, int(step)+1))
+		for _, lineEnd := range []string{"\n", "\r\n"} {
+			check("Python", readerEnd(passed, lineEnd, pythonSize))
+			check("a lenient client", readerEnd(passed, lineEnd, leadingSize))
+		}
+		if data := decoded(body, false); err == nil && !bytes.Equal(decoded(passed, true), data) {
+			t.Errorf("%q becomes %q", data, passed)
+		}
+	})
+}
+
+// decoded returns the data of a chunked body, as this package reads it.
+func decoded(body []byte, promised bool) []byte {
+	c := chunks{promised: promised}
+	_, data, _ := c.scan(bytes.Clone(body), true)
+	return data
+}
+
+// firefoxEnd returns where Firefox finds the end of a chunked body that comes in pieces of step
+// bytes, or -1. See nsHttpChunkedDecoder: a line ends where its NUL is, loses a carriage return at
+// a piece's end, and may be empty in many places.
+func firefoxEnd(body []byte, step int) int {
+	var line []byte
+	left, trailer := 0, false
+	for n := 0; n < len(body); {
+		piece := body[n:min(n-n%step+step, len(body))]
+		if left > 0 {
+			size := min(left, len(piece))
+			n, left = n+size, left-size
+			continue
+		}
+		part, _, whole := bytes.Cut(piece, []byte("\n"))
+		line = append(line, bytes.TrimSuffix(part, []byte("\r"))...)
+		if n += len(part); !whole {
+			continue
+		}
+		n++
+		text, _, _ := bytes.Cut(line, []byte("\x00"))
+		line = nil
+		switch {
+		case trailer && len(text) == 0:
+			return n
+		case !trailer && len(text) > 0:
+			size, ok := leadingSize(bytes.TrimPrefix(bytes.ToLower(text), []byte("0x")))
+			if !ok {
+				return -1
+			}
+			left, trailer = size, size == 0
+		}
+	}
+	return -1
+}
+
+// readerEnd returns where a client finds the end of a chunked body, or -1, that reads lines up to
+// lineEnd, sizes as it does, and any two bytes behind a chunk's data.
+func readerEnd(body []byte, lineEnd string, size func([]byte) (int, bool)) int {
+	n, trailer := 0, false
+	for {
+		line, _, ok := bytes.Cut(body[n:], []byte(lineEnd))
+		if !ok {
+			return -1
+		}
+		n += len(line) + len(lineEnd)
+		if trailer {
+			if len(bytes.TrimSuffix(line, []byte("\r"))) == 0 {
+				return n
+			}
+			continue
+		}
+		digits, _, _ := bytes.Cut(line, []byte(";"))
+		left, ok := size(digits)
+		if !ok || left > len(body)-n-2 {
+			return -1
+		}
+		if trailer = left == 0; !trailer {
+			n += left + 2
+		}
+	}
+}
+
+// pythonSize is int(b, 16).
+func pythonSize(b []byte) (int, bool) {
+	digits := strings.TrimPrefix(strings.ToLower(string(bytes.TrimSpace(b))), "0x")
+	n, err := strconv.ParseInt("0x"+digits, 0, 31)
+	return int(n), err == nil
+}
+
+// leadingSize reads the hexadecimal digits that b begins with.
+func leadingSize(b []byte) (int, bool) {
+	digits := len(b) - len(bytes.TrimLeft(b, "0123456789abcdefABCDEF"))
+	n, err := strconv.ParseInt(string(b[:digits]), 16, 31)
+	return int(n), err == nil
+}
+
+// closingHead is how a head begins in which all clients read the same status, and that their
+// connection ends.
+var closingHead = regexp.MustCompile(
+	`^(?i:HTTP/\d\.\d|ICY) +(\d{3})(?: [^\n]*)?\r\nConnection: close\r\n[^ \t]`)
+
 // FuzzResponse checks that a response which needs no leniency is read as net/http reads it, and
-// that the head that the client gets is framed in the same way.
+// that the head that the client gets is framed in the same way. A client that is told that its
+// connection ends gets that ahead of all in which clients differ.
 func FuzzResponse(f *testing.F) {
 	for _, tt := range lenientTests {
 		f.Add([]byte(tt.said), false)
@@ -146,6 +272,11 @@ func FuzzResponse(f *testing.F) {
 		head := r.appendHead(nil, "close", false)
 		if m := headLength(head, 0); m != len(head) {
 			t.Fatalf("%q is a head of %d bytes and more", head, m)
+		}
+		begin := closingHead.FindSubmatch(head)
+		if begin == nil || string(begin[1]) != strconv.Itoa(r.status) || bytes.IndexByte(head, 0) >= 0 ||
+			bytes.Count(head, []byte("\r")) != bytes.Count(head, []byte("\r\n")) {
+			t.Fatalf("%q becomes %q", said[:n], head)
 		}
 		again, err := parseResponse(head, method)
 		if err != nil || again.body.kind != r.body.kind || again.body.left != r.body.left ||

@@ -3,13 +3,14 @@ package socks
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 
 	"culvert/internal/bounds"
 )
 
-// response is what a proxy has to know of a response. It aliases its head.
+// response is what a proxy has to know of a response. It may alias its head.
 type response struct {
 	status  int
 	http11  bool // else the connection ends after it
@@ -17,7 +18,7 @@ type response struct {
 	lenient bool // it was read as browsers would, so others may read something else
 	body    framing
 
-	line       []byte // the status line
+	line       []byte // the status line, as the client gets it
 	fields     []byte // the lines behind it
 	connection connectionField
 	length     int64 // of Content-Length; -1 when there is none that is a number
@@ -80,20 +81,58 @@ func (r *response) parseLine(head []byte) bool {
 	if !startsStatus(line) {
 		return false
 	}
+	line, changed := spaced(line)
 	r.line, r.fields = nextLine(line)
+	r.lenient = !r.readLine() || changed || r.lenient
+	for len(r.fields) > 0 && isBlank(r.fields[0]) { // RFC 9112 section 2.2
+		_, r.fields = nextLine(r.fields)
+		r.lenient = true
+	}
+	return true
+}
+
+// spaced returns a head in which carriage returns alone and NULs are spaces (RFC 9112 section 2.2,
+// RFC 9110 section 5.5), since some clients end a line there. It leaves b as it is, and reports
+// whether there were any.
+func spaced(b []byte) (head []byte, changed bool) {
+	if bytes.IndexByte(b, 0) < 0 && bytes.Count(b, []byte("\r")) == bytes.Count(b, []byte("\r\n")) {
+		return b, false
+	}
+	head = bytes.Clone(b)
+	for i, c := range b {
+		if c == 0 || c == '\r' && !bytes.HasPrefix(b[i:], []byte("\r\n")) {
+			head[i] = ' '
+		}
+	}
+	return head, true
+}
+
+// readLine reads the status line, and reports whether it is as RFC 9112 has it. One in which
+// clients might find another status is replaced. Python reads 0100 as 100, which is interim, and
+// would take what follows the head for another one.
+func (r *response) readLine() (strict bool) {
 	text := content(r.line)
 	version, rest, _ := bytes.Cut(text, []byte(" "))
 	r.http11 = bytes.Equal(version, []byte("HTTP/1.1"))
 	rest = bytes.TrimLeft(rest, " ")
 	digits := len(rest) - len(bytes.TrimLeft(rest, "0123456789"))
 	r.status = http.StatusOK // as browsers do
-	if n, err := strconv.Atoi(string(rest[:digits])); err == nil && digits == 3 && n >= 100 {
-		r.status = n
+	if digits == 3 && rest[0] != '0' {
+		r.status, _ = strconv.Atoi(string(rest[:digits]))
+		if isVersion(version) && (len(rest) == 3 || rest[3] == ' ') {
+			return len(text) > 12 && (r.http11 || bytes.Equal(version, []byte("HTTP/1.0"))) &&
+				text[9] == rest[0] && text[12] == ' ' && isStrict(r.line)
+		}
 	}
-	strict := len(text) > 12 && (r.http11 || bytes.Equal(version, []byte("HTTP/1.0"))) &&
-		digits == 3 && text[9] == rest[0] && text[12] == ' ' && isStrict(r.line)
-	r.lenient = r.lenient || !strict
-	return true
+	r.line = fmt.Appendf(nil, "HTTP/1.1 %d %s\r\n", r.status, http.StatusText(r.status))
+	return false
+}
+
+// isVersion reports whether b is a version of HTTP, in any case, or what stands for it in a radio
+// server's status line.
+func isVersion(b []byte) bool {
+	return equalFold(b, "icy") || len(b) == 8 && equalFold(b[:5], "http/") &&
+		isDigit(b[5]) && b[6] == '.' && isDigit(b[7])
 }
 
 // startsStatus reports whether a status line begins here. ICY is an old kind of radio server's.
@@ -168,9 +207,12 @@ func (r *response) frame(method string) {
 		r.lenient = r.lenient || r.lengths != 0 || r.codings.fields > 1 || r.codings.listed ||
 			!r.http11
 	}
-	switch {
-	case r.status < 200, r.status == http.StatusNoContent:
+	empty := r.status < 200 || r.status == http.StatusNoContent
+	if empty || r.status == http.StatusResetContent { // which has a body for some clients only
 		r.lenient = r.lenient || r.codings.fields > 0 || r.length > 0
+	}
+	switch {
+	case empty:
 	case method == http.MethodHead, r.status == http.StatusNotModified:
 	case r.codings.last:
 		r.body.kind = framedByChunks
@@ -186,8 +228,14 @@ func (r *response) frame(method string) {
 // appendHead appends the head as the client gets it: as it came, but for what belongs to the
 // connection, and for a framing that clients might read in different ways. With decode set
 // the body's chunks are taken out.
+//
+// The Connection field comes first, since Python sees no field behind a line that is none, and
+// takes the first of several.
 func (r *response) appendHead(b []byte, connection string, decode bool) []byte {
-	b = append(b, r.line...)
+	b = append(append(b, content(r.line)...), "\r\n"...)
+	if connection != "" {
+		b = append(append(append(b, "Connection: "...), connection...), "\r\n"...)
+	}
 	lengths, codings := 0, 0
 	f, rest, ok := nextField(r.fields)
 	for ; ok; f, rest, ok = nextField(rest) {
@@ -206,9 +254,6 @@ func (r *response) appendHead(b []byte, connection string, decode bool) []byte {
 		case !f.isOneOf(hopByHop) && !r.connection.lists(f):
 			b = append(b, f.raw...)
 		}
-	}
-	if connection != "" {
-		b = append(append(append(b, "Connection: "...), connection...), "\r\n"...)
 	}
 	return append(b, rest...)
 }

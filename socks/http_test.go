@@ -81,6 +81,8 @@ var httpRefusals = []struct {
 	{"no host field", "GET http://a.test/ HTTP/1.1\r\n\r\n", "400"},
 	{"no version", "GET http://a.test/\r\n\r\n", "400"},
 	{"not HTTP", "HELO a.test\r\n\r\n", "400"},
+	{"not HTTP, nor capital letters", "a001 LOGIN x y\r\n\r\n", "400"},
+	{"a method in other places", "\rpatch http://a.test/ HTTP/1.1\r\nHost: a.test\r\n\r\n", "400"},
 	{"another version", "GET http://a.test/ HTTP/3.0\r\nHost: a.test\r\n\r\n", "505"},
 	{"HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "505"},
 	{"large head", "GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\nX-A: " + strings.Repeat("a",
@@ -242,7 +244,7 @@ func TestRequestTarget(t *testing.T) {
 		"GET http://a.test HTTP/1.1\r\nHost: b.test\r\n\r\n":                          "a.test:80",
 		"GET http://a.test:8080/x HTTP/1.0\r\n\r\n":                                   "a.test:8080",
 		"GET http://[2001:db8::1]/ HTTP/1.1\r\nHost: a\r\n\r\n":                       "[2001:db8::1]:80",
-		"\r\nGET http://a.test HTTP/1.1\nHost: b.test\n\n":                            "",
+		"\r\nGET http://a.test HTTP/1.1\nHost: b.test\n\n":                            "a.test:80",
 		"GET http://a.test HTTP/1.1\nHost: b.test\n\n":                                "a.test:80",
 		"GET HTTP://A.test HTTP/1.1\r\nHost: b.test\r\n\r\n":                          "a.test:80",
 		"GET http://a.test/ HTTP/1.1\r\nHost: a\r\nX: " + name255 + "\r\nY: \r\n\r\n": "a.test:80",
@@ -258,6 +260,59 @@ func TestRequestTarget(t *testing.T) {
 				t.Errorf("%q: dialed %q, want %q", sent, *dialed, want)
 			}
 		})
+	}
+}
+
+// TestFirstByte: a connection's first request may begin with any byte of a token, or with an empty
+// line, as those behind it may. What begins with another byte is no request, and closed at once.
+func TestFirstByte(t *testing.T) {
+	const request = "x http://a.test/ HTTP/1.1\r\nHost: a.test\r\n\r\n"
+	for b := range 256 {
+		first := string([]byte{byte(b)})
+		want := ""
+		switch {
+		case b == socks4Version, b == socks5Version, b == '\r': // alone it is no line end
+			continue
+		case b == '\n', isTokenByte(byte(b)):
+			want = "a.test:80"
+		}
+		synctest.Test(t, func(t *testing.T) {
+			ln, dialed := wireServer(t, false)
+			conn := ln.dial()
+			defer conn.Close()
+			if want == "" {
+				go io.WriteString(conn, first)
+				checkClosedAtOnce(t, conn)
+				return
+			}
+			go io.WriteString(conn, first+request)
+			mustGetResponse(t, bufio.NewReader(conn), "GET")
+			if *dialed != want {
+				t.Errorf("%q: dialed %q", first, *dialed)
+			}
+		})
+	}
+}
+
+// TestFirstMethod: a method's case is the client's, in a first request too.
+func TestFirstMethod(t *testing.T) {
+	for _, ahead := range []string{"", "\r\n", "\n", "\r\n\r\n"} {
+		near, far := tcpPair(t)
+		conn := connect(t, startServer(t, Config{Dial: dialTo(near)}))
+		for range 2 {
+			mustWrite(t, conn, ahead+"patch http://a.test/ HTTP/1.1\r\nHost: a.test\r\n\r\n")
+			mustRead(t, far, "patch / HTTP/1.1\r\nHost: a.test\r\n\r\n")
+			mustWrite(t, far, okA)
+			mustRead(t, conn, okA)
+		}
+	}
+}
+
+// TestSilentProtocols: a client that speaks another protocol than this port's, and waits for its
+// server, is closed in time.
+func TestSilentProtocols(t *testing.T) {
+	for _, sent := range []string{"SSH-2.0-x\r\n", "*1\r\n$4\r\nPING\r\n", "a1 NOOP\r\n", "\r\n"} {
+		synctest.Test(t, func(t *testing.T) { checkSilence(t, false, sent, "") })
 	}
 }
 

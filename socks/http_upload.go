@@ -35,6 +35,8 @@ type upload struct {
 	complete   bool       // all of it has
 	halfClosed bool       // the client has
 	stopping   bool       // the watch is to end
+	ahead      bool       // another request has come ahead of the response
+	misled     bool       // the client may have taken an interim response for the final one
 	discards   bool       // the target takes no more
 	lingering  time.Time  // since when the response is over, and the body not; zero before
 	bodyErr    error      // why the body could not be read
@@ -44,6 +46,7 @@ type upload struct {
 var (
 	errBodyTooLate = errors.New("nothing came of the request's body for too long")
 	errGone        = errors.New("client left before the response was complete")
+	errMisled      = errors.New("it took an interim response for the final one")
 )
 
 func newUpload(c *clientConn, req *request) *upload {
@@ -62,6 +65,7 @@ func canHalfClose(conn net.Conn) bool {
 // start begins to send to the target.
 func (u *upload) start(target *targetConn) {
 	u.target, u.began = target, true
+	u.ahead = u.complete && u.c.in.Buffered() > 0
 	switch {
 	case !u.complete:
 		go u.run()
@@ -216,6 +220,9 @@ func (u *upload) fail(err error) {
 func (u *upload) watch() {
 	in := u.c.in
 	for in.Buffered() < in.Size() {
+		if in.Buffered() > 0 && !u.noteAhead() {
+			return
+		}
 		_, err := in.Peek(in.Buffered() + 1)
 		switch {
 		case err == nil:
@@ -229,6 +236,37 @@ func (u *upload) watch() {
 		}
 		return
 	}
+}
+
+// mayInform reports whether the client may get an interim response other than 100, which is the
+// case as long as it has sent no other request. Python takes that for the final one. So when the
+// client sends another request then, before the final response, it is left: it would take this
+// response for that of the next request, which may be for another server.
+func (u *upload) mayInform() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.misled = !u.ahead
+	return u.misled
+}
+
+// answered notes that the final response begins.
+func (u *upload) answered() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.misled = false
+}
+
+// noteAhead notes that another request has come ahead of the response, and reports whether the
+// watch goes on.
+func (u *upload) noteAhead() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.ahead = true
+	if u.misled && !u.stopping {
+		u.leaveLocked(errMisled)
+		return false
+	}
+	return true
 }
 
 // endOfFile passes on that the client sends no more.

@@ -110,7 +110,7 @@ var wireTests = []wireTest{
 		methodNone, ""},
 
 	{"tls", false, "\x16\x03\x01", "", ""},
-	{"lower case", false, "get", "", ""},
+	{"no token", false, "<get", "", ""},
 }
 
 // wireServer serves on pipes inside a synctest bubble. Its targets are at their end of file. dialed
