@@ -240,9 +240,9 @@ const (
 	sourceHandshakes   = 32
 	reservedHandshakes = 64
 
-	// handshakeHold is how long a handshake keeps its place at least, unless its address wants more
-	// than its share: two or three round trips on almost any path. Others wait for their turn, by
-	// handshakeWait at most: it comes sooner even when all of maxStrangers wait. handshakeLook is
+	// handshakeHold is how long a handshake keeps its place at least: two or three round trips on
+	// almost any path. Those of its own address are asked to come later; others wait for their turn,
+	// by handshakeWait at most: it comes sooner even when all of maxStrangers wait. handshakeLook is
 	// how soon a place that becomes free is noticed.
 	handshakeHold = 2 * time.Second
 	handshakeWait = 15 * time.Second

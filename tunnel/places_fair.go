@@ -114,15 +114,18 @@ func (f *fairPlaces) displaced(from source, known bool) *fairPlace {
 }
 
 // wait returns how long to wait until one more client's place costs nobody one that it took less
-// than hold ago. What a source takes beyond its share costs only itself.
-func (f *fairPlaces) wait(from source, known bool, hold time.Duration) time.Duration {
+// than hold ago, and whether it is the client's own source that it would cost one.
+func (f *fairPlaces) wait(
+	from source, known bool, hold time.Duration,
+) (left time.Duration, own bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	out := f.displaced(from, known)
-	if out == nil || from.IsValid() && out.from == from {
-		return 0
+	if out == nil {
+		return 0, false
 	}
-	return hold - time.Since(fairEpoch) + time.Duration(out.progress.Load())
+	left = hold - time.Since(fairEpoch) + time.Duration(out.progress.Load())
+	return left, from.IsValid() && out.from == from
 }
 
 // free ends what holds a place, the one that take would choose, and reports whether there was one.

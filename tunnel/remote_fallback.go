@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"strings"
 
 	"culvert/internal/bounds"
 	"culvert/internal/httplog"
@@ -58,6 +59,9 @@ func newRemoteFallback(
 			Rewrite: func(r *httputil.ProxyRequest) {
 				r.SetURL(site)
 				r.SetXForwarded()
+				if isProxied(r.In) {
+					keepForwarded(r.Out.Header, r.In.Header)
+				}
 			},
 			ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 				if r.Context().Err() == nil {
@@ -67,6 +71,24 @@ func newRemoteFallback(
 			},
 		},
 	}
+}
+
+// keepForwarded copies what the request of a trusted proxy says about how the client reached that.
+// Proxies append: only the last entry is the proxy's own word.
+func keepForwarded(to, from http.Header) {
+	scheme := strings.ToLower(lastOf(from, "X-Forwarded-Proto"))
+	if scheme == "http" || scheme == "https" {
+		to.Set("X-Forwarded-Proto", scheme)
+	}
+	if host := lastOf(from, "X-Forwarded-Host"); host != "" {
+		to.Set("X-Forwarded-Host", host)
+	}
+}
+
+// lastOf returns the last entry of a field that is a list, "" if there is none.
+func lastOf(header http.Header, name string) string {
+	list := strings.Join(header.Values(name), ",")
+	return strings.TrimSpace(list[strings.LastIndexByte(list, ',')+1:])
 }
 
 // serve answers a request with the answer of the site. It returns when ctx is done at the latest.

@@ -226,7 +226,7 @@ func TestFallbackBounds(t *testing.T) {
 	if got := receive(t, second); got != "502  " {
 		t.Errorf("cut short: %q", got)
 	}
-	if got := visit(t, remote.server.URL+"/", "GET", nil, ""); got != "404  404 page not found\n" {
+	if got := visit(t, remote.server.URL+"/", "GET", nil, ""); got != "502  " {
 		t.Errorf("after the end: %q", got)
 	}
 }

@@ -127,7 +127,11 @@ func (g *remoteGate) slow(ctx context.Context, from source) {
 // takeHandshake takes a place for a client that is being admitted. While all are taken, clients get
 // one in the order in which they came, and each keeps its place for handshakeHold, long enough for
 // most. It returns nil if the client's turn has not come when ctx is done or handshakeWait is over.
-func (g *remoteGate) takeHandshake(ctx context.Context, from source, end func()) *fairPlace {
+// It also returns nil, and how long the client should stay away, if the place would be one that its
+// own source has just taken: others don't wait for what a source does to itself.
+func (g *remoteGate) takeHandshake(
+	ctx context.Context, from source, end func(),
+) (place *fairPlace, after time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, handshakeWait)
 	defer cancel()
 	g.slow(ctx, from)
@@ -138,17 +142,20 @@ func (g *remoteGate) takeHandshake(ctx context.Context, from source, end func())
 	}
 	if !turn.await(ctx) {
 		g.countMissedTurn(ctx)
-		return nil
+		return nil, 0
 	}
 	defer turn.leave()
 	for {
-		left := min(g.handshakes.wait(from, known, handshakeHold), handshakeLook)
-		if left <= 0 {
-			return g.handshakes.take(from, known, end)
-		}
-		if !sleep(ctx, left) {
+		left, own := g.handshakes.wait(from, known, handshakeHold)
+		switch {
+		case left <= 0:
+			return g.handshakes.take(from, known, end), 0
+		case own:
+			g.bounds.Refused(bounds.SourceHandshakes)
+			return nil, left
+		case !sleep(ctx, min(left, handshakeLook)):
 			g.countMissedTurn(ctx)
-			return nil
+			return nil, 0
 		}
 	}
 }

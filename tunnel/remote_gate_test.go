@@ -1,9 +1,11 @@
 package tunnel
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -12,6 +14,7 @@ import (
 	"time"
 
 	"culvert/certs"
+	"culvert/internal/bounds"
 	"culvert/internal/testnet"
 
 	"github.com/gorilla/websocket"
@@ -105,16 +108,25 @@ func (r servedRemote) session(t *testing.T, key *certs.KeyPair) (*localConnectio
 func (r servedRemote) upgradeFrom(
 	t *testing.T, from string, header http.Header,
 ) (*websocket.Conn, error) {
+	ws, response, err := r.tryUpgrade(t, from, header)
+	if err != nil && response != nil && response.StatusCode == http.StatusTooManyRequests {
+		return nil, errPenalty
+	}
+	return ws, err
+}
+
+// tryUpgrade is upgradeFrom, with the response also of a refusal.
+func (r servedRemote) tryUpgrade(
+	t *testing.T, from string, header http.Header,
+) (*websocket.Conn, *http.Response, error) {
 	dialer := websocket.Dialer{NetDialContext: (&net.Dialer{
 		LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)},
 	}).DialContext}
 	ws, response, err := dialer.DialContext(testnet.Within(t, patience), "ws://"+r.address+"/", header)
 	if err == nil {
 		t.Cleanup(func() { ws.Close() })
-	} else if response != nil && response.StatusCode == http.StatusTooManyRequests {
-		return nil, errPenalty
 	}
-	return ws, err
+	return ws, response, err
 }
 
 // TestHandshakePlaces: silent handshakes of one address, or of many, don't keep a client out, and
@@ -288,5 +300,101 @@ func TestStopWhileWaiting(t *testing.T) {
 	}
 	if err := receive(t, ended); err == nil {
 		t.Error("the client is served")
+	}
+}
+
+// TestCrowdedSource: clients that come at once from one address don't end each other's handshakes.
+// Those beyond its share are asked to come later, which adds no penalty and costs no other address
+// anything. A handshake that has had its time makes way.
+func TestCrowdedSource(t *testing.T) {
+	inBubble(t, nil, func(t *testing.T, remote *Remote, ln *pipeListener) {
+		const crowded = "192.0.2.1"
+		upgrade := func(from string) (net.Conn, *http.Response) {
+			conn := ln.dial(from)
+			t.Cleanup(func() { conn.Close() })
+			io.WriteString(conn, getUpgrade)
+			response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return conn, response
+		}
+		expect := func(from string, want int) net.Conn {
+			t.Helper()
+			conn, response := upgrade(from)
+			if response.StatusCode != want {
+				t.Errorf("%s: status %d, want %d", from, response.StatusCode, want)
+			}
+			return conn
+		}
+		var held readers
+		for range sourceHandshakes {
+			held.watch(expect(crowded, http.StatusSwitchingProtocols))
+		}
+		time.Sleep(handshakeHold / 2) // synctest
+		_, refused := upgrade(crowded)
+		if after := refused.Header.Get("Retry-After"); after != "1" ||
+			refused.StatusCode != http.StatusServiceUnavailable {
+			t.Errorf("one too many: status %d, to come after %q s", refused.StatusCode, after)
+		}
+		if n := held.count(); n != sourceHandshakes {
+			t.Errorf("%d handshakes go on", n)
+		}
+		expect("192.0.2.2", http.StatusSwitchingProtocols)
+		from := sourceOf(netip.MustParseAddr(crowded))
+		if left, _ := remote.gate.penalties.of(from); left != 0 {
+			t.Errorf("a penalty of %v", left)
+		}
+		time.Sleep(handshakeHold / 2) // synctest
+		expect(crowded, http.StatusSwitchingProtocols)
+		if n := held.count(); n != sourceHandshakes-1 {
+			t.Errorf("%d of the first handshakes go on", n)
+		}
+	})
+}
+
+// TestFullIsAskedLast: a full remote looks for a session that makes room only for a client that may
+// begin a handshake: not for a visitor, nor for an address with a penalty, nor beyond the rate.
+func TestFullIsAskedLast(t *testing.T) {
+	key := newKey(t)
+	counts := new(bounds.Counts)
+	remote := serveRemote(t, trustKeys(t, key), true, func(cfg *RemoteConfig) {
+		cfg.MaxSessions, cfg.Bounds = 1, counts
+	})
+	conn, err := remote.session(t, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.session.Close()
+	remote.gate.penalties.add(sourceOf(netip.MustParseAddr("198.51.0.2")), penaltyLimit)
+	upgrade := func(from string) (status int, after string) {
+		t.Helper()
+		_, response, err := remote.tryUpgrade(t, from, nil)
+		if response == nil {
+			t.Fatal(err)
+		}
+		return response.StatusCode, response.Header.Get("Retry-After")
+	}
+	expect := func(what string, status, want int, full uint64) {
+		t.Helper()
+		if n := counts.Of(bounds.Sessions); status != want || n != full {
+			t.Errorf("%s: status %d, want %d; %d found the remote full, want %d", what, status, want,
+				n, full)
+		}
+	}
+	visitor := testnet.Dial(t, remote.address, patience)
+	defer visitor.Close()
+	expect("a visitor", statusOf(t, visitor, getPage), http.StatusUpgradeRequired, 0)
+	status, _ := upgrade("127.0.0.2")
+	expect("an address with a penalty", status, http.StatusTooManyRequests, 0)
+	status, _ = upgrade("127.0.0.3")
+	expect("a client", status, http.StatusServiceUnavailable, 1)
+	remote.gate.rate.mu.Lock()
+	remote.gate.rate.limiter.SetBurst(0)
+	remote.gate.rate.mu.Unlock()
+	status, after := upgrade("127.0.0.3")
+	expect("a client beyond the rate", status, http.StatusServiceUnavailable, 1)
+	if after == "" {
+		t.Error("it isn't told when to come")
 	}
 }

@@ -27,8 +27,8 @@ func (r *Remote) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	r.mu.Lock()
 	route := routeNameOf(request)
 	owns := ours && r.routes[route] > 0 // it may be for a session that is here
-	draining := r.ended || r.draining && !owns
-	if !draining {
+	ended, draining := r.ended, r.ended || r.draining && !owns
+	if !ended {
 		r.serving.Add(1)
 		defer r.serving.Done()
 	}
@@ -36,23 +36,21 @@ func (r *Remote) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	if ours && !owns {
 		back = r.leadsBack(route, request)
 	}
-	refuse := ours && (route == "" || !owns) && r.isFull()
 	r.mu.Unlock()
 	foreign := ours && websocket.IsWebSocketUpgrade(request) &&
 		!r.currentAccess().trust.admitsOrigin(request.Header)
 	switch {
 	case back != nil && !foreign:
 		r.passOn(back, w, request)
-	case r.fallback != nil && !draining && (!ours || foreign):
+	case r.fallback != nil && ended && (!ours || foreign):
+		w.WriteHeader(http.StatusBadGateway) // as for visits that the end has cut
+	case r.fallback != nil && (!ours || foreign):
 		r.fallback.serve(r.ctx, w, request, r.sourceOf(clientAddr(request)))
 	case !ours:
 		http.NotFound(w, request)
 	case draining:
 		r.cfg.Observer.Handshake(Handshake{Result: HandshakeBusy})
 		refuseBusy(w)
-	case refuse:
-		r.cfg.Bounds.Refused(bounds.Sessions)
-		r.refuseClient(w, request)
 	case foreign:
 		r.cfg.Observer.Handshake(Handshake{Result: HandshakeRefused})
 		log := r.gate.refusals.With().Str("from", request.RemoteAddr).
@@ -105,11 +103,11 @@ func (r *Remote) refusePenalized(
 	http.Error(w, "too many failed attempts", http.StatusTooManyRequests)
 }
 
-// refuseForNow answers a client that should stay away for a time.
+// refuseForNow answers a client that should stay away for a time, 0 if that isn't known.
 func (r *Remote) refuseForNow(
 	w http.ResponseWriter, request *http.Request, after time.Duration,
 ) {
-	if r.fallback == nil {
+	if r.fallback == nil && after > 0 {
 		setRetryAfter(w, after)
 	}
 	r.refuseClient(w, request)
@@ -120,26 +118,48 @@ func setRetryAfter(w http.ResponseWriter, after time.Duration) {
 	w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(after.Seconds()))))
 }
 
+// turnAway reports whether a client may not begin a handshake, and answers it then. owned means that
+// it may be for a session that is here.
+func (r *Remote) turnAway(
+	w http.ResponseWriter, request *http.Request, from source, owned bool,
+) bool {
+	if left := r.gate.penalized(from); left > 0 {
+		r.cfg.Observer.Handshake(Handshake{Result: HandshakeRefused})
+		r.refusePenalized(w, request, left)
+		return true
+	}
+	if after, ok := r.gate.takeRate(from, owned); !ok {
+		r.refuseForNow(w, request, after)
+		return true
+	}
+	if owned && routeNameOf(request) != "" {
+		return false
+	}
+	// Last: isFull may look at all sessions, whose streams wait for that.
+	r.mu.Lock()
+	full := r.isFull()
+	r.mu.Unlock()
+	if full {
+		r.cfg.Bounds.Refused(bounds.Sessions)
+		r.refuseClient(w, request)
+	}
+	return full
+}
+
 // serveClient serves a client. owned means that it may be for a session that is here.
 func (r *Remote) serveClient(w http.ResponseWriter, request *http.Request, owned bool) {
 	ctx, cancel := context.WithCancelCause(r.ctx)
 	defer cancel(nil)
 	from := r.sourceOf(clientAddr(request))
-	if left := r.gate.penalized(from); left > 0 {
-		r.cfg.Observer.Handshake(Handshake{Result: HandshakeRefused})
-		r.refusePenalized(w, request, left)
-		return
-	}
-	if after, ok := r.gate.takeRate(from, owned); !ok {
-		r.refuseForNow(w, request, after)
+	if r.turnAway(w, request, from, owned) {
 		return
 	}
 	waiting, stop := context.WithCancel(request.Context())
 	defer stop()
 	defer context.AfterFunc(r.ctx, stop)()
-	place := r.gate.takeHandshake(waiting, from, func() { cancel(errDisplaced) })
+	place, after := r.gate.takeHandshake(waiting, from, func() { cancel(errDisplaced) })
 	if place == nil {
-		r.refuseClient(w, request)
+		r.refuseForNow(w, request, after)
 		return
 	}
 	release := r.session.Memory.Reserve(strangers, handshakeMemory)

@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -15,7 +16,8 @@ import (
 
 // TrustedProxies are those in front of a Remote that pass on the addresses of their clients, in
 // X-Forwarded-For or with the PROXY protocol, version 1 or 2. Others are not believed. A trusted
-// proxy has to do one of the two for every client, or clients could do it themselves.
+// proxy has to do one of the two for every client, or clients could do it themselves. The fallback
+// site gets X-Forwarded-Proto and X-Forwarded-Host of those that use HTTP.
 type TrustedProxies struct {
 	Networks []netip.Prefix
 	Unix     bool // those that connect to a unix socket
@@ -73,6 +75,14 @@ func (t *TrustedProxies) forwarded(header http.Header) (client netip.Addr) {
 	return client
 }
 
+// proxiedKey marks requests in their context: see isProxied.
+type proxiedKey struct{}
+
+// isProxied reports whether a request that locate has returned comes from a trusted proxy.
+func isProxied(request *http.Request) bool {
+	return request.Context().Value(proxiedKey{}) != nil
+}
+
 // locate returns a request whose RemoteAddr is where its client is, if a trusted proxy says so.
 func (r *Remote) locate(request *http.Request) *http.Request {
 	peer := clientAddr(request)
@@ -80,8 +90,9 @@ func (r *Remote) locate(request *http.Request) *http.Request {
 	if c := strangerOf(request); c != nil && c.client.IsValid() {
 		peer, located = c.client.Addr(), c.client.String()
 	}
+	proxied := r.cfg.Proxies.trusts(peer)
 	if _, ok := request.Header["X-Forwarded-For"]; ok {
-		if !r.cfg.Proxies.trusts(peer) {
+		if !proxied {
 			r.gate.hint.Do(func() {
 				r.cfg.Log.Info().Str("from", located).Msg("X-Forwarded-For is ignored: its sender is " +
 					"not a trusted proxy; all clients of a proxy there count as one address")
@@ -90,12 +101,16 @@ func (r *Remote) locate(request *http.Request) *http.Request {
 			located = netip.AddrPortFrom(addr, 0).String()
 		}
 	}
-	if located == request.RemoteAddr {
+	if located == request.RemoteAddr && !proxied {
 		return request
 	}
-	moved := *request
+	ctx := request.Context()
+	if proxied {
+		ctx = context.WithValue(ctx, proxiedKey{}, true)
+	}
+	moved := request.WithContext(ctx)
 	moved.RemoteAddr = located
-	return &moved
+	return moved
 }
 
 // sourceOf returns the source of a client at addr, which is unknown if only a proxy is there.

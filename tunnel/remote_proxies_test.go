@@ -136,6 +136,45 @@ func TestTrustedProxy(t *testing.T) {
 	}
 }
 
+// TestForwardedScheme: the fallback site learns from a trusted proxy how that was reached, and from
+// nobody else.
+func TestForwardedScheme(t *testing.T) {
+	const stranger = "192.0.2.1"
+	site := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, r.Header["X-Forwarded-Proto"], r.Header["X-Forwarded-Host"])
+	})
+	fields := func(scheme, host string) string {
+		return "X-Forwarded-Proto: " + scheme + "\r\nX-Forwarded-Host: " + host + "\r\n"
+	}
+	said := fields("https", "b")
+	for name, test := range map[string]struct{ from, before, fields, want string }{
+		"a proxy":                {bubbleProxy, "", said, "[https] [b]"},
+		"without a word":         {bubbleProxy, "", "", "[http] [a]"},
+		"after the client's":     {bubbleProxy, "", fields("http, HTTPS", "c, b"), "[https] [b]"},
+		"in fields of their own": {bubbleProxy, "", fields("http", "c") + said, "[https] [b]"},
+		"no scheme":              {bubbleProxy, "", fields("ftp", ""), "[http] [a]"},
+		"the client of a proxy":  {bubbleProxy, proxyV1, said, "[http] [a]"},
+		"a stranger":             {stranger, "", said, "[http] [a]"},
+		"a stranger who claims to be one": {stranger, "",
+			"X-Forwarded-For: " + bubbleProxy + "\r\n" + said, "[http] [a]"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, site, func(t *testing.T, _ *Remote, ln *pipeListener) {
+				conn := ln.dial(test.from)
+				defer conn.Close()
+				io.WriteString(conn, test.before+"GET / HTTP/1.1\r\nHost: a\r\n"+test.fields+"\r\n")
+				response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if body, err := io.ReadAll(response.Body); err != nil || string(body) != test.want {
+					t.Errorf("%q, %v, want %q", body, err, test.want)
+				}
+			})
+		})
+	}
+}
+
 // TestPenaltiesBehindProxy: the penalty is that of the client's address, not of the proxy's, and
 // what a peer that isn't trusted says changes nothing.
 func TestPenaltiesBehindProxy(t *testing.T) {

@@ -12,7 +12,7 @@ import (
 
 // Serve serves HTTP on the listeners, over TLS if it is configured, until ctx is done or one of
 // them fails. Then it shuts down within the DrainTimeout; until that is over, clients of sessions
-// are served, and others are told that the node is busy.
+// and visitors of the fallback site are served, and others are told that the node is busy.
 func (r *Remote) Serve(ctx context.Context, listeners ...net.Listener) error {
 	server := &http.Server{
 		Handler:           httplog.Recover(r.cfg.Log, r),
@@ -24,6 +24,7 @@ func (r *Remote) Serve(ctx context.Context, listeners ...net.Listener) error {
 		ErrorLog:          httplog.New(r.cfg.Log),
 		ConnState:         r.moving.noteConn,
 	}
+	r.moving.serveWith(server)
 	r.noteUnknownClients(listeners)
 	failed := make(chan error, len(listeners)+1)
 	var serving sync.WaitGroup
