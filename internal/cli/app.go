@@ -56,7 +56,7 @@ func newApp(version string, out *outputs) *flags.App {
 		"culvert local -D 1080 wss://exit.example.org/",
 	}
 	app.Groups = helpGroups
-	app.ConfigFiles = configFiles()
+	app.ConfigFiles = configFiles(runtime.GOOS)
 	app.Width = func() int { return table.Width(os.Stdout) }
 	return app
 }
@@ -68,18 +68,15 @@ var helpGroups = []string{
 }
 
 // configFiles returns the configuration files of which the first that exists is read: the user's
-// and the system's.
-func configFiles() []string {
+// and the system's. Windows has none of the system: every user can create files in %ProgramData%,
+// which an administrator would then read.
+func configFiles(goos string) []string {
 	var files []string
 	if dir, err := os.UserConfigDir(); err == nil {
 		files = append(files, filepath.Join(dir, "culvert", "config.toml"))
 	}
-	system := "/etc"
-	if runtime.GOOS == "windows" {
-		system = os.Getenv("ProgramData")
-	}
-	if filepath.IsAbs(system) {
-		files = append(files, filepath.Join(system, "culvert", "config.toml"))
+	if goos != "windows" {
+		files = append(files, "/etc/culvert/config.toml")
 	}
 	return files
 }

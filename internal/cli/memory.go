@@ -20,9 +20,10 @@ const (
 	defaultPercent = 25
 
 	// leastMemory is the smallest budget, in bytes: less would slow down a single client. mostMemory
-	// is more than any machine has; it keeps sizes from overflowing.
+	// is more than any machine has, which keeps sizes from overflowing; on 32 bits it is 2 GiB, the
+	// address space that a program has on all systems.
 	leastMemory = 64 << 20
-	mostMemory  = 1 << 50
+	mostMemory  = min(1<<50, math.MaxInt+1)
 )
 
 // defaultMemory is the default of --memory.
@@ -74,7 +75,7 @@ func budgetSize(text string) (size int64, limited bool, err error) {
 		return 0, false, err
 	}
 	if limit := goMemoryLimit(); limit > 0 {
-		return max(limit, leastMemory), true, nil
+		return min(max(limit, leastMemory), mostMemory), true, nil
 	}
 	return size, false, nil
 }
@@ -109,8 +110,10 @@ func parseMemory(text string, available func() int64) (int64, error) {
 	if !isPercentage {
 		size, err := units.RAMInBytes(text)
 		switch {
-		case err != nil || size > mostMemory:
+		case err != nil:
 			return 0, memoryError(text, "want a size or a percentage")
+		case size > mostMemory:
+			return 0, memoryError(text, "at most "+units.BytesSize(mostMemory)+" are possible")
 		case size < leastMemory:
 			return 0, memoryError(text, "at least 64MiB are needed")
 		}

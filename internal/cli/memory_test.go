@@ -5,12 +5,14 @@ import (
 	"errors"
 	"math"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"testing"
 
 	"culvert/internal/cli/exit"
 	"culvert/tunnel"
 
+	"github.com/docker/go-units"
 	"github.com/rs/zerolog"
 )
 
@@ -51,7 +53,7 @@ func TestBadMemory(t *testing.T) {
 		"12x":         "want a size",
 		"-1GiB":       "want a size",
 		"1e300TiB":    "",
-		"9e18":        "want a size",
+		"9e18":        "at most " + units.BytesSize(mostMemory),
 		"63MiB":       "at least 64MiB",
 		"0":           "at least 64MiB",
 		"%":           "percentage",
@@ -88,6 +90,7 @@ func TestMemoryPrecedence(t *testing.T) {
 		{200 << 20, memoryOption{"300MiB", true}, 200 << 20, "ignored"},
 		{200 << 20, memoryOption{defaultMemory, false}, 200 << 20, "source=GOMEMLIMIT"},
 		{16 << 20, memoryOption{defaultMemory, false}, leastMemory, "source=GOMEMLIMIT"},
+		{1 << 60, memoryOption{defaultMemory, false}, mostMemory, "source=GOMEMLIMIT"},
 	} {
 		log := &bytes.Buffer{}
 		before := debug.SetMemoryLimit(test.limit)
@@ -104,7 +107,22 @@ func TestMemoryPrecedence(t *testing.T) {
 
 // TestAvailableMemory: the system tells how much memory there is, and that is plausible.
 func TestAvailableMemory(t *testing.T) {
-	if got := availableMemory(); got != 0 && (got < 16<<20 || got >= mostMemory) {
+	if got := availableMemory(); got != 0 && (got < 16<<20 || got > mostMemory) {
 		t.Errorf("%d bytes", got)
+	}
+}
+
+// TestMostMemory: a program has no more memory than its address space, however much the machine
+// has.
+func TestMostMemory(t *testing.T) {
+	want := int64(1 << 50)
+	if math.MaxInt == math.MaxInt32 {
+		want = 2 << 30
+	}
+	if size, err := parseMemory(strconv.FormatInt(want, 10), nil); size != want || err != nil {
+		t.Errorf("%d: %d, %v", want, size, err)
+	}
+	if size, err := parseMemory(strconv.FormatInt(want+1, 10), nil); err == nil {
+		t.Errorf("%d is %d", want+1, size)
 	}
 }

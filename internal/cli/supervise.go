@@ -9,6 +9,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -124,8 +126,7 @@ func probeSocks(ctx context.Context, ln net.Listener) error {
 }
 
 func probe(ctx context.Context, ln net.Listener, talk func(net.Conn) error) error {
-	network, address := reachable(ln.Addr())
-	conn, err := new(net.Dialer).DialContext(ctx, network, address)
+	conn, err := dialAny(ctx, ln.Addr().Network(), reachable(ln.Addr()))
 	if err == nil {
 		defer conn.Close()
 		defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
@@ -137,17 +138,33 @@ func probe(ctx context.Context, ln net.Listener, talk func(net.Conn) error) erro
 	return nil
 }
 
-// reachable returns where to dial to connect to a listener of this process.
-func reachable(addr net.Addr) (network, address string) {
+// dialAny dials the addresses one by one until one of them accepts.
+func dialAny(ctx context.Context, network string, addresses []string) (net.Conn, error) {
+	var failed error
+	for _, address := range addresses {
+		conn, err := new(net.Dialer).DialContext(ctx, network, address)
+		if err == nil {
+			return conn, nil
+		}
+		failed = errors.Join(failed, err)
+	}
+	return nil, failed
+}
+
+// reachable returns where to dial, in this order, to connect to a listener of this process. One of
+// all addresses of IPv6 may be for IPv6 alone, or also for IPv4 where IPv6 is switched off, so that
+// loopback has no ::1.
+func reachable(addr net.Addr) []string {
 	tcp, ok := addr.(*net.TCPAddr)
 	if !ok || !tcp.IP.IsUnspecified() {
-		return addr.Network(), addr.String()
+		return []string{addr.String()}
 	}
-	loopback := *tcp
-	if loopback.IP = net.IPv6loopback; tcp.IP.To4() != nil {
-		loopback.IP = net.IPv4(127, 0, 0, 1)
+	port := strconv.Itoa(tcp.Port)
+	addresses := []string{net.JoinHostPort("127.0.0.1", port)}
+	if tcp.IP.To4() == nil {
+		addresses = slices.Insert(addresses, 0, net.JoinHostPort("::1", port))
 	}
-	return addr.Network(), loopback.String()
+	return addresses
 }
 
 // checkPath tries the data path of a local: the proxy's port, and the session.

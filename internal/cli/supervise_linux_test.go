@@ -105,6 +105,50 @@ func TestSupervisedRemote(t *testing.T) {
 	checkStatus(t, p, exit.OK)
 }
 
+// TestSupervisedWithoutIPv6: the watchdog is fed where IPv6 is switched off, so that a listener of
+// all addresses is bound to :: and ::1 can't be dialed.
+func TestSupervisedWithoutIPv6(t *testing.T) {
+	t.Parallel()
+	s, manager := newStage(t), newServiceManager(t)
+	cmd := s.plain("remote", "--allow-anyone", "--listen", ":0")
+	alone := exec.Command("unshare", append([]string{"--net", "sh", "-euc", `
+		echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6
+		ip link set lo up
+		exec "$@"`, "sh", cmd.Path}, cmd.Args[1:]...)...)
+	alone.Dir, alone.Env = cmd.Dir, cmd.Env
+	p := startIn(t, manager.supervises(alone), false)
+	if ready := manager.await("READY=1\n"); !strings.Contains(
+		ready, "\nSTATUS=listening on [::]:") {
+		t.Errorf("ready with %q", ready)
+	}
+	manager.await("WATCHDOG=1")
+	p.send(t, syscall.SIGTERM)
+	manager.await("STOPPING=1", "WATCHDOG=1")
+	checkStatus(t, p, exit.OK)
+	if text := p.stderr.String(); strings.Contains(text, "watchdog is not fed") {
+		t.Errorf("the watchdog was starved at times:\n%s", text)
+	}
+}
+
+// TestReachable: what listens on all addresses of IPv6 may or may not listen on those of IPv4.
+func TestReachable(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		addr net.Addr
+		want []string
+	}{
+		{&net.TCPAddr{IP: net.IPv6unspecified, Port: 80}, []string{"[::1]:80", "127.0.0.1:80"}},
+		{&net.TCPAddr{IP: net.IPv4zero, Port: 80}, []string{"127.0.0.1:80"}},
+		{&net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 80}, []string{"192.0.2.1:80"}},
+		{&net.TCPAddr{IP: net.IPv6loopback, Port: 80}, []string{"[::1]:80"}},
+		{&net.UnixAddr{Name: "/run/a", Net: "unix"}, []string{"/run/a"}},
+	} {
+		if got := reachable(test.addr); !slices.Equal(got, test.want) {
+			t.Errorf("%v: %q, want %q", test.addr, got, test.want)
+		}
+	}
+}
+
 // certificate makes tls.pem and tls.key.
 func certificate(t *testing.T, s *stage) {
 	t.Helper()

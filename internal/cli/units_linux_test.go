@@ -82,6 +82,33 @@ func TestUnits(t *testing.T) {
 	}
 }
 
+// TestUnitsSeeSettings: the services can read the kernel's settings and the use of the processors,
+// which ProcSubset=pid would hide.
+func TestUnitsSeeSettings(t *testing.T) {
+	t.Parallel()
+	services, err := filepath.Glob(filepath.Join(unitFolder, "*", "*.service"))
+	if err != nil || len(services) == 0 {
+		t.Fatal("no services", err)
+	}
+	for _, path := range services {
+		if got := unitSetting(readText(t, path), "ProcSubset"); len(got) > 0 {
+			t.Errorf("%s has ProcSubset=%s", path, got)
+		}
+	}
+}
+
+// TestPackageDoesNotWait: an upgrade restarts what runs, and doesn't wait for it. A local is started
+// once it has reached its remote.
+func TestPackageDoesNotWait(t *testing.T) {
+	t.Parallel()
+	const restart = "systemctl --no-block try-restart " +
+		"culvert-remote.service 'culvert-local@*.service'"
+	if text := readText(t, "../../scripts/release/packages/postinstall.sh"); !strings.Contains(
+		text, restart) {
+		t.Errorf("no `%s` in\n%s", restart, text)
+	}
+}
+
 // unitSetting finds the values of a setting.
 func unitSetting(unit, name string) (values []string) {
 	for _, m := range regexp.MustCompile(`(?m)^`+name+`=(.*)$`).FindAllStringSubmatch(unit, -1) {
