@@ -70,7 +70,12 @@ func (b Bind) Listen() (net.Listener, error) {
 
 // ListenUDP binds an address that is a UDP one.
 func (b Bind) ListenUDP() (*net.UDPConn, error) {
-	return net.ListenUDP("udp"+b.version(), net.UDPAddrFromAddrPort(b.Addr))
+	// Not net.ListenUDP, which doesn't take :: for 0.0.0.0 where there is no IPv6.
+	conn, err := net.ListenPacket("udp"+b.version(), b.Addr.String())
+	if err != nil {
+		return nil, err
+	}
+	return conn.(*net.UDPConn), nil
 }
 
 // version completes the name of a network, so that an IPv4 address is bound for IPv4 alone. Package
