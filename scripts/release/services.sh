@@ -62,6 +62,9 @@ for unit in culvert-remote culvert-local@work; do
   [ "$(stat -c %u "/proc/$pid")" -ge 61184 ] || fail "$unit runs as a user that is not dynamic"
   grep -q '^CapEff:\s0000000000000000$' "/proc/$pid/status" || fail "$unit has capabilities"
   grep -q '^Seccomp:\s2$' "/proc/$pid/status" || fail "$unit may use all system calls"
+  for file in sys/net/ipv4/tcp_wmem sys/net/core/somaxconn stat; do
+    cat "/proc/$pid/root/proc/$file" >/dev/null || fail "$unit can't read /proc/$file"
+  done
 done
 [ "$(stat -c %a /var/lib/private/culvert/identity.json)" = 600 ] || fail 'the key is readable'
 
@@ -104,6 +107,13 @@ for _ in $(seq 20); do
 done
 wait $!
 await active culvert-remote
+
+echo 'services: an upgrade, while the remote is unreachable'
+systemctl stop culvert-remote culvert-remote.socket
+pid=$(systemctl show --property MainPID --value culvert-local@work)
+timeout 60 dpkg -i /opt/culvert.deb >/dev/null || fail 'the upgrade waits for the remote'
+another() { [[ $(systemctl show --property MainPID --value "$1") != @(0|"$2") ]]; }
+await another culvert-local@work "$pid"
 
 echo 'services: stop, and purge'
 systemctl stop culvert-local@work

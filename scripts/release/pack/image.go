@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -61,8 +62,10 @@ func writeImage(version, dist, folder string) error {
 	if err != nil {
 		return err
 	}
+	// podman, containerd and Docker take this for the whole name of the image. The latter two don't
+	// complete it, so it has a registry: localhost, which podman gives to images of none.
 	return path.AppendIndex(index, layout.WithAnnotations(map[string]string{
-		"org.opencontainers.image.ref.name": version,
+		"org.opencontainers.image.ref.name": "localhost/culvert:" + strings.TrimPrefix(version, "v"),
 	}))
 }
 

@@ -167,6 +167,10 @@ func TestImage(t *testing.T) {
 	if err != nil || len(entry.Manifests) != 1 {
 		t.Fatalf("the layout has the entries %v, %v", entry, err)
 	}
+	name := entry.Manifests[0].Annotations["org.opencontainers.image.ref.name"]
+	if name != "localhost/culvert:0.0.0-test" {
+		t.Errorf("podman load would call it %q", name)
+	}
 	index, err := outer.ImageIndex(entry.Manifests[0].Digest)
 	if err != nil {
 		t.Fatal(err)
