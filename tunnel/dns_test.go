@@ -16,7 +16,8 @@ import (
 )
 
 // useNames makes the system's resolver ask a DNS server that knows these names and no others, until
-// the test ends. It never answers for a name without an address.
+// the test ends. A name may have an IPv6 address after its IPv4 one, and a space. The server never
+// answers for a name without an address.
 func useNames(t testing.TB, names map[string]string) {
 	t.Helper()
 	var serving sync.WaitGroup
@@ -86,14 +87,19 @@ func answerName(query []byte, names map[string]string) []byte {
 	if known && address == "" {
 		return nil
 	}
+	v4, v6, both := strings.Cut(address, " ")
+	header := dnsmessage.ResourceHeader{Name: question.Name, Class: dnsmessage.ClassINET}
 	m.Response, m.Additionals = true, nil
 	switch {
 	case !known:
 		m.RCode = dnsmessage.RCodeNameError
 	case question.Type == dnsmessage.TypeA:
 		m.Answers = []dnsmessage.Resource{{
-			Header: dnsmessage.ResourceHeader{Name: question.Name, Class: dnsmessage.ClassINET},
-			Body:   &dnsmessage.AResource{A: netip.MustParseAddr(address).As4()},
+			Header: header, Body: &dnsmessage.AResource{A: netip.MustParseAddr(v4).As4()},
+		}}
+	case question.Type == dnsmessage.TypeAAAA && both:
+		m.Answers = []dnsmessage.Resource{{
+			Header: header, Body: &dnsmessage.AAAAResource{AAAA: netip.MustParseAddr(v6).As16()},
 		}}
 	}
 	answer, _ := m.Pack() // nil when it fails

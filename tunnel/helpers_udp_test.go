@@ -54,18 +54,18 @@ func askConn(t testing.TB, conn *net.UDPConn, p []byte) []byte {
 
 var udpSizes = []int{0, 1, 512, 1472, 9000, 32 << 10, 65507}
 
-// startUDPTunnel starts a tunnel whose remote resolves known.test to loopback and never resolves
-// slow.test, and whose rules deny 127.0.0.66 and port 7.
+// startUDPTunnel starts a tunnel whose remote resolves known.test to loopback, both.test to that of
+// both IP versions, and never slow.test. Its rules deny 127.0.0.66 and port 7.
 func startUDPTunnel(t testing.TB) (*Local, *testRemote) {
 	t.Helper()
 	rules, err := policy.ParseRules(nil, []string{"127.0.0.66,*:7,denied.test"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	useNames(
-		t,
-		map[string]string{"known.test": "127.0.0.1", "rebound.test": "127.0.0.66", "slow.test": ""},
-	)
+	useNames(t, map[string]string{
+		"known.test": "127.0.0.1", "both.test": "127.0.0.1 ::1",
+		"rebound.test": "127.0.0.66", "slow.test": "",
+	})
 	key := newKey(t)
 	remote := startRemote(t, trustKeys(t, key), func(cfg *RemoteConfig) { cfg.Rules = rules })
 	local, _ := startLocal(t, remote.localConfig(t, key))

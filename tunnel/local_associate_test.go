@@ -67,6 +67,12 @@ func TestAssociation(t *testing.T) {
 			t.Errorf("by name: %q", got)
 		}
 	}
+	// A service of the remote's machine need not listen at ::1 as well.
+	if got := askAssociation(
+		t, a, "both.test", v4.Port(), []byte("both"), v4,
+	); string(got) != "both" {
+		t.Errorf("by a name of two addresses: %q", got)
+	}
 	for _, host := range []string{"", string(make([]byte, 256))} {
 		if err := a.Send(host, 1, nil); !errors.Is(err, policy.ErrBadTarget) {
 			t.Errorf("host of %d bytes: %v", len(host), err)

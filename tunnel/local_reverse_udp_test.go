@@ -84,6 +84,22 @@ func TestReverseUDP(t *testing.T) {
 	}
 }
 
+// Of a name's addresses, the one where somebody listens gets the datagrams.
+func TestReverseUDPToName(t *testing.T) {
+	useNames(t, map[string]string{"both.test": "127.0.0.1 ::1"})
+	local, _ := reverseTunnel(t, "localhost")
+	for _, server := range []string{"127.0.0.1:0", "[::1]:0"} {
+		target := fmt.Sprint("both.test:", testnet.EchoUDPServer(t, server).Port())
+		port, _ := serveReverseUDPTo(t, local, "127.0.0.1:0", target)
+		client := dialUDP(t, port)
+		for i := range 3 {
+			if p := fmt.Append(nil, i); !bytes.Equal(askConn(t, client, p), p) {
+				t.Errorf("%s: another answer to %s", server, p)
+			}
+		}
+	}
+}
+
 // A target where nobody answers does not end the stream of a client, and one that can't be found is
 // refused.
 func TestReverseUDPNoTarget(t *testing.T) {

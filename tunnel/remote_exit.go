@@ -3,12 +3,15 @@ package tunnel
 import (
 	"bytes"
 	"context"
+	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
 	"culvert/internal/bounds"
+	"culvert/tunnel/policy"
 )
 
 // remoteExit is where the datagrams of an association leave the tunnel: a socket, the addresses of
@@ -48,10 +51,11 @@ func newExitLoad(counts *bounds.Counts) *exitLoad {
 
 // resolution is what is known about the addresses of a target.
 type resolution struct {
-	addrs   []netip.AddrPort // that the rules allow; none during the lookup
-	rules   remoteRules      // that were applied
-	expires time.Time        // zero during the lookup
-	waiting [][]byte         // datagrams for the target during the lookup
+	rules   remoteRules      // that were applied; others need another resolution
+	addrs   []netip.AddrPort // that the rules allow; those of before during a lookup
+	expires time.Time        // when to look up again
+	pending bool             // a lookup is in progress
+	waiting [][]byte         // datagrams for the target meanwhile, when it has no addresses
 }
 
 func newRemoteExit(
@@ -106,19 +110,22 @@ func (e *remoteExit) read(buf []byte) (p []byte, ok bool, err error) {
 }
 
 // route returns where to send a datagram for a target, nothing when the rules forbid it. It never
-// waits for a lookup: meanwhile it keeps datagrams, up to a limit, and returns nothing.
+// waits for a lookup: meanwhile it returns what was known before. When that is nothing, it keeps
+// datagrams, up to a limit.
 func (e *remoteExit) route(ctx context.Context, target endpoint, p []byte) []netip.AddrPort {
 	rules := e.rules()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	known := e.targets[target]
-	switch {
-	case known == nil,
-		!known.expires.IsZero() && (known.rules != rules || !time.Now().Before(known.expires)):
-		if known = e.resolve(ctx, rules, target, p); known == nil {
+	if known != nil && known.rules != rules {
+		known = nil // it may have what is forbidden now
+	}
+	if known == nil || !known.pending && !time.Now().Before(known.expires) {
+		if known = e.resolve(ctx, rules, target, known); known == nil {
 			return nil
 		}
-	case known.expires.IsZero():
+	}
+	if known.pending && known.addrs == nil {
 		e.keep(known, p)
 	}
 	return known.addrs
@@ -151,14 +158,18 @@ func (e *remoteExit) takeLookup() bool {
 	return taken
 }
 
-// resolve determines the addresses of a target. For a name, it starts a lookup, which sends p when
-// it is done. It returns nil when there are too many lookups or targets. Called with the mutex
+// resolve determines the addresses of a target, of which known is what the same rules have given
+// before, or nil. For a name, it starts a lookup, which sends what waits for it when it is done.
+// When there are too many lookups or targets, what is known stays as it is. Called with the mutex
 // held.
 func (e *remoteExit) resolve(
-	ctx context.Context, rules remoteRules, target endpoint, p []byte,
+	ctx context.Context, rules remoteRules, target endpoint, known *resolution,
 ) *resolution {
 	if target.name != "" && !e.takeLookup() {
-		return nil
+		if known != nil && known.addrs != nil {
+			known.expires = time.Now().Add(noTargetLife)
+		}
+		return known
 	}
 	if !e.makeRoom(target) {
 		e.load.bounds.Refused(bounds.SessionUDPTargets)
@@ -167,35 +178,67 @@ func (e *remoteExit) resolve(
 		}
 		return nil
 	}
-	result := &resolution{rules: rules}
-	e.targets[target] = result
-	if target.name == "" {
-		result.addrs, result.expires = resolveDatagram(ctx, rules, target)
-		return result
+	if known == nil {
+		known = &resolution{rules: rules}
+		e.targets[target] = known
 	}
-	e.keep(result, p)
+	if target.name == "" {
+		known.update(resolveDatagram(ctx, rules, target))
+		return known
+	}
+	known.pending = true
 	e.pending++
 	e.lookups.Go(func() {
-		addrs, expires := resolveDatagram(ctx, rules, target)
-		e.mu.Lock()
-		e.pending--
-		waiting := result.waiting
-		result.addrs, result.expires, result.waiting = addrs, expires, nil
-		e.mu.Unlock()
-		e.load.lookups.leave(1)
-		for _, p := range waiting {
-			e.write(addrs, p)
-			e.load.waiting.leave(len(p))
-		}
+		addrs, err := resolveDatagram(ctx, rules, target)
+		e.finish(known, addrs, err)
 	})
-	return result
+	return known
 }
 
-// resolveDatagram returns the addresses of a target that the rules allow, and when to ask again.
-// Every target of every datagram passes through here.
+// finish ends a lookup and sends what waits for it, unless other rules hold by now.
+func (e *remoteExit) finish(known *resolution, addrs []netip.AddrPort, err error) {
+	current := e.rules() == known.rules
+	e.mu.Lock()
+	e.pending--
+	known.update(addrs, err)
+	addrs, waiting := known.addrs, known.waiting
+	known.pending, known.waiting = false, nil
+	e.mu.Unlock()
+	e.load.lookups.leave(1)
+	for _, p := range waiting {
+		if current {
+			e.write(addrs, p)
+		}
+		e.load.waiting.leave(len(p))
+	}
+}
+
+// update takes the result of a lookup. Those addresses of before that are still there stay the
+// first, so that a running flow keeps its server when the answers rotate. All stay when the
+// resolver fails.
+func (known *resolution) update(addrs []netip.AddrPort, err error) {
+	known.expires = time.Now().Add(noTargetLife)
+	var dns *net.DNSError
+	switch {
+	case err == nil:
+		place := func(addr netip.AddrPort) int {
+			if i := slices.Index(known.addrs, addr); i >= 0 {
+				return i
+			}
+			return len(known.addrs)
+		}
+		slices.SortStableFunc(addrs, func(a, b netip.AddrPort) int { return place(a) - place(b) })
+		known.addrs, known.expires = addrs, time.Now().Add(targetLife)
+	case errors.Is(err, policy.ErrNotAllowed), errors.As(err, &dns) && dns.IsNotFound:
+		known.addrs = nil
+	}
+}
+
+// resolveDatagram returns the addresses of a target that the rules allow. Every target of every
+// datagram passes through here.
 func resolveDatagram(
 	ctx context.Context, rules remoteRules, target endpoint,
-) (addrs []netip.AddrPort, expires time.Time) {
+) ([]netip.AddrPort, error) {
 	host := target.name
 	if host == "" {
 		host = target.addr.String()
@@ -203,10 +246,13 @@ func resolveDatagram(
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	addrs, err := rules.Resolve(ctx, "udp", host, target.port)
-	if err != nil {
-		return nil, time.Now().Add(noTargetLife)
+	// Most services of this machine listen at 127.0.0.1, and few at ::1 alone. The exit's socket,
+	// which is not connected, is not told where nobody listens.
+	here := netip.AddrPortFrom(netip.IPv6Loopback(), target.port)
+	if i := slices.Index(addrs, here); i >= 0 {
+		addrs = append(slices.Delete(addrs, i, i+1), here)
 	}
-	return addrs, time.Now().Add(targetLife)
+	return addrs, err
 }
 
 // makeRoom makes room to remember a target, if need be in place of another, and reports whether
@@ -219,7 +265,7 @@ func (e *remoteExit) makeRoom(target endpoint) bool {
 		return true
 	}
 	for other, known := range e.targets {
-		if !known.expires.IsZero() { // otherwise it is being looked up
+		if !known.pending {
 			delete(e.targets, other)
 			return true
 		}

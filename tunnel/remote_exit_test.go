@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"culvert/internal/testnet"
 	"culvert/tunnel/policy"
@@ -155,6 +157,176 @@ func TestExitsShareTheirBounds(t *testing.T) {
 			if n := left.taken.Load(); n != 0 {
 				t.Errorf("%d not given back", n)
 			}
+		}
+	})
+}
+
+// testedNames are rules whose lookups a test answers. They allow everything.
+type testedNames struct {
+	*policy.Rules
+	answers chan nameAnswer
+}
+
+type nameAnswer struct {
+	addrs []netip.AddrPort
+	err   error
+}
+
+func (n *testedNames) Resolve(
+	ctx context.Context, _, _ string, _ uint16,
+) ([]netip.AddrPort, error) {
+	select {
+	case answer := <-n.answers:
+		return slices.Clone(answer.addrs), answer.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func newTestedNames() *testedNames { return &testedNames{answers: make(chan nameAnswer)} }
+
+// startExit returns an exit for synctest bubbles that follows the rules which a function returns.
+func startExit(t *testing.T, rules func() remoteRules) *remoteExit {
+	t.Helper()
+	near, _ := muxPair(t)
+	stream, err := near.OpenFlowAtOnce("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := newRemoteExit(newFlow(stream), conn, rules, newExitLoad(nil))
+	t.Cleanup(func() {
+		e.lookups.Wait()
+		conn.Close()
+		stream.Close()
+	})
+	return e
+}
+
+// loopbackAddrs are addresses of a target, one for each letter.
+func loopbackAddrs(letters string) (addrs []netip.AddrPort) {
+	for _, letter := range []byte(letters) {
+		addrs = append(addrs, netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 4, 0, letter}), 9))
+	}
+	return addrs
+}
+
+// A flow to a name goes on while the name is looked up again, and afterwards stays at its server if
+// that is still there. It ends when the name is gone or forbidden, and not when the resolver fails.
+func TestExitKeepsItsServer(t *testing.T) {
+	servfail := &net.DNSError{Err: "server misbehaving", IsTemporary: true}
+	missing := &net.DNSError{Err: "no such host", IsNotFound: true}
+	for name, test := range map[string]struct {
+		answer nameAnswer
+		want   string // where datagrams go, the first one first, after AB
+		life   time.Duration
+	}{
+		"the same":      {nameAnswer{addrs: loopbackAddrs("AB")}, "AB", targetLife},
+		"rotated":       {nameAnswer{addrs: loopbackAddrs("BA")}, "AB", targetLife},
+		"new ones":      {nameAnswer{addrs: loopbackAddrs("CDBA")}, "ABCD", targetLife},
+		"first gone":    {nameAnswer{addrs: loopbackAddrs("CB")}, "BC", targetLife},
+		"all gone":      {nameAnswer{addrs: loopbackAddrs("DC")}, "DC", targetLife},
+		"resolver ill":  {nameAnswer{err: servfail}, "AB", noTargetLife},
+		"timeout":       {nameAnswer{err: context.DeadlineExceeded}, "AB", noTargetLife},
+		"not found":     {nameAnswer{err: missing}, "", noTargetLife},
+		"now forbidden": {nameAnswer{err: policy.ErrNotAllowed}, "", noTargetLife},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				rules, target := newTestedNames(), endpoint{name: "server.test", port: 9}
+				e := startExit(t, func() remoteRules { return rules })
+				routes := func(when, want string) {
+					t.Helper()
+					got := e.route(t.Context(), target, []byte("datagram"))
+					if !slices.Equal(got, loopbackAddrs(want)) {
+						t.Errorf("%s: %v, want %s", when, got, want)
+					}
+					synctest.Wait()
+				}
+				routes("at first", "")
+				rules.answers <- nameAnswer{addrs: loopbackAddrs("AB")}
+				synctest.Wait()
+				time.Sleep(targetLife)
+				routes("during the lookup", "AB")
+				if e.load.waiting.taken.Load() != 0 {
+					t.Error("a datagram waits")
+				}
+				rules.answers <- test.answer
+				synctest.Wait()
+				routes("after the lookup", test.want)
+				time.Sleep(test.life - 1)
+				routes("until the next", test.want)
+				if e.pending != 0 {
+					t.Error("it is looked up again too soon")
+				}
+				time.Sleep(1)
+				routes("during the next", test.want)
+				if e.pending != 1 {
+					t.Error("it is not looked up again")
+				}
+			})
+		})
+	}
+}
+
+// A flow to a name goes on when there are too many lookups to look it up again.
+func TestExitWithoutALookup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rules, target := newTestedNames(), endpoint{name: "server.test", port: 9}
+		e := startExit(t, func() remoteRules { return rules })
+		e.route(t.Context(), target, nil)
+		rules.answers <- nameAnswer{addrs: loopbackAddrs("A")}
+		time.Sleep(targetLife)
+		for i := range maxLookups {
+			e.route(t.Context(), endpoint{name: fmt.Sprint("slow", i, ".test"), port: 9}, nil)
+		}
+		for range 2 {
+			if got := e.route(t.Context(), target, nil); !slices.Equal(got, loopbackAddrs("A")) {
+				t.Errorf("sends to %v", got)
+			}
+		}
+		e.lookups.Wait() // for their timeouts
+		if got := e.route(t.Context(), target, nil); len(got) != 1 || e.pending != 1 {
+			t.Errorf("sends to %v, with %d lookups, once there is room", got, e.pending)
+		}
+	})
+}
+
+// What rules have allowed is not used once others hold: neither while they look the name up, nor
+// for what has waited for a lookup under the earlier ones.
+func TestExitReload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		before, after := newTestedNames(), newTestedNames()
+		rules := before
+		e := startExit(t, func() remoteRules { return rules })
+		known, waits := endpoint{name: "a.test", port: 9}, endpoint{name: "b.test", port: 9}
+		e.route(t.Context(), known, nil)
+		before.answers <- nameAnswer{addrs: loopbackAddrs("A")}
+		time.Sleep(targetLife)
+		if got := e.route(t.Context(), known, nil); len(got) != 1 {
+			t.Fatalf("sends to %v before", got)
+		}
+		clear(e.contacts)
+		e.route(t.Context(), waits, nil)
+		rules = after
+		synctest.Wait()
+		for range 2 { // lookups under the earlier rules end meanwhile
+			if got := e.route(t.Context(), known, nil); got != nil {
+				t.Errorf("sends to %v", got)
+			}
+			before.answers <- nameAnswer{addrs: loopbackAddrs("A")}
+			synctest.Wait()
+		}
+		if len(e.contacts) != 0 {
+			t.Errorf("has sent to %v", e.contacts)
+		}
+		after.answers <- nameAnswer{addrs: loopbackAddrs("B")}
+		synctest.Wait()
+		if got := e.route(t.Context(), known, nil); !slices.Equal(got, loopbackAddrs("B")) {
+			t.Errorf("sends to %v in the end", got)
 		}
 	})
 }

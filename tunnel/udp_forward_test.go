@@ -213,6 +213,20 @@ func TestForwardUDP(t *testing.T) {
 	}
 }
 
+// Of a name's addresses, the one where somebody listens gets the datagrams.
+func TestForwardUDPToName(t *testing.T) {
+	local, _ := startUDPTunnel(t)
+	for _, server := range []string{"127.0.0.1:0", "[::1]:0"} {
+		port := testnet.EchoUDPServer(t, server).Port()
+		client := dialUDP(t, startUDPForward(t, local, fmt.Sprint("both.test:", port)))
+		for i := range 3 {
+			if p := fmt.Append(nil, i); !bytes.Equal(askConn(t, client, p), p) {
+				t.Errorf("%s: another answer to %s", server, p)
+			}
+		}
+	}
+}
+
 // A target where nobody answers, and one that the remote refuses, leave the forward running.
 func TestForwardUDPNoTarget(t *testing.T) {
 	local, remote := startTunnel(t)

@@ -22,13 +22,18 @@ func WithSmallBuffers(ctx context.Context) context.Context {
 	return context.WithValue(ctx, smallBuffers{}, true)
 }
 
-// Connect is the dialer's DialContext, but for targets that reset the connection as soon as they
-// have said something, as servers do that are full. Package net looks at a new connection only
-// when the poller has woken it. When it was reset until then, the dial fails, and what the target
-// has sent is lost. Connect returns the connection then, to read from, where the system allows
-// that.
+// Connect is the dialer's DialContext, but for two kinds of targets. A UDP target that refuses what
+// is sent is tried at its next address, as in [Rules.Dial].
+//
+// The others reset the connection as soon as they have said something, as servers do that are full.
+// Package net looks at a new connection only when the poller has woken it. When it was reset until
+// then, the dial fails, and what the target has sent is lost. Connect returns the connection then,
+// to read from, where the system allows that.
 func Connect(ctx context.Context, dialer net.Dialer, network, address string) (net.Conn, error) {
-	if !strings.HasPrefix(network, "tcp") {
+	switch {
+	case strings.HasPrefix(network, "udp"):
+		return connectUDPName(ctx, dialer, network, address)
+	case !strings.HasPrefix(network, "tcp"):
 		return dialer.DialContext(ctx, network, address)
 	}
 	var spares spareSockets

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -14,7 +15,8 @@ import (
 var ErrBadTarget = errors.New("malformed target")
 
 // Dial connects to a target, whose address is host:port, at one of the addresses that Resolve
-// returns.
+// returns. A UDP socket goes on with the next address when one refuses what is sent, until one has
+// answered. It has no deadlines if there are several.
 func (r *Rules) Dial(ctx context.Context, network, address string) (net.Conn, error) {
 	host, port, err := splitTarget(address)
 	if err != nil {
@@ -23,6 +25,9 @@ func (r *Rules) Dial(ctx context.Context, network, address string) (net.Conn, er
 	addrs, err := r.Resolve(ctx, network, host, port)
 	if err != nil {
 		return nil, err
+	}
+	if strings.HasPrefix(network, "udp") {
+		return connectUDP(ctx, addrs, udpDialer(net.Dialer{}, network))
 	}
 	return dialAny(ctx, network, addrs)
 }

@@ -15,6 +15,12 @@ const (
 	// more.
 	maxTargetAddresses = 32
 
+	// maxUnanswered bounds the datagrams that are kept for the next address of a UDP target until
+	// it has answered, and maxUnansweredSize the bytes of each. Larger ones are not kept: what a
+	// program begins with, such as a query or a QUIC Initial, fits in a packet.
+	maxUnanswered     = 4
+	maxUnansweredSize = 2 << 10
+
 	// maxRules bounds the rules of a remote, and those of one key: each new stream is checked
 	// against all of them.
 	maxRules = 4096
