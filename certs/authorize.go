@@ -42,7 +42,8 @@ func Authorize(path string, entry AuthorizedKey) (added bool, err error) {
 			if !listed.Key.Equal(entry.Key) {
 				continue
 			}
-			same := listed.Comment == entry.Comment && slices.Equal(listed.Allow, entry.Allow)
+			same := listed.Comment == entry.Comment &&
+				strings.Join(listed.Allow, ",") == strings.Join(entry.Allow, ",") // as in a line
 			if !same && (entry.Comment != "" || entry.Allow != nil) {
 				return "", &ListedError{listed.Line}
 			}
@@ -154,6 +155,9 @@ func editFile(path string, create bool, edit func(content string) (string, error
 	info, err := f.Stat()
 	if err != nil {
 		return err
+	}
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		path = target // openLocked may have created it
 	}
 	return replaceFile(path, []byte(content), info, f)
 }

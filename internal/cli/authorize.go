@@ -55,6 +55,7 @@ func (o *authorizeOptions) define(s *flags.Set) {
 	}).Optional()
 	s.String(&o.file, "authorized-keys", "", "edit the list of keys in `FILE` "+
 		"(default: authorized_keys in culvert's configuration folder)")
+	s.FromCommandLine() // what else gives rules, gives those of a remote
 	s.Strings(&o.allow, "allow", nil,
 		"allow the key to reach only targets that match `RULE`; repeatable")
 	s.Bool(&o.remove, "remove", "remove the key's line")

@@ -149,6 +149,13 @@ func eventually(t *testing.T, what string, holds func() bool) {
 // leaves it alone from then on.
 func TestPIDFileOfAnother(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pid")
+	dangling := path + ".link"
+	if err := os.Symlink("nowhere", dangling); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openPIDFile(dangling, 0); err == nil {
+		t.Error("a link to nothing was replaced")
+	}
 	before, err := openPIDFile(path, 0)
 	if err != nil {
 		t.Fatal(err)

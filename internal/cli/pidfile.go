@@ -55,6 +55,9 @@ func (p *pidFile) publish(before int) error {
 		}
 		last, err := os.OpenFile(p.path, os.O_RDWR, 0)
 		if errors.Is(err, fs.ErrNotExist) {
+			if info, err := os.Lstat(p.path); err == nil && info.Mode()&fs.ModeSymlink != 0 {
+				return fmt.Errorf("%s is a symbolic link to nothing", p.path)
+			}
 			continue
 		}
 		if err != nil {
