@@ -240,11 +240,11 @@ func (c *Certificate) SignedAt() time.Time {
 	return timeFrom(c.signedAt)
 }
 
-// timeFrom converts milliseconds since 1970, limited to what JavaScript's Date can hold (ECMA-262,
-// section 21.4.1.1).
+// timeFrom converts milliseconds since 1970, limited to the years that RFC 3339 can write, 0 to 9999:
+// "never" is any large number.
 func timeFrom(ms float64) time.Time {
-	const most = 8.64e15
-	return time.UnixMilli(int64(max(-most, min(most, ms)))).UTC()
+	const least, most = -62_167_219_200_000, 253_402_300_799_999
+	return time.UnixMilli(int64(max(least, min(most, ms)))).UTC()
 }
 
 // printable makes valid UTF-8 of WTF-8.

@@ -36,9 +36,13 @@ func (r *Remote) recordStreams(
 	}
 	comment := r.currentAccess().commentOf(client)
 	session.OnStreamEnd(func(info mux.StreamInfo, end mux.StreamEnd) {
+		kind := info.Target.Kind
+		if info.Ours { // what came in through -R, also datagrams
+			kind = mux.StreamReverse
+		}
 		record(StreamRecord{
 			Session: name, Stream: info.ID, Key: client, Name: comment, From: from,
-			Kind:   kindNames[info.Target.Kind],
+			Kind:   kindNames[kind],
 			Target: printable.Line(info.Target.Address),
 			Began:  info.Since, Lasted: shortTime(end.Lasted), Result: end.Result, Code: end.Code,
 			Sent: info.Payload.Sent, Received: info.Payload.Received,

@@ -1,12 +1,15 @@
 package tunnel
 
 import (
+	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"culvert/internal/state"
 	"culvert/internal/testnet"
+	"culvert/tunnel/policy"
 )
 
 // TestState checks that both nodes report a session, its stream and what that has carried, and the
@@ -126,5 +129,54 @@ func TestStateAfterSession(t *testing.T) {
 	kinds := eventKinds(remote.State())
 	if !slices.Contains(kinds, state.EventSessionEnded) {
 		t.Errorf("remote: events %v", kinds)
+	}
+}
+
+// The schema of the state knows every kind of streams.
+func TestStateKinds(t *testing.T) {
+	schema, err := os.ReadFile("../docs/state.schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range kindNames {
+		if !strings.Contains(string(schema), `"`+kind+`"`) {
+			t.Errorf("the schema doesn't know %q", kind)
+		}
+	}
+}
+
+// TestAccessReverse checks that what comes in through -R is recorded as that, connections and
+// datagrams alike.
+func TestAccessReverse(t *testing.T) {
+	t.Parallel()
+	records := make(chan StreamRecord, 10)
+	remote := startRemote(t, RemoteTrust{Anyone: true}, func(cfg *RemoteConfig) {
+		cfg.Access = func(r StreamRecord) { records <- r }
+		var err error
+		if cfg.Rights.Reverse, err = policy.ParseReverseRules([]string{"localhost"}); err != nil {
+			t.Fatal(err)
+		}
+	})
+	local, _ := startLocal(t, remote.localConfig(t, newKey(t)))
+	server := testnet.EchoUDPServer(t, "127.0.0.1:0")
+	port, stopPort := serveReverseUDPTo(t, local, "127.0.0.1:0", server.String())
+	askConn(t, dialUDP(t, port), []byte("datagram"))
+	ln, stopListener := serveReverseTo(t, local, "127.0.0.1:0", testnet.EchoServer(t))
+	conn := dialPlain(t, ln.Addr().String())
+	echoes(t, conn)
+	conn.Close()
+	stopPort()
+	stopListener()
+	kinds := map[string]int{}
+	for range 2 {
+		select {
+		case r := <-records:
+			kinds[r.Kind]++
+		case <-time.After(patience):
+			t.Fatalf("recorded: %v", kinds)
+		}
+	}
+	if kinds["reverse"] != 2 {
+		t.Errorf("recorded: %v", kinds)
 	}
 }

@@ -74,7 +74,10 @@ func TestSourceRates(t *testing.T) {
 			traffic := Traffic{SentBytes: sent, ReceivedBytes: 2 * sent}
 			return State{
 				Sessions: []Session{{ID: "a", Traffic: traffic}},
-				Streams:  []Stream{{ID: 1, Session: "a", Traffic: traffic}},
+				Streams: []Stream{
+					{ID: 1, Session: "a", Traffic: traffic},
+					{ID: uint32(10 + taken), Session: "a", Since: began, Traffic: traffic},
+				},
 				Totals:   Totals{Traffic: traffic},
 			}
 		})
@@ -86,6 +89,9 @@ func TestSourceRates(t *testing.T) {
 				if r.SentRate < 990 || r.SentRate > 1010 || r.ReceivedRate < 1990 || r.ReceivedRate > 2010 {
 					t.Errorf("%s: rates %.0f and %.0f", when, r.SentRate, r.ReceivedRate)
 				}
+			}
+			if r := got.Streams[1]; r.SentRate != 0 || r.ReceivedRate != 0 {
+				t.Errorf("%s: a stream that was not in the snapshot before has rates %+v", when, r)
 			}
 			if got.Version != Version || !got.Time.Equal(time.Now()) {
 				t.Errorf("%s: version %d, time %v", when, got.Version, got.Time)

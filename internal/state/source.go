@@ -119,7 +119,7 @@ func newSample(s *State) *sample {
 }
 
 // rate fills in the rates of a later snapshot. What is new since the sample had carried nothing by
-// then.
+// then. Of very many streams a snapshot has only some, so others may be old: their rate isn't known.
 func (s *sample) rate(taken *State) {
 	seconds := taken.Time.Sub(s.at).Seconds()
 	taken.Totals.rate(s.totals, seconds)
@@ -129,7 +129,10 @@ func (s *sample) rate(taken *State) {
 	}
 	for i := range taken.Streams {
 		stream := &taken.Streams[i]
-		stream.rate(s.streams[streamKey{stream.Session, stream.ID}], seconds)
+		before, known := s.streams[streamKey{stream.Session, stream.ID}]
+		if known || !stream.Since.Before(s.at) {
+			stream.rate(before, seconds)
+		}
 	}
 }
 

@@ -127,7 +127,7 @@ const (
 type Stream struct {
 	ID       uint32    `json:"id"`      // unique in its session
 	Session  string    `json:"session"` // its ID
-	Kind     string    `json:"kind"`    // tcp, udp, unix, reverse or listen
+	Kind     string    `json:"kind"`    // tcp, udp, unix, reverse, listen or service
 	Listener string    `json:"listener,omitempty"`
 	Target   string    `json:"target"`
 	Since    time.Time `json:"since"`

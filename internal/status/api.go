@@ -13,8 +13,14 @@ import (
 
 // serveState answers with the state of the node.
 func (s *Server) serveState(w http.ResponseWriter, r *http.Request) {
+	state, err := json.Marshal(s.cfg.Source.State(r.Context()))
+	if err != nil {
+		s.cfg.Log.Error().Err(err).Msg("the state can't be served")
+		writeLine(w, http.StatusInternalServerError, "the state can't be written")
+		return
+	}
 	w.Header().Set("Content-Type", "application/json")
-	json.NewEncoder(w).Encode(s.cfg.Source.State(r.Context())) // an error is the client's
+	w.Write(append(state, '\n')) // an error is the client's
 }
 
 // serveEvents streams events as they happen, in the form of the HTML standard ("server-sent

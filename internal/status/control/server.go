@@ -204,7 +204,12 @@ func refuse(w http.ResponseWriter, err error) {
 }
 
 func reply(w http.ResponseWriter, status int, value any) {
+	text, err := json.Marshal(value)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	json.NewEncoder(w).Encode(value) // an error is the client's
+	w.Write(append(text, '\n')) // an error is the client's
 }
