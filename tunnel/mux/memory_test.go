@@ -349,3 +349,34 @@ func TestExpelledLeftover(t *testing.T) {
 		opened.Close()
 	})
 }
+
+// Streams that a session had not accepted when it ended hold nothing any more.
+func TestUnacceptedStreams(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		memory := budget.New(16 << 20)
+		client, server := joinClient(t, "somebody", Config{}, Config{Memory: memory})
+		for range 10 {
+			st, err := client.OpenAtOnce(Target{StreamTCP, "h:1"}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer st.Close()
+			st.Write([]byte("early"))
+		}
+		flow, err := client.OpenFlowAtOnce("h:1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer flow.Close()
+		flow.Send([]byte("early"))
+		time.Sleep(time.Second)
+		if memory.Held() == 0 {
+			t.Error("nothing is held for the streams")
+		}
+		client.Close()
+		time.Sleep(time.Second)
+		if held := memory.Held(); held != 0 || server.Err() == nil {
+			t.Errorf("%d bytes are held in the end: %v", held, server.Err())
+		}
+	})
+}

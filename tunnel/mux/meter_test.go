@@ -76,9 +76,17 @@ func TestMeter(t *testing.T) {
 			}
 			for d, took := range took {
 				want := time.Duration(size) * time.Second / rate
-				if took < want || took > want+time.Second {
+				// Reserve rounds down.
+				if took < want-time.Microsecond || took > want+time.Second {
 					t.Errorf("pieces of %d, direction %d: took %v, want %v", piece, d, took, want)
 				}
+			}
+			for _, s := range []*Session{client, server} {
+				s.mu.Lock()
+				if held := s.memory.buffered; held != 0 {
+					t.Errorf("pieces of %d: %d bytes count as buffered in the end", piece, held)
+				}
+				s.mu.Unlock()
 			}
 			if m.sum != [2]int{size, size} {
 				t.Errorf("pieces of %d: counted %v", piece, m.sum)

@@ -404,6 +404,11 @@ func (s *Session) failLocked(err error) {
 	for st := range s.streams.leftovers {
 		st.limitDeliveryLocked()
 	}
+	for _, in := range s.streams.incoming { // which nobody will accept
+		st := in.unanswered()
+		st.releaseLocked()
+		st.dropReceivedLocked()
+	}
 	s.streams.incoming = nil
 	s.changed.Broadcast()
 	s.out.wake.Broadcast()
