@@ -86,7 +86,7 @@ func (st *stream) writeSomeLocked(out *blockWriter) (total int64, err error) {
 // lendLocked moves blocks from the receiving queue to out. They count as held until they are taken
 // back: the peer gets credit for them once they have been written.
 func (st *stream) lendLocked(out *blockWriter) {
-	q := &st.recv.queue
+	q, mem := &st.recv.queue, st.recv.mem()
 	left := cmp.Or(out.most, math.MaxInt)
 	for n := range out.blocks {
 		c := q.popSome(left)
@@ -96,6 +96,9 @@ func (st *stream) lendLocked(out *blockWriter) {
 		left -= c.w - c.r
 		out.blocks[n] = c
 		st.recv.lent += cap(c.buf)
+	}
+	if st.recv.mem() != mem { // popSome has copied
+		st.accountLocked(mem)
 	}
 	st.recv.lentTo = out
 	st.recv.lentCount++
@@ -162,13 +165,19 @@ func (st *stream) discardLocked() {
 
 // announceCreditLocked announces credit when a quarter of the window has become free. With less
 // frequent announcements the peer would stall at rates that the window covers; with more frequent
-// ones the frames would cost too much.
+// ones the frames would cost too much. A peer that has hardly credit left hears now and then, too,
+// that something was taken: see limitStallLocked.
 func (st *stream) announceCreditLocked() {
 	r := &st.recv
 	if r.fin || st.removed {
 		return
 	}
-	if next := r.consumed + r.window; int64(next-r.limit) >= max(int64(r.window/4), 1) {
+	next := r.consumed + r.window
+	due := int64(next-r.limit) >= max(int64(r.window/4), 1)
+	if !due && next > r.limit && r.limit-r.received < r.window/4 {
+		due = time.Since(later(r.announced, st.opened)) >= lingerTime/4
+	}
+	if due {
 		if !st.shrinkWindowLocked() {
 			st.growWindowLocked()
 		}

@@ -151,6 +151,29 @@ func TestResetBehindStalledReceiver(t *testing.T) {
 	})
 }
 
+// A receiver that takes data steadily, but less than a quarter of its window in lingerTime, gets all
+// that was sent before the cut.
+func TestResetBehindSlowReceiver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, server := newPair(t, Config{}, Config{Window: 64 << 10})
+		sender, receiver := openPair(t, client, server)
+		sent := randomBytes(t, 128<<10)
+		sender.Write(sent)
+		sender.CloseWithReset(CodeAborted)
+		got := make([]byte, len(sent))
+		for at := 0; at < len(got); at += 512 {
+			time.Sleep(3 * time.Second) // synctest
+			if _, err := io.ReadFull(receiver, got[at:at+512]); err != nil {
+				t.Fatalf("after %d bytes of %d: %v", at, len(sent), err)
+			}
+		}
+		if !bytes.Equal(got, sent) {
+			t.Error("received something else")
+		}
+		receiver.Close()
+	})
+}
+
 // expiredWriter is a writer whose own deadline has passed.
 type expiredWriter struct{ calls int }
 
