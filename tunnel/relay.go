@@ -145,7 +145,9 @@ func (r *relayed) deliveryEnded(err error) {
 // that was read. A stream that has ended itself is left alone: it may have data to deliver.
 func (r *relayed) send() error {
 	_, err := r.stream.ReadFrom(r.conn)
-	if err == nil && (r.refused || r.stream.WriteFailed()) && wasReset(r.conn) {
+	// In this order: once the delivery has ended cleanly, conn may be shut down in both directions,
+	// which looks like a reset.
+	if err == nil && wasReset(r.conn) && (r.refused || r.stream.WriteFailed()) {
 		err = &mux.CopyError{Err: syscall.ECONNRESET}
 	}
 	_, ours := errors.AsType[*mux.CopyError](err)
