@@ -23,8 +23,8 @@ type lowWater struct {
 	check   func(fd uintptr)
 }
 
-// newLowWater returns nil where conn is not a socket of TCP, since below TLS, other bytes arrive than
-// are read; and where nothing but a read would tell that some of a record has arrived.
+// newLowWater returns nil where conn is not a socket of TCP, since below TLS, other bytes arrive
+// than are read; and where nothing but a read would tell that some of a record has arrived.
 func newLowWater(conn net.Conn) *lowWater {
 	tcp, ok := conn.(*net.TCPConn)
 	if !ok {
@@ -81,8 +81,8 @@ func tellsArrival(info *unix.TCPInfo) bool { return info.Rcv_mss > 0 }
 // marked reports whether bytes may be in the socket without waking a read.
 func (l *lowWater) marked() bool { return l != nil && l.bytes.Load() > 0 }
 
-// lastArrival returns when TCP last received data, the zero time for a connection that isn't TCP, or
-// where the system doesn't tell.
+// lastArrival returns when TCP last received data, the zero time for a connection that isn't TCP,
+// or where the system doesn't tell.
 func (c *Conn) lastArrival() time.Time {
 	info := c.tcpInfo()
 	if info == nil || !tellsArrival(info) {

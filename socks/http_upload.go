@@ -17,6 +17,9 @@ import (
 // A client may close its half once it has sent its request, and still wants the response. That
 // looks like the end of one that has gone, so both are told to the target, which can judge as
 // it would without a proxy.
+//
+// It has so many fields because either goroutine may find out what ends the exchange: those above mu
+// belong to one of them at a time.
 type upload struct {
 	c         *clientConn
 	target    *targetConn // nil when there is none, and what comes is discarded

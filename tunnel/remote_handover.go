@@ -112,8 +112,8 @@ func (r *Remote) TakeBack() {
 }
 
 // ReleaseListeners closes the listeners, which the other process has. Serve goes on for the
-// connections that were accepted, and for those that ServePassed gets. Idle ones are closed once the
-// remote drains, not before: http.Server takes slow newcomers for idle, too.
+// connections that were accepted, and for those that ServePassed gets. Idle ones are closed once
+// the remote drains, not before: http.Server takes slow newcomers for idle, too.
 func (r *Remote) ReleaseListeners() {
 	r.moving.mu.Lock()
 	defer r.moving.mu.Unlock()

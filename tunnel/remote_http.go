@@ -118,8 +118,8 @@ func setRetryAfter(w http.ResponseWriter, after time.Duration) {
 	w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(after.Seconds()))))
 }
 
-// turnAway reports whether a client may not begin a handshake, and answers it then. owned means that
-// it may be for a session that is here.
+// turnAway reports whether a client may not begin a handshake, and answers it then. owned means
+// that it may be for a session that is here.
 func (r *Remote) turnAway(
 	w http.ResponseWriter, request *http.Request, from source, owned bool,
 ) bool {

@@ -253,7 +253,8 @@ func (r *Remote) applyShares() (ended []*mux.Session) {
 	return ended
 }
 
-// isFull reports whether there is no room for a session, whoever's it is. Called with the mutex held.
+// isFull reports whether there is no room for a session, whoever's it is. Called with the mutex
+// held.
 func (r *Remote) isFull() bool {
 	return r.held() >= r.cfg.MaxSessions && r.dispensable(&remoteClient{}) == nil
 }

@@ -270,8 +270,8 @@ func TestSilentClients(t *testing.T) {
 	}
 }
 
-// A client that reads nothing after its request for a WebSocket is waited for no longer than for any
-// handshake.
+// A client that reads nothing after its request for a WebSocket is waited for no longer than for
+// any handshake.
 func TestUnreadUpgrade(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, _ *Remote, ln *pipeListener) {
 		conn := ln.dial("192.0.2.1")

@@ -97,8 +97,8 @@ func TestUnitsSeeSettings(t *testing.T) {
 	}
 }
 
-// TestPackageDoesNotWait: an upgrade restarts what runs, and doesn't wait for it. A local is started
-// once it has reached its remote.
+// TestPackageDoesNotWait: an upgrade restarts what runs, and doesn't wait for it. A local is
+// started once it has reached its remote.
 func TestPackageDoesNotWait(t *testing.T) {
 	t.Parallel()
 	const restart = "systemctl --no-block try-restart " +

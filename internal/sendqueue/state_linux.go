@@ -9,9 +9,9 @@ import (
 // tcpClosed is the state of a connection that was reset (TCP_CLOSE in the kernel's tcp_states.h).
 const tcpClosed = 7
 
-// stateOf asks for a connection's send queue. SIOCOUTQ has what is unsent or unacknowledged; it stays
-// as it was when the connection is reset, which only TCP_INFO tells. That has such numbers too, but
-// kernels before 4.6 and gVisor leave them 0.
+// stateOf asks for a connection's send queue. SIOCOUTQ has what is unsent or unacknowledged; it
+// stays as it was when the connection is reset, which only TCP_INFO tells. That has such numbers
+// too, but kernels before 4.6 and gVisor leave them 0.
 func stateOf(conn *net.TCPConn) state {
 	queue := state{empty: true}
 	raw, err := conn.SyscallConn()
