@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"sync"
@@ -156,4 +157,41 @@ func TestCarrierDrips(t *testing.T) {
 		w.isIdle("all")
 		w.await("the remote to end", w.stopRemote)
 	})
+}
+
+// A carrier is so slow that what others take at once takes seconds. It is not taken for silent, in
+// either direction, and when it is cut, neither is the next one.
+func TestSlowCarrier(t *testing.T) {
+	t.Parallel()
+	for _, rate := range []int{6_000, 8_000} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newSimWorld(t, 1)
+			defer w.tell()
+			w.carriers.delay, w.carriers.rate = 50*time.Millisecond, rate
+			w.startRemote()
+			w.startLocal()
+			session := w.awaitSession(simRetry)
+			for i := range 4 {
+				x := w.newExchange(w.rand(1), "dial")
+				for end := range x.ends {
+					x.ends[end] = simEndPlan{size: 100, done: make(chan struct{})}
+				}
+				x.ends[i%2].size = 100 << 10
+				var user sync.WaitGroup
+				user.Go(func() { w.runExchange(x, w.viaDial) })
+				if i >= 2 {
+					time.Sleep(5 * time.Second) // synctest: in its middle
+					w.carriers.cut(0, 1)
+				}
+				user.Wait()
+				if err := session.LossCause(); errors.Is(err, mux.ErrPeerSilent) {
+					w.errorf("%d bytes a second: exchange %d cost the carrier: %v", rate, i, err)
+				}
+			}
+			w.await("the local to end", w.stopLocal)
+			w.await("the users to end", w.users.Wait)
+			w.isIdle("all")
+			w.await("the remote to end", w.stopRemote)
+		})
+	}
 }

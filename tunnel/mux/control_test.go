@@ -321,7 +321,7 @@ func TestManyStreamsWithoutACarrier(t *testing.T) {
 			busy.Go(func() { io.CopyN(io.Discard, st, 640) })
 		}
 		var most [2]Stats
-		r.delay = 10 * time.Millisecond
+		r.delay = 2 * time.Millisecond
 		for range 20 {
 			r.resume()
 			time.Sleep(100 * time.Millisecond) // synctest

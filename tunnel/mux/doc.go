@@ -76,11 +76,11 @@
 // queued before, with a draining frame of its own: what it opens after that is refused. A peer that
 // doesn't answer within a second is taken to have opened nothing more.
 //
-// A ping is answered once; of several that wait, only the newest is. Tokens start at 1 and ascend
-// throughout a session. Of what is not sequenced, a repetition does no harm: a pong or an ack that
-// is repeated or late is ignored. A pong to a ping that was never sent is a violation, and so is an
-// ack of more than was sent. Sequenced frames count in the positions, so each is sent once. Text is
-// at most 256 bytes, a target 512.
+// A ping is answered once; of several that wait, only the newest is, which answers all of them.
+// Tokens start at 1 and ascend throughout a session. Of what is not sequenced, a repetition does no
+// harm: a pong or an ack that is repeated or late is ignored. A pong to a ping that was never sent
+// is a violation, and so is an ack of more than was sent. Sequenced frames count in the positions,
+// so each is sent once. Text is at most 256 bytes, a target 512.
 //
 // Each carrier begins with one hello from the client and one from the server, in this order: the
 // reference handshake requires that the server speaks second. A server that refuses a new session
@@ -129,10 +129,13 @@
 //
 // A carrier is given up when the peer owes a sign of life (it has not acknowledged what was sent,
 // or not answered a ping) and gives none for [Config.Patience] or four round trips. Any byte that
-// arrives is one, so a slow link that is merely full raises no alarm. A side that only receives
-// waits for nothing of the kind, so it pings a second after data has ceased to come. When the path
-// has probably changed, [Session.Probe] asks for the sign of life at once and waits for half a
-// second or four round trips; [Session.DropCarrier] is for a path that is known to be gone.
+// arrives is one, so a slow link that is merely full raises no alarm. In the other direction a
+// peer is heard only when it has a whole record. So records are small on a slow link, and where
+// the carrier's transport tells what has left, the wait goes on as long as bytes leave that the
+// peer has to answer. A side that only receives waits for nothing of the kind, so it pings a
+// second after data has ceased to come. When the path has probably changed, [Session.Probe] asks
+// for the sign of life at once and waits for half a second or four round trips;
+// [Session.DropCarrier] is for a path that is known to be gone.
 //
 // # Streams
 //

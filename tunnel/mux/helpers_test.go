@@ -181,12 +181,13 @@ type rawPeer struct {
 var rawHello = hello{maxRecord: MaxRecordSize, firstCredit: DefaultWindow,
 	maxStreams: DefaultMaxStreams}
 
-// unboundInflight lets a session send without acknowledgements, to a peer that is the test.
+// unboundInflight lets a session send without acknowledgements, to a peer that is the test, in
+// records as large as those on a fast path.
 func unboundInflight(s *Session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	cfg := paceConfig
-	cfg.InitialInflight = math.MaxUint64
+	cfg.InitialInflight, cfg.FirstRecord = math.MaxUint64, maxData
 	s.link.pace = pace.New(cfg, pace.Start{Now: time.Now()})
 	s.out.wake.Broadcast()
 }

@@ -106,6 +106,10 @@ const (
 	leastSending = 128 << 10
 	leastWindow  = 16 << 10
 
+	// timedPings is how many pings on a carrier are remembered until they are answered: that of a
+	// probe, and some of users who have given up waiting.
+	timedPings = 8
+
 	// probePatience is how long the peer may be silent when the path has probably changed; four round
 	// trips, if that is longer. It is the least that a mobile network's usual hiccups stay below.
 	probePatience = 500 * time.Millisecond
@@ -143,9 +147,11 @@ const (
 )
 
 // paceConfig describes a session to the controller of its inflight data. The initial bound exceeds
-// what TCP sends in its first round trip.
+// what TCP sends in its first round trip. The first record takes a link of 2 kB/s less than
+// DefaultPatience.
 var paceConfig = pace.Config{
 	MaxFrame:        maxData,
+	FirstRecord:     maxData / 8,
 	MaxBurst:        maxBlocks * maxData,
 	AckThreshold:    ackSome,
 	InitialInflight: 128 << 10,

@@ -40,14 +40,13 @@ type link struct {
 	// retained bytes have to be sent again.
 	resend uint64
 
-	// probedAt is since when the answer to a probe is due; zero when it is not.
-	probedAt time.Time
-
 	// receiving reports that data has come since this side last pinged because none did.
 	receiving bool
 
 	// owedSince is since when not all that was sent is acknowledged; zero when it is.
 	owedSince time.Time
+
+	sending sendWatch
 }
 
 // rttSample is a position whose acknowledgement shows a round trip.
@@ -73,6 +72,7 @@ func newLink(s *Session, carrier Carrier, position uint64) *link {
 	if position < s.out.position {
 		l.owedSince = now
 	}
+	l.sending.observer, _ = carrier.(sendObserver)
 	transport, _ := carrier.(pace.Transport)
 	l.pace = pace.New(paceConfig, pace.Start{
 		Now:          now,
@@ -276,6 +276,7 @@ func (l *link) writeLoop() {
 		}
 		err := l.carrier.WriteRecords(b.records[:b.n]...)
 		s.mu.Lock()
+		l.sending.writing = false
 		for _, held := range b.held[:b.n] {
 			held.record.writers--
 			held.freeUnused()
@@ -315,7 +316,11 @@ func (l *link) nextBatch(b *batch) bool {
 			s.settleMemoryLocked()
 			b.unsent = l.pace.UnsentLimit()
 			l.lastSent = time.Now()
-			l.scheduleCheckLocked()
+			l.sending.writing = true
+			l.sending.calls++
+			if l.check.at.Sub(l.lastSent) > l.patienceLocked()/2 { // else it comes soon enough
+				l.scheduleCheckLocked()
+			}
 			return true
 		}
 		if l.pace.CanSend(s.out.position - s.out.acked) {

@@ -2,15 +2,28 @@ package mux
 
 import (
 	"context"
+	"slices"
 	"time"
 )
 
-// pingState is the newest ping on a carrier.
+// pingState is the pings on a carrier.
 type pingState struct {
-	token    uint64    // 0 before the first; see pings
-	due      bool      // it is to be sent
-	answered bool      // its pong has come
-	queuedAt time.Time // when it became due
+	token   uint64 // of the newest, 0 before the first; see pings
+	due     bool   // the newest is to be sent
+	waiting []ping // without an answer, the newest last; timedPings at most
+	probe   probe
+}
+
+// ping is a ping on a carrier.
+type ping struct {
+	token    uint64
+	queuedAt time.Time
+}
+
+// probe is a Probe that was not answered yet, zero for none.
+type probe struct {
+	since time.Time
+	token uint64 // of its ping
 }
 
 // roundTrips is what pings and acknowledgements have shown of a carrier's round trip. It is zero
@@ -59,11 +72,18 @@ func (s *Session) Ping(ctx context.Context) (time.Duration, error) {
 	return rtt, err
 }
 
-// queuePingLocked queues a new ping.
+// queuePingLocked queues a new ping, unless one is queued that has yet to be sent.
 func (l *link) queuePingLocked() {
 	s := l.session
+	if l.ping.due {
+		return
+	}
 	s.pings.issued++
-	l.ping = pingState{token: s.pings.issued, due: true, queuedAt: time.Now()}
+	l.ping.token, l.ping.due = s.pings.issued, true
+	if len(l.ping.waiting) == timedPings { // the first shows since when the peer owes an answer
+		l.ping.waiting = slices.Delete(l.ping.waiting, 1, 2)
+	}
+	l.ping.waiting = append(l.ping.waiting, ping{l.ping.token, time.Now()})
 	s.out.wake.Broadcast()
 }
 
@@ -73,20 +93,25 @@ func (l *link) handlePingLocked(token uint64) {
 	l.session.out.wake.Broadcast()
 }
 
-// handlePongLocked takes the answer to the newest ping. One that repeats it, or answers an earlier
-// ping, of this carrier or one before, does no harm; one to a ping that was never sent is an error.
+// handlePongLocked takes the answer to a ping, which also answers those before it. One that comes
+// again or late, or answers a ping of an earlier carrier, does no harm; one to a ping that was
+// never sent is an error.
 func (l *link) handlePongLocked(token uint64) error {
 	s := l.session
-	switch {
-	case token == 0, token > s.pings.issued, token == l.ping.token && l.ping.due:
+	if token == 0 || token > s.pings.issued || (token == l.ping.token && l.ping.due) {
 		return protocolErrorf("pong without a ping")
-	case token != l.ping.token, l.ping.answered:
+	}
+	i := slices.IndexFunc(l.ping.waiting, func(p ping) bool { return p.token == token })
+	if i < 0 {
 		return nil
 	}
-	l.ping.answered = true
-	l.probedAt = time.Time{}
+	queuedAt := l.ping.waiting[i].queuedAt
+	l.ping.waiting = slices.Delete(l.ping.waiting, 0, i+1)
+	if token >= l.ping.probe.token {
+		l.ping.probe = probe{}
+	}
 	s.pings.answered = token
-	s.pings.roundTrip = max(time.Since(l.ping.queuedAt), 1)
+	s.pings.roundTrip = max(time.Since(queuedAt), 1)
 	l.onRTTSampleLocked(s.pings.roundTrip)
 	s.changed.Broadcast()
 	return nil
@@ -119,9 +144,13 @@ func (l *link) lastLifeLocked() time.Time {
 // time means that the peer owes nothing.
 func (l *link) waitingSinceLocked(lastLife time.Time) time.Time {
 	since := l.owedSince
-	pinged := l.ping.token != 0 && !l.ping.answered
-	if pinged && !l.ping.queuedAt.Before(lastLife) && since.IsZero() {
-		since = l.ping.queuedAt
+	if since.IsZero() {
+		for _, p := range l.ping.waiting {
+			if !p.queuedAt.Before(lastLife) {
+				since = p.queuedAt
+				break
+			}
+		}
 	}
 	if !since.IsZero() && lastLife.After(since) {
 		since = lastLife
@@ -154,10 +183,11 @@ func (s *Session) Probe() {
 	if l == nil || s.err != nil {
 		return
 	}
-	if l.probedAt.IsZero() { // further probes don't extend the peer's time
-		l.probedAt = time.Now()
+	if !l.ping.probe.since.IsZero() { // the answer to that does, in the time that the peer has for it
+		return
 	}
 	l.queuePingLocked()
+	l.ping.probe = probe{since: time.Now(), token: l.ping.token}
 	l.scheduleCheckLocked()
 }
 
@@ -172,23 +202,26 @@ func (s *Session) DropCarrier(carrier Carrier, err error) {
 	}
 }
 
-// silentAtLocked returns when the peer's time for a sign of life is over, the zero time when it
-// owes none. A probe is answered by its pong and nothing else, since bytes that were on the way
-// when the path changed still arrive; but while they arrive the peer is not silent.
-func (l *link) silentAtLocked(lastLife time.Time) time.Time {
-	var at time.Time
+// waitsLocked returns the waits for a sign of life. A probe is answered by its pong and nothing
+// else, since bytes that were on the way when the path changed still arrive; but while they arrive
+// the peer is not silent.
+func (l *link) waitsLocked(lastLife time.Time) (waits [2]wait) {
 	if since := l.waitingSinceLocked(lastLife); !since.IsZero() {
-		at = since.Add(l.patienceLocked())
+		waits[0] = wait{since, l.patienceLocked()}
 	}
-	if since := l.probedAt; !since.IsZero() {
+	if since := l.ping.probe.since; !since.IsZero() {
 		if lastLife.After(since) {
 			since = lastLife
 		}
-		if probed := since.Add(l.probePatienceLocked()); at.IsZero() || probed.Before(at) {
-			at = probed
-		}
+		waits[1] = wait{since, l.probePatienceLocked()}
 	}
-	return at
+	return waits
+}
+
+// silentAtLocked returns when the peer's time for a sign of life is over, the zero time when it
+// owes none.
+func (l *link) silentAtLocked(waits [2]wait) time.Time {
+	return earliest(l.overdueLocked(waits[0]), l.overdueLocked(waits[1]))
 }
 
 // Responsive reports whether the session has a carrier whose peer hasn't owed a sign of life for
@@ -245,13 +278,19 @@ func (c *checkTimer) stop() {
 // the peer's time for a sign of life is over, or when a ping is due. It only ever brings the check
 // forward; a check that comes early does nothing.
 func (l *link) scheduleCheckLocked() {
-	at := l.silentAtLocked(l.lastRead)
-	if ping := l.pingAtLocked(l.lastRead); at.IsZero() || ping.Before(at) {
-		at = ping
-	}
+	at := earliest(l.nextLookLocked(l.waitsLocked(l.lastRead)), l.pingAtLocked(l.lastRead))
 	if l.check.timer == nil || l.check.at.IsZero() || at.Before(l.check.at) {
 		l.setCheckLocked(at)
 	}
+}
+
+// nextLookLocked returns when checkLiveness has something to do about the waits, the zero time for
+// none.
+func (l *link) nextLookLocked(waits [2]wait) (at time.Time) {
+	for _, w := range waits {
+		at = earliest(at, earliest(l.askAtLocked(w), l.overdueLocked(w)))
+	}
+	return at
 }
 
 // setCheckLocked sets the timer of checkLiveness.
@@ -276,11 +315,14 @@ func (l *link) checkLiveness() {
 	now := time.Now()
 	l.check.at = time.Time{}
 	last := l.lastLifeLocked()
-	if at := l.silentAtLocked(last); at.IsZero() && !now.Before(l.pingAtLocked(last)) {
+	waits := l.waitsLocked(last)
+	if l.silentAtLocked(waits).IsZero() && !now.Before(l.pingAtLocked(last)) {
 		l.receiving = false
 		l.queuePingLocked()
+		waits = l.waitsLocked(last)
 	}
-	at := l.silentAtLocked(last)
+	l.observeSendingLocked(now, waits)
+	at := l.silentAtLocked(waits)
 	silent := !at.IsZero() && !now.Before(at)
 	if !silent {
 		// The peer may answer long before its time is over, and the keepalive begins again then.
@@ -288,10 +330,7 @@ func (l *link) checkLiveness() {
 		if !ping.After(now) {
 			ping = now.Add(s.keepalive())
 		}
-		if at.IsZero() || ping.Before(at) {
-			at = ping
-		}
-		l.setCheckLocked(at)
+		l.setCheckLocked(earliest(l.nextLookLocked(waits), ping))
 	}
 	s.mu.Unlock()
 	if silent {

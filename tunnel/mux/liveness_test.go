@@ -76,6 +76,37 @@ func TestProbeIsAnswered(t *testing.T) {
 	}
 }
 
+// TestProbesAllTheTime probes a carrier that works more often than its round trip, as where the
+// machine's routes change without end: it stays, and pings are answered. When it dies, that is
+// noticed as soon as ever.
+func TestProbesAllTheTime(t *testing.T) {
+	for _, oneWay := range []time.Duration{40 * time.Millisecond, 150 * time.Millisecond} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, HostConfig{}, Config{})
+			rtt := r.measure(oneWay)
+			every(t, 100*time.Millisecond, r.client.Probe)
+			for range 20 {
+				ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+				took, err := r.client.Ping(ctx)
+				cancel()
+				if err != nil || took > 2*rtt {
+					t.Fatalf("%v one way: a ping took %v: %v", oneWay, took, err)
+				}
+				time.Sleep(130 * time.Millisecond) // synctest
+			}
+			if err := r.client.LossCause(); err != nil {
+				t.Fatalf("%v one way: lost: %v", oneWay, err)
+			}
+			r.far.freeze()
+			want := max(probePatience, 4*rtt)
+			// A pong may be on its way, and the next probe is not queued at once.
+			if took := lossAfter(t, r.client); took > want+rtt+100*time.Millisecond {
+				t.Errorf("%v one way: after %v, want %v", oneWay, took, want)
+			}
+		})
+	}
+}
+
 // TestProbeIgnoresWhatWasOnItsWay ends a carrier while data is on its way: what still arrives does
 // not answer the probe, and the time runs from its end.
 func TestProbeIgnoresWhatWasOnItsWay(t *testing.T) {

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"culvert/internal/testnet"
+
 	"go.uber.org/goleak"
 	"golang.org/x/net/nettest"
 )
@@ -244,6 +246,10 @@ func TestMemoryBound(t *testing.T) {
 		})
 	}
 	wg.Wait()
+	testnet.Poll(t, 10*time.Second, "all to arrive", func() bool {
+		stats := server.Stats()
+		return stats.Queued == 0 && stats.Sent == client.Stats().Received
+	})
 	overloaded := 0
 	for _, st := range streams {
 		if b := client.Stats().Buffered; b > budget {

@@ -59,6 +59,11 @@ func (s *Session) quantumLocked() int {
 // room is the size of the largest record that both sides take.
 func (s *Session) room() int { return int(min(maxRecord, s.peer.maxRecord)) }
 
+// roomLocked is the size of the largest record for the link's path: less than room on a slow one.
+func (l *link) roomLocked() int {
+	return min(l.session.room(), maxRecord-maxData+l.pace.RecordSize())
+}
+
 // packer is a record that is being put together: what is not sequenced first, then all that is,
 // then datagrams.
 type packer struct {
@@ -100,11 +105,12 @@ func (l *link) packLocked() (held *block, record []byte, last bool) {
 		return nil, nil, false
 	}
 	s := l.session
-	p := newPacker(s.room())
+	p := newPacker(l.roomLocked())
 	l.packUnsequencedLocked(&p)
 	if len(p.b) == 0 && l.resend < s.out.position {
 		p.block.free()
 		held, record = s.out.retained.at(l.resend)
+		record = firstFrames(record, p.room)
 		l.resend += uint64(len(record))
 		s.out.resent += uint64(len(record))
 		return held, record, false
@@ -235,6 +241,7 @@ func (s *Session) packCreditLocked(p *packer) {
 // in a queue where nothing can overtake it.
 func (l *link) packStreamsLocked(p *packer) {
 	s := l.session
+	largest := min(l.pace.FrameSize(), p.room-headerSize)
 	for p.left() >= headerSize+minFill {
 		st := s.sched.next(l.pace.TurnSize())
 		if st == nil || st.flow.due() {
@@ -244,7 +251,6 @@ func (l *link) packStreamsLocked(p *packer) {
 		if st.turn.list == &s.sched.backlog && !l.pace.CanSend(inflight) {
 			break
 		}
-		largest := l.pace.FrameSize()
 		if st.wantsRecordLocked(p, largest) {
 			break
 		}

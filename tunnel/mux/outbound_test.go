@@ -1,10 +1,12 @@
 package mux
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -162,31 +164,34 @@ func TestAnyRecordIsLife(t *testing.T) {
 	})
 }
 
-// TestPingsDoNotHideSilence measures the round trip more often than the session's patience.
+// TestPingsDoNotHideSilence measures the round trip again and again, also more often than the
+// session's patience, and than it remembers pings.
 func TestPingsDoNotHideSilence(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s, p := newRawClient(t, Config{}, rawHello)
-		every(t, 5*time.Second, func() {
-			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-			defer cancel()
-			s.Ping(ctx)
+	for _, interval := range []time.Duration{5 * time.Second, time.Second, 50 * time.Millisecond} {
+		synctest.Test(t, func(t *testing.T) {
+			s, p := newRawClient(t, Config{}, rawHello)
+			every(t, interval, func() {
+				ctx, cancel := context.WithTimeout(context.Background(), min(interval, time.Second))
+				defer cancel()
+				s.Ping(ctx)
+			})
+			go func() {
+				for ok := true; ok; {
+					_, ok = p.next()
+				}
+			}()
+			began := time.Now()
+			select {
+			case <-s.Done():
+				if took := time.Since(began); !errors.Is(s.Err(), ErrPeerSilent) ||
+					took > interval+DefaultPatience {
+					t.Errorf("a ping every %v: after %v: %v", interval, took, s.Err())
+				}
+			case <-time.After(time.Hour):
+				t.Errorf("a ping every %v: the session lives on", interval)
+			}
 		})
-		go func() {
-			for ok := true; ok; {
-				_, ok = p.next()
-			}
-		}()
-		began := time.Now()
-		select {
-		case <-s.Done():
-			if took := time.Since(began); !errors.Is(s.Err(), ErrPeerSilent) ||
-				took > DefaultKeepalive+DefaultPatience {
-				t.Errorf("after %v: %v", took, s.Err())
-			}
-		case <-time.After(time.Hour):
-			t.Error("the session lives on")
-		}
-	})
+	}
 }
 
 func TestPing(t *testing.T) {
@@ -209,6 +214,58 @@ func TestPing(t *testing.T) {
 			t.Errorf("round trip %v", rtt)
 		}
 	})
+}
+
+// TestPingIsAnsweredByAnyPong: a pong answers its ping and those before it, although others were
+// sent since. It is timed from its own ping.
+func TestPingIsAnsweredByAnyPong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, p := newRawClient(t, Config{}, rawHello)
+		const pause, trip = 100 * time.Millisecond, 250 * time.Millisecond
+		var answered [5]time.Duration
+		var tokens [5][]byte
+		var pinging sync.WaitGroup
+		for i := range answered {
+			pinging.Go(func() { answered[i], _ = s.Ping(context.Background()) })
+			tokens[i] = bytes.Clone(p.until(kindPing).payload)
+			time.Sleep(pause) // synctest
+		}
+		pong := func(i int) {
+			p.send(wire(kindPong, 0, tokens[i]))
+			p.quiet()
+		}
+		began := time.Now()
+		pong(1)
+		if got, want := s.Stats().RoundTrip, 4*pause; got != want {
+			t.Errorf("a round trip of %v, want %v", got, want)
+		}
+		if answered != [5]time.Duration{4 * pause, 4 * pause} {
+			t.Errorf("answered: %v", answered)
+		}
+		pong(0) // which is late
+		pong(1) // again
+		time.Sleep(trip)
+		pong(4)
+		pinging.Wait()
+		want := pause + time.Since(began)
+		if answered != [5]time.Duration{4 * pause, 4 * pause, want, want, want} {
+			t.Errorf("answered: %v, want %v for the last", answered, want)
+		}
+	})
+}
+
+// TestFirstFrames: a record is cut between frames only.
+func TestFirstFrames(t *testing.T) {
+	record := slices.Concat(wire(kindData, 1, make([]byte, 92)), wire(kindFin, 1),
+		wire(kindData, 3, make([]byte, 192)))
+	for _, c := range []struct{ from, room, want int }{
+		{0, 1000, 308}, {0, 308, 308}, {0, 307, 108}, {0, 108, 108}, {0, 107, 100}, {0, 10, 100},
+		{108, 10, 200}, {1, 100, 307},
+	} {
+		if got := firstFrames(record[c.from:], c.room); len(got) != c.want || &got[0] != &record[c.from] {
+			t.Errorf("from %d, with room for %d: %d bytes, want %d", c.from, c.room, len(got), c.want)
+		}
+	}
 }
 
 // TestAcks checks when acks are sent: with another record, after ackDelay, after ackInterval for a

@@ -151,8 +151,8 @@ func TestResetBehindStalledReceiver(t *testing.T) {
 	})
 }
 
-// A receiver that takes data steadily, but less than a quarter of its window in lingerTime, gets all
-// that was sent before the cut.
+// A receiver that takes data steadily, but less than a quarter of its window in lingerTime, gets
+// all that was sent before the cut.
 func TestResetBehindSlowReceiver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, server := newPair(t, Config{}, Config{Window: 64 << 10})

@@ -97,6 +97,24 @@ func (r *retained) at(position uint64) (*block, []byte) {
 	return nil, nil
 }
 
+// firstFrames returns the first frames of a record: as many as fit into room bytes, but one at
+// least. It returns all of them where a peer claims to have received a part of a frame.
+func firstFrames(record []byte, room int) []byte {
+	size := 0
+	for rest := record; len(rest) > 0; {
+		_, after, err := parseFrame(rest)
+		if err != nil {
+			return record
+		}
+		end := len(record) - len(after)
+		if end > room && size > 0 {
+			return record[:size]
+		}
+		size, rest = end, after
+	}
+	return record
+}
+
 // release drops everything.
 func (r *retained) release() {
 	for r.head != nil {

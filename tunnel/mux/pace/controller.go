@@ -7,6 +7,10 @@ type Config struct {
 	// MaxFrame is the most data that the session puts into one frame.
 	MaxFrame int
 
+	// FirstRecord is the most data that the session should put into one record before anything is
+	// measured. The path may be slow; see RecordSize.
+	FirstRecord int
+
 	// MaxBurst is the most that the session can hand to its carrier at once.
 	MaxBurst int
 
@@ -67,6 +71,7 @@ type Controller struct {
 type bounds struct {
 	inflight uint64
 	frame    int
+	record   int
 	turn     int
 	burst    int
 	unsent   int
@@ -107,6 +112,10 @@ func (c *Controller) Inflight() uint64 { return c.bounds.inflight }
 
 // FrameSize returns the most data that one frame should hold, in bytes.
 func (c *Controller) FrameSize() int { return c.bounds.frame }
+
+// RecordSize returns the most data that one record should hold, in bytes. A peer handles records
+// whole, so that it is all or nothing that arrives and is acknowledged.
+func (c *Controller) RecordSize() int { return c.bounds.record }
 
 // TurnSize returns how many bytes one of several streams should send before it is the next one's
 // turn.
@@ -325,7 +334,7 @@ func (c *Controller) updateBounds() {
 	b := &c.bounds
 	if bandwidth == 0 {
 		frame := c.cfg.MaxFrame
-		*b = bounds{c.startup.minInflight, frame, frame, frame, 2 * frame}
+		*b = bounds{c.startup.minInflight, frame, c.cfg.FirstRecord, frame, frame, 2 * frame}
 		return
 	}
 	expected := bandwidth // until the next round ends
@@ -333,6 +342,7 @@ func (c *Controller) updateBounds() {
 		expected *= startupGain
 	}
 	b.frame = clamp(expected*frameTime.Seconds(), minFrame, c.cfg.MaxFrame)
+	b.record = clamp(expected*recordTime.Seconds(), minRecord, c.cfg.MaxFrame)
 	b.turn = b.frame
 	if !c.interaction.active {
 		b.turn = clamp(bandwidth*turnTime.Seconds(), b.frame, turnFrames*b.frame)

@@ -10,6 +10,7 @@ import (
 // What a session's Config and its peer's acknowledgements are like.
 const (
 	maxFrame     = 32 << 10
+	firstRecord  = 8 << 10
 	maxBurst     = 4 * maxFrame
 	ackThreshold = 4 << 10
 	ackInterval  = 2 * time.Millisecond
@@ -19,6 +20,7 @@ const (
 
 var testConfig = Config{
 	MaxFrame:        maxFrame,
+	FirstRecord:     firstRecord,
 	MaxBurst:        maxBurst,
 	AckThreshold:    ackThreshold,
 	InitialInflight: initialInflight,
@@ -657,7 +659,8 @@ func TestCompetingFlow(t *testing.T) {
 func TestBounds(t *testing.T) {
 	c := New(testConfig, Start{Now: time.Now()})
 	b := &c.bounds
-	if b.inflight != initialInflight || b.frame != maxFrame || b.burst < b.frame {
+	if b.inflight != initialInflight || b.frame != maxFrame || b.record != firstRecord ||
+		b.burst < b.frame {
 		t.Errorf("before anything is measured: %+v", *b)
 	}
 	for _, filled := range []bool{false, true} {
@@ -667,6 +670,8 @@ func TestBounds(t *testing.T) {
 				c.updateBounds()
 				switch {
 				case b.frame < minFrame || b.frame > maxFrame,
+					b.record < minRecord || b.record > maxFrame,
+					rate > 66e3 && b.record < maxFrame,
 					b.burst < b.frame || b.burst > maxBurst,
 					b.unsent < minUnsent || b.unsent > maxUnsent,
 					b.inflight < uint64(budgetFrames*b.frame),

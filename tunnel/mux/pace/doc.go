@@ -66,8 +66,9 @@
 //     reports losses with hardly a queue, or with one that is no longer than BBR's own. Where there
 //     is no transport to ask, a trial with a gain of 3 finds out.
 //
-// Four sizes follow from the bandwidth: of a frame (2 ms of it), of a stream's turn (0.125 ms, but
-// a frame at least), of a burst (1 ms), and of what the carrier's socket may hold unsent (4 ms).
+// Five sizes follow from the bandwidth: of a frame (2 ms of it), of a record (0.5 s, which matters
+// on slow paths only), of a stream's turn (0.125 ms, but a frame at least), of a burst (1 ms), and
+// of what the carrier's socket may hold unsent (4 ms).
 //
 // While streams send little at a time, somebody seems to wait for them. Then, on very fast paths,
 // the bound exceeds the path's capacity by less, and a turn is one frame.
@@ -81,8 +82,9 @@
 //     the measurement of a round trip;
 //   - [Controller.OnStalled] while [Controller.WatchesGaps], when it may send no more and no
 //     acknowledgement has come for [GapInterval];
-//   - [Controller.FrameSize], [Controller.TurnSize], [Controller.BurstSize] and
-//     [Controller.UnsentLimit] as it sends, [Controller.OnInteractive] when a stream sends little.
+//   - [Controller.FrameSize], [Controller.RecordSize], [Controller.TurnSize],
+//     [Controller.BurstSize] and [Controller.UnsentLimit] as it sends, [Controller.OnInteractive]
+//     when a stream sends little.
 //
 // The package starts no goroutine, reads no clock and opens no socket. A Controller is guarded by
 // the mutex of the session that owns it.

@@ -13,6 +13,7 @@ func Example() {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	c := pace.New(pace.Config{
 		MaxFrame:        32 << 10,
+		FirstRecord:     8 << 10,
 		MaxBurst:        128 << 10,
 		AckThreshold:    4 << 10,
 		InitialInflight: 128 << 10,

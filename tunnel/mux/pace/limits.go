@@ -204,6 +204,12 @@ const (
 	frameTime = 2 * time.Millisecond
 	minFrame  = 8 << 10
 
+	// recordTime is how long a record may occupy the path: until all of it has arrived, the peer can't
+	// show that anything has, and after some seconds it seems to be silent. A record holds minRecord
+	// bytes at least, below which headers cost too much.
+	recordTime = 500 * time.Millisecond
+	minRecord  = 3 << 10
+
 	// turnTime is how much a stream may send before the next one's turn: a frame at least, and
 	// turnFrames at most, since the receiver takes as many in one call. With turns of one frame, 16
 	// streams on loopback take 6 % more processor time.
