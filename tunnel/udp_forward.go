@@ -17,7 +17,7 @@ import (
 // udpForward is a socket each of whose clients has its own stream: that of a UDP port forward at
 // the local, or of a reverse one at the remote.
 type udpForward struct {
-	conn      packetConn
+	conn      *udpSocket
 	open      openClient
 	log       zerolog.Logger
 	refusal   zerolog.Level // of the log entry when the peer refuses
@@ -25,7 +25,7 @@ type udpForward struct {
 	receivers sync.WaitGroup
 
 	mu      sync.Mutex // guards clients
-	clients map[netip.AddrPort]*udpClient
+	clients map[udpPath]*udpClient
 }
 
 // openClient opens the flow of a client of a UDP forward, and returns what to call once it has
@@ -34,11 +34,11 @@ type openClient func(client netip.AddrPort) (opened *flow, ended func(), err err
 
 func newUDPForward(conn packetConn, log zerolog.Logger, open openClient) *udpForward {
 	return &udpForward{
-		conn:    conn,
+		conn:    newUDPSocket(conn),
 		open:    open,
 		log:     log,
 		refusal: zerolog.WarnLevel,
-		clients: make(map[netip.AddrPort]*udpClient),
+		clients: make(map[udpPath]*udpClient),
 	}
 }
 
@@ -54,10 +54,10 @@ func (f *udpForward) serve(ctx context.Context) error {
 	defer f.conn.Close()
 	p := make([]byte, mux.MaxDatagram)
 	for {
-		n, from, err := f.conn.ReadFromUDPAddrPort(p)
+		n, path, err := f.conn.read(p)
 		switch {
 		case err == nil:
-			if c := f.client(receiving, from); c != nil {
+			if c := f.client(receiving, path); c != nil {
 				c.send(p[:n])
 			}
 		case ctx.Err() != nil:
@@ -68,22 +68,22 @@ func (f *udpForward) serve(ctx context.Context) error {
 	}
 }
 
-// udpClient is a source address and its stream.
+// udpClient is a source address, the address that it sends to, and their stream.
 type udpClient struct {
 	*flow
-	addr  netip.AddrPort
-	ended func() // to be called once the flow has ended
+	path    udpPath
+	control []byte // for answers
+	ended   func() // to be called once the flow has ended
 }
 
-// client returns the client with an address, a new one if necessary, or nil when there can be none
-// now.
-func (f *udpForward) client(ctx context.Context, addr netip.AddrPort) *udpClient {
+// client returns the client of a path, a new one if necessary, or nil when there can be none now.
+func (f *udpForward) client(ctx context.Context, path udpPath) *udpClient {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if c := f.clients[addr]; c != nil {
+	if c := f.clients[path]; c != nil {
 		return c
 	}
-	opened, ended, err := f.open(addr)
+	opened, ended, err := f.open(path.client)
 	if err != nil {
 		f.log.Debug().Err(err).Msg("datagram dropped")
 		return nil
@@ -91,8 +91,8 @@ func (f *udpForward) client(ctx context.Context, addr netip.AddrPort) *udpClient
 	if len(f.clients) >= maxUDPClients {
 		f.evict()
 	}
-	c := &udpClient{opened, addr, ended}
-	f.clients[addr] = c
+	c := &udpClient{opened, path, path.local.control(), ended}
+	f.clients[path] = c
 	f.receivers.Go(func() { f.receive(ctx, c) })
 	return c
 }
@@ -106,7 +106,7 @@ func (f *udpForward) evict() {
 		}
 	}
 	f.bounds.Refused(bounds.UDPClients)
-	delete(f.clients, oldest.addr)
+	delete(f.clients, oldest.path)
 	oldest.datagrams.Close()
 }
 
@@ -115,11 +115,11 @@ func (f *udpForward) receive(ctx context.Context, c *udpClient) {
 	defer c.ended()
 	defer f.remove(c)
 	err := c.flow.receive(func(p []byte) {
-		f.conn.WriteToUDPAddrPort(p, c.addr) // an error is about this client alone
+		f.conn.answer(p, c.path.client, c.control) // an error is about this client alone
 	})
 	var refused *mux.OpenError
 	if !errors.As(err, &refused) {
-		f.log.Debug().Err(err).Stringer("client", c.addr).Msg("forward ended")
+		f.log.Debug().Err(err).Stringer("client", c.path.client).Msg("forward ended")
 		return
 	}
 	f.log.WithLevel(f.refusal).Err(err).Msg("forward refused")
@@ -133,8 +133,8 @@ func (f *udpForward) remove(c *udpClient) {
 	c.datagrams.Close()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.clients[c.addr] == c {
-		delete(f.clients, c.addr)
+	if f.clients[c.path] == c {
+		delete(f.clients, c.path)
 	}
 }
 

@@ -176,6 +176,13 @@ func TestForwardUDPRefused(t *testing.T) {
 func startUDPForward(t testing.TB, local *Local, target string) netip.AddrPort {
 	t.Helper()
 	conn := testnet.ListenUDP(t, "127.0.0.1:0")
+	serveUDPForward(t, local, conn, target)
+	return addrOf(conn)
+}
+
+// serveUDPForward is startUDPForward for a bound socket, which it takes ownership of.
+func serveUDPForward(t testing.TB, local *Local, conn *net.UDPConn, target string) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	var serving sync.WaitGroup
 	serving.Go(func() {
@@ -187,7 +194,6 @@ func startUDPForward(t testing.TB, local *Local, target string) netip.AddrPort {
 		cancel()
 		testnet.Await(t, patience, serving.Wait)
 	})
-	return addrOf(conn)
 }
 
 func TestForwardUDP(t *testing.T) {
