@@ -145,9 +145,9 @@ func (r *relayed) deliveryEnded(err error) {
 // that was read. A stream that has ended itself is left alone: it may have data to deliver.
 func (r *relayed) send() error {
 	_, err := r.stream.ReadFrom(r.conn)
-	// In this order: once the delivery has ended cleanly, conn may be shut down in both directions,
-	// which looks like a reset.
-	if err == nil && wasReset(r.conn) && (r.refused || r.stream.WriteFailed()) {
+	// A delivery that ends cleanly meanwhile shuts conn down in both directions, which looks like a
+	// reset, but then it has not failed any more.
+	if err == nil && r.deliveryFailed() && wasReset(r.conn) && r.deliveryFailed() {
 		err = &mux.CopyError{Err: syscall.ECONNRESET}
 	}
 	_, ours := errors.AsType[*mux.CopyError](err)
@@ -164,6 +164,10 @@ func (r *relayed) send() error {
 	}
 	return err
 }
+
+// deliveryFailed reports whether conn has refused some of what comes from the stream, or is being
+// given some that it may refuse.
+func (r *relayed) deliveryFailed() bool { return r.refused || r.stream.WriteFailed() }
 
 // awaitDelivery waits until nothing more goes from the stream to conn. After the end of conn's own
 // data nobody reads from it, so that a reset would go unnoticed as long as the stream is idle.
