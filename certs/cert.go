@@ -240,8 +240,8 @@ func (c *Certificate) SignedAt() time.Time {
 	return timeFrom(c.signedAt)
 }
 
-// timeFrom converts milliseconds since 1970, limited to the years that RFC 3339 can write, 0 to 9999:
-// "never" is any large number.
+// timeFrom converts milliseconds since 1970, limited to the years that RFC 3339 can write, 0 to
+// 9999: "never" is any large number.
 func timeFrom(ms float64) time.Time {
 	const least, most = -62_167_219_200_000, 253_402_300_799_999
 	return time.UnixMilli(int64(max(least, min(most, ms)))).UTC()

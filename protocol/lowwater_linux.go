@@ -74,8 +74,8 @@ func (l *lowWater) mark(bytes int) {
 	}
 }
 
-// tellsArrival reports whether the system fills in when data arrived last. gVisor may leave that 0,
-// with all else that Linux estimates from the first segment on.
+// tellsArrival reports whether the system fills in when data, and acknowledgements, arrived last.
+// gVisor may leave that 0, with all else that Linux estimates from the first segment on.
 func tellsArrival(info *unix.TCPInfo) bool { return info.Rcv_mss > 0 }
 
 // marked reports whether bytes may be in the socket without waking a read.

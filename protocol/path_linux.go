@@ -43,26 +43,26 @@ func (c *Conn) TransportGap() (behind uint64) {
 
 // TransportSent returns how many bytes the peer's TCP has acknowledged so far, how many that were
 // written it has not, and when its last acknowledgement came. Behind a proxy the peer is the proxy.
-// ok is false for a connection that isn't TCP.
+// ok is false for a connection that isn't TCP, or where the system doesn't tell.
 func (c *Conn) TransportSent() (acked, pending uint64, last time.Time, ok bool) {
-	info := c.tcpInfo()
-	if info == nil {
+	tcp := tcpBelow(c.wire.conn)
+	if tcp == nil {
 		return 0, 0, time.Time{}, false
 	}
-	// TCP_INFO has the second number in parts, which old kernels leave 0; see package sendqueue.
-	raw, err := tcpBelow(c.wire.conn).SyscallConn()
+	raw, err := tcp.SyscallConn()
 	if err != nil {
 		return 0, 0, time.Time{}, false
 	}
-	var queued int
-	controlErr := raw.Control(func(fd uintptr) {
-		queued, err = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ)
+	_ = raw.Control(func(fd uintptr) {
+		info, infoErr := rawsock.TCPInfo(fd)
+		// TCP_INFO has this number in parts, which old kernels leave 0; see package sendqueue.
+		queued, queueErr := unix.IoctlGetInt(int(fd), unix.SIOCOUTQ)
+		if ok = infoErr == nil && queueErr == nil && tellsArrival(info); ok {
+			acked, pending = info.Bytes_acked, uint64(queued)
+			last = time.Now().Add(-time.Duration(info.Last_ack_recv) * time.Millisecond)
+		}
 	})
-	if controlErr != nil || err != nil {
-		return 0, 0, time.Time{}, false
-	}
-	ago := time.Duration(info.Last_ack_recv) * time.Millisecond
-	return info.Bytes_acked, uint64(queued), time.Now().Add(-ago), true
+	return acked, pending, last, ok
 }
 
 // tcpInfo returns TCP_INFO of the connection, nil if it isn't TCP.

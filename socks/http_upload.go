@@ -18,8 +18,8 @@ import (
 // looks like the end of one that has gone, so both are told to the target, which can judge as
 // it would without a proxy.
 //
-// It has so many fields because either goroutine may find out what ends the exchange: those above mu
-// belong to one of them at a time.
+// It has so many fields because either goroutine may find out what ends the exchange: those above
+// mu belong to one of them at a time.
 type upload struct {
 	c         *clientConn
 	target    *targetConn // nil when there is none, and what comes is discarded

@@ -36,7 +36,7 @@ type localConnector struct {
 	dialAddress protocol.DialFunc // an IP address and port; a net.Dialer's except in tests
 	lookup      lookupFunc        // the system's except in tests
 
-	dials   atomic.Uint32  // connections to names since there was a session
+	dials   atomic.Uint32  // connections since there was one that lasted
 	reached atomic.Bool    // there was a session
 	hedging sync.WaitGroup // connections of attempts, also those that came too late
 }
@@ -165,7 +165,6 @@ func (c *localConnector) connectWithin(
 	secured.cookies.accept(resumes && made.session != resume)
 	steps.end("")
 	c.reached.Store(true)
-	c.dials.Store(0)
 	made.since = time.Now()
 	made.sessionSince = made.since
 	return made, nil
@@ -246,6 +245,14 @@ func (c *localConnector) reach(
 	}
 	steps.end(address + " through " + c.via.String())
 	return conn, nil
+}
+
+// noteLasted notes how long a carrier has lasted: a family of addresses over which one did is the
+// right one.
+func (c *localConnector) noteLasted(lasted time.Duration) {
+	if lasted >= steadyAfter {
+		c.dials.Store(0)
+	}
 }
 
 // dialTCP connects to the first of a host's addresses that answers.

@@ -81,6 +81,7 @@ func (l *Local) keepRetired(ctx context.Context, kept *retiredSession) {
 	for moved := traffic(session); awaitLossOrExpiry(keeping, kept.conn) == nil; {
 		lostAt, now := time.Now(), traffic(session)
 		kept.attempts.pause.lost(lostAt.Sub(kept.conn.since), now > moved, false)
+		kept.conn.connector.noteLasted(lostAt.Sub(kept.conn.since))
 		moved = now
 		next, err := l.reconnectRetired(keeping, kept)
 		if err != nil {

@@ -90,6 +90,7 @@ func (l *Local) afterLoss(
 		return nil, &ConnectError{Step: StepSession, Err: dead.Err, Remote: l.cfg.Address}
 	}
 	attempts[conn.connector.place].pause.lost(lasted, carried, dead != nil)
+	conn.connector.noteLasted(lasted)
 	return l.reconnect(ctx, conn, attempts, refused)
 }
 

@@ -21,7 +21,6 @@ import (
 func (r *Remote) Shutdown(ctx context.Context) {
 	r.cfg.Events.Add(state.Event{Kind: state.EventDraining})
 	drains := r.beginDrain(ctx)
-	r.moving.endKeepAlives()
 	drains.Wait()
 	r.awaitSessions(ctx)
 	r.awaitPredecessor(ctx)

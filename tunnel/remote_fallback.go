@@ -73,15 +73,12 @@ func newRemoteFallback(
 	}
 }
 
-// keepForwarded copies what the request of a trusted proxy says about how the client reached that.
-// Proxies append: only the last entry is the proxy's own word.
+// keepForwarded copies the scheme by which a client has reached a trusted proxy. Proxies append:
+// only the last entry is the proxy's own word. Of the host, that word is in the Host field.
 func keepForwarded(to, from http.Header) {
 	scheme := strings.ToLower(lastOf(from, "X-Forwarded-Proto"))
 	if scheme == "http" || scheme == "https" {
 		to.Set("X-Forwarded-Proto", scheme)
-	}
-	if host := lastOf(from, "X-Forwarded-Host"); host != "" {
-		to.Set("X-Forwarded-Host", host)
 	}
 }
 

@@ -44,8 +44,7 @@ type remoteMoving struct {
 	replay *protocol.ReplayCache
 	passed *passedListener // connections that the successor passes back
 
-	mu        sync.Mutex   // guards all below
-	server    *http.Server // of Serve; nil before
+	mu        sync.Mutex // guards all below
 	entrances []*entrance
 	handed    bool                  // since HandOver
 	released  bool                  // since ReleaseListeners
@@ -112,8 +111,7 @@ func (r *Remote) TakeBack() {
 }
 
 // ReleaseListeners closes the listeners, which the other process has. Serve goes on for the
-// connections that were accepted, and for those that ServePassed gets. Idle ones are closed once
-// the remote drains, not before: http.Server takes slow newcomers for idle, too.
+// connections that were accepted, and for those that ServePassed gets.
 func (r *Remote) ReleaseListeners() {
 	r.moving.mu.Lock()
 	defer r.moving.mu.Unlock()
@@ -150,24 +148,6 @@ func (m *remoteMoving) noteConn(conn net.Conn, state http.ConnState) {
 		m.newcomers[conn] = struct{}{}
 	default:
 		delete(m.newcomers, conn)
-	}
-}
-
-// serveWith notes the server of Serve.
-func (m *remoteMoving) serveWith(server *http.Server) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.server = server
-}
-
-// endKeepAlives closes idle connections, and others after their response: clients and proxies then
-// connect to whoever accepts now.
-func (m *remoteMoving) endKeepAlives() {
-	m.mu.Lock()
-	server := m.server
-	m.mu.Unlock()
-	if server != nil {
-		server.SetKeepAlivesEnabled(false)
 	}
 }
 

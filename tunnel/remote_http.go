@@ -28,6 +28,9 @@ func (r *Remote) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	route := routeNameOf(request)
 	owns := ours && r.routes[route] > 0 // it may be for a session that is here
 	ended, draining := r.ended, r.ended || r.draining && !owns
+	if r.draining && !isUpgrade(request) { // the next request should go to whoever accepts now
+		w.Header().Set("Connection", "close")
+	}
 	if !ended {
 		r.serving.Add(1)
 		defer r.serving.Done()
@@ -49,6 +52,7 @@ func (r *Remote) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	case !ours:
 		http.NotFound(w, request)
 	case draining:
+		w.Header().Set("Connection", "close")
 		r.cfg.Observer.Handshake(Handshake{Result: HandshakeBusy})
 		refuseBusy(w)
 	case foreign:

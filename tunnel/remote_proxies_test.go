@@ -148,10 +148,10 @@ func TestForwardedScheme(t *testing.T) {
 	}
 	said := fields("https", "b")
 	for name, test := range map[string]struct{ from, before, fields, want string }{
-		"a proxy":                {bubbleProxy, "", said, "[https] [b]"},
+		"a proxy":                {bubbleProxy, "", said, "[https] [a]"},
 		"without a word":         {bubbleProxy, "", "", "[http] [a]"},
-		"after the client's":     {bubbleProxy, "", fields("http, HTTPS", "c, b"), "[https] [b]"},
-		"in fields of their own": {bubbleProxy, "", fields("http", "c") + said, "[https] [b]"},
+		"after the client's":     {bubbleProxy, "", fields("http, HTTPS", "c, b"), "[https] [a]"},
+		"in fields of their own": {bubbleProxy, "", fields("http", "c") + said, "[https] [a]"},
 		"no scheme":              {bubbleProxy, "", fields("ftp", ""), "[http] [a]"},
 		"the client of a proxy":  {bubbleProxy, proxyV1, said, "[http] [a]"},
 		"a stranger":             {stranger, "", said, "[http] [a]"},

@@ -24,7 +24,6 @@ func (r *Remote) Serve(ctx context.Context, listeners ...net.Listener) error {
 		ErrorLog:          httplog.New(r.cfg.Log),
 		ConnState:         r.moving.noteConn,
 	}
-	r.moving.serveWith(server)
 	r.noteUnknownClients(listeners)
 	failed := make(chan error, len(listeners)+1)
 	var serving sync.WaitGroup

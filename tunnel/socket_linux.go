@@ -9,9 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// wasReset reports whether a connection of TCP, whose writing half this side has not closed, is
-// over. Its reads may show no more than an end of file, when a write has met the error before. Unix
-// sockets leave the error to reads.
+// wasReset reports whether a connection of TCP is over, whether it was reset or both sides have
+// closed their halves. Its reads may show no more than an end of file, when a write has met the
+// error before. Unix sockets leave the error to reads.
 func wasReset(conn net.Conn) (reset bool) {
 	if tcp, ok := sendqueue.Unwrap(conn).(*net.TCPConn); ok {
 		control(tcp, func(fd int) { reset = shows(fd, resetEvents(tcp)) })

@@ -21,8 +21,8 @@ type messageConn interface {
 	WriteMsgUDPAddrPort(p, oob []byte, to netip.AddrPort) (n, oobn int, err error)
 }
 
-// maxControl in bytes has room for what is asked for, and for more on a socket that was inherited.
-const maxControl = 256
+// controlRoom in bytes has room for what is asked for, and for more on a socket that was inherited.
+const controlRoom = 256
 
 // udpSocket is a socket whose answers come from the address that the client sent to. For a socket
 // that is bound to all addresses the system would choose the source by its routes. A client that is
@@ -41,7 +41,7 @@ func newUDPSocket(conn packetConn) *udpSocket {
 	}
 	bound, ok := messages.LocalAddr().(*net.UDPAddr)
 	if ok && bound.IP.IsUnspecified() && receiveDestinations(messages) {
-		s.messages, s.control = messages, make([]byte, maxControl)
+		s.messages, s.control = messages, make([]byte, controlRoom)
 	}
 	return s
 }

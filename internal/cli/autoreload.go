@@ -45,6 +45,13 @@ func (a *autoReload) seen() {
 	}
 }
 
+// made makes a file that was made count as it is now.
+func (a *autoReload) made(path string) {
+	if a.watcher != nil {
+		a.watcher.Made(path)
+	}
+}
+
 // files returns the files that a reload reads.
 func (o *remoteOptions) files() []string {
 	key := o.identity.key

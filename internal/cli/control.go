@@ -116,8 +116,10 @@ func (o *controlOptions) bindAs(n *nodeControl, name string) {
 		return
 	}
 	var err error
+	n.mu.Lock()
 	n.node.Name = cmp.Or(o.name, name)
-	if n.socket, err = control.Listen(n.node.Name); err != nil {
+	n.mu.Unlock()
+	if n.socket, err = control.Listen(cmp.Or(o.name, name)); err != nil {
 		n.log.Warn().Err(err).Msg("no control socket: culvert status can't see this node")
 	}
 }

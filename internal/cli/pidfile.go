@@ -106,8 +106,13 @@ func (p *pidFile) remove() {
 	if p == nil {
 		return
 	}
-	if p.is(p.file) {
-		_ = os.Remove(p.path)
+	// A process that has taken over this one may be about to replace the file.
+	aside := fmt.Sprintf("%s.%d", p.path, os.Getpid())
+	if p.is(p.file) && os.Rename(p.path, aside) == nil {
+		if own := (&pidFile{aside, p.file}); !own.is(p.file) {
+			_ = os.Link(aside, p.path)
+		}
+		_ = os.Remove(aside)
 	}
 	_ = p.file.Close()
 }

@@ -181,7 +181,7 @@ func (o *remoteOptions) run(ctx context.Context) error {
 		return err
 	}
 	if o.identity.made != "" {
-		o.autoReload.seen() // a key pair that was made is no change
+		o.autoReload.made(o.identity.made) // which is no change
 	}
 	if err := o.access.open(); err != nil {
 		return err

@@ -90,6 +90,17 @@ func (w *Watcher) Seen() {
 	w.known = now
 }
 
+// Made makes a file count as it is now, for a caller that has just made it.
+func (w *Watcher) Made(path string) {
+	now := w.look()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.known = maps.Clone(w.known)
+	if made, there := now[path]; there {
+		w.known[path] = made
+	}
+}
+
 func (w *Watcher) run() {
 	defer close(w.done)
 	var events chan fsnotify.Event

@@ -50,13 +50,20 @@ func TestTemporary(t *testing.T) {
 
 // What sockets of this system say is known by the names of package syscall.
 func TestIs(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	var inUse, refused error
+	for range 10 { // another program may take the port
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, inUse = net.Listen("tcp", ln.Addr().String())
+		ln.Close()
+		var conn net.Conn
+		if conn, refused = net.Dial("tcp", ln.Addr().String()); refused != nil {
+			break
+		}
+		conn.Close()
 	}
-	_, inUse := net.Listen("tcp", ln.Addr().String())
-	ln.Close()
-	_, refused := net.Dial("tcp", ln.Addr().String())
 	if !Is(inUse, syscall.EADDRINUSE) || !Is(refused, syscall.ECONNREFUSED) {
 		t.Errorf("%v, %v", inUse, refused)
 	}

@@ -78,7 +78,7 @@ func TestSourceRates(t *testing.T) {
 					{ID: 1, Session: "a", Traffic: traffic},
 					{ID: uint32(10 + taken), Session: "a", Since: began, Traffic: traffic},
 				},
-				Totals:   Totals{Traffic: traffic},
+				Totals: Totals{Traffic: traffic},
 			}
 		})
 		check := func(when string) {

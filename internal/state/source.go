@@ -119,7 +119,8 @@ func newSample(s *State) *sample {
 }
 
 // rate fills in the rates of a later snapshot. What is new since the sample had carried nothing by
-// then. Of very many streams a snapshot has only some, so others may be old: their rate isn't known.
+// then. Of very many streams a snapshot has only some, so others may be old: their rate isn't
+// known.
 func (s *sample) rate(taken *State) {
 	seconds := taken.Time.Sub(s.at).Seconds()
 	taken.Totals.rate(s.totals, seconds)

@@ -179,6 +179,9 @@ func bench(ctx context.Context, args []string) error {
 		}
 		return nil
 	case o.render != "":
+		if _, err := os.Stat(o.render); err != nil {
+			return err // of no results, a page without tables would be written
+		}
 		results, err := result.Read(o.render)
 		if err != nil {
 			return err

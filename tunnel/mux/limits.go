@@ -205,8 +205,8 @@ type Config struct {
 	Keepalive time.Duration
 
 	// Patience is how long a peer that has something to acknowledge or to answer may give no sign
-	// of life before its carrier is given up; four round trips, if that is longer. Default
-	// DefaultPatience (3 s).
+	// of life before its carrier is given up; four round trips, if that is longer. It begins anew
+	// while TCP has bytes acknowledged that the peer must get before. Default DefaultPatience (3 s).
 	Patience time.Duration
 
 	// MaxRetained bounds the memory for what was sent and not acknowledged, in bytes. It also

@@ -24,6 +24,7 @@ type ping struct {
 type probe struct {
 	since time.Time
 	token uint64 // of its ping
+	again bool   // another one is to follow: the path may have changed since
 }
 
 // roundTrips is what pings and acknowledgements have shown of a carrier's round trip. It is zero
@@ -80,8 +81,12 @@ func (l *link) queuePingLocked() {
 	}
 	s.pings.issued++
 	l.ping.token, l.ping.due = s.pings.issued, true
-	if len(l.ping.waiting) == timedPings { // the first shows since when the peer owes an answer
-		l.ping.waiting = slices.Delete(l.ping.waiting, 1, 2)
+	if len(l.ping.waiting) == timedPings {
+		drop := 1 // the first shows since when the peer owes an answer, unless it has shown life since
+		if l.ping.waiting[0].queuedAt.Before(l.lastLifeLocked()) {
+			drop = 0
+		}
+		l.ping.waiting = slices.Delete(l.ping.waiting, drop, drop+1)
 	}
 	l.ping.waiting = append(l.ping.waiting, ping{l.ping.token, time.Now()})
 	s.out.wake.Broadcast()
@@ -107,8 +112,11 @@ func (l *link) handlePongLocked(token uint64) error {
 	}
 	queuedAt := l.ping.waiting[i].queuedAt
 	l.ping.waiting = slices.Delete(l.ping.waiting, 0, i+1)
-	if token >= l.ping.probe.token {
+	if p := l.ping.probe; token >= p.token {
 		l.ping.probe = probe{}
+		if p.again {
+			l.probeLocked()
+		}
 	}
 	s.pings.answered = token
 	s.pings.roundTrip = max(time.Since(queuedAt), 1)
@@ -183,9 +191,15 @@ func (s *Session) Probe() {
 	if l == nil || s.err != nil {
 		return
 	}
-	if !l.ping.probe.since.IsZero() { // the answer to that does, in the time that the peer has for it
+	if !l.ping.probe.since.IsZero() { // further probes don't extend the peer's time
+		l.ping.probe.again = true
 		return
 	}
+	l.probeLocked()
+}
+
+// probeLocked begins a probe.
+func (l *link) probeLocked() {
 	l.queuePingLocked()
 	l.ping.probe = probe{since: time.Now(), token: l.ping.token}
 	l.scheduleCheckLocked()

@@ -107,6 +107,24 @@ func TestProbesAllTheTime(t *testing.T) {
 	}
 }
 
+// TestProbeAgain shows that a probe which comes while another one is under way is made behind that:
+// the path may have changed since.
+func TestProbeAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, HostConfig{}, Config{})
+		r.measure(150 * time.Millisecond)
+		before := r.client.pings.issued
+		r.client.Probe()
+		time.Sleep(100 * time.Millisecond) // synctest
+		r.client.Probe()
+		r.client.Probe()
+		time.Sleep(time.Second) // synctest
+		if n := r.client.pings.issued - before; n != 2 {
+			t.Errorf("%d pings, want 2", n)
+		}
+	})
+}
+
 // TestProbeIgnoresWhatWasOnItsWay ends a carrier while data is on its way: what still arrives does
 // not answer the probe, and the time runs from its end.
 func TestProbeIgnoresWhatWasOnItsWay(t *testing.T) {

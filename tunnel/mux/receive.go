@@ -178,8 +178,10 @@ func (st *stream) announceCreditLocked() {
 		due = time.Since(later(r.announced, st.opened)) >= lingerTime/4
 	}
 	if due {
+		last := r.announced
+		r.announced = time.Now()
 		if !st.shrinkWindowLocked() {
-			st.growWindowLocked()
+			st.growWindowLocked(last)
 		}
 		if next = r.consumed + r.window; next <= r.limit {
 			return
@@ -192,13 +194,10 @@ func (st *stream) announceCreditLocked() {
 // growWindowLocked doubles the window of a stream that is held back by it: when a quarter of it is
 // consumed in less than a round trip, the peer may run out of credit before more can reach it. The
 // threshold scales with the window, so that growth continues until the window covers the
-// bandwidth-delay product. Credit must be due.
-func (st *stream) growWindowLocked() {
+// bandwidth-delay product. Credit is due, and was announced last at a time, zero for never.
+func (st *stream) growWindowLocked(last time.Time) {
 	s, r := st.session, &st.recv
-	now := time.Now()
-	took := now.Sub(r.announced)
-	first := r.announced.IsZero()
-	r.announced = now
+	took, first := r.announced.Sub(last), last.IsZero()
 	more := min(r.window, uint64(s.cfg.MaxWindow)-min(r.window, uint64(s.cfg.MaxWindow)))
 	quick := !first && s.link != nil && took < s.link.rtt.least
 	if !quick || more == 0 || int64(more) > s.growthLeftLocked() ||

@@ -212,7 +212,7 @@ func (st *stream) appendFramesLocked(p *packer, largest int) {
 // isFrameLocked reports whether n bytes of a block, behind before bytes of other data, should be a
 // frame by themselves.
 func (st *stream) isFrameLocked(n, before, largest int) bool {
-	return n >= mergeBelow && n <= min(largest, st.session.room()-headerSize) &&
+	return n >= mergeBelow && n <= largest &&
 		uint64(before+n) <= st.send.limit-st.send.sent
 }
 
