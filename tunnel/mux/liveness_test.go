@@ -113,13 +113,18 @@ func TestProbeAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, HostConfig{}, Config{})
 		r.measure(150 * time.Millisecond)
-		before := r.client.pings.issued
+		issued := func() uint64 {
+			r.client.mu.Lock()
+			defer r.client.mu.Unlock()
+			return r.client.pings.issued
+		}
+		before := issued()
 		r.client.Probe()
 		time.Sleep(100 * time.Millisecond) // synctest
 		r.client.Probe()
 		r.client.Probe()
 		time.Sleep(time.Second) // synctest
-		if n := r.client.pings.issued - before; n != 2 {
+		if n := issued() - before; n != 2 {
 			t.Errorf("%d pings, want 2", n)
 		}
 	})
