@@ -104,7 +104,12 @@ var pacBrowsers = map[string]func(t *testing.T, h *host, pac, page string){
 		startChromium(t, h, "--proxy-pac-url="+pac, page)
 	},
 	"firefox": func(t *testing.T, h *host, pac, page string) {
-		prefs := map[string]any{"network.proxy.type": 2, "network.proxy.autoconfig_url": pac}
+		prefs := map[string]any{
+			"network.proxy.type": 2, "network.proxy.autoconfig_url": pac,
+			// The addresses of a new host change for some seconds, and Firefox then closes connections
+			// on which nothing comes for this time, 5 s by default.
+			"network.http.network-changed.timeout": 2 * int(pageTime/time.Second),
+		}
 		startFirefox(t, h, prefs, page)
 	},
 }
