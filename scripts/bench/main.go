@@ -30,6 +30,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -179,12 +180,12 @@ func bench(ctx context.Context, args []string) error {
 		}
 		return nil
 	case o.render != "":
-		if _, err := os.Stat(o.render); err != nil {
-			return err // of no results, a page without tables would be written
-		}
 		results, err := result.Read(o.render)
 		if err != nil {
 			return err
+		}
+		if missing := without(results, allCases(o), nil); missing != "" && hasPage(o.docs) {
+			return fmt.Errorf("%s has not been measured: its table would be lost", missing)
 		}
 		return report.Write(o.docs, results)
 	case len(cases) == 0:
@@ -195,8 +196,30 @@ func bench(ctx context.Context, args []string) error {
 		if results, err = result.Read(o.results); err != nil {
 			return err
 		}
+		if missing := without(results, allCases(o), cases); missing != "" && hasPage(o.docs) {
+			fmt.Fprintf(os.Stderr, "bench: the page stays as it is: %s has not been measured, "+
+				"nor have others perhaps\n", missing)
+			o.docs = ""
+		}
 	}
 	return measure(ctx, o, cases, results)
+}
+
+// without names a case that has neither results nor is about to be measured, "" for none.
+func without(results *result.Results, all, measured []benchCase) string {
+	for _, c := range all {
+		same := func(other benchCase) bool { return other.name == c.name }
+		if results.Cases[c.name] == nil && !slices.ContainsFunc(measured, same) {
+			return c.name
+		}
+	}
+	return ""
+}
+
+// hasPage reports whether a folder has the page, of which the tables of other cases would be lost.
+func hasPage(docs string) bool {
+	_, err := os.Stat(filepath.Join(docs, "benchmarks.md"))
+	return docs != "" && err == nil
 }
 
 // measure runs the cases and writes the report. If it is interrupted, the results of the completed

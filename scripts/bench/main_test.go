@@ -185,6 +185,29 @@ func TestInterrupt(t *testing.T) {
 	}
 }
 
+// TestWithout: the page is rewritten only when no table of it would be lost.
+func TestWithout(t *testing.T) {
+	all := []benchCase{{name: "a"}, {name: "b"}, {name: "c"}}
+	results := result.New()
+	results.Cases["a"] = &result.Case{}
+	if got := without(results, all, all[1:2]); got != "c" {
+		t.Errorf("without %q", got)
+	}
+	if got := without(results, all, all[1:]); got != "" {
+		t.Errorf("without %q", got)
+	}
+	docs := t.TempDir()
+	if hasPage(docs) || hasPage("") {
+		t.Error("there is a page")
+	}
+	if err := os.WriteFile(filepath.Join(docs, "benchmarks.md"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if !hasPage(docs) {
+		t.Error("there is no page")
+	}
+}
+
 func TestChosen(t *testing.T) {
 	all := allCases(options{})
 	names := make(map[string]bool)
