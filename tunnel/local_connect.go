@@ -247,14 +247,6 @@ func (c *localConnector) reach(
 	return conn, nil
 }
 
-// noteLasted notes how long a carrier has lasted: a family of addresses over which one did is the
-// right one.
-func (c *localConnector) noteLasted(lasted time.Duration) {
-	if lasted >= steadyAfter {
-		c.dials.Store(0)
-	}
-}
-
 // dialTCP connects to the first of a host's addresses that answers.
 func (c *localConnector) dialTCP(
 	ctx context.Context, steps *stepClock, network, address string,

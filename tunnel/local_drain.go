@@ -80,8 +80,7 @@ func (l *Local) keepRetired(ctx context.Context, kept *retiredSession) {
 	})
 	for moved := traffic(session); awaitLossOrExpiry(keeping, kept.conn) == nil; {
 		lostAt, now := time.Now(), traffic(session)
-		kept.attempts.pause.lost(lostAt.Sub(kept.conn.since), now > moved, false)
-		kept.conn.connector.noteLasted(lostAt.Sub(kept.conn.since))
+		kept.attempts.lost(lostAt.Sub(kept.conn.since), now > moved, false)
 		moved = now
 		next, err := l.reconnectRetired(keeping, kept)
 		if err != nil {
@@ -104,15 +103,10 @@ func (l *Local) keepRetired(ctx context.Context, kept *retiredSession) {
 	draining.Wait()
 }
 
-// awaitLossOrExpiry is AwaitLoss for the session of a connection. Meanwhile it ends the session
-// when the certificate expires that the remote presented for this carrier. For the next carrier, it
-// may present another.
+// awaitLossOrExpiry is AwaitLoss for the session of a connection, which ends when the remote's
+// certificate expires.
 func awaitLossOrExpiry(ctx context.Context, conn *localConnection) error {
-	watching, stop := context.WithCancel(ctx)
-	var expiring sync.WaitGroup
-	defer expiring.Wait()
-	defer stop()
-	expiring.Go(func() { endAtExpiry(watching, conn, time.Now) })
+	defer watchExpiry(ctx, conn)()
 	return conn.session.AwaitLoss(ctx)
 }
 

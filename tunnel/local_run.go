@@ -45,11 +45,9 @@ func (l *Local) Run(ctx context.Context) error {
 		}
 		drop(l.retry) // was for the attempts that have led to this
 		l.set(conn, nil)
-		watching, stop := context.WithCancel(ctx)
-		current := conn
-		accepting.Go(func() { endAtExpiry(watching, current, time.Now) })
+		stopWatching := watchExpiry(ctx, conn)
 		better, err := l.awaitLoss(ctx, conn, attempts)
-		stop()
+		stopWatching()
 		switch {
 		case ctx.Err() != nil:
 			if better != nil {
@@ -89,9 +87,20 @@ func (l *Local) afterLoss(
 	if refused && len(l.remotes) == 1 {
 		return nil, &ConnectError{Step: StepSession, Err: dead.Err, Remote: l.cfg.Address}
 	}
-	attempts[conn.connector.place].pause.lost(lasted, carried, dead != nil)
-	conn.connector.noteLasted(lasted)
+	attempts[conn.connector.place].lost(lasted, carried, dead != nil)
 	return l.reconnect(ctx, conn, attempts, refused)
+}
+
+// watchExpiry is endAtExpiry on a goroutine, until stop has returned. It is for one carrier: the
+// handshake of the next one may bring another certificate.
+func watchExpiry(ctx context.Context, conn *localConnection) (stop func()) {
+	watching, cancel := context.WithCancel(ctx)
+	var expiring sync.WaitGroup
+	expiring.Go(func() { endAtExpiry(watching, conn, time.Now) })
+	return func() {
+		cancel()
+		expiring.Wait()
+	}
 }
 
 // endAtExpiry closes the session when the certificate that the remote presented expires, until ctx

@@ -17,7 +17,7 @@ import (
 // TrustedProxies are those in front of a Remote that pass on the addresses of their clients, in
 // X-Forwarded-For or with the PROXY protocol, version 1 or 2. Others are not believed. A trusted
 // proxy has to do one of the two for every client, or clients could do it themselves. The fallback
-// site gets X-Forwarded-Proto and X-Forwarded-Host of those that use HTTP.
+// site gets X-Forwarded-Proto of those that use HTTP.
 type TrustedProxies struct {
 	Networks []netip.Prefix
 	Unix     bool // those that connect to a unix socket

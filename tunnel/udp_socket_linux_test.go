@@ -33,6 +33,13 @@ func listenWildcard(t testing.TB, network string) (conn *net.UDPConn, port uint1
 	return conn, addrOf(conn).Port()
 }
 
+func sendUDP(t testing.TB, conn *net.UDPConn, text string, to netip.AddrPort) {
+	t.Helper()
+	if _, err := conn.WriteToUDPAddrPort([]byte(text), to); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // wantAnswer receives a datagram on a socket that is not connected.
 func wantAnswer(t testing.TB, conn *net.UDPConn, want string, source netip.AddrPort) {
 	t.Helper()
@@ -88,9 +95,7 @@ func TestForwardUDPKeepsDestinationsApart(t *testing.T) {
 		for range 2 {
 			for _, address := range []string{"127.0.0.2", "127.0.0.3"} {
 				to := netip.AddrPortFrom(netip.MustParseAddr(address), port)
-				if _, err := client.WriteToUDPAddrPort([]byte(address), to); err != nil {
-					t.Fatal(err)
-				}
+				sendUDP(t, client, address, to)
 				wantAnswer(t, client, address, to)
 			}
 		}
@@ -109,9 +114,7 @@ func TestForwardUDPBroadcast(t *testing.T) {
 		serveUDPForward(t, local, conn, target)
 		client := testnet.ListenUDP(t, "127.0.0.1:0")
 		to := netip.AddrPortFrom(netip.MustParseAddr("127.255.255.255"), port)
-		if _, err := client.WriteToUDPAddrPort([]byte("all"), to); err != nil {
-			t.Fatal(err)
-		}
+		sendUDP(t, client, "all", to)
 		wantAnswer(t, client, "all", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port))
 	}
 }

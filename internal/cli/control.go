@@ -116,10 +116,11 @@ func (o *controlOptions) bindAs(n *nodeControl, name string) {
 		return
 	}
 	var err error
+	name = cmp.Or(o.name, name)
 	n.mu.Lock()
-	n.node.Name = cmp.Or(o.name, name)
+	n.node.Name = name
 	n.mu.Unlock()
-	if n.socket, err = control.Listen(cmp.Or(o.name, name)); err != nil {
+	if n.socket, err = control.Listen(name); err != nil {
 		n.log.Warn().Err(err).Msg("no control socket: culvert status can't see this node")
 	}
 }

@@ -74,18 +74,16 @@ func (p *pidFile) publish(before int) error {
 // another process was quicker.
 func (p *pidFile) replace(last *os.File, before int) (bool, error) {
 	free, err := filelock.Try(last)
-	switch {
-	case err != nil:
+	if err != nil {
 		return false, err
-	case !free:
+	}
+	if !free {
 		text, _ := io.ReadAll(io.LimitReader(last, 20))
-		if owner := strings.TrimSpace(string(text)); before == 0 || owner != strconv.Itoa(before) {
+		if owner := strings.TrimSpace(string(text)); owner != strconv.Itoa(before) {
 			return false, fmt.Errorf("%s is of process %s, which runs", p.path, owner)
 		}
-		if !p.is(last) {
-			return false, nil
-		}
-	case !p.is(last):
+	}
+	if !p.is(last) {
 		return false, nil
 	}
 	return true, os.Rename(p.file.Name(), p.path)

@@ -95,7 +95,6 @@ func (w *Watcher) Made(path string) {
 	now := w.look()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.known = maps.Clone(w.known)
 	if made, there := now[path]; there {
 		w.known[path] = made
 	}

@@ -205,7 +205,7 @@ type Config struct {
 	Keepalive time.Duration
 
 	// Patience is how long a peer that has something to acknowledge or to answer may give no sign
-	// of life before its carrier is given up; four round trips, if that is longer. It begins anew
+	// of life before its carrier is given up; four round trips, if that is longer. It starts again
 	// while TCP has bytes acknowledged that the peer must get before. Default DefaultPatience (3 s).
 	Patience time.Duration
 
