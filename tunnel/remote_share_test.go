@@ -66,7 +66,7 @@ func (s *shares) crash() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		for session := range s.sessions {
-			if !session.Stats().Away {
+			if session.Stats().AwaySince.IsZero() { // Away it is also until it has its first carrier
 				return false
 			}
 		}
@@ -187,7 +187,7 @@ func TestSilentClientReturns(t *testing.T) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		for session := range s.sessions {
-			return session.Stats().Away
+			return !session.Stats().AwaySince.IsZero()
 		}
 		return false
 	})
