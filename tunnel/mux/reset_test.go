@@ -447,3 +447,62 @@ func TestDrainWaitsForReaders(t *testing.T) {
 		}
 	})
 }
+
+// canceller is a writer like a socket on Windows: what a write that its deadline ends has taken is
+// not known. This one has always taken all. Its reader needs a while for each write.
+type canceller struct {
+	taken    bytes.Buffer
+	deadline chan time.Time
+}
+
+func (c *canceller) SetWriteDeadline(t time.Time) error {
+	c.deadline <- t
+	return nil
+}
+
+func (c *canceller) Write(p []byte) (int, error) {
+	c.taken.Write(p)
+	taken := time.After(lingerTime - time.Second) // synctest
+	var expired <-chan time.Time
+	for {
+		select {
+		case <-taken:
+			return len(p), nil
+		case t := <-c.deadline:
+			if expired = nil; !t.IsZero() {
+				expired = time.After(time.Until(t))
+			}
+		case <-expired:
+			return 0, &net.OpError{Op: "write", Err: errTimeout{}}
+		}
+	}
+}
+
+// Where a write that was ended can't be resumed, no byte is written twice to a slow reader, neither
+// while the session lives nor after its end.
+func TestDeliverRepeatsNothing(t *testing.T) {
+	defer func(before bool) { resumesWrites = before }(resumesWrites)
+	resumesWrites = false
+	for _, end := range []func(*Session){func(*Session) {}, func(s *Session) { s.Close() }} {
+		synctest.Test(t, func(t *testing.T) {
+			client, server := newPair(t, Config{}, Config{})
+			sender, receiver := openPair(t, client, server)
+			out := &canceller{deadline: make(chan time.Time, 100)}
+			ended := make(chan error, 1)
+			receiver.Deliver(out, func(err error) { ended <- err })
+			sent := randomBytes(t, 200<<10)
+			sender.Write(sent)
+			sender.CloseWrite()
+			time.Sleep(time.Second) // synctest: all has arrived
+			end(client)
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+			if !bytes.Equal(out.taken.Bytes(), sent) {
+				t.Errorf("the reader got %d bytes, want %d, or others", out.taken.Len(), len(sent))
+			}
+			receiver.Close()
+			sender.Close()
+		})
+	}
+}

@@ -4,13 +4,20 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"time"
 )
 
 // A write to what Deliver or WriteTo writes to waits as long as it takes while the stream lives,
 // and for lingerTime without progress once the stream was cut short. Progress is hard to see:
 // Linux wakes a writer only when a third of the socket's buffer is free, for which a slow reader
-// of a large buffer needs minutes. So such writes are tried again every writeSlice.
+// of a large buffer needs minutes. So such writes are tried again every writeSlice, where that can't
+// repeat bytes.
+
+// resumesWrites reports whether a write that its deadline has ended tells how much was taken, so
+// that the rest can be written again. Windows doesn't: a part of a write that is cancelled may have
+// been taken all the same (https://go.dev/issue/24727). A variable for the tests.
+var resumesWrites = runtime.GOOS != "windows"
 
 // mustEndLocked reports whether the stream, or its session, has ended, so that writes are limited.
 func (st *stream) mustEndLocked() bool { return st.ended || st.session.err != nil }
@@ -18,7 +25,7 @@ func (st *stream) mustEndLocked() bool { return st.ended || st.session.err != ni
 // retriesLocked reports whether a write that has failed with err is to be tried again.
 func (st *stream) retriesLocked(out *blockWriter, err error) bool {
 	switch {
-	case !errors.Is(err, os.ErrDeadlineExceeded) || out.interrupted:
+	case !errors.Is(err, os.ErrDeadlineExceeded) || out.interrupted || !resumesWrites:
 		return false
 	case st.mustEndLocked():
 		return out.limited && out.stalled < lingerTime
@@ -33,7 +40,7 @@ func (st *stream) retriesLocked(out *blockWriter, err error) bool {
 // two times writeSlice, and every later one that takes as long.
 func (st *stream) retryLaterLocked() {
 	r := &st.recv
-	if r.retrying || r.delivery == nil || r.lentTo == nil || r.queue.len < retryBacklog {
+	if !resumesWrites || r.retrying || r.delivery == nil || r.lentTo == nil || r.queue.len < retryBacklog {
 		return
 	}
 	r.retrying = true
@@ -86,7 +93,8 @@ func (st *Stream) WriteFailed() bool {
 	return st.recv.refused || st.recv.lentTo != nil
 }
 
-// limit makes the next write, or the one that is under way, wait for writeSlice at most.
+// limit makes the next write, or the one that is under way, wait for writeSlice at most, after
+// which it is tried again, or for lingerTime where it can't be.
 func (b *blockWriter) limit() {
 	if b.deadline == nil || b.interrupted {
 		return
@@ -95,7 +103,11 @@ func (b *blockWriter) limit() {
 		b.limited = true
 		b.watch.Look(true)
 	}
-	b.deadline.SetWriteDeadline(time.Now().Add(writeSlice))
+	wait := writeSlice
+	if !resumesWrites {
+		wait = lingerTime
+	}
+	b.deadline.SetWriteDeadline(time.Now().Add(wait))
 }
 
 // progress notes that a write took n bytes. It looks at the clock only where writes are limited.
