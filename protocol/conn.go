@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -90,7 +91,8 @@ func (c *Conn) Export(label string, context []byte, n int) ([]byte, error) {
 // on how it compares with the present time.
 func (c *Conn) LastRead() time.Time {
 	last := c.wire.began.Add(time.Duration(c.wire.lastRead.Load()))
-	if c.wire.marks.marked() { // what has arrived since then may not have been read
+	_, isTLS := c.wire.conn.(*tls.Conn) // which reads parts of its own records, and doesn't tell
+	if isTLS || c.wire.marks.marked() { // what has arrived since then may not have been read
 		if arrived := c.lastArrival(); arrived.After(last) {
 			return arrived
 		}

@@ -40,6 +40,9 @@ func (l *link) handleAckLocked(position uint64) error {
 	}
 	l.resend = max(l.resend, position)
 	o.wake.Broadcast() // there may be room to retain more
+	if o.awaited > 0 {
+		l.session.changed.Broadcast()
+	}
 	return nil
 }
 

@@ -80,6 +80,13 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
+// IsRetired reports whether the peer has told that it takes no new streams, and opens none.
+func (s *Session) IsRetired() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.streams.draining.theirs
+}
+
 // AwaitDraining waits until the peer has told that it takes no new streams. It returns an error
 // when ctx is done or, a *SessionError, when the session has ended.
 func (s *Session) AwaitDraining(ctx context.Context) error {

@@ -121,6 +121,10 @@ const (
 	// quietTime is how long after data has ceased to come a ping shows whether the carrier is dead.
 	quietTime = time.Second
 
+	// partialTime is how long after the last record bytes of another one come at the earliest: a
+	// system tells when bytes came in milliseconds.
+	partialTime = 10 * time.Millisecond
+
 	// maxUnsent bounds what is kept of a stream that has ended before its answer, in bytes, until it
 	// is opened in another session: room for the header of an HTTP request, or a TLS ClientHello.
 	maxUnsent = 16 << 10

@@ -97,6 +97,7 @@ func (s *Session) attachLocked(carrier Carrier, peerPosition uint64) {
 		// directions, and how long its round trip is. It also answers whoever waits in Ping.
 		s.lost.since = time.Time{}
 		l.queuePingLocked()
+		l.receiving = true // what was on the way comes again
 	}
 	l.scheduleCheckLocked()
 	s.loops.Go(l.readLoop)

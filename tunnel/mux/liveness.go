@@ -276,6 +276,22 @@ func (s *Session) keepalive() time.Duration {
 	return s.cfg.Keepalive
 }
 
+// arrivesLocked reports whether some of a record has come, lately. A carrier may know the time of
+// the last byte to a millisecond only.
+func (l *link) arrivesLocked(lastLife, now time.Time) bool {
+	return lastLife.Sub(l.lastRead) >= partialTime && now.Sub(lastLife) < l.patienceLocked()
+}
+
+// showLifeLocked gives the peer a sign of life while a record of it arrives: on a slow link that may
+// take longer than its patience, and it can't be answered before it is there. Where the peer sees
+// what has left it needs no sign; behind a proxy, and on systems that don't tell, it sees nothing.
+func (l *link) showLifeLocked(now time.Time) {
+	if now.Sub(l.lastSent) >= quietTime {
+		l.ack.due = true // of the same position; the extension lets acks be repeated
+		l.session.out.wake.Broadcast()
+	}
+}
+
 // checkTimer calls checkLiveness.
 type checkTimer struct {
 	timer *time.Timer // nil before it is first set
@@ -336,6 +352,10 @@ func (l *link) checkLiveness() {
 		waits = l.waitsLocked(last)
 	}
 	l.observeSendingLocked(now, waits)
+	partial := l.arrivesLocked(last, now)
+	if partial {
+		l.showLifeLocked(now)
+	}
 	at := l.silentAtLocked(waits)
 	silent := !at.IsZero() && !now.Before(at)
 	if !silent {
@@ -344,7 +364,11 @@ func (l *link) checkLiveness() {
 		if !ping.After(now) {
 			ping = now.Add(s.keepalive())
 		}
-		l.setCheckLocked(earliest(l.nextLookLocked(waits), ping))
+		next := earliest(l.nextLookLocked(waits), ping)
+		if partial || len(l.ping.waiting) > 0 && len(s.streams.byID) > 0 { // a pong may be behind data
+			next = earliest(next, now.Add(quietTime))
+		}
+		l.setCheckLocked(next)
 	}
 	s.mu.Unlock()
 	if silent {

@@ -15,6 +15,7 @@ type outbox struct {
 	acked    uint64      // sequenced bytes that the peer has acknowledged
 	resent   uint64      // bytes sent again so far
 	retained retained
+	awaited  int // calls of AwaitSent
 
 	closing      bool        // the close frame is due; nothing follows it
 	closePayload []byte      // of the close frame
@@ -171,7 +172,7 @@ func (l *link) packUnsequencedLocked(p *packer) {
 		l.ping.due = false
 	}
 	// Where there is something to send, an ack rides along.
-	if received := l.session.received; received != l.ack.position {
+	if received := l.session.received; received != l.ack.position || l.ack.due {
 		p.b = appendUint64Frame(p.b, kindAck, 0, received)
 		l.ack.position, l.ack.recordAt, l.ack.due = received, l.lastRead, false
 	}

@@ -56,7 +56,7 @@ func (st *stream) limitStallLocked() {
 		if h.err != nil {
 			return
 		}
-		moved := h.sent != seen || st.session.link == nil // without a carrier the peer can't take it
+		moved := h.sent != seen || !st.isBlockedLocked()
 		seen = h.sent
 		if watch.Look(moved) >= lingerTime {
 			st.session.cfg.Bounds.Refused(bounds.Linger)
@@ -65,6 +65,13 @@ func (st *stream) limitStallLocked() {
 		}
 		h.stall.Reset(stallCheck)
 	})
+}
+
+// isBlockedLocked reports whether it is the peer that keeps the stream from sending: it gives no
+// credit. On a slow link a stream among many may wait for its turn, and without a carrier the peer
+// can take nothing.
+func (st *stream) isBlockedLocked() bool {
+	return st.send.sent >= st.send.limit && st.session.link != nil
 }
 
 // ErrStalled is the error of a stream that was cut short when what was sent before the cut was not
@@ -108,7 +115,7 @@ func (st *Stream) checkSource(in *blockReader) {
 	if !w.waiting {
 		return
 	}
-	moved := !gone || st.send.sent != w.sent || st.session.link == nil
+	moved := !gone || st.send.sent != w.sent || !st.isBlockedLocked()
 	w.sent = st.send.sent
 	if w.watch.Look(moved) >= lingerTime {
 		st.send.stalled = true

@@ -271,6 +271,9 @@ func (st *stream) appendEndLocked(p *packer) {
 	s, h := st.session, &st.send
 	if h.fin && !h.finSent {
 		h.finSent = true
+		if s.out.awaited > 0 {
+			s.changed.Broadcast()
+		}
 		p.b = appendHeader(p.b, kindFin, st.id, 0)
 		s.countControlLocked(p, kindFin, st.id, 0)
 	}

@@ -378,27 +378,41 @@ func TestSlowLinkResumed(t *testing.T) {
 }
 
 // TestLinkBecomesSlow fills a fast link with large records, and slows it down: they arrive, and so
-// do those that are sent again on the next one.
+// do those that are sent again on the next one, also where the sender doesn't see what has left.
 func TestLinkBecomesSlow(t *testing.T) {
-	for _, reverse := range []bool{false, true} {
-		synctest.Test(t, func(t *testing.T) {
-			const fast, slow = 20 << 20, 3_000
-			l := &slowLink{t: t, rate: [2]int{fast, fast}}
-			l.start()
-			from, to := l.open(false, reverse)
-			var moving sync.WaitGroup
-			moving.Go(func() { l.move(from, to, 2*fast, 2*fast) })
-			time.Sleep(time.Second) // synctest: the session knows the rate
-			l.rate = [2]int{slow, slow}
-			l.resume()
-			time.Sleep(time.Minute) // synctest
-			l.checkLosses()
-			l.rate = [2]int{fast, fast}
-			l.resume()
-			moving.Wait()
-			l.checkLosses()
-		})
+	for _, slow := range []int{3_000, 8_000} {
+		for _, proxied := range []bool{false, true} {
+			for _, reverse := range []bool{false, true} {
+				name := fmt.Sprintf("rate=%d/proxied=%v/reverse=%v", slow, proxied, reverse)
+				t.Run(name, func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) { testLinkBecomesSlow(t, slow, proxied, reverse) })
+				})
+			}
+		}
 	}
+}
+
+func testLinkBecomesSlow(t *testing.T, slow int, proxied, reverse bool) {
+	const fast = 20 << 20
+	l := &slowLink{t: t, rate: [2]int{fast, fast}, proxied: proxied}
+	l.start()
+	from, to := l.open(false, reverse)
+	var moving sync.WaitGroup
+	moving.Go(func() { l.move(from, to, 2*fast, 2*fast) })
+	time.Sleep(time.Second) // synctest: the session knows the rate
+	l.rate = [2]int{slow, slow}
+	l.resume()
+	before := l.client.Stats().Received + l.server.Stats().Received
+	time.Sleep(time.Minute) // synctest
+	l.checkLosses()
+	after := l.client.Stats().Received + l.server.Stats().Received
+	if moved := after - before; moved < uint64(40*slow) {
+		t.Errorf("%d bytes in a minute", moved)
+	}
+	l.rate = [2]int{fast, fast}
+	l.resume()
+	moving.Wait()
+	l.checkLosses()
 }
 
 // TestProbeOfSlowLink probes while large records are on their way: the carriers stay.
@@ -486,4 +500,72 @@ func TestDeadLinkBehindProxy(t *testing.T) {
 			from.Close()
 		})
 	}
+}
+
+// TestResetAmongManyStreams: on a slow link a stream may wait long for its turn. That is no reason
+// to drop what was written before it was reset.
+func TestResetAmongManyStreams(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &slowLink{t: t, rate: [2]int{8_000, 80_000}}
+		l.start()
+		for range 40 {
+			from, to := l.open(false, false)
+			go io.Copy(from, zeros{})
+			go io.Copy(io.Discard, to)
+		}
+		from, to := l.open(false, false)
+		sent := randomBytes(t, 32<<10)
+		from.Write(sent)
+		from.CloseWithReset(CodeAborted)
+		got, err := io.ReadAll(to)
+		var reset *ResetError
+		if !bytes.Equal(got, sent) || !errors.As(err, &reset) || reset.Code != CodeAborted {
+			t.Errorf("read %d bytes of %d, %v", len(got), len(sent), err)
+		}
+		to.Close()
+	})
+}
+
+// TestAwaitSent waits for what a slow link carries.
+func TestAwaitSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const rate = 8_000
+		l := &slowLink{t: t, rate: [2]int{rate, 10 * rate}}
+		l.start()
+		from, to := l.open(false, false)
+		from.Write(make([]byte, 10*rate))
+		from.CloseWrite()
+		began := time.Now()
+		if err := from.AwaitSent(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(began); took < 10*time.Second || took > 12*time.Second {
+			t.Errorf("what takes 10 s took %v", took)
+		}
+		if n := l.server.Stats().Buffered; n < 10*rate {
+			t.Errorf("%d bytes have arrived", n)
+		}
+		from.Close()
+		to.Close()
+
+		from, to = l.open(false, false)
+		from.Write(make([]byte, 10*rate))
+		from.CloseWrite()
+		to.Reset(CodeAborted) // it wants no more
+		if err := from.AwaitSent(t.Context()); err != nil {
+			t.Error(err)
+		}
+
+		from, _ = l.open(false, false)
+		from.Write(make([]byte, 10*rate))
+		from.CloseWrite()
+		ended := make(chan error, 1)
+		go func() { ended <- from.AwaitSent(t.Context()) }()
+		time.Sleep(time.Second) // synctest
+		l.client.Close()
+		var lost *SessionError
+		if err := <-ended; !errors.As(err, &lost) {
+			t.Errorf("the session has ended, and AwaitSent returns %v", err)
+		}
+	})
 }

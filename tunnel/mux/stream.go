@@ -1,6 +1,7 @@
 package mux
 
 import (
+	"context"
 	"net"
 	"sync"
 	"time"
@@ -166,6 +167,28 @@ func (st *stream) Close() error {
 		s.wakeSenderLocked(st)
 	}
 	return nil
+}
+
+// AwaitSent waits, after CloseWrite, until the peer's session has all that was written and its end.
+// It doesn't wait for more than a reset of the stream by either side. It returns an error when ctx
+// is done or, a *SessionError, when the session has ended before.
+func (st *Stream) AwaitSent(ctx context.Context) error {
+	s := st.session
+	s.mu.Lock()
+	s.out.awaited++
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.out.awaited--
+	}()
+	var end uint64 // the position behind the stream's end, once that is known
+	return s.await(ctx, func() bool {
+		if end == 0 && st.send.finSent {
+			end = s.out.position
+		}
+		return end > 0 && s.out.acked >= end || end == 0 && st.send.err != nil
+	})
 }
 
 // releaseLocked ends the user's hold on the stream. A stream that the peer opened counts against
