@@ -17,20 +17,24 @@ import (
 	"culvert/internal/clientwatch"
 )
 
-// clientConn is an accepted connection. Its goroutine, serveConn, owns it; only cancel and relaying
-// are used by other goroutines.
+// clientConn is an accepted connection. Its goroutine, serveConn, owns it; only cancel, relaying and
+// answered are used by other goroutines.
 type clientConn struct {
 	net.Conn
 
 	// cancel ends the connection's context, and so the connection, until a Relay has it.
 	cancel context.CancelFunc
 
-	// stopReset keeps the end of the context from resetting the connection. It returns false if
-	// that has happened already.
+	// stopReset keeps the end of the context from ending the connection. It returns false if that
+	// has happened already.
 	stopReset func() bool
 
 	// relaying is set once the target is reached. The server's mu guards it.
 	relaying bool
+
+	// answered is set while the client has got all that it is to get. The end of the context then
+	// doesn't reset the connection: the system may still have the end of that to send.
+	answered atomic.Bool
 
 	// udp is set by a negotiation that ended with UDP ASSOCIATE.
 	udp *udpRequest
@@ -110,12 +114,12 @@ func (s *Server) serveConn(ctx, opening context.Context, c *clientConn) {
 		Dur("duration", time.Since(began)).Msg("socks: connection closed")
 }
 
-// openGuarded is open for a client that is reset when ctx ends, and that gets the message of a
+// openGuarded is open for a client whose connection ends with ctx, and that gets the message of a
 // refusal. When it returns a target, it has released ctx.
 func (s *Server) openGuarded(
 	ctx context.Context, c *clientConn,
 ) (address string, target net.Conn, err error) {
-	c.stopReset = context.AfterFunc(ctx, c.reset)
+	c.stopReset = context.AfterFunc(ctx, c.abandon)
 	defer func() {
 		c.stopReset()
 		c.stopReset = nil
@@ -297,6 +301,16 @@ func (c *clientConn) reset() {
 	c.Close()
 }
 
+// abandon ends the connection of a client that is not served any more: with a reset if it waits for
+// something.
+func (c *clientConn) abandon() {
+	if c.answered.Load() {
+		c.Close()
+		return
+	}
+	c.reset()
+}
+
 // release releases the read buffer and returns the connection to relay from.
 func (c *clientConn) release() net.Conn {
 	early, _ := c.in.Peek(c.in.Buffered())
@@ -328,6 +342,7 @@ func (c *clientConn) linger(message []byte, idle, total time.Duration, most int6
 			return
 		}
 	}
+	c.answered.Store(true)
 	// Without CloseWrite only the close itself signals the end to the client.
 	if w, ok := c.Conn.(closeWriter); !ok || w.CloseWrite() != nil {
 		return

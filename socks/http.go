@@ -49,6 +49,7 @@ func (h *httpConn) serve(ctx context.Context) (address string, target net.Conn, 
 		if target != nil || err != nil {
 			return h.address, target, err
 		}
+		h.c.answered.Store(true)
 		if !h.s.endRelay(h.c) || !keep {
 			h.c.hangUp(nil)
 			return h.address, nil, nil
@@ -57,6 +58,7 @@ func (h *httpConn) serve(ctx context.Context) (address string, target net.Conn, 
 		if _, err := h.c.in.Peek(1); err != nil {
 			return h.address, nil, nil // the usual end of a connection
 		}
+		h.c.answered.Store(false)
 		h.c.SetDeadline(time.Now().Add(h.s.cfg.NegotiationTimeout))
 	}
 }
@@ -109,6 +111,7 @@ func (h *httpConn) handle(
 	}
 	h.address = req.address
 	if req.refused != nil {
+		h.s.cfg.Bounds.Note(req.refused)
 		return h.refuse(req, http.StatusBadRequest, req.refused.Error(), req.refused)
 	}
 	if req.method == http.MethodConnect {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"time"
 
@@ -183,11 +184,15 @@ func (x *exchange) goOn() {
 	}
 }
 
-// writeInterim sends an interim response. An error shows again in what follows. mu is held.
+// writeInterim sends an interim response. An error shows again in what follows: after a part of it,
+// nothing else may come. mu is held.
 func (x *exchange) writeInterim(message []byte) {
 	c := x.h.c
 	c.SetWriteDeadline(time.Now().Add(x.h.s.cfg.NegotiationTimeout))
-	c.Write(message)
+	if _, err := c.Write(message); errors.Is(err, os.ErrDeadlineExceeded) {
+		c.reset()
+		return
+	}
 	c.SetWriteDeadline(time.Time{})
 }
 

@@ -22,7 +22,7 @@ type targetConn struct {
 	reused  bool          // it has carried a request before
 	stop    func() bool   // takes back that the end of the client's context closes it
 
-	// halfClosed is set when the target was told that the client sends no more.
+	// halfClosed is set when the client sends no more.
 	halfClosed atomic.Bool
 
 	watch *idleWatch // while it waits
@@ -57,9 +57,14 @@ func (t *targetConn) closeWrite() bool {
 	if !ok || w.CloseWrite() != nil {
 		return false
 	}
+	t.boundSilence()
+	return true
+}
+
+// boundSilence notes that the client sends no more.
+func (t *targetConn) boundSilence() {
 	t.halfClosed.Store(true)
 	t.SetReadDeadline(time.Now().Add(halfClosedTimeout)) // of a read that waits
-	return true
 }
 
 // cut closes the connection of a client that has failed, after what it has sent. The target sees

@@ -232,6 +232,7 @@ func (u *upload) watch() {
 			continue
 		case errors.Is(err, os.ErrDeadlineExceeded): // finish was called
 		case errors.Is(err, io.EOF) && in.Buffered() > 0: // another request is there
+			u.endAhead()
 		case errors.Is(err, io.EOF) && canHalfClose(u.c.Conn):
 			u.endOfFile()
 		default:
@@ -280,6 +281,17 @@ func (u *upload) endOfFile() {
 	u.mu.Unlock()
 	if !told {
 		u.leave(io.EOF)
+	}
+}
+
+// endAhead notes that the client sends no more than the request that has come ahead. The target
+// isn't told: that is for the target of the other request.
+func (u *upload) endAhead() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.halfClosed = true
+	if !u.stopping {
+		u.target.boundSilence()
 	}
 }
 

@@ -1,12 +1,10 @@
 package socks
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
-	"os"
 	"syscall"
 
 	"culvert/internal/netfault"
@@ -117,23 +115,14 @@ func ClassifyNetError(err error) Reply {
 	switch {
 	case netfault.Is(err, syscall.ECONNREFUSED):
 		return ReplyConnectionRefused
-	case netfault.Is(err, syscall.EHOSTUNREACH):
+	case netfault.HostUnreachable(err):
 		return ReplyHostUnreachable
 	case netfault.Is(err, syscall.ENETUNREACH):
 		return ReplyNetworkUnreachable
 	case errors.Is(err, fs.ErrPermission), netfault.Is(err, syscall.EACCES):
 		return ReplyNotAllowed
-	case isTimeout(err):
+	case netfault.Timeout(err):
 		return ReplyTTLExpired
 	}
 	return ReplyGeneralFailure
-}
-
-// isTimeout reports whether err is a timeout, in any of the standard library's forms.
-func isTimeout(err error) bool {
-	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) {
-		return true
-	}
-	netErr, ok := errors.AsType[net.Error](err)
-	return ok && netErr.Timeout()
 }

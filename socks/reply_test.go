@@ -22,6 +22,7 @@ var classifyTests = []struct {
 	{&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)},
 		ReplyConnectionRefused},
 	{os.NewSyscallError("connect", syscall.EHOSTUNREACH), ReplyHostUnreachable},
+	{os.NewSyscallError("connect", syscall.EHOSTDOWN), ReplyHostUnreachable},
 	{os.NewSyscallError("connect", syscall.ENETUNREACH), ReplyNetworkUnreachable},
 	{os.NewSyscallError("connect", syscall.ETIMEDOUT), ReplyTTLExpired},
 	{os.NewSyscallError("connect", syscall.EACCES), ReplyNotAllowed},

@@ -7,8 +7,12 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"time"
 
+	"culvert/internal/bounds"
 	"culvert/internal/netfault"
+
+	"github.com/rs/zerolog"
 )
 
 // protocol is a version of SOCKS, with one request, and so one target, per connection. HTTP, with
@@ -34,6 +38,9 @@ type Server struct {
 
 	// closing is closed when Shutdown begins.
 	closing chan struct{}
+
+	// full gets an event a minute while there are too many connections.
+	full zerolog.Logger
 
 	// drops counts the datagrams of associations that were not passed on.
 	drops drops
@@ -64,6 +71,7 @@ func New(cfg Config) (*Server, error) {
 		socks5:    newSOCKS5(asked, cfg.Associate != nil),
 		socks4:    &socks4Protocol{refuseAll: asked != nil},
 		closing:   make(chan struct{}),
+		full:      cfg.Log.Sample(&zerolog.BurstSampler{Burst: 1, Period: time.Minute}),
 		drops:     newDrops(cfg.Log),
 		listenUDP: listenUDP,
 		listeners: make(map[net.Listener]context.CancelFunc),
@@ -173,6 +181,11 @@ func (s *Server) start(ctx context.Context, conn net.Conn, conns *sync.WaitGroup
 	if err := s.addConn(c); err != nil {
 		cancel()
 		conn.Close()
+		if errors.Is(err, errTooManyConns) {
+			s.cfg.Bounds.Refused(bounds.ProxyConns)
+			s.full.Warn().Int("connections", s.cfg.MaxConns).
+				Msg("the proxy port has too many connections: others are closed")
+		}
 		s.cfg.Log.Debug().Err(err).Stringer("client",
 			conn.RemoteAddr()).Msg("socks: connection closed")
 		return
@@ -232,6 +245,13 @@ func (s *Server) addConn(c *clientConn) error {
 	}
 	s.conns[c] = struct{}{}
 	return nil
+}
+
+// IsFull reports whether there are as many connections as there may be, so that others are closed.
+func (s *Server) IsFull() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns) >= s.cfg.MaxConns
 }
 
 // removeConn removes c and releases its context.

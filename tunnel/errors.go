@@ -1,10 +1,8 @@
 package tunnel
 
 import (
-	"context"
 	"errors"
 	"net"
-	"os"
 	"syscall"
 
 	"culvert/internal/netfault"
@@ -15,7 +13,6 @@ import (
 // dialCode translates why a target was not reached into the session's code.
 func dialCode(err error) mux.Code {
 	var dns *net.DNSError
-	var timeout net.Error
 	switch {
 	case errors.Is(err, policy.ErrNotAllowed):
 		return mux.CodeNotAllowed
@@ -29,12 +26,11 @@ func dialCode(err error) mux.Code {
 		return mux.CodeNameNotFound
 	case netfault.Is(err, syscall.ECONNREFUSED):
 		return mux.CodeRefused
-	case netfault.Is(err, syscall.EHOSTUNREACH):
+	case netfault.HostUnreachable(err):
 		return mux.CodeHostUnreach
 	case netfault.Is(err, syscall.ENETUNREACH), netfault.Is(err, syscall.EADDRNOTAVAIL):
 		return mux.CodeNetUnreach
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded),
-		errors.As(err, &timeout) && timeout.Timeout():
+	case netfault.Timeout(err):
 		return mux.CodeTimeout
 	case errors.Is(err, policy.ErrBadTarget):
 		return mux.CodeBadTarget

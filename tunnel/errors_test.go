@@ -24,6 +24,7 @@ func TestDialCodes(t *testing.T) {
 	}{
 		{dialError(syscall.ECONNREFUSED), mux.CodeRefused},
 		{dialError(syscall.EHOSTUNREACH), mux.CodeHostUnreach},
+		{dialError(syscall.EHOSTDOWN), mux.CodeHostUnreach},
 		{dialError(syscall.ENETUNREACH), mux.CodeNetUnreach},
 		{dialError(syscall.ETIMEDOUT), mux.CodeTimeout},
 		{&net.OpError{Op: "dial", Err: &net.DNSError{IsNotFound: true}}, mux.CodeNameNotFound},

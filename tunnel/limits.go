@@ -259,21 +259,21 @@ const (
 	handshakeSourcePart     = 4
 	handshakeTurnMost       = time.Minute
 
-	// maxSessionListeners bounds the listeners of a remote for one client, in all its sessions, and
+	// maxClientListeners bounds the listeners of a remote for one client, in all its sessions, and
 	// maxListenerConns the connections of each: they are descriptors of the remote. One more
 	// connection waits in the listener's queue.
-	maxSessionListeners = 64
-	maxListenerConns    = 4 << 10
+	maxClientListeners = 64
+	maxListenerConns   = 4 << 10
 
 	// handshakeMemory is what a handshake counts for in the memory budget, and exitMemory what a UDP
 	// socket does, in bytes: the buffers that they usually hold.
 	handshakeMemory = 64 << 10
 	exitMemory      = 64 << 10
 
-	// maxExits and maxSessionExits bound the UDP sockets of a remote, and those for one client, in
+	// maxExits and maxClientExits bound the UDP sockets of a remote, and those for one client, in
 	// all its sessions: each is a descriptor and a buffer of 64 KiB. One more is refused.
-	maxExits        = 4 << 10
-	maxSessionExits = 1 << 10
+	maxExits       = 4 << 10
+	maxClientExits = 1 << 10
 
 	// maxTests bounds the speed tests of a remote, each of which may use all of its network, and
 	// clientTests those of one client. One more is refused.
@@ -296,13 +296,13 @@ const (
 	// table talks to some hundreds at a time.
 	maxContacts = 4 << 10
 
-	// maxSessionLookups, maxSessionWaiting (in bytes), maxSessionTargets and maxSessionContacts bound
-	// the same for all associations of one client: it may have maxSessionExits of them, and few use
+	// maxClientLookups, maxClientWaiting (in bytes), maxClientTargets and maxClientContacts bound
+	// the same for all associations of one client: it may have maxClientExits of them, and few use
 	// much.
-	maxSessionLookups  = 16 * maxLookups
-	maxSessionWaiting  = 4 << 20
-	maxSessionTargets  = 16 * maxTargets
-	maxSessionContacts = 16 * maxContacts
+	maxClientLookups  = 16 * maxLookups
+	maxClientWaiting  = 4 << 20
+	maxClientTargets  = 16 * maxTargets
+	maxClientContacts = 16 * maxContacts
 
 	// headerTimeout bounds how long an HTTP client of the remote may take for TLS and for its
 	// request. By satellite, a packet that is lost twice takes over 10 s.

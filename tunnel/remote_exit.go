@@ -42,10 +42,10 @@ type exitLoad struct {
 
 func newExitLoad(counts *bounds.Counts) *exitLoad {
 	l := &exitLoad{bounds: counts}
-	l.lookups.most = maxSessionLookups
-	l.waiting.most = maxSessionWaiting
-	l.targets.most = maxSessionTargets
-	l.contacts.most = maxSessionContacts
+	l.lookups.most = maxClientLookups
+	l.waiting.most = maxClientWaiting
+	l.targets.most = maxClientTargets
+	l.contacts.most = maxClientContacts
 	return l
 }
 
@@ -138,7 +138,7 @@ func (e *remoteExit) keep(known *resolution, p []byte) {
 	case len(known.waiting) >= maxWaitingDatagrams:
 		e.load.bounds.Refused(bounds.UDPWaiting)
 	case !e.load.waiting.take(len(p)):
-		e.load.bounds.Refused(bounds.SessionUDPWaiting)
+		e.load.bounds.Refused(bounds.ClientUDPWaiting)
 	default:
 		known.waiting = append(known.waiting, bytes.Clone(p))
 	}
@@ -153,7 +153,7 @@ func (e *remoteExit) takeLookup() bool {
 	}
 	taken := e.load.lookups.take(1)
 	if !taken {
-		e.load.bounds.Refused(bounds.SessionUDPLookups)
+		e.load.bounds.Refused(bounds.ClientUDPLookups)
 	}
 	return taken
 }
@@ -172,7 +172,7 @@ func (e *remoteExit) resolve(
 		return known
 	}
 	if !e.makeRoom(target) {
-		e.load.bounds.Refused(bounds.SessionUDPTargets)
+		e.load.bounds.Refused(bounds.ClientUDPTargets)
 		if target.name != "" {
 			e.load.lookups.leave(1)
 		}

@@ -102,7 +102,7 @@ func TestExitsShareTheirBounds(t *testing.T) {
 		rules, load := new(unansweredNames), newExitLoad(nil)
 		payload := make([]byte, 60_000)
 		var exits []*remoteExit
-		for range 2 * maxSessionLookups / maxLookups {
+		for range 2 * maxClientLookups / maxLookups {
 			stream, err := near.OpenFlowAtOnce("")
 			if err != nil {
 				t.Fatal(err)
@@ -130,7 +130,7 @@ func TestExitsShareTheirBounds(t *testing.T) {
 			}
 		}
 		synctest.Wait()
-		if n := rules.lookups.Load(); n != maxSessionLookups {
+		if n := rules.lookups.Load(); n != maxClientLookups {
 			t.Errorf("%d lookups", n)
 		}
 		waiting, targets, contacts := 0, 0, 0
@@ -145,8 +145,8 @@ func TestExitsShareTheirBounds(t *testing.T) {
 			contacts += len(e.contacts)
 			e.mu.Unlock()
 		}
-		if waiting > maxSessionWaiting || waiting < maxSessionWaiting-len(payload) ||
-			targets != maxSessionTargets || contacts != maxSessionContacts {
+		if waiting > maxClientWaiting || waiting < maxClientWaiting-len(payload) ||
+			targets != maxClientTargets || contacts != maxClientContacts {
 			t.Errorf("%d bytes wait; %d targets, %d contacts", waiting, targets, contacts)
 		}
 		for _, e := range exits {

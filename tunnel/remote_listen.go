@@ -103,7 +103,7 @@ func (r *Remote) takeListener(ctx context.Context, b *remoteBind, bind policy.Bi
 	}
 	for !b.places.take() {
 		if !r.evict(ctx, b, conflicts) && !r.evict(ctx, b, lost) {
-			r.cfg.Bounds.Refused(bounds.SessionListeners)
+			r.cfg.Bounds.Refused(bounds.ClientListeners)
 			return false
 		}
 	}
@@ -220,7 +220,7 @@ func (r *Remote) isRevoked(session *mux.Session) bool {
 
 var (
 	errDraining  = errors.New("shutting down")
-	errListeners = fmt.Errorf("limit of %d listeners", maxSessionListeners)
+	errListeners = fmt.Errorf("limit of %d listeners", maxClientListeners)
 )
 
 // listenCode translates why an address was not bound into the session's code, and into words where

@@ -47,7 +47,7 @@ func TestReverseRefused(t *testing.T) {
 			t.Errorf("%s: %v, want %v", test.address, err, test.code)
 		}
 	}
-	for range maxSessionListeners {
+	for range maxClientListeners {
 		ln, err := local.ListenReverse(testnet.Within(t, 10*time.Second), "localhost:0")
 		if err != nil {
 			t.Fatal(err)
@@ -97,7 +97,7 @@ func TestListenersOfOneClient(t *testing.T) {
 	key, other := newKey(t), newKey(t)
 	s := startListeners(t, key, other)
 	sessions, client := s.mustConnect(key, key, other), s.client(key)
-	for range maxSessionListeners - 1 {
+	for range maxClientListeners - 1 {
 		client.listeners.take()
 	}
 	if _, err := listen(t, sessions[0], "127.0.0.1:0"); err != nil {
@@ -114,7 +114,7 @@ func TestListenersOfOneClient(t *testing.T) {
 		t.Errorf("a listener of another client: %v", err)
 	}
 	sessions[0].Close()
-	isLeft := func() bool { return client.listeners.taken() == maxSessionListeners-1 }
+	isLeft := func() bool { return client.listeners.taken() == maxClientListeners-1 }
 	until(t, "its place is free", isLeft)
 	if _, err := listen(t, sessions[1], "256.0.0.1:0"); openCode(err) != mux.CodeBadTarget {
 		t.Errorf("a malformed address: %v", err)
@@ -144,7 +144,7 @@ func TestListenersMakeRoom(t *testing.T) {
 		}
 		addresses = append(addresses, readLine(t, control))
 	}
-	for range maxSessionListeners - 2 {
+	for range maxClientListeners - 2 {
 		client.listeners.take()
 	}
 	s.crash()

@@ -39,7 +39,7 @@ func (s *remoteSession) serveFlow(in *mux.IncomingFlow, client clientStream) {
 	for _, exits := range []struct {
 		places
 		bounds.Bound
-	}{{client.exits, bounds.SessionUDPExits}, {s.remote.exits, bounds.UDPExits}} {
+	}{{client.exits, bounds.ClientUDPExits}, {s.remote.exits, bounds.UDPExits}} {
 		if !exits.take() {
 			counts.Refused(exits.Bound)
 			in.Refuse(mux.CodeTooManyStreams, "")

@@ -76,7 +76,7 @@ func TestExitsOfOneClient(t *testing.T) {
 	s := startShares(t, trustKeys(t, key, other), func(cfg *RemoteConfig) { cfg.Bounds = counts })
 	sessions, ctx := s.mustConnect(key, key, other), testnet.Within(t, patience)
 	client, stranger := s.client(key), s.client(other)
-	for range maxSessionExits - 2 { // as many sockets are more than some machines permit
+	for range maxClientExits - 2 { // as many sockets are more than some machines permit
 		client.exits.take()
 	}
 	echo := testnet.EchoUDPServer(t, "127.0.0.1:0")
@@ -97,7 +97,7 @@ func TestExitsOfOneClient(t *testing.T) {
 			t.Errorf("one more socket in session %d: %v", i, err)
 		}
 	}
-	if n := counts.Of(bounds.SessionUDPExits); n != 2 {
+	if n := counts.Of(bounds.ClientUDPExits); n != 2 {
 		t.Errorf("%d refusals were counted", n)
 	}
 	for _, load := range []*exitLoad{client.exitLoad, stranger.exitLoad} {
@@ -111,14 +111,14 @@ func TestExitsOfOneClient(t *testing.T) {
 		}
 	}
 	sessions[0].Close()
-	until(t, "a place is free", func() bool { return client.exits.taken() == maxSessionExits-1 })
+	until(t, "a place is free", func() bool { return client.exits.taken() == maxClientExits-1 })
 	if _, err := sessions[1].OpenFlow(ctx, ""); err != nil {
 		t.Errorf("one more socket when another has gone: %v", err)
 	}
 	sessions[1].Close()
 	until(t, "nothing is left", func() bool {
 		load := client.exitLoad
-		return client.exits.taken() == maxSessionExits-2 &&
+		return client.exits.taken() == maxClientExits-2 &&
 			load.targets.taken.Load() == 0 && load.contacts.taken.Load() == 0
 	})
 }

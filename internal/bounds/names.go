@@ -14,16 +14,16 @@ const (
 	HandshakeTurn
 	HandshakeRate
 	Memory
-	SessionListeners
+	ClientListeners
 	Tests
 	ClientTests
 	UDPExits
-	SessionUDPExits
+	ClientUDPExits
 	UDPLookups
 	UDPWaiting
-	SessionUDPLookups
-	SessionUDPWaiting
-	SessionUDPTargets
+	ClientUDPLookups
+	ClientUDPWaiting
+	ClientUDPTargets
 	PenaltyLimit
 	Strangers
 	SourceStrangers
@@ -52,6 +52,7 @@ const (
 	ClientHello
 	ClearPart
 	Negotiation
+	ProxyConns
 	ProxyDial
 	Associations
 	AssociationIdle
@@ -80,16 +81,16 @@ var names = [numBounds]string{
 	HandshakeTurn:      "handshake-turn",
 	HandshakeRate:      "handshake-rate",
 	Memory:             "memory",
-	SessionListeners:   "session-listeners",
+	ClientListeners:    "client-listeners",
 	Tests:              "speed-tests",
 	ClientTests:        "client-speed-tests",
 	UDPExits:           "udp-exits",
-	SessionUDPExits:    "session-udp-exits",
+	ClientUDPExits:     "client-udp-exits",
 	UDPLookups:         "udp-lookups",
 	UDPWaiting:         "udp-waiting",
-	SessionUDPLookups:  "session-udp-lookups",
-	SessionUDPWaiting:  "session-udp-waiting",
-	SessionUDPTargets:  "session-udp-targets",
+	ClientUDPLookups:   "client-udp-lookups",
+	ClientUDPWaiting:   "client-udp-waiting",
+	ClientUDPTargets:   "client-udp-targets",
 	PenaltyLimit:       "penalty-limit",
 	Strangers:          "strangers",
 	SourceStrangers:    "source-strangers",
@@ -118,6 +119,7 @@ var names = [numBounds]string{
 	ClientHello:        "client-hello",
 	ClearPart:          "clear-part",
 	Negotiation:        "negotiation",
+	ProxyConns:         "proxy-conns",
 	ProxyDial:          "proxy-dial",
 	Associations:       "associations",
 	AssociationIdle:    "association-idle",

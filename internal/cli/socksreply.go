@@ -40,7 +40,7 @@ func socksReply(err error) socks.Reply {
 		return socks.ReplyNotAllowed
 	case mux.CodeLookupFailed:
 		return socks.ReplyLookupFailed
-	case mux.CodeTooManyStreams, mux.CodeDraining, mux.CodeExhausted:
+	case mux.CodeTooManyStreams, mux.CodeDraining, mux.CodeExhausted, mux.CodeOverload:
 		return socks.ReplyBusy
 	}
 	return socks.ReplyGeneralFailure

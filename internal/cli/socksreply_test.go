@@ -25,6 +25,7 @@ func TestSocksReply(t *testing.T) {
 		mux.CodeDialFailed:     socks.ReplyGeneralFailure,
 		mux.CodeDraining:       socks.ReplyBusy,
 		mux.CodeExhausted:      socks.ReplyBusy,
+		mux.CodeOverload:       socks.ReplyBusy,
 	} {
 		if got := socksReply(fmt.Errorf("open: %w", &mux.OpenError{Code: code})); got != want {
 			t.Errorf("%v: reply %d, want %d", code, got, want)

@@ -19,8 +19,10 @@ var native = map[syscall.Errno]syscall.Errno{
 	syscall.EADDRNOTAVAIL: windows.WSAEADDRNOTAVAIL,
 	syscall.ECONNREFUSED:  windows.WSAECONNREFUSED,
 	syscall.ECONNRESET:    windows.WSAECONNRESET,
+	syscall.EHOSTDOWN:     windows.WSAEHOSTDOWN,
 	syscall.EHOSTUNREACH:  windows.WSAEHOSTUNREACH,
 	syscall.ENETUNREACH:   windows.WSAENETUNREACH,
+	syscall.ETIMEDOUT:     windows.WSAETIMEDOUT,
 }
 
 // exhausted are the errors for a lack of descriptors or memory.

@@ -3,6 +3,7 @@
 package netfault
 
 import (
+	"context"
 	"crypto/x509"
 	"errors"
 	"io"
@@ -29,6 +30,23 @@ func Is(err error, errno syscall.Errno) bool {
 	}
 	own, ok := native[errno]
 	return ok && errors.Is(err, own)
+}
+
+// HostUnreachable reports whether err says that nothing leads to the target's host, or that it
+// doesn't answer on its network: macOS and the BSDs tell the two apart.
+func HostUnreachable(err error) bool {
+	return Is(err, syscall.EHOSTUNREACH) || Is(err, syscall.EHOSTDOWN)
+}
+
+// Timeout reports whether err is a timeout, in any of the forms of the standard library and of
+// systems.
+func Timeout(err error) bool {
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) ||
+		Is(err, syscall.ETIMEDOUT) {
+		return true
+	}
+	timeout, ok := errors.AsType[net.Error](err)
+	return ok && timeout.Timeout()
 }
 
 // Exhausted reports whether a call failed because the process or the system has no descriptors or
