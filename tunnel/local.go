@@ -210,8 +210,7 @@ func openInSession[T any](
 		session, err := l.carried(opening, deadline)
 		if err != nil && (opening.Err() == nil || ctx.Err() != nil) {
 			done()
-			l.cfg.Bounds.Note(err)
-			return nil, err
+			return nil, l.counted(err)
 		}
 		var opened *T
 		if err == nil {
@@ -224,8 +223,7 @@ func openInSession[T any](
 		case moved:
 		case isDraining(err):
 			if err := l.awaitOther(ctx, session, deadline); err != nil {
-				l.cfg.Bounds.Note(err)
-				return nil, err
+				return nil, l.counted(err)
 			}
 		case !errors.As(err, &lost):
 			return opened, err
@@ -233,6 +231,15 @@ func openInSession[T any](
 		// The session was lost before the answer came, or takes no more streams. Nothing was sent to
 		// the target, so another attempt does no harm.
 	}
+}
+
+// counted counts an error of a bound, and returns its cause: callers count errors, too.
+func (l *Local) counted(err error) error {
+	l.cfg.Bounds.Note(err)
+	if bound, ok := errors.AsType[*bounds.Error](err); ok {
+		return bound.Err
+	}
+	return err
 }
 
 // whileOpening returns a context that ends with ctx, and when streams that are being opened should

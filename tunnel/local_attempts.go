@@ -40,12 +40,15 @@ func (l *Local) attempts(to *localConnector) *localAttempts {
 	}
 }
 
-// lost takes what a carrier to the remote has shown that was lost: see backoff.lost. Over a family
-// of addresses that has carried one for long, the next connection is tried first, too.
-func (a *localAttempts) lost(lasted time.Duration, carried, sessionDead bool) {
+// lost takes what a carrier to the remote at an address has shown that was lost: see backoff.lost.
+// Over a family of addresses that has carried one for long, the next connection is tried first,
+// too.
+func (a *localAttempts) lost(
+	remote netip.Addr, lasted time.Duration, carried, sessionDead bool,
+) {
 	a.pause.lost(lasted, carried, sessionDead)
 	if lasted >= steadyAfter {
-		a.to.dials.Store(0)
+		a.to.beginTurns(remote.Unmap().Is4())
 	}
 }
 

@@ -36,7 +36,7 @@ type localConnector struct {
 	dialAddress protocol.DialFunc // an IP address and port; a net.Dialer's except in tests
 	lookup      lookupFunc        // the system's except in tests
 
-	dials   atomic.Uint32  // connections since there was one that lasted
+	dials   atomic.Uint32  // turns of the families: see takeTurn
 	reached atomic.Bool    // there was a session
 	hedging sync.WaitGroup // connections of attempts, also those that came too late
 }
@@ -247,6 +247,21 @@ func (c *localConnector) reach(
 	return conn, nil
 }
 
+// takeTurn reports whether the next connection is tried over IPv4 first. The families take turns.
+func (c *localConnector) takeTurn() (ipv4 bool) { return c.dials.Add(1)%2 == 0 }
+
+// repeatTurn makes the next connection be tried over the family that the last one was.
+func (c *localConnector) repeatTurn() { c.dials.Add(^uint32(0)) }
+
+// beginTurns makes the next connection be tried over IPv4 first, or over IPv6.
+func (c *localConnector) beginTurns(ipv4 bool) {
+	if ipv4 {
+		c.dials.Store(1)
+	} else {
+		c.dials.Store(0)
+	}
+}
+
 // dialTCP connects to the first of a host's addresses that answers.
 func (c *localConnector) dialTCP(
 	ctx context.Context, steps *stepClock, network, address string,
@@ -261,7 +276,7 @@ func (c *localConnector) dialTCP(
 		dial:   c.dialAddress,
 		family: c.family,
 		// A family may connect but lose larger packets, or lead somewhere else.
-		preferIPv4: c.dials.Add(1)%2 == 0,
+		preferIPv4: c.takeTurn(),
 		found: func(addresses int) {
 			steps.end(fmt.Sprint(addresses, " addresses"))
 			steps.begin(StepTCP)

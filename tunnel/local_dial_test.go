@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -213,6 +214,52 @@ func TestFamiliesTakeTurns(t *testing.T) {
 		const want = "2001:db8::1 after 0s, 192.0.2.1 after 10ms, 2001:db8::1 after 10ms"
 		if tried := strings.Join(h.tried, ", "); tried != want {
 			t.Errorf("tried %s, want %s", tried, want)
+		}
+	})
+}
+
+// A question whether the server speaks TLS goes to the server that was asked before, and takes no
+// turn. After a connection that has lasted, its family is first.
+func TestTurnsOfFamilies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &fakeHost{
+			names: map[string]fakeLookup{
+				"ip6": {0, "2001:db8::1", nil}, "ip4": {10 * time.Millisecond, "192.0.2.1", nil},
+			},
+			answers: map[string]fakeAnswer{"2001:db8::1": {}, "192.0.2.1": {}},
+			began:   time.Now(),
+		}
+		address, err := ParseAddress("ws://remote.example/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := (&LocalConfig{Address: address}).connector()
+		c.lookup, c.dialAddress = h.lookup, h.dial
+		connect := func() {
+			conn, err := c.dialTCP(t.Context(), &stepClock{}, "tcp", "remote.example:80")
+			if err != nil {
+				t.Fatal(err)
+			}
+			conn.Close()
+		}
+		for range 3 {
+			connect()
+			c.needsTLS(t.Context())
+		}
+		attempts := &localAttempts{to: c}
+		for _, remote := range []string{"192.0.2.1", "2001:db8::1", "192.0.2.1"} {
+			attempts.lost(netip.MustParseAddr(remote), steadyAfter, true, false)
+			connect()
+		}
+		var tried []string
+		for _, attempt := range h.tried {
+			address, _, _ := strings.Cut(attempt, " ")
+			tried = append(tried, address)
+		}
+		const v4, v6 = "192.0.2.1", "2001:db8::1"
+		want := []string{v6, v6, v4, v4, v6, v6, v4, v6, v4}
+		if !slices.Equal(tried, want) {
+			t.Errorf("tried %v, want %v", tried, want)
 		}
 	})
 }

@@ -80,7 +80,8 @@ func (l *Local) keepRetired(ctx context.Context, kept *retiredSession) {
 	})
 	for moved := traffic(session); awaitLossOrExpiry(keeping, kept.conn) == nil; {
 		lostAt, now := time.Now(), traffic(session)
-		kept.attempts.lost(lostAt.Sub(kept.conn.since), now > moved, false)
+		kept.attempts.lost(
+			kept.conn.path.remote.Addr(), lostAt.Sub(kept.conn.since), now > moved, false)
 		moved = now
 		next, err := l.reconnectRetired(keeping, kept)
 		if err != nil {
@@ -95,7 +96,7 @@ func (l *Local) keepRetired(ctx context.Context, kept *retiredSession) {
 		kept.conn = next
 		l.mu.Unlock()
 	}
-	if ctx.Err() != nil {
+	if ctx.Err() != nil && !session.Stats().Away {
 		l.shutdown(session)
 	}
 	session.Close()

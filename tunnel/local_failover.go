@@ -148,8 +148,14 @@ func (s *search) better(a, b *localConnection) *localConnection {
 	case s.rank(a.connector) < s.rank(b.connector):
 		a, b = b, a
 	}
-	a.session.Close()
+	s.local.discard(a)
 	return b
+}
+
+// discard ends the session of a connection that is not used after all. It doesn't wait for that: it
+// may be a loss that makes it useless.
+func (l *Local) discard(conn *localConnection) {
+	l.retiring.Go(func() { conn.session.Close() })
 }
 
 // rank returns the place of a remote among the candidates.
@@ -263,7 +269,7 @@ func (l *Local) awaitBetter(
 		var candidates []*candidate
 		for _, a := range attempts[:conn.connector.place] {
 			a.level = zerolog.DebugLevel
-			candidates = append(candidates, &candidate{a, l.connectAnew, always})
+			candidates = append(candidates, &candidate{a, l.connectBetter, always})
 		}
 		if len(candidates) == 0 {
 			<-ctx.Done()
@@ -274,9 +280,36 @@ func (l *Local) awaitBetter(
 			return better
 		}
 		if err == nil {
-			better.session.Close()
+			l.discard(better)
 		}
 		sleep(ctx, pause.next())
+	}
+	return nil
+}
+
+// connectBetter is connectAnew for a remote that may have a retired session. Without a carrier, that
+// would make room for the new one where the client may have no more, and its streams be cut.
+func (l *Local) connectBetter(
+	ctx context.Context, attempts *localAttempts, failed func(error),
+) (*localConnection, error) {
+	for away := l.awayFrom(attempts.to); away != nil; away = l.awayFrom(attempts.to) {
+		away.AwaitCarrier(ctx) // or its end
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+	}
+	return l.connectAnew(ctx, attempts, failed)
+}
+
+// awayFrom returns a retired session with a remote that has lost its carrier, nil if there is none.
+func (l *Local) awayFrom(remote *localConnector) *mux.Session {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for kept := range l.retired {
+		session := kept.conn.session
+		if kept.conn.connector == remote && session.Err() == nil && session.Stats().Away {
+			return session
+		}
 	}
 	return nil
 }
@@ -362,8 +395,8 @@ func (l *Local) noteSwitch(conn, last *localConnection, reason error) {
 
 // lossReason returns why new streams can't go to the session of a connection.
 func lossReason(conn *localConnection) error {
-	if dead, ok := errors.AsType[*mux.SessionError](conn.session.Err()); ok {
-		return dead.Err
+	if err := conn.session.Err(); err != nil {
+		return err
 	}
 	return conn.session.LossCause()
 }

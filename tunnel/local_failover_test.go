@@ -132,6 +132,58 @@ func TestFailover(t *testing.T) {
 	}
 }
 
+// TestFailoverWithOneSession: a client that may have one session with each remote changes between
+// them as others do, and the sessions that it has retired go on.
+func TestFailoverWithOneSession(t *testing.T) {
+	t.Parallel()
+	key := newKey(t)
+	one := func(cfg *RemoteConfig) { cfg.Rights.Share.Sessions = 1 }
+	best, second := startSite(t, key, one), startSite(t, key, one)
+	echo := testnet.EchoServer(t)
+	local := startWithSites(t, key, best, second)
+	old := dial(t, local, echo)
+	echoes(t, old)
+	var meanwhile []net.Conn
+	for range 3 {
+		best.lose()
+		until(t, "new streams go to the second remote", second.at(local))
+		conn := dial(t, local, echo)
+		echoes(t, conn)
+		meanwhile = append(meanwhile, conn)
+
+		best.path.SetDown(false)
+		until(t, "new streams go to the best remote", best.at(local))
+		echoes(t, dial(t, local, echo))
+		echoes(t, old)
+		for _, conn := range meanwhile {
+			echoes(t, conn)
+		}
+		if len(meanwhile) == 2 { // one retired session with each is all that the share allows
+			meanwhile[0].Close()
+			until(t, "the second remote has one session", func() bool { return second.count() == 1 })
+			meanwhile = meanwhile[1:]
+		}
+	}
+}
+
+// TestSwitchSaysWhy: the event of a switch has the reason of that, not of an earlier loss.
+func TestSwitchSaysWhy(t *testing.T) {
+	t.Parallel()
+	local, best, second := startPatient(t)
+	session := local.connection().session
+	best.path.Cut()
+	until(t, "a lost connection is replaced", func() bool {
+		return session.LossCause() != nil && !session.Stats().Away
+	})
+	best.revoke(t)
+	until(t, "the second remote is used", second.at(local))
+	for _, e := range local.State().Events {
+		if e.Kind == state.EventSwitched && e.Reason != session.Err().Error() {
+			t.Errorf("the reason is %q, want %q", e.Reason, session.Err())
+		}
+	}
+}
+
 // TestFailoverCostsNoStream: streams that are opened all the time while remotes come and go are all
 // opened, also those whose remote is lost before it has answered.
 func TestFailoverCostsNoStream(t *testing.T) {

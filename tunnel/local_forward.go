@@ -90,8 +90,9 @@ func (l *Local) openAgain(
 }
 
 // Stdio joins in and out to target, which is as for ServeForward. It returns when both directions
-// have ended, or with an error when the stream is cut short or ctx is done. By then it has closed
-// in and out; closing them has to end calls that are blocked.
+// have ended and the remote has all that came from in, or with an error when the stream is cut
+// short or ctx is done. By then it has closed in and out; closing them has to end calls that are
+// blocked.
 func (l *Local) Stdio(
 	ctx context.Context, target string, in io.ReadCloser, out io.WriteCloser,
 ) error {
@@ -132,6 +133,9 @@ func (l *Local) Stdio(
 	}
 	if err == nil {
 		err = <-outward
+	}
+	if err == nil {
+		err = stream.AwaitSent(ctx)
 	}
 	if err != nil {
 		stream.CloseWithReset(mux.CodeAborted)

@@ -8,8 +8,10 @@ import (
 	"net"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"culvert/internal/bounds"
 	"culvert/internal/testnet"
 	"culvert/tunnel/mux"
 )
@@ -65,6 +67,44 @@ func TestStdio(t *testing.T) {
 	); !errors.Is(err, syscall.ECONNRESET) {
 		t.Fatalf("a target that resets: %v", err)
 	}
+}
+
+// Stdio waits until the remote has all that came from in, also when the target has ended its half
+// long before.
+func TestStdioAwaitsUpload(t *testing.T) {
+	local, _ := startTunnel(t)
+	content := randomBytes(t, 4<<20)
+	got := make(chan []byte, 1)
+	sink := testnet.ServeTCP(t, func(conn *net.TCPConn) {
+		conn.CloseWrite()
+		all, _ := io.ReadAll(conn)
+		got <- all
+	})
+	if err := local.Stdio(testnet.Within(t, patience), sink,
+		io.NopCloser(bytes.NewReader(content)), &closableBuffer{}); err != nil {
+		t.Error(err)
+	}
+	stats := local.connection().session.Stats()
+	if stats.Queued > 0 || stats.Acknowledged < uint64(len(content)) {
+		t.Errorf("%d bytes are still to be sent, %d have arrived", stats.Queued, stats.Acknowledged)
+	}
+	if all := <-got; !bytes.Equal(all, content) {
+		t.Errorf("the target got %d bytes of %d", len(all), len(content))
+	}
+}
+
+// One stream that waits for a session in vain is one refusal, also where its door counts errors.
+func TestNoSessionCountsOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		counts := &bounds.Counts{}
+		local := NewLocal(LocalConfig{Bounds: counts})
+		near, far := net.Pipe()
+		defer far.Close()
+		local.forward(t.Context(), near, "h:1")
+		if n := counts.Of(bounds.NoSessionWait); n != 1 {
+			t.Errorf("%d counted, want 1", n)
+		}
+	})
 }
 
 // When ctx is done, Stdio ends although it is blocked on both sides: in has nothing to read, and

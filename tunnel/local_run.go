@@ -51,7 +51,7 @@ func (l *Local) Run(ctx context.Context) error {
 		switch {
 		case ctx.Err() != nil:
 			if better != nil {
-				better.session.Close()
+				l.discard(better)
 			}
 			l.shutdown(conn.session)
 			l.set(nil, net.ErrClosed)
@@ -87,7 +87,7 @@ func (l *Local) afterLoss(
 	if refused && len(l.remotes) == 1 {
 		return nil, &ConnectError{Step: StepSession, Err: dead.Err, Remote: l.cfg.Address}
 	}
-	attempts[conn.connector.place].lost(lasted, carried, dead != nil)
+	attempts[conn.connector.place].lost(conn.path.remote.Addr(), lasted, carried, dead != nil)
 	return l.reconnect(ctx, conn, attempts, refused)
 }
 
@@ -164,7 +164,7 @@ func (l *Local) awaitLoss(
 	stop(nil)
 	asking.Wait()
 	if better != nil && !errors.Is(err, errBetterRemote) {
-		better.session.Close()
+		l.discard(better)
 		better = nil
 	}
 	return better, err
@@ -174,8 +174,8 @@ func (l *Local) awaitLoss(
 func (l *Local) finish(ctx context.Context, err error) error {
 	if last := l.connection(); last != nil {
 		last.session.Close()
-		time.AfterFunc(DrainTimeout, l.cutRelays)
 	}
+	time.AfterFunc(DrainTimeout, l.cutRelays)
 	if ctx.Err() != nil {
 		l.set(nil, net.ErrClosed)
 		return nil

@@ -88,6 +88,7 @@ func (c *localConnector) needsTLS(ctx context.Context) bool {
 	if c.address.url.Port() == "" {
 		address = net.JoinHostPort(c.address.url.Hostname(), "80")
 	}
+	c.repeatTurn()
 	conn, err := c.reach(ctx, &stepClock{}, "tcp", address)
 	if err != nil {
 		return false

@@ -89,9 +89,9 @@ type clientPlaces struct {
 
 func newClientPlaces(counts *bounds.Counts) clientPlaces {
 	return clientPlaces{
-		exits:     newPlaces(maxSessionExits),
+		exits:     newPlaces(maxClientExits),
 		exitLoad:  newExitLoad(counts),
-		listeners: newPlaces(maxSessionListeners),
+		listeners: newPlaces(maxClientListeners),
 	}
 }
 
@@ -245,6 +245,9 @@ func (r *Remote) applyShares() (ended []*mux.Session) {
 		client.share = r.access.shareOf(client.id)
 		client.meter.set(client.share)
 		for client.held() > client.share.Sessions {
+			if r.setAside(client) {
+				continue
+			}
 			session := r.leastOf(func(a *admission, _ bool) bool { return a.client == client })
 			ended = append(ended, session)
 			r.endForRoom(session, r.refuseShare(client))
@@ -267,7 +270,7 @@ func (r *Remote) held() int { return len(r.sessions) - r.uncounted }
 // the client itself that has lost its connection makes room within the client's share. If the
 // client uses nothing else, it is dropped. Called with the mutex held.
 func (r *Remote) makeRoom(client *remoteClient) error {
-	if client.held() >= client.share.Sessions {
+	if client.held() >= client.share.Sessions && !r.setAside(client) {
 		own := r.leastOf(func(a *admission, away bool) bool { return a.client == client && away })
 		if own == nil {
 			r.probe(client)
@@ -285,6 +288,22 @@ func (r *Remote) makeRoom(client *remoteClient) error {
 	}
 	r.endForRoom(other, &mux.RefusedError{Code: mux.CodeFull})
 	return nil
+}
+
+// setAside makes a session of a client hold no place that the client has retired: it opens no more
+// streams there, as after a failover, and waits for those that there are. It reports false if there
+// is none, or as many are set aside as hold places. Called with the mutex held.
+func (r *Remote) setAside(client *remoteClient) bool {
+	if client.uncounted >= client.share.Sessions || r.uncounted >= r.cfg.MaxSessions {
+		return false
+	}
+	for session, a := range r.sessions {
+		if a.client == client && !a.uncounted && session.IsRetired() {
+			r.uncount(a)
+			return true
+		}
+	}
+	return false
 }
 
 // refuseShare returns why a client gets no other session, or loses one, and counts it.

@@ -29,8 +29,8 @@ type SocketAccess struct {
 	Group *int        // the id of the file's group; nil for the one that the system gives it
 }
 
-// apply gives a socket's file its group before its mode, so that no other group has access.
-func (a SocketAccess) apply(path string) error {
+// Apply gives a socket's file its group before its mode, so that no other group has access.
+func (a SocketAccess) Apply(path string) error {
 	if a.Group != nil {
 		if err := os.Chown(path, -1, *a.Group); err != nil {
 			return fmt.Errorf("%w: %w", ErrSocketGroup, err)
@@ -77,7 +77,7 @@ func ListenUnixFor(path string, access SocketAccess) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = access.apply(inside)
+	err = access.Apply(inside)
 	if err == nil {
 		err = os.Link(inside, path)
 	}
@@ -97,7 +97,7 @@ func listenUnderItsName(path string, access SocketAccess) (net.Listener, error) 
 	if access == (SocketAccess{}) {
 		return ln, nil
 	}
-	if err := access.apply(path); err != nil {
+	if err := access.Apply(path); err != nil {
 		ln.Close()
 		return nil, err
 	}
