@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"strings"
@@ -23,7 +24,10 @@ func listenAll(addresses []string, access policy.SocketAccess) ([]net.Listener, 
 		if err != nil {
 			closeAll(listeners)
 			hint := "give another address with --listen"
-			if errors.Is(err, policy.ErrSocketGroup) {
+			switch {
+			case errors.Is(err, errPassedSocket):
+				hint = "give SocketMode= and SocketGroup= in the socket unit instead"
+			case errors.Is(err, policy.ErrSocketGroup):
 				hint = "the user that culvert runs as has to be a member of --socket-group"
 			}
 			return nil, cannotListen(address, hint, err)
@@ -32,6 +36,9 @@ func listenAll(addresses []string, access policy.SocketAccess) ([]net.Listener, 
 	}
 	return listeners, nil
 }
+
+// errPassedSocket is part of the error when the access to a socket that was passed can't be changed.
+var errPassedSocket = errors.New("the socket that was passed keeps its mode and group")
 
 func closeAll(listeners []net.Listener) {
 	for _, ln := range listeners {
@@ -49,14 +56,22 @@ func listen(address string) (net.Listener, error) {
 	return ln, err
 }
 
-// listenFor is listen with another access to a unix socket that it binds.
+// listenFor is listen with an access to a unix socket, also to one that was passed, unless that is
+// zero.
 func listenFor(address string, access policy.SocketAccess) (net.Listener, error) {
+	path, isUnix := strings.CutPrefix(address, "unix:")
 	if sockets, _ := inherited(); sockets != nil { // refuseLeft reports the error
 		if ln := sockets.Listener(address); ln != nil {
+			if isUnix && access != (policy.SocketAccess{}) {
+				if err := access.Apply(path); err != nil {
+					ln.Close()
+					return nil, fmt.Errorf("%w: %w", errPassedSocket, err)
+				}
+			}
 			return ln, nil
 		}
 	}
-	if path, ok := strings.CutPrefix(address, "unix:"); ok {
+	if isUnix {
 		return policy.ListenUnixFor(path, access)
 	}
 	var cfg net.ListenConfig

@@ -37,8 +37,18 @@ type liveForward struct {
 	kind   string // of control.Forward
 	spec   any    // a forwardSpec or a reverseSpec; for a proxy port, the address asked for
 	shown  state.Listener
+	moved  func() string // returns where it listens now; nil if that is always as shown
 	cancel func()        // ends the listener, which is closed when it returns
 	proxy  *socks.Server // nil for a forward
+}
+
+// listener describes where the forward listens.
+func (f *liveForward) listener() state.Listener {
+	shown := f.shown
+	if f.moved != nil {
+		shown.Address = f.moved()
+	}
+	return shown
 }
 
 func newLiveForwards(
@@ -97,6 +107,7 @@ func (f *liveForwards) serveReverse(open reversePort) (bool, error) {
 		shown: state.Listener{
 			Kind: state.ListenReverse, Address: open.address(), Target: open.spec.target,
 		},
+		moved: open.address, // another session may bind another port in place of 0
 		cancel: func() {
 			cancel()
 			open.close()
@@ -176,19 +187,22 @@ func (f *liveForwards) list() (all []state.Listener) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, forward := range f.open {
-		all = append(all, forward.shown)
+		all = append(all, forward.listener())
 	}
 	return all
 }
 
-// has reports whether a proxy port is still open.
-func (f *liveForwards) has(proxy net.Listener) bool {
+// proxyAt returns what serves a proxy port, nil if it is no longer open.
+func (f *liveForwards) proxyAt(ln net.Listener) *socks.Server {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	address := listenerAddress(proxy)
-	return slices.ContainsFunc(f.open, func(forward *liveForward) bool {
-		return forward.kind == control.ForwardSocks && forward.shown.Address == address
-	})
+	address := listenerAddress(ln)
+	for _, forward := range f.open {
+		if forward.kind == control.ForwardSocks && forward.shown.Address == address {
+			return forward.proxy
+		}
+	}
+	return nil
 }
 
 // addForward opens another one, and returns its address.
@@ -283,7 +297,7 @@ func (f *liveForwards) cancelForward(asked control.Forward) error {
 	forward := f.open[at]
 	f.open = slices.Delete(f.open, at, at+1)
 	forward.cancel()
-	f.connection.config.Log.Info().Str("listen", forward.shown.Address).
+	f.connection.config.Log.Info().Str("listen", forward.listener().Address).
 		Str("flag", "-"+asked.Kind).Msg("forward cancelled")
 	return nil
 }
@@ -302,7 +316,7 @@ func (f *liveForward) isBound(spec any) bool {
 	case reverseSpec:
 		own := f.spec.(reverseSpec)
 		own.listen = spec.listen
-		return own == spec && samePort(portName(spec.listen, spec.udp), f.shown.Address)
+		return own == spec && samePort(portName(spec.listen, spec.udp), f.listener().Address)
 	}
 	return false
 }

@@ -19,6 +19,7 @@ import (
 	"culvert/internal/netfault"
 
 	"github.com/rs/zerolog"
+	"golang.org/x/net/netutil"
 )
 
 const (
@@ -29,6 +30,9 @@ const (
 
 	// pacMaxHeader bounds the header of such a request in bytes.
 	pacMaxHeader = 16 << 10
+
+	// pacMaxConns bounds the connections that are served at once. More wait in the kernel.
+	pacMaxConns = 64
 )
 
 // pac serves a proxy auto-configuration file, which makes a browser use the SOCKS port, except for
@@ -167,16 +171,17 @@ func (p *pac) url() string { return "http://" + p.listener.Addr().String() + pac
 // serve serves the file until ctx is done. It returns an error if the listener breaks.
 func (p *pac) serve(ctx context.Context) error {
 	server := &http.Server{
-		Handler:           httplog.Recover(p.log, p),
-		ReadHeaderTimeout: pacTimeout,
-		WriteTimeout:      pacTimeout,
-		IdleTimeout:       pacTimeout,
-		MaxHeaderBytes:    pacMaxHeader,
-		ErrorLog:          httplog.New(p.log),
+		Handler:        httplog.Recover(p.log, p),
+		ReadTimeout:    pacTimeout,
+		WriteTimeout:   pacTimeout,
+		IdleTimeout:    pacTimeout,
+		MaxHeaderBytes: pacMaxHeader,
+		ErrorLog:       httplog.New(p.log),
 	}
 	stop := context.AfterFunc(ctx, func() { server.Close() })
 	defer stop()
-	err := server.Serve(netfault.NewListener(p.listener, netfault.LogPauses(p.log)))
+	accepting := netfault.NewListener(p.listener, netfault.LogPauses(p.log))
+	err := server.Serve(netutil.LimitListener(accepting, pacMaxConns))
 	if !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}

@@ -170,8 +170,13 @@ func reachable(addr net.Addr) []string {
 // checkPath tries the data path of a local: the proxy's port, and the session.
 func (s *service) checkPath(ctx context.Context) error {
 	var refused error
-	if ln := s.listeners.socks; ln != nil && s.listeners.live.Load().has(ln) {
-		refused = probeSocks(ctx, ln)
+	if ln := s.listeners.socks; ln != nil {
+		if proxy := s.listeners.live.Load().proxyAt(ln); proxy != nil {
+			// Too many clients are no reason to end the sessions of all.
+			if refused = probeSocks(ctx, ln); proxy.IsFull() {
+				refused = nil
+			}
+		}
 	}
 	return errors.Join(refused, s.node.CheckPath(ctx))
 }
