@@ -175,11 +175,14 @@ func (r *Remote) serveClient(w http.ResponseWriter, request *http.Request, owned
 	}
 	began := time.Now()
 	r.moving.admits(+1) // before the connection is no newcomer's any more
-	a, err := r.admit(ctx, bareHijacker{w}, request)
+	hijacker := &bareHijacker{ResponseWriter: w}
+	a, err := r.admit(ctx, hijacker, request)
 	r.moving.admits(-1)
 	release()
 	place.leave()
-	leaveStrangers(request)
+	if hijacker.hijacked { // else it stays open for another request
+		leaveStrangers(request)
+	}
 	if err != nil && context.Cause(ctx) == errDisplaced {
 		r.observeHandshake(a, errDisplaced, began)
 	} else {

@@ -163,11 +163,15 @@ func leaveStrangers(request *http.Request) {
 
 // bareHijacker is a ResponseWriter whose connection, when it is hijacked, is without the wrapper
 // that counts it: a session works with the system's socket.
-type bareHijacker struct{ http.ResponseWriter }
+type bareHijacker struct {
+	http.ResponseWriter
+	hijacked bool
+}
 
 // Hijack implements http.Hijacker.
-func (h bareHijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+func (h *bareHijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, buffers, err := http.NewResponseController(h.ResponseWriter).Hijack()
+	h.hijacked = err == nil
 	if c, ok := conn.(*strangerConn); ok {
 		conn = c.bare()
 	}

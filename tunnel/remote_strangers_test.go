@@ -178,6 +178,35 @@ var echoSite = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 	}
 })
 
+// A connection counts as long as it is open: also after an upgrade that was refused.
+func TestRefusedUpgradeKeepsItsPlace(t *testing.T) {
+	for name, request := range map[string]string{
+		"no key":  strings.Replace(getUpgrade, "Sec-WebSocket-Key", "X-Key", 1),
+		"version": strings.Replace(getUpgrade, ": 13", ": 12", 1),
+		"method":  strings.Replace(getUpgrade, "GET", "POST", 1),
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, nil, func(t *testing.T, remote *Remote, ln *pipeListener) {
+				var held readers
+				for range sourceStrangers + 20 {
+					conn := ln.dial("192.0.2.1")
+					io.WriteString(conn, request)
+					held.watch(conn)
+					time.Sleep(2 * penaltyDelay) // synctest
+					io.WriteString(conn, getPage)
+				}
+				synctest.Wait()
+				if n := held.count(); n > sourceStrangers {
+					t.Errorf("%d connections of one address are open", n)
+				}
+				if open, counted := held.count(), remote.gate.conns.taken(); open != counted {
+					t.Errorf("%d connections are open, %d counted", open, counted)
+				}
+			})
+		})
+	}
+}
+
 // Requests whose body never comes: with a fallback site and without, their number is bounded, and
 // all end within stallTimeout and a moment. Meanwhile others are served.
 func TestSlowBodies(t *testing.T) {
