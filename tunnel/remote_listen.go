@@ -112,11 +112,11 @@ func (r *Remote) takeListener(ctx context.Context, b *remoteBind, bind policy.Bi
 
 // bind binds an address and registers the bind. When the address is in use by a session of the same
 // client that has lost its connection, it is taken over: the client has come back with another
-// session.
+// session. It may be in use by several, if it is that of all interfaces.
 func (r *Remote) bind(ctx context.Context, b *remoteBind, bind policy.Bind) error {
 	err := b.listen(bind)
 	conflicts := func(other *remoteBind) bool { return other.bind.Conflicts(bind) }
-	if netfault.Is(err, syscall.EADDRINUSE) && r.evict(ctx, b, conflicts) {
+	for netfault.Is(err, syscall.EADDRINUSE) && r.evict(ctx, b, conflicts) {
 		err = b.listen(bind)
 	}
 	if err != nil {
@@ -145,16 +145,8 @@ func (r *Remote) bind(ctx context.Context, b *remoteBind, bind policy.Bind) erro
 func (r *Remote) evict(
 	ctx context.Context, by *remoteBind, inTheWay func(*remoteBind) bool,
 ) bool {
-	var found *remoteBind
-	var moving bool
-	r.mu.Lock()
-	for b := range r.binds {
-		if b.client.Equal(by.client) && b.session != by.session && inTheWay(b) {
-			found, moving = b, r.isMoving(b.session)
-		}
-	}
-	r.mu.Unlock()
-	if found == nil || !moving && !isAbandoned(ctx, found.session) {
+	found := r.bindToEvict(ctx, by, inTheWay)
+	if found == nil {
 		return false
 	}
 	found.end()
@@ -164,6 +156,31 @@ func (r *Remote) evict(
 	case <-ctx.Done():
 		return false
 	}
+}
+
+// bindToEvict returns the bind that evict ends, nil if there is none.
+func (r *Remote) bindToEvict(
+	ctx context.Context, by *remoteBind, inTheWay func(*remoteBind) bool,
+) *remoteBind {
+	var connected []*remoteBind
+	r.mu.Lock()
+	for b := range r.binds {
+		if !b.client.Equal(by.client) || b.session == by.session || !inTheWay(b) {
+			continue
+		}
+		if r.isMoving(b.session) || b.session.Stats().Away {
+			r.mu.Unlock()
+			return b
+		}
+		connected = append(connected, b)
+	}
+	r.mu.Unlock()
+	for _, b := range connected {
+		if isAbandoned(ctx, b.session) {
+			return b
+		}
+	}
+	return nil
 }
 
 // isAbandoned reports whether a session has no connection, or has none any more when its peer is

@@ -384,6 +384,38 @@ func TestReverseOfOneVersion(t *testing.T) {
 	}
 }
 
+// A client that comes back with another session takes all of its ports over, also several with one
+// number.
+func TestReverseTakesOverAllAddresses(t *testing.T) {
+	_, remote := reverseTunnel(t, "127.0.0.0/8")
+	for range 10 { // the order is that of a map
+		c := testnet.RelayTo(t, remote.server.Listener.Addr().String(), testnet.RelayConfig{})
+		cfg := remote.localConfig(t, newKey(t))
+		lost := cfg
+		var err error
+		if lost.Address, err = ParseAddress("ws://" + c.Address() + "/"); err != nil {
+			t.Fatal(err)
+		}
+		first, _ := startLocal(t, lost)
+		port := testnet.FreePort(t)
+		listen := func(local *Local) {
+			t.Helper()
+			for _, host := range []string{"127.0.0.1", "127.0.0.2", "127.0.0.3"} {
+				ln, err := local.ListenReverse(testnet.Within(t, patience), host+":"+port)
+				if err != nil {
+					t.Fatalf("%s: %v", host, err)
+				}
+				t.Cleanup(func() { ln.Close() })
+			}
+		}
+		listen(first)
+		c.SetDown(true) // the first never comes back
+		c.Cut()
+		second, _ := startLocal(t, cfg)
+		listen(second)
+	}
+}
+
 // A port belongs to one client until its session waits for a connection and the same client asks
 // for the port in another session.
 func TestReverseUDPClaims(t *testing.T) {

@@ -88,8 +88,9 @@ func (b Bind) version() string {
 	return ""
 }
 
-// Conflicts reports whether b and other may not be bindable at once, judging by ports and paths
-// alone.
+// Conflicts reports whether b and other may not be bindable at once.
 func (b Bind) Conflicts(other Bind) bool {
-	return b.Socket == other.Socket && b.UDP == other.UDP && b.Addr.Port() == other.Addr.Port()
+	own, others := b.Addr.Addr(), other.Addr.Addr()
+	return b.Socket == other.Socket && b.UDP == other.UDP && b.Addr.Port() == other.Addr.Port() &&
+		(own == others || own.IsUnspecified() || others.IsUnspecified())
 }

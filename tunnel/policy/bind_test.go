@@ -37,6 +37,29 @@ func TestParseBind(t *testing.T) {
 	}
 }
 
+func TestConflicts(t *testing.T) {
+	for _, test := range []struct {
+		a, b string
+		want bool
+	}{
+		{"tcp:127.0.0.1:1", "tcp:127.0.0.1:1", true},
+		{"tcp:127.0.0.1:1", "tcp:127.0.0.1:2", false},
+		{"tcp:127.0.0.1:1", "tcp:127.0.0.2:1", false},
+		{"tcp:127.0.0.1:1", "tcp:[::1]:1", false},
+		{"tcp:127.0.0.1:1", "tcp:*:1", true},
+		{"tcp:127.0.0.1:1", "tcp:0.0.0.0:1", true},
+		{"tcp:127.0.0.1:1", "udp:*:1", false},
+		{"unix:/a", "unix:/a", true},
+		{"unix:/a", "unix:/b", false},
+	} {
+		a, aErr := ParseBind(test.a)
+		b, bErr := ParseBind(test.b)
+		if aErr != nil || bErr != nil || a.Conflicts(b) != test.want || b.Conflicts(a) != test.want {
+			t.Errorf("%s and %s: %v, want %v", test.a, test.b, a.Conflicts(b), test.want)
+		}
+	}
+}
+
 // FuzzParseBind checks that the address that is bound is the one that the rules have checked: it
 // parses back to itself.
 func FuzzParseBind(f *testing.F) {

@@ -58,6 +58,8 @@ func ListenUnixFor(path string, access SocketAccess) (net.Listener, error) {
 			return nil, syscall.EADDRINUSE
 		} else if netfault.Is(err, syscall.ECONNREFUSED) {
 			os.Remove(path)
+		} else if errors.Is(err, syscall.EAGAIN) { // so many wait to be accepted
+			return nil, syscall.EADDRINUSE
 		}
 	}
 	// The socket gets its mode in a private folder, before it gets its name: nobody else can
