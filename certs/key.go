@@ -74,6 +74,21 @@ func (k PublicKey) IsLowOrder() bool {
 	return false
 }
 
+// IsCanonical reports whether k is how X25519 writes a public key: less than 2^255 - 19, as a
+// number in little-endian order. X25519 takes others for the keys that they equal modulo that
+// (RFC 7748, section 5), so that one key could be taken for two.
+func (k PublicKey) IsCanonical() bool {
+	if k[31] != 0x7F {
+		return k[31] < 0x7F
+	}
+	for _, b := range k[1:31] {
+		if b != 0xFF {
+			return true
+		}
+	}
+	return k[0] < 0xED
+}
+
 // KeyPair is a Box (X25519) key pair. It is made by NewKeyPair, GenerateKeyPair, ReadKeyPair or
 // LoadOrCreateKeyPair and never changes, so that goroutines may share it. Printing, logging or
 // marshalling one shows the public key only.

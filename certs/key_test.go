@@ -162,6 +162,28 @@ func TestSecretsDoNotPrint(t *testing.T) {
 	}
 }
 
+// TestIsCanonical: keys that differ and are the same key to X25519 are not all canonical.
+func TestIsCanonical(t *testing.T) {
+	spelled := func(first, last byte) (k PublicKey) {
+		for i := range k {
+			k[i] = 0xFF
+		}
+		k[0], k[31] = first, last
+		return k
+	}
+	other := spelled(0xED, 0x7F)
+	other[17] = 0xFE
+	for k, want := range map[PublicKey]bool{
+		{}: true, {31: 0x7F}: true, {31: 0x80}: false, newKeyPair(t).Public(): true, other: true,
+		spelled(0xEC, 0x7F): true, spelled(0xED, 0x7F): false, spelled(0xFF, 0x7F): false,
+		spelled(0xEC, 0xFF): false, spelled(0xFF, 0x7E): true,
+	} {
+		if got := k.IsCanonical(); got != want {
+			t.Errorf("%x: %v, want %v", k[:], got, want)
+		}
+	}
+}
+
 // TestIsLowOrder compares with X25519 for all points of low order, with the highest bit and
 // without, and for some others.
 func TestIsLowOrder(t *testing.T) {

@@ -107,8 +107,8 @@ var (
 	ErrCertificateRequired = errors.New("client certificate required")
 
 	// ErrWeakKey is wrapped when a peer's public key is of low order, so that anyone could open
-	// what is sealed for it.
-	ErrWeakKey = errors.New("public key of low order")
+	// what is sealed for it, or another spelling of a key.
+	ErrWeakKey = errors.New("public key of low order, or not in its canonical form")
 
 	// ErrServerSpeaksSecond is returned by a server's WriteRecords before a record of the client
 	// has been read. The connection remains usable.

@@ -76,8 +76,10 @@ func transmit(w *wire, step string, message []byte) error {
 type sharedKey [keySize]byte
 
 // newSharedKey refuses keys of low order: with those the result is the same for every secret key.
+// It refuses other spellings of a key: whoever is in the middle could make them of a client's, and
+// have one nonce used for two boxes.
 func newSharedKey(own *certs.KeyPair, peer certs.PublicKey) (*sharedKey, error) {
-	if peer.IsLowOrder() {
+	if peer.IsLowOrder() || !peer.IsCanonical() {
 		return nil, ErrWeakKey
 	}
 	var k sharedKey

@@ -206,6 +206,41 @@ func TestStep3RefusesReplay(t *testing.T) {
 	}
 }
 
+// TestOtherSpellingsOfKeys: X25519 ignores a bit of a public key, which would make one pair of a key
+// and a nonce look like two, and a remote's key like another's.
+func TestOtherSpellingsOfKeys(t *testing.T) {
+	for _, v := range variants {
+		t.Run(v.name, func(t *testing.T) {
+			p := newParties(t, v.version, v.requireCert)
+			e := newExchange(t, p)
+			hello, err := parseClientHello(e.hello)
+			if err != nil {
+				t.Fatal(err)
+			}
+			hello.publicKey[31] ^= 0x80
+			again, err := newServerHandshake(p.server)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = again.step3ServerHello(hello.marshal())
+			wantHandshakeError(t, err, "3", CloseNotAdmitted)
+			if !errors.Is(err, ErrWeakKey) {
+				t.Errorf("got %v, want ErrWeakKey", err)
+			}
+			half := newHalfExchange(t, newParties(t, v.version, v.requireCert))
+			reply, err := parseServerHello(half.reply, v.version)
+			if err != nil {
+				t.Fatal(err)
+			}
+			reply.publicKey[31] ^= 0x80
+			_, err = half.client.step4VerifyServerHello(reply.marshal())
+			if !errors.Is(err, ErrWeakKey) {
+				t.Errorf("a server's key in another spelling: %v", err)
+			}
+		})
+	}
+}
+
 func TestStep4bRejects(t *testing.T) {
 	errPin := errors.New("another key is pinned")
 	other := newAuthority(t, "Other CA")
