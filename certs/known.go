@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"unicode"
 	"unicode/utf8"
 
@@ -25,7 +26,8 @@ import (
 // DNS; the rest is compared as text.
 //
 // Its methods may be called concurrently, and other processes may change the file at any time: Add
-// and Forget see what they did, the others the file as of OpenKnownRemotes or the last change.
+// and Forget see what they did, the others the file as of OpenKnownRemotes, Reload or the last
+// change.
 type KnownRemotes struct {
 	path string
 
@@ -43,18 +45,31 @@ type knownRemote struct {
 // error for a file that others may write to wraps ErrWritable or ErrOwner.
 func OpenKnownRemotes(path string) (*KnownRemotes, error) {
 	k := &KnownRemotes{path: path}
-	f, err := secretfile.OpenTrusted(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return k, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	if k.remotes, err = k.parse(f); err != nil {
+	if err := k.Reload(); err != nil {
 		return nil, err
 	}
 	return k, nil
+}
+
+// Reload reads the file again, which other processes, and people, may have changed. After an error,
+// which is as for OpenKnownRemotes, what was known before still is.
+func (k *KnownRemotes) Reload() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	f, err := secretfile.OpenTrusted(k.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		k.remotes = nil
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	remotes, err := k.parse(f)
+	if err == nil {
+		k.remotes = remotes
+	}
+	return err
 }
 
 func (k *KnownRemotes) parse(r io.Reader) (map[string]knownRemote, error) {
@@ -100,9 +115,9 @@ func checkRemoteAddr(addr string) error {
 	case len(addr) > maxRemoteAddr:
 		return fmt.Errorf("%w: an address of more than %d bytes", ErrTooLarge, maxRemoteAddr)
 	case strings.ContainsFunc(addr, func(r rune) bool {
-		return unicode.IsSpace(r) || unicode.IsControl(r)
+		return !unicode.IsPrint(r) || unicode.IsSpace(r)
 	}):
-		return errors.New("white space or a control character in an address")
+		return errors.New("white space or an invisible character in an address")
 	}
 	return nil
 }
@@ -185,7 +200,7 @@ func (k *KnownRemotes) Forget(addr string) error {
 		}
 		var kept strings.Builder
 		for line := range strings.Lines(content) {
-			fields := strings.Fields(line)
+			fields := strings.Fields(strings.TrimPrefix(line, byteOrderMark))
 			if len(fields) == 0 || sameRemote(fields[0]) != addr {
 				kept.WriteString(line)
 			}
@@ -248,10 +263,17 @@ func (k *KnownRemotes) append(f *os.File, content []byte, addr string, key Publi
 	if len(content)+len(line) > maxTrustFile {
 		return fmt.Errorf("add to %s: %w: more than %d bytes", k.path, ErrTooLarge, maxTrustFile)
 	}
-	if _, err := io.WriteString(f, line); err != nil {
+	_, err := io.WriteString(f, line)
+	if err == nil {
+		err = f.Sync()
+	}
+	if errors.Is(err, syscall.EINVAL) { // a device, such as /dev/null
+		err = nil
+	}
+	if err != nil {
 		// A part of a line would make the file unreadable.
 		return errors.Join(err, f.Truncate(int64(len(content))))
 	}
 	k.remotes[addr] = knownRemote{key: key, line: number}
-	return f.Sync()
+	return nil
 }

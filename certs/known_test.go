@@ -68,6 +68,56 @@ func TestKnownRemotes(t *testing.T) {
 	}
 }
 
+// TestKnownRemotesReload: a process that runs learns what has been changed meanwhile, and knows what
+// it knew when the file can't be read.
+func TestKnownRemotesReload(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "known_remotes")
+	known, other := openKnown(t, path), openKnown(t, path)
+	a, b := newKeyPair(t).Public(), newKeyPair(t).Public()
+	if err := errors.Join(known.Add("a:1", a), other.Reload(), other.Forget("a:1"),
+		other.Add("a:1", b)); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(known.Reload(), known.Check("a:1", b)); err != nil {
+		t.Error(err)
+	}
+	writeFile(t, path, "a:1\n")
+	if err := known.Reload(); err == nil {
+		t.Error("no error for a bad line")
+	}
+	if err := known.Check("a:1", b); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestKnownRemotesByteOrderMark: an editor's mark ahead of the first line is no part of an address.
+func TestKnownRemotesByteOrderMark(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "known_remotes")
+	a, b := newKeyPair(t).Public(), newKeyPair(t).Public()
+	writeFile(t, path, fmt.Sprintf("\ufeffa:1 %s\n", a))
+	known := openKnown(t, path)
+	var changed *ChangedKeyError
+	if err := known.Check("a:1", b); !errors.As(err, &changed) {
+		t.Errorf("another key: %v", err)
+	}
+	if err := known.Add("\ufeffa:1", b); err == nil {
+		t.Error("an address with an invisible character")
+	}
+	if err := known.Forget("a:1"); err != nil {
+		t.Error(err)
+	}
+	if got := string(readFile(t, path)); got != "" {
+		t.Errorf("left: %q", got)
+	}
+}
+
+// TestKnownRemotesInDevice: /dev/null remembers nothing, and can't be synced.
+func TestKnownRemotesInDevice(t *testing.T) {
+	if err := openKnown(t, os.DevNull).Add("a:1", newKeyPair(t).Public()); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestKnownRemotesEditedByHand(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "known")
 	a, b, c := newKeyPair(t).Public(), newKeyPair(t).Public(), newKeyPair(t).Public()
@@ -414,5 +464,13 @@ func TestKnownRemotesSpelling(t *testing.T) {
 	var bad *LineError
 	if _, err := OpenKnownRemotes(path); !errors.As(err, &bad) || bad.Line != 2 {
 		t.Errorf("two keys for two spellings: %v", err)
+	}
+}
+
+// writeFile replaces a file of the test's own.
+func writeFile(t testing.TB, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -8,6 +8,9 @@ import (
 	"strings"
 )
 
+// byteOrderMark is what some editors write at the beginning of a file, in UTF-8.
+const byteOrderMark = "\ufeff"
+
 // eachLine calls f with the number and the trimmed text of each line of a file of trust that is
 // neither empty nor a comment. Its errors are those of r, ErrTooLarge, and f's as *LineError.
 func eachLine(r io.Reader, f func(number int, line string) error) error {
@@ -17,7 +20,11 @@ func eachLine(r io.Reader, f func(number int, line string) error) error {
 	number := 0
 	for scanner.Scan() {
 		number++
-		line := strings.TrimSpace(scanner.Text())
+		text := scanner.Text()
+		if number == 1 {
+			text = strings.TrimPrefix(text, byteOrderMark)
+		}
+		line := strings.TrimSpace(text)
 		if line == "" || line[0] == '#' {
 			continue
 		}

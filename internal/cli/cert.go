@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -178,7 +179,8 @@ func (o *certIssueOptions) run(context.Context) error {
 	ca, err := certs.ReadCA(o.caKey)
 	if err != nil {
 		return exit.Fail(exit.Failed, "can't use the CA's file", err,
-			"it is the file that `culvert cert ca --out` wrote, not the certificate")
+			cmp.Or(secretfile.Hint(err, o.caKey),
+				"it is the file that `culvert cert ca --out` wrote, not the certificate"))
 	}
 	cert, err := ca.Issue(rand.Reader, now, certs.Request{
 		PublicKey: key,
