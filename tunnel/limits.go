@@ -202,6 +202,10 @@ const (
 	// still be on many machines.
 	DefaultClientSessions = 256
 
+	// leastRetired is how many sessions a client may have besides that it has retired, even if its
+	// share is less: one for each switch to another remote and back, while old streams last.
+	leastRetired = 8
+
 	// DefaultClientStreams limits the streams of one client in all its sessions: as many as one
 	// session may have.
 	DefaultClientStreams = mux.DefaultMaxStreams

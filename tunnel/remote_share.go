@@ -292,9 +292,10 @@ func (r *Remote) makeRoom(client *remoteClient) error {
 
 // setAside makes a session of a client hold no place that the client has retired: it opens no more
 // streams there, as after a failover, and waits for those that there are. It reports false if there
-// is none, or as many are set aside as hold places. Called with the mutex held.
+// is none, or as many are set aside as may be. Called with the mutex held.
 func (r *Remote) setAside(client *remoteClient) bool {
-	if client.uncounted >= client.share.Sessions || r.uncounted >= r.cfg.MaxSessions {
+	most := max(client.share.Sessions, leastRetired)
+	if client.uncounted >= most || r.uncounted >= r.cfg.MaxSessions {
 		return false
 	}
 	for session, a := range r.sessions {
