@@ -207,6 +207,9 @@ func (l *Ledger) Flush() {
 	if changed {
 		l.save()
 	}
+	// A save that the timer has begun.
+	l.saving.Lock()
+	defer l.saving.Unlock()
 }
 
 // Close saves what has changed. Later changes are not saved.

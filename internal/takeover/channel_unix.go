@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/gob"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -24,7 +25,8 @@ type channel struct {
 	sending sync.Mutex // held while a message is written
 }
 
-// send sends a message with descriptors, which stay open here.
+// send sends a message with descriptors, which stay open here. A peer that takes nothing in time
+// loses the channel.
 func (c *channel) send(kind byte, message any, files ...*os.File) error {
 	var text bytes.Buffer
 	if message != nil {
@@ -52,10 +54,13 @@ func (c *channel) send(kind byte, message any, files ...*os.File) error {
 	c.sending.Lock()
 	defer c.sending.Unlock()
 	c.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
-	if _, _, err := c.conn.WriteMsgUnix(head, rights, nil); err != nil {
-		return err
+	n, _, err := c.conn.WriteMsgUnix(head, rights, nil)
+	if err == nil {
+		_, err = c.conn.Write(text.Bytes())
 	}
-	_, err := c.conn.Write(text.Bytes())
+	if n > 0 && err != nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		c.conn.Close() // the peer is taken for dead, and couldn't tell where the next message begins
+	}
 	return err
 }
 
