@@ -105,8 +105,8 @@
 //     server, so that it answers for another one. The attacker learns no key, but the client talks
 //     to itself.
 //   - Public keys of low order are refused; anyone can open a box for one. So are keys that aren't
-//     in the canonical form of X25519, which ignores a bit: a hello that is sent again with that bit
-//     flipped would not look like a replay.
+//     in the canonical form of X25519, which ignores a bit: a hello that is sent again with that
+//     bit flipped would not look like a replay.
 //   - Without the extension there is no forward secrecy: recorded traffic can be opened with either
 //     end's secret key, obtained later. ExtensionRequired refuses such a peer.
 //   - Public keys travel in clear and identify both ends. TLS around the WebSocket covers that.
