@@ -68,8 +68,8 @@ func TestKnownRemotes(t *testing.T) {
 	}
 }
 
-// TestKnownRemotesReload: a process that runs learns what has been changed meanwhile, and knows what
-// it knew when the file can't be read.
+// TestKnownRemotesReload: a process that runs learns what has been changed meanwhile, and knows
+// what it knew when the file can't be read.
 func TestKnownRemotesReload(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "known_remotes")
 	known, other := openKnown(t, path), openKnown(t, path)

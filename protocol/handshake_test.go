@@ -206,8 +206,8 @@ func TestStep3RefusesReplay(t *testing.T) {
 	}
 }
 
-// TestOtherSpellingsOfKeys: X25519 ignores a bit of a public key, which would make one pair of a key
-// and a nonce look like two, and a remote's key like another's.
+// TestOtherSpellingsOfKeys: X25519 ignores a bit of a public key, which would make one pair of a
+// key and a nonce look like two, and a remote's key like another's.
 func TestOtherSpellingsOfKeys(t *testing.T) {
 	for _, v := range variants {
 		t.Run(v.name, func(t *testing.T) {

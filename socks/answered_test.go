@@ -92,7 +92,8 @@ func TestLongNameIsCounted(t *testing.T) {
 	addr := startServer(t, Config{Dial: dialFails(io.EOF), Bounds: counts})
 	conn := connect(t, addr)
 	mustWrite(t, conn, "CONNECT "+strings.Repeat("a", 256)+":80 HTTP/1.1\r\nHost: a.test\r\n\r\n")
-	if answer, err := io.ReadAll(conn); err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 400") {
+	answer, err := io.ReadAll(conn)
+	if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 400") {
 		t.Errorf("got %q, %v", answer, err)
 	}
 	if n := counts.Of(bounds.ProxyName); n != 1 {
@@ -100,8 +101,8 @@ func TestLongNameIsCounted(t *testing.T) {
 	}
 }
 
-// TestInterimNotRead: after a part of an interim response that the client takes too long for, nothing
-// else follows.
+// TestInterimNotRead: after a part of an interim response that the client takes too long for,
+// nothing else follows.
 func TestInterimNotRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
@@ -122,8 +123,8 @@ func TestInterimNotRead(t *testing.T) {
 	})
 }
 
-// TestEndBehindPipelinedRequest: a client that sends another request ahead of the response, and then
-// its end, may have gone: its target may not be silent for ever.
+// TestEndBehindPipelinedRequest: a client that sends another request ahead of the response, and
+// then its end, may have gone: its target may not be silent for ever.
 func TestEndBehindPipelinedRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
@@ -141,9 +142,9 @@ func TestEndBehindPipelinedRequest(t *testing.T) {
 		}()
 		began := time.Now()
 		_, err := target.Read(make([]byte, 1))
-		d := time.Since(began)
-		if !errors.Is(err, os.ErrDeadlineExceeded) || d < halfClosedTimeout || d > 2*halfClosedTimeout {
-			t.Errorf("%v after %v, want about %v", err, d, halfClosedTimeout)
+		late := time.Since(began) - halfClosedTimeout
+		if !errors.Is(err, os.ErrDeadlineExceeded) || late < 0 || late > time.Minute {
+			t.Errorf("%v, %v after the bound", err, late)
 		}
 		up.finish(true)
 	})

@@ -17,8 +17,8 @@ import (
 	"culvert/internal/clientwatch"
 )
 
-// clientConn is an accepted connection. Its goroutine, serveConn, owns it; only cancel, relaying and
-// answered are used by other goroutines.
+// clientConn is an accepted connection. Its goroutine, serveConn, owns it; only cancel, relaying
+// and answered are used by other goroutines.
 type clientConn struct {
 	net.Conn
 

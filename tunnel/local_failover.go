@@ -287,8 +287,8 @@ func (l *Local) awaitBetter(
 	return nil
 }
 
-// connectBetter is connectAnew for a remote that may have a retired session. Without a carrier, that
-// would make room for the new one where the client may have no more, and its streams be cut.
+// connectBetter is connectAnew for a remote that may have a retired session. Without a carrier,
+// that would make room for the new one where the client may have no more, and its streams be cut.
 func (l *Local) connectBetter(
 	ctx context.Context, attempts *localAttempts, failed func(error),
 ) (*localConnection, error) {

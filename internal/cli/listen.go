@@ -37,7 +37,8 @@ func listenAll(addresses []string, access policy.SocketAccess) ([]net.Listener, 
 	return listeners, nil
 }
 
-// errPassedSocket is part of the error when the access to a socket that was passed can't be changed.
+// errPassedSocket is part of the error when the access to a socket that was passed can't be
+// changed.
 var errPassedSocket = errors.New("the socket that was passed keeps its mode and group")
 
 func closeAll(listeners []net.Listener) {

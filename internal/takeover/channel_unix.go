@@ -59,7 +59,7 @@ func (c *channel) send(kind byte, message any, files ...*os.File) error {
 		_, err = c.conn.Write(text.Bytes())
 	}
 	if n > 0 && err != nil || errors.Is(err, os.ErrDeadlineExceeded) {
-		c.conn.Close() // the peer is taken for dead, and couldn't tell where the next message begins
+		c.conn.Close() // the peer is taken for dead, or couldn't tell where a message begins
 	}
 	return err
 }

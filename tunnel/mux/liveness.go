@@ -282,8 +282,8 @@ func (l *link) arrivesLocked(lastLife, now time.Time) bool {
 	return lastLife.Sub(l.lastRead) >= partialTime && now.Sub(lastLife) < l.patienceLocked()
 }
 
-// showLifeLocked gives the peer a sign of life while a record of it arrives: on a slow link that may
-// take longer than its patience, and it can't be answered before it is there. Where the peer sees
+// showLifeLocked gives the peer a sign of life while a record of it arrives: on a slow link that
+// may take longer than its patience, and it can't be answered before it is there. Where the peer sees
 // what has left it needs no sign; behind a proxy, and on systems that don't tell, it sees nothing.
 func (l *link) showLifeLocked(now time.Time) {
 	if now.Sub(l.lastSent) >= quietTime {
@@ -365,7 +365,7 @@ func (l *link) checkLiveness() {
 			ping = now.Add(s.keepalive())
 		}
 		next := earliest(l.nextLookLocked(waits), ping)
-		if partial || len(l.ping.waiting) > 0 && len(s.streams.byID) > 0 { // a pong may be behind data
+		if partial || len(l.ping.waiting) > 0 && len(s.streams.byID) > 0 { // it may be behind data
 			next = earliest(next, now.Add(quietTime))
 		}
 		l.setCheckLocked(next)

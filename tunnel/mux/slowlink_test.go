@@ -385,7 +385,9 @@ func TestLinkBecomesSlow(t *testing.T) {
 			for _, reverse := range []bool{false, true} {
 				name := fmt.Sprintf("rate=%d/proxied=%v/reverse=%v", slow, proxied, reverse)
 				t.Run(name, func(t *testing.T) {
-					synctest.Test(t, func(t *testing.T) { testLinkBecomesSlow(t, slow, proxied, reverse) })
+					synctest.Test(t, func(t *testing.T) {
+						testLinkBecomesSlow(t, slow, proxied, reverse)
+					})
 				})
 			}
 		}

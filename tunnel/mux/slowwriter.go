@@ -11,8 +11,8 @@ import (
 // A write to what Deliver or WriteTo writes to waits as long as it takes while the stream lives,
 // and for lingerTime without progress once the stream was cut short. Progress is hard to see:
 // Linux wakes a writer only when a third of the socket's buffer is free, for which a slow reader
-// of a large buffer needs minutes. So such writes are tried again every writeSlice, where that can't
-// repeat bytes.
+// of a large buffer needs minutes. So such writes are tried again every writeSlice, where that
+// can't repeat bytes.
 
 // resumesWrites reports whether a write that its deadline has ended tells how much was taken, so
 // that the rest can be written again. Windows doesn't: a part of a write that is cancelled may have
@@ -40,7 +40,8 @@ func (st *stream) retriesLocked(out *blockWriter, err error) bool {
 // two times writeSlice, and every later one that takes as long.
 func (st *stream) retryLaterLocked() {
 	r := &st.recv
-	if !resumesWrites || r.retrying || r.delivery == nil || r.lentTo == nil || r.queue.len < retryBacklog {
+	switch {
+	case !resumesWrites, r.retrying, r.delivery == nil, r.lentTo == nil, r.queue.len < retryBacklog:
 		return
 	}
 	r.retrying = true

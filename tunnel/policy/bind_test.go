@@ -54,8 +54,9 @@ func TestConflicts(t *testing.T) {
 	} {
 		a, aErr := ParseBind(test.a)
 		b, bErr := ParseBind(test.b)
-		if aErr != nil || bErr != nil || a.Conflicts(b) != test.want || b.Conflicts(a) != test.want {
-			t.Errorf("%s and %s: %v, want %v", test.a, test.b, a.Conflicts(b), test.want)
+		got, reversed := a.Conflicts(b), b.Conflicts(a)
+		if aErr != nil || bErr != nil || got != test.want || reversed != test.want {
+			t.Errorf("%s and %s: %v and %v, want %v", test.a, test.b, got, reversed, test.want)
 		}
 	}
 }
