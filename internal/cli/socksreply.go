@@ -9,18 +9,20 @@ import (
 	"culvert/tunnel/mux"
 )
 
-// unreached reports whether a stream that was opened before its target answered failed because the
-// target can't be reached.
+// unreached reports whether a stream failed because its target can't be reached, which may have
+// turned out after it was opened, or because its session has ended: neither is the target's doing.
 func unreached(err error) bool {
 	_, refused := errors.AsType[*mux.OpenError](err)
-	return refused
+	_, lost := errors.AsType[*mux.SessionError](err)
+	return refused || lost
 }
 
 // socksReply translates why a target can't be reached.
 func socksReply(err error) socks.Reply {
 	var refused *mux.OpenError
+	var lost *mux.SessionError
 	switch {
-	case errors.Is(err, tunnel.ErrNoSession), errors.Is(err, net.ErrClosed):
+	case errors.Is(err, tunnel.ErrNoSession), errors.Is(err, net.ErrClosed), errors.As(err, &lost):
 		return socks.ReplyUnavailable
 	case !errors.As(err, &refused):
 		return socks.ClassifyNetError(err)

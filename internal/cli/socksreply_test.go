@@ -32,10 +32,11 @@ func TestSocksReply(t *testing.T) {
 		}
 	}
 	for err, want := range map[error]socks.Reply{
-		tunnel.ErrNoSession:    socks.ReplyUnavailable,
-		net.ErrClosed:          socks.ReplyUnavailable,
-		errors.New("anything"): socks.ReplyGeneralFailure,
-		context.Canceled:       socks.ReplyGeneralFailure,
+		tunnel.ErrNoSession:                      socks.ReplyUnavailable,
+		net.ErrClosed:                            socks.ReplyUnavailable,
+		&mux.SessionError{Err: context.Canceled}: socks.ReplyUnavailable,
+		errors.New("anything"):                   socks.ReplyGeneralFailure,
+		context.Canceled:                         socks.ReplyGeneralFailure,
 	} {
 		if got := socksReply(err); got != want {
 			t.Errorf("%v: reply %d, want %d", err, got, want)

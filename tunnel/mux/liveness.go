@@ -283,8 +283,9 @@ func (l *link) arrivesLocked(lastLife, now time.Time) bool {
 }
 
 // showLifeLocked gives the peer a sign of life while a record of it arrives: on a slow link that
-// may take longer than its patience, and it can't be answered before it is there. Where the peer sees
-// what has left it needs no sign; behind a proxy, and on systems that don't tell, it sees nothing.
+// may take longer than its patience, and it can't be answered before it is there. Where the peer
+// sees what has left it needs no sign; behind a proxy, and on systems that don't tell, it sees
+// nothing.
 func (l *link) showLifeLocked(now time.Time) {
 	if now.Sub(l.lastSent) >= quietTime {
 		l.ack.due = true // of the same position; the extension lets acks be repeated
