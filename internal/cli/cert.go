@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -178,9 +177,11 @@ func (o *certIssueOptions) run(context.Context) error {
 	}
 	ca, err := certs.ReadCA(o.caKey)
 	if err != nil {
-		return exit.Fail(exit.Failed, "can't use the CA's file", err,
-			cmp.Or(secretfile.Hint(err, o.caKey),
-				"it is the file that `culvert cert ca --out` wrote, not the certificate"))
+		hint := "it is the file that `culvert cert ca --out` wrote, not the certificate"
+		if access := secretfile.Hint(err, o.caKey); access != "" {
+			hint += "; " + access
+		}
+		return exit.Fail(exit.Failed, "can't use the CA's file", err, hint)
 	}
 	cert, err := ca.Issue(rand.Reader, now, certs.Request{
 		PublicKey: key,
