@@ -75,6 +75,7 @@ func catchInterrupts(parent context.Context, log zerolog.Logger) *interrupts {
 	var catching sync.WaitGroup
 	catching.Go(func() {
 		var giveUp <-chan time.Time
+		stopping := false // because of a signal
 		for {
 			select {
 			case s := <-signals:
@@ -82,8 +83,11 @@ func catchInterrupts(parent context.Context, log zerolog.Logger) *interrupts {
 				switch {
 				case isReload(s), hangs && i.hangup() == hangupReloads:
 					i.reloads.request()
-				case soft.Err() == nil:
-					i.first = s
+				case !stopping:
+					stopping = true
+					if soft.Err() == nil { // else it drains already, as after a take-over
+						i.first = s
+					}
 					cancelSoft()
 					dropRepeats(signals, s)
 					log.Info().Stringer("signal", s).Msg("stopping")

@@ -12,7 +12,8 @@ import (
 // Giver is the old process, once it has handed over.
 type Giver struct {
 	channel
-	old Old
+	old    Old
+	stated chan struct{} // closed once the new process has been sent the state
 
 	mu     sync.Mutex // guards all below
 	queue  []Route    // to send
@@ -26,7 +27,7 @@ type Giver struct {
 // once that process has ended or ctx is done, or an error if nothing was handed over.
 func Give(ctx context.Context, conn *net.UnixConn, old Old) error {
 	g := &Giver{
-		channel: channel{conn: conn}, old: old,
+		channel: channel{conn: conn}, old: old, stated: make(chan struct{}),
 		queued: make(chan struct{}, 1), claims: make(map[uint64]chan bool),
 	}
 	defer conn.Close()
@@ -47,6 +48,7 @@ func Give(ctx context.Context, conn *net.UnixConn, old Old) error {
 		old.TakeBack()
 		return err
 	}
+	close(g.stated)
 	served, err := g.follow(ctx)
 	g.end()
 	if !served {
@@ -117,7 +119,8 @@ func (g *Giver) takeConn(m received) error {
 	return nil
 }
 
-// Claim asks the new process whether a pair is new to the replay cache.
+// Claim asks the new process whether a pair is new to the replay cache. That process expects the
+// state before.
 func (g *Giver) Claim(pair uint64) bool {
 	waiting := make(chan bool, 1)
 	g.mu.Lock()
@@ -127,20 +130,35 @@ func (g *Giver) Claim(pair uint64) bool {
 		g.claims[id] = waiting
 	}
 	g.mu.Unlock()
-	if ended || g.send(claim, Claim{id, pair}) != nil {
+	if ended {
 		return false
 	}
+	defer g.forget(id)
 	timeout := time.NewTimer(claimTimeout)
 	defer timeout.Stop()
+	select {
+	case <-g.stated:
+	case fresh := <-waiting: // nothing was handed over
+		return fresh
+	case <-timeout.C:
+		return false
+	}
+	if g.send(claim, Claim{id, pair}) != nil {
+		return false
+	}
 	select {
 	case fresh := <-waiting:
 		return fresh
 	case <-timeout.C:
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		delete(g.claims, id)
 		return false
 	}
+}
+
+// forget drops a claim for which nobody waits any more.
+func (g *Giver) forget(id uint64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.claims, id)
 }
 
 // end makes claims fail from now on.

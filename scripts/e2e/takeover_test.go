@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -106,6 +107,9 @@ func (o *takeOver) test() {
 		testnet.Poll(t, patience, "the session has come back to "+old.name, func() bool {
 			return strings.Contains(old.stderr.String(), "session resumed")
 		})
+		old.signal(syscall.SIGTERM) // the first: it goes on draining
+		old.stderr.waitLine(t, old.process, "stopping", patience)
+		o.echo(streams[i : i+1])
 		streams[i].Close()
 		if status := old.wait(bulkTime); status != 0 {
 			t.Errorf("%s: status %d", old.name, status)
