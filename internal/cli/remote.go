@@ -463,6 +463,7 @@ func (o *remoteOptions) serve(
 		return err
 	}
 	defer startUpkeep(node.MemoryHeld)()
+	signals.manager.StopTime = o.limits.drainTimeout + stopMargin
 	defer supervise(signals.soft, &signals.manager, log, "listening on "+
 		strings.Join(addresses, ", "), func(ctx context.Context) error {
 		return o.checkPath(ctx, node, listeners)

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -16,6 +18,8 @@ import (
 
 	"culvert/certs"
 	"culvert/internal/cli/exit"
+
+	"golang.org/x/sys/unix"
 )
 
 // serviceManager is what a process is told of systemd, and tells it.
@@ -101,8 +105,58 @@ func TestSupervisedRemote(t *testing.T) {
 	manager.await("READY=1")
 	starved(3)
 	p.send(t, syscall.SIGTERM)
-	manager.await("STOPPING=1")
+	manager.await("STOPPING=1\nEXTEND_TIMEOUT_USEC=40000000") // --drain-timeout, and a margin
 	checkStatus(t, p, exit.OK)
+}
+
+// TestProbeOfForeignSocket: a socket unit may let only others connect to a socket, such as a web
+// server's group. That is no fault of the data path; a socket without a file is.
+func TestProbeOfForeignSocket(t *testing.T) {
+	t.Parallel()
+	folder, err := os.MkdirTemp("/tmp", "culvert-") // all may look into it
+	if err == nil {
+		err = os.Chmod(folder, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(folder) })
+	path := filepath.Join(folder, "door")
+	ln, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	if err := os.Chmod(path, 0); err != nil {
+		t.Fatal(err)
+	}
+	ask, probed := make(chan struct{}), make(chan error, 1)
+	defer close(ask)
+	go func() {
+		runtime.LockOSThread() // for good: the thread ends with the goroutine
+		if os.Geteuid() == 0 {
+			const nobody = 65534
+			if err := unix.Setfsuid(nobody); err != nil { // without root's rights to files
+				t.Error(err)
+			}
+		}
+		for range ask {
+			probed <- probe(t.Context(), ln, func(net.Conn) error {
+				return errors.New("connected, whatever the mode of the socket")
+			})
+		}
+	}()
+	ask <- struct{}{}
+	if err := <-probed; err != nil {
+		t.Error(err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	ask <- struct{}{}
+	if err := <-probed; err == nil {
+		t.Error("a socket without a file is fine")
+	}
 }
 
 // TestSupervisedWithoutIPv6: the watchdog is fed where IPv6 is switched off, so that a listener of

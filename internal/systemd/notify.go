@@ -10,6 +10,10 @@ import (
 // Notifier reports the life of the process to the service manager. The zero value is ready to use,
 // and its methods may be called concurrently.
 type Notifier struct {
+	// StopTime is how long the process may take to end once it is stopping, if the manager's own
+	// limit is less. It is set before Stopping is called; zero asks for nothing.
+	StopTime time.Duration
+
 	mu    sync.Mutex // guards ready, and orders what is sent
 	ready bool       // the manager knows that the process serves
 	over  bool       // another process is the main one now
@@ -38,7 +42,13 @@ func (n *Notifier) Reload(reload func()) {
 }
 
 // Stopping reports that the process is about to end.
-func (n *Notifier) Stopping() error { return n.send("STOPPING=1") }
+func (n *Notifier) Stopping() error {
+	text := "STOPPING=1"
+	if n.StopTime > 0 {
+		text += "\nEXTEND_TIMEOUT_USEC=" + strconv.FormatInt(n.StopTime.Microseconds(), 10)
+	}
+	return n.send(text)
+}
 
 // HandOver reports that another process is the service's main one. From now on nothing more is
 // reported.
