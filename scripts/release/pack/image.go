@@ -107,10 +107,13 @@ func configOf(
 	file.OS, file.Architecture, file.Variant = platform.OS, platform.Architecture, platform.Variant
 	user := fmt.Sprintf("%d:%d", imageUser, imageUser)
 	file.Config = v1.Config{
-		User:         user,
-		Entrypoint:   []string{"/culvert"},
-		Cmd:          []string{"--help"},
-		Env:          []string{"PATH=/", "STATE_DIRECTORY=" + stateFolder},
+		User:       user,
+		Entrypoint: []string{"/culvert"},
+		Cmd:        []string{"--help"},
+		Env: []string{
+			"PATH=/", "STATE_DIRECTORY=" + stateFolder,
+			"RUNTIME_DIRECTORY=" + stateFolder + "/run", // the root has no /run, and may be read-only
+		},
 		Volumes:      map[string]struct{}{stateFolder: {}},
 		WorkingDir:   stateFolder,
 		ExposedPorts: map[string]struct{}{"8080/tcp": {}},

@@ -201,6 +201,10 @@ func TestImage(t *testing.T) {
 	if run.User != "65532:65532" || !slices.Equal(run.Entrypoint, []string{"/culvert"}) {
 		t.Errorf("it runs %v as %s", run.Entrypoint, run.User)
 	}
+	// A folder that the user may write to, for the control socket: there is no other.
+	if !slices.Contains(run.Env, "RUNTIME_DIRECTORY=/var/lib/culvert/run") {
+		t.Errorf("its environment is %v", run.Env)
+	}
 	layers, err := image.Layers()
 	if err != nil || len(layers) != 1 {
 		t.Fatalf("%d layers, %v", len(layers), err)
