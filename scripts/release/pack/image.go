@@ -112,7 +112,8 @@ func configOf(
 		Cmd:        []string{"--help"},
 		Env: []string{
 			"PATH=/", "STATE_DIRECTORY=" + stateFolder,
-			"RUNTIME_DIRECTORY=" + stateFolder + "/run", // the root has no /run, and may be read-only
+			// The root has no /run, and may be read-only.
+			"RUNTIME_DIRECTORY=" + stateFolder + "/run",
 		},
 		Volumes:      map[string]struct{}{stateFolder: {}},
 		WorkingDir:   stateFolder,
