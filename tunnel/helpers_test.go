@@ -269,6 +269,20 @@ func (r *testRemote) localConfig(t testing.TB, key *certs.KeyPair) LocalConfig {
 	return LocalConfig{Address: address, Key: key, VerifyRemote: r.pin}
 }
 
+// throughRelay returns a relay to a remote, and the configuration of a local that connects by it.
+func throughRelay(
+	t *testing.T, remote *testRemote, cfg LocalConfig,
+) (*testnet.Relay, LocalConfig) {
+	t.Helper()
+	relay := testnet.RelayTo(t, remote.server.Listener.Addr().String(), testnet.RelayConfig{})
+	address, err := ParseAddress("ws://" + relay.Address() + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Address = address
+	return relay, cfg
+}
+
 func (r *testRemote) pin(peer protocol.Peer) error {
 	if !peer.Key.Equal(r.key.Public()) {
 		return certs.ErrUnknownRemote

@@ -191,17 +191,22 @@ func TestAddressRace(t *testing.T) {
 	}
 }
 
+// newBothFamilies returns a host that answers over both families. Its IPv4 address is known later.
+func newBothFamilies() *fakeHost {
+	return &fakeHost{
+		names: map[string]fakeLookup{
+			"ip6": {0, "2001:db8::1", nil}, "ip4": {10 * time.Millisecond, "192.0.2.1", nil},
+		},
+		answers: map[string]fakeAnswer{"2001:db8::1": {}, "192.0.2.1": {}},
+		began:   time.Now(),
+	}
+}
+
 // A family that connects, but where no session comes about, is not tried first by the next
 // connection.
 func TestFamiliesTakeTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := &fakeHost{
-			names: map[string]fakeLookup{
-				"ip6": {0, "2001:db8::1", nil}, "ip4": {10 * time.Millisecond, "192.0.2.1", nil},
-			},
-			answers: map[string]fakeAnswer{"2001:db8::1": {}, "192.0.2.1": {}},
-			began:   time.Now(),
-		}
+		h := newBothFamilies()
 		c := new(LocalConfig).connector()
 		c.lookup, c.dialAddress = h.lookup, h.dial
 		for range 3 {
@@ -222,13 +227,7 @@ func TestFamiliesTakeTurns(t *testing.T) {
 // turn. After a connection that has lasted, its family is first.
 func TestTurnsOfFamilies(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := &fakeHost{
-			names: map[string]fakeLookup{
-				"ip6": {0, "2001:db8::1", nil}, "ip4": {10 * time.Millisecond, "192.0.2.1", nil},
-			},
-			answers: map[string]fakeAnswer{"2001:db8::1": {}, "192.0.2.1": {}},
-			began:   time.Now(),
-		}
+		h := newBothFamilies()
 		address, err := ParseAddress("ws://remote.example/")
 		if err != nil {
 			t.Fatal(err)

@@ -122,12 +122,7 @@ func TestReverseUnixSocket(t *testing.T) {
 // A listener, and its connections, outlive the WebSocket.
 func TestReverseResumes(t *testing.T) {
 	_, remote := reverseTunnel(t, "localhost")
-	c := testnet.RelayTo(t, remote.server.Listener.Addr().String(), testnet.RelayConfig{})
-	cfg := remote.localConfig(t, newKey(t))
-	var err error
-	if cfg.Address, err = ParseAddress("ws://" + c.Address() + "/"); err != nil {
-		t.Fatal(err)
-	}
+	c, cfg := throughRelay(t, remote, remote.localConfig(t, newKey(t)))
 	local, _ := startLocal(t, cfg)
 	ln, _ := serveReverseTo(t, local, "localhost:0", testnet.EchoServer(t))
 	address := ln.Addr().String()

@@ -193,12 +193,7 @@ func TestReverseUDPFlowsAreBounded(t *testing.T) {
 // The port outlives the WebSocket, with its clients.
 func TestReverseUDPResumes(t *testing.T) {
 	_, remote := reverseTunnel(t, "localhost")
-	c := testnet.RelayTo(t, remote.server.Listener.Addr().String(), testnet.RelayConfig{})
-	cfg := remote.localConfig(t, newKey(t))
-	var err error
-	if cfg.Address, err = ParseAddress("ws://" + c.Address() + "/"); err != nil {
-		t.Fatal(err)
-	}
+	c, cfg := throughRelay(t, remote, remote.localConfig(t, newKey(t)))
 	local, _ := startLocal(t, cfg)
 	port, _ := serveReverseUDPTo(t, local, "localhost:0",
 		testnet.EchoUDPServer(t, "127.0.0.1:0").String())

@@ -250,13 +250,8 @@ func testReverseClaims(t *testing.T, lose func(*testnet.Relay, *testRemote)) {
 		})
 		return local, cancel
 	}
-	c := testnet.RelayTo(t, remote.server.Listener.Addr().String(), testnet.RelayConfig{})
 	cfg := remote.localConfig(t, key)
-	lost := cfg
-	var err error
-	if lost.Address, err = ParseAddress("ws://" + c.Address() + "/"); err != nil {
-		t.Fatal(err)
-	}
+	c, lost := throughRelay(t, remote, cfg)
 	first, _ := connect(lost)
 	ln, _ := serveReverseTo(t, first, "localhost:0", testnet.EchoServer(t))
 	address := strings.Replace(ln.Addr().String(), "127.0.0.1", "localhost", 1)
@@ -389,13 +384,8 @@ func TestReverseOfOneVersion(t *testing.T) {
 func TestReverseTakesOverAllAddresses(t *testing.T) {
 	_, remote := reverseTunnel(t, "127.0.0.0/8")
 	for range 10 { // the order is that of a map
-		c := testnet.RelayTo(t, remote.server.Listener.Addr().String(), testnet.RelayConfig{})
 		cfg := remote.localConfig(t, newKey(t))
-		lost := cfg
-		var err error
-		if lost.Address, err = ParseAddress("ws://" + c.Address() + "/"); err != nil {
-			t.Fatal(err)
-		}
+		c, lost := throughRelay(t, remote, cfg)
 		first, _ := startLocal(t, lost)
 		port := testnet.FreePort(t)
 		listen := func(local *Local) {
@@ -420,13 +410,8 @@ func TestReverseTakesOverAllAddresses(t *testing.T) {
 // for the port in another session.
 func TestReverseUDPClaims(t *testing.T) {
 	_, remote := reverseTunnel(t, "localhost")
-	c := testnet.RelayTo(t, remote.server.Listener.Addr().String(), testnet.RelayConfig{})
 	cfg := remote.localConfig(t, newKey(t))
-	lost := cfg
-	var err error
-	if lost.Address, err = ParseAddress("ws://" + c.Address() + "/"); err != nil {
-		t.Fatal(err)
-	}
+	c, lost := throughRelay(t, remote, cfg)
 	first, _ := startLocal(t, lost)
 	target := testnet.EchoUDPServer(t, "127.0.0.1:0").String()
 	port, _ := serveReverseUDPTo(t, first, "127.0.0.1:0", target)
