@@ -166,7 +166,7 @@ func startUnit(t *testing.T, s *stage, m *serviceManager, unit, instance string)
 func TestUnitsStart(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
-	for _, name := range []string{"config.toml", "authorized_keys"} {
+	for _, name := range []string{"config.toml", "remote.toml", "authorized_keys"} {
 		text := readText(t, filepath.Join(etcFolder, name))
 		for old, own := range map[string]string{
 			"127.0.0.1:8080":      "127.0.0.1:0",

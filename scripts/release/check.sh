@@ -112,7 +112,6 @@ in_booted() {
 # The remote as its unit starts it, and a local that forwards a port to the remote's own.
 tunnel='
   culvert version
-  export CULVERT_CONFIG=/etc/culvert/config.toml
   await() {
     for _ in $(seq 100); do grep -q "$1" "$2" && return || sleep 0.1; done
     cat "$2"
@@ -121,7 +120,8 @@ tunnel='
   culvert keygen -o /tmp/laptop.json >/tmp/laptop.pub
   echo "$(cat /tmp/laptop.pub) laptop" >>/etc/culvert/authorized_keys
   mkdir /var/lib/culvert /var/lib/culvert-local
-  STATE_DIRECTORY=/var/lib/culvert culvert remote --print-ready >/tmp/remote 2>&1 &
+  STATE_DIRECTORY=/var/lib/culvert CULVERT_CONFIG=/etc/culvert/remote.toml \
+    culvert remote --print-ready >/tmp/remote 2>&1 &
   await \"ready\" /tmp/remote
   key=$(sed -n "s/.*\"public_key\":\"\([^\"]*\)\".*/\1/p" /tmp/remote)
   STATE_DIRECTORY=/var/lib/culvert-local culvert local --wait --key /tmp/laptop.json \
@@ -168,7 +168,8 @@ packages() {
   local name
   for deb in "$release"/*.deb; do
     dpkg-deb --fsys-tarfile "$deb" | tar -t >"$work/names"
-    for name in etc/culvert/config.toml usr/lib/systemd/system/culvert-remote.{service,socket} \
+    for name in etc/culvert/{config,remote}.toml \
+      usr/lib/systemd/system/culvert-remote.{service,socket} \
       usr/lib/systemd/user/culvert-local@.service \
       usr/share/man/man1/culvert-remote.1 usr/share/bash-completion/completions/culvert \
       usr/share/zsh/vendor-completions/_culvert usr/share/fish/vendor_completions.d/culvert.fish \

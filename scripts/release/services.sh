@@ -94,7 +94,7 @@ systemctl stop culvert-remote
 mkdir /etc/systemd/system/culvert-remote.socket.d
 printf '[Socket]\nListenStream=\nListenStream=443\n' \
   >/etc/systemd/system/culvert-remote.socket.d/port.conf
-sed -i -e 's/^listen = .*/listen = [":443"]/' -e 's,8080/#,443/#,' /etc/culvert/config.toml
+sed -i -e 's/^listen = .*/listen = [":443"]/' -e 's,8080/#,443/#,' /etc/culvert/{remote,config}.toml
 systemctl daemon-reload
 systemctl enable --quiet --now culvert-remote.socket
 active culvert-remote && fail 'the remote runs before anybody connects'
