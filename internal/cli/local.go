@@ -55,7 +55,10 @@ func (o *localOptions) define(s *flags.Set) {
 	o.memory.define(s)
 	s.Group("listening")
 	s.String(&o.stdio, "W", "", "connect standard input and output to `HOST:PORT` or unix:/PATH, "+
-		"for ssh's ProxyCommand; disables --socks unless that is given")
+		"for ssh's ProxyCommand; disables --socks unless that is given, and what else a weaker "+
+		"place, such as the configuration file, has this machine listen on").
+		Overrides("socks", "L", "R", "pac", "pac-direct", "status", "status-host", "pprof",
+			"print-ready", "f", "pid-file")
 	s.Bool(&o.noCommand, "N", "accepted for those who are used to ssh -N: "+
 		"culvert never runs a command at the remote")
 	s.Group("output")
@@ -178,7 +181,7 @@ func (o *localOptions) load() (*connection, *listeners, error) {
 		err = l.openForwards(specs)
 	}
 	if err == nil {
-		err = refuseLeft()
+		err = refuseLeft("")
 	}
 	if err != nil {
 		l.close()

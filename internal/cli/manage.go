@@ -32,10 +32,11 @@ func reloadCommand() *flags.Command {
 	argument := c.Define
 	c.Define = func(s *flags.Set) {
 		argument(s)
-		s.FromCommandLine()
 		s.Group("reload")
-		s.Bool(&drain, "drain", "then make the clients of a remote connect again, one after the "+
-			"other; open streams go on in the old sessions for its --drain-timeout")
+		s.FromCommandLine(func() {
+			s.Bool(&drain, "drain", "then make the clients of a remote connect again, one after the "+
+				"other; open streams go on in the old sessions for its --drain-timeout")
+		})
 	}
 	return c
 }
@@ -126,14 +127,15 @@ func (o *changeOptions) command(word, usage string) *flags.Command {
 
 func (o *changeOptions) define(s *flags.Set) {
 	nodeArgument(s, &o.name)
-	s.FromCommandLine()
 	s.Group("forwards")
-	s.Strings(&o.forwards, "L", nil, "a port that is forwarded to a target as the remote sees it: "+
-		"`FORWARD` is as for culvert local -L; repeatable")
-	s.Strings(&o.reverses, "R", nil, "a port of the remote: `REVERSE` is as for culvert local -R; "+
-		"repeatable")
-	s.Strings(&o.proxies, "D", nil, "a SOCKS and HTTP proxy on `ADDR`, as for culvert local -D; "+
-		"repeatable")
+	s.FromCommandLine(func() {
+		s.Strings(&o.forwards, "L", nil, "a port that is forwarded to a target as the remote sees "+
+			"it: `FORWARD` is as for culvert local -L; repeatable")
+		s.Strings(&o.reverses, "R", nil, "a port of the remote: `REVERSE` is as for culvert local "+
+			"-R; repeatable")
+		s.Strings(&o.proxies, "D", nil, "a SOCKS and HTTP proxy on `ADDR`, as for culvert local -D; "+
+			"repeatable")
+	})
 }
 
 func (o *changeOptions) run(ctx context.Context) error {

@@ -26,8 +26,8 @@ type routeOptions struct {
 
 func (o *routeOptions) define(s *flags.Set) {
 	s.Group("connection")
-	s.Bool(&o.ipv4, "4", "connect over IPv4 only")
-	s.Bool(&o.ipv6, "6", "connect over IPv6 only")
+	s.Bool(&o.ipv4, "4", "connect over IPv4 only").Overrides("6")
+	s.Bool(&o.ipv6, "6", "connect over IPv6 only").Overrides("4")
 	s.String(&o.via, "via", "", "connect through the proxy at `URL`, "+
 		"http://[USER:PASS@]HOST:PORT or socks5://…; "+preferVariable).Secret()
 	s.Strings(&o.headers, "header", nil,

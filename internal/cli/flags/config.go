@@ -18,7 +18,6 @@ func (s *Set) defineConfig(p *string) {
 	if s.flags[0].group != "" {
 		s.Group("settings")
 	}
-	s.cmdline = false
 	s.String(p, configName+",F", "", "take flags that are not given from `FILE`, which is "+
 		"TOML (default: config.toml in culvert's configuration folder, or else that of the system)")
 }

@@ -146,3 +146,60 @@ func TestDecodeAgain(t *testing.T) {
 		t.Errorf("a wrong file: %v", err)
 	}
 }
+
+// TestOverrides gives flags that decide the same in several places: the earliest place decides.
+func TestOverrides(t *testing.T) {
+	for _, test := range []struct {
+		line, variable, file string
+		want                 string
+	}{
+		{file: "q = true", want: "quiet"},
+		{line: "--level=debug", file: "q = true", want: "debug"},
+		{variable: "debug", file: "q = true", want: "debug"},
+		{line: "-q", variable: "debug", want: "quiet debug"},
+		{line: "-q=false", file: "level = 'debug'", want: "debug"},
+		{line: "-q=false", file: "q = true", want: ""},
+		{line: "-q=false --level=debug", file: "q = true", want: "debug"},
+		{file: "q = true\n[c]\nlevel = 'debug'", want: "debug"},
+		{file: "q = true\nlevel = 'debug'", want: "quiet debug"},
+		{file: "[hosts.h]\nurl = 'u'\nq = true\n[c]\nv = true", want: "quiet"},
+		{line: "-q -v", want: "quiet verbose"},
+	} {
+		path := filepath.Join(t.TempDir(), "culvert.toml")
+		if err := os.WriteFile(path, []byte(test.file), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		os.Unsetenv("CULVERT_LEVEL")
+		if test.variable != "" {
+			t.Setenv("CULVERT_LEVEL", test.variable)
+		}
+		var quiet, verbose, given bool
+		var level string
+		app := NewApp("culvert", "test", "v0", &Command{
+			Name: "c", Hosts: true, Run: func(context.Context) error { return nil },
+			Define: func(s *Set) {
+				s.Argument("URL", func(string) error { return nil }).Host()
+				s.String(&level, "level", "", "`LEVEL`").Given(&given).Overrides("q", "v")
+				s.Bool(&quiet, "q", "quiet").Overrides("v")
+				s.Bool(&verbose, "v", "verbose").Overrides("q")
+			},
+		})
+		args := append([]string{"culvert", "c", "--config", path}, strings.Fields(test.line)...)
+		if err := app.Run(t.Context(), append(args, "h")); err != nil {
+			t.Fatalf("%+v: %v", test, err)
+		}
+		got := []string{}
+		if quiet {
+			got = append(got, "quiet")
+		}
+		if verbose {
+			got = append(got, "verbose")
+		}
+		if level != "" {
+			got = append(got, level)
+		}
+		if text := strings.Join(got, " "); text != test.want || given != (level != "") {
+			t.Errorf("%+v: got %q, level given: %t", test, text, given)
+		}
+	}
+}

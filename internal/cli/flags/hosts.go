@@ -191,18 +191,19 @@ func (s *Source) badURL(err error) error {
 }
 
 // lookup returns the setting of a flag: the host's, or else the command's, or else the one for all
-// commands.
-func (s *Source) lookup(config *config, name string) (setting, bool) {
+// commands, or placeNone.
+func (s *Source) lookup(config *config, name string) (setting, place) {
 	if config == nil {
-		return setting{}, false
+		return setting{}, placeNone
 	}
 	if value, ok := config.hosts[s.host].settings[name]; ok {
-		return value, true
+		return value, placeHost
 	}
-	for _, table := range slices.Compact([]string{strings.Join(s.path, "."), ""}) {
-		if value, ok := config.tables[table][name]; ok {
-			return value, true
-		}
+	if value, ok := config.tables[strings.Join(s.path, ".")][name]; ok {
+		return value, placeCommand
 	}
-	return setting{}, false
+	if value, ok := config.tables[""][name]; ok {
+		return value, placeAll
+	}
+	return setting{}, placeNone
 }

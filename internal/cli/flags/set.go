@@ -15,7 +15,7 @@ type Set struct {
 	command   *[]string // for what follows "--"; nil if the command takes none
 	sources   []**Source
 	group     string
-	cmdline   bool // the flags that follow are taken from the command line only
+	cmdline   bool // what is defined now is taken from the command line only
 }
 
 // Flag is a flag of a command, bound to a variable that gets its value.
@@ -30,6 +30,8 @@ type Flag struct {
 
 	origin  origin  // of the value
 	typedAs *string // may be nil
+
+	overrides []string // main names
 
 	cmdline bool // taken from the command line only
 
@@ -108,9 +110,14 @@ func (v *variable[T]) example() string {
 // Group names the part of the help that lists the flags defined after it.
 func (s *Set) Group(name string) { s.group = name }
 
-// FromCommandLine makes the flags defined after it be taken from the command line only: what they
-// ask for is done once, so a variable or a file would do it again.
-func (s *Set) FromCommandLine() { s.cmdline = true }
+// FromCommandLine makes the flags that define defines be taken from the command line only: what
+// they ask for is done once, so a variable or a file would do it again, or it is of this call alone
+// and another command has a flag of the same name.
+func (s *Set) FromCommandLine(define func()) {
+	s.cmdline = true
+	define()
+	s.cmdline = false
+}
 
 // add defines a flag. Names are separated by commas, the main one comes first.
 func (s *Set) add(names, usage string, kind kind) *Flag {
@@ -190,6 +197,14 @@ func (f *Flag) Values(words ...string) *Flag {
 // Given has *p report whether the value is other than the default because somebody set it.
 func (f *Flag) Given(p *bool) *Flag {
 	f.given = p
+	return f
+}
+
+// Overrides declares that this flag, where it is given (a switch: as true), decides what the flags
+// of the main names would decide: they don't count where they are given only by what the flag
+// itself would win over, such as the configuration file if this one is on the command line.
+func (f *Flag) Overrides(names ...string) *Flag {
+	f.overrides = names
 	return f
 }
 

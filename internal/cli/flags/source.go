@@ -26,6 +26,18 @@ type Source struct {
 	flags    []*Flag           // of the last Decode
 }
 
+// place is where a value may be given. The first of them wins.
+type place int
+
+const (
+	placeCommandLine place = iota
+	placeVariable
+	placeHost    // the table of the host in the configuration file
+	placeCommand // that of the command
+	placeAll     // what is before all tables
+	placeNone
+)
+
 // File returns the path of the configuration file, or "".
 func (s *Source) File() string { return s.file }
 
@@ -40,6 +52,22 @@ func (s *Source) Decode(define func(*Set)) error {
 		return err
 	}
 	return s.decode(set, now)
+}
+
+// Spelled returns a flag, by its main name, as it was given, for errors that tell what to change:
+// with the line if it is in the configuration file. Of a nil Source it is the flag.
+func (s *Source) Spelled(name string) string {
+	var f *Flag
+	if s != nil {
+		f = lookup(s.flags, name)
+	}
+	switch {
+	case f == nil:
+		return spellFlag(name)
+	case f.origin.file != "":
+		return fmt.Sprintf("%s (%s: line %d)", name, f.origin.file, f.origin.line)
+	}
+	return f.Typed()
 }
 
 // Explain returns an error of a function that used the options that Decode has set last, for
@@ -73,39 +101,79 @@ func (s *Source) decodeFirst(c *Command, args []string) (err error) {
 // decode sets the variables of a set. Reloadable flags take the file's values from now.
 func (s *Source) decode(set *Set, now *config) error {
 	s.flags = set.flags
+	found := map[string]given{}
 	for _, f := range set.flags {
-		name := f.names[0]
-		if value, ok := s.given[name]; ok {
-			f.take(value, s.origins[name])
-			continue
-		}
-		if f.cmdline {
-			continue
-		}
 		config := s.config
 		if f.reloadable {
 			config = now
 		}
-		setting, ok := s.lookup(config, name)
-		if !ok || name == configName {
+		value, ok, err := s.find(f, config)
+		if err != nil {
+			return err
+		}
+		if ok {
+			found[f.names[0]] = value
+		}
+	}
+	overridden := map[string]bool{}
+	for _, f := range set.flags {
+		by, ok := found[f.names[0]]
+		if !ok || by.value == false {
 			continue
 		}
-		value, want := f.kind.convert(setting.value)
-		f.origin = origin{file: s.file, line: setting.line}
-		if want != "" {
-			hint := ""
-			if example := f.example(); example != "" {
-				hint = "such as " + f.origin.example(f, example)
+		for _, name := range f.overrides {
+			if other, ok := found[name]; ok && by.place < other.place {
+				overridden[name] = true
 			}
-			return exit.Usagef(hint, "bad configuration: %s: line %d: %s: want %s",
-				s.file, setting.line, name, want)
 		}
-		f.take(value, f.origin)
+	}
+	for _, f := range set.flags {
+		if value, ok := found[f.names[0]]; ok && !overridden[f.names[0]] {
+			f.take(value.value, value.origin)
+		}
 	}
 	for _, p := range set.sources {
 		*p = s
 	}
 	return nil
+}
+
+// given is a flag's value as somebody gave it.
+type given struct {
+	value  any
+	origin origin
+	place  place
+}
+
+// find returns the value that somebody gave a flag, in one of the places.
+func (s *Source) find(f *Flag, config *config) (given, bool, error) {
+	name := f.names[0]
+	if value, ok := s.given[name]; ok {
+		from := s.origins[name]
+		at := placeCommandLine
+		if from.variable {
+			at = placeVariable
+		}
+		return given{value, from, at}, true, nil
+	}
+	if f.cmdline || name == configName {
+		return given{}, false, nil
+	}
+	setting, at := s.lookup(config, name)
+	if at == placeNone {
+		return given{}, false, nil
+	}
+	value, want := f.kind.convert(setting.value)
+	from := origin{file: s.file, line: setting.line}
+	if want != "" {
+		hint := ""
+		if example := f.example(); example != "" {
+			hint = "such as " + from.example(f, example)
+		}
+		return given{}, false, exit.Usagef(hint, "bad configuration: %s: line %d: %s: want %s",
+			s.file, setting.line, name, want)
+	}
+	return given{value, from, at}, true, nil
 }
 
 // readConfig reads and checks the configuration file. It returns nil if there is none.
