@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"io"
 	"os"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"culvert/internal/cli/exit"
 	"culvert/internal/cli/flags"
 	"culvert/internal/printable"
+	"culvert/internal/systemd"
 
 	"github.com/mattn/go-isatty"
 	"github.com/rs/zerolog"
@@ -28,16 +30,16 @@ func (o *logOptions) define(s *flags.Set) {
 	s.Group("output")
 	s.String(&o.level, "log-level", "info",
 		"log events of `LEVEL` and above: debug, info, warn, error or disabled").
-		Values("debug", "info", "warn", "error", "disabled").Given(&o.given)
+		Values("debug", "info", "warn", "error", "disabled").Given(&o.given).Overrides("q", "v")
 	s.String(&o.format, "log-format", "", "write log events as `FORMAT` console, for people, or json "+
 		"(default: console if standard error is a terminal, else json)").
 		Values("console", "json")
-	s.Bool(&o.quiet, "q", "log errors only: --log-level error")
-	s.Bool(&o.verbose, "v", "log all events: --log-level debug")
+	s.Bool(&o.quiet, "q", "log errors only: --log-level error").Overrides("v")
+	s.Bool(&o.verbose, "v", "log all events: --log-level debug").Overrides("q")
 }
 
-// choose applies -q and -v, which take precedence over --log-level: that may be in the
-// configuration file.
+// choose applies -q and -v, which take precedence over a --log-level that was given in the same
+// place.
 func (o *logOptions) choose() error {
 	switch {
 	case o.quiet && o.verbose:
@@ -94,18 +96,22 @@ func (timestamp) Run(e *zerolog.Event, _ zerolog.Level, _ string) {
 }
 
 // logFormat is how log events are written.
-type logFormat struct{ console, color bool }
+type logFormat struct {
+	console, color bool
+	journal        bool // systemd's journal reads them
+}
 
 // newLogFormat returns the format of a name, or for "" the one that file calls for.
 func newLogFormat(name string, file *os.File) (logFormat, error) {
 	terminal := isatty.IsTerminal(file.Fd()) || isatty.IsCygwinTerminal(file.Fd())
+	f := logFormat{journal: file == os.Stderr && systemd.LogsStderr()}
 	switch name {
 	case "console":
 	case "json":
-		return logFormat{}, nil
+		return f, nil
 	case "":
 		if !terminal {
-			return logFormat{}, nil
+			return f, nil
 		}
 	default:
 		return logFormat{}, &flags.ValueError{
@@ -114,11 +120,20 @@ func newLogFormat(name string, file *os.File) (logFormat, error) {
 	}
 	// See no-color.org and terminfo(5).
 	plain := os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb"
-	return logFormat{console: true, color: terminal && !plain && enableColor(file)}, nil
+	f.console, f.color = true, terminal && !plain && enableColor(file)
+	return f, nil
 }
 
 // writer returns a writer of events to w.
 func (f logFormat) writer(w io.Writer) io.Writer {
+	if f.journal {
+		return journalWriter{w, f}
+	}
+	return f.plainWriter(w)
+}
+
+// plainWriter returns a writer of events to w that says nothing to a journal.
+func (f logFormat) plainWriter(w io.Writer) io.Writer {
 	if !f.console {
 		return printable.JSONWriter{W: w}
 	}
@@ -129,6 +144,48 @@ func (f logFormat) writer(w io.Writer) io.Writer {
 		console.Out = printable.Writer{W: w}
 	}
 	return console
+}
+
+// journalWriter writes each event behind its priority, for `journalctl -p`: see sd-daemon(3).
+type journalWriter struct {
+	w      io.Writer
+	format logFormat
+}
+
+// Write implements io.Writer.
+func (j journalWriter) Write(p []byte) (int, error) { return j.WriteLevel(zerolog.NoLevel, p) }
+
+// WriteLevel implements zerolog.LevelWriter.
+func (j journalWriter) WriteLevel(level zerolog.Level, p []byte) (int, error) {
+	line := bytes.NewBufferString(priority(level))
+	if _, err := j.format.plainWriter(line).Write(p); err != nil {
+		return 0, err
+	}
+	if _, err := j.w.Write(line.Bytes()); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// forJournal returns lines of the level, each behind its priority.
+func forJournal(lines []byte, level zerolog.Level) (text []byte) {
+	for line := range bytes.Lines(lines) {
+		text = append(append(text, priority(level)...), line...)
+	}
+	return text
+}
+
+// priority returns what a line for the journal begins with.
+func priority(level zerolog.Level) string {
+	switch level {
+	case zerolog.TraceLevel, zerolog.DebugLevel:
+		return "<7>"
+	case zerolog.WarnLevel:
+		return "<4>"
+	case zerolog.ErrorLevel, zerolog.FatalLevel, zerolog.PanicLevel:
+		return "<3>"
+	}
+	return "<6>"
 }
 
 // printableMessage makes the parts of an event printable that the library doesn't quote: messages,

@@ -2,7 +2,9 @@ package cli
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -122,5 +124,59 @@ func TestColorIsOurs(t *testing.T) {
 	if strings.Contains(out.String(), "\x1b[31m\u009b") || strings.ContainsAny(bare, "\x1b\u009b") ||
 		!strings.Contains(bare, `WRN a\x1b[31m\u009b31m`) {
 		t.Errorf("%q", out.String())
+	}
+}
+
+// TestLogForJournal has systemd's journal read the log, and the error that ends a program: each
+// line begins with its priority, which no other reader gets.
+func TestLogForJournal(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	run := func(journals bool, args ...string) string {
+		file, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		info, err := file.Stat()
+		if err != nil {
+			t.Fatal(err)
+		}
+		stat := info.Sys().(*syscall.Stat_t)
+		if !journals {
+			stat.Ino++
+		}
+		cmd := s.plain(args...)
+		cmd.Env = append(cmd.Env, fmt.Sprintf("JOURNAL_STREAM=%d:%d", stat.Dev, stat.Ino))
+		cmd.Stderr = file
+		p := startIn(t, cmd, false)
+		if slices.Contains(args, "--print-ready") {
+			awaitLine(t, p)
+			p.send(t, syscall.SIGTERM)
+		}
+		if _, err := p.wait(); err != nil {
+			t.Fatal(err)
+		}
+		return readText(t, file.Name())
+	}
+	remote := []string{"remote", "--listen", "127.0.0.1:0", "--allow-anyone", "--print-ready",
+		"--log-level", "debug"}
+	for _, format := range []string{"json", "console"} {
+		text := run(true, append(remote, "--log-format", format)...)
+		for _, want := range []string{`(?m)^<4>.*everybody is admitted`, `(?m)^<6>.*remote up`} {
+			if !regexp.MustCompile(want).MatchString(text) {
+				t.Errorf("no %s in\n%s", want, text)
+			}
+		}
+		if line := regexp.MustCompile(`(?m)^([^<]|<[^3467]).*$`).FindString(text); line != "" {
+			t.Errorf("no priority: %s", line)
+		}
+	}
+	checkJSON(t, run(false, append(remote, "--log-format", "json")...), "remote up")
+	text := run(true, "remote", "--listen", "nowhere", "--allow-anyone")
+	if lines := strings.Split(strings.TrimSpace(text), "\n"); len(lines) != 2 ||
+		!strings.HasPrefix(lines[0], "<3>culvert: bad --listen") ||
+		!strings.HasPrefix(lines[1], "<3>it is PORT") {
+		t.Errorf("the error is %q", text)
 	}
 }

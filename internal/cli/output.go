@@ -137,11 +137,15 @@ func (o *outputs) finish(err error) int {
 	if err != nil {
 		status = exit.Report(&text, err)
 	}
+	last := text.Bytes()
+	if o.format.Load().journal {
+		last = forJournal(last, zerolog.ErrorLevel)
+	}
 	if o.log != nil {
 		o.log.close(o, err)
 	}
 	o.stdout.close(nil)
-	o.stderr.close(text.Bytes())
+	o.stderr.close(last)
 	return status
 }
 

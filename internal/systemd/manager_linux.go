@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/coreos/go-systemd/v22/journal"
 )
 
 func send(state string) error {
@@ -19,3 +20,10 @@ func watchdogTime() (time.Duration, error) { return daemon.SdWatchdogEnabled(fal
 
 // monotonicTime returns when a reload began, as Type=notify-reload wants it.
 func monotonicTime() string { return daemon.SdNotifyMonotonicUsec() }
+
+// LogsStderr reports whether the manager's journal reads standard error, and wants the priority of
+// each line in front of it.
+func LogsStderr() bool {
+	is, err := journal.StderrIsJournalStream()
+	return is && err == nil
+}

@@ -11,3 +11,6 @@ func send(string) error { return nil }
 func watchdogTime() (time.Duration, error) { return 0, nil }
 
 func monotonicTime() string { return "" }
+
+// LogsStderr returns false: there is no journal.
+func LogsStderr() bool { return false }
