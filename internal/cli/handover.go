@@ -2,6 +2,8 @@ package cli
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net"
 	"os"
 	"sync"
@@ -24,7 +26,8 @@ type giver struct {
 	giving sync.WaitGroup
 
 	mu    sync.Mutex
-	taken bool // by a process, or about to be
+	taken bool       // by a process, or about to be
+	files []*os.File // the descriptors that are about to be handed over
 	ended bool
 }
 
@@ -57,32 +60,48 @@ func (g *giver) accept(request control.TakeOver) (func(*net.UnixConn), error) {
 	case g.taken || g.ended || g.signals.soft.Err() != nil:
 		return nil, &control.Error{What: "it is taken over already, or ends", Status: exit.Failed}
 	}
-	g.taken = true
+	if n := len(g.all()); n > takeover.MaxListeners {
+		return nil, &control.Error{
+			What: fmt.Sprintf("it has %d listeners, and can hand over %d", n, takeover.MaxListeners),
+			Hint: "stop it, and start the other then", Status: exit.Failed,
+		}
+	}
+	files, err := g.duplicates()
+	if err != nil {
+		return nil, &control.Error{
+			What: fmt.Sprintf("it can't duplicate its listeners: %v", err),
+			Hint: "raise its limit of open files, or wait until it serves less", Status: exit.Failed,
+		}
+	}
+	g.taken, g.files = true, files
 	return func(conn *net.UnixConn) { g.begin(conn, request.PID) }, nil
 }
 
 func (g *giver) begin(conn *net.UnixConn, pid int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	switch {
-	case conn == nil:
-		g.taken = false
-	case g.ended:
-		conn.Close()
-	default:
-		g.giving.Go(func() { g.give(conn, pid) })
+	files := g.files
+	g.files = nil
+	if conn != nil && !g.ended {
+		g.giving.Go(func() { g.give(conn, pid, files) })
+		return
 	}
+	if g.taken = false; conn != nil {
+		conn.Close()
+	}
+	closeFiles(files)
 }
 
-// give hands over, and then serves what the other process passes back until that or this one ends.
-func (g *giver) give(conn *net.UnixConn, pid int) {
+// give hands the files over, and then serves what the other process passes back until that or this
+// one ends.
+func (g *giver) give(conn *net.UnixConn, pid int, files []*os.File) {
 	log, node := g.served.log, g.served.node
 	err := takeover.Give(g.ctx, conn, takeover.Old{
 		Offer: takeover.Offer{
-			Version: takeover.Version, PID: os.Getpid(), Listen: g.addresses(),
+			Version: takeover.Version, PID: os.Getpid(), Listen: g.addresses(), Kept: g.kept(),
 			Manager: managerVariables(),
 		},
-		Files: g.files(),
+		Files: files,
 		HandOver: func(to *takeover.Giver) takeover.State {
 			g.ledger.Flush()
 			return node.HandOver(to)
@@ -115,16 +134,38 @@ func (g *giver) addresses() (addresses []string) {
 	return addresses
 }
 
-// files returns descriptors of the listeners; fewer when the system has no more.
-func (g *giver) files() (files []*os.File) {
+// kept returns the unix sockets whose files are a service manager's, and stay.
+func (g *giver) kept() (addresses []string) {
 	for _, ln := range g.all() {
-		if ln, ok := ln.(interface{ File() (*os.File, error) }); ok {
-			if file, err := ln.File(); err == nil {
-				files = append(files, file)
-			}
+		if _, own := ln.(fileKeeper); !own && ln.Addr().Network() == "unix" {
+			addresses = append(addresses, listenerAddress(ln))
 		}
 	}
-	return files
+	return addresses
+}
+
+// duplicates returns descriptors of the listeners, which the caller has to close.
+func (g *giver) duplicates() (files []*os.File, err error) {
+	for _, ln := range g.all() {
+		var file *os.File
+		if ln, ok := ln.(interface{ File() (*os.File, error) }); ok {
+			file, err = ln.File()
+		} else {
+			err = errors.ErrUnsupported
+		}
+		if err != nil {
+			closeFiles(files)
+			return nil, err
+		}
+		files = append(files, file)
+	}
+	return files, nil
+}
+
+func closeFiles(files []*os.File) {
+	for _, file := range files {
+		file.Close()
+	}
 }
 
 // release gives up what the other process needs, which accepts now, and begins to drain.
@@ -144,9 +185,12 @@ func (g *giver) release(pid int) {
 	})
 }
 
+// fileKeeper is a listener on a unix socket with a file of its own.
+type fileKeeper interface{ KeepFile(keep bool) }
+
 // keepFile decides whether closing a listener leaves the file of its unix socket.
 func keepFile(ln net.Listener, keep bool) {
-	if ln, ok := ln.(interface{ KeepFile(bool) }); ok {
+	if ln, ok := ln.(fileKeeper); ok {
 		ln.KeepFile(keep)
 	}
 }

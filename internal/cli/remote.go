@@ -214,7 +214,7 @@ func (o *remoteOptions) run(ctx context.Context) error {
 		return err
 	}
 	defer closeAll(listeners)
-	if err := refuseLeft(); err != nil {
+	if err := refuseLeft(o.takeOver.name); err != nil {
 		return err
 	}
 	served := &servedRemote{

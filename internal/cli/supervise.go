@@ -26,15 +26,21 @@ import (
 // there is one list for all commands.
 var inherited = sync.OnceValues(systemd.Inherit)
 
-// refuseLeft returns an error if the service manager has passed sockets that no option names, and
-// that nobody would ever serve. The commands that serve call it once they are bound.
-func refuseLeft() error {
+// refuseLeft returns an error if the service manager, or the node before if one of that name is
+// taken over, has passed sockets that no option names, and that nobody would ever serve. The
+// commands that serve call it once they are bound.
+func refuseLeft(before string) error {
 	sockets, err := inherited()
 	if err != nil {
 		return exit.Fail(exit.Failed, "can't use a socket of the service manager", err,
 			"the socket unit has to name it with ListenStream= or ListenDatagram=")
 	}
-	if left := sockets.Left(); len(left) > 0 {
+	left := sockets.Left()
+	switch {
+	case len(left) > 0 && before != "":
+		return exit.Usagef("name the same address with a flag, such as --listen "+left[0],
+			"%s listens where nothing of this process is to: %s", before, strings.Join(left, ", "))
+	case len(left) > 0:
 		return exit.Usagef("name the same address with a flag, such as --listen "+left[0],
 			"the service manager passes a socket that nothing is to listen on: %s",
 			strings.Join(left, ", "))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"os"
+	"slices"
 	"strings"
 
 	"culvert/certs"
@@ -20,9 +21,10 @@ import (
 type takeOverOption struct{ name string }
 
 func (o *takeOverOption) define(s *flags.Set) {
-	s.FromCommandLine()
-	s.String(&o.name, "take-over", "", "take the listeners and the name of the remote `NAME`, which "+
-		"runs here with the same key, and let that drain")
+	s.FromCommandLine(func() {
+		s.String(&o.name, "take-over", "", "take the listeners and the name of the remote `NAME`, "+
+			"which runs here with the same key, and let that drain")
+	})
 }
 
 // takeOver is taking over another process. A nil one takes over nothing; all methods may be called
@@ -72,7 +74,9 @@ func (t *takeOver) adopt() error {
 		if err != nil {
 			return err
 		}
-		path, isUnix := strings.CutPrefix(t.taker.Offer.Listen[i], policy.UnixPrefix)
+		address := t.taker.Offer.Listen[i]
+		path, isUnix := strings.CutPrefix(address, policy.UnixPrefix)
+		isUnix = isUnix && !slices.Contains(t.taker.Offer.Kept, address)
 		if own, ok := ln.(*net.UnixListener); ok && isUnix {
 			ln = policy.AdoptUnix(own, path)
 		}

@@ -74,7 +74,7 @@ type received struct {
 // receive waits for a message.
 func (c *channel) receive() (m received, err error) {
 	head := make([]byte, headSize)
-	rights := make([]byte, syscall.CmsgSpace(4*(maxListeners+1)))
+	rights := make([]byte, syscall.CmsgSpace(4*(MaxListeners+1)))
 	n, oobn, flags, _, err := c.conn.ReadMsgUnix(head, rights)
 	if err == nil && n == 0 {
 		err = io.EOF

@@ -6,8 +6,8 @@ const (
 	// maxMessage bounds a message, in bytes: a full replay cache has 5 MiB.
 	maxMessage = 32 << 20
 
-	// maxListeners bounds the listeners. Linux passes at most 253 descriptors in a message.
-	maxListeners = 128
+	// MaxListeners bounds the listeners. Linux passes at most 253 descriptors in a message.
+	MaxListeners = 128
 )
 
 const (

@@ -26,6 +26,7 @@ type Offer struct {
 	Version int      // of the protocol
 	PID     int      // as the old process sees it
 	Listen  []string // the addresses of the descriptors that follow
+	Kept    []string // those of them whose socket files neither process removes
 
 	// Manager is the environment through which a service manager is notified.
 	Manager map[string]string
