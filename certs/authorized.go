@@ -58,6 +58,8 @@ func ParseAuthorizedKeys(r io.Reader) (*AuthorizedKeys, error) {
 	return keys, nil
 }
 
+var errUnknownOption = errors.New("unknown option (a comment with = in it begins with #)")
+
 func parseAuthorizedKey(line string) (AuthorizedKey, error) {
 	fields := strings.Fields(line)
 	key, err := ParsePublicKey(fields[0])
@@ -73,8 +75,7 @@ func parseAuthorizedKey(line string) (AuthorizedKey, error) {
 			break
 		}
 		if !slices.Contains(keyOptions, name) {
-			return AuthorizedKey{}, errors.New("unknown option (a comment with = in it begins " +
-				"with #)")
+			return AuthorizedKey{}, errUnknownOption
 		}
 		if seen[name] {
 			return AuthorizedKey{}, fmt.Errorf("%s= appears twice", name)
@@ -85,11 +86,16 @@ func parseAuthorizedKey(line string) (AuthorizedKey, error) {
 		}
 		fields = fields[1:]
 	}
+	commented := len(fields) > 0 && fields[0][0] == '#'
 	for _, f := range fields {
 		name, _, ok := strings.Cut(f, "=")
-		if name = strings.TrimLeft(name, "#"); ok && slices.Contains(keyOptions, name) {
+		switch {
+		case !ok:
+		case slices.Contains(keyOptions, strings.ToLower(strings.TrimLeft(name, "#"))):
 			return AuthorizedKey{}, errors.New("an option in the comment has no effect: move it " +
 				"before the comment, or remove it")
+		case !commented: // it may be meant for an option
+			return AuthorizedKey{}, errUnknownOption
 		}
 	}
 	entry.Comment = strings.TrimSpace(strings.TrimPrefix(strings.Join(fields, " "), "#"))
