@@ -13,6 +13,7 @@ import (
 	"culvert/internal/cli/exit"
 	"culvert/internal/cli/flags"
 	"culvert/internal/secretfile"
+	"culvert/internal/shellquote"
 	"culvert/tunnel/policy"
 )
 
@@ -55,10 +56,11 @@ func (o *authorizeOptions) define(s *flags.Set) {
 	}).Optional()
 	s.String(&o.file, "authorized-keys", "", "edit the list of keys in `FILE` "+
 		"(default: authorized_keys in culvert's configuration folder)")
-	s.FromCommandLine() // what else gives rules, gives those of a remote
-	s.Strings(&o.allow, "allow", nil,
-		"allow the key to reach only targets that match `RULE`; repeatable")
-	s.Bool(&o.remove, "remove", "remove the key's line")
+	s.FromCommandLine(func() { // what else gives rules, gives those of a remote
+		s.Strings(&o.allow, "allow", nil,
+			"allow the key to reach only targets that match `RULE`; repeatable")
+		s.Bool(&o.remove, "remove", "remove the key's line")
+	})
 }
 
 func (o *authorizeOptions) run(context.Context) error {
@@ -105,7 +107,11 @@ func (o *authorizeOptions) failure(path string, err error) error {
 	_, listed := errors.AsType[*certs.ListedError](err)
 	switch {
 	case listed:
-		hint = "edit that line, or remove it first: culvert authorize --remove " + o.key.String()
+		hint = "edit that line, or remove it first: culvert authorize --remove "
+		if o.file != "" {
+			hint += "--authorized-keys " + shellquote.Quote(o.file) + " "
+		}
+		hint += o.key.String()
 	case errors.Is(err, certs.ErrNotListed), errors.Is(err, fs.ErrNotExist):
 		hint = "name the file with --authorized-keys FILE"
 	}

@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"errors"
+
 	"culvert/internal/cli/exit"
 	"culvert/internal/cli/flags"
 )
@@ -46,6 +48,9 @@ func (o *backgroundOptions) open(out *outputs) error {
 	return o.openPID(0)
 }
 
+// errPIDRuns means that a PID file is that of a process that runs.
+var errPIDRuns = errors.New("which runs")
+
 // openPID writes the file of the PID, if there is to be one. It may be that of a process that has
 // been taken over, 0 for none.
 func (o *backgroundOptions) openPID(before int) (err error) {
@@ -53,8 +58,11 @@ func (o *backgroundOptions) openPID(before int) (err error) {
 		return nil
 	}
 	if o.pid, err = openPIDFile(o.pidFile, before); err != nil {
-		return exit.Fail(exit.Failed, "can't use the file of --pid-file", err,
-			"stop that process, or name another file")
+		hint := "name a file in a folder that this user may write to"
+		if errors.Is(err, errPIDRuns) {
+			hint = "stop that process, or name another file"
+		}
+		return exit.Fail(exit.Failed, "can't use the file of --pid-file", err, hint)
 	}
 	return nil
 }

@@ -61,10 +61,13 @@ func certCommand() *flags.Command {
 }
 
 // validityOptions limit how long a certificate is valid.
-type validityOptions struct{ days int }
+type validityOptions struct {
+	days  int
+	given bool
+}
 
-func (o *validityOptions) define(s *flags.Set, days int) {
-	s.Int(&o.days, "days", days, "expire after `N` days")
+func (o *validityOptions) define(s *flags.Set, days int, more string) {
+	s.Int(&o.days, "days", days, "expire after `N` days"+more).Given(&o.given)
 }
 
 // expiry returns when a certificate of now expires, in the milliseconds that certificates have.
@@ -85,8 +88,10 @@ type certCAOptions struct {
 }
 
 func (o *certCAOptions) define(s *flags.Set) {
-	s.String(&o.name, "name", "", "the CA's `NAME`").Required()
-	o.validity.define(s, 3650)
+	s.FromCommandLine(func() { // what else gives a name, gives a node's
+		s.String(&o.name, "name", "", "the CA's `NAME`").Required()
+	})
+	o.validity.define(s, 3650, "")
 	s.String(&o.out, "out,o", "",
 		"write the CA with its secret key to `FILE`, which must not exist").Required()
 	s.String(&o.certOut, "cert-out", "",
@@ -131,11 +136,13 @@ func (o *certIssueOptions) define(s *flags.Set) {
 	s.String(&o.caKey, "ca-key", "", "read the CA with its secret key from `FILE`").Required()
 	s.String(&o.publicKey, "public-key", "",
 		"certify the public `KEY`, as keygen prints it").Required()
-	s.Strings(&o.names, "name", nil, "certify the host name `HOST`; repeatable")
-	s.Strings(&o.ips, "ip", nil, "certify the IP `ADDRESS`; repeatable")
-	defineUse(s, &o.use, "issue a certificate that only a `USE`, server or client, may present "+
-		"(default: either)")
-	o.validity.define(s, 365)
+	s.FromCommandLine(func() { // whom to certify; what else gives a name, gives a node's
+		s.Strings(&o.names, "name", nil, "certify the host name `HOST`; repeatable")
+		s.Strings(&o.ips, "ip", nil, "certify the IP `ADDRESS`; repeatable")
+		defineUse(s, &o.use, "issue a certificate that only a `USE`, server or client, may present "+
+			"(default: either)")
+	})
+	o.validity.define(s, 365, "; by default not after the CA")
 	s.String(&o.out, "out,o", "",
 		"write the certificate to `FILE`, which must not exist").Required()
 }
@@ -183,6 +190,10 @@ func (o *certIssueOptions) run(context.Context) error {
 		}
 		return exit.Fail(exit.Failed, "can't use the CA's file", err, hint)
 	}
+	last := ca.Certificate().Expires()
+	if !o.validity.given && last.Before(expires) {
+		expires = last
+	}
 	cert, err := ca.Issue(rand.Reader, now, certs.Request{
 		PublicKey: key,
 		Names:     o.names,
@@ -191,7 +202,11 @@ func (o *certIssueOptions) run(context.Context) error {
 		Expires:   expires,
 	})
 	if err != nil {
-		return exit.Fail(exit.Failed, "can't issue the certificate", plainRefusal(err), "")
+		hint := ""
+		if bad, ok := errors.AsType[*certs.VerifyError](err); ok && bad.Reason == certs.ReasonOutlivesCA {
+			hint = "the CA expires at " + last.UTC().Format(time.RFC3339) + ": give fewer --days"
+		}
+		return exit.Fail(exit.Failed, "can't issue the certificate", plainRefusal(err), hint)
 	}
 	if err := cert.WriteFile(o.out); err != nil {
 		return writeFailure("certificate", o.out, err)
@@ -294,9 +309,11 @@ type certVerifyOptions struct {
 
 func (o *certVerifyOptions) define(s *flags.Set) {
 	s.String(&o.ca, "ca", "", "read the CA's certificate from `FILE`").Required()
-	s.String(&o.host, "host", "", "require a certificate for the host name `HOST`")
-	s.String(&o.ip, "ip", "", "require a certificate for the IP `ADDRESS`")
-	defineUse(s, &o.use, "require a certificate that a `USE`, server or client, may present")
+	s.FromCommandLine(func() { // what else gives a host, gives the header of connections
+		s.String(&o.host, "host", "", "require a certificate for the host name `HOST`")
+		s.String(&o.ip, "ip", "", "require a certificate for the IP `ADDRESS`")
+		defineUse(s, &o.use, "require a certificate that a `USE`, server or client, may present")
+	})
 	s.String(&o.revoked, "revoked", "",
 		"refuse the certificates whose gids are listed in `FILE`, one per line")
 	o.certificate.define(s)
@@ -319,7 +336,7 @@ func (o *certVerifyOptions) run(context.Context) error {
 		return err
 	}
 	opts := certs.VerifyOptions{Now: time.Now()}
-	if opts.CA, err = loadCertificate("ca", o.ca); err != nil {
+	if opts.CA, err = loadCA("ca", o.ca); err != nil {
 		return err
 	}
 	if o.revoked != "" {

@@ -116,7 +116,7 @@ func (o *checkOptions) check(ctx context.Context, c *connection, p *checkPrinter
 		}
 		p.conclude("the tunnel works")
 		return nil
-	case errors.Is(err, mux.ErrNotCulvert):
+	case errors.Is(err, mux.ErrNotCulvert) && o.target == "":
 		// The handshake is the part that is specified, and it was completed.
 		p.conclude("the handshake works, but this is not a culvert remote: it serves no tunnel")
 		return nil

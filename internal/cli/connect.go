@@ -117,7 +117,7 @@ func (o *connectOptions) load() (*connection, error) {
 		return nil, exit.Usagef("give the CA's certificate with --ca FILE",
 			"--cert needs --ca: only version 2 of the handshake uses certificates")
 	}
-	ca, err := loadCertificate("ca", o.trust.ca)
+	ca, err := loadCA("ca", o.trust.ca)
 	if err != nil {
 		return nil, err
 	}

@@ -126,6 +126,24 @@ func loadCertificate(flag, path string) (*certs.Certificate, error) {
 	return cert, nil
 }
 
+// loadCA reads the certificate of a CA, which has to be one that is valid now; nil if path is "".
+func loadCA(flag, path string) (*certs.Certificate, error) {
+	ca, err := loadCertificate(flag, path)
+	if ca == nil {
+		return nil, err
+	}
+	if ca.Type() != certs.TypeSelf {
+		err = errors.New("it is a certificate that a CA has issued, not the CA's own")
+	} else if err = ca.Verify(certs.VerifyOptions{}); err != nil {
+		err = plainRefusal(err)
+	}
+	if err != nil {
+		return nil, exit.Fail(exit.Failed, "can't use the certificate of --"+flag,
+			fmt.Errorf("%s: %w", path, err), "it is the file that `culvert cert ca --cert-out` wrote")
+	}
+	return ca, nil
+}
+
 // checkCertified refuses a certificate, which may be nil, that is not for our key or not for our
 // end.
 func checkCertified(cert *certs.Certificate, key *certs.KeyPair, end certs.Use) error {

@@ -80,7 +80,7 @@ func (p *pidFile) replace(last *os.File, before int) (bool, error) {
 	if !free {
 		text, _ := io.ReadAll(io.LimitReader(last, 20))
 		if owner := strings.TrimSpace(string(text)); owner != strconv.Itoa(before) {
-			return false, fmt.Errorf("%s is of process %s, which runs", p.path, owner)
+			return false, fmt.Errorf("%s is of process %s, %w", p.path, owner, errPIDRuns)
 		}
 	}
 	if !p.is(last) {

@@ -201,12 +201,17 @@ func (o *admissionOptions) applyDefault() {
 	}
 }
 
-// check refuses contradictions. The remote has a certificate of its own if certified is true.
-func (o *admissionOptions) check(certified bool) error {
+// check refuses contradictions of the options, which are from source. The remote has a certificate
+// of its own if certified is true.
+func (o *admissionOptions) check(certified bool, source *flags.Source) error {
 	switch {
 	case o.allowAnyone && (o.authorizedKeys != "" || o.requireClientCert):
-		return exit.Usagef("leave one of them out",
-			"--allow-anyone contradicts --authorized-keys and --require-client-cert")
+		other := "authorized-keys"
+		if o.authorizedKeys == "" {
+			other = "require-client-cert"
+		}
+		return exit.Usagef("leave one of them out", "%s contradicts %s",
+			source.Spelled("allow-anyone"), source.Spelled(other))
 	case len(o.allowOrigins) > 0 && !o.allowAnyone:
 		return exit.Usagef("leave it out: pages have no keys of their own that could be admitted",
 			"--allow-origin does nothing without --allow-anyone")
@@ -228,7 +233,7 @@ func (o *admissionOptions) check(certified bool) error {
 func (o *remoteOptions) loadTrust() (trust tunnel.RemoteTrust, err error) {
 	a := &o.admission
 	a.applyDefault()
-	if err := a.check(o.identity.cert != ""); err != nil {
+	if err := a.check(o.identity.cert != "", o.source); err != nil {
 		return trust, err
 	}
 	trust.RequireCert, trust.Anyone = a.requireClientCert, a.allowAnyone
@@ -241,7 +246,7 @@ func (o *remoteOptions) loadTrust() (trust tunnel.RemoteTrust, err error) {
 		}
 		trust.Origins = append(trust.Origins, origin)
 	}
-	if trust.CA, err = loadCertificate("ca", a.ca); err != nil {
+	if trust.CA, err = loadCA("ca", a.ca); err != nil {
 		return trust, err
 	}
 	if a.authorizedKeys != "" {

@@ -161,10 +161,8 @@ func (t *remoteTrust) verify(peer protocol.Peer) error {
 	case t.ca != nil:
 		return nil // the handshake has verified the certificate
 	}
+	_ = t.known.Reload() // somebody may have changed the file; without it, what was known goes on
 	err := t.known.Check(t.name, peer.Key)
-	if err != nil && t.known.Reload() == nil { // somebody may have changed the file meanwhile
-		err = t.known.Check(t.name, peer.Key)
-	}
 	if errors.Is(err, certs.ErrUnknownRemote) && t.acceptNew {
 		err = t.remember(peer.Key)
 		if _, changed := errors.AsType[*certs.ChangedKeyError](err); err != nil && !changed {

@@ -72,6 +72,11 @@ func TestCheckReferenceServer(t *testing.T) {
 			checked(t, r, noRemote, "tcp", "upgrade", "handshake", "identity", "session")
 			waitEvent(t, p, "open")
 			waitEvent(t, p, "message") // the record was opened there
+			r = run(t, patience, culvert(t, append(append(
+				[]string{"check", "--target", "127.0.0.1:1", "--key", client.file}, test.flags...), url)...))
+			if r.status == 0 || !strings.Contains(r.stderr, "not a culvert remote") {
+				t.Errorf("a target through it: status %d, %s", r.status, r.stderr)
+			}
 		})
 	}
 }
