@@ -79,7 +79,7 @@ func listenFor(address string, access policy.SocketAccess) (net.Listener, error)
 	if bind, err := netip.ParseAddrPort(address); err == nil && bind.Addr().IsLoopback() {
 		cfg.KeepAlive = -1 // a peer on this machine does not vanish silently
 	}
-	return cfg.Listen(context.Background(), "tcp", address)
+	return cfg.Listen(context.Background(), "tcp"+policy.AddressVersion(address), address)
 }
 
 // listenUDP is listen for datagrams.
@@ -89,7 +89,7 @@ func listenUDP(address string) (*net.UDPConn, error) {
 			return conn, nil
 		}
 	}
-	conn, err := net.ListenPacket("udp", address)
+	conn, err := net.ListenPacket("udp"+policy.AddressVersion(address), address)
 	if err != nil {
 		return nil, err
 	}

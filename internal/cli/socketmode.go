@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"os/user"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,6 +34,10 @@ func (o *socketOptions) define(s *flags.Set) {
 func (o *socketOptions) access(addresses []string) (access policy.SocketAccess, err error) {
 	if *o == (socketOptions{}) {
 		return access, nil
+	}
+	if runtime.GOOS == "windows" {
+		return access, exit.Usagef("put the socket into a folder that only those users may open",
+			"--socket-mode and --socket-group have no effect on Windows")
 	}
 	isSocket := func(address string) bool { return strings.HasPrefix(address, "unix:") }
 	if !slices.ContainsFunc(addresses, isSocket) {
@@ -82,7 +87,7 @@ func groupID(group string) (int, error) {
 		return 0, err
 	}
 	id, err := strconv.ParseUint(found.Gid, 10, 31)
-	if err != nil { // Windows has security identifiers
+	if err != nil {
 		return 0, errors.New("groups of this system can't own a socket")
 	}
 	return int(id), nil

@@ -78,11 +78,13 @@ func (b Bind) ListenUDP() (*net.UDPConn, error) {
 	return conn.(*net.UDPConn), nil
 }
 
-// version completes the name of a network, so that an IPv4 address is bound for IPv4 alone. Package
-// net takes 0.0.0.0 for all addresses of both versions, which is more than was asked for, and maybe
-// more than is granted.
-func (b Bind) version() string {
-	if b.Addr.Addr().Is4() {
+func (b Bind) version() string { return AddressVersion(b.Addr.String()) }
+
+// AddressVersion completes the name of a network, tcp or udp, so that HOST:PORT with an IPv4
+// address is bound for IPv4 alone. Package net takes 0.0.0.0 for all addresses of both versions,
+// which is more than was asked for, and maybe more than is granted.
+func AddressVersion(address string) string {
+	if addr, err := netip.ParseAddrPort(address); err == nil && addr.Addr().Is4() {
 		return "4"
 	}
 	return ""

@@ -33,6 +33,8 @@ func Connect(ctx context.Context, dialer net.Dialer, network, address string) (n
 	switch {
 	case strings.HasPrefix(network, "udp"):
 		return connectUDPName(ctx, dialer, network, address)
+	case network == "unix":
+		return dialUnix(ctx, dialer, address)
 	case !strings.HasPrefix(network, "tcp"):
 		return dialer.DialContext(ctx, network, address)
 	}

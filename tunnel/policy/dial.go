@@ -3,12 +3,16 @@ package policy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
+
+	"culvert/internal/netfault"
 )
 
 // ErrBadTarget is the error for a target or an address to bind that is malformed.
@@ -41,8 +45,23 @@ func (r *Rules) DialUnix(ctx context.Context, socket string) (net.Conn, error) {
 	if !r.allowsSocket(socket) {
 		return nil, ErrNotAllowed
 	}
-	var dialer net.Dialer
-	return dialer.DialContext(ctx, "unix", socket)
+	return dialUnix(ctx, net.Dialer{}, socket)
+}
+
+// dialUnix connects to a unix socket. Linux tells that so many wait to be accepted that one more
+// has to wait before it is one of them; package net doesn't do that.
+func dialUnix(ctx context.Context, dialer net.Dialer, socket string) (net.Conn, error) {
+	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
+		conn, err := dialer.DialContext(ctx, "unix", socket)
+		if err == nil || !netfault.Is(err, syscall.EAGAIN) {
+			return conn, err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: its queue of connections is full", context.Cause(ctx))
+		}
+	}
 }
 
 // splitTarget splits and checks the address "host:port" of a target. The host may be a name or an

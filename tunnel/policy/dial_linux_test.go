@@ -5,6 +5,9 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -36,4 +39,65 @@ func TestDialPastSilence(t *testing.T) {
 	if !errors.Is(err, context.DeadlineExceeded) && (!errors.As(err, &timeout) || !timeout.Timeout()) {
 		t.Errorf("silence: %v", err)
 	}
+}
+
+// A unix socket whose queue of connections is full is not one that doesn't answer.
+func TestDialUnixQueue(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := os.NewFile(uintptr(fd), path)
+	defer file.Close()
+	err = errors.Join(syscall.Bind(fd, &syscall.SockaddrUnix{Name: path}), syscall.Listen(fd, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.FileListener(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	for err == nil {
+		var conn net.Conn
+		if conn, err = net.Dial("unix", path); err == nil {
+			defer conn.Close()
+		}
+	}
+	if !errors.Is(err, syscall.EAGAIN) {
+		t.Fatalf("with a full queue: %v", err)
+	}
+	short, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := connectUnix(short, path); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a queue that stays full: %v", err)
+	}
+	dialed := make(chan error, 1)
+	go func() {
+		conn, err := connectUnix(testnet.Within(t, time.Minute), path)
+		if err == nil {
+			conn.Close()
+		}
+		dialed <- err
+	}()
+	for {
+		select {
+		case err := <-dialed:
+			if err != nil {
+				t.Error(err)
+			}
+			return
+		default:
+		}
+		ln.(*net.UnixListener).SetDeadline(time.Now().Add(10 * time.Millisecond))
+		if conn, err := ln.Accept(); err == nil {
+			conn.Close()
+		}
+	}
+}
+
+// connectUnix connects as both ends do.
+func connectUnix(ctx context.Context, path string) (net.Conn, error) {
+	return Connect(ctx, net.Dialer{}, "unix", path)
 }

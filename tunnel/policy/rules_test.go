@@ -8,7 +8,11 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // zone is a resolver that knows these names and no others.
@@ -507,4 +511,48 @@ func TestSocketRules(t *testing.T) {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}
+}
+
+// Lookups wait for a place, each client's for its own, and addresses need none.
+func TestLookupsWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		busy := make(chan struct{})
+		var running atomic.Int64
+		rules := &Rules{lookup: func(context.Context, string, string) ([]netip.Addr, error) {
+			running.Add(1)
+			defer running.Add(-1)
+			<-busy
+			return []netip.Addr{netip.MustParseAddr("192.0.2.1")}, nil
+		}}
+		first := WithLookups(t.Context(), NewLookups(2))
+		second := WithLookups(t.Context(), NewLookups(2))
+		var looking sync.WaitGroup
+		for range 5 {
+			looking.Go(func() {
+				if _, err := rules.Resolve(first, "tcp", "example.org", 1); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		synctest.Wait()
+		if n := running.Load(); n != 2 {
+			t.Errorf("%d lookups at once", n)
+		}
+		short, cancel := context.WithTimeout(first, time.Second)
+		defer cancel()
+		_, err := rules.Resolve(short, "tcp", "example.org", 1)
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("without a place: %v", err)
+		}
+		if _, err := rules.Resolve(first, "tcp", "192.0.2.2", 1); err != nil {
+			t.Errorf("an address: %v", err)
+		}
+		looking.Go(func() { rules.Resolve(second, "tcp", "example.org", 1) })
+		synctest.Wait()
+		if n := running.Load(); n != 3 {
+			t.Errorf("with another client: %d lookups", n)
+		}
+		close(busy)
+		looking.Wait()
+	})
 }
