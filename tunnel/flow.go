@@ -43,8 +43,11 @@ func (f *flow) touch() { f.last.Store(int64(time.Since(f.began))) }
 // send sends a datagram, or drops it.
 func (f *flow) send(p []byte) {
 	f.touch()
-	if f.meter.passes(mux.ToPeer, len(p)) {
-		f.datagrams.Send(p)
+	if !f.meter.admits(mux.ToPeer, len(p)) {
+		return
+	}
+	if queued, _ := f.datagrams.Send(p); queued { // what is dropped is not carried
+		f.meter.Reserve(mux.ToPeer, len(p))
 	}
 }
 

@@ -49,7 +49,7 @@ const (
 
 	// maxUDPClients bounds the clients of a UDP port forward in either direction. Each holds a
 	// stream, and a socket at the other end. One more replaces the one that was idle for the
-	// longest time.
+	// longest time, of those at the address that has most.
 	maxUDPClients = 256
 
 	// usualClients is how many clients of a local have sockets with the system's usual buffers. Of
@@ -307,6 +307,10 @@ const (
 	maxClientWaiting  = 4 << 20
 	maxClientTargets  = 16 * maxTargets
 	maxClientContacts = 16 * maxContacts
+
+	// maxStreamLookups bounds the lookups for the streams of one client to targets with a name.
+	// Others wait. On some systems each takes a thread, of which the process has 500.
+	maxStreamLookups = 128
 
 	// headerTimeout bounds how long an HTTP client of the remote may take for TLS and for its
 	// request. By satellite, a packet that is lost twice takes over 10 s.

@@ -54,7 +54,8 @@ func (a *Association) Send(host string, port uint16, p []byte) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.buf = append(target.append(a.buf[:0]), p...)
-	return a.flow.Send(a.buf)
+	_, err = a.flow.Send(a.buf)
+	return err
 }
 
 // Receive waits for the next datagram and copies its payload to p, for which mux.MaxDatagram bytes

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"culvert/certs"
 	"culvert/protocol"
@@ -108,6 +109,7 @@ type remoteAccess struct {
 	trust     RemoteTrust
 	rights    policy.Rights // of clients without a line
 	keyRights map[certs.PublicKey]policy.Rights
+	comments  map[certs.PublicKey]string // of lines that have one
 }
 
 func newRemoteAccess(
@@ -121,7 +123,38 @@ func newRemoteAccess(
 	if err != nil {
 		return nil, err
 	}
-	return &remoteAccess{identity, trust, rights, keyRights}, nil
+	comments := make(map[certs.PublicKey]string)
+	if trust.Authorized != nil {
+		for line := range trust.Authorized.All() {
+			if line.Comment != "" {
+				comments[line.Key] = line.Comment
+			}
+		}
+	}
+	return &remoteAccess{identity, trust, rights, keyRights, comments}, nil
+}
+
+// commentOf returns the comment of a client's authorized-keys line, "" if it has none. It takes as
+// long for any number of lines, so it is no comparison in constant time: the client has proved its
+// key.
+func (a *remoteAccess) commentOf(client certs.PublicKey) string { return a.comments[client] }
+
+// readmit decides on a client whose certificate was verified under another RemoteTrust. Like
+// commentOf, it is quick.
+func (a *remoteAccess) readmit(peer protocol.Peer, now time.Time) error {
+	if a.trust.RequireCert {
+		if peer.Cert == nil {
+			return errNoCert
+		}
+		options := certs.VerifyOptions{CA: a.trust.CA, Now: now, Revoked: a.trust.Revoked}
+		if err := peer.Cert.Verify(options); err != nil {
+			return err
+		}
+	}
+	if _, listed := a.rightsOf(peer.Key); !listed {
+		return errKeyNotListed
+	}
+	return nil
 }
 
 // rightsOf returns the rights of a client, and whether it has any: where keys are listed, one

@@ -114,7 +114,7 @@ func (r *Remote) addSession(
 ) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if err := readmit(r.access.trust, peer, r.now()); err != nil {
+	if err := r.access.readmit(peer, r.now()); err != nil {
 		return fmt.Errorf("%w: %w", &mux.RefusedError{Code: mux.CodeNotAllowed}, err)
 	}
 	if r.draining {
@@ -157,7 +157,7 @@ func (r *Remote) renewSession(session *mux.Session, peer protocol.Peer, from net
 // From here on the client can neither open streams nor resume the session; the caller ends its
 // reverse listeners with endBinds. Called with the mutex held.
 func (r *Remote) checkAdmission(session *mux.Session, a *admission) error {
-	err := readmit(r.access.trust, a.peer, r.now())
+	err := r.access.readmit(a.peer, r.now())
 	if err == nil {
 		r.watchExpiry(session, a)
 		return nil

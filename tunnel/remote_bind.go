@@ -152,14 +152,17 @@ func (b *remoteBind) forward(all, session context.Context, conn net.Conn) {
 	defer b.remote.leaveStream(client.remoteClient)
 	target := mux.Target{Kind: mux.StreamReverse, Address: b.streamAddress(conn.RemoteAddr())}
 	stream, err := openFor(session, conn, func(ctx context.Context) (*mux.Stream, error) {
-		return b.session.Open(ctx, target)
+		stream, err := b.session.Open(ctx, target)
+		if err == nil {
+			stream.SetMeter(client.meter) // also for what the connection has sent meanwhile
+		}
+		return stream, err
 	})
 	if err != nil {
 		b.log.Debug().Err(err).Msg("connection not taken")
 		abort(conn)
 		return
 	}
-	stream.SetMeter(client.meter)
 	stream.SetLabel(b.address())
 	err = relay(client.meter.lifetime(all), stream, conn)
 	b.log.Debug().Err(err).Msg("stream ended")

@@ -58,19 +58,34 @@ func newRemoteFallback(
 			ErrorLog:  httplog.New(log),
 			Rewrite: func(r *httputil.ProxyRequest) {
 				r.SetURL(site)
+				r.Out.URL.RawQuery = r.In.URL.RawQuery // which only the site knows how to read
 				r.SetXForwarded()
 				if isProxied(r.In) {
 					keepForwarded(r.Out.Header, r.In.Header)
 				}
 			},
 			ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
-				if r.Context().Err() == nil {
+				status := http.StatusBadGateway
+				if fault := faultOfVisitor(w); fault != nil {
+					log.Debug().Err(fault).Msg("a visitor's request didn't arrive")
+					status = http.StatusBadRequest
+				} else if r.Context().Err() == nil {
 					unreached.Warn().Err(err).Msg("the fallback site can't be reached")
 				}
-				w.WriteHeader(http.StatusBadGateway)
+				w.WriteHeader(status)
 			},
 		},
 	}
+}
+
+// faultOfVisitor returns why the body of a request didn't arrive, nil if that isn't what failed.
+func faultOfVisitor(w http.ResponseWriter) error {
+	if v, ok := w.(*fallbackVisit); ok {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		return v.fault
+	}
+	return nil
 }
 
 // keepForwarded copies the scheme by which a client has reached a trusted proxy. Proxies append:
@@ -97,6 +112,9 @@ func (f *remoteFallback) serve(
 	defer context.AfterFunc(ctx, cancel)()
 	place := f.places.take(from, false, cancel)
 	defer place.leave()
+	if strings.ContainsFunc(request.Header.Get("Upgrade"), isNotPrint) {
+		request.Header.Del("Upgrade") // to no protocol; the library would take it for a fault of the site
+	}
 	v := newFallbackVisit(bounded, w, request, place)
 	defer v.end()
 	// A request that makes way may still be reading its body, which no context ends.
@@ -106,6 +124,9 @@ func (f *remoteFallback) serve(
 		f.bounds.Refused(bounds.FallbackTime)
 	}
 }
+
+// isNotPrint reports whether a rune isn't printable ASCII.
+func isNotPrint(r rune) bool { return r < ' ' || r > '~' }
 
 // isUpgrade reports whether package protocol would upgrade the request (RFC 6455, section 4.2.1).
 // It would answer any other with an error that an ordinary site doesn't have.

@@ -106,6 +106,7 @@ func TestFallback(t *testing.T) {
 		header                   http.Header
 	}{
 		{"a page", "GET", "/page?x=1", "", nil},
+		{"a query as it was sent", "GET", "/page?b=1;a=2&q=100%", "", nil},
 		{"an upload", "POST", "/form", "content", nil},
 		{"the path without an upgrade", "GET", "/tunnel", "", nil},
 		{"an upgrade by POST", "POST", "/tunnel", "", upgrade(func(http.Header) {})},

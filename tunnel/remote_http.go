@@ -132,11 +132,12 @@ func (r *Remote) turnAway(
 		r.refusePenalized(w, request, left)
 		return true
 	}
+	owned = owned && routeNameOf(request) != "" // a session without a name is nobody's in particular
 	if after, ok := r.gate.takeRate(from, owned); !ok {
 		r.refuseForNow(w, request, after)
 		return true
 	}
-	if owned && routeNameOf(request) != "" {
+	if owned {
 		return false
 	}
 	// Last: isFull may look at all sessions, whose streams wait for that.

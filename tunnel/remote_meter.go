@@ -121,10 +121,16 @@ func (m *clientMeter) reserve(d mux.Direction, n int) (wait time.Duration) {
 	return wait
 }
 
-// passes reports whether a datagram of n bytes may be carried. Datagrams don't wait: too many of
-// them are dropped.
+// admits reports whether a datagram of n bytes may be carried, which Reserve then counts. Datagrams
+// don't wait: too many of them are dropped.
+func (m *clientMeter) admits(d mux.Direction, n int) bool {
+	r := m.rate(d)
+	return r == nil || r.datagrams.AllowN(time.Now(), n)
+}
+
+// passes is admits for a datagram that is carried at once.
 func (m *clientMeter) passes(d mux.Direction, n int) bool {
-	if r := m.rate(d); r != nil && !r.datagrams.AllowN(time.Now(), n) {
+	if !m.admits(d, n) {
 		return false
 	}
 	m.Reserve(d, n)

@@ -1,10 +1,6 @@
 package tunnel
 
 import (
-	"time"
-
-	"culvert/certs"
-	"culvert/protocol"
 	"culvert/tunnel/mux"
 	"culvert/tunnel/policy"
 )
@@ -35,17 +31,6 @@ func (r *Remote) Reload(identity RemoteIdentity, trust RemoteTrust, rights polic
 		session.Wait()
 	}
 	return nil
-}
-
-// readmit decides on a client whose certificate was verified under another RemoteTrust.
-func readmit(trust RemoteTrust, peer protocol.Peer, now time.Time) error {
-	if trust.RequireCert && peer.Cert != nil {
-		options := certs.VerifyOptions{CA: trust.CA, Now: now, Revoked: trust.Revoked}
-		if err := peer.Cert.Verify(options); err != nil {
-			return err
-		}
-	}
-	return trust.admit(peer)
 }
 
 // currentAccess returns what was last loaded.

@@ -82,7 +82,8 @@ type remoteClient struct {
 // clientPlaces bound what the streams in all sessions of a client may have at once. A stream gives
 // back what it took where it took it: its session may count with another client by then.
 type clientPlaces struct {
-	exits     places // for UDP sockets
+	exits     places         // for UDP sockets
+	lookups   policy.Lookups // of names that streams are for
 	exitLoad  *exitLoad
 	listeners places // for -R
 }
@@ -90,6 +91,7 @@ type clientPlaces struct {
 func newClientPlaces(counts *bounds.Counts) clientPlaces {
 	return clientPlaces{
 		exits:     newPlaces(maxClientExits),
+		lookups:   policy.NewLookups(maxStreamLookups),
 		exitLoad:  newExitLoad(counts),
 		listeners: newPlaces(maxClientListeners),
 	}

@@ -103,18 +103,6 @@ func (r *Remote) describe(a *admission) state.Session {
 	return s
 }
 
-// commentOf returns the comment of a client's authorized-keys line, "" if it has none.
-func (a *remoteAccess) commentOf(client certs.PublicKey) string {
-	if a.trust.Authorized == nil {
-		return ""
-	}
-	line, ok := a.trust.Authorized.Lookup(client)
-	if !ok {
-		return ""
-	}
-	return line.Comment
-}
-
 // retire takes a session that has ended off the list, and counts what it has done.
 func (r *Remote) retire(session *mux.Session) {
 	r.mu.Lock()

@@ -25,6 +25,7 @@ func (s *remoteSession) serveStream(
 		if client.crowded {
 			ctx = policy.WithSmallBuffers(ctx)
 		}
+		ctx = policy.WithLookups(ctx, client.lookups)
 		return dialTarget(ctx, rules, in.Target())
 	})
 	observeDial(s.remote.cfg.Observer, began, err)

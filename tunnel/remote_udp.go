@@ -7,6 +7,7 @@ import (
 
 	"culvert/internal/bounds"
 	"culvert/tunnel/mux"
+	"culvert/tunnel/policy"
 )
 
 // remoteRules are the rules for a client's targets: *policy.Rules or noRights. Values are compared.
@@ -54,7 +55,7 @@ func (s *remoteSession) serveFlow(in *mux.IncomingFlow, client clientStream) {
 		return
 	}
 	defer release()
-	conn, err := openExit(s.ctx, s.rules(), target)
+	conn, err := openExit(policy.WithLookups(s.ctx, client.lookups), s.rules(), target)
 	if err != nil {
 		in.Refuse(s.unreached(in, err), "")
 		return

@@ -3,6 +3,7 @@ package tunnel
 import (
 	"bufio"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -38,6 +39,7 @@ type fallbackVisit struct {
 
 	mu    sync.Mutex // guards the deadlines, and:
 	ended bool       // they are those of the next request
+	fault error      // why the request's body didn't arrive; nil if it did, or still may
 }
 
 func newFallbackVisit(
@@ -134,8 +136,15 @@ func (b *visitBody) Read(p []byte) (int, error) {
 	if n > 0 {
 		b.visit.place.touch()
 	}
-	if err == io.EOF { // see hasBody
+	switch {
+	case err == io.EOF: // see hasBody
 		b.visit.setDeadline(control.SetReadDeadline, time.Time{})
+	case err != nil && !errors.Is(err, http.ErrBodyReadAfterClose):
+		b.visit.mu.Lock()
+		if b.visit.fault == nil {
+			b.visit.fault = err
+		}
+		b.visit.mu.Unlock()
 	}
 	return n, err
 }

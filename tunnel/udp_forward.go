@@ -89,7 +89,7 @@ func (f *udpForward) client(ctx context.Context, path udpPath) *udpClient {
 		return nil
 	}
 	if len(f.clients) >= maxUDPClients {
-		f.evict()
+		f.evict(sourceOf(path.client.Addr()))
 	}
 	c := &udpClient{opened, path, path.local.control(), ended}
 	f.clients[path] = c
@@ -97,10 +97,23 @@ func (f *udpForward) client(ctx context.Context, path udpPath) *udpClient {
 	return c
 }
 
-// evict ends the client that was idle for the longest time.
-func (f *udpForward) evict() {
+// evict makes room for another client. It ends the one that was idle for the longest time, of those
+// at the source that has most with the other: so nobody loses a stream to a host that sends from
+// many ports.
+func (f *udpForward) evict(other source) {
+	held := map[source]int{other: 1}
+	for _, c := range f.clients {
+		held[sourceOf(c.path.client.Addr())]++
+	}
+	most := 0
+	for _, n := range held {
+		most = max(most, n)
+	}
 	var oldest *udpClient
 	for _, c := range f.clients {
+		if held[sourceOf(c.path.client.Addr())] < most {
+			continue
+		}
 		if oldest == nil || c.expires().Before(oldest.expires()) {
 			oldest = c
 		}

@@ -291,3 +291,44 @@ func TestForwardUDPEvicts(t *testing.T) {
 	}
 	waitExits(t, remote.Remote, maxUDPClients)
 }
+
+// A host that sends from ever more ports takes no stream from a client elsewhere, however long that
+// is idle meanwhile.
+func TestForwardUDPFlood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := muxPair(t)
+		local := NewLocal(LocalConfig{})
+		local.set(&localConnection{session: near}, nil)
+		socket := newFakePackets()
+		ctx, cancel := context.WithCancel(context.Background())
+		var serving sync.WaitGroup
+		serving.Go(func() { local.serveForwardUDP(ctx, socket, "h:1") })
+		opened := 0
+		serving.Go(func() {
+			for {
+				in, err := far.Accept(ctx)
+				if err != nil {
+					return
+				}
+				opened++
+				if _, err := in.(*mux.IncomingFlow).Confirm(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		quiet := netip.MustParseAddrPort("192.0.2.1:1")
+		flood := netip.MustParseAddr("198.51.100.1")
+		socket.in <- packet{"first", quiet}
+		for port := range 3 * maxUDPClients {
+			time.Sleep(time.Millisecond)
+			socket.in <- packet{"flood", netip.AddrPortFrom(flood, uint16(1+port))}
+		}
+		socket.in <- packet{"second", quiet}
+		synctest.Wait()
+		if opened != 1+3*maxUDPClients {
+			t.Errorf("%d streams were opened", opened)
+		}
+		cancel()
+		testnet.Await(t, patience, serving.Wait)
+	})
+}

@@ -99,9 +99,6 @@ var (
 	// ErrNotCulvert means that the peer answered the first hello with something else, or not at
 	// all.
 	ErrNotCulvert = errors.New("the peer does not speak culvert's session protocol")
-
-	// ErrNoMoreStreams means that the session has used all its stream ids.
-	ErrNoMoreStreams = errors.New("the session has no stream ids left")
 )
 
 // errReplaced is what the goroutines of a link get once another has replaced it.

@@ -80,26 +80,27 @@ func (f *Flow) receivedDroppedLocked() {
 
 // Send queues a copy of p for sending and never waits. When the flow's queue is full its oldest
 // datagrams are dropped. So are those that could not be sent within a second, and all that come
-// while the session has no carrier or exceeds its share of the memory: success does not imply
-// delivery. It returns an error when the flow has ended, or when p is larger than MaxDatagram.
-func (f *Flow) Send(p []byte) error {
+// while the session has no carrier or exceeds its share of the memory. It reports whether p was
+// queued, which does not imply delivery, and returns an error when the flow has ended, or when p is
+// larger than MaxDatagram.
+func (f *Flow) Send(p []byte) (queued bool, err error) {
 	s := f.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case f.send.err != nil:
-		return f.causeLocked(f.send.err)
+		return false, f.causeLocked(f.send.err)
 	case f.send.fin:
-		return net.ErrClosed
+		return false, net.ErrClosed
 	case len(p) > MaxDatagram:
 		s.countDropLocked(DropSize)
-		return ErrDatagramSize
+		return false, ErrDatagramSize
 	case s.link == nil:
 		s.countDropLocked(DropAway)
-		return nil
+		return false, nil
 	case s.memory.sendingBlocked():
 		s.countDropLocked(DropMemory)
-		return nil
+		return false, nil
 	}
 	for f.queue.len > 0 && f.queue.len+sendPrefix+len(p) > maxDatagramQueue {
 		f.dropOldestLocked(DropFull)
@@ -111,7 +112,7 @@ func (f *Flow) Send(p []byte) error {
 	f.queue.write(p)
 	s.settleMemoryLocked()
 	s.wakeSenderLocked(&f.stream)
-	return nil
+	return true, nil
 }
 
 // ResetFlows resets the flows that this side opened, with a code, and returns how many there were.

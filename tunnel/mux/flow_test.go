@@ -52,7 +52,7 @@ func mustReceive(t testing.TB, f *Flow) []byte {
 
 func mustSend(t testing.TB, f *Flow, p []byte) {
 	t.Helper()
-	if err := f.Send(p); err != nil {
+	if _, err := f.Send(p); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -168,7 +168,7 @@ func TestDatagramErrors(t *testing.T) {
 	if !errors.As(err, &refused) || refused.Code != CodeBadTarget {
 		t.Errorf("a flow opened at once as a stream: %v", err)
 	}
-	if err := opened.Send(make([]byte, MaxDatagram+1)); !errors.Is(err, ErrDatagramSize) {
+	if _, err := opened.Send(make([]byte, MaxDatagram+1)); !errors.Is(err, ErrDatagramSize) {
 		t.Errorf("too large: %v", err)
 	}
 	if n := client.Stats().Datagrams.Dropped; n != 1 {
@@ -210,7 +210,7 @@ func TestDatagramEnds(t *testing.T) {
 	mustReceive(t, opened)
 	mustSend(t, opened, []byte("last"))
 	opened.Close()
-	if err := opened.Send(nil); !errors.Is(err, net.ErrClosed) {
+	if _, err := opened.Send(nil); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("sending after Close: %v", err)
 	}
 	if got := mustReceive(t, accepted); string(got) != "last" {
@@ -227,7 +227,7 @@ func TestDatagramEnds(t *testing.T) {
 	if err := receive(opened); !errors.As(err, &reset) || reset.Code != CodeOverload {
 		t.Errorf("after a reset: %v", err)
 	}
-	if err := opened.Send(nil); !errors.As(err, &reset) {
+	if _, err := opened.Send(nil); !errors.As(err, &reset) {
 		t.Errorf("sending after a reset: %v", err)
 	}
 	opened.Close()
@@ -246,7 +246,7 @@ func TestDatagramEnds(t *testing.T) {
 	if err := receive(refused); !errors.As(err, &refusal) || refusal.Code != CodeNameNotFound {
 		t.Errorf("after a refusal: %v", err)
 	}
-	if err := refused.Send(nil); !errors.As(err, &refusal) {
+	if _, err := refused.Send(nil); !errors.As(err, &refusal) {
 		t.Errorf("sending after a refusal: %v", err)
 	}
 	refused.Close()
@@ -264,7 +264,7 @@ func TestDatagramEnds(t *testing.T) {
 	if err := receive(opened); !errors.As(err, &lost) {
 		t.Errorf("after the session: %v", err)
 	}
-	if err := opened.Send(nil); !errors.As(err, &lost) {
+	if _, err := opened.Send(nil); !errors.As(err, &lost) {
 		t.Errorf("sending after the session: %v", err)
 	}
 }
@@ -481,7 +481,7 @@ func TestResetFlows(t *testing.T) {
 			t.Errorf("the one that waited: %v", err)
 		}
 		var reset *ResetError
-		if err := opened.Send(nil); !errors.As(err, &reset) || reset.Remote {
+		if _, err := opened.Send(nil); !errors.As(err, &reset) || reset.Remote {
 			t.Errorf("send: %v", err)
 		}
 		if err := opened.Await(); !errors.As(err, &reset) || reset.Remote {

@@ -235,7 +235,7 @@ func (m *freezeModel) datagram(end, size int) {
 	f.sent[end]++
 	p := binary.BigEndian.AppendUint32(nil, f.sent[end])
 	p = append(p, bytes.Repeat([]byte{byte(f.sent[end])}, size)...)
-	if err := f.ends[end].Send(p); err != nil {
+	if _, err := f.ends[end].Send(p); err != nil {
 		m.t.Errorf("a datagram was not taken: %v", err)
 	}
 }

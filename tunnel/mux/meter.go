@@ -22,7 +22,7 @@ type Meter interface {
 }
 
 // SetMeter lets a meter decide how fast ReadFrom and Deliver carry data. It must be called before
-// they are.
+// they are. What Write sends counts too, but doesn't wait: later data does.
 func (st *Stream) SetMeter(m Meter) {
 	st.session.mu.Lock()
 	defer st.session.mu.Unlock()

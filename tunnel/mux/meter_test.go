@@ -156,3 +156,27 @@ func TestMeterOfCutStream(t *testing.T) {
 		})
 	}
 }
+
+// What Write sends counts at once, and what ReadFrom sends then waits for it.
+func TestMeterOfWrite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, server := newPair(t, Config{}, Config{})
+		opened, accepted := openPair(t, client, server)
+		m := &pacer{rate: 1000}
+		accepted.SetMeter(m)
+		began := time.Now()
+		if _, err := accepted.Write(make([]byte, 5000)); err != nil || time.Since(began) != 0 {
+			t.Errorf("written after %v: %v", time.Since(began), err)
+		}
+		if _, err := accepted.ReadFrom(bytes.NewReader(make([]byte, 1000))); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(began); took != 6*time.Second || m.sum[ToPeer] != 6000 {
+			t.Errorf("%d bytes are counted, and took %v", m.sum[ToPeer], took)
+		}
+		accepted.CloseWrite()
+		if got, err := io.ReadAll(opened); len(got) != 6000 || err != nil {
+			t.Errorf("%d bytes arrived: %v", len(got), err)
+		}
+	})
+}

@@ -134,6 +134,9 @@ func (s *Session) openFlowLocked(address string) (*Flow, error) {
 	return f, nil
 }
 
+// lastID is the last id of either side that leaves room for the step to the next.
+const lastID = 1<<32 - 3
+
 // nextIDLocked returns the id of the stream that this side opens next, or why it must not.
 func (s *Session) nextIDLocked(target Target) (uint32, error) {
 	t := &s.streams
@@ -143,8 +146,9 @@ func (s *Session) nextIDLocked(target Target) (uint32, error) {
 	case code != 0:
 		s.countRefusedLocked(0, target, true, code)
 		return 0, &OpenError{Code: code}
-	case t.nextID > 1<<32-3:
-		return 0, ErrNoMoreStreams
+	case t.nextID > lastID: // another session has them all
+		s.drainLocked()
+		return 0, &OpenError{Code: CodeDraining}
 	}
 	return t.nextID, nil
 }

@@ -24,6 +24,9 @@ func (st *Stream) Write(p []byte) (int, error) {
 		}
 		n := min(len(p), room)
 		st.send.queue.write(p[:n])
+		if st.meter != nil {
+			st.meter.Reserve(ToPeer, n)
+		}
 		st.noteStallLocked()
 		s.settleMemoryLocked()
 		s.wakeSenderLocked(&st.stream)

@@ -293,8 +293,13 @@ func TestOpenKeepsToLimits(t *testing.T) {
 		if opens := ofKind(p.quiet(), kindOpen); len(opens) != 1 || opens[0].stream != 1<<32-3 {
 			t.Errorf("the last open: %v", opens)
 		}
-		if _, err := client.Open(context.Background(), Target{}); !errors.Is(err, ErrNoMoreStreams) {
-			t.Errorf("open without ids: %v", err)
+		for range 2 {
+			if _, err := client.Open(context.Background(), Target{}); !isRefused(err, CodeDraining) {
+				t.Errorf("open without ids: %v", err)
+			}
+		}
+		if drains := ofKind(p.quiet(), kindDraining); len(drains) != 1 {
+			t.Errorf("the peer is told: %v", drains)
 		}
 		cancel()
 	})

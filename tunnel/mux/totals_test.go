@@ -142,11 +142,19 @@ func TestTotalsDatagrams(t *testing.T) {
 			t.Fatal(err)
 		}
 		acceptFlow(t, r.server)
-		flow.Send(make([]byte, MaxDatagram+1))
-		flow.Send(make([]byte, 100))
-		synctest.Wait()
-		r.cut()
-		flow.Send(make([]byte, 100))
+		for _, send := range []struct {
+			size   int
+			away   bool
+			queued bool
+		}{{size: MaxDatagram + 1}, {size: 100, queued: true}, {size: 100, away: true}} {
+			if send.away {
+				synctest.Wait()
+				r.cut()
+			}
+			if queued, _ := flow.Send(make([]byte, send.size)); queued != send.queued {
+				t.Errorf("%+v: %t", send, queued)
+			}
+		}
 		got := r.client.Totals()
 		want := [numDrops]uint64{DropSize: 1, DropAway: 1}
 		if got.Dropped != want || got.Payload.Sent != 100 {
