@@ -5,6 +5,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"culvert/internal/logburst"
+
 	"github.com/rs/zerolog"
 )
 
@@ -53,7 +55,7 @@ func newDrops(log *zerolog.Logger) drops {
 	for _, reason := range []DropReason{
 		DropAddress, DropPort, DropFragment, DropMalformed, DropSend, DropUnasked, DropDeliver,
 	} {
-		limit := &zerolog.BurstSampler{Burst: 1, Period: dropLogPeriod}
+		limit := logburst.New(1, dropLogPeriod)
 		d[reason] = &dropCounter{log: log.Sample(limit)}
 	}
 	return d

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"culvert/internal/bounds"
+	"culvert/internal/logburst"
 	"culvert/internal/netfault"
 
 	"github.com/rs/zerolog"
@@ -71,7 +72,7 @@ func New(cfg Config) (*Server, error) {
 		socks5:    newSOCKS5(asked, cfg.Associate != nil),
 		socks4:    &socks4Protocol{refuseAll: asked != nil},
 		closing:   make(chan struct{}),
-		full:      cfg.Log.Sample(&zerolog.BurstSampler{Burst: 1, Period: time.Minute}),
+		full:      cfg.Log.Sample(logburst.New(1, time.Minute)),
 		drops:     newDrops(cfg.Log),
 		listenUDP: listenUDP,
 		listeners: make(map[net.Listener]context.CancelFunc),

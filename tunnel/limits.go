@@ -350,6 +350,11 @@ const (
 	maxStreamWarnings    = 20
 	streamWarningsPeriod = time.Second
 
+	// maxListenerLines bounds the lines of the log in a listenerLinesPeriod about the listeners and
+	// the speed tests of one session, which may begin and end in turns. More are left out.
+	maxListenerLines    = 2 * maxClientListeners
+	listenerLinesPeriod = time.Minute
+
 	// maxRefusalEvents bounds the events in a refusalEventsPeriod about clients that are refused,
 	// among those that observers see. More are left out.
 	maxRefusalEvents    = 6

@@ -370,7 +370,11 @@ func ConnectTo(
 		defer cancel()
 		stream, err := conn.session.Open(opening, streamTarget(target))
 		if err != nil {
-			return &TargetError{target, err}
+			_, refused := errors.AsType[*mux.OpenError](err)
+			if refused || errors.Is(err, errOpenTimeout) && !conn.session.Stats().Away {
+				return &TargetError{target, err}
+			}
+			return &ConnectError{Step: StepSession, Err: err, Remote: cfg.Address}
 		}
 		reached = time.Since(began)
 		return stream.Close()

@@ -241,7 +241,9 @@ func (l *Local) reconnect(
 	case conn.connector == last.connector:
 		l.logReconnected(conn, last, time.Since(lostAt))
 	default:
-		l.cfg.Observer.Resume(false, time.Since(lostAt))
+		if last.session.Err() != nil { // otherwise it may still be resumed: see keepRetired
+			l.cfg.Observer.Resume(false, time.Since(lostAt))
+		}
 		l.switchTo(ctx, conn, last, lossReason(last))
 	}
 	return conn, err

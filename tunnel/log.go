@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"culvert/certs"
+	"culvert/internal/logburst"
 
 	"github.com/rs/zerolog"
 )
@@ -59,7 +60,7 @@ func (l *limitedLog) close() { l.limit.close() }
 // logLimit decides what a limitedLog logs. It is a zerolog.Sampler and a zerolog.Hook.
 type logLimit struct {
 	log      zerolog.Logger // without the limit
-	limit    *zerolog.BurstSampler
+	limit    *logburst.Sampler
 	also     zerolog.Sampler // that has to agree; may be nil
 	patience time.Duration   // until the events left out are reported although none follows
 
@@ -73,8 +74,9 @@ type logLimit struct {
 func newLogLimit(
 	log zerolog.Logger, burst uint32, period time.Duration, also zerolog.Sampler,
 ) *logLimit {
-	limit := &zerolog.BurstSampler{Burst: burst, Period: period}
-	return &logLimit{log: log, limit: limit, also: also, patience: 2 * period}
+	return &logLimit{
+		log: log, limit: logburst.New(burst, period), also: also, patience: 2 * period,
+	}
 }
 
 // Sample reports whether an event is logged.

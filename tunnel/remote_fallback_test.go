@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ import (
 	"culvert/protocol"
 
 	"github.com/gorilla/websocket"
+	"github.com/rs/zerolog"
 )
 
 // site is an ordinary web site, with its own WebSocket on /socket.
@@ -263,5 +265,40 @@ func TestIsUpgrade(t *testing.T) {
 		if upgrades != isUpgrade(request) || upgrades != (name == "") {
 			t.Errorf("without %q: %v, %d", name, isUpgrade(request), recorder.Code)
 		}
+	}
+}
+
+// TestFallbackFaultOfVisitor: a request that breaks off, or is for a protocol that is none, says
+// nothing about the site.
+func TestFallbackFaultOfVisitor(t *testing.T) {
+	log := new(lockedBuffer)
+	remote := startWithFallback(t, site(t).URL, func(cfg *RemoteConfig) {
+		cfg.Log = zerolog.New(log).Level(zerolog.WarnLevel)
+	})
+	ask := func(request string, end bool) string {
+		t.Helper()
+		conn := testnet.Dial(t, remote.server.Listener.Addr().String(), patience)
+		conn.SetDeadline(time.Now().Add(patience))
+		io.WriteString(conn, request)
+		if end {
+			conn.CloseWrite()
+		}
+		response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatalf("%q: %v", request, err)
+		}
+		response.Body.Close()
+		return response.Status[:3]
+	}
+	got := ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhalf", true)
+	if got != "400" {
+		t.Errorf("half a request: %s", got)
+	}
+	got = ask("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: \x80\r\n\r\n", false)
+	if got != "418" {
+		t.Errorf("an upgrade to nothing: %s", got)
+	}
+	if text := log.String(); text != "" {
+		t.Errorf("logged: %s", text)
 	}
 }

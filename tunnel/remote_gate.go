@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"culvert/internal/bounds"
+	"culvert/internal/logburst"
 
 	"github.com/rs/zerolog"
 )
@@ -22,9 +23,9 @@ type remoteGate struct {
 	rate       *handshakeRate
 	bounds     *bounds.Counts
 	refusals   *limitedLog
-	shortages  *limitedLog           // for what the remote itself lacks
-	warnings   *zerolog.BurstSampler // of streams that were refused, in all sessions
-	hint       sync.Once             // that X-Forwarded-For is ignored
+	shortages  *limitedLog       // for what the remote itself lacks
+	warnings   *logburst.Sampler // of streams that were refused, in all sessions
+	hint       sync.Once         // that X-Forwarded-For is ignored
 
 	mu       sync.Mutex // guards the rest
 	sessions map[source]int
@@ -44,7 +45,7 @@ func newRemoteGate(log zerolog.Logger, counts *bounds.Counts, perSecond int) *re
 		rate:      newHandshakeRate(perSecond),
 		refusals:  sampled(log),
 		shortages: limitLog(log, 1, strangerLinesPeriod, nil),
-		warnings:  &zerolog.BurstSampler{Burst: maxStreamWarnings, Period: streamWarningsPeriod},
+		warnings:  logburst.New(maxStreamWarnings, streamWarningsPeriod),
 		sessions:  make(map[source]int),
 	}
 }

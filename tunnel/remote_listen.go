@@ -18,6 +18,7 @@ import (
 // returns once the connections that were accepted have ended too.
 func (s *remoteSession) serveListen(in *mux.IncomingStream, client clientStream) {
 	log := s.log.With().Str("bind", in.Target().Address).Logger()
+	events := s.asked.With().Str("bind", in.Target().Address).Logger()
 	listening, end := context.WithCancel(s.ctx)
 	defer end()
 	b := &remoteBind{
@@ -32,12 +33,13 @@ func (s *remoteSession) serveListen(in *mux.IncomingStream, client clientStream)
 	}
 	if err := s.remote.addBind(s.ctx, b); err != nil {
 		code, text := listenCode(err)
-		log.Info().Err(err).Msg("reverse forward refused")
+		events.Info().Err(err).Msg("reverse forward refused")
 		in.Refuse(code, text)
 		return
 	}
 	b.log = log.With().Str("listen", b.address()).Logger()
-	b.log.Info().Msg("reverse forward up")
+	events = events.With().Str("listen", b.address()).Logger()
+	events.Info().Msg("reverse forward up")
 	var serving sync.WaitGroup
 	control, err := in.Confirm()
 	if err != nil { // the local has given up
@@ -55,7 +57,7 @@ func (s *remoteSession) serveListen(in *mux.IncomingStream, client clientStream)
 	if err == nil {
 		control.Close()
 	}
-	b.log.Info().Msg("reverse forward ended")
+	events.Info().Msg("reverse forward ended")
 	serving.Wait()
 }
 

@@ -24,6 +24,7 @@ type remoteSession struct {
 	client  certs.PublicKey
 	log     zerolog.Logger
 	denials *limitedLog     // for targets that the rules forbid
+	asked   *limitedLog     // for what the client may ask for again and again
 	lookups *limitedLog     // for names that no name server has an answer for
 	ctx     context.Context // ends with the session
 	streams sync.WaitGroup
@@ -43,6 +44,7 @@ func newRemoteSession(
 		client:  client,
 		log:     log,
 		denials: limitLog(log, 1, streamWarningsPeriod, r.gate.warnings),
+		asked:   limitLog(log, maxListenerLines, listenerLinesPeriod, nil),
 		lookups: limitLog(log, 1, streamWarningsPeriod, r.gate.warnings),
 		ctx:     ctx,
 	}
@@ -67,6 +69,7 @@ func (r *Remote) serveSession(a admitted, from netip.Addr, log zerolog.Logger) {
 	session.Close()
 	s.streams.Wait()
 	s.denials.close()
+	s.asked.close()
 	s.lookups.close()
 	r.retire(session)
 	if abandoned, ok := errors.AsType[*mux.AbandonedError](session.Err()); ok {

@@ -54,7 +54,7 @@ func (s *remoteSession) serveTest(in *mux.IncomingStream, client clientStream) {
 	began := time.Now()
 	s.serveTestStream(in, client, test)
 	sent, received := test.Carried()
-	s.log.Info().Int64("sent_bytes", sent).Int64("received_bytes", received).
+	s.asked.Info().Int64("sent_bytes", sent).Int64("received_bytes", received).
 		Dur("duration", shortTime(time.Since(began))).Msg("speed test")
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"culvert/certs"
+	"culvert/internal/logburst"
 	"culvert/internal/state"
 	"culvert/protocol"
 	"culvert/tunnel/mux"
@@ -22,13 +23,11 @@ type remoteObserved struct {
 
 	// refusals bounds the events about clients that are refused, which strangers can cause at will:
 	// others would not be seen any more.
-	refusals *zerolog.BurstSampler
+	refusals *logburst.Sampler
 }
 
 func newRemoteObserved() remoteObserved {
-	return remoteObserved{refusals: &zerolog.BurstSampler{
-		Burst: maxRefusalEvents, Period: refusalEventsPeriod,
-	}}
+	return remoteObserved{refusals: logburst.New(maxRefusalEvents, refusalEventsPeriod)}
 }
 
 // carried is what a remote knows of the newest carrier of a session.

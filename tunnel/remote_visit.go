@@ -33,19 +33,24 @@ func hasBody(request *http.Request) bool {
 // progress goes on.
 type fallbackVisit struct {
 	http.ResponseWriter
-	request *http.Request // with a body that extends the deadline for reading
+	request *http.Request   // with a body that extends the deadline for reading
+	visitor context.Context // is done when the visitor has left
 	control *http.ResponseController
 	place   *fairPlace
 
 	mu    sync.Mutex // guards the deadlines, and:
 	ended bool       // they are those of the next request
-	fault error      // why the request's body didn't arrive; nil if it did, or still may
+	cut   bool       // by this side, not by the visitor
+	fault error      // of the visitor: why the request's body didn't arrive; nil if it may have
 }
 
 func newFallbackVisit(
 	ctx context.Context, w http.ResponseWriter, request *http.Request, place *fairPlace,
 ) *fallbackVisit {
-	v := &fallbackVisit{ResponseWriter: w, control: http.NewResponseController(w), place: place}
+	v := &fallbackVisit{
+		ResponseWriter: w, control: http.NewResponseController(w), place: place,
+		visitor: request.Context(),
+	}
 	v.request = request.WithContext(ctx)
 	if hasBody(request) {
 		v.request.Body = &visitBody{request.Body, v}
@@ -72,8 +77,20 @@ func (v *fallbackVisit) end() {
 // interrupt makes reads fail, and soon writes too. Until then an error can be answered.
 func (v *fallbackVisit) interrupt() {
 	now := time.Now()
+	v.mu.Lock()
+	v.cut = v.visitor.Err() == nil
+	v.mu.Unlock()
 	v.setDeadline(v.control.SetReadDeadline, now)
 	v.setDeadline(v.control.SetWriteDeadline, now.Add(interruptWait))
+}
+
+// noteFault notes why the body of the request doesn't arrive.
+func (v *fallbackVisit) noteFault(err error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.fault == nil && !v.cut {
+		v.fault = err
+	}
 }
 
 // Unwrap is for http.ResponseController.
@@ -140,11 +157,7 @@ func (b *visitBody) Read(p []byte) (int, error) {
 	case err == io.EOF: // see hasBody
 		b.visit.setDeadline(control.SetReadDeadline, time.Time{})
 	case err != nil && !errors.Is(err, http.ErrBodyReadAfterClose):
-		b.visit.mu.Lock()
-		if b.visit.fault == nil {
-			b.visit.fault = err
-		}
-		b.visit.mu.Unlock()
+		b.visit.noteFault(err)
 	}
 	return n, err
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -267,7 +268,7 @@ func (o *certShowOptions) run(context.Context) error {
 	if err != nil {
 		return err
 	}
-	w := os.Stdout
+	w := &bytes.Buffer{}
 	fmt.Fprintf(w, "type     %s\nca       %q\ngid      %q\nsigned   %s\nexpires  %s\n",
 		printable.Line(string(cert.Type())), cert.CA(), cert.GID(),
 		cert.SignedAt().UTC().Format(time.RFC3339), cert.Expires().UTC().Format(time.RFC3339))
@@ -279,7 +280,8 @@ func (o *certShowOptions) run(context.Context) error {
 	}
 	printList(w, "names", cert.Names())
 	printList(w, "ips", cert.IPs())
-	return nil
+	_, err = w.WriteTo(os.Stdout)
+	return cannotWrite(err)
 }
 
 // printList prints values in quotes: a certificate's names may hold anything, even control
@@ -358,8 +360,8 @@ func (o *certVerifyOptions) run(context.Context) error {
 	if err != nil {
 		return exit.Fail(exit.Failed, "the certificate does not verify", plainRefusal(err), "")
 	}
-	fmt.Println("ok")
-	return nil
+	_, err = fmt.Println("ok")
+	return cannotWrite(err)
 }
 
 // readList parses a file that decides whom to trust.

@@ -101,6 +101,9 @@ func (o *controlOptions) bind(n *nodeControl, base string) (err error) {
 	case o.name != "" && errors.Is(err, control.ErrRunning):
 		return exit.Fail(exit.CannotListen, "can't be "+o.name, err,
 			"give another --name; culvert status lists those that run")
+	case o.name != "" && errors.Is(err, control.ErrFolder):
+		return exit.Fail(exit.CannotListen, "no control socket", err,
+			"the folder has to be this user's alone (in a unit: RuntimeDirectoryMode=0700)")
 	case o.name != "":
 		return exit.Fail(exit.CannotListen, "no control socket", err,
 			"give a shorter --name, or turn it off with --control none")

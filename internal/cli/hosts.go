@@ -62,6 +62,7 @@ func (o *hostsOptions) defineForget(s *flags.Set) {
 		o.names = append(o.names, text)
 		return nil
 	}).Host().Repeated().Candidates(o.trust.knownNames)
+	s.Source(&o.source)
 	o.trust.defineKnown(s)
 }
 
@@ -109,10 +110,7 @@ func (o *hostsOptions) list(context.Context) error {
 	} else {
 		err = l.print(os.Stdout)
 	}
-	if err != nil {
-		return exit.Fail(exit.Failed, "can't write", err, "")
-	}
-	return nil
+	return cannotWrite(err)
 }
 
 // describe returns a host of the configuration file as the list has it.
@@ -167,8 +165,16 @@ func (o *hostsOptions) forget(context.Context) error {
 		return err
 	}
 	var first error
-	for _, name := range o.names {
-		first = cmp.Or(first, forget(known, name))
+	for _, name := range o.names { // the first may be a host's already, as for other commands
+		locations := []string{name}
+		for _, host := range o.source.Hosts() {
+			if host.Name == name {
+				locations = host.Locations()
+			}
+		}
+		for _, location := range locations {
+			first = cmp.Or(first, forget(known, location))
+		}
 	}
 	return first
 }

@@ -53,8 +53,16 @@ func (o *keygenOptions) run(context.Context) error {
 		fmt.Fprintf(os.Stderr, "culvert: kept %s, which exists: this is its public key\n",
 			shortPath(path))
 	}
-	fmt.Println(key.Public())
-	return nil
+	_, err = fmt.Println(key.Public())
+	return cannotWrite(err)
+}
+
+// cannotWrite explains why standard output, which holds a result, can't be written; nil for nil.
+func cannotWrite(err error) error {
+	if err == nil {
+		return nil
+	}
+	return exit.Fail(exit.Failed, "can't write", err, "")
 }
 
 // shortPath returns a path for people: with ~ for the user's home.

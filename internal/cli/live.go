@@ -283,12 +283,11 @@ func (f *liveForwards) cancelForward(asked control.Forward) error {
 	if f.stopped {
 		return errStopping
 	}
-	at := len(f.open) - 1 // of several with port 0, the one that was added last
-	for ; at >= 0; at-- {
-		forward := f.open[at]
-		if forward.kind == asked.Kind && (forward.spec == spec || forward.isBound(spec)) {
-			break
-		}
+	at := f.lastLocked(asked.Kind, func(forward *liveForward) bool {
+		return forward.spec == spec || fromHereToo(forward.spec) == spec
+	})
+	if at < 0 {
+		at = f.lastLocked(asked.Kind, func(forward *liveForward) bool { return forward.isBound(spec) })
 	}
 	if at < 0 {
 		return exit.Fail(exit.Failed, fmt.Sprintf("no -%s %s is open", asked.Kind, asked.Spec), nil,
@@ -300,6 +299,29 @@ func (f *liveForwards) cancelForward(asked control.Forward) error {
 	f.connection.config.Log.Info().Str("listen", forward.listener().Address).
 		Str("flag", "-"+asked.Kind).Msg("forward cancelled")
 	return nil
+}
+
+// fromHereToo is fromHere for what parseControlled returns.
+func fromHereToo(spec any) any {
+	switch spec := spec.(type) {
+	case string:
+		return fromHere(spec)
+	case forwardSpec:
+		spec.listen = fromHere(spec.listen)
+		return spec
+	}
+	return spec
+}
+
+// lastLocked returns the index of the forward that was added last of a kind and for which is returns
+// true, or -1. Of several with port 0 it is the one that is cancelled first.
+func (f *liveForwards) lastLocked(kind string, is func(*liveForward) bool) int {
+	for at := len(f.open) - 1; at >= 0; at-- {
+		if f.open[at].kind == kind && is(f.open[at]) {
+			return at
+		}
+	}
+	return -1
 }
 
 // isBound reports whether the forward is the one that a spec describes by the address that was
@@ -315,8 +337,9 @@ func (f *liveForward) isBound(spec any) bool {
 		return own == spec && isAt(portName(spec.listen, spec.udp), asked, f.shown.Address)
 	case reverseSpec:
 		own := f.spec.(reverseSpec)
+		asked := portName(own.listen, spec.udp)
 		own.listen = spec.listen
-		return own == spec && samePort(portName(spec.listen, spec.udp), f.listener().Address)
+		return own == spec && isAt(portName(spec.listen, spec.udp), asked, f.listener().Address)
 	}
 	return false
 }

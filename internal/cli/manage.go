@@ -5,11 +5,14 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"strings"
 	"syscall"
 
 	"culvert/internal/cli/exit"
 	"culvert/internal/cli/flags"
 	"culvert/internal/status/control"
+	"culvert/tunnel/policy"
 )
 
 // stopCommand and reloadCommand do to a node what signals do.
@@ -150,6 +153,9 @@ func (o *changeOptions) run(ctx context.Context) error {
 	} {
 		for _, spec := range flag.specs {
 			f := control.Forward{Kind: flag.kind, Spec: spec}
+			if flag.kind != control.ForwardReverse { // whose socket is the remote's
+				f.Spec = fromHere(spec)
+			}
 			if _, err := parseControlled(f); err != nil {
 				return err
 			}
@@ -167,6 +173,17 @@ func (o *changeOptions) run(ctx context.Context) error {
 		}
 		return nil
 	})
+}
+
+// fromHere returns an address to listen on, or a forward that begins with one, that doesn't depend on
+// the folder of a process if it is a unix socket: a node has another than the command that asks it.
+func fromHere(spec string) string {
+	path, isUnix := strings.CutPrefix(spec, policy.UnixPrefix)
+	dir, err := os.Getwd()
+	if !isUnix || filepath.IsAbs(path) || err != nil || strings.Contains(dir, ":") {
+		return spec
+	}
+	return policy.UnixPrefix + filepath.ToSlash(dir) + "/" + path
 }
 
 func addForward(ctx context.Context, client *control.Client, f control.Forward) error {

@@ -406,13 +406,15 @@ func (o *remoteOptions) reloader(
 		reloading.Lock()
 		defer reloading.Unlock()
 		o.autoReload.seen()
-		o.log.out.reopenLog(log)
-		if err := o.access.reopen(); err != nil {
-			log.Error().Err(err).Msg("the access log goes on in the old file")
-		}
 		var err error
 		signals.manager.Reload(func() {
-			err = spare.spend(func() error { return o.reload(served) })
+			err = spare.spend(func() error {
+				o.log.out.reopenLog(log)
+				if err := o.access.reopen(); err != nil {
+					log.Error().Err(err).Msg("the access log goes on in the old file")
+				}
+				return o.reload(served)
+			})
 		})
 		o.served.reloaded(err)
 		served.noteReload(err)

@@ -32,7 +32,7 @@ func (o *statusOptions) define(s *flags.Set) {
 	s.Strings(&o.hosts, "status-host", nil, "let --status be reached by the host name `NAME`, "+
 		"besides addresses and localhost; repeatable")
 	s.Bool(&o.profile, "pprof",
-		"serve profiles of the process on loopback at /debug/pprof/ of --status")
+		"serve profiles of the process at /debug/pprof/ of --status")
 }
 
 // statusNode is what a status server needs of a node.

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"time"
 
+	"culvert/internal/logburst"
+
 	"github.com/rs/zerolog"
 )
 
@@ -37,7 +39,7 @@ func NewListener(ln net.Listener, failed func(err error, pause time.Duration)) *
 // LogPauses returns a function for NewListener that logs when connections begin to wait, and no
 // more than once in pauseLogPeriod: a listener that is out of descriptors fails every second.
 func LogPauses(log zerolog.Logger) func(err error, pause time.Duration) {
-	log = log.Sample(&zerolog.BurstSampler{Burst: 1, Period: pauseLogPeriod})
+	log = log.Sample(logburst.New(1, pauseLogPeriod))
 	return func(err error, _ time.Duration) {
 		event := log.Warn().Err(Cause(err))
 		if Exhausted(err) {

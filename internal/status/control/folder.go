@@ -32,15 +32,18 @@ func folder(create bool) (string, error) {
 	return path, checkFolder(path, info, create)
 }
 
+// ErrFolder means that others could put a socket into the folder, or reach one.
+var ErrFolder = errors.New("no folder for control sockets")
+
 // checkFolder refuses a folder in which others could put a socket, or reach one.
 func checkFolder(path string, info fs.FileInfo, create bool) error {
 	switch {
 	case !info.IsDir():
-		return fmt.Errorf("%s is not a folder", path)
+		return fmt.Errorf("%w: %s is not a folder", ErrFolder, path)
 	case !isOurs(info) && (create || !maySee(path)):
-		return fmt.Errorf("%s belongs to another user", path)
+		return fmt.Errorf("%w: %s belongs to another user", ErrFolder, path)
 	case !isClosed(info):
-		return fmt.Errorf("others may enter %s (mode %04o)", path, info.Mode().Perm())
+		return fmt.Errorf("%w: others may enter %s (mode %04o)", ErrFolder, path, info.Mode().Perm())
 	}
 	return nil
 }

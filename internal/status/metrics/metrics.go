@@ -99,11 +99,12 @@ func New(version string) *Metrics {
 
 // Reloaded notes whether a reload has succeeded.
 func (m *Metrics) Reloaded(ok bool) {
-	m.reloaded.Set(0)
-	if ok {
-		m.reloaded.Set(1)
-		m.reloadedAt.SetToCurrentTime()
+	if !ok {
+		m.reloaded.Set(0)
+		return
 	}
+	m.reloaded.Set(1)
+	m.reloadedAt.SetToCurrentTime()
 }
 
 // Handshake implements tunnel.Observer.

@@ -159,12 +159,14 @@ function show(state) {
   $('streams-count').textContent = state.streams.length;
 }
 
-let lastEvent = 0; // number of the newest event that is shown
+const shownEvents = new Set(); // their numbers
+let droppedEvent = 0; // number of the newest event that is shown no more
 
-// addEvent shows an event, unless it is shown already.
+// addEvent shows an event behind those that are newer, unless it is shown already or was. It may come
+// late: a stream of events begins with what comes next.
 function addEvent(event) {
-  if (event.seq <= lastEvent) return;
-  lastEvent = event.seq;
+  if (event.seq <= droppedEvent || shownEvents.has(event.seq)) return;
+  shownEvents.add(event.seq);
   const [name, kind] = eventNames[event.kind] ?? [event.kind, ''];
   const li = document.createElement('li');
   const time = document.createElement('time');
@@ -176,8 +178,14 @@ function addEvent(event) {
   const details = [event.reason, event.comment || event.key, event.from,
     event.session && `session ${event.session}`];
   li.append(time, title, details.filter(Boolean).join(' · '));
-  $('events').prepend(li);
-  while ($('events').children.length > maxEvents) $('events').lastChild.remove();
+  li.value = event.seq;
+  const older = [...$('events').children].find((shown) => shown.value < event.seq);
+  $('events').insertBefore(li, older ?? null);
+  while ($('events').children.length > maxEvents) {
+    droppedEvent = $('events').lastChild.value;
+    shownEvents.delete(droppedEvent);
+    $('events').lastChild.remove();
+  }
 }
 
 async function poll() {
