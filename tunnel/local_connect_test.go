@@ -3,6 +3,7 @@ package tunnel
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -106,5 +107,40 @@ func TestHeader(t *testing.T) {
 	request := receive(t, got)
 	if request.Host != "front.example" || fmt.Sprint(request.Header["X-Token"]) != "[1 2]" {
 		t.Errorf("Host %q, header %v", request.Host, request.Header)
+	}
+}
+
+// endingRules end the sessions of a remote when one of them asks for a target.
+type endingRules struct {
+	remoteRules
+	remote *Remote
+}
+
+func (r endingRules) Dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	r.remote.mu.Lock()
+	for session := range r.remote.sessions {
+		go session.Close()
+	}
+	r.remote.mu.Unlock()
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// TestConnectToLost: that the session is lost while a target is asked for says nothing about the
+// target.
+func TestConnectToLost(t *testing.T) {
+	key := newKey(t)
+	remote := startRemote(t, trustKeys(t, key), nil)
+	remote.mu.Lock()
+	remote.dialer = func(rules remoteRules) remoteRules { return endingRules{rules, remote.Remote} }
+	remote.mu.Unlock()
+	cfg := remote.localConfig(t, key)
+	_, _, err := ConnectTo(testnet.Within(t, patience), cfg, "127.0.0.1:1")
+	step, ok := errors.AsType[*ConnectError](err)
+	if !ok || step.Step != StepSession {
+		t.Errorf("got %v", err)
+	}
+	if target, is := errors.AsType[*TargetError](err); is {
+		t.Errorf("the target is blamed: %v", target)
 	}
 }

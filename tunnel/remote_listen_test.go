@@ -15,6 +15,8 @@ import (
 	"culvert/internal/testnet"
 	"culvert/tunnel/mux"
 	"culvert/tunnel/policy"
+
+	"github.com/rs/zerolog"
 )
 
 func isFree(address string) bool {
@@ -445,4 +447,29 @@ func TestReverseUDPClaims(t *testing.T) {
 	if got := askConn(t, dialUDP(t, port), []byte("mine")); string(got) != "mine" {
 		t.Errorf("received %q", got)
 	}
+}
+
+// TestListenLines: a client that asks for listeners again and again writes no log without bound.
+func TestListenLines(t *testing.T) {
+	key, log := newKey(t), &lockedBuffer{}
+	s := startShares(t, trustKeys(t, key), func(cfg *RemoteConfig) {
+		cfg.Log = zerolog.New(log).Level(zerolog.InfoLevel)
+	})
+	session := s.mustConnect(key)[0]
+	for range 2 * maxListenerLines {
+		_, err := session.Open(testnet.Within(t, patience), mux.Target{
+			Kind: mux.StreamListen, Address: policy.TCPPrefix + "127.0.0.1:0",
+		})
+		if openCode(err) != mux.CodeNotAllowed {
+			t.Fatal(err)
+		}
+	}
+	const line = "reverse forward refused"
+	if n := strings.Count(log.String(), line); n != maxListenerLines {
+		t.Errorf("%d lines, want %d", n, maxListenerLines)
+	}
+	session.Close()
+	testnet.Poll(t, patience, "the lines left out are counted", func() bool {
+		return strings.Contains(log.String(), fmt.Sprintf(`"omitted":%d`, maxListenerLines))
+	})
 }

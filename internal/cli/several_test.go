@@ -3,12 +3,14 @@ package cli
 import (
 	"crypto/rand"
 	"errors"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"culvert/certs"
 	"culvert/internal/cli/exit"
+	"culvert/protocol"
 	"culvert/tunnel"
 )
 
@@ -101,5 +103,45 @@ func TestRemoteConcerned(t *testing.T) {
 	}
 	if got := c.about(errors.New("x")); got != c {
 		t.Errorf("an error about no remote is about %v", got.address)
+	}
+}
+
+// TestForgottenKey: a local that runs doesn't accept a key that another process has forgotten, and
+// goes on with what it knows while the file can't be read.
+func TestForgottenKey(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "known_remotes")
+	key := newPublicKey(t)
+	other, err := certs.OpenKnownRemotes(path)
+	if err == nil {
+		err = other.Add("exit.example:80", key)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	remotes, err := loadURLs(t, path, "ws://exit.example/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	verify := remotes[0].trust.verify
+	if err := verify(protocol.Peer{Key: key}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(path, path+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := verify(protocol.Peer{Key: key}); err != nil {
+		t.Errorf("without the file: %v", err)
+	}
+	if err := errors.Join(os.Remove(path), os.Rename(path+".away", path)); err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Forget("exit.example:80"); err != nil {
+		t.Fatal(err)
+	}
+	if err := verify(protocol.Peer{Key: key}); !errors.Is(err, certs.ErrUnknownRemote) {
+		t.Errorf("forgotten: %v", err)
 	}
 }
