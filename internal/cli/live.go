@@ -287,7 +287,9 @@ func (f *liveForwards) cancelForward(asked control.Forward) error {
 		return forward.spec == spec || fromHereToo(forward.spec) == spec
 	})
 	if at < 0 {
-		at = f.lastLocked(asked.Kind, func(forward *liveForward) bool { return forward.isBound(spec) })
+		at = f.lastLocked(asked.Kind, func(forward *liveForward) bool {
+			return forward.isBound(spec)
+		})
 	}
 	if at < 0 {
 		return exit.Fail(exit.Failed, fmt.Sprintf("no -%s %s is open", asked.Kind, asked.Spec), nil,

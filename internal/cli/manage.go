@@ -175,8 +175,9 @@ func (o *changeOptions) run(ctx context.Context) error {
 	})
 }
 
-// fromHere returns an address to listen on, or a forward that begins with one, that doesn't depend on
-// the folder of a process if it is a unix socket: a node has another than the command that asks it.
+// fromHere returns an address to listen on, or a forward that begins with one, that doesn't depend
+// on the folder of a process if it is a unix socket: a node has another than the command that asks
+// it.
 func fromHere(spec string) string {
 	path, isUnix := strings.CutPrefix(spec, policy.UnixPrefix)
 	dir, err := os.Getwd()

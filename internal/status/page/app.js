@@ -162,8 +162,8 @@ function show(state) {
 const shownEvents = new Set(); // their numbers
 let droppedEvent = 0; // number of the newest event that is shown no more
 
-// addEvent shows an event behind those that are newer, unless it is shown already or was. It may come
-// late: a stream of events begins with what comes next.
+// addEvent shows an event behind those that are newer, unless it is shown already or was. It may
+// come late: a stream of events begins with what comes next.
 function addEvent(event) {
   if (event.seq <= droppedEvent || shownEvents.has(event.seq)) return;
   shownEvents.add(event.seq);
