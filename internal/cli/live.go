@@ -315,8 +315,8 @@ func fromHereToo(spec any) any {
 	return spec
 }
 
-// lastLocked returns the index of the forward that was added last of a kind and for which is returns
-// true, or -1. Of several with port 0 it is the one that is cancelled first.
+// lastLocked returns the index of the forward that was added last of a kind and for which is
+// returns true, or -1. Of several with port 0 it is the one that is cancelled first.
 func (f *liveForwards) lastLocked(kind string, is func(*liveForward) bool) int {
 	for at := len(f.open) - 1; at >= 0; at-- {
 		if f.open[at].kind == kind && is(f.open[at]) {
