@@ -29,22 +29,45 @@ func (s *Session) handleDrainingLocked() {
 	s.changed.Broadcast()
 }
 
+// errUnacknowledged is why streams that have ended here are cut short at the peer.
+var errUnacknowledged = errors.New("the peer has not acknowledged all")
+
 // Drain tells the peer that this side takes no new streams, and waits until those that are open
-// have ended or ctx is done. Streams that the peer has opened before it heard are still taken, also
-// when they arrive later, on another carrier. It does not close the session.
+// have ended, and the peer has what they carried, or ctx is done. Streams that the peer has opened
+// before it heard are still taken, also when they arrive later, on another carrier. It does not
+// close the session. An error means that streams are cut short.
 func (s *Session) Drain(ctx context.Context) error {
+	defer s.awaitAcks()()
 	s.mu.Lock()
 	s.drainLocked()
 	s.mu.Unlock()
 	s.awaitAllOpened(ctx)
 	err := s.await(ctx, func() bool {
-		return len(s.streams.byID) == 0 && len(s.streams.leftovers) == 0
+		return len(s.streams.byID) == 0 && len(s.streams.leftovers) == 0 &&
+			s.out.acked >= s.out.streamsEnd
 	})
-	var ended *SessionError
-	if errors.As(err, &ended) {
-		return nil
+	if _, ended := errors.AsType[*SessionError](err); !ended {
+		return err
 	}
-	return err
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, abandoned := errors.AsType[*AbandonedError](s.err); abandoned &&
+		s.out.acked < s.out.streamsEnd {
+		return errUnacknowledged
+	}
+	return nil
+}
+
+// awaitAcks has acknowledgements wake those who wait for a change, until the function that it
+// returns is called.
+func (s *Session) awaitAcks() (stop func()) {
+	count := func(n int) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.out.awaited += n
+	}
+	count(1)
+	return func() { count(-1) }
 }
 
 // awaitAllOpened waits until the peer has answered that it opens no more streams, for drainNotice

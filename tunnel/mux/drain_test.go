@@ -210,3 +210,81 @@ func TestDrainAnswer(t *testing.T) {
 		})
 	}
 }
+
+// TestDrainAwaitsAcks: a session whose streams have ended drains until the peer has what they
+// carried, also on another carrier; then nobody takes a complete upload for cut.
+func TestDrainAwaitsAcks(t *testing.T) {
+	t.Run("resumed", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, HostConfig{}, Config{})
+			opened, accepted := openPair(t, r.client, r.server)
+			opened.CloseWrite()
+			if _, err := io.ReadAll(accepted); err != nil {
+				t.Fatal(err)
+			}
+			r.carrier.broken.Store(true) // what follows gets lost
+			accepted.Write(make([]byte, 1000))
+			accepted.Close()
+			synctest.Wait()
+			if n := r.server.Stats().Streams; n != 0 {
+				t.Fatalf("%d streams are open", n)
+			}
+			r.cut()
+			drained := make(chan error, 1)
+			go func() {
+				drained <- r.server.Drain(testnet.Within(t, 30*time.Second))
+				r.server.Close()
+			}()
+			time.Sleep(2 * drainAway) // synctest
+			r.resume()
+			if got, err := io.ReadAll(opened); len(got) != 1000 || err != nil {
+				t.Errorf("%d bytes, %v", len(got), err)
+			}
+			if err := <-drained; err != nil {
+				t.Error(err)
+			}
+		})
+	})
+	t.Run("abandoned", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, HostConfig{ResumeWindow: 20 * time.Second}, Config{})
+			opened, accepted := openPair(t, r.client, r.server)
+			opened.CloseWrite()
+			if _, err := io.ReadAll(accepted); err != nil {
+				t.Fatal(err)
+			}
+			r.carrier.broken.Store(true)
+			accepted.Write(make([]byte, 1000))
+			accepted.Close()
+			synctest.Wait()
+			r.cut()
+			if err := r.server.Drain(testnet.Within(t, time.Minute)); err == nil {
+				t.Error("what the client doesn't have counts as delivered")
+			}
+		})
+	})
+	t.Run("upload", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, HostConfig{}, Config{})
+			opened, accepted := openPair(t, r.client, r.server)
+			accepted.CloseWrite()
+			if _, err := io.ReadAll(opened); err != nil {
+				t.Fatal(err)
+			}
+			go io.Copy(io.Discard, accepted)
+			closed := make(chan struct{})
+			go func() {
+				r.client.Drain(testnet.Within(t, time.Minute))
+				r.client.Close()
+				close(closed)
+			}()
+			synctest.Wait()
+			opened.Write(make([]byte, 1<<20))
+			opened.CloseWrite()
+			if err := opened.AwaitSent(testnet.Within(t, time.Minute)); err != nil {
+				t.Error(err)
+			}
+			<-closed
+		})
+	})
+}

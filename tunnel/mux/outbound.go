@@ -15,7 +15,9 @@ type outbox struct {
 	acked    uint64      // sequenced bytes that the peer has acknowledged
 	resent   uint64      // bytes sent again so far
 	retained retained
-	awaited  int // calls of AwaitSent
+	awaited  int // calls of AwaitSent and Drain
+
+	streamsEnd uint64 // position behind the last record with data or an end of streams
 
 	closing      bool        // the close frame is due; nothing follows it
 	closePayload []byte      // of the close frame
@@ -73,6 +75,8 @@ type packer struct {
 	room  int         // the most that b may hold
 	start int         // where b begins in the array
 	load  controlLoad // of the control frames in b
+
+	streams bool // b has data or an end of streams
 }
 
 func newPacker(room int) packer {
@@ -126,6 +130,9 @@ func (l *link) packLocked() (held *block, record []byte, last bool) {
 	}
 	p.block.record.load = p.load
 	l.countSentLocked(p.block)
+	if p.streams {
+		s.out.streamsEnd = s.out.position
+	}
 	return p.block, p.b, last
 }
 
@@ -208,7 +215,9 @@ func (l *link) packSequencedLocked(p *packer) {
 	}
 	s.packCreditLocked(p)
 	if s.mayRetainMoreLocked() {
+		before := len(p.b)
 		l.packStreamsLocked(p)
+		p.streams = len(p.b) > before
 	}
 }
 

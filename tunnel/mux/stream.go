@@ -174,21 +174,24 @@ func (st *stream) Close() error {
 // is done or, a *SessionError, when the session has ended before.
 func (st *Stream) AwaitSent(ctx context.Context) error {
 	s := st.session
-	s.mu.Lock()
-	s.out.awaited++
-	s.mu.Unlock()
-	defer func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.out.awaited--
-	}()
-	var end uint64 // the position behind the stream's end, once that is known
-	return s.await(ctx, func() bool {
+	defer s.awaitAcks()()
+	var end uint64 // a position behind the stream's end, once that is known
+	isSent := func() bool {
 		if end == 0 && st.send.finSent {
-			end = s.out.position
+			end = s.out.streamsEnd
 		}
-		return end > 0 && s.out.acked >= end || end == 0 && st.send.err != nil
-	})
+		return end > 0 && s.out.acked >= end
+	}
+	err := s.await(ctx, func() bool { return isSent() || end == 0 && st.send.err != nil })
+	if err == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if isSent() { // and then the session has ended, or ctx
+		return nil
+	}
+	return err
 }
 
 // releaseLocked ends the user's hold on the stream. A stream that the peer opened counts against

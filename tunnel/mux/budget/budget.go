@@ -127,6 +127,7 @@ type Member struct {
 	fixed  bool
 	held   atomic.Int64
 	out    atomic.Bool
+	empty  bool // held nothing when it was expelled; the budget's mutex guards it
 }
 
 // Join adds a member for a client. notify is called, without any lock of the budget, after Await
@@ -344,8 +345,9 @@ func (m *Member) Yielded() {
 	b := m.budget
 	b.mu.Lock()
 	b.freedLocked(m)
+	empty := m.empty // what is held for it is freed a little later
 	b.mu.Unlock()
-	if b.held.Load() > b.hard() {
+	if b.held.Load() > b.hard() && !empty {
 		b.expel()
 	}
 }
@@ -367,7 +369,7 @@ func (b *Budget) expel() {
 	var most *client
 	var chosen *Member
 	for _, c := range b.clients {
-		if most != nil && c.held.Load() <= most.held.Load() {
+		if held := c.held.Load(); held == 0 || most != nil && held <= most.held.Load() {
 			continue
 		}
 		if m := c.largest(); m != nil {
@@ -378,16 +380,18 @@ func (b *Budget) expel() {
 		return
 	}
 	b.expelled = chosen
+	chosen.empty = chosen.held.Load() == 0
 	chosen.out.Store(true)
 	time.AfterFunc(0, chosen.notify)
 }
 
-// largest returns the member that holds most, of those that were not expelled already; nil if none
-// holds anything.
+// largest returns the member that holds most, of those that can free what they hold and were not
+// expelled already; nil if there is none. One that holds nothing may be what the client's fixed
+// members hold memory for.
 func (c *client) largest() *Member {
 	var most *Member
 	for m := range c.members {
-		if held := m.held.Load(); m.notify == nil || m.out.Load() || held == 0 ||
+		if held := m.held.Load(); m.notify == nil || m.out.Load() ||
 			(most != nil && held <= most.held.Load()) {
 			continue
 		}

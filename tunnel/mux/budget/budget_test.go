@@ -143,6 +143,46 @@ func TestExpel(t *testing.T) {
 	})
 }
 
+// TestExpelFixed: a client that holds most by what can't be freed on demand, such as its streams,
+// loses a session all the same, not those who hold less.
+func TestExpelFixed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New(64 * mib)
+		expelled := make(chan *Member, 9)
+		join := func(name string) (m *Member) {
+			m = b.Join(name, func() { expelled <- m })
+			return m
+		}
+		fixed := b.JoinFixed("hog")
+		fixed.Hold(46 * mib)
+		hog, user := join("hog"), join("user")
+		user.Hold(4 * mib)
+		time.Sleep(patience * 3 / 2) // synctest
+		select {
+		case m := <-expelled:
+			if m != hog {
+				t.Fatalf("%q is expelled", m.client.name)
+			}
+		default:
+			t.Fatal("nobody is expelled")
+		}
+		user.Hold(17 * mib) // too much at once
+		hog.Yielded()
+		synctest.Wait()
+		if len(expelled) > 0 {
+			t.Fatal("another one is expelled before the streams of the first have ended")
+		}
+		hog.Leave()
+		fixed.Hold(0)
+		time.Sleep(2 * patience) // synctest
+		if len(expelled) > 0 {
+			t.Errorf("%q is expelled, too", (<-expelled).client.name)
+		}
+		user.Leave()
+		fixed.Leave()
+	})
+}
+
 // TestExcessEnds: more than all shares may be held for a moment only, since others get no more
 // then.
 func TestExcessEnds(t *testing.T) {
