@@ -181,7 +181,7 @@ func (s *Server) start(ctx context.Context, conn net.Conn, conns *sync.WaitGroup
 	c := newClientConn(conn, cancel)
 	if err := s.addConn(c); err != nil {
 		cancel()
-		conn.Close()
+		defer conn.Close() // then who sees it closed finds it counted
 		if errors.Is(err, errTooManyConns) {
 			s.cfg.Bounds.Refused(bounds.ProxyConns)
 			s.full.Warn().Int("connections", s.cfg.MaxConns).

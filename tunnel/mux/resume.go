@@ -188,6 +188,8 @@ type HostConfig struct {
 type Host struct {
 	cfg HostConfig
 
+	bounding sync.Mutex // held while sessions beyond MaxAway end: each call sees what the last did
+
 	mu       sync.Mutex // never locked while a session's is
 	sessions map[sessionID]*Session
 }
@@ -355,6 +357,8 @@ func (h *Host) forget(s *Session) {
 // boundAway ends a session when too many are without a carrier: of the owner that has most of them,
 // so that nobody's sessions cost the others theirs, the one that has waited longest.
 func (h *Host) boundAway() {
+	h.bounding.Lock()
+	defer h.bounding.Unlock()
 	h.mu.Lock()
 	if len(h.sessions) <= h.cfg.MaxAway {
 		h.mu.Unlock()

@@ -17,6 +17,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"culvert/internal/testnet"
 	"culvert/tunnel/mux/budget"
 )
 
@@ -442,6 +443,40 @@ func TestTooManyAway(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Many sessions that lose their carriers at once are bounded as those that lose them in turn.
+func TestTooManyAwayAtOnce(t *testing.T) {
+	const all, most = 400, 3
+	host := NewHost(HostConfig{MaxAway: most})
+	rigs := make([]*rig, all)
+	for i := range rigs {
+		r := &rig{t: t, host: host}
+		near, far := newSecurePipe()
+		accepted := r.acceptPeer(far, Peer{Identity: owner, Owner: strconv.Itoa(i % 5)})
+		var err error
+		if r.client, err = NewClient(context.Background(), near, Config{}); err != nil {
+			t.Fatal(err)
+		}
+		r.server, r.carrier = (<-accepted).s, near
+		rigs[i] = r
+		defer r.server.Close()
+		defer r.client.Close()
+	}
+	var closing sync.WaitGroup
+	for _, r := range rigs {
+		closing.Go(func() { r.carrier.Close() })
+	}
+	closing.Wait()
+	testnet.Poll(t, time.Minute, "all but those that may be away have ended", func() bool {
+		n := 0
+		for _, r := range rigs {
+			if r.server.Err() == nil {
+				n++
+			}
+		}
+		return n == most
+	})
 }
 
 // All sessions that there may be lose their carriers at once, as when a load balancer restarts, and
