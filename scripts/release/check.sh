@@ -135,7 +135,19 @@ tunnel='
   [[ $status == *" 426 "* ]]
   kill %1 %2
   wait
-  rm /tmp/remote /tmp/local /tmp/laptop.*'
+  rm /tmp/remote /tmp/local /tmp/laptop.*
+
+  # The README: what a user starts has nothing to do with what the service is told.
+  mkdir /tmp/exit /tmp/laptop
+  HOME=/tmp/exit culvert authorize "$(HOME=/tmp/laptop culvert keygen)" laptop
+  for admission in "" --allow-anyone; do
+    HOME=/tmp/exit culvert remote --listen 127.0.0.1:8080 $admission >/tmp/remote 2>&1 &
+    await "remote up" /tmp/remote
+    HOME=/tmp/laptop culvert check --accept-new ws://127.0.0.1:8080/
+    kill $!
+    wait
+  done
+  rm -r /tmp/remote /tmp/exit /tmp/laptop'
 
 # hashes FOLDER prints the sums of the files in a folder, under the names that the deb gives them.
 hashes() {

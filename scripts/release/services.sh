@@ -73,6 +73,10 @@ for folder in culvert-remote culvert-local/work; do
   RUNTIME_DIRECTORY=/run/$folder culvert status | grep -q -- -1 || fail "no node in /run/$folder"
 done
 
+echo 'services: warnings in the journal'
+journalctl -u culvert-remote -p warning -o cat | grep -q '^{.*nobody is admitted' ||
+  fail 'no warning has its priority'
+
 echo 'services: reload'
 systemctl reload culvert-remote culvert-local@work
 await logged culvert-remote '"message":"reloaded"'
