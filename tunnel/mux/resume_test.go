@@ -405,6 +405,20 @@ func TestAbandonedSession(t *testing.T) {
 	})
 }
 
+// ownedRig makes a session of an owner with a host, which the caller has to close.
+func ownedRig(t *testing.T, host *Host, of string) *rig {
+	t.Helper()
+	r := &rig{t: t, host: host}
+	near, far := newSecurePipe()
+	accepted := r.acceptPeer(far, Peer{Identity: owner, Owner: of})
+	var err error
+	if r.client, err = NewClient(context.Background(), near, Config{}); err != nil {
+		t.Fatal(err)
+	}
+	r.server, r.carrier = (<-accepted).s, near
+	return r
+}
+
 func TestTooManyAway(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -418,15 +432,7 @@ func TestTooManyAway(t *testing.T) {
 			host := NewHost(HostConfig{MaxAway: 3})
 			var rigs []*rig
 			for _, of := range tt.owners {
-				r := &rig{t: t, host: host}
-				near, far := newSecurePipe()
-				accepted := r.acceptPeer(far, Peer{Identity: owner, Owner: of})
-				var err error
-				if r.client, err = NewClient(context.Background(), near, Config{}); err != nil {
-					t.Fatal(err)
-				}
-				r.server, r.carrier = (<-accepted).s, near
-				rigs = append(rigs, r)
+				rigs = append(rigs, ownedRig(t, host, of))
 			}
 			for _, r := range rigs {
 				r.carrier.Close()
@@ -451,17 +457,9 @@ func TestTooManyAwayAtOnce(t *testing.T) {
 	host := NewHost(HostConfig{MaxAway: most})
 	rigs := make([]*rig, all)
 	for i := range rigs {
-		r := &rig{t: t, host: host}
-		near, far := newSecurePipe()
-		accepted := r.acceptPeer(far, Peer{Identity: owner, Owner: strconv.Itoa(i % 5)})
-		var err error
-		if r.client, err = NewClient(context.Background(), near, Config{}); err != nil {
-			t.Fatal(err)
-		}
-		r.server, r.carrier = (<-accepted).s, near
-		rigs[i] = r
-		defer r.server.Close()
-		defer r.client.Close()
+		rigs[i] = ownedRig(t, host, strconv.Itoa(i%5))
+		defer rigs[i].server.Close()
+		defer rigs[i].client.Close()
 	}
 	var closing sync.WaitGroup
 	for _, r := range rigs {
@@ -487,15 +485,7 @@ func TestAllAway(t *testing.T) {
 		host := NewHost(HostConfig{MaxAway: all})
 		rigs := make([]*rig, all)
 		for i := range rigs {
-			r := &rig{t: t, host: host}
-			near, far := newSecurePipe()
-			accepted := r.acceptPeer(far, Peer{Identity: owner, Owner: strconv.Itoa(i % 3)})
-			var err error
-			if r.client, err = NewClient(context.Background(), near, Config{}); err != nil {
-				t.Fatal(err)
-			}
-			r.server, r.carrier = (<-accepted).s, near
-			rigs[i] = r
+			rigs[i] = ownedRig(t, host, strconv.Itoa(i%3))
 		}
 		for _, r := range rigs {
 			r.carrier.Close()
