@@ -168,7 +168,7 @@ func TestTakeOverFails(t *testing.T) {
 			"--listen", o.listen}, 1},
 		{"the key is another one", other, []string{"--take-over", "exit", "--listen", o.listen}, 1},
 		{"only a remote can be taken over", o.server, []string{"--take-over", "local-1"}, 1},
-		{"name the same address with a flag", o.server, []string{"--take-over", "exit",
+		{"exit listens where nothing of this process is to: ", o.server, []string{"--take-over", "exit",
 			"--listen", "127.0.0.1:0"}, 2},
 	} {
 		r := run(t, patience, command(o.env, t.TempDir(), program,
