@@ -84,13 +84,11 @@ func (l *Local) keepRetired(ctx context.Context, kept *retiredSession) {
 			kept.conn.path.remote.Addr(), lostAt.Sub(kept.conn.since), now > moved, false)
 		moved = now
 		next, err := l.reconnectRetired(keeping, kept)
-		if err == nil && next.session != session { // the remote does not know it any more
-			next.session.Close()
-			l.cfg.Observer.Resume(false, time.Since(lostAt))
-			break
-		}
-		if err != nil {
-			if keeping.Err() == nil {
+		if err != nil || next.session != session {
+			if err == nil { // the remote does not know it any more
+				next.session.Close()
+			}
+			if err == nil || keeping.Err() == nil {
 				l.cfg.Observer.Resume(false, time.Since(lostAt))
 			}
 			break

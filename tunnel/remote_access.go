@@ -89,17 +89,23 @@ func (t *RemoteTrust) admitsOrigin(request http.Header) bool {
 	})
 }
 
-// admit decides on a client whose certificate, if it presented one, has been verified.
-func (t *RemoteTrust) admit(peer protocol.Peer) error {
+// admit decides on a client whose certificate, if it presented one, has been verified. Where keys
+// are listed, lists tells whether its key is.
+func (t *RemoteTrust) admit(peer protocol.Peer, lists func(certs.PublicKey) bool) error {
 	if t.RequireCert && peer.Cert == nil {
 		return errNoCert
 	}
-	if t.Authorized != nil {
-		if _, ok := t.Authorized.Lookup(peer.Key); !ok {
-			return errKeyNotListed
-		}
+	if t.Authorized != nil && !lists(peer.Key) {
+		return errKeyNotListed
 	}
 	return nil
+}
+
+// lists reports whether a key is listed, in a time that doesn't depend on the key: the client may
+// be anybody. Keys have to be listed at all.
+func (t *RemoteTrust) lists(key certs.PublicKey) bool {
+	_, ok := t.Authorized.Lookup(key)
+	return ok
 }
 
 // remoteAccess is everything that Reload replaces: who is admitted, and what clients may do. It is
@@ -142,19 +148,16 @@ func (a *remoteAccess) commentOf(client certs.PublicKey) string { return a.comme
 // readmit decides on a client whose certificate was verified under another RemoteTrust. Like
 // commentOf, it is quick.
 func (a *remoteAccess) readmit(peer protocol.Peer, now time.Time) error {
-	if a.trust.RequireCert {
-		if peer.Cert == nil {
-			return errNoCert
-		}
+	if a.trust.RequireCert && peer.Cert != nil {
 		options := certs.VerifyOptions{CA: a.trust.CA, Now: now, Revoked: a.trust.Revoked}
 		if err := peer.Cert.Verify(options); err != nil {
 			return err
 		}
 	}
-	if _, listed := a.rightsOf(peer.Key); !listed {
-		return errKeyNotListed
-	}
-	return nil
+	return a.trust.admit(peer, func(key certs.PublicKey) bool {
+		_, listed := a.keyRights[key]
+		return listed
+	})
 }
 
 // rightsOf returns the rights of a client, and whether it has any: where keys are listed, one

@@ -71,7 +71,7 @@ func (r *Remote) handshake(request *http.Request) protocol.ServerConfig {
 		RequireCert: access.trust.RequireCert,
 		Revoked:     access.trust.Revoked,
 		Admit: func(peer protocol.Peer) error {
-			if err := access.trust.admit(peer); err != nil {
+			if err := access.trust.admit(peer, access.trust.lists); err != nil {
 				return &refusedKeyError{peer.Key, err}
 			}
 			return nil

@@ -136,36 +136,49 @@ func TestForwardUDPIdle(t *testing.T) {
 	})
 }
 
+// answerFlows serves a UDP forward of a local with a socket that the test plays, and answers each
+// flow that it opens at the far end of its session, until stop, which waits.
+func answerFlows(
+	t *testing.T, local *Local, far *mux.Session, answer func(in mux.Incoming),
+) (socket *fakePackets, stop func()) {
+	t.Helper()
+	socket = newFakePackets()
+	ctx, cancel := context.WithCancel(context.Background())
+	var serving sync.WaitGroup
+	serving.Go(func() { local.serveForwardUDP(ctx, socket, "h:1") })
+	serving.Go(func() {
+		for {
+			in, err := far.Accept(ctx)
+			if err != nil {
+				return
+			}
+			answer(in)
+		}
+	})
+	return socket, func() {
+		cancel()
+		testnet.Await(t, patience, serving.Wait)
+	}
+}
+
 // After a refusal, not every datagram asks again.
 func TestForwardUDPRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := muxPair(t)
-		local := NewLocal(LocalConfig{})
-		socket := newFakePackets()
-		ctx, cancel := context.WithCancel(context.Background())
-		var serving sync.WaitGroup
-		serving.Go(func() { local.serveForwardUDP(ctx, socket, "h:1") })
+		local, refusals := NewLocal(LocalConfig{}), 0
+		socket, stop := answerFlows(t, local, far, func(in mux.Incoming) {
+			in.Refuse(mux.CodeNotAllowed, "")
+			refusals++
+		})
 		from := netip.MustParseAddrPort("127.0.0.1:1")
 		socket.in <- packet{"there is no session", from}
 		synctest.Wait()
 		local.set(&localConnection{session: near}, nil)
-		refusals := 0
-		serving.Go(func() {
-			for {
-				in, err := far.Accept(ctx)
-				if err != nil {
-					return
-				}
-				in.Refuse(mux.CodeNotAllowed, "")
-				refusals++
-			}
-		})
 		for range 100 {
 			socket.in <- packet{"again", from}
 			time.Sleep(100 * time.Millisecond)
 		}
-		cancel()
-		testnet.Await(t, patience, serving.Wait)
+		stop()
 		if refusals < 5 || refusals > 11 {
 			t.Errorf("asked %d times in 10 s", refusals)
 		}
@@ -297,23 +310,12 @@ func TestForwardUDPEvicts(t *testing.T) {
 func TestForwardUDPFlood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := muxPair(t)
-		local := NewLocal(LocalConfig{})
+		local, opened := NewLocal(LocalConfig{}), 0
 		local.set(&localConnection{session: near}, nil)
-		socket := newFakePackets()
-		ctx, cancel := context.WithCancel(context.Background())
-		var serving sync.WaitGroup
-		serving.Go(func() { local.serveForwardUDP(ctx, socket, "h:1") })
-		opened := 0
-		serving.Go(func() {
-			for {
-				in, err := far.Accept(ctx)
-				if err != nil {
-					return
-				}
-				opened++
-				if _, err := in.(*mux.IncomingFlow).Confirm(); err != nil {
-					t.Error(err)
-				}
+		socket, stop := answerFlows(t, local, far, func(in mux.Incoming) {
+			opened++
+			if _, err := in.(*mux.IncomingFlow).Confirm(); err != nil {
+				t.Error(err)
 			}
 		})
 		quiet := netip.MustParseAddrPort("192.0.2.1:1")
@@ -328,7 +330,6 @@ func TestForwardUDPFlood(t *testing.T) {
 		if opened != 1+3*maxUDPClients {
 			t.Errorf("%d streams were opened", opened)
 		}
-		cancel()
-		testnet.Await(t, patience, serving.Wait)
+		stop()
 	})
 }

@@ -26,8 +26,7 @@ type giver struct {
 	giving sync.WaitGroup
 
 	mu    sync.Mutex
-	taken bool       // by a process, or about to be
-	files []*os.File // the descriptors that are about to be handed over
+	taken bool // by a process, or about to be
 	ended bool
 }
 
@@ -73,23 +72,23 @@ func (g *giver) accept(request control.TakeOver) (func(*net.UnixConn), error) {
 			Hint: "raise its limit of open files, or wait until it serves less", Status: exit.Failed,
 		}
 	}
-	g.taken, g.files = true, files
-	return func(conn *net.UnixConn) { g.begin(conn, request.PID) }, nil
+	g.taken = true
+	return func(conn *net.UnixConn) { g.begin(conn, request.PID, files) }, nil
 }
 
-func (g *giver) begin(conn *net.UnixConn, pid int) {
+func (g *giver) begin(conn *net.UnixConn, pid int, files []*os.File) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	files := g.files
-	g.files = nil
-	if conn != nil && !g.ended {
-		g.giving.Go(func() { g.give(conn, pid, files) })
-		return
-	}
-	if g.taken = false; conn != nil {
+	switch {
+	case conn == nil:
+		g.taken = false
+		closeFiles(files)
+	case g.ended:
 		conn.Close()
+		closeFiles(files)
+	default:
+		g.giving.Go(func() { g.give(conn, pid, files) })
 	}
-	closeFiles(files)
 }
 
 // give hands the files over, and then serves what the other process passes back until that or this

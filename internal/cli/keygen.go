@@ -57,14 +57,6 @@ func (o *keygenOptions) run(context.Context) error {
 	return cannotWrite(err)
 }
 
-// cannotWrite explains why standard output, which holds a result, can't be written; nil for nil.
-func cannotWrite(err error) error {
-	if err == nil {
-		return nil
-	}
-	return exit.Fail(exit.Failed, "can't write", err, "")
-}
-
 // shortPath returns a path for people: with ~ for the user's home.
 func shortPath(path string) string {
 	home, err := os.UserHomeDir()

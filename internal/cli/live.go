@@ -284,7 +284,7 @@ func (f *liveForwards) cancelForward(asked control.Forward) error {
 		return errStopping
 	}
 	at := f.lastLocked(asked.Kind, func(forward *liveForward) bool {
-		return forward.spec == spec || fromHereToo(forward.spec) == spec
+		return absoluteListen(forward.spec) == spec
 	})
 	if at < 0 {
 		at = f.lastLocked(asked.Kind, func(forward *liveForward) bool {
@@ -303,13 +303,13 @@ func (f *liveForwards) cancelForward(asked control.Forward) error {
 	return nil
 }
 
-// fromHereToo is fromHere for what parseControlled returns.
-func fromHereToo(spec any) any {
+// absoluteListen is absoluteSocket for what parseControlled returns.
+func absoluteListen(spec any) any {
 	switch spec := spec.(type) {
 	case string:
-		return fromHere(spec)
+		return absoluteSocket(spec)
 	case forwardSpec:
-		spec.listen = fromHere(spec.listen)
+		spec.listen = absoluteSocket(spec.listen)
 		return spec
 	}
 	return spec

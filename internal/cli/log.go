@@ -167,10 +167,10 @@ func (j journalWriter) WriteLevel(level zerolog.Level, p []byte) (int, error) {
 	return len(p), nil
 }
 
-// forJournal returns lines of the level, each behind its priority.
-func forJournal(lines []byte, level zerolog.Level) (text []byte) {
+// errorForJournal returns the lines of an error, each behind its priority.
+func errorForJournal(lines []byte) (text []byte) {
 	for line := range bytes.Lines(lines) {
-		text = append(append(text, priority(level)...), line...)
+		text = append(append(text, priority(zerolog.ErrorLevel)...), line...)
 	}
 	return text
 }

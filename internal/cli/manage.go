@@ -154,7 +154,7 @@ func (o *changeOptions) run(ctx context.Context) error {
 		for _, spec := range flag.specs {
 			f := control.Forward{Kind: flag.kind, Spec: spec}
 			if flag.kind != control.ForwardReverse { // whose socket is the remote's
-				f.Spec = fromHere(spec)
+				f.Spec = absoluteSocket(spec)
 			}
 			if _, err := parseControlled(f); err != nil {
 				return err
@@ -175,10 +175,10 @@ func (o *changeOptions) run(ctx context.Context) error {
 	})
 }
 
-// fromHere returns an address to listen on, or a forward that begins with one, that doesn't depend
-// on the folder of a process if it is a unix socket: a node has another than the command that asks
-// it.
-func fromHere(spec string) string {
+// absoluteSocket returns an address to listen on, or a forward that begins with one, that doesn't
+// depend on the folder of a process if it is a unix socket: a node has another than the command
+// that asks it.
+func absoluteSocket(spec string) string {
 	path, isUnix := strings.CutPrefix(spec, policy.UnixPrefix)
 	dir, err := os.Getwd()
 	if !isUnix || filepath.IsAbs(path) || err != nil || strings.Contains(dir, ":") {

@@ -62,6 +62,14 @@ type logFile struct {
 	sink *logsink.Writer
 }
 
+// cannotWrite explains why standard output, which holds a result, can't be written; nil for nil.
+func cannotWrite(err error) error {
+	if err == nil {
+		return nil
+	}
+	return exit.Fail(exit.Failed, "can't write", err, "")
+}
+
 // openLog makes the log go to a file. It stays open until finish.
 func (o *outputs) openLog(path string) error {
 	file := &accessFile{path: path}
@@ -139,7 +147,7 @@ func (o *outputs) finish(err error) int {
 	}
 	last := text.Bytes()
 	if o.format.Load().journal {
-		last = forJournal(last, zerolog.ErrorLevel)
+		last = errorForJournal(last)
 	}
 	if o.log != nil {
 		o.log.close(o, err)

@@ -74,7 +74,7 @@ func (o *showOptions) run(ctx context.Context) error {
 			return err
 		}
 		if err := screen.Show(); err != nil {
-			return exit.Fail(exit.Failed, "can't write", err, "")
+			return cannotWrite(err)
 		}
 		select {
 		case <-time.After(watchPause):

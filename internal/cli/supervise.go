@@ -36,16 +36,15 @@ func refuseLeft(before string) error {
 			"the socket unit has to name it with ListenStream= or ListenDatagram=")
 	}
 	left := sockets.Left()
-	switch {
-	case len(left) > 0 && before != "":
-		return exit.Usagef("name the same address with a flag, such as --listen "+left[0],
-			"%s listens where nothing of this process is to: %s", before, strings.Join(left, ", "))
-	case len(left) > 0:
-		return exit.Usagef("name the same address with a flag, such as --listen "+left[0],
-			"the service manager passes a socket that nothing is to listen on: %s",
-			strings.Join(left, ", "))
+	if len(left) == 0 {
+		return nil
 	}
-	return nil
+	what := "the service manager passes a socket that nothing is to listen on"
+	if before != "" {
+		what = before + " listens where nothing of this process is to"
+	}
+	return exit.Usagef("name the same address with a flag, such as --listen "+left[0],
+		"%s: %s", what, strings.Join(left, ", "))
 }
 
 // stopMargin is how long a remote may take to end after its drain: to close what is left, and to

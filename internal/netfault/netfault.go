@@ -32,8 +32,8 @@ func Is(err error, errno syscall.Errno) bool {
 	return ok && errors.Is(err, own)
 }
 
-// HostUnreachable reports whether err says that nothing leads to the target's host, or that it
-// doesn't answer on its network: macOS and the BSDs tell the two apart.
+// HostUnreachable reports whether err means that there is no route to the target's host, or that
+// the host is down: macOS and the BSDs tell the two apart.
 func HostUnreachable(err error) bool {
 	return Is(err, syscall.EHOSTUNREACH) || Is(err, syscall.EHOSTDOWN)
 }

@@ -211,25 +211,33 @@ func TestDrainAnswer(t *testing.T) {
 	}
 }
 
+// lostEnd makes sessions that have lost their carrier, and with it 1000 bytes and the end of a
+// stream that has ended at the server. The client's is returned.
+func lostEnd(t *testing.T, cfg HostConfig) (*rig, *Stream) {
+	t.Helper()
+	r := newRig(t, cfg, Config{})
+	opened, accepted := openPair(t, r.client, r.server)
+	opened.CloseWrite()
+	if _, err := io.ReadAll(accepted); err != nil {
+		t.Fatal(err)
+	}
+	r.carrier.broken.Store(true) // what follows gets lost
+	accepted.Write(make([]byte, 1000))
+	accepted.Close()
+	synctest.Wait()
+	if n := r.server.Stats().Streams; n != 0 {
+		t.Fatalf("%d streams are open", n)
+	}
+	r.cut()
+	return r, opened
+}
+
 // TestDrainAwaitsAcks: a session whose streams have ended drains until the peer has what they
 // carried, also on another carrier; then nobody takes a complete upload for cut.
 func TestDrainAwaitsAcks(t *testing.T) {
 	t.Run("resumed", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			r := newRig(t, HostConfig{}, Config{})
-			opened, accepted := openPair(t, r.client, r.server)
-			opened.CloseWrite()
-			if _, err := io.ReadAll(accepted); err != nil {
-				t.Fatal(err)
-			}
-			r.carrier.broken.Store(true) // what follows gets lost
-			accepted.Write(make([]byte, 1000))
-			accepted.Close()
-			synctest.Wait()
-			if n := r.server.Stats().Streams; n != 0 {
-				t.Fatalf("%d streams are open", n)
-			}
-			r.cut()
+			r, opened := lostEnd(t, HostConfig{})
 			drained := make(chan error, 1)
 			go func() {
 				drained <- r.server.Drain(testnet.Within(t, 30*time.Second))
@@ -247,17 +255,7 @@ func TestDrainAwaitsAcks(t *testing.T) {
 	})
 	t.Run("abandoned", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			r := newRig(t, HostConfig{ResumeWindow: 20 * time.Second}, Config{})
-			opened, accepted := openPair(t, r.client, r.server)
-			opened.CloseWrite()
-			if _, err := io.ReadAll(accepted); err != nil {
-				t.Fatal(err)
-			}
-			r.carrier.broken.Store(true)
-			accepted.Write(make([]byte, 1000))
-			accepted.Close()
-			synctest.Wait()
-			r.cut()
+			r, _ := lostEnd(t, HostConfig{ResumeWindow: 20 * time.Second})
 			if err := r.server.Drain(testnet.Within(t, time.Minute)); err == nil {
 				t.Error("what the client doesn't have counts as delivered")
 			}

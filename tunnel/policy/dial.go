@@ -48,8 +48,8 @@ func (r *Rules) DialUnix(ctx context.Context, socket string) (net.Conn, error) {
 	return dialUnix(ctx, net.Dialer{}, socket)
 }
 
-// dialUnix connects to a unix socket. Linux tells that so many wait to be accepted that one more
-// has to wait before it is one of them; package net doesn't do that.
+// dialUnix connects to a unix socket. On Linux, a call that doesn't block fails at once when the
+// queue of connections is full; package net doesn't wait for room either.
 func dialUnix(ctx context.Context, dialer net.Dialer, socket string) (net.Conn, error) {
 	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
 		conn, err := dialer.DialContext(ctx, "unix", socket)
