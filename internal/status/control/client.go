@@ -9,7 +9,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"path/filepath"
 	"time"
 
 	"culvert/internal/state"
@@ -33,11 +32,10 @@ func Open(name string) (*Client, error) {
 	if err := CheckName(name); err != nil {
 		return nil, err
 	}
-	dir, err := folder(false)
+	path, err := find(name)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNotRunning, err)
 	}
-	path := filepath.Join(dir, name+socketSuffix)
 	transport := &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			conn, err := new(net.Dialer).DialContext(ctx, "unix", path)

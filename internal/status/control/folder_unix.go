@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 )
@@ -15,27 +16,48 @@ import (
 // gets none.
 const makesParents = false
 
-// folderPath returns where control sockets are: in the folder that a service manager made for its
-// service; in the user's runtime folder; in that of the system for root; else in the folder for
-// temporary files, under a name of the user's own.
-func folderPath() (string, error) {
+// folderPaths returns where control sockets are, first the place for new ones. A folder that a
+// service manager made for its service is the only one, as is a runtime folder in a place of the
+// user's own. Else they are in the runtime folder of the user's logins, while there is one, and in
+// a lasting folder.
+func folderPaths() ([]string, error) {
 	if dir, _, _ := strings.Cut(os.Getenv("RUNTIME_DIRECTORY"), ":"); filepath.IsAbs(dir) {
-		return dir, nil
-	}
-	if dir := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) {
-		// It may have been inherited from another user, as with sudo -E.
-		if info, err := os.Stat(dir); err == nil && info.IsDir() && isOurs(info) {
-			return filepath.Join(dir, "culvert"), nil
-		}
+		return []string{dir}, nil
 	}
 	user := os.Geteuid()
+	ofLogins := fmt.Sprintf("/run/user/%d", user)
+	named := os.Getenv("XDG_RUNTIME_DIR")
+	isNamed := filepath.IsAbs(named) && isOurFolder(named)
+	paths := []string{lasting(user)}
+	switch {
+	case isNamed && filepath.Clean(named) != ofLogins:
+		return []string{filepath.Join(named, "culvert")}, nil
+	case isNamed:
+		paths = slices.Insert(paths, 0, filepath.Join(ofLogins, "culvert"))
+	case isOurFolder(ofLogins):
+		// A shell that no login has made, such as cron's, has no variable.
+		paths = append(paths, filepath.Join(ofLogins, "culvert"))
+	}
+	return paths, nil
+}
+
+// lasting returns the folder that no logout removes: in that of the system for root, else in that
+// for temporary files, under a name of the user's own.
+func lasting(user int) string {
 	if user != 0 {
-		return filepath.Join(os.TempDir(), fmt.Sprintf("culvert-%d", user)), nil
+		return filepath.Join(os.TempDir(), fmt.Sprintf("culvert-%d", user))
 	}
 	if info, err := os.Stat("/run"); err == nil && info.IsDir() {
-		return "/run/culvert", nil
+		return "/run/culvert"
 	}
-	return "/var/run/culvert", nil
+	return "/var/run/culvert"
+}
+
+// isOurFolder reports whether a folder is there and the user's: a variable may have been inherited
+// from another user, as with sudo -E.
+func isOurFolder(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir() && isOurs(info)
 }
 
 // isOurs reports whether a file belongs to the user.

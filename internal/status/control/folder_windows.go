@@ -9,10 +9,10 @@ import (
 // makesParents is true: the user's profile has no folder of ours before.
 const makesParents = true
 
-// folderPath returns where control sockets are: in the user's profile, which others can't enter.
-func folderPath() (string, error) {
+// folderPaths returns where control sockets are: in the user's profile, which others can't enter.
+func folderPaths() ([]string, error) {
 	dir, err := os.UserCacheDir() // %LocalAppData%
-	return filepath.Join(dir, "culvert", "run"), err
+	return []string{filepath.Join(dir, "culvert", "run")}, err
 }
 
 // isOurs, isClosed and maySee: the access control list of the profile decides.

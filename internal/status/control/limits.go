@@ -27,6 +27,9 @@ const (
 	// idleTimeout bounds how long a connection may wait for its next request.
 	idleTimeout = 30 * time.Second
 
+	// keepInterval is how often a node looks whether its socket is still there.
+	keepInterval = 30 * time.Second
+
 	// requestTimeout bounds a request and its answer, except that to stop. A remote may take its time
 	// to bind an address.
 	requestTimeout = 60 * time.Second

@@ -8,6 +8,10 @@ import (
 )
 
 // dropLock removes a lock's file before it gives the lock back, so that nobody else has taken it.
-func dropLock(f *os.File) error {
-	return errors.Join(os.Remove(f.Name()), f.Close())
+// If another process has made a file of that name since this one was removed, it stays.
+func dropLock(f *os.File) (err error) {
+	if isAt(f, f.Name()) {
+		err = os.Remove(f.Name())
+	}
+	return errors.Join(err, f.Close())
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 
 	"culvert/internal/state"
 
@@ -47,9 +48,44 @@ func Serve(s *Socket, node Node, complaints *log.Logger) *Server {
 	ctx, cancel := context.WithCancel(context.Background())
 	server := &Server{socket: s, end: cancel, http: newHTTP(ctx, complaints)}
 	server.http.Handler = server.handler(node)
-	ln := netutil.LimitListener(&ownListener{s.listener}, maxConns)
-	server.serving.Go(func() { server.http.Serve(ln) }) // its error is that it was closed
+	server.serveOn(s.listener)
+	server.serving.Go(func() { server.keep(ctx, complaints) })
 	return server
+}
+
+// serveOn answers on a listener, which the Socket closes.
+func (s *Server) serveOn(ln net.Listener) {
+	bounded := netutil.LimitListener(&ownListener{ln}, maxConns)
+	s.serving.Go(func() { s.http.Serve(bounded) }) // its error is that it was closed
+}
+
+// keep makes the socket once more whenever it has been removed, until ctx ends. A failure is
+// complained about once.
+func (s *Server) keep(ctx context.Context, complaints *log.Logger) {
+	ticker := time.NewTicker(keepInterval)
+	defer ticker.Stop()
+	failed := false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		err := s.restore()
+		if err != nil && !failed && complaints != nil {
+			complaints.Printf("the control socket was removed, and can't be made again: %v", err)
+		}
+		failed = err != nil
+	}
+}
+
+// restore makes the socket once more if it has been removed, and answers on it.
+func (s *Server) restore() error {
+	ln, err := s.socket.restore()
+	if ln != nil {
+		s.serveOn(ln)
+	}
+	return err
 }
 
 // newHTTP returns the HTTP server of a node, without its handler. Requests are cut when ctx ends.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"culvert/internal/filelock"
 )
@@ -36,9 +38,10 @@ func CheckName(name string) error {
 type Socket struct {
 	Name string
 
+	mu       sync.Mutex // guards the rest, which restore replaces
 	path     string
 	listener net.Listener
-	lock     *os.File // held while the process lives
+	lock     *os.File // held while the process lives; nil if the socket can't be restored
 }
 
 // Listen makes the control socket of a node with a name. The error is ErrRunning if another process
@@ -47,22 +50,15 @@ func Listen(name string) (*Socket, error) {
 	if err := CheckName(name); err != nil {
 		return nil, err
 	}
-	dir, err := folder(true)
-	if err != nil {
-		return nil, err
-	}
-	return listenIn(dir, name)
+	s := &Socket{Name: name}
+	return s, s.listen()
 }
 
 // ListenNumbered makes the control socket of a node whose name is the base with the first number
 // that is free.
 func ListenNumbered(base string) (*Socket, error) {
-	dir, err := folder(true)
-	if err != nil {
-		return nil, err
-	}
 	for n := 1; n <= maxNumber; n++ {
-		s, err := listenIn(dir, base+"-"+strconv.Itoa(n))
+		s, err := Listen(base + "-" + strconv.Itoa(n))
 		if !errors.Is(err, ErrRunning) {
 			return s, err
 		}
@@ -70,24 +66,102 @@ func ListenNumbered(base string) (*Socket, error) {
 	return nil, ErrRunning
 }
 
-func listenIn(dir, name string) (*Socket, error) {
-	path := filepath.Join(dir, name+socketSuffix)
-	lock, err := takeLock(filepath.Join(dir, name+lockSuffix))
+// listen takes the lock of the name and makes the socket.
+func (s *Socket) listen() error {
+	dir, err := newFolder()
+	if err != nil {
+		return err
+	}
+	lock, err := takeLock(filepath.Join(dir, s.Name+lockSuffix))
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(dir, s.Name+socketSuffix)
+	ln, err := s.listenAt(path)
+	if err != nil {
+		return errors.Join(err, dropLock(lock))
+	}
+	s.path, s.listener, s.lock = path, ln, lock
+	return nil
+}
+
+// listenAt makes the socket, whose lock is held, unless the name has been given in another folder.
+func (s *Socket) listenAt(path string) (net.Listener, error) {
+	others, err := folders()
 	if err != nil {
 		return nil, err
 	}
-	// Whose lock is free has ended, even if its socket is still there.
-	err = os.Remove(path)
-	if err == nil || errors.Is(err, os.ErrNotExist) {
-		var ln net.Listener
-		if ln, err = net.Listen("unix", path); err == nil {
-			if err = os.Chmod(path, 0o600); err == nil {
-				return &Socket{Name: name, path: path, listener: ln, lock: lock}, nil
-			}
-			ln.Close()
+	for _, dir := range others {
+		if dir != filepath.Dir(path) && isHeld(filepath.Join(dir, s.Name+lockSuffix)) {
+			return nil, ErrRunning
 		}
 	}
-	return nil, errors.Join(err, dropLock(lock))
+	// Whose lock is free has ended, even if its socket is still there.
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	ln.SetUnlinkOnClose(false) // another node may have the path by then
+	if err := os.Chmod(path, 0o600); err != nil {
+		return nil, errors.Join(err, ln.Close(), os.Remove(path))
+	}
+	return ln, nil
+}
+
+// restore makes the socket once more if it has been removed, in the folder that new ones have now:
+// systemd removes a user's runtime folder at the last logout. The listener is nil if nothing was
+// missing, or with an error; restore may be called again.
+func (s *Socket) restore() (net.Listener, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lock != nil {
+		_, err := os.Lstat(s.path)
+		if err == nil && isAt(s.lock, s.lock.Name()) {
+			return nil, nil
+		}
+		s.release() // its errors are that there is nothing left
+	}
+	if err := s.listen(); err != nil {
+		return nil, err
+	}
+	return s.listener, nil
+}
+
+// Close removes the socket, and gives the name back.
+func (s *Socket) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lock == nil {
+		return nil
+	}
+	return s.release()
+}
+
+// release removes what of the socket is this node's, and gives the name back. It is called with mu
+// held.
+func (s *Socket) release() (err error) {
+	if isAt(s.lock, s.lock.Name()) {
+		if err = os.Remove(s.path); errors.Is(err, os.ErrNotExist) {
+			err = nil
+		}
+	}
+	closed := s.listener.Close()
+	if errors.Is(closed, net.ErrClosed) {
+		closed = nil // a Server has closed it
+	}
+	err = errors.Join(err, closed, dropLock(s.lock))
+	s.lock = nil
+	return err
+}
+
+// folder returns where the socket is.
+func (s *Socket) folder() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return filepath.Dir(s.path)
 }
 
 const (
@@ -127,35 +201,57 @@ func isAt(f *os.File, path string) bool {
 	return err == nil && os.SameFile(opened, there)
 }
 
-// Close removes the socket, and gives the name back.
-func (s *Socket) Close() error {
-	err := s.listener.Close() // which removes the path
-	return errors.Join(err, dropLock(s.lock))
+// isHeld reports whether a process holds the lock whose file is at a path.
+func isHeld(path string) bool {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	ok, err := filelock.Try(f)
+	return err == nil && !ok
 }
 
-// Names returns the names of the sockets in the user's folder, in order. A process that was killed
+// Names returns the names of the sockets in the user's folders, in order. A process that was killed
 // leaves one behind.
 func Names() ([]string, error) {
-	dir, err := folder(false)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	entries, err := os.ReadDir(dir)
+	dirs, err := folders()
 	if err != nil {
 		return nil, err
 	}
 	var names []string
-	for _, entry := range entries {
-		name, ok := strings.CutSuffix(entry.Name(), socketSuffix)
-		if ok && CheckName(name) == nil {
-			names = append(names, name)
+	for _, dir := range dirs {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			return nil, err
+		}
+		for _, entry := range entries {
+			name, ok := strings.CutSuffix(entry.Name(), socketSuffix)
+			if ok && CheckName(name) == nil {
+				names = append(names, name)
+			}
 		}
 	}
 	slices.SortFunc(names, compareNames)
-	return names, nil
+	return slices.Compact(names), nil
+}
+
+// find returns the path of the socket of a name: of the one whose node lives, if there are several.
+// It may not be there.
+func find(name string) (string, error) {
+	dirs, err := folders()
+	if err != nil {
+		return "", err
+	}
+	if len(dirs) == 0 {
+		return "", fs.ErrNotExist
+	}
+	for _, dir := range dirs {
+		if isHeld(filepath.Join(dir, name+lockSuffix)) {
+			return filepath.Join(dir, name+socketSuffix), nil
+		}
+	}
+	return filepath.Join(dirs[0], name+socketSuffix), nil
 }
 
 // compareNames orders local-2 before local-10.

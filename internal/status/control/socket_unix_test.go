@@ -5,6 +5,7 @@ package control
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"net/http"
@@ -160,6 +161,105 @@ func (ownedBy) Mode() fs.FileMode  { return fs.ModeDir | 0o700 }
 func (ownedBy) ModTime() time.Time { return time.Time{} }
 func (ownedBy) IsDir() bool        { return true }
 func (o ownedBy) Sys() any         { return &syscall.Stat_t{Uid: uint32(o.user)} }
+
+// TestRemovedFolder removes what others remove under a node: its runtime folder, as systemd does at
+// the last logout, or files in it. The node is found again, and takes nothing from another that has
+// been given the name since.
+func TestRemovedFolder(t *testing.T) {
+	name := fmt.Sprintf("removed-%d", os.Getpid())
+	dir := useFolder(t)
+	runtime := filepath.Dir(dir)
+	t.Setenv("TMPDIR", t.TempDir())
+	server := Serve(mustListen(t, name), Node{
+		State: func(context.Context) state.State { return state.State{Version: state.Version} },
+	}, nil)
+	defer server.Close()
+	found := func(what string) {
+		t.Helper()
+		if err := server.restore(); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		client, err := Open(name)
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		defer client.Close()
+		if _, err := client.State(t.Context()); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+	}
+	remove := func(path string) {
+		t.Helper()
+		if err := os.RemoveAll(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	found("nothing is missing")
+	for _, path := range []string{name + socketSuffix, name + lockSuffix, ""} {
+		remove(filepath.Join(dir, path))
+		found(path + " is missing")
+	}
+
+	remove(dir)
+	other := mustListen(t, name)
+	if err := server.restore(); !errors.Is(err, ErrRunning) {
+		t.Errorf("while another node has the name: %v", err)
+	}
+	if _, err := os.Lstat(other.path); err != nil || !isAt(other.lock, other.lock.Name()) {
+		t.Errorf("the other node has lost its socket: %v", err)
+	}
+	if err := other.Close(); err != nil {
+		t.Error(err)
+	}
+	found("the other node has ended")
+
+	remove(runtime)
+	found("the runtime folder is missing")
+	if _, err := Listen(name); !errors.Is(err, ErrRunning) {
+		t.Errorf("a second node with the name: %v", err)
+	}
+	if err := server.Close(); err != nil {
+		t.Error(err)
+	}
+	if path, err := find(name); err == nil {
+		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s is left behind: %v", path, err)
+		}
+	}
+}
+
+// TestLoginFolder checks that a node is found, and its name taken, whether it was started with the
+// variable of a login or without.
+func TestLoginFolder(t *testing.T) {
+	logins := fmt.Sprintf("/run/user/%d", os.Geteuid())
+	if !isOurFolder(logins) {
+		if err := os.MkdirAll(logins, 0o700); err != nil {
+			t.Logf("no runtime folder of logins: %v", err)
+			return
+		}
+		defer os.Remove(logins)
+		defer os.Remove(filepath.Join(logins, "culvert"))
+	}
+	t.Setenv("TMPDIR", t.TempDir())
+	name := fmt.Sprintf("login-%d", os.Getpid())
+	for started, elsewhere := range map[string]string{logins: "", "": logins} {
+		t.Setenv("XDG_RUNTIME_DIR", started)
+		s := mustListen(t, name)
+		t.Setenv("XDG_RUNTIME_DIR", elsewhere)
+		if names, err := Names(); err != nil || !slices.Contains(names, name) {
+			t.Errorf("started with %q: found %v, %v", started, names, err)
+		}
+		if path, err := find(name); err != nil || path != s.path {
+			t.Errorf("started with %q: found %q, %v, want %q", started, path, err, s.path)
+		}
+		if second, err := Listen(name); !errors.Is(err, ErrRunning) {
+			t.Errorf("started with %q: a second node: %+v, %v", started, second, err)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
 
 // TestRequests checks what a node is asked, what it answers, and what it refuses.
 func TestRequests(t *testing.T) {

@@ -48,7 +48,7 @@ func (s *Server) takeOver(w http.ResponseWriter, r *http.Request, node Node) {
 		refuse(w, err)
 		return
 	}
-	path := filepath.Join(filepath.Dir(s.socket.path), s.socket.Name+meetingSuffix)
+	path := filepath.Join(s.socket.folder(), s.socket.Name+meetingSuffix)
 	os.Remove(path) // of a process that was killed
 	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
