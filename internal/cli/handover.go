@@ -107,6 +107,7 @@ func (g *giver) give(conn *net.UnixConn, pid int, files []*os.File) {
 		},
 		TakeBack: node.TakeBack,
 		Release:  func() { g.release(pid) },
+		Drain:    g.drain,
 		Serve:    node.ServePassed,
 	})
 	if err != nil {
@@ -167,7 +168,7 @@ func closeFiles(files []*os.File) {
 	}
 }
 
-// release gives up what the other process needs, which accepts now, and begins to drain.
+// release gives up what the other process needs, which accepts now.
 func (g *giver) release(pid int) {
 	g.served.log.Info().Int("pid", pid).Msg("taken over: this process drains")
 	g.ledger.Close()
@@ -178,6 +179,10 @@ func (g *giver) release(pid int) {
 		g.status.close()
 	}
 	g.served.observed.stepAside()
+}
+
+// drain begins to drain once those that were about to connect have done so.
+func (g *giver) drain() {
 	g.giving.Go(func() {
 		g.served.node.AwaitNewcomers(g.signals.soft)
 		g.signals.drain()

@@ -3,10 +3,15 @@ package cli
 import (
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 
 	"culvert/internal/netfault"
+	"culvert/internal/testnet"
+
+	"golang.org/x/sys/unix"
 )
 
 // What was kept in reserve is enough to read files when no descriptor is left, more than once.
@@ -51,5 +56,40 @@ func TestReserve(t *testing.T) {
 	}
 	if err := read(); !netfault.Exhausted(err) {
 		t.Errorf("the reserve was not taken back: %v", err)
+	}
+}
+
+// TestReloadWithoutDescriptors rotates the logs of a remote that has no descriptor left.
+func TestReloadWithoutDescriptors(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	p := startIn(t, s.plain("remote", "--allow-anyone", "--listen", "127.0.0.1:0", "--print-ready",
+		"--log-file", "log", "--access-log", "access"), false)
+	awaitLine(t, p)
+	open, err := os.ReadDir("/proc/" + strconv.Itoa(p.cmd.Process.Pid) + "/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	limit := unix.Rlimit{Cur: uint64(len(open)), Max: uint64(len(open))}
+	if err := unix.Prlimit(p.cmd.Process.Pid, unix.RLIMIT_NOFILE, &limit, nil); err != nil {
+		t.Fatal(err)
+	}
+	names := []string{filepath.Join(s.dir, "log"), filepath.Join(s.dir, "access")}
+	for _, name := range names {
+		if err := os.Rename(name, name+".1"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.send(t, syscall.SIGUSR1)
+	testnet.Poll(t, stepTimeout, "the reload is logged in the new file", func() bool {
+		text, _ := os.ReadFile(names[0])
+		return strings.Contains(string(text), "reloaded")
+	})
+	if _, err := os.Stat(names[1]); err != nil {
+		t.Error(err)
+	}
+	old, err := os.ReadFile(names[0] + ".1")
+	if err != nil || strings.Contains(string(old), "old file") {
+		t.Errorf("%v; the old file has\n%s", err, old)
 	}
 }

@@ -343,6 +343,36 @@ func TestActivation(t *testing.T) {
 	}
 }
 
+// TestActivatedTakeOver: the file of a socket that a service manager has passed stays, whichever
+// process ends last.
+func TestActivatedTakeOver(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	s.env = append(s.env, "XDG_RUNTIME_DIR="+s.dir)
+	kept, own := filepath.Join(s.dir, "kept"), filepath.Join(s.dir, "own")
+	files, bound := bind(t, kept)
+	args := []string{"remote", "--allow-anyone", "--print-ready",
+		"--listen", "unix:" + bound[0], "--listen", "unix:" + own}
+	first := startIn(t, activated(s.plain(append(args, "--name", "exit")...), files...), false)
+	awaitLine(t, first)
+	second := startIn(t, s.plain(append(args, "--take-over", "exit")...), false)
+	awaitLine(t, second)
+	checkStatus(t, first, exit.OK)
+	for _, path := range []string{kept, own} {
+		if _, err := os.Stat(path); err != nil {
+			t.Errorf("after the take-over: %v", err)
+		}
+	}
+	second.send(t, syscall.SIGTERM)
+	checkStatus(t, second, exit.OK)
+	if _, err := os.Stat(kept); err != nil {
+		t.Errorf("the socket that was passed is gone: %v", err)
+	}
+	if _, err := os.Stat(own); !os.IsNotExist(err) {
+		t.Errorf("the remote's own socket is left behind: %v", err)
+	}
+}
+
 // exchangeLine connects to an echo.
 func exchangeLine(t *testing.T, address string) {
 	t.Helper()

@@ -34,7 +34,8 @@ func (c *channel) send(kind byte, message any, files ...*os.File) error {
 			return err
 		}
 	}
-	head := binary.BigEndian.AppendUint32([]byte{kind}, uint32(text.Len()))
+	whole := binary.BigEndian.AppendUint32([]byte{kind}, uint32(text.Len()))
+	whole = append(whole, text.Bytes()...)
 	var descriptors []int
 	for _, file := range files {
 		raw, err := file.SyscallConn() // Fd would make the listener's Accept block
@@ -54,9 +55,9 @@ func (c *channel) send(kind byte, message any, files ...*os.File) error {
 	c.sending.Lock()
 	defer c.sending.Unlock()
 	c.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
-	n, _, err := c.conn.WriteMsgUnix(head, rights, nil)
-	if err == nil {
-		_, err = c.conn.Write(text.Bytes())
+	n, _, err := c.conn.WriteMsgUnix(whole, rights, nil)
+	if err == nil && n < len(whole) {
+		_, err = c.conn.Write(whole[n:])
 	}
 	if n > 0 && err != nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		c.conn.Close() // the peer is taken for dead, or couldn't tell where a message begins

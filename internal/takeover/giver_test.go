@@ -57,6 +57,7 @@ func TestClaimBeforeState(t *testing.T) {
 			},
 			TakeBack: func() { t.Error("taken back") },
 			Release:  func() {},
+			Drain:    func() {},
 		})
 	}()
 	taker, err := Take(other)

@@ -84,7 +84,9 @@ func (g *Giver) handle(m received, served *bool) error {
 		*served = true
 		g.conn.SetReadDeadline(time.Time{})
 		g.old.Release()
-		return g.send(released, nil)
+		err := g.send(released, nil)
+		g.old.Drain() // also if the new process is gone: it has accepted
+		return err
 	case answer:
 		var a Answer
 		if err := m.decode(&a); err != nil {

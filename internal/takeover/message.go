@@ -80,6 +80,10 @@ type Old struct {
 	// Release gives up all that the new process needs for itself: it accepts now.
 	Release func()
 
+	// Drain begins to drain, after Release, once the new process knows of that. Give may be cut at any
+	// time then. It must not wait.
+	Drain func()
+
 	// Serve serves a connection that was passed back. It must not wait.
 	Serve func(net.Conn, Conn)
 }

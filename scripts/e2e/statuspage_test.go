@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"flag"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -85,6 +86,8 @@ func TestStatusPage(t *testing.T) {
 	}
 	page := startDevtools(t, tun.host)
 	page.resize(1200, 1000, "light")
+	page.call("Page.enable", nil)
+	page.call("Page.addScriptToEvaluateOnNewDocument", map[string]any{"source": keepEventSource})
 	page.call("Page.navigate", map[string]any{"url": tun.local.statusURL})
 	page.await("the page shows that the local is connected",
 		"document.getElementById('status')?.textContent", "connected")
@@ -112,6 +115,7 @@ func TestStatusPage(t *testing.T) {
 		page.await("the event is shown: "+event, events+".includes('"+event+"')", "true")
 	}
 	page.changes("what the stream has received", row+".cells[7].textContent")
+	checkLateEvents(t, page)
 
 	page.eval("document.querySelector('#sessions th button').click()")
 	page.await("the sessions are sorted by their names",
@@ -123,6 +127,25 @@ func TestStatusPage(t *testing.T) {
 	}
 	if *screenshots != "" {
 		tun.takeScreenshots(t, page)
+	}
+}
+
+// keepEventSource makes the source of a page's events a global variable.
+const keepEventSource = `window.EventSource = class extends EventSource {
+	constructor(url) { super(url); window.source = this; }
+}`
+
+// checkLateEvents checks that events are in order, and shown once, however they come.
+func checkLateEvents(t *testing.T, page *devtools) {
+	t.Helper()
+	for _, seq := range []int{1_000_005, 1_000_003, 1_000_005, 1_000_004, 1_000_003} {
+		page.eval(fmt.Sprintf(`window.source.dispatchEvent(new MessageEvent('message', {data:
+			JSON.stringify({seq: %d, time: new Date(), kind: 'resumed'})}))`, seq))
+	}
+	const shown = "[...document.querySelectorAll('#events li')].map((li) => li.value)"
+	got := page.eval(shown)
+	if !strings.HasPrefix(got, "1000005,1000004,1000003,") || strings.Count(got, "100000") != 3 {
+		t.Errorf("the events are shown in the order %s", got)
 	}
 }
 
