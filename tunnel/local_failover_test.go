@@ -76,7 +76,16 @@ func configForSites(t *testing.T, key *certs.KeyPair, sites ...*awaySite) LocalC
 	}
 	cfg.FailoverAfter, cfg.FailbackAfter = 50*time.Millisecond, 50*time.Millisecond
 	cfg.Events = state.NewEvents()
+	cfg.Observer = newRecorder()
 	return cfg
+}
+
+// resumptions returns how many sessions of the local were resumed, and how many lost instead.
+func resumptions(l *Local) (resumed, lost int) {
+	r := l.cfg.Observer.(*recorder)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.resumed, r.lost
 }
 
 // at reports whether new streams of the local go to a site.
@@ -129,6 +138,9 @@ func TestFailover(t *testing.T) {
 	}
 	if switches != 2 {
 		t.Errorf("%d switches are reported, want 2", switches)
+	}
+	if resumed, lost := resumptions(local); resumed != 1 || lost != 0 {
+		t.Errorf("%d resumptions and %d losses are observed, want one resumption", resumed, lost)
 	}
 }
 
@@ -284,6 +296,9 @@ func TestRefusalMovesOn(t *testing.T) {
 	best.revoke(t)
 	until(t, "the second remote is used", second.at(local))
 	echoes(t, dial(t, local, testnet.EchoServer(t)))
+	if resumed, lost := resumptions(local); resumed != 0 || lost != 1 {
+		t.Errorf("%d resumptions and %d losses are observed, want one loss", resumed, lost)
+	}
 }
 
 // TestDrainMovesOn: a remote that shuts down and takes no new session is not waited for.

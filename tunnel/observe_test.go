@@ -18,6 +18,7 @@ type recorder struct {
 	mu         sync.Mutex
 	handshakes []Handshake
 	resumed    int
+	lost       int
 	dials      map[mux.Result]int
 }
 
@@ -34,6 +35,8 @@ func (r *recorder) Resume(resumed bool, _ time.Duration) {
 	defer r.mu.Unlock()
 	if resumed {
 		r.resumed++
+	} else {
+		r.lost++
 	}
 }
 

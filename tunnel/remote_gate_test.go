@@ -389,11 +389,16 @@ func TestFullIsAskedLast(t *testing.T) {
 	expect("an address with a penalty", status, http.StatusTooManyRequests, 0)
 	status, _ = upgrade("127.0.0.3")
 	expect("a client", status, http.StatusServiceUnavailable, 1)
+	remote.mu.Lock()
+	remote.countRoute("", 1) // as a session does whose client names none
+	remote.mu.Unlock()
+	status, _ = upgrade("127.0.0.3")
+	expect("a client without a name", status, http.StatusServiceUnavailable, 2)
 	remote.gate.rate.mu.Lock()
 	remote.gate.rate.limiter.SetBurst(0)
 	remote.gate.rate.mu.Unlock()
 	status, after := upgrade("127.0.0.3")
-	expect("a client beyond the rate", status, http.StatusServiceUnavailable, 1)
+	expect("a client beyond the rate", status, http.StatusServiceUnavailable, 2)
 	if after == "" {
 		t.Error("it isn't told when to come")
 	}
