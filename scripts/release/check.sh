@@ -48,7 +48,7 @@ in_debian() {
   unshare --net --ipc --mount --pid --fork --kill-child -- sh -c '
     ip link set lo up && mount -t proc proc "$1/proc" && shift && exec "$@"' \
     sh "$work/debian" env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin TERM=dumb \
-    DEBIAN_FRONTEND=noninteractive chroot "$work/debian" bash -euc "$1"
+    DEBIAN_FRONTEND=noninteractive chroot "$work/debian" bash -euo pipefail -c "$1"
 }
 
 # contents_of_debian lists what is there, without what every package leaves in logs and caches.

@@ -105,9 +105,10 @@ active culvert-remote && fail 'the remote runs before anybody connects'
 systemctl restart culvert-local@work
 [[ $(through http://127.0.0.1:443/) == *' 426 '* ]] || fail 'no stream through the socket'
 systemctl restart culvert-remote &
-for _ in $(seq 20); do
+while [ -n "$(jobs -r)" ]; do
   exec 4<>/dev/tcp/127.0.0.1/443 || fail 'a connection was refused during the restart'
   exec 4>&-
+  sleep 0.01
 done
 wait $!
 await active culvert-remote
