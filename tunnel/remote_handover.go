@@ -198,7 +198,7 @@ func (r *Remote) passOn(to Predecessor, w http.ResponseWriter, request *http.Req
 		c.Peer = tcp.AddrPort()
 	}
 	if stranger := strangerOf(request); stranger != nil {
-		c.Client = stranger.client
+		c.Client, c.Unknown = stranger.client, stranger.unknown
 		stranger.leave()
 	}
 	if stranger, ok := conn.(*strangerConn); ok {
@@ -232,6 +232,7 @@ func (r *Remote) ServePassed(conn net.Conn, from takeover.Conn) {
 	c.proxied = false
 	c.early = bufio.NewReaderSize(bytes.NewReader(from.Read), len(from.Read))
 	c.early.Peek(len(from.Read)) // which buffers it all
+	c.unknown = from.Unknown
 	if from.Client.IsValid() {
 		c.client = from.Client
 		c.move(r.sourceOf(from.Client.Addr()))

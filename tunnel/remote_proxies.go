@@ -87,7 +87,11 @@ func isProxied(request *http.Request) bool {
 func (r *Remote) locate(request *http.Request) *http.Request {
 	peer := clientAddr(request)
 	located := request.RemoteAddr
-	if c := strangerOf(request); c != nil && c.client.IsValid() {
+	c := strangerOf(request)
+	if c != nil && c.unknown {
+		return request // whose fields its client has written: the proxy has spoken before
+	}
+	if c != nil && c.client.IsValid() {
 		peer, located = c.client.Addr(), c.client.String()
 	}
 	proxied := r.cfg.Proxies.trusts(peer)
@@ -134,6 +138,7 @@ func (c *strangerConn) readProxyHeader() error {
 	}
 	from, _, ok := header.TCPAddrs()
 	if header.Command.IsLocal() || !ok { // the proxy's own, or of a client without an address
+		c.unknown = true
 		return nil
 	}
 	client := from.AddrPort()

@@ -103,6 +103,7 @@ func TestTrustedProxy(t *testing.T) {
 		"version 2, trusted":            {trusted, proxyV2, "", "192.0.2.7"},
 		"both, trusted":                 {trusted, proxyV2, xff, "192.0.2.7"}, // that client isn't
 		"unknown, trusted":              {trusted, "PROXY UNKNOWN\r\n", "", "198.51.1.1"},
+		"unknown, and X-Forwarded-For":  {trusted, "PROXY UNKNOWN\r\n", xff, "198.51.1.1"},
 		"malformed, trusted":            {trusted, "PROXY TCP4 nonsense\r\n", "", ""},
 		"nothing said by a stranger":    {stranger, "", "", "198.51.2.1"},
 		"X-Forwarded-For of a stranger": {stranger, "", xff, "198.51.2.1"},

@@ -50,6 +50,7 @@ type strangerConn struct {
 	proxied bool           // the header of the PROXY protocol may follow
 	early   *bufio.Reader  // what was read with it comes first
 	client  netip.AddrPort // by that header; invalid when there was none
+	unknown bool           // there was one, which names no client
 
 	place  atomic.Pointer[fairPlace]
 	mu     sync.Mutex // held to change place

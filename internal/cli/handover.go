@@ -9,7 +9,6 @@ import (
 	"sync"
 
 	"culvert/internal/cli/exit"
-	"culvert/internal/quota"
 	"culvert/internal/status/control"
 	"culvert/internal/takeover"
 )
@@ -18,7 +17,6 @@ import (
 type giver struct {
 	served  *servedRemote
 	status  *statusServer // nil for none
-	ledger  *quota.Ledger
 	signals *interrupts
 
 	ctx    context.Context // ends the connection to that process
@@ -30,10 +28,8 @@ type giver struct {
 	ended bool
 }
 
-func newGiver(
-	served *servedRemote, status *statusServer, ledger *quota.Ledger, signals *interrupts,
-) *giver {
-	g := &giver{served: served, status: status, ledger: ledger, signals: signals}
+func newGiver(served *servedRemote, status *statusServer, signals *interrupts) *giver {
+	g := &giver{served: served, status: status, signals: signals}
 	g.ctx, g.stop = context.WithCancel(context.Background())
 	return g
 }
@@ -102,7 +98,7 @@ func (g *giver) give(conn *net.UnixConn, pid int, files []*os.File) {
 		},
 		Files: files,
 		HandOver: func(to *takeover.Giver) takeover.State {
-			g.ledger.Flush()
+			g.served.ledger.Flush()
 			return node.HandOver(to)
 		},
 		TakeBack: node.TakeBack,
@@ -171,7 +167,7 @@ func closeFiles(files []*os.File) {
 // release gives up what the other process needs, which accepts now.
 func (g *giver) release(pid int) {
 	g.served.log.Info().Int("pid", pid).Msg("taken over: this process drains")
-	g.ledger.Close()
+	g.served.ledger.Close()
 	g.signals.manager.HandOver(pid)
 	g.served.node.ReleaseListeners()
 	if g.status != nil {

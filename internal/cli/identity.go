@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"culvert/certs"
 	"culvert/internal/cli/exit"
 	"culvert/internal/cli/flags"
 	"culvert/internal/secretfile"
 	"culvert/internal/shellquote"
+	"culvert/internal/systemd"
 
 	"github.com/rs/zerolog"
 )
@@ -19,7 +19,7 @@ import (
 // configFile returns the path of a file in culvert's folder of the user's configuration. A service
 // has its state folder instead, if systemd gives it one: it may have no home.
 func configFile(name string) (string, error) {
-	if dir := serviceFolder(); dir != "" {
+	if dir := systemd.StateFolder(); dir != "" {
 		return filepath.Join(dir, name), nil
 	}
 	dir, err := os.UserConfigDir()
@@ -28,12 +28,6 @@ func configFile(name string) (string, error) {
 			"set HOME or XDG_CONFIG_HOME, or name each file by its flag")
 	}
 	return filepath.Join(dir, "culvert", name), nil
-}
-
-// serviceFolder returns the first folder that StateDirectory= in a unit names, or "".
-func serviceFolder() string {
-	dir, _, _ := strings.Cut(os.Getenv("STATE_DIRECTORY"), ":")
-	return dir
 }
 
 // identityOptions name what a node proves its identity with.
@@ -80,7 +74,7 @@ func (o *identityOptions) load(end certs.Use) (*certs.KeyPair, *certs.Certificat
 // starts a node by hand sees the key without that: a remote logs it, and a local that isn't
 // admitted names it.
 func (o *identityOptions) logMade(log zerolog.Logger, key certs.PublicKey) {
-	if o.made != "" && serviceFolder() != "" {
+	if o.made != "" && systemd.StateFolder() != "" {
 		log.Info().Str("file", o.made).Stringer("key", key).Msg("created a key pair")
 	}
 }

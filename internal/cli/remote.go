@@ -239,7 +239,10 @@ func (o *remoteOptions) runNode(
 		return err
 	}
 	defer ledger.Close()
-	cfg.Ledger = ledger
+	if served.taking == nil { // else the process before may be writing
+		ledger.RemoveLeftovers()
+	}
+	served.ledger, cfg.Ledger = ledger, ledger
 	if served.node, err = tunnel.NewRemote(cfg); err != nil {
 		return o.settingsFailure(err)
 	}
@@ -249,7 +252,7 @@ func (o *remoteOptions) runNode(
 		kind: state.KindRemote, source: served.observed.source, events: served.observed.events,
 		tls: tlsConfig, out: o.log.out,
 	})
-	return o.serve(ctx, served, settings, ledger)
+	return o.serve(ctx, served, settings)
 }
 
 // finishTakeOver lets the process before drain, if there is one, and takes its name.
@@ -424,7 +427,7 @@ func (o *remoteOptions) reloader(
 
 // serve serves the node on the listeners until a signal comes or one of them breaks.
 func (o *remoteOptions) serve(
-	ctx context.Context, served *servedRemote, settings remoteSettings, ledger *quota.Ledger,
+	ctx context.Context, served *servedRemote, settings remoteSettings,
 ) error {
 	node, listeners, log := served.node, served.listeners, served.log
 	signals := catchInterrupts(ctx, log)
@@ -442,7 +445,7 @@ func (o *remoteOptions) serve(
 	if err := o.finishTakeOver(served); err != nil {
 		return err
 	}
-	giver := newGiver(served, o.served, ledger, signals)
+	giver := newGiver(served, o.served, signals)
 	defer giver.end()
 	served.observed.serve(control.Node{
 		Stop:     signals.drain,

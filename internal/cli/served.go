@@ -4,6 +4,7 @@ import (
 	"net"
 
 	"culvert/certs"
+	"culvert/internal/quota"
 	"culvert/internal/state"
 	"culvert/tunnel"
 
@@ -18,6 +19,7 @@ type servedRemote struct {
 	listeners []net.Listener
 	log       zerolog.Logger
 	taking    *takeOver // nil for none
+	ledger    *quota.Ledger
 }
 
 func (r *servedRemote) addresses() (addresses []string) {

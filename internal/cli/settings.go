@@ -159,7 +159,11 @@ func (o *remoteOptions) reload(served *servedRemote) error {
 	if err := served.node.Reload(s.identity, s.trust, s.rights); err != nil {
 		return o.settingsFailure(err)
 	}
-	served.observed.showKey(s.identity.Key.Public())
+	key := s.identity.Key.Public()
+	if file, err := o.share.ledgerFile(key); err == nil { // as at the start
+		served.ledger.Move(file)
+	}
+	served.observed.showKey(key)
 	served.shown.current.Store(s.tls)
 	warnTrust(served.log, s.trust)
 	return nil

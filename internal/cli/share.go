@@ -11,6 +11,7 @@ import (
 	"culvert/internal/cli/flags"
 	"culvert/internal/quota"
 	"culvert/internal/secretfile"
+	"culvert/internal/systemd"
 	"culvert/tunnel"
 	"culvert/tunnel/policy"
 
@@ -83,14 +84,13 @@ func (o *shareOptions) parse() (share policy.Share, err error) {
 
 // openLedger opens the counts of what clients have used of their quotas at the remote with a key.
 func (o *shareOptions) openLedger(key certs.PublicKey, log zerolog.Logger) (*quota.Ledger, error) {
-	dir, err := o.stateFolder()
+	path, err := o.ledgerFile(key)
 	if err != nil {
 		return nil, exit.Fail(exit.Failed, "no folder for the use of quotas", err,
 			"give one with --state-dir DIR")
 	}
-	path := filepath.Join(dir, "quota-"+key.String()+".json")
 	ledger, err := quota.Open(path, func(err error) {
-		log.Warn().Err(err).Str("file", path).Msg("the use of quotas isn't saved, and tried again")
+		log.Warn().Err(err).Msg("the use of quotas isn't saved, and tried again")
 	})
 	if err != nil {
 		hint := secretfile.Hint(err, path)
@@ -102,13 +102,19 @@ func (o *shareOptions) openLedger(key certs.PublicKey, log zerolog.Logger) (*quo
 	return ledger, nil
 }
 
+// ledgerFile returns the file of what clients have used at the remote with a key.
+func (o *shareOptions) ledgerFile(key certs.PublicKey) (string, error) {
+	dir, err := o.stateFolder()
+	return filepath.Join(dir, "quota-"+key.String()+".json"), err
+}
+
 // stateFolder returns the folder for what has to outlive a restart. On systems without a place for
 // it, that is the one of the user's configuration. systemd names one or several in STATE_DIRECTORY.
 func (o *shareOptions) stateFolder() (string, error) {
 	if o.stateDir != "" {
 		return o.stateDir, nil
 	}
-	if dir := serviceFolder(); dir != "" {
+	if dir := systemd.StateFolder(); dir != "" {
 		return dir, nil
 	}
 	switch runtime.GOOS {

@@ -47,11 +47,12 @@ type file struct {
 	size     int64
 	mode     os.FileMode
 	modified int64 // in nanoseconds
+	owner    owner // on whom it depends whether a file is taken
 }
 
 func (f file) equal(other file) bool {
 	return f.target == other.target && os.SameFile(f.info, other.info) && f.size == other.size &&
-		f.mode == other.mode && f.modified == other.modified
+		f.mode == other.mode && f.modified == other.modified && f.owner == other.owner
 }
 
 // New returns a Watcher for the files at paths, which need not exist. A caller that reads them
@@ -162,7 +163,8 @@ func (w *Watcher) look() files {
 		if err != nil {
 			target = path
 		}
-		found[path] = file{target, info, info.Size(), info.Mode(), info.ModTime().UnixNano()}
+		found[path] = file{target, info, info.Size(), info.Mode(), info.ModTime().UnixNano(),
+			ownerOf(info)}
 	}
 	return found
 }

@@ -59,6 +59,10 @@ func TestChanges(t *testing.T) {
 			func(_, path string) error { return write(path, "one") },
 			func(_, path string) error { return os.Chmod(path, 0o640) },
 		},
+		"owner": {
+			func(_, path string) error { return write(path, "one") },
+			changeGroup,
+		},
 		"link replaced": { // as certbot does
 			func(dir, path string) error {
 				return errors.Join(os.Mkdir(filepath.Join(dir, "archive"), 0o700),

@@ -12,6 +12,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -23,9 +24,10 @@ const (
 	// saveDelay is how long a change may wait to be saved: what a process that is killed forgets.
 	saveDelay = 5 * time.Second
 
-	// maxClients bounds the clients that are counted, some hundred bytes each. The one that has used
-	// least is forgotten for another.
+	// maxClients bounds the clients that are counted, some hundred bytes each. The forgotten of them
+	// that have used least are forgotten for another, all at once: to find them takes milliseconds.
 	maxClients = 64 << 10
+	forgotten  = maxClients / 16
 
 	// maxFile bounds the file, in bytes: room for as many clients.
 	maxFile = 8 << 20
@@ -33,12 +35,12 @@ const (
 
 // Ledger counts the bytes of clients. Its methods may be called concurrently.
 type Ledger struct {
-	path    string
 	onError func(error)
 
 	saving sync.Mutex // held while the file is written
 
 	mu     sync.Mutex // guards all below
+	path   string     // "" for none
 	day    int64      // that the counts are of, in days since 1970
 	used   map[string]int64
 	timer  *time.Timer // saves what has changed; nil when nothing has
@@ -60,7 +62,6 @@ func Open(path string, onError func(error)) (*Ledger, error) {
 	if path == "" {
 		return l, nil
 	}
-	removeLeftovers(path)
 	saved, err := read(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return l, nil
@@ -111,7 +112,7 @@ func (l *Ledger) Add(client string, n int64) int64 {
 	defer l.mu.Unlock()
 	l.beginDayLocked()
 	if _, known := l.used[client]; !known && len(l.used) >= maxClients {
-		l.forgetOneLocked()
+		l.makeRoomLocked()
 	}
 	l.used[client] += n
 	l.saveSoonLocked()
@@ -134,15 +135,20 @@ func (l *Ledger) beginDayLocked() {
 	}
 }
 
-func (l *Ledger) forgetOneLocked() {
-	var least string
-	first := true
+// makeRoomLocked forgets the clients that have used least.
+func (l *Ledger) makeRoomLocked() {
+	counts := slices.Sorted(maps.Values(l.used))
+	most := counts[forgotten-1] // of those to forget
+	less, _ := slices.BinarySearch(counts, most)
 	for client, used := range l.used {
-		if first || used < l.used[least] {
-			least, first = client, false
+		switch {
+		case used < most:
+			delete(l.used, client)
+		case used == most && less < forgotten:
+			delete(l.used, client)
+			less++
 		}
 	}
-	delete(l.used, least)
 }
 
 // saveSoonLocked sees to it that the counts are saved.
@@ -158,11 +164,11 @@ func (l *Ledger) save() {
 	defer l.saving.Unlock()
 	l.mu.Lock()
 	l.timer = nil
-	now := file{dayText(l.day), maps.Clone(l.used)} // nobody waits for the encoding
+	path, now := l.path, file{dayText(l.day), maps.Clone(l.used)} // nobody waits for the encoding
 	l.mu.Unlock()
 	text, err := json.Marshal(now)
 	if err == nil {
-		err = write(l.path, text)
+		err = write(path, text)
 	}
 	l.mu.Lock()
 	report := err != nil && !l.failed
@@ -183,10 +189,26 @@ func write(path string, text []byte) error {
 	return atomic.WriteFile(path, bytes.NewReader(text))
 }
 
-// removeLeftovers removes what a process left that was killed in write: files whose names have
-// digits after the path. It is no failure to have none, or no right to remove them.
-func removeLeftovers(path string) {
-	dir, base := filepath.Split(path)
+// Move makes the counts go to another file from now on, unless they go to none.
+func (l *Ledger) Move(path string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.path != "" && l.path != path {
+		l.path = path
+		l.saveSoonLocked()
+	}
+}
+
+// RemoveLeftovers removes what a process left that was killed in write: files whose names have
+// digits after the path. No other process may write the file now. It is no failure to have none, or
+// no right to remove them.
+func (l *Ledger) RemoveLeftovers() {
+	l.mu.Lock()
+	dir, base := filepath.Split(l.path)
+	l.mu.Unlock()
+	if base == "" {
+		return
+	}
 	entries, _ := os.ReadDir(filepath.Clean(dir))
 	for _, entry := range entries {
 		digits, ok := strings.CutPrefix(entry.Name(), base)

@@ -149,13 +149,48 @@ func TestLedgerOfBadFile(t *testing.T) {
 // The number of clients is bounded: the one that has used least is forgotten.
 func TestLedgerIsBounded(t *testing.T) {
 	l := mustOpen(t, "")
-	for i := range maxClients + 3 {
-		l.Add(fmt.Sprint(i), int64(maxClients+3-i))
+	defer l.Close()
+	for i := range maxClients {
+		l.Add(fmt.Sprint(i), int64(maxClients-i))
 	}
-	if len(l.used) != maxClients || l.Used("0") == 0 || l.Used(fmt.Sprint(maxClients-1)) != 0 {
+	l.Add("another", 1)
+	first, last := maxClients-forgotten-1, maxClients-forgotten // to stay, and to be forgotten
+	if len(l.used) != maxClients-forgotten+1 || l.Used("0") == 0 || l.Used("another") != 1 ||
+		l.Used(fmt.Sprint(first)) == 0 || l.Used(fmt.Sprint(last)) != 0 {
 		t.Errorf("%d clients", len(l.used))
 	}
+}
+
+// TestLedgerMakesRoomForMany: of clients that have used the same, as few are forgotten, and the
+// search for them is not repeated for each client that comes.
+func TestLedgerMakesRoomForMany(t *testing.T) {
+	l := mustOpen(t, "")
+	defer l.Close()
+	l.Add("most", 2)
+	for i := range maxClients + forgotten - 1 {
+		l.Add(fmt.Sprint(i), 1)
+	}
+	if len(l.used) != maxClients || l.Used("most") != 2 {
+		t.Errorf("%d clients, of which the one that used most has %d", len(l.used), l.Used("most"))
+	}
+}
+
+// TestLedgerMoves: counts go on in another file, as when a remote gets another key.
+func TestLedgerMoves(t *testing.T) {
+	dir := t.TempDir()
+	before, after := filepath.Join(dir, "before"), filepath.Join(dir, "after")
+	l := mustOpen(t, before)
+	l.Add("a", 1)
+	l.Move(after)
+	l.Add("a", 1)
 	l.Close()
+	mustUsed(t, mustOpen(t, after), "a", 2)
+
+	none := mustOpen(t, "")
+	none.Add("a", 1)
+	none.Move(before)
+	none.Close()
+	mustUsed(t, mustOpen(t, before), "a", 0)
 }
 
 // Nothing is lost when a file is written while others count.

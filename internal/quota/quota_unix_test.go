@@ -94,6 +94,7 @@ func TestLedgerOfKilledProcess(t *testing.T) {
 		child.Process.Kill()
 		child.Wait() // it was killed
 		l := mustOpen(t, path)
+		l.RemoveLeftovers()
 		if l.Used("a") <= last {
 			t.Fatalf("used %d, after %d", l.Used("a"), last)
 		}

@@ -101,8 +101,9 @@ func (s *Sockets) Left() []string {
 	return addresses
 }
 
-// bound reports whether a socket's address is the one that is asked for. All unspecified addresses
-// are the same: for systemd, as for Go, a port alone is on all addresses of both families.
+// bound reports whether a socket's address is the one that is asked for. For systemd, as for Go, a
+// port alone is on all addresses of both families, and on those of IPv4 where there are no others;
+// 0.0.0.0 is on those of IPv4 alone.
 func bound(addr net.Addr, asked string) bool {
 	if path, ok := strings.CutPrefix(asked, "unix:"); ok {
 		return strings.HasPrefix(addr.Network(), "unix") && addr.String() == path
@@ -127,5 +128,6 @@ func bound(addr net.Addr, asked string) bool {
 		want = resolved.AddrPort()
 	}
 	a, b := have.Addr().Unmap(), want.Addr().Unmap()
-	return have.Port() == want.Port() && (a == b || a.IsUnspecified() && b.IsUnspecified())
+	all := a.IsUnspecified() && b.IsUnspecified() && !b.Is4()
+	return have.Port() == want.Port() && (a == b || all)
 }

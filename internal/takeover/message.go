@@ -63,6 +63,9 @@ type Conn struct {
 	Peer   netip.AddrPort // at its other end; invalid when unknown
 	Client netip.AddrPort // by the header of the PROXY protocol; invalid when there was none
 	Read   []byte         // what was read from it
+
+	// Unknown means that there was a header, which names no client.
+	Unknown bool
 }
 
 // Old is what the old process does. Its functions are called one after another, except Serve.

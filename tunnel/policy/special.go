@@ -19,18 +19,28 @@ var specials = []special{
 		netip.MustParsePrefix("0.0.0.0/8"),
 		false,
 	}, // "this host" (RFC 6890); 0.0.0.0 reaches loopback
-	{netip.MustParsePrefix("::/128"), false},             // the same
-	{netip.MustParsePrefix("224.0.0.0/4"), false},        // multicast (RFC 5771)
-	{netip.MustParsePrefix("ff00::/8"), false},           // multicast (RFC 4291)
-	{netip.MustParsePrefix("255.255.255.255/32"), false}, // broadcast (RFC 919)
-	{netip.MustParsePrefix("169.254.0.0/16"), false},     // link-local (RFC 3927)
-	{netip.MustParsePrefix("fe80::/10"), false},          // link-local (RFC 4291)
-	{netip.MustParsePrefix("169.254.169.254/32"), true},  // metadata of most clouds
-	{netip.MustParsePrefix("169.254.170.2/32"), true},    // credentials of Amazon's containers
-	{netip.MustParsePrefix("fd00:ec2::254/128"), true},   // Amazon's by IPv6
-	{netip.MustParsePrefix("fd20:ce::254/128"), true},    // Google's by IPv6
-	{netip.MustParsePrefix("100.100.100.200/32"), true},  // Alibaba's
-	{netip.MustParsePrefix("168.63.129.16/32"), true},    // the host of Azure's machines
+	{netip.MustParsePrefix("::/128"), false},                // the same
+	{netip.MustParsePrefix("224.0.0.0/4"), false},           // multicast (RFC 5771)
+	{netip.MustParsePrefix("ff00::/8"), false},              // multicast (RFC 4291)
+	{netip.MustParsePrefix("255.255.255.255/32"), false},    // broadcast (RFC 919)
+	{netip.MustParsePrefix("169.254.0.0/16"), false},        // link-local (RFC 3927)
+	{netip.MustParsePrefix("fe80::/10"), false},             // link-local (RFC 4291)
+	{netip.MustParsePrefix("169.254.169.254/32"), true},     // metadata of most clouds
+	{netip.MustParsePrefix("fe80::a9fe:a9fe/128"), true},    // OpenStack's by IPv6
+	{netip.MustParsePrefix("169.254.170.2/32"), true},       // credentials of Amazon's containers
+	{netip.MustParsePrefix("169.254.170.23/32"), true},      // and of its pods
+	{netip.MustParsePrefix("fd00:ec2::23/128"), true},       // the same by IPv6
+	{netip.MustParsePrefix("fd00:ec2::254/128"), true},      // Amazon's by IPv6
+	{netip.MustParsePrefix("fd20:ce::254/128"), true},       // Google's by IPv6
+	{netip.MustParsePrefix("fd00:c1::a9fe:a9fe/128"), true}, // Oracle's by IPv6
+	{netip.MustParsePrefix("192.0.0.192/32"), true},         // Oracle's of old
+	{netip.MustParsePrefix("fd00:a9fe:a9fe::1/128"), true},  // Linode's by IPv6
+	{netip.MustParsePrefix("169.254.42.42/32"), true},       // Scaleway's
+	{netip.MustParsePrefix("fd00:42::42/128"), true},        // the same by IPv6
+	{netip.MustParsePrefix("169.254.0.23/32"), true},        // Tencent's
+	{netip.MustParsePrefix("100.100.100.200/32"), true},     // Alibaba's
+	{netip.MustParsePrefix("fd00:100::100:200/128"), true},  // the same by IPv6
+	{netip.MustParsePrefix("168.63.129.16/32"), true},       // the host of Azure's machines
 }
 
 // isMetadataName reports whether a plain name is by convention that of a cloud's metadata service.

@@ -8,8 +8,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
+
+	"culvert/internal/systemd"
 )
 
 // makesParents is false: a system without a folder for what is running, such as an empty root,
@@ -21,7 +22,7 @@ const makesParents = false
 // user's own. Else they are in the runtime folder of the user's logins, while there is one, and in
 // a lasting folder.
 func folderPaths() ([]string, error) {
-	if dir, _, _ := strings.Cut(os.Getenv("RUNTIME_DIRECTORY"), ":"); filepath.IsAbs(dir) {
+	if dir := systemd.RuntimeFolder(); dir != "" {
 		return []string{dir}, nil
 	}
 	user := os.Geteuid()
@@ -69,8 +70,7 @@ func isOurs(info fs.FileInfo) bool {
 // maySee reports whether the user may look for nodes in a folder of another user: root may, where a
 // service manager made it for its service.
 func maySee(path string) bool {
-	dir, _, _ := strings.Cut(os.Getenv("RUNTIME_DIRECTORY"), ":")
-	return os.Geteuid() == 0 && path == dir
+	return os.Geteuid() == 0 && path == systemd.RuntimeFolder()
 }
 
 // isClosed reports whether nobody else may enter a folder.
