@@ -51,7 +51,10 @@ func Listen(name string) (*Socket, error) {
 		return nil, err
 	}
 	s := &Socket{Name: name}
-	return s, s.listen()
+	if err := s.listen(); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // ListenNumbered makes the control socket of a node whose name is the base with the first number
