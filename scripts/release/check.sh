@@ -93,6 +93,9 @@ services() {
   mkdir -p "$work/debian/opt"
   cp "$deb" "$work/debian/opt/culvert.deb"
   cp scripts/release/services.sh "$work/debian/opt/"
+  openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=exit.example.org \
+    -keyout "$work/debian/opt/tls.key" -out "$work/debian/opt/tls.pem" 2>"$work/openssl.log" ||
+    { cat "$work/openssl.log" >&2 && fail openssl; }
   for _ in $(seq 600); do
     in_booted systemctl is-system-running 2>/dev/null | grep -q running && break || sleep 0.1
   done

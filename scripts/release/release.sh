@@ -57,7 +57,7 @@ fi
 
 image=culvert_${PACKAGE_VERSION}_oci
 "$tools/pack" sboms "$PACKAGE_VERSION" build/goreleaser build/release
-"$tools/pack" image "$CULVERT_VERSION" build/goreleaser build/image
+"$tools/pack" image "$PACKAGE_VERSION" build/goreleaser build/image
 tar --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner \
   --mode=u=rwX,go=rX -C build/image -cf "build/release/$image.tar" blobs index.json oci-layout
 find build/goreleaser -maxdepth 1 -type f -name 'culvert[_-]*' -exec cp -t build/release {} +

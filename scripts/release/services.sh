@@ -56,6 +56,20 @@ culvert authorize --authorized-keys /etc/culvert/authorized_keys "$(key culvert-
 await active culvert-local@work
 [[ $(through http://127.0.0.1:8080/) == *' 426 '* ]] || fail 'no stream through the tunnel'
 
+echo 'services: a local whose instance is a URL'
+instance=$(systemd-escape ws://127.0.0.1:8080/)
+printf 'CULVERT_REMOTE_KEY=%s\nCULVERT_SOCKS=127.0.0.1:1081\n' "$(key culvert-remote)" \
+  >"/etc/culvert/local-$instance.env"
+systemctl start --no-block "culvert-local@$instance"
+await logged "culvert-local@$instance" 'not admitted'
+culvert authorize --authorized-keys /etc/culvert/authorized_keys \
+  "$(key "culvert-local@$instance")" url
+await active "culvert-local@$instance"
+[ -e "/var/lib/private/culvert-local/$instance/identity.json" ] || fail 'the key is elsewhere'
+RUNTIME_DIRECTORY=/run/culvert-local/$instance culvert status | grep -q -- -1 ||
+  fail "no node in /run/culvert-local/$instance"
+systemctl stop "culvert-local@$instance"
+
 echo 'services: as users of their own, without privileges'
 for unit in culvert-remote culvert-local@work; do
   pid=$(systemctl show --property MainPID --value $unit)
@@ -92,6 +106,30 @@ kill -STOP "$pid"
 await restarted culvert-remote "$pid"
 [ "$(systemctl show --property NRestarts --value culvert-remote)" -ge 1 ] || fail 'no restart'
 logged culvert-remote 'watchdog is not fed' && fail 'the watchdog was not fed in time'
+
+echo 'services: a certificate of root'
+mkdir -p /etc/culvert/tls
+cp /opt/tls.{pem,key} /etc/culvert/tls
+chmod 600 /etc/culvert/tls/*
+cat >/etc/systemd/system/culvert-remote.service.d/tls.conf <<EOF
+[Service]
+LoadCredential=tls.pem:/etc/culvert/tls/tls.pem
+LoadCredential=tls.key:/etc/culvert/tls/tls.key
+EOF
+folder=/run/credentials/culvert-remote.service
+cp /etc/culvert/remote.toml /etc/culvert/plain.toml
+printf 'tls-cert = "%s/tls.pem"\ntls-key = "%s/tls.key"\n' $folder $folder >>/etc/culvert/remote.toml
+systemctl daemon-reload
+systemctl restart culvert-remote
+active culvert-remote || fail 'no remote with TLS'
+exec 3<>/dev/tcp/127.0.0.1/8080
+printf 'GET / HTTP/1.0\r\n\r\n' >&3
+grep -q 'HTTPS' <&3 || fail 'the remote speaks HTTP'
+exec 3>&-
+mv /etc/culvert/plain.toml /etc/culvert/remote.toml
+rm /etc/systemd/system/culvert-remote.service.d/tls.conf
+systemctl daemon-reload
+systemctl restart culvert-remote
 
 echo 'services: a socket for a port below 1024, which is open while the remote restarts'
 systemctl stop culvert-remote

@@ -119,6 +119,7 @@ func archived(program string) ([]string, error) {
 		"completions":    "build/package/completions",
 		"systemd/system": "scripts/release/systemd/system",
 		"systemd/user":   "scripts/release/systemd/user",
+		"etc":            "scripts/release/etc",
 	} {
 		entries, err := os.ReadDir(folder)
 		if err != nil {
