@@ -57,7 +57,8 @@ await active culvert-local@work
 [[ $(through http://127.0.0.1:8080/) == *' 426 '* ]] || fail 'no stream through the tunnel'
 
 echo 'services: a local whose instance is a URL'
-instance=$(systemd-escape ws://127.0.0.1:8080/)
+echo '127.0.0.1 exit-1' >>/etc/hosts
+instance=$(systemd-escape ws://exit-1:8080/)
 printf 'CULVERT_REMOTE_KEY=%s\nCULVERT_SOCKS=127.0.0.1:1081\n' "$(key culvert-remote)" \
   >"/etc/culvert/local-$instance.env"
 systemctl start --no-block "culvert-local@$instance"
@@ -118,7 +119,8 @@ LoadCredential=tls.key:/etc/culvert/tls/tls.key
 EOF
 folder=/run/credentials/culvert-remote.service
 cp /etc/culvert/remote.toml /etc/culvert/plain.toml
-printf 'tls-cert = "%s/tls.pem"\ntls-key = "%s/tls.key"\n' $folder $folder >>/etc/culvert/remote.toml
+printf 'tls-cert = "%s/tls.pem"\ntls-key = "%s/tls.key"\n' $folder $folder \
+  >>/etc/culvert/remote.toml
 systemctl daemon-reload
 systemctl restart culvert-remote
 active culvert-remote || fail 'no remote with TLS'
