@@ -56,20 +56,23 @@ culvert authorize --authorized-keys /etc/culvert/authorized_keys "$(key culvert-
 await active culvert-local@work
 [[ $(through http://127.0.0.1:8080/) == *' 426 '* ]] || fail 'no stream through the tunnel'
 
-echo 'services: a local whose instance is a URL'
-echo '127.0.0.1 exit-1' >>/etc/hosts
-instance=$(systemd-escape ws://exit-1:8080/)
-printf 'CULVERT_REMOTE_KEY=%s\nCULVERT_SOCKS=127.0.0.1:1081\n' "$(key culvert-remote)" \
-  >"/etc/culvert/local-$instance.env"
-systemctl start --no-block "culvert-local@$instance"
-await logged "culvert-local@$instance" 'not admitted'
-culvert authorize --authorized-keys /etc/culvert/authorized_keys \
-  "$(key "culvert-local@$instance")" url
-await active "culvert-local@$instance"
-[ -e "/var/lib/private/culvert-local/$instance/identity.json" ] || fail 'the key is elsewhere'
-RUNTIME_DIRECTORY=/run/culvert-local/$instance culvert status | grep -q -- -1 ||
-  fail "no node in /run/culvert-local/$instance"
-systemctl stop "culvert-local@$instance"
+echo 'services: locals whose instances are a host with a hyphen, and a URL'
+printf '[hosts.home-office]\nurl = "ws://127.0.0.1:8080/"\n' >>/etc/culvert/config.toml
+for name in home-office ws://127.0.0.1:8080/; do
+  instance=$(systemd-escape $name)
+  [ $name = home-office ] && secrets=$name || secrets=$instance
+  printf 'CULVERT_REMOTE_KEY=%s\nCULVERT_SOCKS=127.0.0.1:1081\n' "$(key culvert-remote)" \
+    >"/etc/culvert/local-$secrets.env"
+  systemctl start --no-block "culvert-local@$instance"
+  await logged "culvert-local@$instance" 'not admitted'
+  culvert authorize --authorized-keys /etc/culvert/authorized_keys \
+    "$(key "culvert-local@$instance")" $name
+  await active "culvert-local@$instance"
+  [ -e "/var/lib/private/culvert-local/$instance/identity.json" ] || fail 'the key is elsewhere'
+  RUNTIME_DIRECTORY=/run/culvert-local/$instance culvert status | grep -q -- -1 ||
+    fail "no node in /run/culvert-local/$instance"
+  systemctl stop "culvert-local@$instance"
+done
 
 echo 'services: as users of their own, without privileges'
 for unit in culvert-remote culvert-local@work; do
