@@ -21,23 +21,26 @@ func (x *exchange) answerFailure(ctx context.Context, err error) (net.Conn, bool
 	case gone != nil:
 		x.end()
 		return nil, false, gone
-	case h.s.stopping(ctx):
+	case errors.Is(err, errDraining), ctx.Err() != nil:
 		x.end()
 		return nil, false, errDraining
 	case bodyErr != nil:
-		return x.answer(http.StatusBadRequest, "the request's body is malformed or cut short", bodyErr)
+		return x.answer(ctx, http.StatusBadRequest, "the request's body is malformed or cut short",
+			bodyErr)
 	case !isDial && h.s.cfg.Unreached(err):
 		failed, isDial = h.s.newDialError(err), true
 	}
 	if isDial {
-		return x.answer(dialStatus(failed.reply), h.address+": "+failed.reply.String(), failed)
+		return x.answer(ctx, dialStatus(failed.reply), h.address+": "+failed.reply.String(), failed)
 	}
-	return x.answer(http.StatusBadGateway, h.address+": "+errNoResponse.Error(), err)
+	return x.answer(ctx, http.StatusBadGateway, h.address+": "+errNoResponse.Error(), err)
 }
 
 // answer answers in place of the target.
-func (x *exchange) answer(status int, text string, why error) (net.Conn, bool, error) {
-	keep := x.up.isComplete() && !x.req.close
+func (x *exchange) answer(
+	ctx context.Context, status int, text string, why error,
+) (net.Conn, bool, error) {
+	keep := x.up.isComplete() && !x.req.close && !x.h.s.stopping(ctx)
 	err := x.h.write(x.req, status, text, keep, why)
 	x.end()
 	return nil, keep && err == nil, err

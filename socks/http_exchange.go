@@ -128,7 +128,7 @@ func (x *exchange) sendHead() error {
 // readResponse reads the head of the response, and passes on the interim responses ahead of it.
 func (x *exchange) readResponse() (*response, int, error) {
 	lenient := false // an interim response was
-	for range maxInterim {
+	for range maxInterim + 1 {
 		n, err := peekHead(&x.target.in, x.target, maxTargetHead)
 		x.heard = x.heard || x.target.in.Buffered() > 0
 		if errors.Is(err, errHeadTooLarge) {
@@ -196,12 +196,13 @@ func (x *exchange) writeInterim(message []byte) {
 	c.SetWriteDeadline(time.Time{})
 }
 
-// begin keeps interim responses from being sent.
-func (x *exchange) begin() {
+// begin keeps interim responses from being sent. The error is why the client may not have the
+// final one.
+func (x *exchange) begin() error {
 	x.mu.Lock()
 	x.responded = true
 	x.mu.Unlock()
-	x.up.answered()
+	return x.up.answered()
 }
 
 // end ends the exchange: from then on nothing but the connection's goroutine reads from the
@@ -231,7 +232,10 @@ func (x *exchange) isStale(ctx context.Context) bool {
 // deliver passes on a response whose head is the first n bytes of the target's buffer, and
 // returns whether another request may follow, or the target that the client is joined to.
 func (x *exchange) deliver(ctx context.Context, resp *response, n int) (net.Conn, bool, error) {
-	x.begin()
+	if err := x.begin(); err != nil {
+		x.end()
+		return nil, false, err
+	}
 	if resp.status == http.StatusSwitchingProtocols {
 		return x.switchProtocols(resp, n)
 	}

@@ -70,7 +70,7 @@ func mustEnd(t *testing.T, conn net.Conn) {
 // TestInterim: interim responses go through, as many as a browser takes, but not to clients of
 // HTTP/1.0, which know none.
 func TestInterim(t *testing.T) {
-	const n = 200
+	const n = maxInterim
 	const last = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"
 	for _, tt := range []struct{ interim, request, passed, then string }{
 		{"100 Continue", "HTTP/1.1\r\n", "100 Continue", okA},
@@ -110,6 +110,41 @@ func TestInterimTakenForFinal(t *testing.T) {
 	mustRead(t, far, askedA)
 	mustWrite(t, far, hints+okA)
 	mustRead(t, conn, okA)
+}
+
+// TestMisledAtOnce is TestInterimTakenForFinal for a client that sends its next request at once, and
+// for a target whose final response is there already.
+func TestMisledAtOnce(t *testing.T) {
+	const hints = "HTTP/1.1 103 Early Hints\r\nX: 1\r\n\r\n"
+	for name, test := range map[string]struct {
+		pause          time.Duration
+		before, behind string
+	}{
+		"at once":  {0, hints, okA},
+		"buffered": {2 * watchDelay, hints + hints + okA, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				near, far := net.Pipe()
+				defer far.Close()
+				ln := newPipeListener()
+				serve(t, newServer(t, Config{Dial: dialTo(near)}), ln)
+				client := ln.dial()
+				defer client.Close()
+				mustWrite(t, client, getA)
+				mustRead(t, far, askedA)
+				time.Sleep(test.pause) // synctest
+				mustWrite(t, far, test.before)
+				mustRead(t, client, hints)
+				go io.WriteString(client, strings.ReplaceAll(getA, "a.test", "b.test"))
+				synctest.Wait()
+				go io.WriteString(far, test.behind) // or the proxy has left
+				if got, _ := io.ReadAll(client); strings.Contains(string(got), "200 OK") {
+					t.Errorf("the client got %q", got)
+				}
+			})
+		})
+	}
 }
 
 // TestDecodedForOldClient: a client of HTTP/1.0 gets the data of chunks alone, however they come.

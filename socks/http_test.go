@@ -410,6 +410,34 @@ func proxied(t *testing.T, addr string) *http.Client {
 	return &http.Client{Transport: transport, Timeout: testTimeout}
 }
 
+// TestShutdownAnswersFailures: a client whose request was forwarded before the end is told why there
+// is no response.
+func TestShutdownAnswersFailures(t *testing.T) {
+	near, far := tcpPair(t)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newServer(t, Config{Dial: dialTo(near)})
+	serve(t, s, ln)
+	conn := connect(t, ln.Addr().String())
+	mustWrite(t, conn, getA)
+	mustRead(t, far, askedA)
+	ended := make(chan error, 1)
+	go func() { ended <- s.Shutdown(context.Background()) }()
+	<-s.closing
+	far.Close()
+	in := bufio.NewReader(conn)
+	if resp := mustGetResponse(t, in, "GET"); resp.StatusCode != http.StatusBadGateway ||
+		!resp.Close {
+		t.Errorf("status %d, closes %v", resp.StatusCode, resp.Close)
+	}
+	conn.Close()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
 // TestShutdownDrainsHTTP: a response that has begun is brought to its end, and
 // the connection then closed; one that waits for a request is closed at once.
 func TestShutdownDrainsHTTP(t *testing.T) {

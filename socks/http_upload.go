@@ -248,16 +248,24 @@ func (u *upload) watch() {
 // response for that of the next request, which may be for another server.
 func (u *upload) mayInform() bool {
 	u.mu.Lock()
-	defer u.mu.Unlock()
 	u.misled = !u.ahead
-	return u.misled
+	may := u.misled
+	u.mu.Unlock()
+	if may && u.delay != nil && u.delay.Stop() {
+		u.delay.Reset(0) // that request is to be seen, however soon it comes
+	}
+	return may
 }
 
-// answered notes that the final response begins.
-func (u *upload) answered() {
+// answered notes that the final response begins, or returns why the client may not have it.
+func (u *upload) answered() error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.misled = false
+	if errors.Is(u.gone, errMisled) {
+		return u.gone
+	}
+	return nil
 }
 
 // noteAhead notes that another request has come ahead of the response, and reports whether the

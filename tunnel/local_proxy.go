@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"culvert/internal/netfault"
@@ -119,6 +120,8 @@ func (p *Proxy) connectSOCKS(ctx context.Context, conn net.Conn, target string) 
 	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return errors.New("the proxy closed the connection")
+	case isSystemError(err): // such as a reset, which isn't the proxy's word
+		return netfault.Cause(err)
 	case errors.As(err, &op) && op.Err != nil:
 		// The package puts "unknown error" before the meaning of a reply.
 		why := strings.TrimPrefix(netfault.Cause(op.Err).Error(), "unknown error ")
@@ -143,13 +146,18 @@ func (p *Proxy) connectHTTP(ctx context.Context, conn net.Conn, target string) e
 	if err := request.Write(conn); err != nil {
 		return err
 	}
-	r := bufio.NewReader(io.LimitReader(conn, maxHeaderBytes))
+	limited := &io.LimitedReader{R: conn, N: maxHeaderBytes}
+	r := bufio.NewReader(limited)
 	refusal, err := readConnectResponse(r)
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
+	case err != nil && limited.N == 0:
+		return fmt.Errorf("the proxy's answer has more than %d bytes", maxHeaderBytes)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return errors.New("the proxy closed the connection")
+	case isSystemError(err):
+		return netfault.Cause(err)
 	case err != nil:
 		return fmt.Errorf("not an HTTP proxy: %w", netfault.Cause(err))
 	}
@@ -166,9 +174,15 @@ func (p *Proxy) connectHTTP(ctx context.Context, conn net.Conn, target string) e
 	return nil
 }
 
+// isSystemError reports whether the system has ended a connection, as by a reset.
+func isSystemError(err error) bool {
+	_, ok := errors.AsType[syscall.Errno](err)
+	return ok
+}
+
 // readConnectResponse reads the head of the response to a CONNECT, after interim ones. It returns
-// nil if the proxy has connected. The fields that describe content are of no matter then (RFC 9110,
-// section 9.3.6), not even whether they are well-formed, so net/http's parser does not fit.
+// nil if the proxy has connected. The fields are of no matter then (RFC 9110, section 9.3.6), not
+// even whether they are well-formed, so net/http's parser does not fit.
 func readConnectResponse(r *bufio.Reader) (*ProxyError, error) {
 	reader := textproto.NewReader(r)
 	for {
@@ -182,17 +196,23 @@ func readConnectResponse(r *bufio.Reader) (*ProxyError, error) {
 		if _, _, ok := http.ParseHTTPVersion(version); !ok || err != nil || code < 100 {
 			return nil, fmt.Errorf("malformed response %.*q", maxQuoted, line)
 		}
-		header, err := reader.ReadMIMEHeader()
-		switch {
-		case err != nil:
-			return nil, err
-		case code/100 == 2:
-			return nil, nil
-		case code/100 != 1:
+		if code/100 > 2 {
+			header, err := reader.ReadMIMEHeader()
+			if err != nil {
+				return nil, err
+			}
 			return &ProxyError{httpRefusal{
 				Code: code, Status: strings.TrimSpace(status), Location: header.Get("Location"),
 				RetryAfter: retryAfter(header.Get("Retry-After"), time.Now()),
 			}}, nil
+		}
+		for line != "" {
+			if line, err = reader.ReadLine(); err != nil {
+				return nil, err
+			}
+		}
+		if code/100 == 2 {
+			return nil, nil
 		}
 	}
 }

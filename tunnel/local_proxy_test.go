@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -166,7 +167,7 @@ func TestViaBadProxies(t *testing.T) {
 		"half an answer": {"HTTP/1.1 200 OK\r\nA: b", false, "closed the connection"},
 		"garbage":        {"\x05\x00 something else\r\n\r\n", false, "not an HTTP proxy"},
 		"endless header": {"HTTP/1.1 200 OK\r\nA: " + strings.Repeat("a", 2*maxHeaderBytes), true,
-			"closed the connection"},
+			"the proxy's answer has more than"},
 		"silence":         {"", true, "deadline"},
 		"data of its own": {established + "surprise", true, "data of its own"},
 		"no WebSocket":    {established, false, "closed"},
@@ -257,6 +258,31 @@ func TestViaBadSOCKS(t *testing.T) {
 	}
 }
 
+// TestViaReset: a connection to a proxy that is reset says so, and nothing of the proxy.
+func TestViaReset(t *testing.T) {
+	address := testnet.ServeTCP(t, func(conn *net.TCPConn) {
+		conn.Read(make([]byte, 1))
+		conn.SetLinger(0)
+		conn.Close()
+	})
+	for _, scheme := range []string{"socks5", "http"} {
+		via, err := ParseProxy(scheme + "://" + address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		remote, err := ParseAddress("ws://remote.invalid/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _, err = Connect(testnet.Within(t, patience),
+			LocalConfig{Address: remote, Key: newKey(t), Via: via})
+		if !errors.Is(err, syscall.ECONNRESET) || strings.Contains(err.Error(), "says") ||
+			strings.Contains(err.Error(), "not an HTTP proxy") {
+			t.Errorf("%s: %v", scheme, err)
+		}
+	}
+}
+
 // TestViaOddSuccess has a proxy connect and say so in ways that RFC 9110, section 9.3.6, has a
 // client understand: what describes content is ignored, well-formed or not, and interim responses
 // may come first.
@@ -274,6 +300,7 @@ func TestViaOddSuccess(t *testing.T) {
 		"unknown coding":       "HTTP/1.1 200 OK\r\nTransfer-Encoding: br, x\r\n\r\n",
 		"close":                "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n",
 		"lines without return": "HTTP/1.1 200 OK\nA: b\n\n",
+		"lines that are none":  "HTTP/1.1 200 OK\r\nProxy-agent\r\n: x\r\n a\x01\r\n\r\n",
 		"interim": "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" +
 			"HTTP/1.1 200 OK\r\n\r\n",
 	} {
