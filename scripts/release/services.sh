@@ -125,8 +125,7 @@ cp /etc/culvert/remote.toml /etc/culvert/plain.toml
 printf 'tls-cert = "%s/tls.pem"\ntls-key = "%s/tls.key"\n' $folder $folder \
   >>/etc/culvert/remote.toml
 systemctl daemon-reload
-systemctl restart culvert-remote
-active culvert-remote || fail 'no remote with TLS'
+systemctl restart culvert-remote || fail 'no remote with TLS'
 exec 3<>/dev/tcp/127.0.0.1/8080
 printf 'GET / HTTP/1.0\r\n\r\n' >&3
 grep -q 'HTTPS' <&3 || fail 'the remote speaks HTTP'

@@ -130,7 +130,7 @@ func (b *blockReader) reserve(n int) bool {
 // giveBack ends what reserve has begun: the blocks are free, or counted in a queue.
 func (b *blockReader) giveBack() {
 	if b.reserved > 0 {
-		b.memory.reading.Add(-b.reserved)
+		b.memory.giveBack(b.reserved)
 		b.reserved = 0
 	}
 }

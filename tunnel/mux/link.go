@@ -117,6 +117,7 @@ func (s *Session) detachLocked() {
 	l.gap.stop()
 	l.ack.stop()
 	s.dropDatagramsLocked()
+	s.settleMemoryLocked()
 	close(l.ended)
 	s.out.wake.Broadcast()
 	s.loops.Go(func() { l.carrier.Close() }) // which may wait for the peer
@@ -329,6 +330,7 @@ func (l *link) nextBatch(b *batch) bool {
 		} else {
 			l.watchGapLocked()
 		}
+		s.settleMemoryLocked() // datagrams may have been dropped
 		s.out.wake.Wait()
 		l.gatherLocked()
 	}

@@ -22,6 +22,7 @@ type memory struct {
 
 	sending atomic.Int64 // queued and retained bytes, without those that are stalled
 	reading atomic.Int64 // bytes of blocks that are being read into, and not queued yet
+	recheck atomic.Bool  // streams are paused, maybe only because of reading
 }
 
 // joinBudgetLocked makes the session a member of its budget.
@@ -66,8 +67,17 @@ func (m *memory) reserve(n int64) bool {
 	if m.member.Pressure(before) < budget.Exceeded || m.sending.Load()+before < leastSending {
 		return true
 	}
-	m.reading.Add(-n)
+	m.giveBack(n)
 	return false
+}
+
+// giveBack ends what reserve has begun: the blocks are free, or counted in a queue. It needs no
+// lock.
+func (m *memory) giveBack(n int64) {
+	m.reading.Add(-n)
+	if m.recheck.Load() && m.recheck.Swap(false) {
+		m.member.Recheck()
+	}
 }
 
 // sendingBlocked reports whether nothing more may be queued to be sent.
@@ -114,11 +124,8 @@ func (st *stream) pauseLocked() {
 		m.paused = make(map[*stream]struct{})
 	}
 	m.paused[st] = struct{}{}
-	if m.reading.Load() > 0 { // which may come to nothing
-		m.member.Recheck()
-	} else {
-		m.member.Await(m.pressure())
-	}
+	m.recheck.Store(true)
+	m.member.Recheck() // what kept it waiting may have been given back before that
 }
 
 // unpauseLocked lets the writers of a stream that wait for memory look whether there is some.
@@ -151,9 +158,10 @@ func (s *Session) memoryChanged() {
 // resumePausedLocked wakes as many of the streams that wait for memory as there is memory for.
 func (s *Session) resumePausedLocked() {
 	m := &s.memory
-	if s.err != nil {
+	if s.err != nil || len(m.paused) == 0 {
 		return
 	}
+	m.recheck.Store(true) // ahead of the looks
 	extra := int64(0)
 	for st := range m.paused {
 		if st.sendBufferLocked(extra) > st.send.queue.len {
@@ -165,6 +173,8 @@ func (s *Session) resumePausedLocked() {
 	}
 	if len(m.paused) > 0 {
 		m.member.Await(m.member.Pressure(extra))
+	} else {
+		m.recheck.Store(false)
 	}
 }
 
@@ -179,5 +189,10 @@ func (s *Session) expelLocked() {
 	}
 	for st := range s.streams.leftovers { // which had ended cleanly
 		st.cutLocked(err)
+	}
+	// What the peer may still lack matters no more: a session that ends is not resumed.
+	if l := s.link; l == nil || l.resend == s.out.position {
+		s.out.retained.release()
+		s.settleMemoryLocked()
 	}
 }

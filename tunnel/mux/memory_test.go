@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"culvert/internal/testnet"
 	"culvert/tunnel/mux/budget"
 )
 
@@ -378,4 +379,95 @@ func TestUnacceptedStreams(t *testing.T) {
 			t.Errorf("%d bytes are held in the end", held)
 		}
 	})
+}
+
+// TestPausedByReads: a writer that waits only for memory of blocks that are being read into goes on
+// when these are given back, however long that takes.
+func TestPausedByReads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		memory := budget.New(4 << 20)
+		others := memory.Join("others", func() {})
+		defer others.Leave()
+		others.Hold(3 << 20) // there is no share
+		client, server := joinClient(t, "a", Config{}, Config{Memory: memory})
+		opened, accepted := openPair(t, client, server)
+		m := &server.memory
+		m.reading.Add(leastSending)
+		wrote := make(chan error, 1)
+		go func() {
+			_, err := accepted.Write([]byte("x"))
+			wrote <- err
+		}()
+		time.Sleep(time.Second) // synctest: the looks at what is free are over
+		select {
+		case err := <-wrote:
+			t.Fatalf("written: %v", err)
+		default:
+		}
+		m.giveBack(leastSending)
+		select {
+		case err := <-wrote:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(time.Second):
+			t.Error("the writer waits for ever")
+		}
+		opened.Close()
+		accepted.Close()
+	})
+}
+
+// TestExpelledFreesRetained: a session that is expelled frees at once what the peer has not
+// acknowledged, so that no other is expelled for that.
+func TestExpelledFreesRetained(t *testing.T) {
+	t.Parallel()
+	memory := budget.New(64 << 20)
+	client, server := joinClient(t, "a", Config{}, Config{Memory: memory})
+	_, accepted := openPair(t, client, server)
+	client.mu.Lock() // the client acknowledges nothing
+	defer client.mu.Unlock()
+	var writing sync.WaitGroup
+	writing.Go(func() { accepted.Write(make([]byte, 512<<10)) })
+	testnet.Poll(t, time.Minute, "much is retained", func() bool {
+		server.mu.Lock()
+		defer server.mu.Unlock()
+		return server.out.retained.mem >= 2*largeBlock
+	})
+	server.mu.Lock()
+	server.expelLocked()
+	retained := server.out.retained.mem
+	server.mu.Unlock()
+	if retained > largeBlock { // the close
+		t.Errorf("%d KiB retained", retained>>10)
+	}
+	writing.Wait()
+}
+
+// TestAwayDropsDatagrams: datagrams that were queued when a session lost its carrier are dropped,
+// and count no more.
+func TestAwayDropsDatagrams(t *testing.T) {
+	t.Parallel()
+	memory := budget.New(64 << 20)
+	client, server := joinClient(t, "a", Config{}, Config{Memory: memory})
+	opened, accepted := openFlowPair(t, client, server)
+	client.mu.Lock() // the client takes nothing
+	for range 150 {
+		accepted.Send(make([]byte, 1000))
+	}
+	server.mu.Lock()
+	carrier := server.link.carrier
+	server.mu.Unlock()
+	held := memory.Held()
+	client.mu.Unlock()
+	const retained = 64 << 10 // frames of the session, which the peer has not acknowledged
+	if held <= retained {
+		t.Fatal("nothing is queued")
+	}
+	carrier.Close()
+	testnet.Poll(t, time.Minute, "nothing is queued while the session is away", func() bool {
+		return server.Stats().Away && memory.Held() <= retained
+	})
+	client.Close()
+	opened.Close()
 }

@@ -134,9 +134,9 @@ func (s *Session) resume(carrier Carrier) (*Session, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch {
-	case s.err != nil:
-		return nil, &SessionError{s.err}
+	switch err := s.endingLocked(); {
+	case err != nil:
+		return nil, &SessionError{err}
 	case !s.resumption.proves(carrier, roleServer, theirs.proof):
 		return nil, protocolErrorf("the server does not prove that it has the session")
 	}
@@ -153,9 +153,9 @@ func (s *Session) resume(carrier Carrier) (*Session, error) {
 func (s *Session) offer(carrier Carrier) (hello, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch {
-	case s.err != nil:
-		return hello{}, &SessionError{s.err}
+	switch err := s.endingLocked(); {
+	case err != nil:
+		return hello{}, &SessionError{err}
 	case s.resumption == nil:
 		return hello{}, errNoExporter
 	}
