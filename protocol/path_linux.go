@@ -11,8 +11,9 @@ import (
 // TransportPath returns what TCP knows of its path (TCP_INFO, tcp(7)): the smoothed and the minimum
 // round trip, the number of segments retransmitted so far, and how many bytes may be in flight,
 // which is its congestion window, or the peer's receive window if that is smaller. Behind a proxy
-// the path is the one to the proxy. ok is false for a connection that isn't TCP. A send buffer in
-// which TCP has waited for room since the last call is enlarged, where the system permits that.
+// the path is the one to the proxy. ok is false for a connection that isn't TCP, and where the
+// system leaves out some of that, as Linux before 4.6 and gVisor do. A send buffer in which TCP has
+// waited for room since the last call is enlarged, where the system permits that.
 func (c *Conn) TransportPath() (
 	roundTrip, least time.Duration, resent, window uint64, ok bool,
 ) {
@@ -21,6 +22,9 @@ func (c *Conn) TransportPath() (
 		return 0, 0, 0, 0, false
 	}
 	c.sendBuffer.look(tcpBelow(c.wire.conn), info.Sndbuf_limited)
+	if info.Min_rtt == 0 {
+		return 0, 0, 0, 0, false
+	}
 	window = uint64(info.Snd_cwnd) * uint64(info.Snd_mss)
 	if info.Snd_wnd > 0 { // since Linux 5.4
 		window = min(window, uint64(info.Snd_wnd))

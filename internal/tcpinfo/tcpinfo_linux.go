@@ -25,7 +25,7 @@ func read(conn *net.TCPConn) *Info {
 		receive, _ = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF)
 		send, _ = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF)
 	})
-	if controlErr != nil || err != nil {
+	if controlErr != nil || err != nil || info.Min_rtt == 0 { // before Linux 4.6, and in gVisor
 		return nil
 	}
 	const micro = time.Microsecond

@@ -198,7 +198,8 @@
 // the round trip when its queues are empty (package pace). More would wait in a queue somewhere, in
 // a proxy's buffers for one, where nothing can overtake it. So a receiver must acknowledge what it
 // gets: 4 KiB or more after two milliseconds, 256 KiB at once, less after 25 milliseconds. The
-// bound holds for streams with a backlog; one that just woke may exceed it.
+// bound holds for streams with a backlog; one that just woke may exceed it, and datagrams do: who
+// sends them has a congestion control of its own, and drops cost less than a wait.
 //
 // Frames of the session go first, then credit, then stream data by deficit round-robin: a stream
 // that just woke is served before the streams with a backlog, once a round (the idea of fq_codel,

@@ -213,8 +213,8 @@ type Config struct {
 	// while TCP has bytes acknowledged that the peer must get before. Default DefaultPatience (3 s).
 	Patience time.Duration
 
-	// MaxRetained bounds the memory for what was sent and not acknowledged, in bytes. It also
-	// bounds the throughput, to MaxRetained per round trip. Default DefaultMaxRetained (16 MiB).
+	// MaxRetained bounds the memory for what was sent and not acknowledged, in bytes, of which four
+	// fifths are data. It also bounds the throughput, to these per round trip. Default DefaultMaxRetained (16 MiB).
 	MaxRetained int
 
 	// Memory, when set, is a budget that all sessions with it share, for all that they hold of

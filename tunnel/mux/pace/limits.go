@@ -139,6 +139,10 @@ const (
 	// With a window of probeWindow bytes or less, the transport measures its own round trip: BBR
 	// keeps four segments in flight for 200 ms whenever it hasn't seen the least one for 10 s.
 	probeWindow = 4 * 1500
+
+	// longestStop is how long that may take in a look. On a path that holds no more, the window is
+	// never larger.
+	longestStop = time.Second
 )
 
 // Where TCP decides how much is inflight, the bound only guards against a change of the path: it is

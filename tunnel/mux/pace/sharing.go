@@ -34,6 +34,20 @@ type look struct {
 	seen     delivery // since then
 	rounds   int      // since then
 	short    bool     // there was hardly a queue for a moment
+
+	stopped time.Time // since when the transport has all but stopped; zero if it has not
+}
+
+// stop takes that the transport has all but stopped in a round. Where it goes no faster, since the
+// path doesn't, there is nothing to see in a look, which ends.
+func (l *look) stop(now time.Time) {
+	switch {
+	case !l.underway:
+	case l.stopped.IsZero():
+		l.stopped = now
+	case now.Sub(l.stopped) > longestStop:
+		*l = look{}
+	}
 }
 
 // begin sets what the startup has reached as the rate that the bound may not lower.
@@ -148,8 +162,10 @@ func (c *Controller) checkSharing(now time.Time) {
 	}
 	if c.observer.measuresRTT() {
 		c.sharing.pause()
+		c.sharing.look.stop(now)
 		return
 	}
+	c.sharing.look.stopped = time.Time{}
 	switch s := &c.sharing; {
 	case s.look.underway:
 		if s.onLookRound(now, c.bandwidth.recent[0], c.lastAcked, c.observer.short) {

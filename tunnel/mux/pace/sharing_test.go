@@ -123,3 +123,22 @@ func TestLook(t *testing.T) {
 		}
 	}
 }
+
+// TestLookOfNarrowPath: a look goes on behind a measurement of TCP's own, and ends where TCP's window
+// is always as small as in one.
+func TestLookOfNarrowPath(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	s := &sharing{}
+	s.startLook(1, 100)
+	for range 3 {
+		s.look.stop(now)
+		now = now.Add(longestStop / 2)
+	}
+	if !s.look.underway {
+		t.Error("a look has ended with a short measurement")
+	}
+	s.look.stop(now)
+	if s.look.underway {
+		t.Error("a look of a narrow path doesn't end")
+	}
+}
