@@ -112,8 +112,8 @@ func TestInterimTakenForFinal(t *testing.T) {
 	mustRead(t, conn, okA)
 }
 
-// TestMisledAtOnce is TestInterimTakenForFinal for a client that sends its next request at once, and
-// for a target whose final response is there already.
+// TestMisledAtOnce is TestInterimTakenForFinal for a client that sends its next request at once,
+// and for a target whose final response is there already.
 func TestMisledAtOnce(t *testing.T) {
 	const hints = "HTTP/1.1 103 Early Hints\r\nX: 1\r\n\r\n"
 	for name, test := range map[string]struct {

@@ -410,8 +410,8 @@ func proxied(t *testing.T, addr string) *http.Client {
 	return &http.Client{Transport: transport, Timeout: testTimeout}
 }
 
-// TestShutdownAnswersFailures: a client whose request was forwarded before the end is told why there
-// is no response.
+// TestShutdownAnswersFailures: a client whose request was forwarded before the end is told why
+// there is no response.
 func TestShutdownAnswersFailures(t *testing.T) {
 	near, far := tcpPair(t)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

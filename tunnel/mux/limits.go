@@ -214,7 +214,8 @@ type Config struct {
 	Patience time.Duration
 
 	// MaxRetained bounds the memory for what was sent and not acknowledged, in bytes, of which four
-	// fifths are data. It also bounds the throughput, to these per round trip. Default DefaultMaxRetained (16 MiB).
+	// fifths are data. It also bounds the throughput, to these per round trip. Default
+	// DefaultMaxRetained (16 MiB).
 	MaxRetained int
 
 	// Memory, when set, is a budget that all sessions with it share, for all that they hold of

@@ -124,8 +124,8 @@ func TestLook(t *testing.T) {
 	}
 }
 
-// TestLookOfNarrowPath: a look goes on behind a measurement of TCP's own, and ends where TCP's window
-// is always as small as in one.
+// TestLookOfNarrowPath: a look goes on behind a measurement of TCP's own, and ends where TCP's
+// window is always as small as in one.
 func TestLookOfNarrowPath(t *testing.T) {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	s := &sharing{}
