@@ -134,8 +134,8 @@ const (
 	noticePause = time.Second
 
 	// stallMin is how long an attempt may come to nothing new when the network has changed before
-	// another replaces it; four round trips of the session, if that is longer. stallUnknown is for
-	// when there was no session.
+	// another replaces it, and twice as long each time after that; four round trips of the session,
+	// if that is longer. stallUnknown is for when there was no session.
 	stallMin     = time.Second
 	stallUnknown = 3 * time.Second
 

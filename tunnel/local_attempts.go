@@ -10,8 +10,11 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// errAbandoned is the error of an attempt that another replaced.
-var errAbandoned = errors.New("replaced by another attempt")
+// Errors of attempts that another replaces.
+var (
+	errAbandoned = errors.New("replaced by another attempt")
+	errHangs     = errors.New("the attempt hangs since the network has changed")
+)
 
 // localAttempts makes attempts to connect, one at a time.
 type localAttempts struct {
@@ -135,6 +138,17 @@ func (a *localAttempts) wait(ctx context.Context) error {
 	}
 }
 
+// pauseAgain is wait for attempts that had ended, which then begin again at once. grown is the pause
+// of the last time, and of the next.
+func (a *localAttempts) pauseAgain(ctx context.Context, grown *time.Duration) error {
+	defer a.begin()()
+	a.pause.pause = max(a.pause.pause, *grown)
+	err := a.wait(ctx)
+	*grown = a.pause.pause
+	a.pause.reset()
+	return err
+}
+
 // pathChanged reports whether the system would take another way to the remote than for the last
 // attempt.
 func (a *localAttempts) pathChanged() bool {
@@ -142,24 +156,34 @@ func (a *localAttempts) pathChanged() bool {
 	return source.IsValid() && source != a.source
 }
 
-// connect makes an attempt. One that was abandoned is replaced.
+// connect makes an attempt. One that was abandoned is replaced. One that hangs may have a reason of
+// its own, such as a dead nameserver, and the network may change all the time: so each of those gets
+// more patience, and in the end the attempt is left to its own bound.
 func (a *localAttempts) connect(
 	ctx context.Context, last *localConnection,
 ) (*localConnection, error) {
 	a.busy.Store(true)
 	defer a.busy.Store(false)
+	began := time.Now()
 	for {
-		conn, err := a.try(ctx, last)
-		if ctx.Err() != nil || !errors.Is(err, errAbandoned) {
+		conn, err := a.try(ctx, last, time.Since(began)+a.stall < a.to.timeout/2)
+		switch {
+		case ctx.Err() != nil:
+			return conn, err
+		case errors.Is(err, errHangs):
+			a.stall *= 2
+		case errors.Is(err, errAbandoned):
+			began = time.Now()
+		default:
 			return conn, err
 		}
 	}
 }
 
 // try makes an attempt, and abandons it when Retry is called, or the network changes and the
-// attempt is on another path, or hangs.
+// attempt is on another path, or hangs, unless that is to be waited for.
 func (a *localAttempts) try(
-	ctx context.Context, last *localConnection,
+	ctx context.Context, last *localConnection, replaces bool,
 ) (*localConnection, error) {
 	trying, abandon := context.WithCancelCause(ctx)
 	defer abandon(nil)
@@ -180,9 +204,8 @@ func (a *localAttempts) try(
 	for {
 		select {
 		case r := <-done:
-			abandoned := errors.Is(context.Cause(trying), errAbandoned)
-			if r.err != nil && abandoned && !isFinal(r.err) {
-				return nil, errAbandoned // whatever it was that failed first
+			if r.err != nil && trying.Err() != nil && ctx.Err() == nil && !isFinal(r.err) {
+				return nil, context.Cause(trying) // whatever it was that failed first
 			}
 			return r.conn, r.err
 		case <-a.retry:
@@ -191,11 +214,13 @@ func (a *localAttempts) try(
 			if a.pathChanged() {
 				abandon(errAbandoned)
 			}
-			hangs.Reset(0)
+			if replaces {
+				hangs.Reset(0)
+			}
 		case <-hangs.C:
 			left := a.stall - progress.idle()
 			if left <= 0 {
-				abandon(errAbandoned)
+				abandon(errHangs)
 			} else {
 				hangs.Reset(left)
 			}

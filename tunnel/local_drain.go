@@ -34,6 +34,7 @@ func (l *Local) replace(
 		Msg("the remote is draining; new streams go to a new session")
 	l.event(state.EventMoving, last, errRemoteDrains)
 	l.retire(ctx, last)
+	l.moveReverse(last.session) // which the remote has ended already, if it knows that it drains
 	own := attempts[last.connector.place]
 	own.follow(last)
 	own.pause.reset()

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"culvert/certs"
 	"culvert/internal/state"
 	"culvert/tunnel/mux"
 
@@ -41,16 +42,20 @@ func always(error) bool { return true }
 
 // search makes attempts to connect to all candidates, each on a goroutine and with pauses of its
 // own, until one is connected; that one is returned. A candidate begins when the one before it has
-// failed, or has had the time patience. The error is that of the best remote, if no attempts help
-// any more, or that of ctx.
+// failed, or has had the time patience. One whose remote refuses is tried on, if retries is set,
+// until all do: while the others can't be reached, it may be mended. The error is that of the best
+// remote, if no attempts help any more, or that of ctx.
 func (l *Local) search(
-	ctx context.Context, candidates []*candidate, patience time.Duration,
+	ctx context.Context, candidates []*candidate, patience time.Duration, retries bool,
 ) (*localConnection, error) {
 	if len(candidates) == 1 {
 		only := candidates[0]
 		return only.try(ctx, only.attempts, func(error) {})
 	}
-	s := &search{local: l, candidates: candidates, results: make(chan found, len(candidates))}
+	s := &search{
+		local: l, candidates: candidates, results: make(chan found, len(candidates)),
+		retries: retries,
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer s.running.Wait()
 	defer cancel()
@@ -64,10 +69,17 @@ type search struct {
 	candidates []*candidate
 	results    chan found // gets that of each candidate
 	running    sync.WaitGroup
+	retries    bool // also where a remote refuses
+
+	mu      sync.Mutex
+	decided int                // candidates that have ended, or whose remotes refuse for now
+	giveUp  context.CancelFunc // ends the pauses of those
 }
 
 // start starts all candidates, one after the other.
 func (s *search) start(ctx context.Context, patience time.Duration) {
+	var pausing context.Context
+	pausing, s.giveUp = context.WithCancel(ctx)
 	begin := make(chan struct{})
 	close(begin)
 	for _, c := range s.candidates {
@@ -82,17 +94,53 @@ func (s *search) start(ctx context.Context, patience time.Duration) {
 			moveOn := sync.OnceFunc(func() { close(next) })
 			timer := time.AfterFunc(patience, moveOn)
 			defer timer.Stop()
-			conn, err := c.try(ctx, c.attempts, func(err error) {
-				if c.moves(err) {
-					moveOn()
-				}
-			})
-			moveOn() // it has ended, for whatever reason
+			conn, err := s.try(ctx, pausing, c, moveOn)
 			s.results <- found{c, conn, err}
 		})
 		begin = next
 	}
 }
+
+// try makes attempts to connect to a candidate. moveOn lets the next candidate begin. pausing ends
+// when all have refused.
+func (s *search) try(
+	ctx, pausing context.Context, c *candidate, moveOn func(),
+) (*localConnection, error) {
+	failed := func(err error) {
+		if c.moves(err) {
+			moveOn()
+		}
+	}
+	var pause time.Duration
+	for told := false; ; told = true {
+		conn, err := c.try(ctx, c.attempts, failed)
+		moveOn() // it has ended, for whatever reason
+		s.decide(1)
+		if err == nil || ctx.Err() != nil {
+			return conn, err
+		}
+		if !told {
+			s.local.logGivenUp(found{c, nil, err})
+		}
+		if !s.retries || !isRefusedFor(err) || c.attempts.pauseAgain(pausing, &pause) != nil {
+			return nil, err
+		}
+		s.decide(-1)
+	}
+}
+
+// decide adds n to the candidates that are decided.
+func (s *search) decide(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.decided += n; s.decided == len(s.candidates) {
+		s.giveUp()
+	}
+}
+
+// isRefusedFor reports whether a remote, or this side, has refused a connection for what a person
+// can change.
+func isRefusedFor(err error) bool { return isFinal(err) || isRemotesWord(err) }
 
 // choose waits for the results, and ends the search once one is a connection. A better remote whose
 // attempt is under way gets a moment more.
@@ -107,10 +155,9 @@ func (s *search) choose(cancel context.CancelFunc) (*localConnection, error) {
 		case r := <-s.results:
 			left--
 			if r.conn == nil {
-				if failed.err == nil || r.attempts.to.place < failed.attempts.to.place {
+				if failed.err == nil || r.tellsMoreThan(failed) {
 					failed = r
 				}
-				s.local.logGivenUp(r)
 				continue
 			}
 			best = s.better(best, r.conn)
@@ -129,10 +176,19 @@ func (s *search) choose(cancel context.CancelFunc) (*localConnection, error) {
 	return nil, failed.err
 }
 
-// logGivenUp logs why no more attempts are made to a remote while there are others: a wrong key
-// must not go unseen.
+// tellsMoreThan reports whether an error is the one to tell the user: that of the better remote,
+// except that a remote which only has to be confirmed can be used at once.
+func (r found) tellsMoreThan(other found) bool {
+	asks := errors.Is(r.err, certs.ErrUnknownRemote)
+	if asks != errors.Is(other.err, certs.ErrUnknownRemote) {
+		return asks
+	}
+	return r.attempts.to.place < other.attempts.to.place
+}
+
+// logGivenUp logs why a remote isn't used while there are others: a wrong key must not go unseen.
 func (l *Local) logGivenUp(r found) {
-	if isFinal(r.err) || isRemotesWord(r.err) {
+	if isRefusedFor(r.err) {
 		l.event(state.EventConnectFailed, nil, r.err)
 		l.cfg.Log.Warn().Stringer("remote", r.attempts.to.address).Err(r.err).
 			Msg("not used: the remote, or its key, is not as it should be")
@@ -212,7 +268,7 @@ func (l *Local) searchFirst(
 	for _, a := range attempts {
 		candidates = append(candidates, &candidate{a, first, always})
 	}
-	return l.search(ctx, candidates, l.failoverAfter())
+	return l.search(ctx, candidates, l.failoverAfter(), l.cfg.Wait != 0)
 }
 
 // searchAgain tries until the lost session of last has another carrier, or there is another session
@@ -246,7 +302,7 @@ func (l *Local) searchAgain(
 	if hopeless {
 		patience = 1
 	}
-	return l.search(ctx, candidates, patience)
+	return l.search(ctx, candidates, patience, true)
 }
 
 // isRefusal reports whether a remote, or a server in front of it, has answered an attempt to
@@ -275,7 +331,7 @@ func (l *Local) awaitBetter(
 			<-ctx.Done()
 			return nil
 		}
-		better, err := l.search(ctx, candidates, l.failoverAfter())
+		better, err := l.search(ctx, candidates, l.failoverAfter(), true)
 		if err == nil && l.lasts(ctx, better) {
 			return better
 		}

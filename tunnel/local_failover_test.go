@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -16,6 +17,7 @@ import (
 	"culvert/certs"
 	"culvert/internal/state"
 	"culvert/internal/testnet"
+	"culvert/protocol"
 	"culvert/tunnel/mux"
 	"culvert/tunnel/policy"
 )
@@ -274,6 +276,73 @@ func TestAllRemotesRefuse(t *testing.T) {
 	if !ok || !IsAdmissionError(err) || failed.Remote != cfg.Address {
 		t.Errorf("%v, about %v", err, failed.Remote)
 	}
+}
+
+// TestRefusingRemoteIsAskedAgain: a remote that refuses while the other can't be reached is used once
+// it admits the client.
+func TestRefusingRemoteIsAskedAgain(t *testing.T) {
+	t.Parallel()
+	key := newKey(t)
+	best, second := startSite(t, key, nil), startSite(t, key, nil)
+	local := startWithSites(t, key, best, second)
+	second.revoke(t)
+	best.lose()
+	until(t, "the second remote has refused", func() bool {
+		return slices.ContainsFunc(local.State().Events, func(e state.Event) bool {
+			return e.Kind == state.EventConnectFailed && strings.Contains(e.Reason, "admitted")
+		})
+	})
+	identity := RemoteIdentity{Key: second.key}
+	if err := second.Reload(identity, trustKeys(t, key), second.cfg.Rights); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the second remote is used", second.at(local))
+}
+
+// TestWaitEndsWhenAllRefuse: a local that waits for remotes ends when none of them is to be waited
+// for.
+func TestWaitEndsWhenAllRefuse(t *testing.T) {
+	t.Parallel()
+	key := newKey(t)
+	first, second := startSite(t, newKey(t), nil), startSite(t, newKey(t), nil)
+	cfg := configForSites(t, key, first, second)
+	cfg.Wait = time.Hour
+	_, ended := startLocal(t, cfg)
+	if err := receive(t, ended); !IsAdmissionError(err) {
+		t.Error(err)
+	}
+}
+
+// TestUnknownSpareIsToldOf: when the best remote can't be reached, and the other only has to be
+// confirmed, the error is about that.
+func TestUnknownSpareIsToldOf(t *testing.T) {
+	t.Parallel()
+	key := newKey(t)
+	first, second := startSite(t, key, nil), startSite(t, key, nil)
+	first.lose()
+	cfg := configForSites(t, key, first, second)
+	cfg.Others[0].VerifyRemote = func(protocol.Peer) error { return certs.ErrUnknownRemote }
+	_, ended := startLocal(t, cfg)
+	err := receive(t, ended)
+	failed, ok := errors.AsType[*ConnectError](err)
+	if !ok || !errors.Is(err, certs.ErrUnknownRemote) || failed.Remote != cfg.Others[0].Address {
+		t.Errorf("%v, about %v", err, failed)
+	}
+}
+
+// TestRetryDuringLoss: a remote that is lost while the local makes another connection to it, as for
+// a reload, is not waited for any longer than else.
+func TestRetryDuringLoss(t *testing.T) {
+	t.Parallel()
+	key := newKey(t)
+	best, second := startSite(t, key, nil), startSite(t, key, nil)
+	local := startWithSites(t, key, best, second)
+	conn := dial(t, local, testnet.EchoServer(t))
+	echoes(t, conn)
+	t.Cleanup(best.path.Freeze())
+	io.WriteString(conn, "so that the silence is noticed soon")
+	local.Retry()
+	until(t, "the second remote is used", second.at(local))
 }
 
 // startPatient starts a local that has gone to the better of two remotes, and that waits for a lost

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"culvert/internal/testnet"
@@ -309,6 +310,55 @@ func TestHangingAttempt(t *testing.T) {
 			if took := time.Since(began); took > test.most {
 				t.Errorf("after %v, want %v at most", took, test.most)
 			}
+		})
+	}
+}
+
+// TestNoticesWithoutEnd: where the network changes all the time, attempts that hang end in time, and
+// those that only take long come to their end.
+func TestNoticesWithoutEnd(t *testing.T) {
+	errSlow := errors.New("slow")
+	for name, test := range map[string]struct {
+		takes time.Duration // each dial; 0 for all time
+		most  time.Duration
+		want  error
+	}{
+		"hangs": {0, 2 * DefaultConnectTimeout, os.ErrDeadlineExceeded},
+		"slow":  {5 * time.Second, 10 * time.Second, errSlow},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				address, err := ParseAddress("ws://192.0.2.1/")
+				if err != nil {
+					t.Fatal(err)
+				}
+				l := NewLocal(LocalConfig{Address: address, Key: newKey(t)})
+				l.remotes[0].dialAddress = func(ctx context.Context, _, _ string) (net.Conn, error) {
+					slow := make(<-chan time.Time)
+					if test.takes > 0 {
+						slow = time.After(test.takes)
+					}
+					select {
+					case <-ctx.Done():
+						return nil, context.Cause(ctx)
+					case <-slow:
+						return nil, errSlow
+					}
+				}
+				a := l.attempts(l.remotes[0])
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				go func() {
+					for sleep(ctx, time.Second) {
+						notify(a.moved)
+					}
+				}()
+				began := time.Now()
+				_, err = a.connect(ctx, nil)
+				if took := time.Since(began); !errors.Is(err, test.want) || took > test.most {
+					t.Errorf("%v after %v", err, took)
+				}
+			})
 		})
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strconv"
@@ -102,7 +103,7 @@ func (rb *reverseBind) listen(ctx context.Context, bind string) (*reverseControl
 			rb.local.setReverse(c.id, nil)
 			moved = true
 		}
-		if moved {
+		if moved || conn.session.Stats().Away && errors.Is(err, errListenTimeout) {
 			continue
 		}
 		if isDraining(err) {
@@ -119,6 +120,9 @@ func (rb *reverseBind) listen(ctx context.Context, bind string) (*reverseControl
 	}
 }
 
+// errListenTimeout is the error when a remote doesn't answer in time.
+var errListenTimeout = fmt.Errorf("the remote has not answered within %v", listenTimeout)
+
 // errBadBound is the error when a remote reports what it has bound, and that is no address.
 var errBadBound = errors.New("the remote reports a malformed address")
 
@@ -127,7 +131,7 @@ var errBadBound = errors.New("the remote reports a malformed address")
 func (rb *reverseBind) listenIn(
 	ctx context.Context, session *mux.Session, bind string,
 ) (*reverseControl, error) {
-	ctx, cancel := context.WithTimeout(ctx, listenTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, listenTimeout, errListenTimeout)
 	defer cancel()
 	session.TakeIncoming()
 	rb.local.reversing.note()
@@ -142,7 +146,7 @@ func (rb *reverseBind) listenIn(
 	}
 	stop := context.AfterFunc(ctx, func() { stream.Close() })
 	line, err := c.in.ReadSlice('\n')
-	if !stop() && err == nil {
+	if !stop() { // which has closed the stream
 		err = context.Cause(ctx)
 	}
 	bound := strings.TrimSuffix(string(line), "\n")

@@ -51,6 +51,31 @@ func serveReverseTo(
 	return ln, stop
 }
 
+// TestReverseMovesFromUsedUpSession: when a session has used all its numbers of streams, a reverse
+// forward moves to the next one, and the session ends.
+func TestReverseMovesFromUsedUpSession(t *testing.T) {
+	t.Parallel()
+	local, remote := reverseTunnel(t, "localhost")
+	ln, _ := serveReverseTo(t, local, "localhost:0", testnet.EchoServer(t))
+	used := local.connection().session
+	var draining sync.WaitGroup
+	draining.Go(func() { used.Drain(testnet.Within(t, patience)) }) // as it does then
+	until(t, "there is another session", func() bool {
+		conn := local.connection()
+		return conn != nil && conn.session != used
+	})
+	until(t, "the first one has ended", func() bool { return used.Err() != nil && remote.count() == 1 })
+	testnet.Poll(t, patience, "the forward works", func() bool {
+		conn, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			return false
+		}
+		defer conn.Close()
+		return testnet.CheckEcho(conn, "ping") == nil
+	})
+	testnet.Await(t, patience, draining.Wait)
+}
+
 // All bytes and half-closes pass, and an unreachable target is a reset.
 func TestReverse(t *testing.T) {
 	local, _ := reverseTunnel(t, "localhost")

@@ -282,15 +282,34 @@ func (l *Local) renew(
 	began := time.Now()
 	defer attempts.begin()()
 	attempts.follow(conn)
-	next, err := attempts.connect(ctx, conn)
+	trying, stop := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	defer stop()
+	if len(l.remotes) > 1 {
+		watching.Go(func() { l.awaitAway(trying, conn.session, stop) })
+	}
+	next, err := attempts.connect(trying, conn)
 	if err != nil {
-		if ctx.Err() == nil {
+		if trying.Err() == nil {
 			l.cfg.Log.Warn().Err(err).Msg("no other connection to the remote")
 		}
 		return conn
 	}
 	l.logReconnected(next, conn, time.Since(began))
 	return next
+}
+
+// awaitAway calls lost once a session has been without a carrier for as long as it would have until
+// new streams go to another remote, until ctx is done. An attempt that resumes it takes the carrier
+// away, too, for a moment.
+func (l *Local) awaitAway(ctx context.Context, session *mux.Session, lost func()) {
+	for session.AwaitLoss(ctx) == nil && sleep(ctx, l.failoverAfter()) {
+		if session.Stats().Away {
+			lost()
+			return
+		}
+	}
 }
 
 // retryAfter logs a failed attempt, which another will follow, no sooner than the server asks for.
