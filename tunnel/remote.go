@@ -106,6 +106,7 @@ type Remote struct {
 	ctx     context.Context // ends all work at once
 	stop    context.CancelFunc
 	serving sync.WaitGroup // calls of ServeHTTP
+	binding sync.Mutex     // held to bind an address where the system doesn't say that it is taken
 
 	mu       sync.Mutex // guards all below
 	access   *remoteAccess

@@ -5,6 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"net/netip"
+	"runtime"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -116,16 +120,29 @@ func (r *Remote) takeListener(ctx context.Context, b *remoteBind, bind policy.Bi
 // client that has lost its connection, it is taken over: the client has come back with another
 // session. It may be in use by several, if it is that of all interfaces.
 func (r *Remote) bind(ctx context.Context, b *remoteBind, bind policy.Bind) error {
-	err := b.listen(bind)
+	err := r.tryBind(b, bind)
 	conflicts := func(other *remoteBind) bool { return other.bind.Conflicts(bind) }
 	for netfault.Is(err, syscall.EADDRINUSE) && r.evict(ctx, b, conflicts) {
-		err = b.listen(bind)
+		err = r.tryBind(b, bind)
 	}
-	if err != nil {
+	return err
+}
+
+// tryBind is bind without taking anything over.
+func (r *Remote) tryBind(b *remoteBind, bind policy.Bind) error {
+	if runtime.GOOS != "linux" { // where one address may be bound beside all, and gets what is for it
+		r.binding.Lock()
+		defer r.binding.Unlock()
+		if r.overlaps(bind) {
+			return syscall.EADDRINUSE
+		}
+	}
+	if err := b.listen(bind); err != nil {
 		return err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	var err error
 	switch {
 	case r.draining || r.isMoving(b.session):
 		err = errDraining
@@ -138,6 +155,30 @@ func (r *Remote) bind(ctx context.Context, b *remoteBind, bind policy.Bind) erro
 	}
 	r.binds[b] = struct{}{}
 	return nil
+}
+
+// overlaps reports whether the remote listens already where a connection for an address would come.
+func (r *Remote) overlaps(bind policy.Bind) bool {
+	r.mu.Lock()
+	for other := range r.binds {
+		if other.bind.Overlaps(bind) {
+			r.mu.Unlock()
+			return true
+		}
+	}
+	r.mu.Unlock()
+	r.moving.mu.Lock()
+	defer r.moving.mu.Unlock()
+	return slices.ContainsFunc(r.moving.entrances, func(e *entrance) bool {
+		own, ok := e.Addr().(*net.TCPAddr)
+		if !ok {
+			return false
+		}
+		addr := own.AddrPort()
+		return bind.Overlaps(policy.Bind{
+			Addr: netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port()),
+		})
+	})
 }
 
 // evict ends a bind of an abandoned session of the same client for which inTheWay returns true, and

@@ -473,3 +473,33 @@ func TestListenLines(t *testing.T) {
 		return strings.Contains(log.String(), fmt.Sprintf(`"omitted":%d`, maxListenerLines))
 	})
 }
+
+// TestOverlaps: a remote knows of its listeners, and of those for its clients, where the system
+// would let others bind a part of their addresses.
+func TestOverlaps(t *testing.T) {
+	local, remote := reverseTunnel(t, "*")
+	ln, _ := serveReverseTo(t, local, "*:0", testnet.EchoServer(t))
+	own := serveRemote(t, RemoteTrust{Anyone: true}, false, nil)
+	until(t, "the remote serves", func() bool {
+		own.moving.mu.Lock()
+		defer own.moving.mu.Unlock()
+		return len(own.moving.entrances) > 0
+	})
+	_, taken, _ := net.SplitHostPort(ln.Addr().String())
+	_, entrance, _ := net.SplitHostPort(own.address)
+	for _, test := range []struct {
+		remote *Remote
+		bind   string
+		want   bool
+	}{
+		{remote.Remote, "tcp:127.0.0.1:" + taken, true},
+		{remote.Remote, "udp:127.0.0.1:" + taken, false},
+		{own.Remote, "tcp:*:" + entrance, true},
+		{own.Remote, "tcp:127.0.0.2:" + entrance, false},
+	} {
+		bind, err := policy.ParseBind(test.bind)
+		if got := test.remote.overlaps(bind); err != nil || got != test.want {
+			t.Errorf("%s: %v, %v, want %v", test.bind, got, err, test.want)
+		}
+	}
+}

@@ -11,11 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxWrite bounds one write in bytes. A pipe that is ready takes as much without blocking: Linux's
-// PIPE_BUF, which also keeps lines whole that several processes write to one pipe. Other systems
-// guarantee less, so that a write there may block until it is read.
-const maxWrite = 4096
-
 // wake is a pipe that is at its end once calls are to return.
 type wake struct {
 	once sync.Once
@@ -39,7 +34,7 @@ func (w *wake) release() {
 }
 
 // await waits for events on fd, and returns those that came. poll(2) reports a hangup and an error
-// without being asked. A descriptor that it can't wait for counts as ready.
+// without being asked, except on macOS: see hangupEvents. A descriptor that it can't wait for counts as ready.
 func (w *wake) await(fd int, events int16) (got int16, err error) {
 	fds := []unix.PollFd{{Fd: int32(fd), Events: events}, {Fd: -1, Events: unix.POLLIN}}
 	if w.r != nil {
@@ -135,7 +130,7 @@ func (s *Stream) Write(p []byte) (int, error) {
 func (s *Stream) AwaitHangup() (err error) {
 	controlErr := s.control(func(fd int) {
 		var got int16
-		if got, err = s.wake.await(fd, 0); err == nil && got&unix.POLLNVAL != 0 {
+		if got, err = s.wake.await(fd, hangupEvents(s.file)); err == nil && got&unix.POLLNVAL != 0 {
 			_, err = s.wake.await(-1, 0) // not a file that can be waited for
 		}
 	})

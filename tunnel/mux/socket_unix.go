@@ -45,7 +45,7 @@ func (b *blockReader) readSocket(fd uintptr) bool {
 	b.n, b.err = max(n, 0), err
 	b.fill(b.n)
 	switch {
-	case err != nil:
+	case err != nil: // after the n bytes, if there are any
 		b.err = os.NewSyscallError("read", err)
 	case n == 0:
 		b.err = io.EOF
@@ -57,19 +57,22 @@ func (b *blockReader) readSocket(fd uintptr) bool {
 	return true
 }
 
-// readEach is readVector with a call for each buffer, where a buffer that is not filled is the
-// last.
-func readEach(fd int, vector [][]byte) (n int, err error) {
+// readEach is readVector with a call of read for each buffer, where a buffer that is not filled is
+// the last. An error comes with what was read before it: some systems report a reset once, and then
+// an end of file.
+func readEach(
+	fd int, vector [][]byte, read func(fd int, p []byte) (int, error),
+) (n int, err error) {
 	for _, b := range vector {
 		var got int
-		got, err = unix.Read(fd, b)
+		got, err = read(fd, b)
 		n += max(got, 0)
 		if got < len(b) {
 			break
 		}
 	}
-	if n > 0 {
-		return n, nil // the next call returns the error, or the end of file
+	if n > 0 && (err == unix.EAGAIN || err == unix.EINTR) { // the next call shows what there is
+		err = nil
 	}
-	return 0, err
+	return n, err
 }

@@ -15,7 +15,10 @@ import (
 // where there is no more, and report an empty socket and the end of file.
 func TestReadVector(t *testing.T) {
 	for name, read := range map[string]func(int, [][]byte) (int, error){
-		"readv": readVector, "each": readEach,
+		"readv": readVector,
+		"each": func(fd int, vector [][]byte) (int, error) {
+			return readEach(fd, vector, unix.Read)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			eachSocket(t, func(t *testing.T, near, far net.Conn) { testReadVector(t, near, far, read) })
@@ -65,5 +68,34 @@ func testReadVector(t *testing.T, near, far net.Conn, read func(int, [][]byte) (
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestReadEachTellsReset: where the system reports a reset once, it isn't lost behind data.
+func TestReadEachTellsReset(t *testing.T) {
+	for name, test := range map[string]struct {
+		second error
+		n      int
+		err    error
+	}{
+		"reset":       {unix.ECONNRESET, 4, unix.ECONNRESET},
+		"nothing":     {unix.EAGAIN, 4, nil},
+		"interrupted": {unix.EINTR, 4, nil},
+		"end of file": {nil, 4, nil},
+	} {
+		calls := 0
+		vector := [][]byte{make([]byte, 4), make([]byte, 4)}
+		n, err := readEach(0, vector, func(_ int, p []byte) (int, error) {
+			if calls++; calls == 1 {
+				return len(p), nil
+			}
+			if test.second != nil {
+				return -1, test.second
+			}
+			return 0, nil
+		})
+		if n != test.n || err != test.err {
+			t.Errorf("%s: %d, %v, want %d, %v", name, n, err, test.n, test.err)
+		}
 	}
 }

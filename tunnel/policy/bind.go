@@ -96,3 +96,21 @@ func (b Bind) Conflicts(other Bind) bool {
 	return b.Socket == other.Socket && b.UDP == other.UDP && b.Addr.Port() == other.Addr.Port() &&
 		(own == others || own.IsUnspecified() || others.IsUnspecified())
 }
+
+// Overlaps reports whether a connection, or a datagram, could be for b as well as for other. Linux
+// lets nobody bind such addresses at once. Other systems do, and lead it to the one that is more
+// specific.
+func (b Bind) Overlaps(other Bind) bool {
+	own, others := b.Addr.Addr(), other.Addr.Addr()
+	if b.Socket != "" || other.Socket != "" || b.UDP != other.UDP || b.Addr.Port() == 0 ||
+		b.Addr.Port() != other.Addr.Port() {
+		return false
+	}
+	switch {
+	case own == others, own == netip.IPv6Unspecified(), others == netip.IPv6Unspecified():
+		return true // :: is bound for both versions
+	case own.Is4() != others.Is4():
+		return false
+	}
+	return own.IsUnspecified() || others.IsUnspecified()
+}

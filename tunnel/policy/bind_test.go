@@ -61,6 +61,34 @@ func TestConflicts(t *testing.T) {
 	}
 }
 
+func TestOverlaps(t *testing.T) {
+	for _, test := range []struct {
+		a, b string
+		want bool
+	}{
+		{"tcp:127.0.0.1:1", "tcp:127.0.0.1:1", true},
+		{"tcp:127.0.0.1:1", "tcp:127.0.0.1:2", false},
+		{"tcp:127.0.0.1:0", "tcp:127.0.0.1:0", false}, // the system chooses
+		{"tcp:127.0.0.1:1", "tcp:127.0.0.2:1", false},
+		{"tcp:127.0.0.1:1", "tcp:[::1]:1", false},
+		{"tcp:127.0.0.1:1", "tcp:*:1", true},
+		{"tcp:[::1]:1", "tcp:*:1", true},
+		{"tcp:127.0.0.1:1", "tcp:0.0.0.0:1", true},
+		{"tcp:[::1]:1", "tcp:0.0.0.0:1", false},
+		{"tcp:0.0.0.0:1", "tcp:*:1", true},
+		{"tcp:127.0.0.1:1", "udp:*:1", false},
+		{"udp:127.0.0.1:1", "udp:*:1", true},
+		{"unix:/a", "unix:/a", false},
+	} {
+		a, aErr := ParseBind(test.a)
+		b, bErr := ParseBind(test.b)
+		got, reversed := a.Overlaps(b), b.Overlaps(a)
+		if aErr != nil || bErr != nil || got != test.want || reversed != test.want {
+			t.Errorf("%s and %s: %v and %v, want %v", test.a, test.b, got, reversed, test.want)
+		}
+	}
+}
+
 // FuzzParseBind checks that the address that is bound is the one that the rules have checked: it
 // parses back to itself.
 func FuzzParseBind(f *testing.F) {

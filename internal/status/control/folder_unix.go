@@ -39,6 +39,10 @@ func folderPaths() ([]string, error) {
 		// A shell that no login has made, such as cron's, has no variable.
 		paths = append(paths, filepath.Join(ofLogins, "culvert"))
 	}
+	// TMPDIR is the session's own on macOS, and not set for a daemon.
+	if usual := temporary("/tmp", user); user != 0 && usual != lasting(user) {
+		paths = append(paths, usual)
+	}
 	return paths, nil
 }
 
@@ -46,12 +50,17 @@ func folderPaths() ([]string, error) {
 // for temporary files, under a name of the user's own.
 func lasting(user int) string {
 	if user != 0 {
-		return filepath.Join(os.TempDir(), fmt.Sprintf("culvert-%d", user))
+		return temporary(os.TempDir(), user)
 	}
 	if info, err := os.Stat("/run"); err == nil && info.IsDir() {
 		return "/run/culvert"
 	}
 	return "/var/run/culvert"
+}
+
+// temporary returns the folder of a user in one for temporary files.
+func temporary(dir string, user int) string {
+	return filepath.Join(dir, fmt.Sprintf("culvert-%d", user))
 }
 
 // isOurFolder reports whether a folder is there and the user's: a variable may have been inherited
