@@ -138,8 +138,8 @@ func (a *localAttempts) wait(ctx context.Context) error {
 	}
 }
 
-// pauseAgain is wait for attempts that had ended, which then begin again at once. grown is the pause
-// of the last time, and of the next.
+// pauseAgain is wait for attempts that had ended, which then begin again at once. grown is the
+// pause of the last time, and of the next.
 func (a *localAttempts) pauseAgain(ctx context.Context, grown *time.Duration) error {
 	defer a.begin()()
 	a.pause.pause = max(a.pause.pause, *grown)
@@ -157,8 +157,8 @@ func (a *localAttempts) pathChanged() bool {
 }
 
 // connect makes an attempt. One that was abandoned is replaced. One that hangs may have a reason of
-// its own, such as a dead nameserver, and the network may change all the time: so each of those gets
-// more patience, and in the end the attempt is left to its own bound.
+// its own, such as a dead nameserver, and the network may change all the time: so each of those
+// gets more patience, and in the end the attempt is left to its own bound.
 func (a *localAttempts) connect(
 	ctx context.Context, last *localConnection,
 ) (*localConnection, error) {

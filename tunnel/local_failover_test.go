@@ -278,8 +278,8 @@ func TestAllRemotesRefuse(t *testing.T) {
 	}
 }
 
-// TestRefusingRemoteIsAskedAgain: a remote that refuses while the other can't be reached is used once
-// it admits the client.
+// TestRefusingRemoteIsAskedAgain: a remote that refuses while the other can't be reached is used
+// once it admits the client.
 func TestRefusingRemoteIsAskedAgain(t *testing.T) {
 	t.Parallel()
 	key := newKey(t)

@@ -314,8 +314,8 @@ func TestHangingAttempt(t *testing.T) {
 	}
 }
 
-// TestNoticesWithoutEnd: where the network changes all the time, attempts that hang end in time, and
-// those that only take long come to their end.
+// TestNoticesWithoutEnd: where the network changes all the time, attempts that hang end in time,
+// and those that only take long come to their end.
 func TestNoticesWithoutEnd(t *testing.T) {
 	errSlow := errors.New("slow")
 	for name, test := range map[string]struct {

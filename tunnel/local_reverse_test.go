@@ -64,7 +64,9 @@ func TestReverseMovesFromUsedUpSession(t *testing.T) {
 		conn := local.connection()
 		return conn != nil && conn.session != used
 	})
-	until(t, "the first one has ended", func() bool { return used.Err() != nil && remote.count() == 1 })
+	until(t, "the first one has ended", func() bool {
+		return used.Err() != nil && remote.count() == 1
+	})
 	testnet.Poll(t, patience, "the forward works", func() bool {
 		conn, err := net.Dial("tcp", ln.Addr().String())
 		if err != nil {

@@ -106,7 +106,6 @@ type Remote struct {
 	ctx     context.Context // ends all work at once
 	stop    context.CancelFunc
 	serving sync.WaitGroup // calls of ServeHTTP
-	binding sync.Mutex     // held to bind an address where the system doesn't say that it is taken
 
 	mu       sync.Mutex // guards all below
 	access   *remoteAccess
@@ -123,6 +122,8 @@ type Remote struct {
 type remotePlaces struct {
 	exits places // for UDP sockets
 	tests places // for speed tests
+
+	binding sync.Mutex // held to bind an address where the system doesn't say that it is taken
 }
 
 // remoteUse is who uses a Remote. Its mutex guards it.

@@ -34,7 +34,8 @@ func (w *wake) release() {
 }
 
 // await waits for events on fd, and returns those that came. poll(2) reports a hangup and an error
-// without being asked, except on macOS: see hangupEvents. A descriptor that it can't wait for counts as ready.
+// without being asked, except on macOS: see hangupEvents. A descriptor that it can't wait for
+// counts as ready.
 func (w *wake) await(fd int, events int16) (got int16, err error) {
 	fds := []unix.PollFd{{Fd: int32(fd), Events: events}, {Fd: -1, Events: unix.POLLIN}}
 	if w.r != nil {
