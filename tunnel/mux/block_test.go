@@ -34,50 +34,63 @@ func (b *blockReader) held() int {
 	return slices.IndexFunc(append(b.blocks[:], nil), func(c *block) bool { return c == nil })
 }
 
-// TestBlockReaderHoldsNothing: a reader that waits for its socket holds no block.
+// TestBlockReaderHoldsNothing: a reader that waits for its socket holds no block, and no memory for
+// one, also where the socket can only be waited for.
 func TestBlockReaderHoldsNothing(t *testing.T) {
 	eachSocket(t, func(t *testing.T, near, far net.Conn) {
 		in := newBlockReader(near)
-		type call struct {
-			done bool
-			held int
-		}
-		calls := make(chan call, 16)
-		in.readable = func(fd uintptr) bool {
-			done := in.readSocket(fd)
-			calls <- call{done, in.held()}
-			return done
-		}
-		type result struct {
-			n   int
-			err error
-		}
-		results := make(chan result, 1)
-		for _, want := range []string{"some", "more"} {
-			go func() {
-				n, err := in.read(DefaultSendBuffer)
-				results <- result{n, err}
-			}()
-			if c := <-calls; c.done || c.held != 0 {
-				t.Fatalf("while it waits: done %v, %d blocks", c.done, c.held)
-			}
-			far.Write([]byte(want))
-			r := <-results
-			if r.n != len(want) || r.err != nil || in.held() != 1 {
-				t.Fatalf("%d bytes, %v, in %d blocks", r.n, r.err, in.held())
-			}
-			var q queue
-			in.moveTo(&q)
-			checkQueue(t, &q, []byte(want))
-			if q.mem != smallBlock || in.held() != 0 {
-				t.Errorf("%d bytes of memory for %d, %d blocks still held", q.mem, len(want), in.held())
-			}
-			q.release()
-			for len(calls) > 0 {
-				<-calls
-			}
+		in.memory = &memory{}
+		testBlockReaderHoldsNothing(t, in, far)
+		if in.raw != nil {
+			in.raw, in.waits, in.readable = nil, in.raw, in.hasWaited
+			testBlockReaderHoldsNothing(t, in, far)
 		}
 	})
+}
+
+func testBlockReaderHoldsNothing(t *testing.T, in *blockReader, far net.Conn) {
+	type call struct {
+		done    bool
+		held    int
+		reading int64
+	}
+	calls := make(chan call, 16)
+	ready := in.readable
+	in.readable = func(fd uintptr) bool {
+		done := ready(fd)
+		calls <- call{done, in.held(), in.memory.reading.Load()}
+		return done
+	}
+	type result struct {
+		n   int
+		err error
+	}
+	results := make(chan result, 1)
+	for _, want := range []string{"some", "more"} {
+		go func() {
+			n, err := in.read(DefaultSendBuffer)
+			results <- result{n, err}
+		}()
+		if c := <-calls; c != (call{}) {
+			t.Fatalf("while it waits: %+v", c)
+		}
+		far.Write([]byte(want))
+		r := <-results
+		if r.n != len(want) || r.err != nil || in.held() != 1 ||
+			in.memory.reading.Load() != largeBlock {
+			t.Fatalf("%d bytes, %v, in %d blocks", r.n, r.err, in.held())
+		}
+		var q queue
+		in.moveTo(&q)
+		checkQueue(t, &q, []byte(want))
+		if q.mem != smallBlock || in.held() != 0 || in.memory.reading.Load() != 0 {
+			t.Errorf("%d bytes of memory for %d, %d blocks still held", q.mem, len(want), in.held())
+		}
+		q.release()
+		for len(calls) > 0 {
+			<-calls
+		}
+	}
 }
 
 // TestBlockReaderReadsMany: a reader whose socket holds much reads several blocks at once, as far

@@ -13,7 +13,8 @@ const maxBlocks = 4
 // once there is something to read.
 type blockReader struct {
 	r      io.Reader
-	raw    syscall.RawConn // of a socket, else nil
+	raw    syscall.RawConn // of a socket from which the system reads into several blocks, else nil
+	waits  syscall.RawConn // of one that can only be waited for, else nil
 	blocks [maxBlocks]*block
 	many   int // blocks to read into next: it follows what was read
 	piece  int // bytes to read at once; 0: no limit
@@ -27,32 +28,60 @@ type blockReader struct {
 	n        int
 	err      error
 	denied   bool // nothing was read, since there is no memory for it
+	waited   bool // for data, on waits
 	readable func(fd uintptr) bool
 }
 
 func newBlockReader(r io.Reader) *blockReader {
 	b := &blockReader{r: r, many: 1}
-	b.raw = socketOf(r)
+	b.raw, b.waits = socketOf(r)
 	b.readable = b.readSocket
+	if b.waits != nil {
+		b.readable = b.hasWaited
+	}
 	return b
+}
+
+// hasWaited returns false to be called again when the socket may be readable.
+func (b *blockReader) hasWaited(uintptr) bool {
+	waited := b.waited
+	b.waited = true
+	return waited
 }
 
 // read waits for data and reads some: at most room bytes, and a block more when room is for one at
 // least. It returns the number of bytes. When denied is set then, nothing was read.
 func (b *blockReader) read(room int) (int, error) {
-	b.room = room
+	b.room, b.denied = room, false
 	if b.raw == nil {
-		b.take(1)
-		c := b.blocks[0]
-		n, err := b.r.Read(b.place(c))
-		b.fill(n)
-		return n, err
+		return b.readOne()
 	}
-	b.n, b.err, b.denied = 0, nil, false
+	b.n, b.err = 0, nil
 	if err := b.raw.Read(b.readable); err != nil {
 		return 0, err
 	}
 	return b.n, b.err
+}
+
+// readOne is read without the system's help, into one block.
+func (b *blockReader) readOne() (int, error) {
+	if b.waits != nil {
+		b.waited = false
+		if err := b.waits.Read(b.readable); err != nil {
+			return 0, err
+		}
+		if b.denied = !b.reserve(1); b.denied {
+			return 0, nil
+		}
+	}
+	b.take(1)
+	c := b.blocks[0]
+	n, err := b.r.Read(b.place(c))
+	b.fill(n)
+	if n == 0 {
+		b.giveBack()
+	}
+	return n, err
 }
 
 // place returns where to read to in an empty block.

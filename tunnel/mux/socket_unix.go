@@ -13,7 +13,7 @@ import (
 )
 
 // socketOf returns r's socket, nil when r is none.
-func socketOf(r io.Reader) syscall.RawConn { return rawsock.SocketOf(r) }
+func socketOf(r io.Reader) (raw, waits syscall.RawConn) { return rawsock.SocketOf(r), nil }
 
 // readSocket is called when the socket may be readable, and once before. It returns false to be
 // called again.

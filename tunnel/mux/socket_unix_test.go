@@ -27,7 +27,7 @@ func TestReadVector(t *testing.T) {
 }
 
 func testReadVector(t *testing.T, near, far net.Conn, read func(int, [][]byte) (int, error)) {
-	raw := socketOf(near)
+	raw, _ := socketOf(near)
 	for _, sent := range []string{"x", "1234", "12345678", "1234567890", "123456789012"} {
 		if _, err := far.Write([]byte(sent)); err != nil {
 			t.Fatal(err)
