@@ -114,15 +114,19 @@ func (s *Socket) listenAt(path string) (net.Listener, error) {
 	return ln, nil
 }
 
-// restore makes the socket once more if it has been removed, in the folder that new ones have now:
-// systemd removes a user's runtime folder at the last logout. The listener is nil if nothing was
-// missing, or with an error; restore may be called again.
+// restore makes the socket once more if it has been removed, or if it isn't in the folder that new
+// ones have now: systemd removes a user's runtime folder at the last logout, and makes it at the
+// next login. The listener is nil if nothing has changed, or with an error; restore may be called
+// again.
 func (s *Socket) restore() (net.Listener, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.lock != nil {
-		_, err := os.Lstat(s.path)
-		if err == nil && isAt(s.lock, s.lock.Name()) {
+		paths, err := folderPaths()
+		if err == nil {
+			_, err = os.Lstat(s.path)
+		}
+		if err == nil && filepath.Dir(s.path) == paths[0] && isAt(s.lock, s.lock.Name()) {
 			return nil, nil
 		}
 		s.release() // its errors are that there is nothing left

@@ -217,6 +217,13 @@ func TestRemovedFolder(t *testing.T) {
 	if _, err := Listen(name); !errors.Is(err, ErrRunning) {
 		t.Errorf("a second node with the name: %v", err)
 	}
+	if err := os.Mkdir(runtime, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	found("the runtime folder is there again")
+	if path, err := find(name); err != nil || filepath.Dir(path) != dir {
+		t.Errorf("it is at %s, %v", path, err)
+	}
 	if err := server.Close(); err != nil {
 		t.Error(err)
 	}
