@@ -105,14 +105,7 @@ func TestLongNameIsCounted(t *testing.T) {
 // nothing else follows.
 func TestInterimNotRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		near, far := net.Pipe()
-		defer far.Close()
-		ln := newPipeListener()
-		serve(t, newServer(t, Config{Dial: dialTo(near)}), ln)
-		client := ln.dial()
-		defer client.Close()
-		mustWrite(t, client, getA)
-		mustRead(t, far, askedA)
+		client, far := askOverPipes(t)
 		mustWrite(t, far, "HTTP/1.1 103 Early Hints\r\nX: 1\r\n\r\n"+okA)
 		mustRead(t, client, "HTTP/1.1 103")
 		time.Sleep(DefaultNegotiationTimeout) // synctest

@@ -125,14 +125,7 @@ func TestMisledAtOnce(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				near, far := net.Pipe()
-				defer far.Close()
-				ln := newPipeListener()
-				serve(t, newServer(t, Config{Dial: dialTo(near)}), ln)
-				client := ln.dial()
-				defer client.Close()
-				mustWrite(t, client, getA)
-				mustRead(t, far, askedA)
+				client, far := askOverPipes(t)
 				time.Sleep(test.pause) // synctest
 				mustWrite(t, far, test.before)
 				mustRead(t, client, hints)

@@ -248,6 +248,20 @@ func ask(t *testing.T, request string) (conn, far *net.TCPConn) {
 	return conn, far
 }
 
+// askOverPipes is ask with pipes, whose writes wait to be read, for a test in a bubble.
+func askOverPipes(t *testing.T) (client, far net.Conn) {
+	t.Helper()
+	near, far := net.Pipe()
+	t.Cleanup(func() { far.Close() })
+	ln := newPipeListener()
+	serve(t, newServer(t, Config{Dial: dialTo(near)}), ln)
+	client = ln.dial()
+	t.Cleanup(func() { client.Close() })
+	mustWrite(t, client, getA)
+	mustRead(t, far, askedA)
+	return client, far
+}
+
 // say sends a response in pieces of step bytes. The target then ends it, or waits.
 func say(far *net.TCPConn, said string, step int, ends bool) {
 	for b := said; len(b) > 0; b = b[min(step, len(b)):] {

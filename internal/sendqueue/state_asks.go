@@ -1,10 +1,10 @@
-//go:build darwin || freebsd
+//go:build darwin || freebsd || linux
 
 package sendqueue
 
 import "net"
 
-// stateOf asks for a connection's send queue, which is empty once the connection is reset.
+// stateOf asks for a connection's send queue.
 func stateOf(conn *net.TCPConn) state {
 	queue := state{empty: true}
 	raw, err := conn.SyscallConn()
