@@ -20,7 +20,7 @@ func (readiness) detach() error { return nil }
 func (o *backgroundOptions) inForeground() bool { return o.background }
 
 func startInBackground() error {
-	return exit.Usagef("start it with Start-Process, or as a service",
+	return exit.Usagef("start it with Start-Process, or as a service, with a program that wraps it",
 		"-f is not supported on this system")
 }
 

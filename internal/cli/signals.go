@@ -18,6 +18,10 @@ import (
 // abortTimeout bounds how long the second signal waits for connections to be reset.
 const abortTimeout = time.Second
 
+// closeTime is how long a node may drain whose console closes: Windows ends it 5 s after it has
+// said so.
+const closeTime = 3 * time.Second
+
 // sameSignal is how soon after the first signal its repetition is taken for the same: timeout(1)
 // sends one to the process and one to its group.
 const sameSignal = 20 * time.Millisecond
@@ -73,35 +77,7 @@ func catchInterrupts(parent context.Context, log zerolog.Logger) *interrupts {
 	}
 	done := make(chan struct{})
 	var catching sync.WaitGroup
-	catching.Go(func() {
-		var giveUp <-chan time.Time
-		stopping := false // because of a signal
-		for {
-			select {
-			case s := <-signals:
-				hangs := s == syscall.SIGHUP
-				switch {
-				case isReload(s), hangs && i.hangup() == hangupReloads:
-					i.reloads.request()
-				case !stopping:
-					stopping = true
-					if soft.Err() == nil { // else it drains already, as after a take-over
-						i.first = s
-					}
-					cancelSoft()
-					dropRepeats(signals, s)
-					log.Info().Stringer("signal", s).Msg("stopping")
-				case !hangs && giveUp == nil: // a terminal's end may bring several hangups
-					cancelHard()
-					giveUp = time.After(abortTimeout)
-				}
-			case <-giveUp:
-				os.Exit(exit.Failed)
-			case <-done:
-				return
-			}
-		}
-	})
+	catching.Go(func() { i.catch(signals, done, cancelHard, log) })
 	i.stop = func() {
 		if i.soft.Err() != nil && i.hangup() == hangupEnds {
 			signal.Ignore(syscall.SIGHUP) // one that comes late must not kill what is about to exit
@@ -113,6 +89,44 @@ func catchInterrupts(parent context.Context, log zerolog.Logger) *interrupts {
 		cancelHard()
 	}
 	return i
+}
+
+// catch acts on signals until done is closed.
+func (i *interrupts) catch(
+	signals chan os.Signal, done <-chan struct{}, cancelHard func(), log zerolog.Logger,
+) {
+	var giveUp, late <-chan time.Time
+	closing := consoleCloses()
+	stopping := false // because of a signal
+	for {
+		select {
+		case s := <-signals:
+			hangs := s == syscall.SIGHUP
+			switch {
+			case isReload(s), hangs && i.hangup() == hangupReloads:
+				i.reloads.request()
+			case !stopping:
+				stopping = true
+				if i.soft.Err() == nil { // else it drains already, as after a take-over
+					i.first = s
+				}
+				i.drain()
+				dropRepeats(signals, s)
+				log.Info().Stringer("signal", s).Msg("stopping")
+			case !hangs && giveUp == nil: // a terminal's end may bring several hangups
+				cancelHard()
+				giveUp = time.After(abortTimeout)
+			}
+		case <-closing: // with a SIGTERM
+			closing, late = nil, time.After(closeTime)
+		case <-late:
+			cancelHard()
+		case <-giveUp:
+			os.Exit(exit.Failed)
+		case <-done:
+			return
+		}
+	}
 }
 
 func (i *interrupts) hangup() hangup { return hangup(i.onHangup.Load()) }
