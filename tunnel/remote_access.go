@@ -90,7 +90,7 @@ func (t *RemoteTrust) admitsOrigin(request http.Header) bool {
 }
 
 // admit decides on a client whose certificate, if it presented one, has been verified. Where keys
-// are listed, lists tells whether its key is.
+// are listed, lists reports whether its key is one of them.
 func (t *RemoteTrust) admit(peer protocol.Peer, lists func(certs.PublicKey) bool) error {
 	if t.RequireCert && peer.Cert == nil {
 		return errNoCert

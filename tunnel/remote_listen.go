@@ -130,7 +130,7 @@ func (r *Remote) bind(ctx context.Context, b *remoteBind, bind policy.Bind) erro
 
 // tryBind is bind without taking anything over.
 func (r *Remote) tryBind(b *remoteBind, bind policy.Bind) error {
-	if runtime.GOOS != "linux" { // where one address may be bound beside all, and gets what is for it
+	if runtime.GOOS != "linux" { // elsewhere one of all addresses can be bound again: see Overlaps
 		r.binding.Lock()
 		defer r.binding.Unlock()
 		if r.overlaps(bind) {

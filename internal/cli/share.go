@@ -109,7 +109,7 @@ func (o *shareOptions) ledgerFile(key certs.PublicKey) (string, error) {
 }
 
 // stateFolder returns the folder for what has to outlive a restart. On systems without a place for
-// it, that is the one of the user's configuration. systemd names one or several in STATE_DIRECTORY.
+// it, that is the one of the user's configuration.
 func (o *shareOptions) stateFolder() (string, error) {
 	if o.stateDir != "" {
 		return o.stateDir, nil

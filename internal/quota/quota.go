@@ -24,10 +24,10 @@ const (
 	// saveDelay is how long a change may wait to be saved: what a process that is killed forgets.
 	saveDelay = 5 * time.Second
 
-	// maxClients bounds the clients that are counted, some hundred bytes each. The forgotten of them
-	// that have used least are forgotten for another, all at once: to find them takes milliseconds.
-	maxClients = 64 << 10
-	forgotten  = maxClients / 16
+	// maxClients bounds the clients that are counted, some hundred bytes each. When another comes,
+	// the roomClients that have used least are forgotten at once: to find them takes milliseconds.
+	maxClients  = 64 << 10
+	roomClients = maxClients / 16
 
 	// maxFile bounds the file, in bytes: room for as many clients.
 	maxFile = 8 << 20
@@ -138,13 +138,13 @@ func (l *Ledger) beginDayLocked() {
 // makeRoomLocked forgets the clients that have used least.
 func (l *Ledger) makeRoomLocked() {
 	counts := slices.Sorted(maps.Values(l.used))
-	most := counts[forgotten-1] // of those to forget
+	most := counts[roomClients-1] // of those to forget
 	less, _ := slices.BinarySearch(counts, most)
 	for client, used := range l.used {
 		switch {
 		case used < most:
 			delete(l.used, client)
-		case used == most && less < forgotten:
+		case used == most && less < roomClients:
 			delete(l.used, client)
 			less++
 		}

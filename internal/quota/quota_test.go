@@ -146,7 +146,7 @@ func TestLedgerOfBadFile(t *testing.T) {
 	l.Close()
 }
 
-// The number of clients is bounded: the one that has used least is forgotten.
+// The number of clients is bounded: those that have used least are forgotten.
 func TestLedgerIsBounded(t *testing.T) {
 	l := mustOpen(t, "")
 	defer l.Close()
@@ -154,8 +154,8 @@ func TestLedgerIsBounded(t *testing.T) {
 		l.Add(fmt.Sprint(i), int64(maxClients-i))
 	}
 	l.Add("another", 1)
-	first, last := maxClients-forgotten-1, maxClients-forgotten // to stay, and to be forgotten
-	if len(l.used) != maxClients-forgotten+1 || l.Used("0") == 0 || l.Used("another") != 1 ||
+	first, last := maxClients-roomClients-1, maxClients-roomClients // to stay, and to be forgotten
+	if len(l.used) != maxClients-roomClients+1 || l.Used("0") == 0 || l.Used("another") != 1 ||
 		l.Used(fmt.Sprint(first)) == 0 || l.Used(fmt.Sprint(last)) != 0 {
 		t.Errorf("%d clients", len(l.used))
 	}
@@ -167,7 +167,7 @@ func TestLedgerMakesRoomForMany(t *testing.T) {
 	l := mustOpen(t, "")
 	defer l.Close()
 	l.Add("most", 2)
-	for i := range maxClients + forgotten - 1 {
+	for i := range maxClients + roomClients - 1 {
 		l.Add(fmt.Sprint(i), 1)
 	}
 	if len(l.used) != maxClients || l.Used("most") != 2 {

@@ -37,11 +37,26 @@ func TestParseBind(t *testing.T) {
 	}
 }
 
+// bindPair is two binds, and whether something holds between them, either way.
+type bindPair struct {
+	a, b string
+	want bool
+}
+
+func checkPairs(t *testing.T, holds func(a, b Bind) bool, pairs []bindPair) {
+	t.Helper()
+	for _, test := range pairs {
+		a, aErr := ParseBind(test.a)
+		b, bErr := ParseBind(test.b)
+		got, reversed := holds(a, b), holds(b, a)
+		if aErr != nil || bErr != nil || got != test.want || reversed != test.want {
+			t.Errorf("%s and %s: %v and %v, want %v", test.a, test.b, got, reversed, test.want)
+		}
+	}
+}
+
 func TestConflicts(t *testing.T) {
-	for _, test := range []struct {
-		a, b string
-		want bool
-	}{
+	checkPairs(t, Bind.Conflicts, []bindPair{
 		{"tcp:127.0.0.1:1", "tcp:127.0.0.1:1", true},
 		{"tcp:127.0.0.1:1", "tcp:127.0.0.1:2", false},
 		{"tcp:127.0.0.1:1", "tcp:127.0.0.2:1", false},
@@ -51,21 +66,11 @@ func TestConflicts(t *testing.T) {
 		{"tcp:127.0.0.1:1", "udp:*:1", false},
 		{"unix:/a", "unix:/a", true},
 		{"unix:/a", "unix:/b", false},
-	} {
-		a, aErr := ParseBind(test.a)
-		b, bErr := ParseBind(test.b)
-		got, reversed := a.Conflicts(b), b.Conflicts(a)
-		if aErr != nil || bErr != nil || got != test.want || reversed != test.want {
-			t.Errorf("%s and %s: %v and %v, want %v", test.a, test.b, got, reversed, test.want)
-		}
-	}
+	})
 }
 
 func TestOverlaps(t *testing.T) {
-	for _, test := range []struct {
-		a, b string
-		want bool
-	}{
+	checkPairs(t, Bind.Overlaps, []bindPair{
 		{"tcp:127.0.0.1:1", "tcp:127.0.0.1:1", true},
 		{"tcp:127.0.0.1:1", "tcp:127.0.0.1:2", false},
 		{"tcp:127.0.0.1:0", "tcp:127.0.0.1:0", false}, // the system chooses
@@ -79,14 +84,7 @@ func TestOverlaps(t *testing.T) {
 		{"tcp:127.0.0.1:1", "udp:*:1", false},
 		{"udp:127.0.0.1:1", "udp:*:1", true},
 		{"unix:/a", "unix:/a", false},
-	} {
-		a, aErr := ParseBind(test.a)
-		b, bErr := ParseBind(test.b)
-		got, reversed := a.Overlaps(b), b.Overlaps(a)
-		if aErr != nil || bErr != nil || got != test.want || reversed != test.want {
-			t.Errorf("%s and %s: %v and %v, want %v", test.a, test.b, got, reversed, test.want)
-		}
-	}
+	})
 }
 
 // FuzzParseBind checks that the address that is bound is the one that the rules have checked: it

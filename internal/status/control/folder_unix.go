@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"syscall"
 
 	"culvert/internal/systemd"
@@ -29,18 +28,20 @@ func folderPaths() ([]string, error) {
 	ofLogins := fmt.Sprintf("/run/user/%d", user)
 	named := os.Getenv("XDG_RUNTIME_DIR")
 	isNamed := filepath.IsAbs(named) && isOurFolder(named)
-	paths := []string{lasting(user)}
-	switch {
+	kept := lasting(user)
+	var paths []string
+	switch login := filepath.Join(ofLogins, "culvert"); {
 	case isNamed && filepath.Clean(named) != ofLogins:
 		return []string{filepath.Join(named, "culvert")}, nil
 	case isNamed:
-		paths = slices.Insert(paths, 0, filepath.Join(ofLogins, "culvert"))
-	case isOurFolder(ofLogins):
-		// A shell that no login has made, such as cron's, has no variable.
-		paths = append(paths, filepath.Join(ofLogins, "culvert"))
+		paths = []string{login, kept}
+	case isOurFolder(ofLogins): // a shell that no login has made, such as cron's, has no variable
+		paths = []string{kept, login}
+	default:
+		paths = []string{kept}
 	}
 	// TMPDIR is the session's own on macOS, and not set for a daemon.
-	if usual := temporary("/tmp", user); user != 0 && usual != lasting(user) {
+	if usual := temporary("/tmp", user); user != 0 && usual != kept {
 		paths = append(paths, usual)
 	}
 	return paths, nil

@@ -41,7 +41,7 @@ type Socket struct {
 	mu       sync.Mutex // guards the rest, which restore replaces
 	path     string
 	listener net.Listener
-	lock     *os.File // held while the process lives; nil if the socket can't be restored
+	lock     *os.File // held while the process lives; nil while it has no socket
 }
 
 // Listen makes the control socket of a node with a name. The error is ErrRunning if another process
