@@ -47,6 +47,7 @@ func newApp(version string, out *outputs) *flags.App {
 		statusCommand(),
 		stopCommand(),
 		reloadCommand(),
+		restartCommand(),
 		forwardCommand(),
 		versionCommand(version),
 		flags.Completion(),

@@ -77,6 +77,24 @@ func (o *backgroundOptions) inForeground() bool {
 	return o.background && !started
 }
 
+// prepare makes a process that this one starts like this one: if that is in the background, the
+// other goes there too, of which it need not tell. Release is called once it has.
+func (o *backgroundOptions) prepare(cmd *exec.Cmd) (release func(), err error) {
+	if !o.background {
+		return func() {}, nil
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	cmd.ExtraFiles = []*os.File{w}
+	cmd.Env = append(os.Environ(), readinessVariable+"=3") // the first of ExtraFiles
+	return func() {
+		r.Close()
+		w.Close()
+	}, nil
+}
+
 // startInBackground runs the same command line in the background until that is up, or has ended.
 // The error has the exit status for this process. Signals until then are passed on.
 func startInBackground() error {

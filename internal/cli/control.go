@@ -131,7 +131,12 @@ func (o *controlOptions) bindAs(n *nodeControl, name string) {
 // stepAside gives up the node's name, for another process, and takes one for the time until it has
 // drained.
 func (n *nodeControl) stepAside() {
-	n.close()
+	switch {
+	case n.server != nil:
+		n.server.Retire() // which has been asked to restart the node, perhaps
+	case n.socket != nil:
+		n.socket.Close()
+	}
 	n.server, n.socket = nil, nil
 	socket, err := control.ListenNumbered(n.node.Name + "-draining")
 	if err != nil {
@@ -158,6 +163,13 @@ func (n *nodeControl) key() string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.node.PublicKey
+}
+
+// name returns the node's name.
+func (n *nodeControl) name() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.node.Name
 }
 
 // attach makes snapshots those of a node.

@@ -23,13 +23,18 @@ type giver struct {
 	stop   context.CancelFunc
 	giving sync.WaitGroup
 
-	mu    sync.Mutex
-	taken bool // by a process, or about to be
-	ended bool
+	released chan struct{} // closed once another process has taken over
+
+	mu         sync.Mutex
+	taken      bool // by a process, or about to be
+	taker      int  // the number of the last process that has asked for the listeners
+	heir       int  // the number of the process that has taken over; 0 for none
+	succeeding bool // a process is being started that is to take over
+	ended      bool
 }
 
 func newGiver(served *servedRemote, status *statusServer, signals *interrupts) *giver {
-	g := &giver{served: served, status: status, signals: signals}
+	g := &giver{served: served, status: status, signals: signals, released: make(chan struct{})}
 	g.ctx, g.stop = context.WithCancel(context.Background())
 	return g
 }
@@ -43,6 +48,44 @@ func (g *giver) end() {
 	g.giving.Wait()
 }
 
+// errGone is the answer of a process whose listeners are, or soon will be, another one's or nobody's.
+var errGone = &control.Error{What: "it is taken over already, or ends", Status: exit.Failed}
+
+// gone is called with mu held.
+func (g *giver) gone() bool { return g.taken || g.ended || g.signals.soft.Err() != nil }
+
+// succeed allows one process at a time to be started that is to take over; done is called when that
+// has done so, or won't.
+func (g *giver) succeed() (done func(), err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.gone() || g.succeeding {
+		return nil, errGone
+	}
+	g.succeeding = true
+	g.giving.Add(1)
+	return func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.succeeding = false
+		g.giving.Done()
+	}, nil
+}
+
+// isTaking reports whether a process is taking over. Each step of that has a timeout.
+func (g *giver) isTaking(pid int) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.taken && g.taker == pid
+}
+
+// hasTaken reports whether a process has taken over.
+func (g *giver) hasTaken(pid int) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.heir == pid
+}
+
 // accept is control.Node.TakeOver.
 func (g *giver) accept(request control.TakeOver) (func(*net.UnixConn), error) {
 	g.mu.Lock()
@@ -52,8 +95,8 @@ func (g *giver) accept(request control.TakeOver) (func(*net.UnixConn), error) {
 		return nil, &control.Error{
 			What: "the key is another one", Hint: "give the same --key", Status: exit.Failed,
 		}
-	case g.taken || g.ended || g.signals.soft.Err() != nil:
-		return nil, &control.Error{What: "it is taken over already, or ends", Status: exit.Failed}
+	case g.gone():
+		return nil, errGone
 	}
 	if n := len(g.all()); n > takeover.MaxListeners {
 		return nil, &control.Error{
@@ -68,7 +111,7 @@ func (g *giver) accept(request control.TakeOver) (func(*net.UnixConn), error) {
 			Hint: "raise its limit of open files, or wait until it serves less", Status: exit.Failed,
 		}
 	}
-	g.taken = true
+	g.taken, g.taker = true, request.PID
 	return func(conn *net.UnixConn) { g.begin(conn, request.PID, files) }, nil
 }
 
@@ -167,6 +210,10 @@ func closeFiles(files []*os.File) {
 // release gives up what the other process needs, which accepts now.
 func (g *giver) release(pid int) {
 	g.served.log.Info().Int("pid", pid).Msg("taken over: this process drains")
+	g.mu.Lock()
+	g.heir = pid
+	g.mu.Unlock()
+	close(g.released)
 	g.served.ledger.Close()
 	g.signals.manager.HandOver(pid)
 	g.served.node.ReleaseListeners()

@@ -44,6 +44,13 @@ func reloadCommand() *flags.Command {
 	return c
 }
 
+func restartCommand() *flags.Command {
+	c := nodeCommand("restart", "start the installed version in place of a remote, which refuses "+
+		"nobody meanwhile, and drains", (*control.Client).Restart)
+	c.Examples = []string{"culvert restart remote-1"}
+	return c
+}
+
 func nodeCommand(
 	word, usage string, ask func(*control.Client, context.Context) error,
 ) *flags.Command {

@@ -451,6 +451,7 @@ func (o *remoteOptions) serve(
 		Stop:     signals.drain,
 		Reload:   func(context.Context) error { return told(reload()) },
 		Move:     func() { node.MoveSessions() },
+		Restart:  newSuccessor(giver, &o.background, log).start,
 		TakeOver: giver.accept,
 	})
 	o.identity.logMade(log, key)

@@ -165,6 +165,9 @@ func nodeFailure(name string, err error) error {
 	case errors.Is(err, control.ErrNotRunning):
 		return exit.Fail(exit.Failed, fmt.Sprintf("no node %q is running", name), nil,
 			"culvert status lists those that are")
+	case errors.Is(err, control.ErrUnknown):
+		return exit.Fail(exit.Usage, name+": "+control.ErrUnknown.Error(), nil,
+			"culvert status "+name+" shows its version; stop it, and start it")
 	}
 	return exit.Fail(exit.Failed, "no answer from "+name, err, "")
 }

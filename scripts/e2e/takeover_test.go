@@ -32,36 +32,55 @@ type takeOver struct {
 	port   string // of -R
 }
 
-// startTakeOver starts the first process, which listens with TCP and on a unix socket.
-func startTakeOver(t *testing.T, secure bool) *takeOver {
+// newTakeOver returns what there is before the first process, which is to listen with TCP and on a
+// unix socket.
+func newTakeOver(t *testing.T) *takeOver {
 	t.Helper()
 	o := &takeOver{t: t, env: cleanEnv(t), port: testnet.FreePort(t), web: startSite(t)}
-	o.listen, o.socket = "127.0.0.1:0", filepath.Join(t.TempDir(), "socket")
+	o.listen, o.socket = "127.0.0.1:"+testnet.FreePort(t), filepath.Join(t.TempDir(), "socket")
 	o.pid = filepath.Join(t.TempDir(), "pid")
-	server, client := newIdentity(t), newIdentity(t)
-	o.tunnel = &tunnel{server: server, client: client}
-	authorized := writeFile(t, "authorized_keys", client.key+"\n")
+	o.tunnel = &tunnel{server: newIdentity(t), client: newIdentity(t)}
+	authorized := writeFile(t, "authorized_keys", o.client.key+"\n")
 	o.args = []string{"--authorized-keys", authorized, "--reverse", "localhost",
 		"--drain-timeout", "30s", "--listen", "unix:" + o.socket, "--pid-file", o.pid}
-	scheme, flags := "ws", []string{"-R", "localhost:" + o.port + ":" +
-		strings.TrimPrefix(o.web.URL, "http://"), "-L", "0:" + testnet.EchoServer(t)}
+	return o
+}
+
+// startTakeOver starts the first process, and the local.
+func startTakeOver(t *testing.T, secure bool) *takeOver {
+	t.Helper()
+	o := newTakeOver(t)
+	scheme, flags := "ws", []string(nil)
 	if secure {
 		const name = "exit.culvert.test"
 		ca := newWebCA(t)
 		certFile, keyFile, _ := ca.issue(t, name)
 		o.args = append(o.args, "--tls-cert", certFile, "--tls-key", keyFile)
-		scheme, flags = "wss", append(flags, "--tls-ca", ca.file, "--tls-server-name", name)
+		scheme, flags = "wss", []string{"--tls-ca", ca.file, "--tls-server-name", name}
 	}
 	o.remote = o.start("remote", "--name", "exit")
-	o.listen = o.remote.listen[0]
-	o.relay = testnet.RelayTo(t, o.listen, testnet.RelayConfig{})
-	o.local = startNode(t, "local", command(o.env, t.TempDir(), program,
-		localArgs(client, server, scheme+"://"+o.relay.Address()+"/", flags...)...))
+	o.startLocal(scheme, flags...)
 	return o
+}
+
+// startLocal starts the local, whose remote runs.
+func (o *takeOver) startLocal(scheme string, flags ...string) {
+	o.t.Helper()
+	o.relay = testnet.RelayTo(o.t, o.listen, testnet.RelayConfig{})
+	flags = append(flags, "-R", "localhost:"+o.port+":"+strings.TrimPrefix(o.web.URL, "http://"),
+		"-L", "0:"+testnet.EchoServer(o.t))
+	o.local = startNode(o.t, "local", command(o.env, o.t.TempDir(), program,
+		localArgs(o.client, o.server, scheme+"://"+o.relay.Address()+"/", flags...)...))
 }
 
 // start starts a process with the remote's key.
 func (o *takeOver) start(name string, flags ...string) *node {
+	o.t.Helper()
+	return o.startWith(program, name, flags...)
+}
+
+// startWith is start with another program.
+func (o *takeOver) startWith(program, name string, flags ...string) *node {
 	o.t.Helper()
 	args := append(append([]string{"--listen", o.listen}, o.args...), flags...)
 	return startNode(o.t, name, command(o.env, o.t.TempDir(), program,

@@ -100,6 +100,42 @@ systemctl reload culvert-remote culvert-local@work
 await logged culvert-remote '"message":"reloaded"'
 active culvert-local@work || fail 'the reload has ended the local'
 
+# loading COMMAND... runs it again and again, until unloaded, which fails if it ever has.
+loading() {
+  touch /tmp/loading
+  while [ -e /tmp/loading ]; do "$@" || exit 1; done &
+}
+unloaded() {
+  rm /tmp/loading
+  wait "$!"
+}
+loads() { [[ $(through http://127.0.0.1:8080/) == *' 426 '* ]]; }
+connects() { (exec 4<>/dev/tcp/127.0.0.1/8080) 2>/dev/null; }
+
+echo 'services: another process in place of the remote, while it is used'
+pid=$(systemctl show --property MainPID --value culvert-remote)
+loading loads
+RUNTIME_DIRECTORY=/run/culvert-remote culvert restart remote-1 || fail 'no other process'
+restarted culvert-remote "$pid" || fail 'systemd takes the old process for the main one'
+unloaded || fail 'a stream was refused meanwhile'
+await logged culvert-remote 'taken over'
+
+echo 'services: an upgrade, in which the remote refuses nobody'
+pid=$(systemctl show --property MainPID --value culvert-remote)
+loading connects
+dpkg -i /opt/culvert.deb >/dev/null
+restarted culvert-remote "$pid" || fail 'the old remote runs'
+unloaded || fail 'a connection was refused'
+await active culvert-local@work
+
+echo 'services: an upgrade to what does not start'
+pid=$(systemctl show --property MainPID --value culvert-remote)
+echo 'nonsense = 1' >>/etc/culvert/remote.toml
+dpkg -i /opt/culvert.deb 2>&1 | grep -q 'the old process goes on' || fail 'nothing is said'
+sed -i '/nonsense/d' /etc/culvert/remote.toml
+[ "$(systemctl show --property MainPID --value culvert-remote)" = "$pid" ] || fail 'the remote has ended'
+await active culvert-local@work
+
 echo 'services: the watchdog, for a remote that is stuck'
 mkdir /etc/systemd/system/culvert-remote.service.d
 printf '[Service]\nWatchdogSec=3\n' >/etc/systemd/system/culvert-remote.service.d/watchdog.conf

@@ -20,6 +20,9 @@ var noDeadline time.Time
 // ErrNotRunning means that no node has the name.
 var ErrNotRunning = errors.New("no node with this name is running")
 
+// ErrUnknown means that the node doesn't know what it was asked for: it is of another version.
+var ErrUnknown = errors.New("it doesn't know this command: it is of another version")
+
 // Client asks a node. It must be closed.
 type Client struct {
 	http      *http.Client
@@ -69,6 +72,12 @@ func (c *Client) Reload(ctx context.Context) error {
 // doesn't wait.
 func (c *Client) ReloadAndMove(ctx context.Context) error {
 	return c.bounded(ctx, "reload/drain", nil, nil)
+}
+
+// Restart makes a remote start another process, of the version that is installed now, which takes
+// its place, and waits until that serves.
+func (c *Client) Restart(ctx context.Context) error {
+	return c.bounded(ctx, "restart", nil, nil)
 }
 
 // AddForward adds a forward, and returns the address on which it listens.
@@ -138,6 +147,9 @@ func (c *Client) send(ctx context.Context, method, path string, body any) (*http
 
 // failure reads the error of an answer.
 func failure(response *http.Response) error {
+	if response.StatusCode == http.StatusNotFound {
+		return ErrUnknown
+	}
 	refusal := &Error{}
 	err := json.NewDecoder(io.LimitReader(response.Body, maxBody)).Decode(refusal)
 	if err != nil || refusal.What == "" {

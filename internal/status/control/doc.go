@@ -8,6 +8,7 @@
 //	POST /v1/stop             202; the body ends when the node has
 //	POST /v1/forwards/add     Forward → Added
 //	POST /v1/forwards/cancel  Forward
+//	POST /v1/restart          {}, once another process serves in its place
 //	POST /v1/take-over        TakeOver; then the process connects to NAME.take
 //
 // An error is a JSON object as Error has it. [Listen] makes the socket, in a folder that belongs to

@@ -37,6 +37,9 @@ const (
 	// meetingTimeout bounds how long a node that was asked to hand over waits for the connection.
 	meetingTimeout = 10 * time.Second
 
+	// retireTimeout bounds how long a node that gives up its name waits for requests to be answered.
+	retireTimeout = time.Second
+
 	// stateTimeout bounds how long a node may take to report its state.
 	stateTimeout = 5 * time.Second
 )

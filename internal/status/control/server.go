@@ -26,6 +26,8 @@ type Node struct {
 	Reload func(ctx context.Context) error
 	Move   func() // makes all clients open other sessions; doesn't wait
 
+	Restart func(ctx context.Context) error // starts another process in place of this one
+
 	AddForward    func(ctx context.Context, f Forward) (address string, err error)
 	CancelForward func(ctx context.Context, f Forward) error
 
@@ -111,6 +113,15 @@ func (s *Server) Close() error {
 	return s.socket.Close()
 }
 
+// Retire is Close once what is being asked is answered, for which it waits a moment at most.
+func (s *Server) Retire() error {
+	s.end()
+	ctx, cancel := context.WithTimeout(context.Background(), retireTimeout)
+	defer cancel()
+	s.http.Shutdown(ctx) // an error is that the time is over
+	return s.Close()
+}
+
 // ownListener accepts connections of the user's own processes, and of root's. The folder keeps
 // others out, too.
 type ownListener struct{ net.Listener }
@@ -173,6 +184,9 @@ func (s *Server) handler(node Node) http.Handler {
 			answer(w, struct{}{}, node.CancelForward(r.Context(), f))
 		}
 	})
+	mux.HandleFunc("POST /v1/restart", func(w http.ResponseWriter, r *http.Request) {
+		answer(w, struct{}{}, restart(r.Context(), node))
+	})
 	mux.HandleFunc("POST /v1/take-over", func(w http.ResponseWriter, r *http.Request) {
 		s.takeOver(w, r, node)
 	})
@@ -189,6 +203,13 @@ func reloadAndMove(ctx context.Context, node Node) error {
 		node.Move()
 	}
 	return err
+}
+
+func restart(ctx context.Context, node Node) error {
+	if node.Restart == nil {
+		return &Error{What: "only a remote can be restarted", Hint: "stop it, and start it"}
+	}
+	return node.Restart(ctx)
 }
 
 // stop makes the node drain. The answer lasts until the node has ended.

@@ -319,6 +319,10 @@ func TestRequests(t *testing.T) {
 		response.Body.Close()
 	}
 
+	if err := client.bounded(ctx, "of-another-version", nil, nil); !errors.Is(err, ErrUnknown) {
+		t.Errorf("a request that the node doesn't know: %v", err)
+	}
+
 	ended := make(chan error, 1)
 	go func() { ended <- client.Stop(ctx) }()
 	<-stopped
@@ -333,6 +337,33 @@ func TestRequests(t *testing.T) {
 	}
 	if _, err := client.State(ctx); !errors.Is(err, ErrNotRunning) {
 		t.Errorf("after the end: %v", err)
+	}
+}
+
+// TestRetire: a node that gives up its name answers who has asked for that, while nobody waits for
+// one that asks it to end.
+func TestRetire(t *testing.T) {
+	useFolder(t)
+	stopping, retire := make(chan struct{}), make(chan struct{})
+	server := Serve(mustListen(t, "work"), Node{
+		Stop:    func() { close(stopping) },
+		Restart: func(context.Context) error { close(retire); return nil },
+	}, nil)
+	client, err := Open("work")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	stopped, restarted := make(chan error, 1), make(chan error, 1)
+	go func() { stopped <- client.Stop(t.Context()) }()
+	<-stopping
+	go func() { restarted <- client.Restart(t.Context()) }()
+	<-retire
+	if err := server.Retire(); err != nil {
+		t.Error(err)
+	}
+	if err := errors.Join(<-restarted, <-stopped); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -1,0 +1,182 @@
+//go:build unix
+
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
+
+	"culvert/internal/cli/exit"
+	"culvert/internal/status/control"
+
+	"github.com/rs/zerolog"
+)
+
+// successorTimeout bounds how long the process that is to replace this one may take until it serves.
+const successorTimeout = 45 * time.Second
+
+// successorInterval is how often this process looks whether that one has ended.
+const successorInterval = 20 * time.Millisecond
+
+// firstProcess is the number of a system's or a container's first process, with which all others
+// end.
+const firstProcess = 1
+
+// takeOverFlag is what a successor is told.
+const takeOverFlag = "--take-over"
+
+// successor starts the program that is installed now, with the command line of this process, to
+// take over from it.
+type successor struct {
+	giver      *giver
+	background *backgroundOptions
+	log        zerolog.Logger
+
+	program string // its path; there may be another version by now
+	failed  error  // why there is no path
+}
+
+func newSuccessor(g *giver, background *backgroundOptions, log zerolog.Logger) *successor {
+	s := &successor{giver: g, background: background, log: log}
+	s.program, s.failed = programPath()
+	return s
+}
+
+// programPath returns the path of this program. A link by which it was started, such as one to the
+// folder of a version, stays a link.
+func programPath() (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	path, err := exec.LookPath(os.Args[0])
+	if err == nil {
+		path, err = filepath.Abs(path)
+	}
+	if err != nil || !sameFile(path, self) {
+		return self, nil
+	}
+	return path, nil
+}
+
+func sameFile(a, b string) bool {
+	infoA, errA := os.Stat(a)
+	infoB, errB := os.Stat(b)
+	return errA == nil && errB == nil && os.SameFile(infoA, infoB)
+}
+
+// start is control.Node.Restart. It returns once the other process serves, or won't. Whoever asked
+// may be gone by then.
+func (s *successor) start(context.Context) error {
+	switch {
+	case os.Getpid() == firstProcess:
+		return &control.Error{
+			What: "it is the first process of its container, which would end with it",
+			Hint: "start another container, and stop this one", Status: exit.Usage,
+		}
+	case s.failed != nil:
+		return told(exit.Fail(exit.Failed, "can't find its program", s.failed, ""))
+	}
+	done, err := s.giver.succeed()
+	if err != nil {
+		return err
+	}
+	defer done()
+	if err := s.run(); err != nil {
+		s.log.Error().Err(err).Msg("not replaced")
+		return &control.Error{
+			What: err.Error(), Hint: "its log may have the reason; the old process goes on",
+			Status: exit.Failed,
+		}
+	}
+	return nil
+}
+
+// run starts the process, and ends it if it doesn't take over.
+func (s *successor) run() error {
+	cmd := exec.Command(s.program)
+	cmd.Args = append([]string{os.Args[0]}, successorArgs(os.Args[1:], s.giver.served.observed.name())...)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	release, err := s.background.prepare(cmd)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	s.log.Info().Int("pid", cmd.Process.Pid).Str("program", s.program).
+		Msg("another process is to take over")
+	pid := cmd.Process.Pid
+	if err := s.await(pid); err != nil {
+		cmd.Process.Kill() // an error is that it has ended
+		ended(pid, 0)
+		return err
+	}
+	return cmd.Process.Release() // it outlives this process
+}
+
+// await waits until a process has taken over, or won't.
+func (s *successor) await(pid int) error {
+	timeout := time.NewTimer(successorTimeout)
+	defer timeout.Stop()
+	ticker := time.NewTicker(successorInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-s.giver.released:
+			if !s.giver.hasTaken(pid) {
+				return errors.New("a third process has taken over")
+			}
+			return nil
+		case <-ticker.C:
+			if err := ended(pid, syscall.WNOHANG); err != nil {
+				return err
+			}
+		case <-timeout.C:
+			if !s.giver.isTaking(pid) {
+				return fmt.Errorf("the new process doesn't serve after %v", successorTimeout)
+			}
+		case <-s.giver.ctx.Done():
+			if s.giver.hasTaken(pid) {
+				return nil
+			}
+			return errors.New("the old process ends")
+		}
+	}
+}
+
+// ended returns how a child has ended, nil if it hasn't. It waits for the end unless the options
+// have WNOHANG. (Cmd.Wait would need a goroutine that can't be stopped.)
+func ended(pid, options int) error {
+	var status syscall.WaitStatus
+	for {
+		got, err := syscall.Wait4(pid, &status, options, nil)
+		switch {
+		case errors.Is(err, syscall.EINTR):
+			continue
+		case err != nil || got != pid:
+			return nil
+		case status.Signaled():
+			return fmt.Errorf("the new process has ended: %v", status.Signal())
+		default:
+			return fmt.Errorf("the new process has ended: exit status %d", status.ExitStatus())
+		}
+	}
+}
+
+// successorArgs are the arguments of the process that is to take over from one with a name, whose
+// own are args.
+func successorArgs(args []string, name string) []string {
+	if n := len(args); n >= 2 && args[n-2] == takeOverFlag {
+		args = args[:n-2]
+	}
+	return append(slices.Clone(args), takeOverFlag, name)
+}
