@@ -48,7 +48,7 @@ func (g *giver) end() {
 	g.giving.Wait()
 }
 
-// errGone is the answer of a process whose listeners are, or soon will be, another one's or nobody's.
+// errGone is the answer of a process whose listeners are, or will be, another one's or nobody's.
 var errGone = &control.Error{What: "it is taken over already, or ends", Status: exit.Failed}
 
 // gone is called with mu held.

@@ -19,7 +19,7 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// successorTimeout bounds how long the process that is to replace this one may take until it serves.
+// successorTimeout bounds how long the process that is to replace this one may take to serve.
 const successorTimeout = 45 * time.Second
 
 // successorInterval is how often this process looks whether that one has ended.
@@ -102,7 +102,7 @@ func (s *successor) start(context.Context) error {
 // run starts the process, and ends it if it doesn't take over.
 func (s *successor) run() error {
 	cmd := exec.Command(s.program)
-	cmd.Args = append([]string{os.Args[0]}, successorArgs(os.Args[1:], s.giver.served.observed.name())...)
+	cmd.Args = successorArgs(os.Args, s.giver.served.observed.name())
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	release, err := s.background.prepare(cmd)
 	if err != nil {
@@ -115,13 +115,19 @@ func (s *successor) run() error {
 	s.log.Info().Int("pid", cmd.Process.Pid).Str("program", s.program).
 		Msg("another process is to take over")
 	pid := cmd.Process.Pid
-	if err := s.await(pid); err != nil {
-		cmd.Process.Kill() // an error is that it has ended
+	switch err := s.await(pid); {
+	case err == nil:
+		return cmd.Process.Release() // it outlives this process
+	case errors.Is(err, errEnded):
+		return err
+	default:
+		cmd.Process.Kill()
 		ended(pid, 0)
 		return err
 	}
-	return cmd.Process.Release() // it outlives this process
 }
+
+var errEnded = errors.New("the new process has ended")
 
 // await waits until a process has taken over, or won't.
 func (s *successor) await(pid int) error {
@@ -165,9 +171,9 @@ func ended(pid, options int) error {
 		case err != nil || got != pid:
 			return nil
 		case status.Signaled():
-			return fmt.Errorf("the new process has ended: %v", status.Signal())
+			return fmt.Errorf("%w: %v", errEnded, status.Signal())
 		default:
-			return fmt.Errorf("the new process has ended: exit status %d", status.ExitStatus())
+			return fmt.Errorf("%w: exit status %d", errEnded, status.ExitStatus())
 		}
 	}
 }

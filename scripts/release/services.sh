@@ -133,7 +133,8 @@ pid=$(systemctl show --property MainPID --value culvert-remote)
 echo 'nonsense = 1' >>/etc/culvert/remote.toml
 dpkg -i /opt/culvert.deb 2>&1 | grep -q 'the old process goes on' || fail 'nothing is said'
 sed -i '/nonsense/d' /etc/culvert/remote.toml
-[ "$(systemctl show --property MainPID --value culvert-remote)" = "$pid" ] || fail 'the remote has ended'
+restarted culvert-remote "$pid" && fail 'the remote runs with wrong configuration'
+active culvert-remote || fail 'the remote has ended'
 await active culvert-local@work
 
 echo 'services: the watchdog, for a remote that is stuck'
