@@ -43,6 +43,10 @@ const (
 	// a proxy on the way to it.
 	maxHeaderBytes = 16 << 10
 
+	// maxRequestLines bounds the lines of the head of a request to the remote: net/http needs a
+	// hundred bytes for the shortest. Browsers and proxies send some 40.
+	maxRequestLines = 128
+
 	// udpIdle is how long a stream of datagrams may be idle in both directions before it ends: what
 	// RFC 4787, REQ-5, recommends for the mappings of address translators.
 	udpIdle = 5 * time.Minute
@@ -255,13 +259,17 @@ const (
 	// DefaultMaxHandshakeRate limits the handshakes that a remote begins in a second. Each takes it
 	// about half a millisecond of a processor, so half of one at most. A part of as many may begin
 	// at once, and a part of these are for clients that return. An address takes a part of a
-	// second's at most, handshakeSourcePart, unless it has a session. The others are told to come
-	// when it is their turn, but not later than after handshakeTurnMost: some won't come again.
+	// second's at most, handshakeSourcePart. The others are told to come when it is their turn, but
+	// not later than after handshakeTurnMost: some won't come again.
 	DefaultMaxHandshakeRate = 1000
 	handshakeBurstPart      = 4
 	handshakeReservedPart   = 4
 	handshakeSourcePart     = 4
 	handshakeTurnMost       = time.Minute
+
+	// fullTime is for how long a remote that is full takes itself for that without a look at its
+	// sessions.
+	fullTime = 100 * time.Millisecond
 
 	// maxClientListeners bounds the listeners of a remote for one client, in all its sessions, and
 	// maxListenerConns the connections of each: they are descriptors of the remote. One more

@@ -3,6 +3,7 @@ package tunnel
 import (
 	"context"
 	"crypto/tls"
+	"net"
 	"net/url"
 	"sync"
 	"time"
@@ -29,6 +30,10 @@ type RemoteConfig struct {
 
 	Path string      // of the WebSocket; "/" when empty
 	TLS  *tls.Config // of Serve; nil serves without TLS
+
+	// Taken are addresses on which the process listens besides, such as for its status. Not every
+	// system keeps -R from binding them too.
+	Taken []net.Addr
 
 	Proxies TrustedProxies
 
@@ -133,6 +138,7 @@ type remoteUse struct {
 	routes    map[string]int             // sessions by the value of sessionHeader, "" for none
 	clients   map[clientID]*remoteClient // that have sessions
 	streams   int                        // of all clients
+	fullUntil time.Time                  // there is no room for a session: see isFull
 }
 
 // remoteHooks is what tests replace.
@@ -190,7 +196,7 @@ func NewRemote(cfg RemoteConfig) (*Remote, error) {
 	r.changed.L = &r.mu
 	r.now = time.Now
 	if cfg.Fallback != nil {
-		r.fallback = newRemoteFallback(cfg.Fallback, cfg.Log, cfg.Bounds)
+		r.fallback = newRemoteFallback(cfg.Fallback, cfg.TLS != nil, cfg.Log, cfg.Bounds)
 	}
 	return r, nil
 }

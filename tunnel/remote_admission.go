@@ -228,6 +228,7 @@ func (r *Remote) forget(session *mux.Session) {
 		r.uncounted--
 	}
 	delete(r.sessions, session)
+	r.fullUntil = time.Time{}
 	r.countRoute(a.route, -1)
 	r.gate.count(r.sourceOf(a.from), -1)
 	r.count(a, nil)

@@ -36,8 +36,10 @@ type remoteFallback struct {
 	bounds    *bounds.Counts
 }
 
+// newRemoteFallback returns what passes requests on to a site. secure means that visitors come with
+// TLS.
 func newRemoteFallback(
-	site *url.URL, log zerolog.Logger, counts *bounds.Counts,
+	site *url.URL, secure bool, log zerolog.Logger, counts *bounds.Counts,
 ) *remoteFallback {
 	unreached := sampled(log)
 	transport := &http.Transport{
@@ -59,7 +61,13 @@ func newRemoteFallback(
 			Rewrite: func(r *httputil.ProxyRequest) {
 				r.SetURL(site)
 				r.Out.URL.RawQuery = r.In.URL.RawQuery // which only the site knows how to read
+				if r.In.RequestURI == "*" {            // of OPTIONS: RFC 9110, section 9.3.7
+					r.Out.URL.Path, r.Out.URL.RawPath = "*", ""
+				}
 				r.SetXForwarded()
+				if secure { // which net/http doesn't know
+					r.Out.Header.Set("X-Forwarded-Proto", "https")
+				}
 				if isProxied(r.In) {
 					keepForwarded(r.Out.Header, r.In.Header)
 				}

@@ -353,6 +353,39 @@ func TestCrowdedSource(t *testing.T) {
 	})
 }
 
+// TestFullIsRemembered: a full remote doesn't look at all sessions for each stranger, and has room as
+// soon as a session ends.
+func TestFullIsRemembered(t *testing.T) {
+	key := newKey(t)
+	remote := serveRemote(t, trustKeys(t, key), true, func(cfg *RemoteConfig) { cfg.MaxSessions = 1 })
+	conn, err := remote.session(t, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.session.Close()
+	until := func(full bool) {
+		t.Helper()
+		testnet.Poll(t, patience, fmt.Sprint("full: ", full), func() bool {
+			remote.mu.Lock()
+			defer remote.mu.Unlock()
+			return remote.isFull() == full
+		})
+	}
+	until(true)
+	remote.mu.Lock()
+	remote.fullUntil = time.Now().Add(time.Hour)
+	for _, a := range remote.sessions {
+		a.client.sessions += 2 // so that a look finds one that makes room
+		if !remote.isFull() {
+			t.Error("it has looked")
+		}
+		a.client.sessions -= 2
+	}
+	remote.mu.Unlock()
+	conn.session.Close()
+	until(false)
+}
+
 // TestFullIsAskedLast: a full remote looks for a session that makes room only for a client that may
 // begin a handshake: not for a visitor, nor for an address with a penalty, nor beyond the rate.
 func TestFullIsAskedLast(t *testing.T) {

@@ -139,7 +139,7 @@ func (m *remoteMoving) hasNewcomers() bool {
 	return len(m.newcomers)+m.admitting > 0
 }
 
-// noteConn is http.Server.ConnState.
+// noteConn is told the states of http.Server.ConnState.
 func (m *remoteMoving) noteConn(conn net.Conn, state http.ConnState) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -190,6 +190,7 @@ func (r *Remote) passOn(to Predecessor, w http.ResponseWriter, request *http.Req
 		refuseBusy(w)
 		return
 	}
+	conn = withoutHead(conn)
 	conn.SetDeadline(time.Time{})
 	read := headOf(request)
 	early, _ := buffers.Reader.Peek(buffers.Reader.Buffered())

@@ -183,6 +183,7 @@ func (r *Remote) serveClient(w http.ResponseWriter, request *http.Request, owned
 	place.leave()
 	if hijacker.hijacked { // else it stays open for another request
 		leaveStrangers(request)
+		clear(request.Header) // which net/http keeps while the session lasts
 	}
 	if err != nil && context.Cause(ctx) == errDisplaced {
 		r.observeHandshake(a, errDisplaced, began)

@@ -167,14 +167,18 @@ func (r *Remote) overlaps(bind policy.Bind) bool {
 		}
 	}
 	r.mu.Unlock()
+	taken := slices.Clone(r.cfg.Taken)
 	r.moving.mu.Lock()
-	defer r.moving.mu.Unlock()
-	return slices.ContainsFunc(r.moving.entrances, func(e *entrance) bool {
-		own, ok := e.Addr().(*net.TCPAddr)
+	for _, e := range r.moving.entrances {
+		taken = append(taken, e.Addr())
+	}
+	r.moving.mu.Unlock()
+	return slices.ContainsFunc(taken, func(own net.Addr) bool {
+		tcp, ok := own.(*net.TCPAddr)
 		if !ok {
 			return false
 		}
-		addr := own.AddrPort()
+		addr := tcp.AddrPort()
 		return bind.Overlaps(policy.Bind{
 			Addr: netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port()),
 		})

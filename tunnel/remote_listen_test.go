@@ -485,6 +485,7 @@ func TestOverlaps(t *testing.T) {
 		defer own.moving.mu.Unlock()
 		return len(own.moving.entrances) > 0
 	})
+	own.cfg.Taken = []net.Addr{&net.TCPAddr{IP: net.IPv4zero, Port: 1}}
 	_, taken, _ := net.SplitHostPort(ln.Addr().String())
 	_, entrance, _ := net.SplitHostPort(own.address)
 	for _, test := range []struct {
@@ -496,6 +497,7 @@ func TestOverlaps(t *testing.T) {
 		{remote.Remote, "udp:127.0.0.1:" + taken, false},
 		{own.Remote, "tcp:*:" + entrance, true},
 		{own.Remote, "tcp:127.0.0.2:" + entrance, false},
+		{own.Remote, "tcp:127.0.0.2:1", true},
 	} {
 		bind, err := policy.ParseBind(test.bind)
 		if got := test.remote.overlaps(bind); err != nil || got != test.want {

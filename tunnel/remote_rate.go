@@ -51,9 +51,12 @@ func (h *handshakeRate) take(
 		h.counting = now
 		clear(h.begun)
 	}
-	if returning || h.limiter.TokensAt(now) >= 1+h.reserve && h.begun[from] < h.share {
+	if h.begun[from] >= h.share { // which is no reason to keep others away for longer
+		return time.Second + time.Duration(h.random()*float64(time.Second)).Truncate(time.Second), false
+	}
+	if returning || h.limiter.TokensAt(now) >= 1+h.reserve {
 		if h.limiter.AllowN(now, 1) {
-			if from.IsValid() && !returning {
+			if from.IsValid() {
 				h.begun[from]++
 			}
 			return 0, true

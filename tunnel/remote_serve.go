@@ -2,7 +2,6 @@ package tunnel
 
 import (
 	"context"
-	"crypto/tls"
 	"net"
 	"net/http"
 	"sync"
@@ -22,7 +21,9 @@ func (r *Remote) Serve(ctx context.Context, listeners ...net.Listener) error {
 		ConnContext:       withStranger,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          httplog.New(r.cfg.Log),
-		ConnState:         r.moving.noteConn,
+		ConnState:         r.noteConn,
+
+		DisableGeneralOptionsHandler: true, // the fallback site has an answer of its own
 	}
 	r.noteUnknownClients(listeners)
 	failed := make(chan error, len(listeners)+1)
@@ -32,10 +33,7 @@ func (r *Remote) Serve(ctx context.Context, listeners ...net.Listener) error {
 	for _, ln := range listeners {
 		e := r.moving.enter(ln)
 		entrances = append(entrances, e)
-		accepting := net.Listener(r.listenForStrangers(e))
-		if r.cfg.TLS != nil {
-			accepting = tls.NewListener(accepting, r.cfg.TLS)
-		}
+		accepting := headListener{r.listenForStrangers(e), r.cfg.TLS, server.ErrorLog}
 		serving.Go(func() { failed <- server.Serve(accepting) })
 	}
 	var err error
@@ -53,4 +51,12 @@ func (r *Remote) Serve(ctx context.Context, listeners ...net.Listener) error {
 	server.Close() // connections that never became WebSockets
 	serving.Wait()
 	return err
+}
+
+// noteConn is http.Server.ConnState.
+func (r *Remote) noteConn(conn net.Conn, state http.ConnState) {
+	if c, ok := conn.(*headConn); ok {
+		c.note(state)
+	}
+	r.moving.noteConn(conn, state)
 }

@@ -147,6 +147,7 @@ func (r *Remote) uncount(a *admission) {
 		a.uncounted = true
 		a.client.uncounted++
 		r.uncounted++
+		r.fullUntil = time.Time{}
 	}
 }
 
@@ -258,10 +259,22 @@ func (r *Remote) applyShares() (ended []*mux.Session) {
 	return ended
 }
 
-// isFull reports whether there is no room for a session, whoever's it is. Called with the mutex
-// held.
+// isFull reports whether there is no room for a session, whoever's it is. It remembers for fullTime
+// that there is none, unless a session ends: strangers may ask often, and to find out takes a look
+// at all sessions. Called with the mutex held.
 func (r *Remote) isFull() bool {
-	return r.held() >= r.cfg.MaxSessions && r.dispensable(&remoteClient{}) == nil
+	if r.held() < r.cfg.MaxSessions {
+		return false
+	}
+	now := time.Now()
+	if now.Before(r.fullUntil) {
+		return true
+	}
+	if r.dispensable(&remoteClient{}) != nil {
+		return false
+	}
+	r.fullUntil = now.Add(fullTime)
+	return true
 }
 
 // held returns how many sessions there are of those that the remote may have. Called with the mutex

@@ -173,6 +173,7 @@ type bareHijacker struct {
 func (h *bareHijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, buffers, err := http.NewResponseController(h.ResponseWriter).Hijack()
 	h.hijacked = err == nil
+	conn = withoutHead(conn)
 	if c, ok := conn.(*strangerConn); ok {
 		conn = c.bare()
 	}

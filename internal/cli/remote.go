@@ -346,6 +346,7 @@ func (o *remoteOptions) nodeConfig(
 		Rights:   s.rights,
 		Path:     o.listen.path,
 		TLS:      tlsConfig,
+		Taken:    o.served.addresses(),
 		Proxies:  proxies,
 		Fallback: fallback,
 

@@ -74,6 +74,14 @@ func (o *statusOptions) open(version string, log zerolog.Logger) (*statusServer,
 	return &statusServer{options: o, log: log, metrics: metrics.New(version), ln: ln}, nil
 }
 
+// addresses returns where it listens.
+func (s *statusServer) addresses() []net.Addr {
+	if s == nil {
+		return nil
+	}
+	return []net.Addr{s.ln.Addr()}
+}
+
 // observer returns what the node has to tell, nil for nothing.
 func (s *statusServer) observer() tunnel.Observer {
 	if s == nil {
