@@ -30,7 +30,7 @@ const (
 	quietTime     = 300 * time.Millisecond
 	quietBytes    = 2000
 	quietCPU      = 0.03
-	quietPatience = 20 * time.Second
+	quietPatience = 2 * time.Minute
 
 	// firstPort is the target's first port where it has a host of its own.
 	firstPort = 9000
@@ -147,7 +147,7 @@ func (s *site) startPeer(ctx context.Context, name string, programs peer.Program
 }
 
 // quiet waits until the previous measurement has died down on the link, in the target and in the
-// peers, or quietPatience has passed.
+// peers. What is left of it after quietPatience would slow the next one down.
 func (s *site) quiet(ctx context.Context, peers []int) error {
 	deadline := time.Now().Add(quietPatience)
 	programs := proc.Tree(append(peers, s.target.PID())...)
@@ -158,9 +158,11 @@ func (s *site) quiet(ctx context.Context, peers []int) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		if s.carried()-before < quietBytes && programs.CPU()-used < quietCPU ||
-			time.Now().After(deadline) {
+		if s.carried()-before < quietBytes && programs.CPU()-used < quietCPU {
 			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("the measurement before still goes on after %v", quietPatience)
 		}
 	}
 }

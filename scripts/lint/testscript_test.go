@@ -66,6 +66,40 @@ func TestA(t *testing.T) {
 	<-done
 }
 `,
+	"raceof/a_test.go": `package raceof
+
+import (
+	"os"
+	"testing"
+)
+
+// It fails once, as after a race of another process.
+func TestA(t *testing.T) {
+	if _, err := os.Stat("times"); err == nil {
+		return
+	}
+	os.WriteFile("times", nil, 0o600)
+	t.Error("remote: the race detector found a race")
+}
+
+func TestB(t *testing.T) {}
+`,
+	"log/a_test.go": `package log
+
+import (
+	"os"
+	"testing"
+)
+
+// It fails once, with the log of another process.
+func TestA(t *testing.T) {
+	if _, err := os.Stat("times"); err == nil {
+		return
+	}
+	os.WriteFile("times", nil, 0o600)
+	t.Error("standard error:\nfatal error: all goroutines are asleep")
+}
+`,
 	"skip/a_test.go": `package skip
 
 import "testing"
@@ -191,6 +225,10 @@ func TestTestScript(t *testing.T) {
 			[]string{"too slow", "FLAKY: toy/flaky TestA failed, and passed twice by itself"}, "quiet"},
 		{"a data race, once", []string{"./race"}, "0 passed, 1 failed, 0 skipped",
 			[]string{"DATA RACE"}, "FLAKY"},
+		{"a data race of another process, once", []string{"./raceof"}, "1 passed, 1 failed, 0 skipped",
+			[]string{"found a race"}, "FLAKY"},
+		{"a crash of another process, once", []string{"./log"}, "0 passed, 1 failed, 0 skipped",
+			[]string{"fatal error"}, "FLAKY"},
 		{"skip", []string{"./skip"}, "1 passed, 0 failed, 1 skipped",
 			[]string{"skip TestA/sub", "no browser"}, "FAIL"},
 		{"panic", []string{"./panic"}, "1 passed, 1 failed, 0 skipped",

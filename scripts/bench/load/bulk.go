@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"slices"
 	"sync"
@@ -18,7 +19,6 @@ type bulk struct {
 	conns    []net.Conn
 	received atomic.Int64 // bytes, of downloads
 	tally    *tallyReader // of uploads
-	before   int64        // bytes of the first tally
 	began    time.Time    // before the first connection was dialed
 	moving   sync.WaitGroup
 	stopped  atomic.Bool
@@ -38,9 +38,10 @@ func startBulk(ctx context.Context, r Request, streams int) (*bulk, error) {
 		return startDownloads(ctx, dials, []byte{download})
 	}
 	b := &bulk{}
-	err := b.readTally(ctx, r.Target)
+	id := binary.BigEndian.AppendUint64(nil, rand.Uint64())
+	err := b.readTally(ctx, r.Target, id)
 	if err == nil {
-		err = b.start(ctx, dials, []byte{upload}, b.upload)
+		err = b.start(ctx, dials, append([]byte{upload}, id...), b.upload)
 	}
 	if err != nil {
 		b.stop()
@@ -61,12 +62,11 @@ func startDownloads(ctx context.Context, dials []dialFunc, order []byte) (*bulk,
 }
 
 // readTally begins to read the tallies of uploads.
-func (b *bulk) readTally(ctx context.Context, address string) (err error) {
-	if b.tally, err = readTally(ctx, address); err != nil {
+func (b *bulk) readTally(ctx context.Context, address string, id []byte) (err error) {
+	if b.tally, err = readTally(ctx, address, id); err != nil {
 		return fmt.Errorf("tally: %w", err)
 	}
-	b.before, err = b.tally.await(ctx)
-	return err
+	return b.tally.await(ctx)
 }
 
 // start opens the connections, orders on each what it is for, and starts to move data.
@@ -124,7 +124,7 @@ func (b *bulk) upload(conn net.Conn) error {
 // moved returns how many bytes have arrived.
 func (b *bulk) moved() int64 {
 	if b.tally != nil {
-		return b.tally.count() - b.before
+		return b.tally.count()
 	}
 	return b.received.Load()
 }
@@ -178,9 +178,14 @@ type tallyReader struct {
 	samples []sample
 }
 
-func readTally(ctx context.Context, address string) (*tallyReader, error) {
+// readTally begins to read the tallies of the measurement with an id.
+func readTally(ctx context.Context, address string, id []byte) (*tallyReader, error) {
 	conn, err := Request{Target: address}.open(ctx, tally)
 	if err != nil {
+		return nil, err
+	}
+	if _, err := conn.Write(id); err != nil {
+		conn.Close()
 		return nil, err
 	}
 	t := &tallyReader{conn: conn, done: make(chan struct{})}
@@ -206,21 +211,21 @@ func (t *tallyReader) stop() {
 	<-t.done
 }
 
-// await waits for the first sample, and returns its number of bytes.
-func (t *tallyReader) await(ctx context.Context) (int64, error) {
+// await waits for the first sample.
+func (t *tallyReader) await(ctx context.Context) error {
 	deadline := time.Now().Add(tallyPatience)
 	for time.Now().Before(deadline) {
 		t.mu.Lock()
 		samples := t.samples
 		t.mu.Unlock()
 		if len(samples) > 0 {
-			return samples[0].bytes, nil
+			return nil
 		}
 		if err := wait(ctx, time.Millisecond); err != nil {
-			return 0, err
+			return err
 		}
 	}
-	return 0, errors.New("no tally came from the target")
+	return errors.New("no tally came from the target")
 }
 
 // count returns the number of bytes of the newest sample, 0 while there is none.

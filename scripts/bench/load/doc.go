@@ -6,10 +6,10 @@
 //	D  the target sends without end
 //	P  the same, at the rate that follows: 8 bytes, bytes per second
 //	C  the same as D, under the congestion control that follows: its length in a byte, its name
-//	U  the target discards what it receives
+//	U  the target discards what it receives, and counts it for the measurement whose id follows
 //	E  the target echoes what it receives
 //	T  the target sends a tally every tallyPause: the time, and how many bytes it has received
-//	   over all U connections so far
+//	   over the U connections of the measurement whose id follows
 //
 // The tally has a connection of its own, not through the proxy, so that an upload is measured where
 // it arrives. Both ends share the machine's clock, so a tally that arrives late is still correct.

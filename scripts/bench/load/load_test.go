@@ -92,6 +92,40 @@ func TestLoads(t *testing.T) {
 	}
 }
 
+// TestForeignUpload: what another measurement has left in a tunnel isn't counted.
+func TestForeignUpload(t *testing.T) {
+	target := net.JoinHostPort("127.0.0.1", strconv.Itoa(startTarget(t)))
+	id := make([]byte, idSize)
+	other, err := Request{Target: target}.open(t.Context(), upload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	tally, err := readTally(t.Context(), target, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tally.stop()
+	id[0] = 1
+	if _, err := other.Write(append(id, 1, 2, 3)); err != nil {
+		t.Fatal(err)
+	}
+	own, err := readTally(t.Context(), target, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer own.stop()
+	for own.count() < 3 {
+		if err := wait(t.Context(), time.Millisecond); err != nil {
+			t.Fatal(err)
+		}
+	}
+	begin := time.Now()
+	if n, err := tally.between(begin, begin); n != 0 || tally.count() != 0 || err != nil {
+		t.Errorf("%v bytes of another measurement, %v", n, err)
+	}
+}
+
 // A load that cannot reach its target returns an error.
 func TestUnreachable(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

@@ -16,24 +16,36 @@ import (
 // streams as it says, with one that has a single session. The busy streams are downloads, each of
 // another session, or all of the single one; the other streams are idle.
 //
-// It measures what the busy streams move in the single session, then in many, each without a limit:
-// one_mb_per_s, mb_per_s and ratio, with the remote's one_cpu_s_per_gb and cpu_s_per_gb. Then the
-// echo of streams of idle sessions while the busy ones move half as much: p50_ms, p90_ms, p99_ms
-// and paced_mb_per_s. The remote's memory grows by kb_per_session for each session without streams,
-// and by kb_per_stream for each stream. connected_per_s is how many sessions were made a second;
-// there are sessions with streams together, which are fewer than asked for where the system doesn't
-// permit as many open files.
+// It measures what the busy streams move in many sessions, and then in the single one, each without
+// a limit: mb_per_s, one_mb_per_s and ratio, with the remote's cpu_s_per_gb and one_cpu_s_per_gb.
+// In between, it measures the echo of streams of idle sessions while the busy ones move half as
+// much: p50_ms, p90_ms, p99_ms and paced_mb_per_s. The memory of the remote, which has not moved
+// anything before, grows by kb_per_session for each session without streams, and by kb_per_stream
+// for each stream. connected_per_s is how many sessions were made a second; there are sessions with
+// streams together, which are fewer than asked for where the system doesn't permit as many open
+// files.
 func many(ctx context.Context, r Request) (Values, error) {
 	if r.Bulk >= len(r.Clients) || r.Streams < 1 {
 		return nil, errors.New("too few idle sessions or streams")
 	}
-	streams, err := manyStreams(r)
+	values, err := manySessions(ctx, r)
 	if err != nil {
 		return nil, err
 	}
 	single, err := singleSession(ctx, r)
 	if err != nil {
 		return nil, fmt.Errorf("one session: %w", err)
+	}
+	values["one_mb_per_s"], values["one_cpu_s_per_gb"] = single["mb_per_s"], single["cpu_s_per_gb"]
+	values["ratio"] = values["mb_per_s"] / single["mb_per_s"]
+	return values, nil
+}
+
+// manySessions is many without the single session.
+func manySessions(ctx context.Context, r Request) (Values, error) {
+	streams, err := manyStreams(r)
+	if err != nil {
+		return nil, err
 	}
 	before := proc.Tree(r.PIDs...).Memory()
 	began := time.Now()
@@ -57,13 +69,7 @@ func many(ctx context.Context, r Request) (Values, error) {
 	}
 	after := proc.Tree(r.PIDs...).Memory()
 	values["kb_per_stream"] = (after - connected) / 1024 / float64(len(idle))
-
-	if err := manyBusy(ctx, r, s, idle, values); err != nil {
-		return nil, err
-	}
-	values["one_mb_per_s"], values["one_cpu_s_per_gb"] = single["mb_per_s"], single["cpu_s_per_gb"]
-	values["ratio"] = values["mb_per_s"] / single["mb_per_s"]
-	return values, nil
+	return values, manyBusy(ctx, r, s, idle, values)
 }
 
 // manyStreams returns how many streams there can be: each is an open file of the remote and one of

@@ -27,20 +27,43 @@ const (
 // rateSize is the size in bytes of a rate in bytes per second, big-endian.
 const rateSize = 8
 
+// idSize is the size in bytes of the id of a measurement, big-endian, which follows upload and tally:
+// what the measurement before has left in a tunnel must not count.
+const idSize = 8
+
 // tallySize is the size in bytes of a tally: nanoseconds since 1970 and a count, both big-endian.
 const tallySize = 16
 
 // target serves what the loads connect to.
 type target struct {
-	noise    []byte // what downloads are made of
-	uploaded atomic.Int64
-	serving  sync.WaitGroup
+	noise   []byte // what downloads are made of
+	serving sync.WaitGroup
+
+	mu       sync.Mutex // guards uploaded
+	uploaded map[uint64]*atomic.Int64
+}
+
+// counter returns the number of bytes that the uploads of a measurement have brought.
+func (t *target) counter(id uint64) *atomic.Int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.uploaded[id] == nil {
+		t.uploaded[id] = new(atomic.Int64)
+	}
+	return t.uploaded[id]
+}
+
+// readID reads the id of a measurement.
+func readID(conn net.Conn) (uint64, error) {
+	var id [idSize]byte
+	_, err := io.ReadFull(conn, id[:])
+	return binary.BigEndian.Uint64(id[:]), err
 }
 
 // Serve listens on the first port of host and the count-1 after it, and serves until ctx is done.
 // It calls ready once it serves.
 func Serve(ctx context.Context, host string, first, count int, ready func()) error {
-	t := &target{noise: make([]byte, bulkBuffer)}
+	t := &target{noise: make([]byte, bulkBuffer), uploaded: make(map[uint64]*atomic.Int64)}
 	for i := range t.noise {
 		t.noise[i] = byte(i * 7)
 	}
@@ -89,14 +112,7 @@ func (t *target) serve(ctx context.Context, conn net.Conn) {
 	case rivalry:
 		t.sendUnder(conn)
 	case upload:
-		buffer := make([]byte, bulkBuffer)
-		for {
-			n, err := conn.Read(buffer)
-			t.uploaded.Add(int64(n))
-			if err != nil {
-				return
-			}
-		}
+		t.receive(conn)
 	case echo:
 		buffer := make([]byte, echoBuffer)
 		for {
@@ -110,6 +126,22 @@ func (t *target) serve(ctx context.Context, conn net.Conn) {
 		}
 	case tally:
 		t.tell(ctx, conn)
+	}
+}
+
+// receive counts what an upload brings.
+func (t *target) receive(conn net.Conn) {
+	id, err := readID(conn)
+	if err != nil {
+		return
+	}
+	counter, buffer := t.counter(id), make([]byte, bulkBuffer)
+	for {
+		n, err := conn.Read(buffer)
+		counter.Add(int64(n))
+		if err != nil {
+			return
+		}
 	}
 }
 
@@ -166,14 +198,19 @@ func (t *target) sendUnder(conn net.Conn) {
 	t.send(conn)
 }
 
-// tell sends tallies.
+// tell sends the tallies of a measurement.
 func (t *target) tell(ctx context.Context, conn net.Conn) {
+	id, err := readID(conn)
+	if err != nil {
+		return
+	}
+	counter := t.counter(id)
 	tick := time.NewTicker(tallyPause)
 	defer tick.Stop()
 	var message [tallySize]byte
 	for {
 		binary.BigEndian.PutUint64(message[:8], uint64(time.Now().UnixNano()))
-		binary.BigEndian.PutUint64(message[8:], uint64(t.uploaded.Load()))
+		binary.BigEndian.PutUint64(message[8:], uint64(counter.Load()))
 		if _, err := conn.Write(message[:]); err != nil {
 			return
 		}

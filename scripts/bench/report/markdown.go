@@ -202,9 +202,10 @@ func writeTable(w io.Writer, t table, r *result.Results) {
 	if len(t.peers) == 1 { // nobody to compare with
 		return
 	}
-	if lost := losses(t, r); len(lost) == 0 {
+	compares := slices.ContainsFunc(t.columns, func(c column) bool { return !c.plain })
+	if lost := losses(t, r); compares && len(lost) == 0 {
 		fmt.Fprint(w, "Culvert leads or is level in every column.\n\n")
-	} else {
+	} else if compares {
 		fmt.Fprintf(w, "Culvert is behind: %s.\n\n", strings.Join(lost, "; "))
 	}
 	for _, p := range t.plots {
