@@ -19,13 +19,13 @@ export TZ=UTC0 LC_ALL=C
 CULVERT_COMMIT=$(git rev-parse HEAD)
 SOURCE_DATE_EPOCH=$(git show -s --format=%ct HEAD)
 CULVERT_TIME=$(date -d "@$SOURCE_DATE_EPOCH" +%Y-%m-%dT%H:%M:%SZ)
-arguments=(release --clean --skip=publish,announce)
+# Goreleaser's own look at versions wants a remote repository.
+arguments=(release --clean --snapshot --skip=publish,announce)
 if CULVERT_VERSION=$(git describe --tags --exact-match --match 'v[0-9]*' 2>/dev/null); then
   PACKAGE_VERSION=${CULVERT_VERSION#v}
 else
   CULVERT_VERSION=$(git describe --always --abbrev=12 --exclude='*')
   PACKAGE_VERSION=0.0.0-dev.$(date -d "@$SOURCE_DATE_EPOCH" +%Y%m%d%H%M%S).$CULVERT_VERSION
-  arguments+=(--snapshot)
 fi
 export CULVERT_COMMIT CULVERT_TIME CULVERT_VERSION PACKAGE_VERSION SOURCE_DATE_EPOCH
 
