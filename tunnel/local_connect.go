@@ -92,30 +92,34 @@ func (c *localConnector) connect(
 ) (*localConnection, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.timeout, &TimeoutError{c.timeout})
 	defer cancel()
-	began := time.Now()
 	made, err := c.connectWithin(ctx, last, progress)
 	if failed, ok := errors.AsType[*ConnectError](err); ok {
 		failed.Remote = c.address
 	}
-	c.observe(made, err, time.Since(began))
+	c.observe(made, err)
 	return made, err
 }
 
 // observe reports how an attempt ended, if it got as far as to be admitted or not.
-func (c *localConnector) observe(made *localConnection, err error, took time.Duration) {
+func (c *localConnector) observe(made *localConnection, err error) {
 	if c.observer == nil || errors.Is(err, errAbandoned) || errors.Is(err, context.Canceled) {
 		return
 	}
-	h := Handshake{Result: handshakeResult(err), Took: took}
+	h := Handshake{Result: handshakeResult(err)}
 	if err == nil {
 		h.Version, h.Suite, h.Took = made.state.Version, made.state.Suite, made.took
-	} else if failed, ok := errors.AsType[*ConnectError](err); ok && failed.Step != StepHandshake &&
-		failed.Step != StepSession {
-		status, ok := errors.AsType[*StatusError](err)
-		if !ok || status.Code != http.StatusServiceUnavailable {
-			return
+		c.observer.Handshake(h)
+		return
+	}
+	if failed, ok := errors.AsType[*ConnectError](err); ok {
+		h.Took = failed.handshake
+		if failed.Step != StepHandshake && failed.Step != StepSession {
+			status, ok := errors.AsType[*StatusError](err)
+			if !ok || status.Code != http.StatusServiceUnavailable {
+				return
+			}
+			h.Result, h.Took = HandshakeBusy, 0
 		}
-		h.Result, h.Took = HandshakeBusy, 0
 	}
 	c.observer.Handshake(h)
 }

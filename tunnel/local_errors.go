@@ -16,6 +16,8 @@ type ConnectError struct {
 	Step   Step
 	Err    error
 	Remote Address // the zero value if it isn't known
+
+	handshake time.Duration // how long that took, or has taken; 0 before it
 }
 
 func (e *ConnectError) Error() string { return fmt.Sprintf("%s: %v", e.Step, e.Err) }

@@ -50,6 +50,8 @@ type stepClock struct {
 	held     []Progress // by progress, which guards it
 
 	skew *time.Duration // of the server's clock; nil while it is not known
+
+	handshake time.Duration // how long that took; 0 before its end
 }
 
 func (s *stepClock) begin(step Step) {
@@ -60,7 +62,15 @@ func (s *stepClock) begin(step Step) {
 }
 
 func (s *stepClock) end(detail string) {
+	s.noteHandshake()
 	s.tell(Progress{Step: s.step, Took: time.Since(s.began), Detail: detail})
+}
+
+// noteHandshake notes how long the handshake took, if that is the current step.
+func (s *stepClock) noteHandshake() {
+	if s.step == StepHandshake {
+		s.handshake = time.Since(s.began)
+	}
 }
 
 // noteClock compares the clocks of both ends, going by the response to the upgrade, which is the
@@ -98,6 +108,10 @@ func (s *stepClock) fail(ctx context.Context, err error) error {
 		err = &ConnectError{Step: s.step, Err: context.Cause(ctx)}
 	case !errors.As(err, &known):
 		err = &ConnectError{Step: s.step, Err: netfault.Cause(err)}
+	}
+	s.noteHandshake()
+	if errors.As(err, &known) {
+		known.handshake = s.handshake
 	}
 	s.tell(Progress{Step: s.step, Took: time.Since(s.began), Err: err})
 	return err

@@ -10,6 +10,7 @@ import (
 
 	"culvert/protocol"
 	"culvert/tunnel/mux"
+	"culvert/tunnel/mux/budget"
 )
 
 // Observer learns what a node does, beyond what Read returns. Its methods are called concurrently,
@@ -112,8 +113,15 @@ type MemoryUse struct {
 	Send      int64 // waits to be sent
 	Receive   int64 // received and unread
 	Retained  int64 // sent and unacknowledged
+	Streams   int64 // of streams apart from their data
 	Handshake int64 // of clients that are being admitted
-	Limit     int64 // for all together, and for UDP sockets
+	Other     int64 // of UDP sockets and associations
+	Limit     int64 // for all together
+}
+
+// add adds what a budget counts apart from the data of sessions.
+func (m *MemoryUse) add(b *budget.Budget) {
+	m.Limit, m.Streams, m.Other = b.Limit(), b.Fixed(), b.Reserved()
 }
 
 // Reading is what a node is doing now, and what it has done since it was made.
@@ -204,8 +212,9 @@ func (s *sums) read() Reading {
 // Read returns what the Remote does and has done.
 func (r *Remote) Read() Reading {
 	reading := r.observed.sums.read()
+	reading.Memory.add(r.session.Memory)
 	reading.Memory.Handshake = r.session.Memory.HeldBy(strangers)
-	reading.Memory.Limit = r.session.Memory.Limit()
+	reading.Memory.Other -= reading.Memory.Handshake
 	return reading
 }
 
@@ -217,7 +226,7 @@ func (l *Local) Read() Reading {
 	if conn := l.connection(); conn != nil {
 		reading.Paths.add(conn.session, conn.session.Stats())
 	}
-	reading.Memory.Limit = l.remotes[0].session.Memory.Limit()
+	reading.Memory.add(l.remotes[0].session.Memory)
 	return reading
 }
 

@@ -97,6 +97,10 @@ func TestRead(t *testing.T) {
 			t.Errorf("%s: while there is a stream: %+v", name, r)
 		}
 	}
+	if m := remote.Read().Memory; m.Streams < streamMemory ||
+		m.Streams+m.Other+m.Handshake > remote.session.Memory.Held() {
+		t.Errorf("%+v, of %d bytes that are held", m, remote.session.Memory.Held())
+	}
 	conn.(*mux.Stream).CloseWrite()
 	io.ReadAll(conn)
 	conn.Close()

@@ -353,11 +353,12 @@ func TestCrowdedSource(t *testing.T) {
 	})
 }
 
-// TestFullIsRemembered: a full remote doesn't look at all sessions for each stranger, and has room as
-// soon as a session ends.
+// TestFullIsRemembered: a full remote doesn't look at all sessions for each stranger, and has room
+// as soon as a session ends.
 func TestFullIsRemembered(t *testing.T) {
 	key := newKey(t)
-	remote := serveRemote(t, trustKeys(t, key), true, func(cfg *RemoteConfig) { cfg.MaxSessions = 1 })
+	remote := serveRemote(t, trustKeys(t, key), true,
+		func(cfg *RemoteConfig) { cfg.MaxSessions = 1 })
 	conn, err := remote.session(t, key)
 	if err != nil {
 		t.Fatal(err)

@@ -145,19 +145,13 @@ func (f *accessFile) open() error {
 // Write appends a line.
 func (f *accessFile) Write(p []byte) (int, error) {
 	for {
-		file, line := f.current.Load(), p
-		if f.cut {
-			line = append([]byte{'\n'}, p...)
-		}
-		n, err := file.Write(line)
+		file := f.current.Load()
+		n, err := file.Write(lineAfter(f.cut, p))
 		if errors.Is(err, fs.ErrClosed) && f.current.Load() != file {
 			f.cut = false // another file has begun
 			continue
 		}
-		if n > 0 {
-			f.cut = n < len(line)
-		}
-		return max(0, n-len(line)+len(p)), err
+		return noteLine(&f.cut, n, p), err
 	}
 }
 

@@ -65,25 +65,26 @@ func (o *checkOptions) run(ctx context.Context) error {
 		return err
 	}
 	var first error
+	out := &resultWriter{w: os.Stdout}
 	for i, r := range c.remotes {
 		if len(c.remotes) > 1 && !o.json {
-			fmt.Println(r.address)
+			fmt.Fprintln(out, r.address)
 		}
-		err := o.checkOne(ctx, c.to(i))
+		err := o.checkOne(ctx, c.to(i), out)
 		if err != nil && len(c.remotes) > 1 { // what failed follows its steps
 			err = exit.Status(exit.Report(os.Stderr, err))
 		}
 		first = cmp.Or(first, err)
 	}
-	return first
+	return cmp.Or(first, cannotWrite(out.err))
 }
 
 // checkOne checks the remote that the connection is to.
-func (o *checkOptions) checkOne(ctx context.Context, c *connection) error {
+func (o *checkOptions) checkOne(ctx context.Context, c *connection, out io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, c.config.ConnectTimeout+checkPingTimeout)
 	defer cancel()
 	p := &checkPrinter{
-		w: os.Stdout, trust: c.trust, options: &o.connect.trust, json: o.json,
+		w: out, trust: c.trust, options: &o.connect.trust, json: o.json,
 		report: checkReport{Remote: c.address.String(), Steps: []checkStep{}},
 	}
 	c.config.OnProgress = p.progress
@@ -231,5 +232,5 @@ func (p *checkPrinter) finish(err error) {
 	}
 	encoder := json.NewEncoder(p.w)
 	encoder.SetEscapeHTML(false)
-	_ = encoder.Encode(p.report) // an error is that nobody reads it
+	_ = encoder.Encode(p.report) // the writer keeps the error
 }

@@ -12,7 +12,6 @@ import (
 	"culvert/certs"
 	"culvert/internal/cli/exit"
 	"culvert/internal/cli/flags"
-	"culvert/internal/httplog"
 	"culvert/internal/state"
 	"culvert/internal/status/control"
 
@@ -206,7 +205,7 @@ func (n *nodeControl) serve(node control.Node) {
 	}
 	node.State = n.source.State
 	n.served = node
-	n.server = control.Serve(n.socket, node, httplog.New(n.log))
+	n.server = control.Serve(n.socket, node, n.log)
 }
 
 // close removes the socket. An error is that somebody else has done that.

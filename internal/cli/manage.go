@@ -47,7 +47,7 @@ func reloadCommand() *flags.Command {
 func restartCommand() *flags.Command {
 	c := nodeCommand("restart", "start the installed version in place of a remote, which refuses "+
 		"nobody meanwhile, and drains", (*control.Client).Restart)
-	c.Examples = []string{"culvert restart remote-1"}
+	c.Examples = []string{"culvert restart remote-1", "culvert restart exit"}
 	return c
 }
 

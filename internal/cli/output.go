@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"io"
 	stdlog "log"
@@ -37,7 +38,38 @@ type output struct {
 
 func newOutput(file *os.File, note func(dropped int) []byte) *output {
 	stream := stdstream.New(file)
-	return &output{logsink.New(stream, note), stream}
+	return &output{logsink.New(&lineStream{Stream: stream}, note), stream}
+}
+
+// lineStream begins a line of its own after one that could be written in part, as to a file on a
+// full disk. Only one goroutine may call Write.
+type lineStream struct {
+	*stdstream.Stream
+	cut bool // the last line is not whole
+}
+
+// Write appends a line.
+func (s *lineStream) Write(p []byte) (int, error) {
+	n, err := s.Stream.Write(lineAfter(s.cut, p))
+	return noteLine(&s.cut, n, p), err
+}
+
+// lineAfter returns what to write for a line, after one that is cut or not.
+func lineAfter(cut bool, line []byte) []byte {
+	if cut {
+		return append([]byte{'\n'}, line...)
+	}
+	return line
+}
+
+// noteLine notes whether a line is cut of which n bytes were written, with what lineAfter has put
+// before it. It returns how many are the line's.
+func noteLine(cut *bool, n int, line []byte) int {
+	size := len(lineAfter(*cut, line))
+	if n > 0 {
+		*cut = n < size
+	}
+	return max(0, n-size+len(line))
 }
 
 // close writes what is queued, followed by last.
@@ -68,6 +100,19 @@ func cannotWrite(err error) error {
 		return nil
 	}
 	return exit.Fail(exit.Failed, "can't write", err, "")
+}
+
+// resultWriter keeps the first error of what a command writes to standard output.
+type resultWriter struct {
+	w   io.Writer
+	err error
+}
+
+// Write implements io.Writer.
+func (r *resultWriter) Write(p []byte) (int, error) {
+	n, err := r.w.Write(p)
+	r.err = cmp.Or(r.err, err)
+	return n, err
 }
 
 // openLog makes the log go to a file. It stays open until finish.

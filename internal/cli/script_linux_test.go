@@ -186,7 +186,7 @@ func (s *script) process(ts *testscript.TestScript, name string) *process {
 func (s *script) signal(ts *testscript.TestScript, args []string) {
 	signal, ok := map[string]syscall.Signal{
 		"HUP": syscall.SIGHUP, "INT": syscall.SIGINT, "TERM": syscall.SIGTERM,
-		"USR1": syscall.SIGUSR1,
+		"USR1": syscall.SIGUSR1, "STOP": syscall.SIGSTOP, "CONT": syscall.SIGCONT,
 	}[args[1]]
 	if !ok {
 		ts.Fatalf("unknown signal %s", args[1])

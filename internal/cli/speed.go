@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -66,12 +67,13 @@ func (o *speedOptions) run(ctx context.Context) error {
 	if err != nil {
 		err = speedFailure(err, c)
 	}
+	out := &resultWriter{w: os.Stdout}
 	if o.json {
-		printSpeedJSON(os.Stdout, c.address.String(), result, err)
+		printSpeedJSON(out, c.address.String(), result, err)
 	} else if err == nil {
-		printSpeed(os.Stdout, result)
+		printSpeed(out, result)
 	}
-	return err
+	return cmp.Or(err, cannotWrite(out.err))
 }
 
 // speedFailure explains why there is no result.
@@ -135,8 +137,12 @@ func byteRate(rate float64) string {
 		return fmt.Sprintf("%.1f MB/s", rate/1e6)
 	case rate >= 1e6:
 		return fmt.Sprintf("%.2f MB/s", rate/1e6)
+	case rate >= 100e3:
+		return fmt.Sprintf("%.0f kB/s", rate/1e3)
+	case rate >= 10e3:
+		return fmt.Sprintf("%.1f kB/s", rate/1e3)
 	}
-	return fmt.Sprintf("%.3g kB/s", rate/1e3)
+	return fmt.Sprintf("%.2f kB/s", rate/1e3)
 }
 
 func resentText(t speed.Transfer) string {
@@ -157,6 +163,10 @@ var endNames = map[speed.End]string{speed.Local: "this end", speed.Remote: "the 
 func explain(r speed.Reason) (what, todo string) {
 	end := endNames[r.End]
 	defer func() {
+		switch r.Limit {
+		case speed.LimitShare, speed.LimitCPU, speed.LimitUnknown: // which no proxy hides
+			return
+		}
 		if r.Proxied {
 			todo = "a proxy is in between, which hides what is behind it: measure without it to be sure"
 		}

@@ -40,6 +40,10 @@ func TestExplainLimits(t *testing.T) {
 			"the send buffer of the kernel at this end",
 			"a proxy is in between, which hides what is behind it: measure without it to be sure",
 		},
+		{
+			speed.Reason{Limit: speed.LimitShare, End: speed.Remote, Value: 999_700, Proxied: true},
+			"the remote, which grants you 1000 kB/s", "ask its operator for a higher rate",
+		},
 	} {
 		if what, todo := explain(c.reason); what != c.what || todo != c.todo {
 			t.Errorf("%+v: %q, %q", c.reason, what, todo)

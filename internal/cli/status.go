@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -64,7 +65,7 @@ func (o *showOptions) run(ctx context.Context) error {
 	}
 	ctx, stop := interruptible(ctx)
 	defer stop()
-	screen := table.NewScreen(os.Stdout)
+	screen := table.NewScreen(os.Stdout, os.Getenv("TERM") != "dumb" && enableColor(os.Stdout))
 	for {
 		err := o.show(ctx, screen)
 		if ctx.Err() != nil {
@@ -106,21 +107,26 @@ func (o *showOptions) show(ctx context.Context, w io.Writer) error {
 
 // list shows the nodes that answer.
 func (o *showOptions) list(ctx context.Context, w io.Writer) error {
-	nodes, err := running(ctx)
+	nodes, silent, err := running(ctx)
 	if err != nil {
 		return exit.Fail(exit.Failed, "can't look for nodes", err, "")
 	}
-	if o.json {
-		return writeJSON(w, state.NewList(nodes))
+	if !o.json {
+		return table.List(w, nodes, silent, table.Width(os.Stdout))
 	}
-	return table.List(w, nodes, table.Width(os.Stdout))
+	err = writeJSON(w, state.NewList(nodes))
+	if err == nil && len(silent) > 0 {
+		err = exit.Fail(exit.Failed, "no answer from "+strings.Join(silent, ", "), nil, "")
+	}
+	return err
 }
 
-// running returns the states of the nodes that answer, in the order of their names.
-func running(ctx context.Context) ([]state.State, error) {
+// running returns the states of the nodes that answer, and the names of those that don't, each in
+// the order of the names.
+func running(ctx context.Context) (nodes []state.State, silent []string, err error) {
 	names, err := control.Names()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	answers := make([]*state.State, len(names))
 	var asking sync.WaitGroup
@@ -131,19 +137,21 @@ func running(ctx context.Context) ([]state.State, error) {
 				return
 			}
 			defer client.Close()
-			if s, err := client.State(ctx); err == nil { // else it has ended, or hangs
+			if s, err := client.State(ctx); err == nil {
 				answers[i] = &s
 			}
 		})
 	}
 	asking.Wait()
-	var nodes []state.State
-	for _, s := range answers {
-		if s != nil {
+	for i, s := range answers {
+		switch {
+		case s != nil:
 			nodes = append(nodes, *s)
+		case control.IsRunning(names[i]): // else it has ended
+			silent = append(silent, names[i])
 		}
 	}
-	return nodes, nil
+	return nodes, silent, nil
 }
 
 func writeJSON(w io.Writer, value any) error {
@@ -165,6 +173,9 @@ func nodeFailure(name string, err error) error {
 	case errors.Is(err, control.ErrNotRunning):
 		return exit.Fail(exit.Failed, fmt.Sprintf("no node %q is running", name), nil,
 			"culvert status lists those that are")
+	case errors.Is(err, control.ErrFolder):
+		return exit.Fail(exit.Failed, "can't look for "+name, err,
+			"the folder has to be this user's alone; root also sees those of services")
 	case errors.Is(err, control.ErrUnknown):
 		return exit.Fail(exit.Usage, name+": "+control.ErrUnknown.Error(), nil,
 			"culvert status "+name+" shows its version; stop it, and start it")

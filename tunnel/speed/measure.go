@@ -206,10 +206,16 @@ func (m *measurement) watch(
 	tick := time.NewTicker(pingPause)
 	defer tick.Stop()
 	began := time.Now()
+	var first time.Time // of the looks
 	for i := 0; ; i++ {
 		elapsed := time.Since(began)
-		warm, over := elapsed >= warmup, elapsed >= warmup+m.cfg.Window
-		if over || i%lookEvery == 0 {
+		warm := elapsed >= warmup
+		over := len(looks) > 0 && time.Since(first) >= m.cfg.Window
+		// A step may take long: a round trip behind full queues.
+		if over || warm && len(looks) == 0 || i%lookEvery == 0 {
+			if warm && len(looks) == 0 {
+				first = time.Now()
+			}
 			seen, err := m.look()
 			if err != nil || flow.ended() {
 				return looks, trips, err
@@ -226,7 +232,8 @@ func (m *measurement) watch(
 				trips = append(trips, trip)
 			}
 		}
-		p := Progress{Phase: flow.phase, Done: float64(elapsed) / float64(warmup+m.cfg.Window)}
+		p := Progress{Phase: flow.phase}
+		p.Done = min(float64(elapsed)/float64(warmup+m.cfg.Window), 1)
 		if n := len(looks); n > 1 {
 			_, _, p.Rate = rateOf(flow.phase, looks[0], looks[n-1])
 		}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -89,6 +90,53 @@ func TestMeasure(t *testing.T) {
 			t.Errorf("phases %v, %+v", phases, got.Idle)
 		}
 	})
+}
+
+// lateConn is a control connection whose answers are late while late is set.
+type lateConn struct {
+	net.Conn
+	late *atomic.Bool
+	by   time.Duration
+}
+
+// Read implements net.Conn.
+func (c lateConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if c.late.Load() {
+		<-time.After(c.by)
+	}
+	return n, err
+}
+
+// TestMeasureBehindQueues: the measurement takes the time that was asked for, however long a round
+// trip takes under load.
+func TestMeasureBehindQueues(t *testing.T) {
+	t.Parallel()
+	for _, trip := range []time.Duration{350 * time.Millisecond, 3 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			cfg := serveTest(t, NewServer(noTCP, noShare))
+			var late atomic.Bool
+			open := cfg.Open
+			cfg.Open = func(ctx context.Context, service string) (net.Conn, error) {
+				conn, err := open(ctx, service)
+				if service == Control {
+					conn = lateConn{conn, &late, trip}
+				}
+				return conn, err
+			}
+			cfg.OnProgress = func(p Progress) { late.Store(p.Phase != PhaseIdle || p.Done >= 1) }
+			cfg.Window = time.Second
+			got, err := Measure(t.Context(), cfg)
+			if err != nil {
+				t.Fatalf("%v: %v", trip, err)
+			}
+			for _, transfer := range []Transfer{got.Download, got.Upload} {
+				if transfer.Took < cfg.Window || transfer.Took > cfg.Window+3*trip {
+					t.Errorf("%v: took %v", trip, transfer.Took)
+				}
+			}
+		})
+	}
 }
 
 // TestMeasureCancelled ends a measurement with its context, whose cause it returns.

@@ -7,10 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
+	"strings"
+	"syscall"
 	"time"
 
+	"culvert/internal/netfault"
 	"culvert/internal/state"
 )
 
@@ -36,21 +40,30 @@ func Open(name string) (*Client, error) {
 		return nil, err
 	}
 	path, err := find(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = ErrNotRunning
+	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNotRunning, err)
+		return nil, err
 	}
 	transport := &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
-			if err != nil {
-				return nil, fmt.Errorf("%w: %w", ErrNotRunning, err)
+			if errors.Is(err, fs.ErrNotExist) || netfault.Is(err, syscall.ECONNREFUSED) {
+				err = fmt.Errorf("%w: %w", ErrNotRunning, err)
 			}
-			return conn, nil
+			return conn, err
 		},
 		MaxIdleConns:    1,
 		IdleConnTimeout: idleTimeout,
 	}
 	return &Client{&http.Client{Transport: transport}, transport, path}, nil
+}
+
+// IsRunning reports whether a node has a name, even if it doesn't answer.
+func IsRunning(name string) bool {
+	path, err := find(name)
+	return err == nil && isHeld(strings.TrimSuffix(path, socketSuffix)+lockSuffix)
 }
 
 // Close closes the connection to the node.
@@ -63,7 +76,7 @@ func (c *Client) State(ctx context.Context) (s state.State, err error) {
 	return s, c.call(ctx, http.MethodGet, "state", nil, &s)
 }
 
-// Reload makes the node reload, as SIGHUP does, and waits until it has.
+// Reload makes the node reload, as SIGUSR1 does. It waits until a remote has; a local only begins.
 func (c *Client) Reload(ctx context.Context) error {
 	return c.bounded(ctx, "reload", nil, nil)
 }

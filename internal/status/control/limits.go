@@ -10,8 +10,8 @@ const (
 	maxHead = 4 << 10
 	maxBody = 16 << 10
 
-	// maxReply bounds an answer, in bytes: some 4,096 streams and 1,024 sessions of 500 bytes each.
-	maxReply = 16 << 20
+	// maxReply bounds an answer, in bytes: 4,096 streams and 30,000 sessions have 25 MB.
+	maxReply = 64 << 20
 
 	// maxName is the length of a name. The path of a socket has at most 108 bytes on Linux.
 	maxName = 64

@@ -13,8 +13,10 @@ import (
 	"syscall"
 	"time"
 
+	"culvert/internal/httplog"
 	"culvert/internal/state"
 
+	"github.com/rs/zerolog"
 	"golang.org/x/net/netutil"
 )
 
@@ -45,13 +47,13 @@ type Server struct {
 	meeting sync.WaitGroup // with processes that take over
 }
 
-// Serve starts answering on a socket. The log gets what net/http complains about.
-func Serve(s *Socket, node Node, complaints *log.Logger) *Server {
+// Serve starts answering on a socket.
+func Serve(s *Socket, node Node, log zerolog.Logger) *Server {
 	ctx, cancel := context.WithCancel(context.Background())
-	server := &Server{socket: s, end: cancel, http: newHTTP(ctx, complaints)}
-	server.http.Handler = server.handler(node)
+	server := &Server{socket: s, end: cancel, http: newHTTP(ctx, httplog.New(log))}
+	server.http.Handler = httplog.Recover(log, server.handler(node))
 	server.serveOn(s.listener)
-	server.serving.Go(func() { server.keep(ctx, complaints) })
+	server.serving.Go(func() { server.keep(ctx, log) })
 	return server
 }
 
@@ -61,9 +63,9 @@ func (s *Server) serveOn(ln net.Listener) {
 	s.serving.Go(func() { s.http.Serve(bounded) }) // its error is that it was closed
 }
 
-// keep makes the socket once more whenever it has been removed, until ctx ends. A failure is
-// complained about once.
-func (s *Server) keep(ctx context.Context, complaints *log.Logger) {
+// keep makes the socket once more whenever it has been removed, until ctx ends. A failure is logged
+// once.
+func (s *Server) keep(ctx context.Context, log zerolog.Logger) {
 	ticker := time.NewTicker(keepInterval)
 	defer ticker.Stop()
 	failed := false
@@ -74,8 +76,9 @@ func (s *Server) keep(ctx context.Context, complaints *log.Logger) {
 		case <-ticker.C:
 		}
 		err := s.restore()
-		if err != nil && !failed && complaints != nil {
-			complaints.Printf("the control socket was removed, and can't be made again: %v", err)
+		if err != nil && !failed {
+			log.Warn().Err(err).Msg("the control socket was removed, and can't be made again: " +
+				"culvert status can't see this node")
 		}
 		failed = err != nil
 	}

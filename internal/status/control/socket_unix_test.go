@@ -3,6 +3,7 @@
 package control
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,8 @@ import (
 	"time"
 
 	"culvert/internal/state"
+
+	"github.com/rs/zerolog"
 )
 
 // useFolder makes control sockets be in a folder of the test's own. Paths of sockets are short, so
@@ -171,7 +174,7 @@ func TestRemovedFolder(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	server := Serve(mustListen(t, name), Node{
 		State: func(context.Context) state.State { return state.State{Version: state.Version} },
-	}, nil)
+	}, zerolog.Nop())
 	defer server.Close()
 	found := func(what string) {
 		t.Helper()
@@ -283,7 +286,7 @@ func TestRequests(t *testing.T) {
 			asked = append(asked, f)
 			return "127.0.0.1:8022", nil
 		},
-	}, nil)
+	}, zerolog.Nop())
 	defer server.Close()
 	client, err := Open("work")
 	if err != nil {
@@ -340,6 +343,49 @@ func TestRequests(t *testing.T) {
 	}
 }
 
+// TestOpenRefused: only a name that nobody has is said not to be running.
+func TestOpenRefused(t *testing.T) {
+	useFolder(t)
+	socket := mustListen(t, "work")
+	defer socket.Close()
+	folder := socket.folder()
+	if err := os.Chmod(folder, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open("work"); !errors.Is(err, ErrFolder) || errors.Is(err, ErrNotRunning) {
+		t.Errorf("others may enter the folder: %v", err)
+	}
+	if err := os.Chmod(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	client, err := Open("nobody")
+	if err == nil {
+		defer client.Close()
+		_, err = client.State(t.Context())
+	}
+	if !errors.Is(err, ErrNotRunning) || IsRunning("nobody") || !IsRunning("work") {
+		t.Errorf("a name that nobody has: %v", err)
+	}
+}
+
+// TestHandlerPanics: a panic of what is asked is an error in the log.
+func TestHandlerPanics(t *testing.T) {
+	useFolder(t)
+	var lines bytes.Buffer
+	server := Serve(mustListen(t, "work"), Node{
+		Reload: func(context.Context) error { panic("out of cheese") },
+	}, zerolog.New(zerolog.SyncWriter(&lines)).Level(zerolog.WarnLevel))
+	client, err := Open("work")
+	if err == nil {
+		defer client.Close()
+		err = client.Reload(t.Context())
+	}
+	server.Retire()
+	if err == nil || !strings.Contains(lines.String(), "out of cheese") {
+		t.Errorf("%v, logged %q", err, lines.String())
+	}
+}
+
 // TestRetire: a node that gives up its name answers who has asked for that, while nobody waits for
 // one that asks it to end.
 func TestRetire(t *testing.T) {
@@ -348,7 +394,7 @@ func TestRetire(t *testing.T) {
 	server := Serve(mustListen(t, "work"), Node{
 		Stop:    func() { close(stopping) },
 		Restart: func(context.Context) error { close(retire); return nil },
-	}, nil)
+	}, zerolog.Nop())
 	client, err := Open("work")
 	if err != nil {
 		t.Fatal(err)

@@ -88,12 +88,14 @@ func commonMetrics() []metric {
 					emit(float64(n), mux.Loss(loss).String())
 				}
 			}, "reason"),
-		gauge("culvert_memory_bytes", "Memory that sessions and handshakes hold.",
+		gauge("culvert_memory_bytes", "Memory that counts for the limit.",
 			func(r *reading, emit emit) {
 				emit(float64(r.Memory.Send), "send")
 				emit(float64(r.Memory.Receive), "receive")
 				emit(float64(r.Memory.Retained), "retained")
+				emit(float64(r.Memory.Streams), "streams")
 				emit(float64(r.Memory.Handshake), "handshake")
+				emit(float64(r.Memory.Other), "other")
 			}, "use"),
 		gauge("culvert_memory_limit_bytes", "The most memory that they may hold together.",
 			one(func(r *reading) float64 { return float64(r.Memory.Limit) })),

@@ -6,6 +6,8 @@ import { Table } from './table.js';
 
 const interval = 1000;
 const intervalHidden = 10000;
+// How long a node may take to answer before it is taken for one that hangs.
+const patience = 5000;
 const maxEvents = 256;
 
 const token = new URLSearchParams(location.search).get('token') ?? '';
@@ -190,11 +192,14 @@ function addEvent(event) {
 
 async function poll() {
   try {
-    const response = await fetch(`api/state${query}`);
-    if (!response.ok) throw new Error(await response.text());
-    const state = await response.json();
-    show(state);
-    state.events.forEach(addEvent);
+    const response = await fetch(`api/state${query}`, { signal: AbortSignal.timeout(patience) });
+    if (response.ok) {
+      const state = await response.json();
+      show(state);
+      state.events.forEach(addEvent);
+    } else {
+      setStatus((await response.text()).trim(), 'bad');
+    }
   } catch {
     setStatus('the node does not answer', 'bad');
   }

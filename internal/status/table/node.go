@@ -18,9 +18,9 @@ const shownEvents = 6
 const keyLength = 12
 
 // List shows the nodes that run.
-func List(w io.Writer, nodes []state.State, width int) error {
+func List(w io.Writer, nodes []state.State, silent []string, width int) error {
 	var b bytes.Buffer
-	if len(nodes) == 0 {
+	if len(nodes)+len(silent) == 0 {
 		writeLine(&b, width, "no node is running")
 		return flush(w, &b)
 	}
@@ -30,6 +30,9 @@ func List(w io.Writer, nodes []state.State, width int) error {
 			s.Node.Name, strconv.Itoa(s.Node.PID), age(s.Node.Started, s.Time), summary(s),
 			where(s.Node),
 		})
+	}
+	for _, name := range silent {
+		rows = append(rows, []string{name, "", "", "no answer", ""})
 	}
 	grid(&b, width, []column{
 		{"NAME", 16, false}, {"PID", 7, true}, {"UP", 6, true}, {"STATE", 13, false},

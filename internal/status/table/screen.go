@@ -26,20 +26,22 @@ func Width(file *os.File) int {
 // other.
 type Screen struct {
 	file    *os.File
+	draws   bool
 	picture bytes.Buffer
 }
 
-// NewScreen returns a Screen on a file.
-func NewScreen(file *os.File) *Screen { return &Screen{file: file} }
+// NewScreen returns a Screen on a file. draws says whether that, if it is a terminal, understands
+// control sequences.
+func NewScreen(file *os.File, draws bool) *Screen { return &Screen{file: file, draws: draws} }
 
 // Write adds to the next picture. It never fails.
 func (s *Screen) Write(p []byte) (int, error) { return s.picture.Write(p) }
 
-// Show shows the picture. On a terminal, what has no room below is left out.
+// Show shows the picture. On a terminal that draws, what has no room below is left out.
 func (s *Screen) Show() error {
 	defer s.picture.Reset()
 	_, height, err := term.GetSize(int(s.file.Fd()))
-	if err != nil || height <= 0 {
+	if err != nil || height <= 0 || !s.draws {
 		s.picture.WriteByte('\n')
 		_, err := s.file.Write(s.picture.Bytes())
 		return err

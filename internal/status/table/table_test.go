@@ -56,7 +56,7 @@ func TestWidth(t *testing.T) {
 			if err := Node(&b, s, width); err != nil {
 				t.Fatal(err)
 			}
-			if err := List(&b, []state.State{s}, width); err != nil {
+			if err := List(&b, []state.State{s}, nil, width); err != nil {
 				t.Fatal(err)
 			}
 			for line := range strings.Lines(b.String()) {

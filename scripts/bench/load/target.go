@@ -27,8 +27,8 @@ const (
 // rateSize is the size in bytes of a rate in bytes per second, big-endian.
 const rateSize = 8
 
-// idSize is the size in bytes of the id of a measurement, big-endian, which follows upload and tally:
-// what the measurement before has left in a tunnel must not count.
+// idSize is the size in bytes of the id of a measurement, big-endian, which follows upload and
+// tally: what the measurement before has left in a tunnel must not count.
 const idSize = 8
 
 // tallySize is the size in bytes of a tally: nanoseconds since 1970 and a count, both big-endian.

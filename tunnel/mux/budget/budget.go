@@ -52,11 +52,12 @@ const (
 // Budget is memory that clients share, in bytes. All methods may be called concurrently. A nil
 // *Budget is unlimited.
 type Budget struct {
-	limit   int64
-	held    atomic.Int64
-	fixed   atomic.Int64 // of it, by fixed members
-	holders atomic.Int64 // clients that hold something
-	waiters atomic.Int64 // members in waiting
+	limit    int64
+	held     atomic.Int64
+	fixed    atomic.Int64 // of it, by fixed members
+	reserved atomic.Int64 // of it, by Reserve
+	holders  atomic.Int64 // clients that hold something
+	waiters  atomic.Int64 // members in waiting
 
 	mu       sync.Mutex // guards all below and the members' lists; no other lock is taken under it
 	clients  map[string]*client
@@ -87,6 +88,12 @@ func (b *Budget) Limit() int64 { return b.limit }
 
 // Held returns how many bytes are held.
 func (b *Budget) Held() int64 { return b.held.Load() }
+
+// Fixed returns how many of these bytes fixed members hold.
+func (b *Budget) Fixed() int64 { return b.fixed.Load() }
+
+// Reserved returns how many of these bytes Reserve has given out.
+func (b *Budget) Reserved() int64 { return b.reserved.Load() }
 
 // HeldBy returns how many bytes a client holds.
 func (b *Budget) HeldBy(name string) int64 {
@@ -409,5 +416,13 @@ func (b *Budget) Reserve(name string, n int) (release func()) {
 		return nil
 	}
 	m.Hold(n)
-	return sync.OnceFunc(m.Leave)
+	if m == nil {
+		return func() {}
+	}
+	held := m.held.Load()
+	b.reserved.Add(held)
+	return sync.OnceFunc(func() {
+		b.reserved.Add(-held)
+		m.Leave()
+	})
 }
