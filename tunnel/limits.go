@@ -316,6 +316,9 @@ const (
 	maxClientTargets  = 16 * maxTargets
 	maxClientContacts = 16 * maxContacts
 
+	// waitingChunk is in what pieces, in bytes, the memory budget counts what waits.
+	waitingChunk = 64 << 10
+
 	// maxStreamLookups bounds the lookups for the streams of one client to targets with a name.
 	// Others wait. On some systems each takes a thread, of which the process has 500.
 	maxStreamLookups = 128

@@ -38,15 +38,73 @@ type exitLoad struct {
 	targets  quantity // remembered
 	contacts quantity
 	bounds   *bounds.Counts
+	reserve  reserveFunc
+
+	mu       sync.Mutex
+	releases []func() // of the memory for what waits, waitingChunk each
 }
 
-func newExitLoad(counts *bounds.Counts) *exitLoad {
-	l := &exitLoad{bounds: counts}
+// reserveFunc takes memory from the budget until release is called, which is nil if there is none.
+type reserveFunc func(bytes int) (release func())
+
+func newExitLoad(counts *bounds.Counts, reserve reserveFunc) *exitLoad {
+	l := &exitLoad{bounds: counts, reserve: reserve}
 	l.lookups.most = maxClientLookups
 	l.waiting.most = maxClientWaiting
 	l.targets.most = maxClientTargets
 	l.contacts.most = maxClientContacts
 	return l
+}
+
+// takeWaiting takes room for a datagram that waits, and reports whether there was some.
+func (l *exitLoad) takeWaiting(size int) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.waiting.take(size) {
+		l.bounds.Refused(bounds.ClientUDPWaiting)
+		return false
+	}
+	if l.waiting.taken.Load() <= int64(len(l.releases)*waitingChunk) {
+		return true
+	}
+	release := l.reserve(waitingChunk)
+	if release == nil {
+		l.bounds.Refused(bounds.Memory)
+		l.waiting.leave(size)
+		return false
+	}
+	l.releases = append(l.releases, release)
+	return true
+}
+
+// leaveWaiting gives the room of a datagram back.
+func (l *exitLoad) leaveWaiting(size int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.waiting.leave(size)
+	for n := len(l.releases) - 1; n >= 0 && l.waiting.taken.Load() <= int64(n*waitingChunk); n-- {
+		l.releases[n]()
+		l.releases = l.releases[:n]
+	}
+}
+
+// exitLookup is the place of a lookup of an exit, which has been taken.
+type exitLookup struct {
+	load *exitLoad
+	used bool // the lookup gives it back
+}
+
+// Take implements policy.Lookups.
+func (l *exitLookup) Take(context.Context) (leave func(), err error) {
+	l.used = true
+	return func() { l.load.lookups.leave(1) }, nil
+}
+
+// end gives the place back if there was nothing to look up.
+func (l *exitLookup) end() {
+	if !l.used {
+		l.load.lookups.leave(1)
+	}
 }
 
 // resolution is what is known about the addresses of a target.
@@ -137,9 +195,7 @@ func (e *remoteExit) keep(known *resolution, p []byte) {
 	switch {
 	case len(known.waiting) >= maxWaitingDatagrams:
 		e.load.bounds.Refused(bounds.UDPWaiting)
-	case !e.load.waiting.take(len(p)):
-		e.load.bounds.Refused(bounds.ClientUDPWaiting)
-	default:
+	case e.load.takeWaiting(len(p)):
 		known.waiting = append(known.waiting, bytes.Clone(p))
 	}
 }
@@ -189,7 +245,9 @@ func (e *remoteExit) resolve(
 	known.pending = true
 	e.pending++
 	e.lookups.Go(func() {
-		addrs, err := resolveDatagram(ctx, rules, target)
+		place := &exitLookup{load: e.load}
+		addrs, err := resolveDatagram(policy.WithLookups(ctx, place), rules, target)
+		place.end()
 		e.finish(known, addrs, err)
 	})
 	return known
@@ -204,12 +262,11 @@ func (e *remoteExit) finish(known *resolution, addrs []netip.AddrPort, err error
 	addrs, waiting := known.addrs, known.waiting
 	known.pending, known.waiting = false, nil
 	e.mu.Unlock()
-	e.load.lookups.leave(1)
 	for _, p := range waiting {
 		if current {
 			e.write(addrs, p)
 		}
-		e.load.waiting.leave(len(p))
+		e.load.leaveWaiting(len(p))
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"culvert/internal/bounds"
 	"culvert/internal/testnet"
 	"culvert/tunnel/policy"
 )
@@ -33,6 +34,37 @@ func (u *unansweredNames) Resolve(
 	return nil, ctx.Err()
 }
 
+// freely is a reserveFunc without a bound.
+func freely(int) func() { return func() {} }
+
+// TestWaitingIsReserved: datagrams that wait count in the memory budget, and are dropped when that
+// has no more.
+func TestWaitingIsReserved(t *testing.T) {
+	held := 0
+	counts := new(bounds.Counts)
+	load := newExitLoad(counts, func(size int) func() {
+		if held+size > 3*waitingChunk {
+			return nil
+		}
+		held += size
+		return func() { held -= size }
+	})
+	const size = waitingChunk / 4
+	n := 0
+	for load.takeWaiting(size) {
+		n++
+	}
+	if n != 12 || held != 3*waitingChunk || counts.Of(bounds.Memory) != 1 {
+		t.Errorf("%d wait, %d bytes are held, %d refused", n, held, counts.Of(bounds.Memory))
+	}
+	for range n {
+		load.leaveWaiting(size)
+	}
+	if held != 0 {
+		t.Errorf("%d bytes are held in the end", held)
+	}
+}
+
 // An association that sends to very many targets, names and addresses, is bounded in what it
 // remembers, looks up at a time and keeps during lookups.
 func TestExitTargets(t *testing.T) {
@@ -51,7 +83,8 @@ func TestExitTargets(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		e := newRemoteExit(newFlow(stream), conn, func() remoteRules { return rules }, newExitLoad(nil))
+		load := newExitLoad(nil, freely)
+		e := newRemoteExit(newFlow(stream), conn, func() remoteRules { return rules }, load)
 		defer stream.Close()
 		for i := range 3 * maxTargets {
 			name := endpoint{name: fmt.Sprint("host", i, ".test"), port: 9}
@@ -99,7 +132,7 @@ func TestExitTargets(t *testing.T) {
 func TestExitsShareTheirBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, _ := muxPair(t)
-		rules, load := new(unansweredNames), newExitLoad(nil)
+		rules, load := new(unansweredNames), newExitLoad(nil, freely)
 		payload := make([]byte, 60_000)
 		var exits []*remoteExit
 		for range 2 * maxClientLookups / maxLookups {
@@ -197,7 +230,7 @@ func startExit(t *testing.T, rules func() remoteRules) *remoteExit {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := newRemoteExit(newFlow(stream), conn, rules, newExitLoad(nil))
+	e := newRemoteExit(newFlow(stream), conn, rules, newExitLoad(nil, freely))
 	t.Cleanup(func() {
 		e.lookups.Wait()
 		conn.Close()

@@ -3,7 +3,6 @@ package policy
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -105,35 +104,6 @@ func (r *Rules) allowsSocket(socket string) bool {
 			r.allow,
 			func(list []rule) bool { return !slices.ContainsFunc(list, names) },
 		)
-}
-
-// Lookups are places for lookups that are under way. Whoever finds none waits for one.
-type Lookups chan struct{}
-
-// NewLookups returns as many places.
-func NewLookups(most int) Lookups { return make(Lookups, most) }
-
-// lookups is the key of a context's value.
-type lookups struct{}
-
-// WithLookups returns a context in which the names of targets are looked up in the places.
-func WithLookups(ctx context.Context, places Lookups) context.Context {
-	return context.WithValue(ctx, lookups{}, places)
-}
-
-func (r *Rules) lookUp(ctx context.Context, family, host string) ([]netip.Addr, error) {
-	if places, ok := ctx.Value(lookups{}).(Lookups); ok {
-		select {
-		case places <- struct{}{}:
-			defer func() { <-places }()
-		case <-ctx.Done():
-			return nil, fmt.Errorf("other names are being looked up: %w", context.Cause(ctx))
-		}
-	}
-	if r != nil && r.lookup != nil {
-		return r.lookup(ctx, family, host)
-	}
-	return net.DefaultResolver.LookupNetIP(ctx, family, host)
 }
 
 // filter returns those addresses of a name that are allowed, without duplicates.

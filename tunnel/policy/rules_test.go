@@ -563,3 +563,41 @@ func TestLookupsWait(t *testing.T) {
 		looking.Wait()
 	})
 }
+
+// TestLookupsOfStreamsThatEnd: a lookup keeps its place until it has really ended, which may be
+// after its stream has.
+func TestLookupsOfStreamsThatEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const most = 2
+		busy := make(chan struct{})
+		var running atomic.Int64
+		rules := &Rules{lookup: func(ctx context.Context, _, _ string) ([]netip.Addr, error) {
+			if n := running.Add(1); n > most {
+				t.Errorf("%d lookups at once", n)
+			}
+			defer running.Add(-1)
+			if outlivesContext { // as the system's resolver does
+				<-busy
+				return nil, notFound("")
+			}
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}}
+		places := NewLookups(most)
+		for range 5 {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			_, err := rules.Resolve(WithLookups(ctx, places), "tcp", "example.org", 1)
+			if !errors.Is(err, context.DeadlineExceeded) {
+				t.Error(err)
+			}
+			cancel()
+		}
+		close(busy)
+		synctest.Wait()
+		for range most { // all places are free again
+			if _, err := places.Take(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
