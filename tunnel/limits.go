@@ -277,6 +277,10 @@ const (
 	maxClientListeners = 64
 	maxListenerConns   = 4 << 10
 
+	// leastCallers is how many connections to a port of -R any source may have. Beyond that, it may
+	// have as many as it leaves to others.
+	leastCallers = 4
+
 	// handshakeMemory is what a handshake counts for in the memory budget, and exitMemory what a UDP
 	// socket does, in bytes: the buffers that they usually hold.
 	handshakeMemory = 64 << 10

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -160,6 +161,63 @@ func TestReverseUDPEvicts(t *testing.T) {
 		"there are no more streams than places",
 		func() bool { return conn.session.Stats().Streams <= maxUDPClients+control },
 	)
+}
+
+// TestUDPForwardWithoutRoom: one host that sends from ever more ports doesn't keep others out by
+// taking all streams that the client may have. It takes nothing from a host with a single stream.
+func TestUDPForwardWithoutRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const room = 10
+		near, _ := muxPair(t)
+		var streams atomic.Int64
+		socket := newFakePackets()
+		f := newUDPForward(socket, zerolog.Nop(), func(netip.AddrPort) (*flow, func(), error) {
+			if streams.Load() == room {
+				return nil, nil, &mux.OpenError{Code: mux.CodeTooManyStreams}
+			}
+			datagrams, err := near.OpenFlowAtOnce("")
+			if err != nil {
+				return nil, nil, err
+			}
+			streams.Add(1)
+			return newFlow(datagrams), func() { streams.Add(-1) }, nil
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		var serving sync.WaitGroup
+		serving.Go(func() { f.serve(ctx) })
+		held := func(host string) (n int) {
+			synctest.Wait()
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			for path := range f.clients {
+				if path.client.Addr().String() == host {
+					n++
+				}
+			}
+			return n
+		}
+		send := func(host string, port int) {
+			from := netip.AddrPortFrom(netip.MustParseAddr(host), uint16(port))
+			for range 2 { // the first of them may be dropped
+				socket.in <- packet{"x", from}
+				synctest.Wait()
+			}
+		}
+		send("192.0.2.1", 1)
+		for port := range 3 * room {
+			send("198.51.100.1", 1+port)
+		}
+		send("192.0.2.2", 1)
+		for host, want := range map[string]int{
+			"192.0.2.1": 1, "192.0.2.2": 1, "198.51.100.1": room - 2,
+		} {
+			if n := held(host); n != want {
+				t.Errorf("%s has %d streams, want %d", host, n, want)
+			}
+		}
+		cancel()
+		serving.Wait()
+	})
 }
 
 // A remote that opens more streams than the local has sockets for is refused.

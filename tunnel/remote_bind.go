@@ -30,6 +30,10 @@ type remoteBind struct {
 	packets *oncePackets       // of a UDP port, else nil
 	end     context.CancelFunc // closes the listener or port
 	freed   chan struct{}      // closed once it is closed
+
+	// The remote's mutex guards them.
+	callers map[source]int // connections to the port
+	called  int            // in all
 }
 
 // oncePackets is a UDP socket that several goroutines may close: its port is free when any call of
@@ -142,8 +146,14 @@ func (b *remoteBind) openFlow(from netip.AddrPort) (*flow, func(), error) {
 }
 
 // forward joins a connection to a stream to the local. One that the local doesn't take, or that the
-// client's share has no room for, is reset.
+// client's share has no room for, or whose source has too many, is reset.
 func (b *remoteBind) forward(all, session context.Context, conn net.Conn) {
+	from := sourceOf(peerAddr(conn.RemoteAddr()))
+	if !b.remote.takeCaller(b, from) {
+		abort(conn)
+		return
+	}
+	defer b.remote.leaveCaller(b, from)
 	client, refusal := b.remote.takeStream(b.session)
 	if refusal != nil {
 		abort(conn)

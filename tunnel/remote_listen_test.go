@@ -505,3 +505,45 @@ func TestOverlaps(t *testing.T) {
 		}
 	}
 }
+
+// TestSourceOfCallers: one address takes no port of -R for itself, nor all streams that the client
+// may have, and gets back what it has given.
+func TestSourceOfCallers(t *testing.T) {
+	local, remote := reverseTunnel(t, "localhost")
+	serveReverseTo(t, local, "localhost:0", testnet.EchoServer(t))
+	remote.mu.Lock()
+	var bind *remoteBind
+	for b := range remote.binds {
+		bind = b
+	}
+	remote.sessions[bind.session].client.share.Streams = 21 // one is the port's own
+	remote.mu.Unlock()
+	greedy := netip.MustParsePrefix("198.51.100.1/32")
+	other := netip.MustParsePrefix("198.51.100.2/32")
+	take := func(from source) (n int) {
+		for remote.takeCaller(bind, from) {
+			n++
+			if _, refusal := remote.takeStream(bind.session); refusal != nil {
+				t.Fatal(refusal)
+			}
+		}
+		return n
+	}
+	if n := take(greedy); n != 10 {
+		t.Errorf("an address has %d of 20 streams", n)
+	}
+	if n := take(other); n != 5 {
+		t.Errorf("another one has %d of 10 that were left", n)
+	}
+	for range 2 * leastCallers { // a client on this machine
+		if !remote.takeCaller(bind, source{}) {
+			t.Error("an unknown source is refused")
+		}
+	}
+	for range 10 {
+		remote.leaveCaller(bind, greedy)
+	}
+	if !remote.takeCaller(bind, greedy) || bind.called != 6 || len(bind.callers) != 2 {
+		t.Errorf("%d connections of %v in the end", bind.called, bind.callers)
+	}
+}

@@ -24,8 +24,9 @@ type udpForward struct {
 	bounds    *bounds.Counts
 	receivers sync.WaitGroup
 
-	mu      sync.Mutex // guards clients
+	mu      sync.Mutex // guards both
 	clients map[udpPath]*udpClient
+	leaving *udpClient // makes way for one that found no room; nil for none
 }
 
 // openClient opens the flow of a client of a UDP forward, and returns what to call once it has
@@ -85,6 +86,7 @@ func (f *udpForward) client(ctx context.Context, path udpPath) *udpClient {
 	}
 	opened, ended, err := f.open(path.client)
 	if err != nil {
+		f.makeWay(sourceOf(path.client.Addr()), err)
 		f.log.Debug().Err(err).Msg("datagram dropped")
 		return nil
 	}
@@ -97,19 +99,50 @@ func (f *udpForward) client(ctx context.Context, path udpPath) *udpClient {
 	return c
 }
 
-// evict makes room for another client. It ends the one that was idle for the longest time, of those
-// at the source that has most with the other: so nobody loses a stream to a host that sends from
-// many ports.
+// evict makes room for another client.
 func (f *udpForward) evict(other source) {
-	held := map[source]int{other: 1}
+	oldest, _ := f.replaceable(other)
+	f.bounds.Refused(bounds.UDPClients)
+	delete(f.clients, oldest.path)
+	oldest.datagrams.Close()
+}
+
+// makeWay ends a client's stream if another one found no room because of err, for its next datagram:
+// if a source has more streams than the other one would have, or the same one has all.
+func (f *udpForward) makeWay(other source, err error) {
+	refused, ok := errors.AsType[*mux.OpenError](err)
+	if !ok || f.leaving != nil || refused.Code != mux.CodeTooManyStreams &&
+		refused.Code != mux.CodeOverload {
+		return
+	}
+	oldest, held := f.replaceable(other)
+	if oldest == nil {
+		return
+	}
+	from := sourceOf(oldest.path.client.Addr())
+	if from != other && held[from] <= held[other] {
+		return
+	}
+	f.bounds.Refused(bounds.UDPClients)
+	delete(f.clients, oldest.path)
+	f.leaving = oldest
+	oldest.datagrams.Close()
+}
+
+// replaceable returns the client that was idle for the longest time, of those at the source that has
+// most with another one: so nobody loses a stream to a host that sends from many ports. It is nil
+// if there is none. held are the clients of each source, with the other one.
+func (f *udpForward) replaceable(other source) (oldest *udpClient, held map[source]int) {
+	held = map[source]int{other: 1}
 	for _, c := range f.clients {
 		held[sourceOf(c.path.client.Addr())]++
 	}
 	most := 0
-	for _, n := range held {
-		most = max(most, n)
+	for from, n := range held {
+		if n > most && (from != other || n > 1) {
+			most = n
+		}
 	}
-	var oldest *udpClient
 	for _, c := range f.clients {
 		if held[sourceOf(c.path.client.Addr())] < most {
 			continue
@@ -118,13 +151,12 @@ func (f *udpForward) evict(other source) {
 			oldest = c
 		}
 	}
-	f.bounds.Refused(bounds.UDPClients)
-	delete(f.clients, oldest.path)
-	oldest.datagrams.Close()
+	return oldest, held
 }
 
 // receive passes answers on to a client until its stream ends.
 func (f *udpForward) receive(ctx context.Context, c *udpClient) {
+	defer f.left(c)
 	defer c.ended()
 	defer f.remove(c)
 	err := c.flow.receive(func(p []byte) {
@@ -148,6 +180,15 @@ func (f *udpForward) remove(c *udpClient) {
 	defer f.mu.Unlock()
 	if f.clients[c.path] == c {
 		delete(f.clients, c.path)
+	}
+}
+
+// left notes that a client's stream is given back.
+func (f *udpForward) left(c *udpClient) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.leaving == c {
+		f.leaving = nil
 	}
 }
 

@@ -15,6 +15,7 @@ const (
 	HandshakeRate
 	Memory
 	ClientListeners
+	SourceCallers
 	Tests
 	ClientTests
 	UDPExits
@@ -82,6 +83,7 @@ var names = [numBounds]string{
 	HandshakeRate:      "handshake-rate",
 	Memory:             "memory",
 	ClientListeners:    "client-listeners",
+	SourceCallers:      "source-callers",
 	Tests:              "speed-tests",
 	ClientTests:        "client-speed-tests",
 	UDPExits:           "udp-exits",
