@@ -370,6 +370,14 @@ const (
 	maxListenerLines    = 2 * maxClientListeners
 	listenerLinesPeriod = time.Minute
 
+	// maxComingLines and maxComingEvents bound the lines of the log in a comingsPeriod, and the events
+	// among those that observers see, about the sessions of one client that begin, resume and end.
+	// More are left out. maxComingClients is how many clients are told apart in that time.
+	maxComingLines   = 120
+	maxComingEvents  = 20
+	maxComingClients = 16 << 10
+	comingsPeriod    = time.Minute
+
 	// maxRefusalEvents bounds the events in a refusalEventsPeriod about clients that are refused,
 	// among those that observers see. More are left out.
 	maxRefusalEvents    = 6

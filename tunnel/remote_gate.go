@@ -25,6 +25,7 @@ type remoteGate struct {
 	refusals   *limitedLog
 	shortages  *limitedLog       // for what the remote itself lacks
 	warnings   *logburst.Sampler // of streams that were refused, in all sessions
+	comings    *comings          // of the sessions of clients
 	hint       sync.Once         // that X-Forwarded-For is ignored
 
 	mu       sync.Mutex // guards the rest
@@ -46,6 +47,7 @@ func newRemoteGate(log zerolog.Logger, counts *bounds.Counts, perSecond int) *re
 		refusals:  sampled(log),
 		shortages: limitLog(log, 1, strangerLinesPeriod, nil),
 		warnings:  logburst.New(maxStreamWarnings, streamWarningsPeriod),
+		comings:   newComings(log),
 		sessions:  make(map[source]int),
 	}
 }
@@ -54,6 +56,7 @@ func newRemoteGate(log zerolog.Logger, counts *bounds.Counts, perSecond int) *re
 func (g *remoteGate) closeLogs() {
 	g.refusals.close()
 	g.shortages.close()
+	g.comings.close()
 }
 
 // sampled returns a log for what strangers cause, which has only some of many events.

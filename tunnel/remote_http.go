@@ -205,6 +205,7 @@ func (r *Remote) serveClient(w http.ResponseWriter, request *http.Request, owned
 		r.observed.sums.resumed()
 		r.cfg.Observer.Resume(true, stats.LastAway)
 		log = r.currentAccess().identify(log.With().Str("session", name), a.state.Peer.Key).Logger()
+		log = log.Sample(r.comingsOf(a.state.Peer.Key, clientAddr(request)))
 		log.Info().Int("streams", stats.Streams).Uint64("resent_bytes", stats.Resent).
 			Msg("session resumed")
 		return

@@ -36,6 +36,7 @@ func newRemoteSession(
 	r *Remote,
 	session *mux.Session,
 	client certs.PublicKey,
+	from netip.Addr,
 	log zerolog.Logger,
 ) *remoteSession {
 	return &remoteSession{
@@ -44,7 +45,7 @@ func newRemoteSession(
 		client:  client,
 		log:     log,
 		denials: limitLog(log, 1, streamWarningsPeriod, r.gate.warnings),
-		asked:   limitLog(log, maxListenerLines, listenerLinesPeriod, nil),
+		asked:   limitLog(log, maxListenerLines, listenerLinesPeriod, r.comingsOf(client, from).lines),
 		lookups: limitLog(log, 1, streamWarningsPeriod, r.gate.warnings),
 		ctx:     ctx,
 	}
@@ -55,14 +56,15 @@ func (r *Remote) serveSession(a admitted, from netip.Addr, log zerolog.Logger) {
 	session, handshake := a.Session, a.state
 	name, began := r.noteCarrier(a), time.Now()
 	log = r.currentAccess().identify(log.With().Str("session", name), handshake.Peer.Key).Logger()
-	log.Info().Int("version", handshake.Version).Str("suite", handshake.Suite).
+	coming := log.Sample(r.comingsOf(handshake.Peer.Key, from))
+	coming.Info().Int("version", handshake.Version).Str("suite", handshake.Suite).
 		Bool("forward_secrecy", handshake.ForwardSecrecy).Str("congestion", a.congestion).
 		Msg("session up")
 	r.observed.sums.begin(session)
 	r.recordStreams(session, name, handshake.Peer.Key, from)
 	r.event(state.EventSessionUp, name, handshake.Peer.Key, from, nil)
 	ctx, cancel := context.WithCancel(r.ctx)
-	s := newRemoteSession(ctx, r, session, handshake.Peer.Key, log)
+	s := newRemoteSession(ctx, r, session, handshake.Peer.Key, from, log)
 	s.acceptStreams()
 	cancel() // dials that are under way
 	r.noteEnd(session)
@@ -77,7 +79,8 @@ func (r *Remote) serveSession(a admitted, from netip.Addr, log zerolog.Logger) {
 	}
 	r.event(state.EventSessionEnded, name, handshake.Peer.Key, from, endOf(session))
 	done := session.Inspect(0)
-	log.Info().Err(endOf(session)).Dur("duration", shortTime(time.Since(began))).
+	coming = log.Sample(r.comingsOf(handshake.Peer.Key, from))
+	coming.Info().Err(endOf(session)).Dur("duration", shortTime(time.Since(began))).
 		Uint64("streams", done.Opened).Uint64("sent_bytes", done.Payload.Sent).
 		Uint64("received_bytes", done.Payload.Received).Msg("session ended")
 }

@@ -390,7 +390,7 @@ func compareAway(a, b time.Time) int {
 // endForRoom begins to close a session that makes room. Called with the mutex held.
 func (r *Remote) endForRoom(session *mux.Session, why *mux.RefusedError) {
 	a := r.sessions[session]
-	log := r.sessionLog(a)
+	log := r.sessionLog(a).Sample(r.gate.comings.of(a.client.id))
 	log.Info().Err(why).Bool("connected", session.Stats().AwaySince.IsZero()).
 		Msg("session ended to make room")
 	r.forget(session)

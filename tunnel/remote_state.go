@@ -134,7 +134,8 @@ func (r *Remote) noteCarrier(a admitted) string {
 // event adds an event of a session, or of a client that gets none, to those that observers see.
 func (r *Remote) event(kind, session string, key certs.PublicKey, from netip.Addr, reason error) {
 	if r.cfg.Events == nil ||
-		kind == state.EventRefused && !r.observed.refusals.Sample(zerolog.InfoLevel) {
+		kind == state.EventRefused && !r.observed.refusals.Sample(zerolog.InfoLevel) ||
+		kind != state.EventRefused && !r.comingsOf(key, from).event() {
 		return
 	}
 	e := state.Event{Kind: kind, Session: session}

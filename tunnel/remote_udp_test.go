@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -58,6 +59,7 @@ func TestExitsAreBounded(t *testing.T) {
 		remote.Remote,
 		far,
 		certs.PublicKey{},
+		netip.Addr{},
 		zerolog.Nop(),
 	)
 	client := &remoteClient{clientPlaces: clientPlaces{exits: newPlaces(0)}}
