@@ -100,9 +100,12 @@ as_root() {
 }
 
 # Runs apt-get as root, without questions; it waits while another one holds the lock.
+# sudo drops the variables by which it would find a proxy.
 apt() {
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 \
-    -o Acquire::Retries=3 -o Dpkg::Use-Pty=0 "$@" </dev/null
+  as_root env DEBIAN_FRONTEND=noninteractive ${http_proxy:+http_proxy="$http_proxy"} \
+    ${https_proxy:+https_proxy="$https_proxy"} ${no_proxy:+no_proxy="$no_proxy"} \
+    apt-get -q -y -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 -o Dpkg::Use-Pty=0 \
+    "$@" </dev/null
 }
 
 # Installs the packages. Debian starts a service on installation unless
@@ -110,7 +113,7 @@ apt() {
 # has one. A server that only tests need is not left enabled.
 install_packages() {
   if ! command -v apt-get >/dev/null; then
-    tried+=('no package was installed: no apt-get')
+    tried+=('no package was installed: no apt-get, as on Debian and Ubuntu')
     return
   fi
   if [ "$(id -u)" != 0 ] && ! command -v sudo >/dev/null; then

@@ -107,8 +107,8 @@ func (f *udpForward) evict(other source) {
 	oldest.datagrams.Close()
 }
 
-// makeWay ends a client's stream if another one found no room because of err, for its next datagram:
-// if a source has more streams than the other one would have, or the same one has all.
+// makeWay ends a client's stream if another one found no room because of err, for its next
+// datagram: if a source has more streams than the other one would have, or the same one has all.
 func (f *udpForward) makeWay(other source, err error) {
 	refused, ok := errors.AsType[*mux.OpenError](err)
 	if !ok || f.leaving != nil || refused.Code != mux.CodeTooManyStreams &&
@@ -129,9 +129,9 @@ func (f *udpForward) makeWay(other source, err error) {
 	oldest.datagrams.Close()
 }
 
-// replaceable returns the client that was idle for the longest time, of those at the source that has
-// most with another one: so nobody loses a stream to a host that sends from many ports. It is nil
-// if there is none. held are the clients of each source, with the other one.
+// replaceable returns the client that was idle for the longest time, of those at the source that
+// has most with another one: so nobody loses a stream to a host that sends from many ports. It is
+// nil if there is none. held are the clients of each source, with the other one.
 func (f *udpForward) replaceable(other source) (oldest *udpClient, held map[source]int) {
 	held = map[source]int{other: 1}
 	for _, c := range f.clients {

@@ -130,8 +130,8 @@ func chosenSpeed(only string) ([]speedCase, error) {
 
 // printSpeedSetting prints what the measurement was made with.
 func printSpeedSetting(ctx context.Context, culvert, command string) {
-	fmt.Printf("%s, %d cores; %s; %s; culvert %s; BBR at both ends. %s: `%s`\n\n", processor(),
-		runtime.NumCPU(), kernel(), runtime.Version(),
+	fmt.Printf("%s, %d cores; %s; %s; culvert %s; BBR at both ends of links. %s: `%s`\n\n",
+		processor(), runtime.NumCPU(), kernel(), runtime.Version(),
 		firstMatch(`version (\S+)`, outputOf(ctx, culvert, "--version")),
 		time.Now().UTC().Format("2006-01-02 15:04 MST"), command)
 }
@@ -228,14 +228,16 @@ func (c speedCase) startRemote(
 	var public []byte // the remote's
 	for _, end := range []string{"near", "far"} {
 		keygen := s.far.Command(program, "keygen", "-o", key(end))
+		keygen.Env = peer.Environment(folder)
 		if public, err = s.starter.Run(ctx, "keygen", keygen, nil); err != nil {
 			return nil, nil, err
 		}
 	}
 	address := s.far.Address + ":" + port
-	remote, err := s.starter.Start("remote", s.far.Command(program, "remote", "--key", key("far"),
-		"--allow-anyone", "--control", "none", "--print-ready", "--congestion", c.control,
-		"--listen", address))
+	serve := s.far.Command(program, "remote", "--key", key("far"), "--allow-anyone",
+		"--control", "none", "--print-ready", "--congestion", c.control, "--listen", address)
+	serve.Env = peer.Environment(folder)
+	remote, err := s.starter.Start("remote", serve)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -248,9 +250,11 @@ func (c speedCase) startRemote(
 		return nil, nil, err
 	}
 	measure = func() (both [2]speedTransfer, err error) {
-		output, err := s.starter.Run(ctx, "speed", s.near.Command(program, "speed", "--json",
-			"--key", key("near"), "--remote-key", string(bytes.TrimSpace(public)),
-			"--known-remotes", key("known"), "--congestion", c.control, "ws://"+address+"/"), nil)
+		cmd := s.near.Command(program, "speed", "--json", "--key", key("near"),
+			"--remote-key", string(bytes.TrimSpace(public)), "--known-remotes", key("known"),
+			"--congestion", c.control, "ws://"+address+"/")
+		cmd.Env = peer.Environment(folder)
+		output, err := s.starter.Run(ctx, "speed", cmd, nil)
 		var report struct{ Download, Upload speedTransfer }
 		if err == nil {
 			err = json.Unmarshal(output, &report)

@@ -17,7 +17,18 @@ const maxOutput = 1 << 20
 type output struct {
 	mu      sync.Mutex // guards the fields below
 	kept    []byte
+	lost    bool          // sessionLost was written
 	changed chan struct{} // closed and replaced with each write
+}
+
+// sessionLost is in the line of a log about a session that ended because its connection was lost.
+const sessionLost = "session lost"
+
+// hasLost reports whether sessionLost was ever written.
+func (o *output) hasLost() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.lost
 }
 
 func newOutput() *output { return &output{changed: make(chan struct{})} }
@@ -26,6 +37,8 @@ func (o *output) Write(p []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.kept = append(o.kept, p...)
+	recent := o.kept[max(0, len(o.kept)-len(p)-len(sessionLost)):]
+	o.lost = o.lost || bytes.Contains(recent, []byte(sessionLost))
 	if len(o.kept) > maxOutput {
 		o.kept = bytes.Clone(o.kept[len(o.kept)-maxOutput/2:])
 	}

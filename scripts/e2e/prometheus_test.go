@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -113,7 +114,14 @@ scrape_configs:
 func TestStatusOfAnotherUser(t *testing.T) {
 	t.Parallel()
 	needRoot(t, "it runs curl as another user")
-	socket := filepath.Join(t.TempDir(), "status")
+	folder := t.TempDir()
+	// It is the socket that keeps others out.
+	for _, path := range []string{filepath.Dir(folder), folder} {
+		if err := os.Chmod(path, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	socket := filepath.Join(folder, "status")
 	tun := startTunnel(t, "--status", "unix:"+socket)
 	remote := startNode(t, "remote", culvert(t, remoteArgs(tun.server,
 		"--authorized-keys", tun.authorized, "--status", "127.0.0.1:0")...))

@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"culvert/internal/testnet"
 )
 
 // Exit statuses of culvert that the tests expect.
@@ -87,9 +89,9 @@ func TestRemoteKeyChanges(t *testing.T) {
 		address := tun.remote.listen[0]
 		tun.remote.kill()
 		impostor := tun.startRemote(t, address, other)
-		for range 2 { // so it was tried again
-			local.stderr.waitLine(t, local.process, warning, patience)
-		}
+		testnet.Poll(t, patience, "it was tried again", func() bool {
+			return strings.Count(local.stderr.String(), warning) >= 2
+		})
 		if text := local.stderr.String(); !strings.Contains(text, other.key) {
 			t.Errorf("the log does not have the key of who answered:\n%s", text)
 		}

@@ -103,7 +103,8 @@ type lateConn struct {
 func (c lateConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if c.late.Load() {
-		<-time.After(c.by)
+		late := time.NewTimer(c.by)
+		<-late.C
 	}
 	return n, err
 }

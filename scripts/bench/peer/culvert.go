@@ -64,7 +64,7 @@ func (s Setting) culvertKey(ctx context.Context, end string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, commandTime)
 	defer cancel()
 	cmd := Host{}.Command(s.Programs.Culvert, "keygen", "-o", s.identity(end))
-	cmd.Env = environment(s.Folder)
+	cmd.Env = Environment(s.Folder)
 	key, err := s.Starter.Run(ctx, "culvert keygen", cmd, nil)
 	return string(bytes.TrimSpace(key)), err
 }
@@ -76,7 +76,7 @@ func (s Setting) culvert(ctx context.Context, p *Peer, h Host, end string,
 	args = append([]string{end, "--print-ready", "--log-level", "error", "--key", s.identity(end)},
 		args...)
 	cmd := h.Command(s.Programs.Culvert, args...)
-	cmd.Env = environment(s.Folder)
+	cmd.Env = Environment(s.Folder)
 	process, err := s.Starter.Start("culvert "+end, cmd)
 	if err != nil {
 		return "", err

@@ -30,7 +30,7 @@ func (s Setting) startHAProxy(ctx context.Context, p *Peer, listen, to string) e
 		return err
 	}
 	cmd := s.Far.Command(s.Programs.HAProxy, "-db", "-q", "-f", config)
-	cmd.Env = environment(s.Folder)
+	cmd.Env = Environment(s.Folder)
 	process, err := s.Starter.Start("haproxy", cmd)
 	if err != nil {
 		return err

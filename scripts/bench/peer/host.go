@@ -77,8 +77,8 @@ func tryListen(first, count int) error {
 	return nil
 }
 
-// environment returns the environment of the programs, without any of the user's settings.
-func environment(home string) []string {
+// Environment returns the environment of the programs, without any of the user's settings.
+func Environment(home string) []string {
 	return []string{"HOME=" + home, "XDG_CONFIG_HOME=" + home, "XDG_RUNTIME_DIR=" + home,
 		"PATH=" + os.Getenv("PATH"),
 		"LANG=C.UTF-8", "TMPDIR=" + os.TempDir()}

@@ -86,7 +86,7 @@ func (s Setting) xray(ctx context.Context, p *Peer, h Host, file, listen string,
 		return err
 	}
 	cmd := h.Command(s.Programs.Xray, "run", "-c", config)
-	cmd.Env = environment(s.Folder)
+	cmd.Env = Environment(s.Folder)
 	process, err := s.Starter.Start("xray", cmd)
 	if err != nil {
 		return err

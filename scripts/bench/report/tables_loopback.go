@@ -61,8 +61,9 @@ var loopbackTables = []table{
 	},
 	{
 		title: "Observed",
-		about: "One stream, with status page, metrics, access log and control socket at both ends, " +
-			"while a reader of the page's events and a scraper look at each, and with none of these.",
+		about: "One stream, with status page, metrics and control socket at both ends, and an " +
+			"access log at the remote, while a reader of the page's events and a scraper look at " +
+			"each, and with none of these.",
 		columns: []column{
 			{head: "1 down, MB/s", name: "status-down", value: "mb_per_s", plain: true},
 			{head: "1 up, MB/s", name: "status-up", value: "mb_per_s", plain: true},
