@@ -248,7 +248,7 @@ func (k *KnownRemotes) Add(addr string, key PublicKey) error {
 	if err := k.check(remotes, addr, key); !errors.Is(err, ErrUnknownRemote) {
 		return err
 	}
-	return k.append(f, content, addr, key)
+	return k.append(f.File, content, addr, key)
 }
 
 // append writes one line to the end of the file that holds content. An edit by hand may have left

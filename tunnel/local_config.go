@@ -37,9 +37,11 @@ type LocalConfig struct {
 	FailoverAfter, FailbackAfter time.Duration
 
 	// CA selects version 2 of the handshake: the remote must present a certificate of this CA. Cert
-	// is what this side presents when the remote requires one.
-	CA   *certs.Certificate
-	Cert *certs.Certificate
+	// is what this side presents when the remote requires one. NextCert, when set, is asked before
+	// each handshake for the one to present from then on; after an error, that is the last one.
+	CA       *certs.Certificate
+	Cert     *certs.Certificate
+	NextCert func() (*certs.Certificate, error)
 
 	TLS    *tls.Config // for wss://; nil for the system's roots
 	Header http.Header // sent with the WebSocket upgrade; "Host" replaces the address's host
@@ -135,6 +137,8 @@ func (c *LocalConfig) connector() *localConnector {
 	return &localConnector{
 		address: c.Address,
 		client:  client,
+		next:    c.NextCert,
+		log:     c.Log,
 		tls:     c.TLS,
 		header:  c.Header,
 		unnamed: c.NoSessionHeader,

@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -12,9 +13,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"culvert/certs"
 	"culvert/internal/netfault"
 	"culvert/protocol"
 	"culvert/tunnel/mux"
+
+	"github.com/rs/zerolog"
 )
 
 // localConnector makes sessions to one remote.
@@ -22,15 +26,17 @@ type localConnector struct {
 	place      int // of the remote, in order of preference
 	address    Address
 	client     protocol.ClientConfig
-	tls        *tls.Config // nil for the defaults
-	header     http.Header // sent with the upgrade
-	unnamed    bool        // sessions have no sessionHeader
-	via        *Proxy      // nil for none
+	next       func() (*certs.Certificate, error) // as LocalConfig has it
+	tls        *tls.Config                        // nil for the defaults
+	header     http.Header                        // sent with the upgrade
+	unnamed    bool                               // sessions have no sessionHeader
+	via        *Proxy                             // nil for none
 	timeout    time.Duration
 	session    mux.Config
 	congestion *carrierCongestion
 	onProgress func(Progress) // may be nil
 	observer   Observer       // nil for none
+	log        zerolog.Logger
 
 	family      Family
 	dialAddress protocol.DialFunc // an IP address and port; a net.Dialer's except in tests
@@ -191,6 +197,13 @@ func (c *localConnector) secureOne(
 		cfg.ServerAddr = addr.Unmap()
 	} else if c.via == nil { // with a proxy, its address would prove nothing
 		cfg.ServerAddr = path.remote.Addr()
+	}
+	if c.next != nil && cfg.Cert != nil {
+		cert, err := c.next()
+		if err != nil {
+			c.log.Warn().Err(err).Msg("our certificate can't be read again: the last one is presented")
+		}
+		cfg.Cert = cmp.Or(cert, cfg.Cert)
 	}
 	conn, err := protocol.Client(ctx, ws, cfg)
 	if err != nil {

@@ -78,6 +78,12 @@ func TestVersion2(t *testing.T) {
 	if err != nil || state.Version != 2 {
 		t.Fatalf("version %d, %v", state.Version, err)
 	}
+	good := cfg.Cert
+	cfg.Cert = issue(newKey(t)) // of before
+	cfg.NextCert = func() (*certs.Certificate, error) { return good, errors.New("unreadable now") }
+	if _, _, err := Connect(testnet.Within(t, patience), cfg); err != nil {
+		t.Errorf("the next certificate is not presented: %v", err)
+	}
 }
 
 // The configured header and Host reach the server.

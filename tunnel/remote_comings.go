@@ -27,6 +27,7 @@ type comings struct {
 type comingsOf struct {
 	all           *comings
 	lines, events *logburst.Sampler
+	asked         *logburst.Sampler // lines about listeners and speed tests, in all sessions
 }
 
 func newComings(log zerolog.Logger) *comings {
@@ -50,6 +51,7 @@ func (c *comings) of(id clientID) *comingsOf {
 			all:    c,
 			lines:  logburst.New(maxComingLines, comingsPeriod),
 			events: logburst.New(maxComingEvents, comingsPeriod),
+			asked:  logburst.New(2*maxListenerLines, comingsPeriod),
 		}
 	}
 	return c.clients[id]

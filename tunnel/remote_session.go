@@ -45,7 +45,7 @@ func newRemoteSession(
 		client:  client,
 		log:     log,
 		denials: limitLog(log, 1, streamWarningsPeriod, r.gate.warnings),
-		asked:   limitLog(log, maxListenerLines, listenerLinesPeriod, r.comingsOf(client, from).lines),
+		asked:   limitLog(log, maxListenerLines, listenerLinesPeriod, r.comingsOf(client, from).asked),
 		lookups: limitLog(log, 1, streamWarningsPeriod, r.gate.warnings),
 		ctx:     ctx,
 	}

@@ -126,15 +126,20 @@ func (o *connectOptions) load() (*connection, error) {
 		return nil, err
 	}
 	key, cert, err := o.identity.load(certs.UseClient)
+	if err == nil {
+		err = checkUnexpired(cert)
+	}
 	if err != nil {
 		return nil, err
 	}
+	own := &ownCertificate{path: o.identity.cert, key: key, end: certs.UseClient, last: cert}
 	config := tunnel.LocalConfig{
 		Address:          remotes[0].address,
 		Key:              key,
 		VerifyRemote:     remotes[0].trust.verify,
 		CA:               ca,
 		Cert:             cert,
+		NextCert:         own.next,
 		ConnectTimeout:   o.session.connectTimeout,
 		HandshakeTimeout: o.session.handshakeTimeout,
 		NoSessionHeader:  o.session.noSessionHeader,

@@ -61,7 +61,7 @@ func (o *hostsOptions) defineForget(s *flags.Set) {
 	s.Argument("NAME", func(text string) error {
 		o.names = append(o.names, text)
 		return nil
-	}).Host().Repeated().Candidates(o.trust.knownNames)
+	}).Hosts().Candidates(o.trust.knownNames)
 	s.Source(&o.source)
 	o.trust.defineKnown(s)
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
+	"time"
 
 	"culvert/certs"
 	"culvert/internal/cli/exit"
@@ -155,4 +157,42 @@ func checkCertified(cert *certs.Certificate, key *certs.KeyPair, end certs.Use) 
 			fmt.Sprintf("have one issued with --use %s, or without --use", end))
 	}
 	return nil
+}
+
+// ownCertificate is the certificate of --cert, which a local reads again: the next one is issued
+// before the last one expires.
+type ownCertificate struct {
+	path string
+	key  *certs.KeyPair
+	end  certs.Use
+
+	mu   sync.Mutex // guards last
+	last *certs.Certificate
+}
+
+// next returns the certificate that the file has now, or with an error the last one.
+func (o *ownCertificate) next() (*certs.Certificate, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	cert, err := loadCertificate("cert", o.path)
+	if err == nil {
+		err = checkCertified(cert, o.key, o.end)
+	}
+	if err == nil {
+		o.last = cert
+	}
+	return o.last, err
+}
+
+// errExpired means that a certificate is no longer valid.
+var errExpired = errors.New("it has expired")
+
+// checkUnexpired refuses a certificate, which may be nil, that has expired.
+func checkUnexpired(cert *certs.Certificate) error {
+	if cert == nil || time.Now().Before(cert.Expires()) {
+		return nil
+	}
+	return exit.Fail(exit.Failed, "can't use the certificate of --cert",
+		fmt.Errorf("%w, at %s", errExpired, cert.Expires().UTC().Format(time.RFC3339)),
+		"have another one issued")
 }

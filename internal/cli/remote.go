@@ -121,6 +121,9 @@ func (o *listenOptions) defineAdvertise(s *flags.Set) {
 
 // bind binds all addresses or none.
 func (o *listenOptions) bind() ([]net.Listener, error) {
+	if len(o.addresses) == 0 {
+		return nil, exit.Usagef(`such as listen = [":8080"]`, "listen names no address")
+	}
 	access, err := o.socket.access(o.addresses)
 	if err != nil {
 		return nil, err
@@ -440,7 +443,7 @@ func (o *remoteOptions) serve(
 	defer signals.reloads.watch(func() { reload() })()
 	defer o.autoReload.start(signals.reloads, log)()
 
-	warnTrust(log, settings.trust)
+	settings.warn(log)
 	addresses := served.addresses()
 	key := settings.identity.Key.Public()
 	if err := o.finishTakeOver(served); err != nil {

@@ -165,13 +165,16 @@ func (o *remoteOptions) reload(served *servedRemote) error {
 	}
 	served.observed.showKey(key)
 	served.shown.current.Store(s.tls)
-	warnTrust(served.log, s.trust)
+	s.warn(served.log)
 	return nil
 }
 
-// warnTrust logs that everybody or nobody is admitted.
-func warnTrust(log zerolog.Logger, trust tunnel.RemoteTrust) {
-	switch {
+// warn logs that everybody or nobody is admitted, or that clients will refuse this remote.
+func (s *remoteSettings) warn(log zerolog.Logger) {
+	if err := checkUnexpired(s.identity.Cert); err != nil {
+		log.Warn().Err(err).Msg("clients with --ca refuse this remote")
+	}
+	switch trust := s.trust; {
 	case trust.Authorized != nil && trust.Authorized.Len() == 0:
 		log.Warn().Msg("nobody is admitted: the list of authorized keys is empty")
 	case trust.Anyone:

@@ -57,6 +57,18 @@ key=$(culvert keygen -o laptop.json 2>keygen.log | tr -d '\r')
 [ "$(culvert keygen -o laptop.json 2>>keygen.log | tr -d '\r')" = "$key" ] || fail 'another key'
 culvert authorize --authorized-keys authorized_keys "$key" laptop 2>authorize.log
 grep -q "^$key laptop" authorized_keys || fail "authorized: $(cat authorized_keys)"
+jobs=() others=()
+for n in $(seq 8); do
+  others+=("$(culvert keygen -o "other-$n.json" 2>>keygen.log | tr -d '\r')")
+done
+for other in "${others[@]}"; do # all at once
+  culvert authorize --authorized-keys authorized_keys "$other" other 2>"authorize-$other.log" &
+  jobs+=($!)
+done
+for job in "${jobs[@]}"; do
+  wait "$job" || fail "an edit beside others: $(cat authorize-*.log)"
+done
+[ "$(grep -c . authorized_keys)" = 9 ] || fail "edits are lost: $(cat authorized_keys)"
 culvert keygen -o remote.json >/dev/null 2>>keygen.log
 echo 'wine: keygen and authorize'
 

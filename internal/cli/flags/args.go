@@ -48,12 +48,35 @@ func (a *App) flagsFirst(args []string) ([]string, error) {
 		if takesNext {
 			taken++
 		}
-		front, words = append(front, words[:taken]...), words[taken:]
+		front = append(front, command.set.mainName(words[0]))
+		front, words = append(front, words[1:taken]...), words[taken:]
+	}
+	if at == 2 && len(front) > 0 && len(rest) > 0 && find(command.Commands, rest[0]) != nil {
+		// The flags are those of the command's own command.
+		return a.flagsFirst(slices.Concat(args[:at], rest[:1], front, rest[1:]))
+	}
+	if i := slices.Index(rest, "--"); i >= 0 && command.set.command == nil {
+		rest = slices.Concat([]string{"--"}, rest[:i], rest[i+1:])
 	}
 	if len(rest) > 0 && command.set.isArgument(rest[0]) {
 		front = append(front, "--") // or the library takes it for a flag
 	}
 	return slices.Concat(args[:at], front, rest), nil
+}
+
+// mainName returns a flag as it was given, but by its main name: the library takes no flag by two.
+func (s *Set) mainName(arg string) string {
+	word, value, hasValue := strings.Cut(arg, "=")
+	name := strings.TrimLeft(word, "-")
+	f := lookup(s.flags, name)
+	if f == nil || f.names[0] == name {
+		return arg
+	}
+	word = spellFlag(f.names[0])
+	if hasValue {
+		word += "=" + value
+	}
+	return word
 }
 
 // checkFlag refuses an argument that is no flag of the command, or has no value or a wrong one. It

@@ -28,7 +28,10 @@ func TestFlagsFirst(t *testing.T) {
 		{"culvert local URL -key k", "culvert local -key k URL"},
 		{"culvert local URL --keepalive -1s", "culvert local --keepalive -1s URL"},
 		{"culvert local URL --key --accept-new", "culvert local --key --accept-new URL"},
-		{"culvert local URL -- --key", "culvert local URL -- --key"},
+		{"culvert local URL -- --key", "culvert local -- URL --key"},
+		{"culvert run URL -- a -- b", "culvert run URL -- a -- b"},
+		{"culvert local -D 1 --socks 2 -D=3", "culvert local --socks 1 --socks 2 --socks=3"},
+		{"culvert keygen -o a --out=b", "culvert keygen --out a --out=b"},
 		{"culvert local - URL --accept-new", "culvert local --accept-new - URL"},
 		{"culvert cert verify FILE --ca ca", "culvert cert verify --ca ca FILE"},
 		{"culvert cert FILE", "culvert cert FILE"},
@@ -66,6 +69,8 @@ func TestFlagsFirst(t *testing.T) {
 		{"culvert local --keepalive soon", `bad --keepalive "soon": want a duration as in "20s"`},
 		{"culvert local --keepalive=soon", `bad --keepalive "soon": want a duration as in "20s"`},
 		{"culvert remote --max-streams 1.5", `bad --max-streams "1.5": want a number`},
+		{"culvert remote --max-streams 010", `bad --max-streams "010": want a number`},
+		{"culvert remote --max-streams 0x10", `bad --max-streams "0x10": want a number`},
 		{"culvert local --accept-new=maybe", `bad --accept-new "maybe": want true or false`},
 	} {
 		_, err := app.flagsFirst(strings.Fields(test.args))
@@ -109,7 +114,7 @@ func TestArguments(t *testing.T) {
 	for _, test := range []struct{ args, what, hint string }{
 		{"check", "REMOTE_URL is missing", "usage: culvert check REMOTE_URL"},
 		{"check a b", `unexpected argument "b"`, "usage: culvert check REMOTE_URL"},
-		{"check a -- b", `unexpected argument "--"`, "usage: culvert check REMOTE_URL"},
+		{"check a -- b", `unexpected argument "b"`, "usage: culvert check REMOTE_URL"},
 		{"demo a", `unexpected argument "a"`, "usage: culvert demo"},
 		{"cert ca a", "--name is missing", "usage: culvert cert ca --name NAME"},
 		{"cert ca --name= ", "--name is missing", "usage: culvert cert ca --name NAME"},

@@ -16,6 +16,7 @@ type Argument struct {
 	optional bool                   // it may be left out, as may all that follow
 	dashed   func(word string) bool // nil if no word that begins with - is one
 	host     bool                   // it may be the name of a host in the configuration file
+	hosts    bool                   // likewise each that follows it
 	repeated bool                   // there may be several
 
 	candidates func(value func(flag string) string) []string // for completion; may be nil

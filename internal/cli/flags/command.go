@@ -177,6 +177,11 @@ func (a *App) command(c *Command) *cli.Command {
 			given: map[string]any{}, origins: map[string]origin{},
 		}
 		for _, f := range c.set.flags {
+			if f.origin.typed == "" { // what the library understands may be something else
+				if bad := f.checkVariable(); bad != nil {
+					return bad
+				}
+			}
 			if name := f.names[0]; parsed.IsSet(name) {
 				source.given[name] = plainValue(parsed.Value(name))
 				source.origins[name] = origin{typed: f.origin.typed, variable: f.origin.typed == ""}

@@ -29,6 +29,13 @@ type host struct {
 	settings map[string]setting // by flag
 }
 
+// Hosts declares that each of a repeated argument may be the name of a host. Those behind the first
+// are the function's to replace.
+func (a *Argument) Hosts() *Argument {
+	a.hosts = true
+	return a.Host().Repeated()
+}
+
 // Host declares that the argument may be the name of a host in the configuration file. It is the
 // command's first argument.
 func (a *Argument) Host() *Argument {
@@ -166,14 +173,18 @@ func (p *configParser) hostURLs(table string, line int, keys map[string]toml.Pri
 }
 
 // chooseHost replaces the first argument with its URLs if that is the name of a host: with the
-// first of them if the command takes no more. The host's settings apply from then on.
-func (s *Source) chooseHost(set *Set, args []string) []string {
+// first of them if the command takes no more. The host's settings apply from then on, so that no
+// other argument can be a host.
+func (s *Source) chooseHost(set *Set, args []string) ([]string, error) {
 	if s.config == nil || len(args) == 0 || len(set.arguments) == 0 || !set.arguments[0].host {
-		return args
+		return args, nil
+	}
+	if err := s.refuseHosts(set, args[1:]); err != nil {
+		return nil, err
 	}
 	h, ok := s.config.hosts[args[0]]
 	if !ok {
-		return args
+		return args, nil
 	}
 	s.host = args[0]
 	urls := h.urls
@@ -181,7 +192,25 @@ func (s *Source) chooseHost(set *Set, args []string) []string {
 		urls = urls[:1]
 	}
 	s.hostURLs = len(urls)
-	return append(slices.Clone(urls), args[1:]...)
+	return append(slices.Clone(urls), args[1:]...), nil
+}
+
+// refuseHosts refuses the names of hosts among arguments that follow the first, unless the command
+// knows what to do with them.
+func (s *Source) refuseHosts(set *Set, args []string) error {
+	if set.arguments[0].hosts {
+		return nil
+	}
+	for i, name := range args {
+		if name == "--" || set.argument(i+1) == nil {
+			break
+		}
+		if _, ok := s.config.hosts[name]; ok {
+			return exit.Usagef(`give the URLs of both in one host: urls = ["wss://…", "wss://…"]`,
+				"%s is a host of %s, and only the first argument may be one", name, s.file)
+		}
+	}
+	return nil
 }
 
 // badURL explains what is wrong with a URL of the host.

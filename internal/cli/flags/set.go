@@ -85,7 +85,10 @@ func (v *variable[T]) check(text string) (want string) {
 	case bool:
 		_, err = strconv.ParseBool(text)
 	case int:
-		_, err = strconv.ParseInt(text, 0, strconv.IntSize) // as the library does
+		_, err = strconv.ParseInt(text, 10, strconv.IntSize)
+		if digits := strings.TrimLeft(text, "+-"); len(digits) > 1 && digits[0] == '0' {
+			err = strconv.ErrSyntax // the library would take it for another base
+		}
 	case time.Duration:
 		_, err = time.ParseDuration(text)
 	}

@@ -76,11 +76,13 @@ func (s *Source) Explain(err error) error { return explain(err, s.flags) }
 
 // decodeFirst sets all variables of a command that is about to run.
 func (s *Source) decodeFirst(c *Command, args []string) (err error) {
-	if f := lookup(c.set.flags, configName); f != nil {
-		s.file, _ = f.Value().(string)
-		if given, ok := s.given[configName].(string); ok {
-			s.file = given
-		}
+	f := lookup(c.set.flags, configName)
+	if f == nil { // it takes nothing from a file, which need not be right
+		return c.set.takeArguments(args, c.usageHint(), 0, nil)
+	}
+	s.file, _ = f.Value().(string)
+	if given, ok := s.given[configName].(string); ok {
+		s.file = given
 	}
 	if _, given := s.given[configName]; !given {
 		s.file = firstFile(s.defaults)
@@ -88,7 +90,9 @@ func (s *Source) decodeFirst(c *Command, args []string) (err error) {
 	if s.config, err = s.readConfig(); err != nil {
 		return err
 	}
-	args = s.chooseHost(c.set, args)
+	if args, err = s.chooseHost(c.set, args); err != nil {
+		return err
+	}
 	if err := s.decode(c.set, s.config); err != nil {
 		return err
 	}
