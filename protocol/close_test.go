@@ -2,6 +2,7 @@ package protocol
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -84,6 +85,31 @@ func TestCloseIsBounded(t *testing.T) {
 		}
 		closeBoth(client, server)
 	})
+}
+
+// TestCloseOverTLSIsBounded: as TestCloseIsBounded, where TLS would take five seconds for its own
+// end.
+func TestCloseOverTLSIsBounded(t *testing.T) {
+	for name, end := range map[string]func(*Conn){
+		"close": func(c *Conn) { c.CloseWith(CloseInternal, "") },
+		"end":   func(c *Conn) { c.wire.end(ErrClosed) },
+	} {
+		client, server := connectTLS(t, newParties(t, Version1, false))
+		socket := client.wire.conn.(*tls.Conn).NetConn()
+		for { // until nothing more goes into the socket, which nobody reads
+			socket.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
+			if _, err := socket.Write(make([]byte, 1<<20)); err != nil {
+				break
+			}
+		}
+		socket.SetWriteDeadline(time.Time{})
+		begin := time.Now()
+		end(client)
+		if took := time.Since(begin); took > 2*closeTimeout+time.Second {
+			t.Errorf("%s took %v", name, took)
+		}
+		server.wire.conn.(*tls.Conn).NetConn().Close()
+	}
 }
 
 // TestCloseWaitsForPeer closes, while a read is pending, a connection whose peer reads the close

@@ -93,11 +93,20 @@ func (c *Conn) LastRead() time.Time {
 	last := c.wire.began.Add(time.Duration(c.wire.lastRead.Load()))
 	_, isTLS := c.wire.conn.(*tls.Conn) // which reads parts of its own records, and doesn't tell
 	if isTLS || c.wire.marks.marked() { // what has arrived since then may not have been read
-		if arrived := c.lastArrival(); arrived.After(last) {
+		if arrived := c.lastArrival(); arrived.After(last) && arrived.After(c.lastControl()) {
 			return arrived
 		}
 	}
 	return last
+}
+
+// lastControl returns until when what has arrived may have been a control frame.
+func (c *Conn) lastControl() time.Time {
+	read := c.wire.lastControl.Load()
+	if read == 0 {
+		return time.Time{}
+	}
+	return c.wire.began.Add(time.Duration(read) + arrivalGrain)
 }
 
 // NetConn returns the connection that carries the WebSocket, for what its socket knows.

@@ -288,6 +288,45 @@ func TestPingIsAnswered(t *testing.T) {
 	})
 }
 
+// TestManyPings: of the pings that come with one read, the latest is answered. Each answer takes a
+// system call, and a stranger may send many.
+func TestManyPings(t *testing.T) {
+	const pings = 10_000
+	client, server := connectTCP(t, newParties(t, Version1, false))
+	var b []byte
+	for i := range pings {
+		b = frame{final: true, opcode: websocket.PingMessage, mask: &testMask,
+			payload: fmt.Appendf(nil, "%05d", i)}.append(b)
+	}
+	written := make(chan error, 1)
+	go func() {
+		_, err := client.wire.conn.Write(b)
+		if err == nil {
+			err = client.WriteRecords([]byte("behind the pings"))
+		}
+		written <- err
+	}()
+	got, err := server.ReadRecord(nil)
+	if err := errors.Join(err, <-written); err != nil || string(got) != "behind the pings" {
+		t.Fatalf("got %q, %v", got, err)
+	}
+	go server.Close()
+	pongs, latest := 0, ""
+	for {
+		opcode, payload, err := client.wire.frames.next()
+		if err != nil {
+			break
+		}
+		if opcode == websocket.PongMessage {
+			pongs, latest = pongs+1, string(payload)
+		}
+	}
+	client.wire.conn.Close()
+	if pongs > pings/20 || latest != fmt.Sprintf("%05d", pings-1) {
+		t.Errorf("%d pongs, the last one to %s", pongs, latest)
+	}
+}
+
 // pingFrom pings an end that is reading, and waits for the pong.
 func pingFrom(from, to *Conn, payload string) error {
 	read := make(chan error, 2)

@@ -64,6 +64,8 @@ type dialedConn struct {
 	headEnded bool   // head is complete, and the final response's
 	head      []byte // has arrived and was not read yet
 	emptyLine bool   // the current line of the head is empty, or a carriage return
+	status    int    // of head, once its first line is known
+	isKnown   bool
 	dropped   int    // bytes of interim heads
 	behind    []byte // what has arrived after the head
 }
@@ -74,7 +76,8 @@ func (c *dialedConn) NetConn() net.Conn { return c.Conn }
 // errForeignDialer is returned for another dialer's WebSocket, which may have lost frames.
 var errForeignDialer = errors.New("protocol: the WebSocket is not from a dialer of NewDialer")
 
-var errResponseHead = errors.New("protocol: the head of the HTTP response is too large")
+// ErrResponseHead is returned when the head of an HTTP response, or its first line, is too large.
+var ErrResponseHead = errors.New("protocol: the head of the HTTP response is too large")
 
 func (c *dialedConn) Read(p []byte) (int, error) {
 	var err error
@@ -111,15 +114,23 @@ func (c *dialedConn) receiveHead() error {
 	c.behind = c.behind[end:]
 	if c.dropped+len(c.head) > maxResponseHead {
 		c.head = nil
-		return errResponseHead
+		return ErrResponseHead
 	}
-	switch code, known := statusCode(c.head); {
+	if !c.isKnown {
+		c.status, c.isKnown = statusCode(c.head)
+		if !c.isKnown && len(c.head) > maxStatusLine {
+			c.head = nil
+			return ErrResponseHead
+		}
+	}
+	switch {
+	case !c.headEnded && c.isKnown && c.status == 0: // let the parser fail now, not a timeout
+		c.headEnded, c.head = true, append(c.head, '\n')
 	case !c.headEnded:
-		c.headEnded = known && code == 0 // not HTTP: let the parser fail now, not a timeout
-	case code/100 == 1 && code != http.StatusSwitchingProtocols:
+	case c.status/100 == 1 && c.status != http.StatusSwitchingProtocols:
 		c.dropped += len(c.head)
-		c.headEnded, c.emptyLine, c.head = false, false, nil
-	case code != http.StatusSwitchingProtocols:
+		c.headEnded, c.emptyLine, c.isKnown, c.head = false, false, false, nil
+	case c.status != http.StatusSwitchingProtocols:
 		// gorilla reads some of the body, which may never end.
 		_ = c.Conn.SetReadDeadline(time.Now().Add(refusalTimeout))
 	}
@@ -127,19 +138,24 @@ func (c *dialedConn) receiveHead() error {
 }
 
 // statusCode returns the status code of a head, 0 if the first line is not an HTTP response's.
-// known reports whether that line is complete.
+// known reports whether enough of that line has arrived to tell.
 func statusCode(head []byte) (code int, known bool) {
-	line, _, known := bytes.Cut(head, []byte{'\n'})
-	version, rest, _ := strings.Cut(string(line), " ")
-	if !strings.HasPrefix(version, "HTTP/") {
-		return 0, known
+	const protocol = "HTTP/"
+	begin := min(len(head), len(protocol))
+	if string(head[:begin]) != protocol[:begin] {
+		return 0, true
 	}
+	line, _, known := bytes.Cut(head, []byte{'\n'})
+	if !known {
+		return 0, false
+	}
+	_, rest, _ := strings.Cut(string(line), " ")
 	digits, _, _ := strings.Cut(strings.TrimSpace(rest), " ")
 	code, err := strconv.Atoi(digits)
 	if err != nil || code < 100 {
-		return 0, known
+		return 0, true
 	}
-	return code, known
+	return code, true
 }
 
 // readHead looks for the end of the head, an empty line, and returns how much of b belongs to it.

@@ -169,14 +169,18 @@ func TestRefusedUpgradeIsShown(t *testing.T) {
 }
 
 func TestEndlessHead(t *testing.T) {
-	head := slices.Concat([]byte("HTTP/1.1 101 Switching Protocols\r\nX: "),
-		make([]byte, 2*maxResponseHead))
-	dial := answering(t, func(c net.Conn) net.Conn { return c },
-		func(*http.Request) []byte { return head })
-	dialer := NewDialer(dial, nil)
-	dialer.HandshakeTimeout = testTimeout
-	if _, _, err := dialer.Dial("ws://remote.example", nil); !errors.Is(err, errResponseHead) {
-		t.Fatalf("got %v, want %v", err, errResponseHead)
+	for name, head := range map[string][]byte{
+		"a field": slices.Concat([]byte("HTTP/1.1 101 Switching Protocols\r\nX: "),
+			make([]byte, 2*maxResponseHead)),
+		"the first line": slices.Concat([]byte("HTTP/1.1 101 "), make([]byte, 2*maxStatusLine)),
+	} {
+		dial := answering(t, func(c net.Conn) net.Conn { return c },
+			func(*http.Request) []byte { return head })
+		dialer := NewDialer(dial, nil)
+		dialer.HandshakeTimeout = testTimeout
+		if _, _, err := dialer.Dial("ws://remote.example", nil); !errors.Is(err, ErrResponseHead) {
+			t.Errorf("%s: got %v, want %v", name, err, ErrResponseHead)
+		}
 	}
 }
 
@@ -293,20 +297,22 @@ func TestEndlessInterimResponses(t *testing.T) {
 	})
 	dialer := NewDialer(dial, nil)
 	dialer.HandshakeTimeout = testTimeout
-	if _, _, err := dialer.Dial("ws://remote.example", nil); !errors.Is(err, errResponseHead) {
-		t.Fatalf("got %v, want %v", err, errResponseHead)
+	if _, _, err := dialer.Dial("ws://remote.example", nil); !errors.Is(err, ErrResponseHead) {
+		t.Fatalf("got %v, want %v", err, ErrResponseHead)
 	}
 }
 
 // TestNotHTTP dials a server of another protocol, which then waits: the client doesn't.
 func TestNotHTTP(t *testing.T) {
-	answer := func(*http.Request) []byte { return []byte("220 mail.example ESMTP\r\n") }
-	dialer := NewDialer(answering(t, func(c net.Conn) net.Conn { return c }, answer), nil)
-	dialer.HandshakeTimeout = testTimeout
-	var timeout net.Error
-	if _, _, err := dialer.Dial("ws://remote.example", nil); err == nil ||
-		errors.As(err, &timeout) && timeout.Timeout() {
-		t.Fatalf("got %v, want an error about what came", err)
+	for _, text := range []string{"220 mail.example ESMTP\r\n", "\x00\x01\x02", "HTTX"} {
+		answer := func(*http.Request) []byte { return []byte(text) }
+		dialer := NewDialer(answering(t, func(c net.Conn) net.Conn { return c }, answer), nil)
+		dialer.HandshakeTimeout = testTimeout
+		var timeout net.Error
+		if _, _, err := dialer.Dial("ws://remote.example", nil); err == nil ||
+			errors.As(err, &timeout) && timeout.Timeout() {
+			t.Errorf("%q: got %v, want an error about what came", text, err)
+		}
 	}
 }
 

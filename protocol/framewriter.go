@@ -27,7 +27,8 @@ type frameWriter struct {
 	turn chan struct{} // full while a goroutine writes; a lock that can time out
 	err  error         // the first failure, or errCloseSent; guarded by turn
 
-	pongOwed atomic.Bool // a ping is unanswered
+	pongOwed  atomic.Bool // a ping is unanswered
+	closeSent atomic.Bool // the close frame was written
 
 	mu       sync.Mutex // guards what follows
 	deadline time.Time  // of the next message; zero for none
@@ -116,6 +117,7 @@ func (w *frameWriter) writeClose(payload []byte, timeout time.Duration) error {
 		return err
 	}
 	w.err = errCloseSent
+	w.closeSent.Store(true)
 	return nil
 }
 

@@ -54,7 +54,11 @@ func receive(w *wire, step string, limit int) ([]byte, error) {
 	if err == nil {
 		return b, nil
 	}
-	if code := faultCode(err); code != 0 {
+	code := faultCode(err)
+	if _, malformed := errors.AsType[frameError](err); malformed {
+		code = CloseBadMessage
+	}
+	if code != 0 {
 		return nil, &HandshakeError{Step: step, Code: code, Err: err}
 	}
 	err = transportError("read", err)

@@ -243,6 +243,25 @@ func connectTCP(tb testing.TB, p parties) (client, server *Conn) {
 	return c.conn, s.conn
 }
 
+// connectTLS is connectTCP over TLS.
+func connectTLS(tb testing.TB, p parties) (client, server *Conn) {
+	tb.Helper()
+	done, released := make(chan result, 1), make(chan struct{})
+	ws := dialTLSWS(tb, func(ws *websocket.Conn) {
+		c, err := Server(context.Background(), ws, p.server)
+		done <- result{c, err}
+		<-released
+	})
+	tb.Cleanup(func() { close(released) })
+	client, err := Client(context.Background(), ws, p.client)
+	r := <-done
+	if err != nil || r.err != nil {
+		tb.Fatalf("handshake: client %v, server %v", err, r.err)
+	}
+	greet(tb, client, r.conn)
+	return client, r.conn
+}
+
 // greet sends one record each way.
 func greet(tb testing.TB, client, server *Conn) {
 	tb.Helper()

@@ -128,6 +128,13 @@ const (
 	// upgrade.
 	refusalTimeout = time.Second
 
+	// arrivalGrain is how long before it was read a frame may have arrived, going by what the system
+	// tells, which counts in its own ticks.
+	arrivalGrain = 20 * time.Millisecond
+
+	// maxStatusLine bounds the first line of that response, in bytes. A usual one has 40.
+	maxStatusLine = 4 << 10
+
 	// maxResponseHead bounds the head of the HTTP response that a client reads, in bytes. It is
 	// net/http's limit for requests, and more than load balancers with many cookies send. The
 	// sender is not authenticated yet.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 	"strconv"
 	"time"
 
@@ -250,7 +251,7 @@ func (h *serverHandshake) verifyCertificate(tail []byte) (*certs.Certificate, er
 	if o, err := parseObject(tail, "desc", "sign"); err == nil && len(o) == 0 {
 		return nil, ErrCertificateRequired
 	}
-	cert, err := certs.ParseCertificate(tail)
+	cert, err := certs.ParseCertificate(certificateOf(tail))
 	if err != nil {
 		return nil, err
 	}
@@ -270,6 +271,16 @@ func (h *serverHandshake) verifyCertificate(tail []byte) (*certs.Certificate, er
 		}
 	}
 	return cert, nil
+}
+
+// certificateOf returns the certificate in a tail, without the extension's member: that doesn't
+// count for how large a certificate may be.
+func certificateOf(tail []byte) []byte {
+	o, err := parseObject(tail, "desc", "sign")
+	if err != nil || o["desc"] == nil || o["sign"] == nil {
+		return tail // whose error is told
+	}
+	return slices.Concat([]byte(`{"desc":`), o["desc"], []byte(`,"sign":`), o["sign"], []byte("}"))
 }
 
 // grant5a returns the keys of the secure context, which is step 6.

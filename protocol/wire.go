@@ -2,6 +2,7 @@ package protocol
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -45,6 +46,14 @@ type wire struct {
 	began      time.Time
 	lastRead   atomic.Int64
 	readBefore int64 // lastRead before the latest read; used by the reader only
+
+	// lastControl is when a control frame was last read, in the same way.
+	lastControl atomic.Int64
+
+	// asked is the payload of the latest ping, which isAsked says is to be answered; used by the
+	// reader only.
+	asked   []byte
+	isAsked bool
 }
 
 // newWire takes the socket from ws, of which nothing else is used: gorilla/websocket has done the
@@ -68,6 +77,9 @@ func newWire(ws *websocket.Conn, isClient bool) *wire {
 type wireSource struct{ *wire }
 
 func (s wireSource) Read(p []byte) (int, error) {
+	if err := s.answerPing(); err != nil {
+		return 0, err
+	}
 	n, err := s.source.Read(p)
 	if n > 0 {
 		s.readBefore = s.lastRead.Swap(int64(max(1, time.Since(s.began))))
@@ -115,8 +127,9 @@ func (w *wire) awaitMessage(idle func()) {
 	}
 }
 
-// nextMessage returns the next message, and answers the control frames before it. It is called with
-// readMu held, and the message is valid for as long.
+// nextMessage returns the next message, and answers the control frames before it: of the pings that
+// came with one read, the latest (RFC 6455, section 5.5.3). It is called with readMu held, and the
+// message is valid for as long.
 func (w *wire) nextMessage() (messageType int, message []byte, err error) {
 	for {
 		opcode, payload, err := w.frames.next()
@@ -125,37 +138,34 @@ func (w *wire) nextMessage() (messageType int, message []byte, err error) {
 			w.answerEnd(err)
 			return 0, nil, err
 		case opcode == websocket.BinaryMessage || opcode == websocket.TextMessage:
-			return opcode, payload, nil
+			return opcode, payload, w.answerPing()
 		}
 		// a control frame may be a proxy's, and is no sign of life of the peer
 		w.lastRead.Store(w.readBefore)
+		w.lastControl.Store(int64(max(1, time.Since(w.began))))
 		if opcode == websocket.PingMessage {
-			if err := w.answerPing(payload); err != nil {
-				return 0, nil, err
-			}
+			w.asked, w.isAsked = append(w.asked[:0], payload...), true
 		}
 	}
 }
 
-// answerEnd answers a close frame with one of the same code, and a violation of RFC 6455 with one
-// that names it (sections 5.5.1 and 7.4.1).
+// answerEnd answers a close frame with one of the same code (RFC 6455, section 5.5.1).
 func (w *wire) answerEnd(err error) {
 	var closed *websocket.CloseError
-	var malformed frameError
-	switch {
-	case errors.As(err, &closed):
+	if errors.As(err, &closed) {
 		_ = w.out.writeClose(websocket.FormatCloseMessage(closed.Code, ""), closeTimeout)
-	case errors.As(err, &malformed):
-		message := websocket.FormatCloseMessage(websocket.CloseProtocolError, string(malformed))
-		_ = w.out.writeClose(message, closeTimeout)
 	}
 }
 
-// answerPing sends a pong, or leaves it to a writer. A pong that could not be written whole ends
-// the connection. If it failed because the peer has closed, the reader goes on for a while: the
-// peer's reason may be about to arrive.
-func (w *wire) answerPing(payload []byte) error {
-	err := w.out.pong(payload)
+// answerPing sends the pong that is owed, if any, or leaves it to a writer. A pong that could not be
+// written whole ends the connection. If it failed because the peer has closed, the reader goes on
+// for a while: the peer's reason may be about to arrive.
+func (w *wire) answerPing() error {
+	if !w.isAsked {
+		return nil
+	}
+	w.isAsked = false
+	err := w.out.pong(w.asked)
 	if err == nil {
 		return nil
 	}
@@ -200,14 +210,19 @@ func (w *wire) end(cause error) error {
 	cause, closing := w.cause, w.closing
 	w.mu.Unlock()
 	if !closing {
-		_ = w.conn.Close()
+		w.closeSocket()
 	}
 	return cause
 }
 
-// readFailed ends the connection after a read returned err, and returns the reason.
+// readFailed ends the connection after a read returned err, and returns the reason. A violation of
+// RFC 6455 is named in the close frame (section 7.4.1).
 func (w *wire) readFailed(err error) error {
 	cause := w.transportError("read", err)
+	if malformed, ok := errors.AsType[frameError](err); ok {
+		w.close(websocket.CloseProtocolError, string(malformed), cause)
+		return w.err()
+	}
 	w.mu.Lock()
 	if w.writeErr != nil && !peerSaidWhy(cause) {
 		cause = w.writeErr
@@ -270,7 +285,17 @@ func (w *wire) close(code int, text string, cause error) {
 	if w.out.writeClose(message, closeTimeout) == nil {
 		w.linger()
 	}
-	_ = w.conn.Close()
+	w.closeSocket()
+}
+
+// closeSocket closes the socket. TLS may take five seconds for its own end where nothing can be
+// written, so that is left out unless the close frame could be.
+func (w *wire) closeSocket() {
+	conn := w.conn
+	if secure, ok := conn.(*tls.Conn); ok && !w.out.closeSent.Load() {
+		conn = secure.NetConn()
+	}
+	_ = conn.Close()
 }
 
 // linger waits until the peer has closed its side, and discards what arrives until then. Closing a
@@ -324,7 +349,7 @@ func (w *wire) limitTo(ctx context.Context, timeout time.Duration) (stop func() 
 	closed := make(chan struct{})
 	release := context.AfterFunc(ctx, func() {
 		defer close(closed)
-		_ = w.conn.Close()
+		w.closeSocket()
 	})
 	return func() error {
 		if !release() {

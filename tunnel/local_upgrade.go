@@ -62,7 +62,7 @@ func (c *localConnector) dial(
 		c.needsTLS(ctx) {
 		return nil, ErrNeedsTLS
 	}
-	if response == nil && !isConnectionError(err) {
+	if response == nil && !isConnectionError(err) && !errors.Is(err, protocol.ErrResponseHead) {
 		return nil, ErrNotHTTP
 	}
 	return nil, err

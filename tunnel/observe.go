@@ -78,6 +78,8 @@ func handshakeResult(err error) HandshakeResult {
 			return HandshakeRefused
 		}
 		return HandshakeBusy
+	case errors.As(err, &refused) && refused.Code == CloseBusy:
+		return HandshakeBusy
 	case IsAdmissionError(err), IsIdentityError(err), errors.As(err, &refused):
 		return HandshakeRefused
 	case errors.As(err, &handshake) &&

@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"errors"
+	"os"
 	"sync"
 	"time"
 
@@ -88,7 +89,7 @@ func penaltyFor(err error) time.Duration {
 	var refused *protocol.RefusedError
 	var handshake *protocol.HandshakeError
 	switch {
-	case errors.Is(err, protocol.ErrTimeout):
+	case errors.Is(err, os.ErrDeadlineExceeded):
 		return penaltyTimeout
 	case errors.As(err, &refused): // the client refused the remote
 		return penaltyLeft

@@ -37,7 +37,7 @@ func (r *Remote) admit(
 	a.state = conn.State()
 	from := clientAddr(request)
 	var added *mux.Session
-	a.Session, a.resumed, err = r.host.Accept(ctx, conn, r.session, mux.Peer{
+	a.Session, a.resumed, err = r.host.Accept(ctx, busyConn{conn}, r.session, mux.Peer{
 		Identity: a.state.Peer.Key.String(),
 		Owner:    r.currentAccess().clientID(a.state.Peer.Key, from).String(),
 		Admit: func(session *mux.Session) error {
@@ -50,6 +50,16 @@ func (r *Remote) admit(
 	}
 	return a, err
 }
+
+// CloseBusy is the code with which a remote closes a connection that has no session yet, since it
+// ends or others need the place. It is one of those for the layers above the handshake.
+const CloseBusy protocol.CloseCode = 4450
+
+// busyConn is a carrier that is closed with CloseBusy before there is a session.
+type busyConn struct{ *protocol.Conn }
+
+// CloseEarly implements mux.EarlyCloser.
+func (c busyConn) CloseEarly() error { return c.CloseWith(CloseBusy, "busy") }
 
 // clientAddr returns the address that a request comes from; it is invalid where there is none, as
 // on a unix socket.

@@ -7,11 +7,14 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
 	"culvert/certs"
 	"culvert/internal/testnet"
+	"culvert/protocol"
 	"culvert/tunnel/mux"
 )
 
@@ -133,5 +136,64 @@ func TestOnlySessionMakesRoom(t *testing.T) {
 				return s.client(key) == nil && s.session.Memory.Held() == 0
 			})
 		})
+	}
+}
+
+// TestClosedBeforeSession: a client that has completed the handshake, and has no session yet, is
+// told that the remote is busy when others need its place. When it leaves by itself, it was not
+// refused.
+func TestClosedBeforeSession(t *testing.T) {
+	key := newKey(t)
+	remote := startRemote(t, trustKeys(t, key), nil)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	admitted := make(chan error, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, err := remote.admit(ctx, w, r)
+		admitted <- err
+	}))
+	defer server.Close()
+	address, err := ParseAddress("ws" + strings.TrimPrefix(server.URL, "http") + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := remote.localConfig(t, key)
+	cfg.Address = address
+	connector := cfg.connector()
+	shake := func() *protocol.Conn {
+		t.Helper()
+		ctx := testnet.Within(t, patience)
+		ws, err := connector.dial(ctx, new(stepClock), http.Header{}, newLocalCookies().attempt())
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, err := protocol.Client(ctx, ws, connector.client)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The pong shows that the remote has completed the handshake too.
+		raw := conn.NetConn()
+		raw.SetReadDeadline(time.Now().Add(patience))
+		if _, err := raw.Write([]byte{0x89, 0x80, 0, 0, 0, 0}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(raw, make([]byte, 2)); err != nil {
+			t.Fatal(err)
+		}
+		return conn
+	}
+	shake().Close()
+	if err := <-admitted; !hasLeft(err) || penaltyFor(err) != penaltyLeft {
+		t.Errorf("a client that left: %v", err)
+	}
+	conn := shake()
+	cancel(errDisplaced)
+	_, err = conn.ReadRecord(nil)
+	refused, ok := errors.AsType[*protocol.RefusedError](err)
+	if !ok || refused.Code != CloseBusy || handshakeResult(err) != HandshakeBusy ||
+		IsAdmissionError(&ConnectError{Step: StepSession, Err: err}) {
+		t.Errorf("a client that had to make way got %v", err)
+	}
+	if err := <-admitted; !errors.Is(err, errDisplaced) || hasLeft(err) {
+		t.Errorf("got %v", err)
 	}
 }

@@ -3,7 +3,9 @@ package tunnel
 import (
 	"context"
 	"errors"
+	"io"
 	"math"
+	"net"
 	"net/http"
 	"strconv"
 	"time"
@@ -232,10 +234,20 @@ func (r *Remote) noteRefusal(a admitted, err error, request *http.Request, from 
 	logRefusal(log, err)
 }
 
-// hasLeft reports whether a client left during the handshake: it was not refused.
+// hasLeft reports whether a client left during the handshake, or before its session: it was not
+// refused.
 func hasLeft(err error) bool {
-	handshake, ok := errors.AsType[*protocol.HandshakeError](err)
-	return ok && handshake.Code == 0
+	if handshake, ok := errors.AsType[*protocol.HandshakeError](err); ok {
+		return handshake.Code == 0
+	}
+	return leftEarly(err)
+}
+
+// leftEarly reports whether a client left between the handshake and its session.
+func leftEarly(err error) bool {
+	_, closed := errors.AsType[*protocol.PeerClosedError](err)
+	_, broken := errors.AsType[net.Error](err)
+	return closed || broken || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // observeHandshake reports how an attempt to be admitted ended that began at a time.
@@ -269,6 +281,8 @@ func logRefusal(log zerolog.Logger, err error) {
 		log.Info().Err(errDisplaced).Msg("client refused")
 	case errors.As(err, &handshake) && handshake.Code == 0: // it could be told nothing
 		log.Info().Err(handshake.Err).Msg("client left during the handshake")
+	case handshake == nil && leftEarly(err):
+		log.Info().Err(err).Msg("client left before its session")
 	default:
 		log.Info().Err(err).Msg("client refused")
 	}

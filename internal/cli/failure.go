@@ -155,10 +155,13 @@ func closedFailure(err error, c *connection) error {
 		fmt.Errorf("%s %s: %s", c.address, why, "it closed the connection without a reason"), hint)
 }
 
+const busyHint = "the remote is stopping or has too many clients: try again later"
+
 // unreachableFailure explains an error on the way to the remote. It returns nil for other errors.
 func unreachableFailure(err error, c *connection) error {
 	var status *tunnel.StatusError
 	var connect *tunnel.ConnectError
+	var refused *protocol.RefusedError
 	fail := func(why error, hint string) error {
 		return exit.Fail(exit.Unreachable, "the remote can't be reached", why, hint)
 	}
@@ -170,8 +173,9 @@ func unreachableFailure(err error, c *connection) error {
 		return fail(fmt.Errorf("%s: %w", c.address, status),
 			"the remote refuses this address for a while after failed attempts: try again later")
 	case errors.As(err, &status) && status.Code == http.StatusServiceUnavailable:
-		return fail(fmt.Errorf("%s: %w", c.address, status),
-			"the remote is stopping or has too many clients: try again later")
+		return fail(fmt.Errorf("%s: %w", c.address, status), busyHint)
+	case errors.As(err, &refused) && refused.Code == tunnel.CloseBusy:
+		return fail(fmt.Errorf("%s: it is busy", c.address), busyHint)
 	case errors.As(err, &status):
 		return fail(fmt.Errorf("%s: %w", c.address, status),
 			"check the address, its path above all, and any proxy in front of the remote")

@@ -24,6 +24,10 @@ type Carrier interface {
 	Close() error
 }
 
+// EarlyCloser is a carrier that can tell the peer that it closes before there is a session because
+// this side has no time or place for one, rather than for anything that the peer did.
+type EarlyCloser interface{ CloseEarly() error }
+
 // RecordAwaiter is a carrier that can wait for a record without a buffer for it.
 type RecordAwaiter interface {
 	// AwaitRecord returns once some of the next record has arrived, or ReadRecord fails. It calls
@@ -200,7 +204,12 @@ func exchange(ctx context.Context, carrier Carrier, timeout time.Duration,
 	steps func() error) error {
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	stop := context.AfterFunc(limited, func() { carrier.Close() })
+	stop := context.AfterFunc(limited, func() {
+		if early, ok := carrier.(EarlyCloser); ok && ctx.Err() != nil {
+			early.CloseEarly()
+		}
+		carrier.Close()
+	})
 	err := steps()
 	switch {
 	case stop(): // in time
