@@ -157,9 +157,9 @@ func (w *wire) answerEnd(err error) {
 	}
 }
 
-// answerPing sends the pong that is owed, if any, or leaves it to a writer. A pong that could not be
-// written whole ends the connection. If it failed because the peer has closed, the reader goes on
-// for a while: the peer's reason may be about to arrive.
+// answerPing sends the pong that is owed, if any, or leaves it to a writer. A pong that could not
+// be written whole ends the connection. If it failed because the peer has closed, the reader goes
+// on for a while: the peer's reason may be about to arrive.
 func (w *wire) answerPing() error {
 	if !w.isAsked {
 		return nil

@@ -30,6 +30,9 @@ func (l *link) handleRecord(record []byte, c *block) (*block, error) {
 	s := l.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for l.held && s.err == nil && s.link == l {
+		s.changed.Wait()
+	}
 	switch {
 	case s.err != nil:
 		return c, s.err

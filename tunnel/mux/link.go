@@ -47,6 +47,10 @@ type link struct {
 	owedSince time.Time
 
 	sending sendWatch
+
+	// held means that nothing is sent or taken, since another carrier may replace this one: see
+	// Session.offer.
+	held bool
 }
 
 // rttSample is a position whose acknowledgement shows a round trip.
@@ -304,6 +308,10 @@ func (l *link) nextBatch(b *batch) bool {
 	defer s.mu.Unlock()
 	*b = batch{}
 	for s.err == nil && s.link == l {
+		if l.held {
+			s.out.wake.Wait()
+			continue
+		}
 		for b.n < maxBlocks && b.size < l.pace.BurstSize() && !b.last {
 			held, record, last := l.packLocked()
 			if held == nil {

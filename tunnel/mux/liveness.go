@@ -345,6 +345,10 @@ func (l *link) checkLiveness() {
 	}
 	now := time.Now()
 	l.check.at = time.Time{}
+	if l.held { // release begins again
+		s.mu.Unlock()
+		return
+	}
 	last := l.lastLifeLocked()
 	waits := l.waitsLocked(last)
 	if l.silentAtLocked(waits).IsZero() && !now.Before(l.pingAtLocked(last)) {

@@ -13,6 +13,7 @@ type memory struct {
 	member   *budget.Member // nil without a budget
 	client   string         // whose share of the budget it is
 	left     bool           // member has left the budget
+	expelled bool           // member was expelled, which is dealt with once
 	buffered int            // bytes of memory that received and unread data holds
 	queued   int            // bytes of memory that holds what waits to be sent
 	stalled  int            // likewise, where the peer has given no credit for any of it
@@ -144,8 +145,9 @@ func (st *stream) unpauseLocked() {
 func (s *Session) memoryChanged() {
 	s.mu.Lock()
 	m := &s.memory
-	expelled := m.member.Expelled()
+	expelled := m.member.Expelled() && !m.expelled
 	if expelled {
+		m.expelled = true
 		s.expelLocked()
 	}
 	s.resumePausedLocked()
@@ -164,7 +166,7 @@ func (s *Session) resumePausedLocked() {
 	m.recheck.Store(true) // ahead of the looks
 	extra := int64(0)
 	for st := range m.paused {
-		if st.sendBufferLocked(extra) > st.send.queue.len {
+		if st.mayContinueLocked(st.sendBufferLocked(extra)) {
 			st.unpauseLocked()
 			extra += largeBlock
 		} else if m.member.Pressure(extra) == budget.Exceeded && m.sending.Load() >= leastSending {
@@ -190,9 +192,13 @@ func (s *Session) expelLocked() {
 	for st := range s.streams.leftovers { // which had ended cleanly
 		st.cutLocked(err)
 	}
-	// What the peer may still lack matters no more: a session that ends is not resumed.
-	if l := s.link; l == nil || l.resend == s.out.position {
-		s.out.retained.release()
-		s.settleMemoryLocked()
+	// What the peer may still lack matters no more: a session that ends is not resumed. Nothing but
+	// the close frame may follow what isn't sent again.
+	if l := s.link; l != nil && l.resend != s.out.position {
+		l.resend = s.out.position
+		s.out.control.release()
+		s.out.queued, s.out.credit = controlLoad{}, nil
 	}
+	s.out.retained.release()
+	s.settleMemoryLocked()
 }

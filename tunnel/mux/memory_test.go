@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"culvert/internal/testnet"
+	"culvert/internal/bounds"
 	"culvert/tunnel/mux/budget"
 )
 
@@ -272,12 +273,47 @@ func TestWindowsShrink(t *testing.T) {
 	})
 }
 
+// TestPausedStreamSleeps: a stream that waits for memory is woken only when its writer would go on,
+// or the two would wake each other for ever.
+func TestPausedStreamSleeps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		memory := budget.New(64 << 20)
+		client, server := joinClient(t, "client", Config{}, Config{Memory: memory})
+		opened, accepted := openPair(t, client, server)
+		s := server
+		others, own := memory.Join("others", func() {}), memory.Join(s.memory.client, func() {})
+		others.Hold(33 << 20) // a share of 6 MiB is left
+		own.Hold(4 << 20)
+		s.mu.Lock()
+		st := &accepted.stream
+		h, m := &st.send, &s.memory
+		h.limit = h.sent // no credit
+		h.queue.write(make([]byte, 3*maxData/4))
+		st.noteStallLocked()
+		s.settleMemoryLocked()
+		m.paused = map[*stream]struct{}{st: {}}
+		pressure := m.member.Pressure(0)
+		s.resumePausedLocked()
+		if _, paused := m.paused[st]; !paused || pressure != budget.High {
+			t.Errorf("with %d bytes queued of %d it is woken, pressure %d", h.queue.len,
+				st.sendBufferLocked(0), pressure)
+		}
+		s.mu.Unlock()
+		others.Leave()
+		own.Leave()
+		opened.Close()
+		client.Close()
+		server.Close()
+	})
+}
+
 // TestExpelledSession: a client that fills the memory with data that its targets don't read loses
 // its largest session, with a code, and gets the memory back. Its streams end with an error.
 func TestExpelledSession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		memory := budget.New(16 << 20)
-		cfg := Config{Memory: memory, MaxBuffered: 8 << 20}
+		counts := new(bounds.Counts)
+		cfg := Config{Memory: memory, MaxBuffered: 8 << 20, Bounds: counts}
 		var clients, servers []*Session
 		var uploads sync.WaitGroup
 		var unread []*Stream
@@ -305,6 +341,9 @@ func TestExpelledSession(t *testing.T) {
 		}
 		if lost == 0 || lost == len(clients) {
 			t.Errorf("%d of %d sessions ended", lost, len(clients))
+		}
+		if n := counts.Of(bounds.Memory); n != uint64(lost) {
+			t.Errorf("%d sessions ended, and %d are counted", lost, n)
 		}
 		if held := memory.Held(); held > memory.Limit()/8*7 {
 			t.Errorf("%d MiB held of %d", held>>20, memory.Limit()>>20)

@@ -77,25 +77,35 @@ func (r *resumption) proves(carrier Carrier, role role, proof [proofSize]byte) b
 	return err == nil && subtle.ConstantTimeCompare(want[:], proof[:]) == 1
 }
 
-// checkPositionLocked returns an error when the peer can't have received what it claims: less than
-// it has acknowledged, or more than was sent.
+// checkPositionLocked returns an error when the peer can't have received what it claims, less than
+// it has acknowledged or more than was sent, or can't have sent as little as it claims.
 func (s *Session) checkPositionLocked(theirs hello) error {
 	if p := theirs.receivePosition; p < s.out.acked || p > s.out.position {
 		return protocolErrorf("resumed at %d, between %d and %d possible", p, s.out.acked, s.out.position)
 	}
+	if p := theirs.sendPosition; p < s.received { // a hello from before, which came late
+		return protocolErrorf("resumed with %d sent, and %d received", p, s.received)
+	}
 	return nil
 }
+
+// ErrElsewhere means that the peer on a new carrier doesn't have the session, which still works on
+// the carrier that it has: it is another server.
+var ErrElsewhere = errors.New("another server answers, which does not have the session")
 
 // Resume gives a client's session another carrier, which replaces the one that it has lost or still
 // has. It returns the session itself, with all its streams; or, when the server no longer has it, a
 // new session on the same carrier, and the old one fails with ErrSessionUnknown. It also fails when
 // the server refuses that new session, which is a *RefusedError. When Resume fails with another
-// error, the carrier is closed and the session is as it was, so that another can be tried.
+// error, the carrier is closed and the session is as it was, so that another can be tried. A session
+// that still has a carrier waits meanwhile, and keeps that whenever Resume fails: with ErrElsewhere
+// when the server doesn't have the session.
 func (s *Session) Resume(ctx context.Context, carrier Carrier) (*Session, error) {
 	s.resuming.Lock()
 	defer s.resuming.Unlock()
+	defer s.release()
 	resumed := s
-	err := exchange(ctx, carrier, s.cfg.HelloTimeout, func() (err error) {
+	err := exchange(ctx, carrier, s.resumeTimeout(), func() (err error) {
 		resumed, err = s.resume(carrier)
 		return err
 	})
@@ -118,14 +128,18 @@ func (s *Session) resume(carrier Carrier) (*Session, error) {
 		return nil, err
 	}
 	theirs, err := readHello(carrier, roleServer)
-	if _, refused := errors.AsType[*RefusedError](err); refused { // a new session, in place of this
-		s.fail(ErrSessionUnknown)
-	}
-	if err != nil {
+	_, refused := errors.AsType[*RefusedError](err) // a new session, in place of this
+	if err != nil && !refused {
 		return nil, err
 	}
-	if theirs.id != mine.id {
+	if refused || theirs.id != mine.id {
+		if s.isHeld() {
+			return nil, cmp.Or(err, ErrElsewhere)
+		}
 		s.fail(ErrSessionUnknown)
+		if err != nil {
+			return nil, err
+		}
 		s.mu.Lock()
 		cfg := s.cfg // which TakeIncoming changes
 		s.mu.Unlock()
@@ -143,13 +157,50 @@ func (s *Session) resume(carrier Carrier) (*Session, error) {
 	if err := s.checkPositionLocked(theirs); err != nil {
 		return nil, err
 	}
+	if s.link != nil {
+		s.loseCarrierLocked(errReplaced)
+	}
 	s.countResumptionLocked(theirs)
 	s.attachLocked(carrier, theirs.receivePosition)
 	return s, nil
 }
 
-// offer detaches the session's carrier, so that what was received is settled, and returns the hello
-// for another.
+// resumeTimeout is how long the server may take to answer. While a carrier is held for that, the
+// server hears nothing on it, and must not give it up.
+func (s *Session) resumeTimeout() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.link == nil {
+		return s.cfg.HelloTimeout
+	}
+	return min(s.cfg.HelloTimeout, s.link.patienceLocked()/2)
+}
+
+// isHeld reports whether the session has a carrier that offer holds.
+func (s *Session) isHeld() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.link != nil && s.link.held
+}
+
+// release lets the carrier go on that offer has held, if the session still has it.
+func (s *Session) release() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.link
+	if l == nil || !l.held {
+		return
+	}
+	l.held = false
+	l.lastRead = time.Now() // its silence was of our own making
+	l.sample = rttSample{}
+	s.changed.Broadcast()
+	s.out.wake.Broadcast()
+	l.scheduleCheckLocked()
+}
+
+// offer holds the session's carrier, so that what was sent and received is settled, and returns the
+// hello for another.
 func (s *Session) offer(carrier Carrier) (hello, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -164,7 +215,7 @@ func (s *Session) offer(carrier Carrier) (hello, error) {
 		return hello{}, err
 	}
 	if s.link != nil {
-		s.loseCarrierLocked(errReplaced)
+		s.link.held = true
 	}
 	h := s.hello()
 	h.id, h.proof = s.resumption.id, proof

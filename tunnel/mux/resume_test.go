@@ -342,7 +342,90 @@ func TestImpossiblePositions(t *testing.T) {
 			t.Fatalf("accept: %v", a.err)
 		}
 		r.resume()
+
+		// One from before, which came late, doesn't take the present carrier away.
+		opened, accepted := openPair(t, r.client, r.server)
+		near, far = newSecurePipe()
+		got = r.accept(far, owner)
+		r.client.mu.Lock()
+		h = r.client.hello()
+		h.id, h.receivePosition = r.client.resumption.id, r.client.received
+		r.client.mu.Unlock()
+		r.server.mu.Lock()
+		h.sendPosition = r.server.received - 1
+		r.server.mu.Unlock()
+		h.proof, _ = r.client.resumption.proof(near, roleClient)
+		near.WriteRecords(appendHello(nil, h))
+		if a := <-got; !errors.As(a.err, &breach) {
+			t.Errorf("accept of a hello from before: %v", a.err)
+		}
+		checkEcho(t, opened, accepted)
 	})
+}
+
+// checkEcho checks that a stream works in both directions.
+func checkEcho(t *testing.T, a, b *Stream) {
+	t.Helper()
+	for range 2 {
+		if _, err := a.Write([]byte("ping")); err != nil {
+			t.Fatal(err)
+		}
+		got := make([]byte, 4)
+		if _, err := io.ReadFull(b, got); err != nil || string(got) != "ping" {
+			t.Fatalf("%q, %v", got, err)
+		}
+		a, b = b, a
+	}
+}
+
+// TestResumeElsewhere: a session that has a carrier keeps it, and all streams, when the server on
+// another one doesn't have the session, refuses it, or says nothing.
+func TestResumeElsewhere(t *testing.T) {
+	full := &RefusedError{Code: CodeFull}
+	for name, test := range map[string]struct {
+		peer *Peer // of the other host; nil for none
+		want error
+	}{
+		"unknown": {&Peer{Identity: owner}, ErrElsewhere},
+		"refused": {&Peer{Identity: owner, Admit: func(*Session) error { return full }}, full},
+		"silent":  {nil, ErrNotCulvert},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, HostConfig{}, Config{})
+				opened, accepted := openPair(t, r.client, r.server)
+				near, far := newSecurePipe()
+				answered := make(chan acceptance, 1)
+				if test.peer == nil {
+					close(answered)
+				} else {
+					go func() {
+						s, resumed, err := NewHost(HostConfig{}).Accept(t.Context(), far, r.cfg, *test.peer)
+						answered <- acceptance{s, resumed, err}
+					}()
+				}
+				got := make(chan error, 1)
+				go func() {
+					_, err := r.client.Resume(t.Context(), near)
+					got <- err
+				}()
+				checkEcho(t, opened, accepted) // as soon as the attempt is over
+				err := <-got
+				var refused *RefusedError
+				if !errors.Is(err, test.want) && !(errors.As(err, &refused) && refused.Code == full.Code &&
+					test.want == full) {
+					t.Errorf("got %v, want %v", err, test.want)
+				}
+				checkEcho(t, accepted, opened)
+				if stats := r.client.Stats(); stats.Away || r.client.LossCause() != nil {
+					t.Errorf("%+v, %v", stats, r.client.LossCause())
+				}
+				if a := <-answered; a.s != nil {
+					a.s.Close()
+				}
+			})
+		})
+	}
 }
 
 // TestLostAtTheServer: a server that no longer has the session starts another on the same carrier;

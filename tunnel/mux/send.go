@@ -132,7 +132,7 @@ func (st *stream) awaitRoomLocked() (room int, err error) {
 			return 0, os.ErrDeadlineExceeded
 		case h.stalled:
 			return 0, ErrStalled
-		case h.queue.len < limit && (!waited || h.queue.len <= limit/2):
+		case h.queue.len < limit && (!waited || st.mayContinueLocked(limit)):
 			return limit - h.queue.len, nil
 		}
 		if limit < st.session.cfg.SendBuffer {
@@ -140,6 +140,13 @@ func (st *stream) awaitRoomLocked() (room int, err error) {
 		}
 		h.wake.Wait()
 	}
+}
+
+// mayContinueLocked reports whether a writer that has waited may go on, where limit bytes may wait
+// for the scheduler.
+func (st *stream) mayContinueLocked(limit int) bool {
+	n := st.send.queue.len
+	return n < limit && n <= limit/2
 }
 
 // halfFull returns the length of a half-full send buffer, in bytes.

@@ -36,6 +36,10 @@ const (
 	// drains in that time if it does at all.
 	patience = 2 * time.Second
 
+	// yieldTime is for how long the memory that an expelled member's client holds whatever its share
+	// is, which it frees as its streams end, costs no other client its session.
+	yieldTime = time.Second
+
 	// shareFactor times what is free is the share of a client.
 	shareFactor = 2
 
@@ -134,7 +138,7 @@ type Member struct {
 	fixed  bool
 	held   atomic.Int64
 	out    atomic.Bool
-	empty  bool // held nothing when it was expelled; the budget's mutex guards it
+	yields bool // others are spared until its client has freed more; the budget's mutex guards it
 }
 
 // Join adds a member for a client. notify is called, without any lock of the budget, after Await
@@ -347,22 +351,53 @@ func (b *Budget) wake() {
 // Yielded.
 func (m *Member) Expelled() bool { return m != nil && m.out.Load() }
 
-// Yielded notes that an expelled member has freed what it could.
+// Yielded notes that an expelled member has freed what it could. What its client holds beyond its
+// share is freed a little later, and no other member is expelled until then.
 func (m *Member) Yielded() {
 	b := m.budget
 	b.mu.Lock()
+	m.yields = m.client.holdsFixedLocked()
+	yields := m.yields
 	b.freedLocked(m)
-	empty := m.empty // what is held for it is freed a little later
 	b.mu.Unlock()
-	if b.held.Load() > b.hard() && !empty {
+	if yields {
+		time.AfterFunc(yieldTime, m.yielded)
+		return
+	}
+	b.expelAgain()
+}
+
+// yielded ends the time for which others were spared.
+func (m *Member) yielded() {
+	b := m.budget
+	b.mu.Lock()
+	m.yields = false
+	b.freedLocked(m)
+	b.mu.Unlock()
+	b.expelAgain()
+}
+
+// expelAgain expels another member if one was not enough.
+func (b *Budget) expelAgain() {
+	if b.held.Load() > b.hard() {
 		b.expel()
 	}
 }
 
 func (b *Budget) freedLocked(m *Member) {
-	if b.expelled == m {
+	if b.expelled == m && !m.yields {
 		b.expelled = nil
 	}
+}
+
+// holdsFixedLocked reports whether the client holds anything that is not a session's data.
+func (c *client) holdsFixedLocked() bool {
+	for m := range c.members {
+		if m.notify == nil && m.held.Load() > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // expel chooses the member that has to free its memory, unless one was chosen that has yet to do
@@ -387,7 +422,6 @@ func (b *Budget) expel() {
 		return
 	}
 	b.expelled = chosen
-	chosen.empty = chosen.held.Load() == 0
 	chosen.out.Store(true)
 	time.AfterFunc(0, chosen.notify)
 }

@@ -156,6 +156,7 @@ func TestExpelFixed(t *testing.T) {
 		fixed := b.JoinFixed("hog")
 		fixed.Hold(46 * mib)
 		hog, user := join("hog"), join("user")
+		hog.Hold(chunk)
 		user.Hold(4 * mib)
 		time.Sleep(patience * 3 / 2) // synctest
 		select {
@@ -167,7 +168,9 @@ func TestExpelFixed(t *testing.T) {
 			t.Fatal("nobody is expelled")
 		}
 		user.Hold(17 * mib) // too much at once
+		hog.Hold(0)
 		hog.Yielded()
+		user.Hold(18 * mib)
 		synctest.Wait()
 		if len(expelled) > 0 {
 			t.Fatal("another one is expelled before the streams of the first have ended")
