@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -11,6 +12,7 @@ import (
 	"testing"
 
 	"culvert/internal/testnet"
+	"culvert/tunnel/mux"
 )
 
 // balancer passes requests on to a remote, as whoever is on the way would, with cookies.
@@ -125,6 +127,12 @@ func TestCookies(t *testing.T) {
 
 	// The node doesn't know the session: what led there is forgotten, what it sets is not.
 	b.lead(t, second, "other=2")
+	_, err = connector.connect(testnet.Within(t, patience), made, newAttemptProgress(nil))
+	if !errors.Is(err, mux.ErrElsewhere) {
+		t.Errorf("while the session works: %v", err)
+	}
+	receive(t, b.got)
+	made.session.DropCarrier(made.session.Carrier(), errors.New("cut"))
 	next, err := connector.connect(testnet.Within(t, patience), made, newAttemptProgress(nil))
 	if err != nil || next.session == made.session {
 		t.Fatalf("resumed %v, %v", next, err)

@@ -14,12 +14,12 @@ import (
 const (
 	scaleUsers   = 100_000
 	scaleStreams = 10       // of a user
-	scaleSession = 50e3     // bytes of memory
+	scaleSession = 67e3     // bytes of memory
 	scaleStream  = 8e3      // bytes of memory of an idle one
 	scaleSocket  = 4e3      // bytes of the kernel's memory
 	scaleIdle    = 1. / 2e5 // of a processor, for a session without traffic
 	scaleTraffic = 1e6 / 8  // bytes a second of a user
-	scaleCost    = 1.6e-9   // of a processor, for each byte a second
+	scaleCost    = 1.0e-9   // of a processor, for each byte a second
 
 	// scaleData is what a stream has of --memory for its data: as much as it counts itself.
 	scaleData = streamMemory

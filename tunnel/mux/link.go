@@ -22,19 +22,16 @@ type link struct {
 
 	// All below is guarded by session.mu.
 
-	pace     *pace.Controller // bounds what is inflight
-	sample   rttSample        // the acknowledgement that is being timed
-	rtt      roundTrips
-	ping     pingState
-	pong     pongState
-	ack      ackState
-	input    recordInput // the record that the reader is handling
-	check    checkTimer
-	gap      gapTimer
-	since    time.Time // when the link began
-	lastRead time.Time // when a record last came: any record is a sign of life
-	lastSent time.Time // when a record was last sent
-	ackedAt  time.Time // when an acknowledgement last came
+	pace   *pace.Controller // bounds what is inflight
+	sample rttSample        // the acknowledgement that is being timed
+	rtt    roundTrips
+	ping   pingState
+	pong   pongState
+	ack    ackState
+	input  recordInput // the record that the reader is handling
+	check  checkTimer
+	gap    gapTimer
+	linkTimes
 
 	// resend is where sending continues after a resumption: at the session's position, unless
 	// retained bytes have to be sent again.
@@ -53,6 +50,14 @@ type link struct {
 	held bool
 }
 
+// linkTimes is when a link began, and was last used.
+type linkTimes struct {
+	since    time.Time
+	lastRead time.Time // when a record last came: any record is a sign of life
+	lastSent time.Time // when a record was last sent
+	ackedAt  time.Time // when an acknowledgement last came
+}
+
 // rttSample is a position whose acknowledgement shows a round trip.
 type rttSample struct {
 	position uint64
@@ -64,14 +69,12 @@ type rttSample struct {
 func newLink(s *Session, carrier Carrier, position uint64) *link {
 	now := time.Now()
 	l := &link{
-		session:  s,
-		carrier:  carrier,
-		ended:    make(chan struct{}),
-		resend:   position,
-		since:    now,
-		lastRead: now,
-		lastSent: now,
-		ack:      ackState{position: s.received, recordAt: now},
+		session:   s,
+		carrier:   carrier,
+		ended:     make(chan struct{}),
+		resend:    position,
+		linkTimes: linkTimes{since: now, lastRead: now, lastSent: now},
+		ack:       ackState{position: s.received, recordAt: now},
 	}
 	if position < s.out.position {
 		l.owedSince = now

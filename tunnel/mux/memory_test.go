@@ -10,8 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"culvert/internal/testnet"
 	"culvert/internal/bounds"
+	"culvert/internal/testnet"
 	"culvert/tunnel/mux/budget"
 )
 

@@ -97,9 +97,9 @@ var ErrElsewhere = errors.New("another server answers, which does not have the s
 // has. It returns the session itself, with all its streams; or, when the server no longer has it, a
 // new session on the same carrier, and the old one fails with ErrSessionUnknown. It also fails when
 // the server refuses that new session, which is a *RefusedError. When Resume fails with another
-// error, the carrier is closed and the session is as it was, so that another can be tried. A session
-// that still has a carrier waits meanwhile, and keeps that whenever Resume fails: with ErrElsewhere
-// when the server doesn't have the session.
+// error, the carrier is closed and the session is as it was, so that another can be tried. A
+// session that still has a carrier waits meanwhile, and keeps that whenever Resume fails: with
+// ErrElsewhere when the server doesn't have the session.
 func (s *Session) Resume(ctx context.Context, carrier Carrier) (*Session, error) {
 	s.resuming.Lock()
 	defer s.resuming.Unlock()
