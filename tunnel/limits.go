@@ -372,8 +372,9 @@ const (
 
 	// maxComingLines and maxComingEvents bound the lines of the log in a comingsPeriod, and the events
 	// among those that observers see, about the sessions of one client that begin, resume and end.
-	// More are left out. maxComingClients is how many clients are told apart in that time.
-	maxComingLines   = 120
+	// Many locals may have one key, and lose their connections together. More are left out.
+	// maxComingClients is how many clients are told apart in that time.
+	maxComingLines   = 1000
 	maxComingEvents  = 20
 	maxComingClients = 16 << 10
 	comingsPeriod    = time.Minute

@@ -3,6 +3,7 @@ package tunnel
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -184,11 +185,21 @@ func TestSwitchSaysWhy(t *testing.T) {
 	until(t, "a lost connection is replaced", func() bool {
 		return session.LossCause() != nil && !session.Stats().Away
 	})
+	until(t, "the remote has the connection too", func() bool {
+		best.mu.Lock()
+		defer best.mu.Unlock()
+		for session := range best.sessions {
+			if session.Stats().Away {
+				return false
+			}
+		}
+		return true
+	})
 	best.revoke(t)
 	until(t, "the second remote is used", second.at(local))
 	for _, e := range local.State().Events {
-		if e.Kind == state.EventSwitched && e.Reason != session.Err().Error() {
-			t.Errorf("the reason is %q, want %q", e.Reason, session.Err())
+		if want := fmt.Sprint(session.Err()); e.Kind == state.EventSwitched && e.Reason != want {
+			t.Errorf("the reason is %q, want %q", e.Reason, want)
 		}
 	}
 }

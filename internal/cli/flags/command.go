@@ -177,7 +177,7 @@ func (a *App) command(c *Command) *cli.Command {
 			given: map[string]any{}, origins: map[string]origin{},
 		}
 		for _, f := range c.set.flags {
-			if f.origin.typed == "" { // what the library understands may be something else
+			if f.origin.typed == "" && !f.cmdline { // what the library understands may be something else
 				if bad := f.checkVariable(); bad != nil {
 					return bad
 				}
