@@ -303,10 +303,10 @@ func (w *wire) closeSocket() {
 // overtake the close frame, and with it the reason.
 func (w *wire) linger() {
 	_ = w.conn.SetReadDeadline(time.Unix(1, 0)) // a reader that is waiting returns
-	w.readMu.Lock()
-	defer w.readMu.Unlock()
+	w.readMu.Lock()                             // and no other one reads, since there is a cause
 	_ = closeWrite(w.conn)
 	_ = w.conn.SetReadDeadline(time.Now().Add(closeTimeout))
+	w.readMu.Unlock()
 	_, _ = io.Copy(io.Discard, w.conn)
 }
 

@@ -97,10 +97,8 @@ func (l *Local) Abort() { l.abort() }
 // MemoryHeld returns how many bytes the streams hold of LocalConfig.Memory.
 func (l *Local) MemoryHeld() int64 { return l.remotes[0].session.Memory.Held() }
 
-// shutdown gives the streams time to end, and to deliver what they have brought, also over another
-// carrier.
-func (l *Local) shutdown(conn *localConnection) {
-	session := conn.session
+// shutdown gives the streams time to end, and to deliver what they have brought.
+func (l *Local) shutdown(session *mux.Session) {
 	l.event(state.EventDraining, nil, nil)
 	if n := session.Stats().Streams; n > 0 {
 		l.cfg.Log.Info().Int("streams", n).Dur("at_most", DrainTimeout).Msg("draining")
@@ -108,7 +106,6 @@ func (l *Local) shutdown(conn *localConnection) {
 	deadline := time.Now().Add(DrainTimeout)
 	ctx, cancel := context.WithDeadline(l.aborted, deadline)
 	defer cancel()
-	defer conn.connector.keepCarried(ctx, conn)()
 	if err := session.Drain(ctx); err != nil {
 		l.cfg.Bounds.Refused(bounds.LocalDrain)
 		l.cfg.Log.Warn().Int("streams", session.Stats().Streams).Msg("streams cut short")

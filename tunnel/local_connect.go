@@ -401,31 +401,19 @@ func ConnectTo(
 
 // ping measures the round trip, on another carrier if a bad link costs the session the one it has.
 func (c *localConnector) ping(ctx context.Context, conn *localConnection) (time.Duration, error) {
-	defer c.keepCarried(ctx, conn)()
-	return conn.session.Ping(ctx)
-}
-
-// keepCarried gives a session another carrier whenever it loses the one it has, until stop is
-// called or ctx is done.
-func (c *localConnector) keepCarried(
-	ctx context.Context, conn *localConnection,
-) (stop func()) {
+	session := conn.session
 	ctx, cancel := context.WithCancel(ctx)
 	var resuming sync.WaitGroup
 	resuming.Go(func() {
 		var pause backoff
-		for conn.session.AwaitLoss(ctx) == nil {
-			if !sleep(ctx, pause.next()) {
-				break
+		for session.AwaitLoss(ctx) == nil {
+			if sleep(ctx, pause.next()) {
+				c.connect(ctx, conn, newAttemptProgress(nil)) // until ctx is done, whatever the error
 			}
-			next, err := c.connect(ctx, conn, newAttemptProgress(nil))
-			if err == nil && next.session != conn.session { // the remote doesn't have it any more
-				next.session.Close()
-			} // else until ctx is done, whatever the error
 		}
 	})
-	return func() {
-		cancel()
-		resuming.Wait()
-	}
+	roundTrip, err := session.Ping(ctx)
+	cancel()
+	resuming.Wait()
+	return roundTrip, err
 }

@@ -100,7 +100,7 @@ func (l *Local) keepRetired(ctx context.Context, kept *retiredSession) {
 		l.mu.Unlock()
 	}
 	if ctx.Err() != nil && !session.Stats().Away {
-		l.shutdown(kept.conn)
+		l.shutdown(session)
 	}
 	session.Close()
 	stop()

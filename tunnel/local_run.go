@@ -53,7 +53,7 @@ func (l *Local) Run(ctx context.Context) error {
 			if better != nil {
 				l.discard(better)
 			}
-			l.shutdown(conn)
+			l.shutdown(conn.session)
 			l.set(nil, net.ErrClosed)
 			return nil
 		case errors.Is(err, errRetry):
