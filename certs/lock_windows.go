@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// lockBeside takes the lock of a file that lies beside the one at path, until unlock is called. On
-// Windows the lock of the file itself can't be held while that is replaced, and whoever waits for
-// it keeps it from being replaced. The other file stays.
+// lockBeside takes the lock of another file in the folder of the one at path, until unlock is
+// called. On Windows the lock of the file itself can't be held while that is replaced, and whoever
+// waits for it keeps it from being replaced. The other file stays.
 func lockBeside(path string) (unlock func(), err error) {
 	f, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, secretFileMode)
 	if errors.Is(err, os.ErrNotExist) {

@@ -52,7 +52,7 @@ func (h *handshakeRate) take(
 		clear(h.begun)
 	}
 	if h.begun[from] >= h.share { // which is no reason to keep others away for longer
-		return time.Second + time.Duration(h.random()*float64(time.Second)).Truncate(time.Second), false
+		return time.Second, false
 	}
 	if returning || h.limiter.TokensAt(now) >= 1+h.reserve {
 		if h.limiter.AllowN(now, 1) {

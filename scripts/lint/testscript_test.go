@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -66,40 +67,9 @@ func TestA(t *testing.T) {
 	<-done
 }
 `,
-	"raceof/a_test.go": `package raceof
-
-import (
-	"os"
-	"testing"
-)
-
-// It fails once, as after a race of another process.
-func TestA(t *testing.T) {
-	if _, err := os.Stat("times"); err == nil {
-		return
-	}
-	os.WriteFile("times", nil, 0o600)
-	t.Error("remote: the race detector found a race")
-}
-
-func TestB(t *testing.T) {}
-`,
-	"log/a_test.go": `package log
-
-import (
-	"os"
-	"testing"
-)
-
-// It fails once, with the log of another process.
-func TestA(t *testing.T) {
-	if _, err := os.Stat("times"); err == nil {
-		return
-	}
-	os.WriteFile("times", nil, 0o600)
-	t.Error("standard error:\nfatal error: all goroutines are asleep")
-}
-`,
+	"raceof/a_test.go": failsOnce("raceof", "remote: the race detector found a race") +
+		"\nfunc TestB(t *testing.T) {}\n",
+	"log/a_test.go": failsOnce("log", "standard error:\nfatal error: all goroutines are asleep"),
 	"skip/a_test.go": `package skip
 
 import "testing"
@@ -161,6 +131,25 @@ func TestA(t *testing.T) {
 `,
 	"tools/x/a_test.go": "package x\n\nimport \"testing\"\n\nfunc TestX(t *testing.T) {}\n",
 	"tools/y/a_test.go": "package y\n\nimport \"testing\"\n\nfunc TestY(t *testing.T) {}\n",
+}
+
+// failsOnce returns a test that fails the first time, with what it saw of another process.
+func failsOnce(name, seen string) string {
+	return fmt.Sprintf(`package %s
+
+import (
+	"os"
+	"testing"
+)
+
+func TestA(t *testing.T) {
+	if _, err := os.Stat("times"); err == nil {
+		return
+	}
+	os.WriteFile("times", nil, 0o600)
+	t.Error(%q)
+}
+`, name, seen)
 }
 
 // newToy writes the toy repository with this project's scripts into a new folder. It takes

@@ -2,6 +2,6 @@
 
 package policy
 
-// outlivesContext says that the resolver may be the system's, which goes on when its context is
+// outlivesContext is true: the resolver may be the system's, which goes on when its context is
 // done.
 const outlivesContext = true

@@ -30,7 +30,7 @@ type Screen struct {
 	picture bytes.Buffer
 }
 
-// NewScreen returns a Screen on a file. draws says whether that, if it is a terminal, understands
+// NewScreen returns a Screen on a file. draws means that the file, if it is a terminal, understands
 // control sequences.
 func NewScreen(file *os.File, draws bool) *Screen { return &Screen{file: file, draws: draws} }
 
