@@ -97,8 +97,10 @@ func (l *Local) Abort() { l.abort() }
 // MemoryHeld returns how many bytes the streams hold of LocalConfig.Memory.
 func (l *Local) MemoryHeld() int64 { return l.remotes[0].session.Memory.Held() }
 
-// shutdown gives the streams time to end, and to deliver what they have brought.
-func (l *Local) shutdown(session *mux.Session) {
+// shutdown gives the streams time to end, and to deliver what they have brought, also over another
+// carrier.
+func (l *Local) shutdown(kept *retiredSession) {
+	session := kept.conn.session
 	l.event(state.EventDraining, nil, nil)
 	if n := session.Stats().Streams; n > 0 {
 		l.cfg.Log.Info().Int("streams", n).Dur("at_most", DrainTimeout).Msg("draining")
@@ -106,7 +108,16 @@ func (l *Local) shutdown(session *mux.Session) {
 	deadline := time.Now().Add(DrainTimeout)
 	ctx, cancel := context.WithDeadline(l.aborted, deadline)
 	defer cancel()
-	if err := session.Drain(ctx); err != nil {
+	draining, lost := context.WithCancel(ctx)
+	var keeping sync.WaitGroup
+	keeping.Go(func() {
+		l.keepCarried(draining, kept)
+		lost()
+	})
+	err := session.Drain(draining)
+	lost()
+	keeping.Wait()
+	if err != nil {
 		l.cfg.Bounds.Refused(bounds.LocalDrain)
 		l.cfg.Log.Warn().Int("streams", session.Stats().Streams).Msg("streams cut short")
 	}

@@ -407,8 +407,13 @@ func (c *localConnector) ping(ctx context.Context, conn *localConnection) (time.
 	resuming.Go(func() {
 		var pause backoff
 		for session.AwaitLoss(ctx) == nil {
-			if sleep(ctx, pause.next()) {
-				c.connect(ctx, conn, newAttemptProgress(nil)) // until ctx is done, whatever the error
+			if !sleep(ctx, pause.next()) {
+				break
+			}
+			// Until ctx is done, whatever the error.
+			next, err := c.connect(ctx, conn, newAttemptProgress(nil))
+			if err == nil && next.session != session { // the remote doesn't have it any more
+				next.session.Close()
 			}
 		}
 	})

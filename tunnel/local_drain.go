@@ -52,8 +52,7 @@ func (l *Local) replace(
 // retire keeps the current session on a new goroutine until its streams have ended. From now on
 // there is no current one.
 func (l *Local) retire(ctx context.Context, conn *localConnection) {
-	attempts := l.attempts(conn.connector)
-	kept := &retiredSession{attempts: attempts, conn: conn}
+	kept := l.retiredOf(conn)
 	l.mu.Lock()
 	l.retired[kept] = struct{}{}
 	l.current = nil
@@ -69,6 +68,10 @@ func (l *Local) retire(ctx context.Context, conn *localConnection) {
 	})
 }
 
+func (l *Local) retiredOf(conn *localConnection) *retiredSession {
+	return &retiredSession{attempts: l.attempts(conn.connector), conn: conn}
+}
+
 // keepRetired gives a retired session new carriers until its streams have ended, it is dead, or ctx
 // is done. Then it ends the session.
 func (l *Local) keepRetired(ctx context.Context, kept *retiredSession) {
@@ -79,32 +82,39 @@ func (l *Local) keepRetired(ctx context.Context, kept *retiredSession) {
 		session.Drain(keeping)
 		stop()
 	})
-	for moved := traffic(session); awaitLossOrExpiry(keeping, kept.conn) == nil; {
+	l.keepCarried(keeping, kept)
+	if ctx.Err() != nil && !session.Stats().Away {
+		l.shutdown(kept)
+	}
+	session.Close()
+	stop()
+	draining.Wait()
+}
+
+// keepCarried gives a retired session another carrier whenever it loses the one that it has, until
+// ctx is done, or there will be none.
+func (l *Local) keepCarried(ctx context.Context, kept *retiredSession) {
+	session := kept.conn.session
+	for moved := traffic(session); awaitLossOrExpiry(ctx, kept.conn) == nil; {
 		lostAt, now := time.Now(), traffic(session)
 		kept.attempts.lost(
 			kept.conn.path.remote.Addr(), lostAt.Sub(kept.conn.since), now > moved, false)
 		moved = now
-		next, err := l.reconnectRetired(keeping, kept)
+		next, err := l.reconnectRetired(ctx, kept)
 		if err != nil || next.session != session {
 			if err == nil { // the remote does not know it any more
 				next.session.Close()
 			}
-			if err == nil || keeping.Err() == nil {
+			if err == nil || ctx.Err() == nil {
 				l.cfg.Observer.Resume(false, time.Since(lostAt))
 			}
-			break
+			return
 		}
 		l.logReconnected(next, kept.conn, time.Since(lostAt))
 		l.mu.Lock()
 		kept.conn = next
 		l.mu.Unlock()
 	}
-	if ctx.Err() != nil && !session.Stats().Away {
-		l.shutdown(session)
-	}
-	session.Close()
-	stop()
-	draining.Wait()
 }
 
 // awaitLossOrExpiry is AwaitLoss for the session of a connection, which ends when the remote's

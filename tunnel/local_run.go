@@ -53,7 +53,7 @@ func (l *Local) Run(ctx context.Context) error {
 			if better != nil {
 				l.discard(better)
 			}
-			l.shutdown(conn.session)
+			l.shutdown(l.retiredOf(conn))
 			l.set(nil, net.ErrClosed)
 			return nil
 		case errors.Is(err, errRetry):

@@ -127,6 +127,7 @@ type Remote struct {
 type remotePlaces struct {
 	exits places // for UDP sockets
 	tests places // for speed tests
+	names *policy.LookupPool
 
 	binding sync.Mutex // held to bind an address where the system doesn't say that it is taken
 }
@@ -181,7 +182,10 @@ func NewRemote(cfg RemoteConfig) (*Remote, error) {
 		session:    newSessionConfig(cfg),
 		congestion: newCarrierCongestion(cfg.Congestion, cfg.Log),
 
-		remotePlaces: remotePlaces{exits: newPlaces(maxExits), tests: newPlaces(maxTests)},
+		remotePlaces: remotePlaces{
+			exits: newPlaces(maxExits), tests: newPlaces(maxTests),
+			names: policy.NewLookupPool(maxNames),
+		},
 
 		ctx:    ctx,
 		stop:   stop,

@@ -33,7 +33,8 @@ type remoteExit struct {
 
 // exitLoad is what all exits of one client hold together, beyond their sockets.
 type exitLoad struct {
-	lookups  quantity // in progress
+	lookups  quantity // in progress, or waiting for one of names
+	names    policy.Lookups
 	waiting  quantity // bytes of datagrams that wait for them
 	targets  quantity // remembered
 	contacts quantity
@@ -47,8 +48,10 @@ type exitLoad struct {
 // reserveFunc takes memory from the budget until release is called, which is nil if there is none.
 type reserveFunc func(bytes int) (release func())
 
-func newExitLoad(counts *bounds.Counts, reserve reserveFunc) *exitLoad {
-	l := &exitLoad{bounds: counts, reserve: reserve}
+func newExitLoad(
+	counts *bounds.Counts, names *policy.LookupPool, reserve reserveFunc,
+) *exitLoad {
+	l := &exitLoad{names: names.Join(maxClientLookups), bounds: counts, reserve: reserve}
 	l.lookups.most = maxClientLookups
 	l.waiting.most = maxClientWaiting
 	l.targets.most = maxClientTargets
@@ -95,9 +98,16 @@ type exitLookup struct {
 }
 
 // Take implements policy.Lookups.
-func (l *exitLookup) Take(context.Context) (leave func(), err error) {
+func (l *exitLookup) Take(ctx context.Context) (leave func(), err error) {
+	leaveNames, err := l.load.names.Take(ctx)
+	if err != nil {
+		return nil, err
+	}
 	l.used = true
-	return func() { l.load.lookups.leave(1) }, nil
+	return func() {
+		leaveNames()
+		l.load.lookups.leave(1)
+	}, nil
 }
 
 // end gives the place back if there was nothing to look up.

@@ -42,7 +42,7 @@ func freely(int) func() { return func() {} }
 func TestWaitingIsReserved(t *testing.T) {
 	held := 0
 	counts := new(bounds.Counts)
-	load := newExitLoad(counts, func(size int) func() {
+	load := newExitLoad(counts, policy.NewLookupPool(maxNames), func(size int) func() {
 		if held+size > 3*waitingChunk {
 			return nil
 		}
@@ -83,7 +83,7 @@ func TestExitTargets(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		load := newExitLoad(nil, freely)
+		load := newExitLoad(nil, policy.NewLookupPool(maxNames), freely)
 		e := newRemoteExit(newFlow(stream), conn, func() remoteRules { return rules }, load)
 		defer stream.Close()
 		for i := range 3 * maxTargets {
@@ -132,7 +132,7 @@ func TestExitTargets(t *testing.T) {
 func TestExitsShareTheirBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, _ := muxPair(t)
-		rules, load := new(unansweredNames), newExitLoad(nil, freely)
+		rules, load := new(unansweredNames), newExitLoad(nil, policy.NewLookupPool(maxNames), freely)
 		payload := make([]byte, 60_000)
 		var exits []*remoteExit
 		for range 2 * maxClientLookups / maxLookups {
@@ -230,7 +230,8 @@ func startExit(t *testing.T, rules func() remoteRules) *remoteExit {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := newRemoteExit(newFlow(stream), conn, rules, newExitLoad(nil, freely))
+	e := newRemoteExit(newFlow(stream), conn, rules,
+		newExitLoad(nil, policy.NewLookupPool(maxNames), freely))
 	t.Cleanup(func() {
 		e.lookups.Wait()
 		conn.Close()

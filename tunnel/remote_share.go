@@ -88,11 +88,13 @@ type clientPlaces struct {
 	listeners places // for -R
 }
 
-func newClientPlaces(counts *bounds.Counts, reserve reserveFunc) clientPlaces {
+func newClientPlaces(
+	counts *bounds.Counts, names *policy.LookupPool, reserve reserveFunc,
+) clientPlaces {
 	return clientPlaces{
 		exits:     newPlaces(maxClientExits),
-		lookups:   policy.NewLookups(maxStreamLookups),
-		exitLoad:  newExitLoad(counts, reserve),
+		lookups:   names.Join(maxStreamLookups),
+		exitLoad:  newExitLoad(counts, names, reserve),
 		listeners: newPlaces(maxClientListeners),
 	}
 }
@@ -111,7 +113,7 @@ func (r *Remote) clientOf(key certs.PublicKey, from netip.Addr) *remoteClient {
 		id: id, share: share, meter: newClientMeter(r, id.String(), share),
 		refusals: newLogLimit(r.cfg.Log.With().Stringer("client", id).Logger(), 1,
 			shareLogPause, nil),
-		clientPlaces: newClientPlaces(r.cfg.Bounds, func(bytes int) func() {
+		clientPlaces: newClientPlaces(r.cfg.Bounds, r.names, func(bytes int) func() {
 			return r.session.Memory.Reserve(id.String(), bytes)
 		}),
 	}

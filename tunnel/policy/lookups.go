@@ -1,10 +1,12 @@
 package policy
 
 import (
+	"container/list"
 	"context"
 	"fmt"
 	"net"
 	"net/netip"
+	"sync"
 )
 
 // Lookups are places for lookups that are under way.
@@ -14,19 +16,95 @@ type Lookups interface {
 	Take(ctx context.Context) (leave func(), err error)
 }
 
-// lookupPlaces are Lookups of which whoever finds none waits for one.
-type lookupPlaces chan struct{}
+// LookupPool has places for the lookups of all clients. A place that becomes free goes to the
+// client with the fewest lookups under way, so that no client's slow name servers hold up another's
+// for long. All methods may be called concurrently.
+type LookupPool struct {
+	mu      sync.Mutex // guards all below, and what is in the members
+	free    int
+	waiting map[*poolMember]struct{} // those with lookups that wait
+}
 
-// NewLookups returns as many places.
-func NewLookups(most int) Lookups { return make(lookupPlaces, most) }
+// NewLookupPool returns a pool with as many places.
+func NewLookupPool(most int) *LookupPool {
+	return &LookupPool{free: most, waiting: make(map[*poolMember]struct{})}
+}
+
+// Join returns places for a client, of which it may have most at once. Whoever finds none waits.
+func (p *LookupPool) Join(most int) Lookups { return &poolMember{pool: p, most: most} }
+
+// poolMember is what a client has of a pool.
+type poolMember struct {
+	pool  *LookupPool
+	most  int
+	taken int
+	queue list.List // of chan struct{}, each closed when it has got a place and left the queue
+}
 
 // Take implements Lookups.
-func (p lookupPlaces) Take(ctx context.Context) (leave func(), err error) {
+func (m *poolMember) Take(ctx context.Context) (leave func(), err error) {
+	p := m.pool
+	p.mu.Lock()
+	mine := make(chan struct{})
+	waiting := m.queue.PushBack(mine)
+	p.waiting[m] = struct{}{}
+	p.share()
+	p.mu.Unlock()
 	select {
-	case p <- struct{}{}:
-		return func() { <-p }, nil
+	case <-mine:
+		return m.leave, nil
 	case <-ctx.Done():
-		return nil, fmt.Errorf("other names are being looked up: %w", context.Cause(ctx))
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	select {
+	case <-mine: // it has got one meanwhile
+		m.leaveLocked()
+	default:
+		m.remove(waiting)
+	}
+	return nil, fmt.Errorf("other names are being looked up: %w", context.Cause(ctx))
+}
+
+// leave gives a place back.
+func (m *poolMember) leave() {
+	m.pool.mu.Lock()
+	defer m.pool.mu.Unlock()
+	m.leaveLocked()
+}
+
+// leaveLocked is leave with the mutex held.
+func (m *poolMember) leaveLocked() {
+	m.taken--
+	m.pool.free++
+	m.pool.share()
+}
+
+// remove takes a lookup out of the queue. Called with the mutex held.
+func (m *poolMember) remove(waiting *list.Element) {
+	m.queue.Remove(waiting)
+	if m.queue.Len() == 0 {
+		delete(m.pool.waiting, m)
+	}
+}
+
+// share hands out the free places. Called with the mutex held.
+func (p *LookupPool) share() {
+	for p.free > 0 {
+		var next *poolMember
+		for m := range p.waiting {
+			if m.taken < m.most && (next == nil || m.taken < next.taken) {
+				next = m
+			}
+		}
+		if next == nil {
+			return
+		}
+		p.free--
+		next.taken++
+		first := next.queue.Front()
+		next.remove(first)
+		close(first.Value.(chan struct{}))
 	}
 }
 

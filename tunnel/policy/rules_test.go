@@ -531,8 +531,9 @@ func TestLookupsWait(t *testing.T) {
 			<-busy
 			return []netip.Addr{netip.MustParseAddr("192.0.2.1")}, nil
 		}}
-		first := WithLookups(t.Context(), NewLookups(2))
-		second := WithLookups(t.Context(), NewLookups(2))
+		pool := NewLookupPool(3)
+		first := WithLookups(t.Context(), pool.Join(2))
+		second := WithLookups(t.Context(), pool.Join(2))
 		var looking sync.WaitGroup
 		for range 5 {
 			looking.Go(func() {
@@ -583,7 +584,7 @@ func TestLookupsOfStreamsThatEnd(t *testing.T) {
 			<-ctx.Done()
 			return nil, ctx.Err()
 		}}
-		places := NewLookups(most)
+		places := NewLookupPool(most).Join(most + 1)
 		for range 5 {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			_, err := rules.Resolve(WithLookups(ctx, places), "tcp", "example.org", 1)
