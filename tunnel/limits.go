@@ -323,11 +323,10 @@ const (
 	// waitingChunk is in what pieces, in bytes, the memory budget counts what waits.
 	waitingChunk = 64 << 10
 
-	// maxStreamLookups bounds the lookups for the streams of one client to targets with a name, and
-	// maxNames those of all clients, for streams and datagrams. Others wait. Each takes descriptors,
-	// or, on some systems, a thread, of which the process has 500.
-	maxStreamLookups = 128
-	maxNames         = 256
+	// maxNames bounds the names that are looked up at once, for the streams and datagrams of all
+	// clients. Others wait. Each takes descriptors, or, on some systems, a thread, of which the
+	// process has 500.
+	maxNames = 256
 
 	// headerTimeout bounds how long an HTTP client of the remote may take for TLS and for its
 	// request. By satellite, a packet that is lost twice takes over 10 s.

@@ -36,6 +36,9 @@ func (p places) leave() { <-p }
 // taken returns the number of places that are taken.
 func (p places) taken() int { return len(p) }
 
+// left returns the number of places that are free.
+func (p places) left() int { return cap(p) - len(p) }
+
 // quantity bounds how much of something there is. All methods may be called concurrently.
 type quantity struct {
 	most  int64

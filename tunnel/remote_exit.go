@@ -33,10 +33,10 @@ type remoteExit struct {
 
 // exitLoad is what all exits of one client hold together, beyond their sockets.
 type exitLoad struct {
-	lookups  quantity // in progress, or waiting for one of names
-	names    policy.Lookups
-	waiting  quantity // bytes of datagrams that wait for them
-	targets  quantity // remembered
+	lookups  quantity       // in progress, or waiting for a place
+	names    policy.Lookups // the places, also of the client's streams
+	waiting  quantity       // bytes of datagrams that wait for them
+	targets  quantity       // remembered
 	contacts quantity
 	bounds   *bounds.Counts
 	reserve  reserveFunc
@@ -49,9 +49,9 @@ type exitLoad struct {
 type reserveFunc func(bytes int) (release func())
 
 func newExitLoad(
-	counts *bounds.Counts, names *policy.LookupPool, reserve reserveFunc,
+	counts *bounds.Counts, names policy.Lookups, reserve reserveFunc,
 ) *exitLoad {
-	l := &exitLoad{names: names.Join(maxClientLookups), bounds: counts, reserve: reserve}
+	l := &exitLoad{names: names, bounds: counts, reserve: reserve}
 	l.lookups.most = maxClientLookups
 	l.waiting.most = maxClientWaiting
 	l.targets.most = maxClientTargets

@@ -34,6 +34,11 @@ func (u *unansweredNames) Resolve(
 	return nil, ctx.Err()
 }
 
+// freeLookups are policy.Lookups without a bound.
+type freeLookups struct{}
+
+func (freeLookups) Take(context.Context) (leave func(), err error) { return func() {}, nil }
+
 // freely is a reserveFunc without a bound.
 func freely(int) func() { return func() {} }
 
@@ -42,7 +47,7 @@ func freely(int) func() { return func() {} }
 func TestWaitingIsReserved(t *testing.T) {
 	held := 0
 	counts := new(bounds.Counts)
-	load := newExitLoad(counts, policy.NewLookupPool(maxNames), func(size int) func() {
+	load := newExitLoad(counts, freeLookups{}, func(size int) func() {
 		if held+size > 3*waitingChunk {
 			return nil
 		}
@@ -83,7 +88,7 @@ func TestExitTargets(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		load := newExitLoad(nil, policy.NewLookupPool(maxNames), freely)
+		load := newExitLoad(nil, freeLookups{}, freely)
 		e := newRemoteExit(newFlow(stream), conn, func() remoteRules { return rules }, load)
 		defer stream.Close()
 		for i := range 3 * maxTargets {
@@ -132,7 +137,7 @@ func TestExitTargets(t *testing.T) {
 func TestExitsShareTheirBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, _ := muxPair(t)
-		rules, load := new(unansweredNames), newExitLoad(nil, policy.NewLookupPool(maxNames), freely)
+		rules, load := new(unansweredNames), newExitLoad(nil, freeLookups{}, freely)
 		payload := make([]byte, 60_000)
 		var exits []*remoteExit
 		for range 2 * maxClientLookups / maxLookups {
@@ -231,7 +236,7 @@ func startExit(t *testing.T, rules func() remoteRules) *remoteExit {
 		t.Fatal(err)
 	}
 	e := newRemoteExit(newFlow(stream), conn, rules,
-		newExitLoad(nil, policy.NewLookupPool(maxNames), freely))
+		newExitLoad(nil, freeLookups{}, freely))
 	t.Cleanup(func() {
 		e.lookups.Wait()
 		conn.Close()

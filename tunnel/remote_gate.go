@@ -112,12 +112,20 @@ func (g *remoteGate) penalize(from source, err error) {
 // takeRate reports whether another handshake may begin now; if not, for how long the client should
 // stay away. owned means that it may be for a session that is here.
 func (g *remoteGate) takeRate(from source, owned bool) (after time.Duration, ok bool) {
-	if after, ok = g.rate.take(time.Now(), from, owned || g.knows(from)); !ok {
-		g.bounds.Refused(bounds.HandshakeRate)
+	after, refused, ok := g.rate.take(time.Now(), from, owned || g.knows(from))
+	if ok {
+		return 0, true
+	}
+	g.bounds.Refused(refused)
+	if refused == bounds.SourceHandshakeRate {
+		g.refusals.Warn().Stringer("from", from).
+			Msg("clients of an address want to connect more often than one may: they are asked to " +
+				"come later; if it is a load balancer, name it with --trusted-proxy")
+	} else {
 		g.shortages.Warn().Msg("more clients want to connect than the maximum rate of handshakes " +
 			"permits: they are asked to come later")
 	}
-	return after, ok
+	return after, false
 }
 
 // slow makes a client wait whose source has a penalty. It returns when ctx is done at the latest.

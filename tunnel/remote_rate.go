@@ -5,6 +5,8 @@ import (
 	"sync"
 	"time"
 
+	"culvert/internal/bounds"
+
 	"golang.org/x/time/rate"
 )
 
@@ -40,11 +42,11 @@ func newHandshakeRate(most int) *handshakeRate {
 }
 
 // take reports whether a handshake of a source, which may be invalid, may begin now. If not, it
-// returns for how long the client should stay away, in whole seconds. returning means that it may
-// have a session here: such clients go before others.
+// returns for how long the client should stay away, in whole seconds, and which bound it is.
+// returning means that it may have a session here: such clients go before others.
 func (h *handshakeRate) take(
 	now time.Time, from source, returning bool,
-) (after time.Duration, ok bool) {
+) (after time.Duration, refused bounds.Bound, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if now.Sub(h.counting) >= time.Second {
@@ -52,14 +54,14 @@ func (h *handshakeRate) take(
 		clear(h.begun)
 	}
 	if h.begun[from] >= h.share { // which is no reason to keep others away for longer
-		return time.Second, false
+		return time.Second, bounds.SourceHandshakeRate, false
 	}
 	if returning || h.limiter.TokensAt(now) >= 1+h.reserve {
 		if h.limiter.AllowN(now, 1) {
 			if from.IsValid() {
 				h.begun[from]++
 			}
-			return 0, true
+			return 0, 0, true
 		}
 	}
 	if h.turn.Before(now) {
@@ -72,5 +74,5 @@ func (h *handshakeRate) take(
 	} else {
 		after = h.turn.Sub(now) + time.Duration(h.random()*float64(time.Second))
 	}
-	return max(time.Second, after.Truncate(time.Second)), false
+	return max(time.Second, after.Truncate(time.Second)), bounds.HandshakeRate, false
 }

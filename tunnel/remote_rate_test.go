@@ -29,12 +29,12 @@ func TestHandshakeRateReturning(t *testing.T) {
 	for range 10 * 1000 { // milliseconds
 		now = now.Add(time.Millisecond)
 		for range 3 {
-			if _, ok := h.take(now, source{}, false); ok {
+			if _, _, ok := h.take(now, source{}, false); ok {
 				fresh++
 			}
 		}
 		if now.UnixMilli()%20 == 0 {
-			if _, ok := h.take(now, source{}, true); ok {
+			if _, _, ok := h.take(now, source{}, true); ok {
 				returned++
 			} else {
 				refused++
@@ -58,23 +58,30 @@ func TestHandshakeRateOfSource(t *testing.T) {
 		greedy := netip.MustParsePrefix("192.0.2.1/32")
 		other := netip.MustParsePrefix("192.0.2.2/32")
 		now := time.Now()
-		var taken, refused int
+		var taken, itsOwn, refused int
 		var longest time.Duration
 		for range 10 * 1000 { // milliseconds
 			now = now.Add(time.Millisecond)
-			if _, ok := h.take(now, greedy, returning); ok {
+			if _, bound, ok := h.take(now, greedy, returning); ok {
 				taken++
+			} else if bound == bounds.SourceHandshakeRate {
+				itsOwn++
 			}
 			if now.UnixMilli()%50 == 0 {
-				if after, ok := h.take(now, other, returning); !ok {
+				if after, bound, ok := h.take(now, other, returning); !ok {
+					if bound != bounds.HandshakeRate {
+						t.Errorf("another address is refused by the bound %v", bound)
+					}
 					refused++
 					longest = max(longest, after)
 				}
 			}
 		}
-		if taken > 11*most/handshakeSourcePart || refused > 30 || longest > 3*time.Second {
-			t.Errorf("returning %v: it took %d of %d, and another address was refused %d of 200 times, "+
-				"for %v at most", returning, taken, 10*most, refused, longest)
+		if taken > 11*most/handshakeSourcePart || itsOwn == 0 || refused > 30 ||
+			longest > 3*time.Second {
+			t.Errorf("returning %v: it took %d of %d, was refused %d times because of that, and "+
+				"another address %d of 200 times, for %v at most",
+				returning, taken, 10*most, itsOwn, refused, longest)
 		}
 	}
 }
@@ -87,7 +94,7 @@ func TestHandshakeLater(t *testing.T) {
 	h.take(now, source{}, true)
 	told := map[time.Duration]int{}
 	for range 1000 {
-		after, ok := h.take(now, source{}, false)
+		after, _, ok := h.take(now, source{}, false)
 		if ok || after < time.Second || after > handshakeTurnMost+time.Second {
 			t.Fatalf("%v, %v", after, ok)
 		}
@@ -218,7 +225,7 @@ func simulateHerd(clients, most int, jitter, told bool) herd {
 	for len(queue) > 0 {
 		c := queue[0]
 		requests++
-		after, ok := node.take(c.due, source{}, false)
+		after, _, ok := node.take(c.due, source{}, false)
 		if ok {
 			admitted = append(admitted, c.due)
 			heap.Pop(&queue)

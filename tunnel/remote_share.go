@@ -83,17 +83,17 @@ type remoteClient struct {
 // back what it took where it took it: its session may count with another client by then.
 type clientPlaces struct {
 	exits     places         // for UDP sockets
-	lookups   policy.Lookups // of names that streams are for
+	lookups   policy.Lookups // of the names of targets
 	exitLoad  *exitLoad
 	listeners places // for -R
 }
 
 func newClientPlaces(
-	counts *bounds.Counts, names *policy.LookupPool, reserve reserveFunc,
+	counts *bounds.Counts, names policy.Lookups, reserve reserveFunc,
 ) clientPlaces {
 	return clientPlaces{
 		exits:     newPlaces(maxClientExits),
-		lookups:   names.Join(maxStreamLookups),
+		lookups:   names,
 		exitLoad:  newExitLoad(counts, names, reserve),
 		listeners: newPlaces(maxClientListeners),
 	}
@@ -113,9 +113,8 @@ func (r *Remote) clientOf(key certs.PublicKey, from netip.Addr) *remoteClient {
 		id: id, share: share, meter: newClientMeter(r, id.String(), share),
 		refusals: newLogLimit(r.cfg.Log.With().Stringer("client", id).Logger(), 1,
 			shareLogPause, nil),
-		clientPlaces: newClientPlaces(r.cfg.Bounds, r.names, func(bytes int) func() {
-			return r.session.Memory.Reserve(id.String(), bytes)
-		}),
+		clientPlaces: newClientPlaces(r.cfg.Bounds, r.names.For(id.String()),
+			func(bytes int) func() { return r.session.Memory.Reserve(id.String(), bytes) }),
 	}
 }
 

@@ -37,21 +37,25 @@ func (s *remoteSession) serveFlow(in *mux.IncomingFlow, client clientStream) {
 	target := in.Target().Address
 	log := s.log.With().Uint32("stream", in.ID()).Str("target", target).Str("kind", "udp").Logger()
 	counts := s.remote.cfg.Bounds
-	for _, exits := range []struct {
-		places
-		bounds.Bound
-	}{{client.exits, bounds.ClientUDPExits}, {s.remote.exits, bounds.UDPExits}} {
-		if !exits.take() {
-			counts.Refused(exits.Bound)
-			in.Refuse(mux.CodeTooManyStreams, "")
-			return
-		}
-		defer exits.leave()
+	refuse := func(bound bounds.Bound, code mux.Code) {
+		counts.Refused(bound)
+		in.Refuse(code, "")
 	}
+	held := client.exits.taken()
+	if !client.exits.take() {
+		refuse(bounds.ClientUDPExits, mux.CodeTooManyStreams)
+		return
+	}
+	defer client.exits.leave()
+	// As many as the client has are left for others.
+	if s.remote.exits.left() <= held || !s.remote.exits.take() {
+		refuse(bounds.UDPExits, mux.CodeTooManyStreams)
+		return
+	}
+	defer s.remote.exits.leave()
 	release := s.ReserveMemory(exitMemory)
 	if release == nil {
-		counts.Refused(bounds.Memory)
-		in.Refuse(mux.CodeOverload, "")
+		refuse(bounds.Memory, mux.CodeOverload)
 		return
 	}
 	defer release()

@@ -29,7 +29,7 @@ func waitExits(t testing.TB, remote *Remote, want int) {
 func TestExitsAreBounded(t *testing.T) {
 	local, remote := startTunnel(t)
 	// Opening that many sockets would need more descriptors than many machines provide.
-	for range maxExits - 2 {
+	for range maxExits - 3 { // the last is left for others
 		remote.exits.take()
 	}
 	first, second := associate(t, local), associate(t, local)
@@ -40,8 +40,8 @@ func TestExitsAreBounded(t *testing.T) {
 	}
 	first.Close()
 	second.Close()
-	waitExits(t, remote.Remote, maxExits-2)
-	for range maxExits - 2 {
+	waitExits(t, remote.Remote, maxExits-3)
+	for range maxExits - 3 {
 		remote.exits.leave()
 	}
 
@@ -67,6 +67,29 @@ func TestExitsAreBounded(t *testing.T) {
 	if _, err := stream.Receive(nil); !errors.As(err, &refused) ||
 		refused.Code != mux.CodeTooManyStreams {
 		t.Errorf("one more of a client: %v", err)
+	}
+}
+
+// A client may have another UDP socket while as many as it has are left for others.
+func TestExitsLeftForOthers(t *testing.T) {
+	key, other := newKey(t), newKey(t)
+	s := startShares(t, trustKeys(t, key, other), nil)
+	sessions, ctx := s.mustConnect(key, other), testnet.Within(t, patience)
+	for range maxExits - 4 {
+		s.Remote.exits.take()
+	}
+	open := func(session *mux.Session) error {
+		_, err := session.OpenFlow(ctx, "")
+		return err
+	}
+	if err := errors.Join(open(sessions[0]), open(sessions[0])); err != nil {
+		t.Fatal(err)
+	}
+	if err := open(sessions[0]); openCode(err) != mux.CodeTooManyStreams {
+		t.Errorf("a third of four: %v", err)
+	}
+	if err := open(sessions[1]); err != nil {
+		t.Errorf("another client's: %v", err)
 	}
 }
 

@@ -16,94 +16,116 @@ type Lookups interface {
 	Take(ctx context.Context) (leave func(), err error)
 }
 
-// LookupPool has places for the lookups of all clients. A place that becomes free goes to the
-// client with the fewest lookups under way, so that no client's slow name servers hold up another's
-// for long. All methods may be called concurrently.
+// LookupPool has places for the lookups of all clients. A client gets another only while as many as
+// it has are left for others, and one that becomes free goes to the client with the fewest lookups:
+// no client's slow name servers hold up another's lookups. All methods may be called concurrently.
 type LookupPool struct {
 	mu      sync.Mutex // guards all below, and what is in the members
 	free    int
-	waiting map[*poolMember]struct{} // those with lookups that wait
+	members map[string]*poolMember // clients that have lookups, or wait for one
+	waiting map[*poolMember]struct{}
 }
-
-// NewLookupPool returns a pool with as many places.
-func NewLookupPool(most int) *LookupPool {
-	return &LookupPool{free: most, waiting: make(map[*poolMember]struct{})}
-}
-
-// Join returns places for a client, of which it may have most at once. Whoever finds none waits.
-func (p *LookupPool) Join(most int) Lookups { return &poolMember{pool: p, most: most} }
 
 // poolMember is what a client has of a pool.
 type poolMember struct {
-	pool  *LookupPool
-	most  int
 	taken int
 	queue list.List // of chan struct{}, each closed when it has got a place and left the queue
 }
 
+// NewLookupPool returns a pool with as many places.
+func NewLookupPool(most int) *LookupPool {
+	return &LookupPool{
+		free:    most,
+		members: make(map[string]*poolMember),
+		waiting: make(map[*poolMember]struct{}),
+	}
+}
+
+// For returns a client's places. A client that leaves and comes back still has the lookups that go
+// on from before.
+func (p *LookupPool) For(client string) Lookups { return clientLookups{p, client} }
+
+// clientLookups are Lookups of which whoever finds none waits for one.
+type clientLookups struct {
+	pool   *LookupPool
+	client string
+}
+
 // Take implements Lookups.
-func (m *poolMember) Take(ctx context.Context) (leave func(), err error) {
-	p := m.pool
-	p.mu.Lock()
+func (l clientLookups) Take(ctx context.Context) (leave func(), err error) {
+	p := l.pool
 	mine := make(chan struct{})
+	p.mu.Lock()
+	m := p.members[l.client]
+	if m == nil {
+		m = new(poolMember)
+		p.members[l.client] = m
+	}
 	waiting := m.queue.PushBack(mine)
 	p.waiting[m] = struct{}{}
 	p.share()
 	p.mu.Unlock()
+	leave = func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.leave(l.client, m)
+	}
 	select {
 	case <-mine:
-		return m.leave, nil
+		return leave, nil
 	case <-ctx.Done():
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	select {
 	case <-mine: // it has got one meanwhile
-		m.leaveLocked()
+		p.leave(l.client, m)
 	default:
-		m.remove(waiting)
+		p.unqueue(m, waiting)
+		p.forget(l.client, m)
 	}
 	return nil, fmt.Errorf("other names are being looked up: %w", context.Cause(ctx))
 }
 
-// leave gives a place back.
-func (m *poolMember) leave() {
-	m.pool.mu.Lock()
-	defer m.pool.mu.Unlock()
-	m.leaveLocked()
-}
-
-// leaveLocked is leave with the mutex held.
-func (m *poolMember) leaveLocked() {
+// leave gives a place back. Called with the mutex held.
+func (p *LookupPool) leave(client string, m *poolMember) {
 	m.taken--
-	m.pool.free++
-	m.pool.share()
+	p.free++
+	p.forget(client, m)
+	p.share()
 }
 
-// remove takes a lookup out of the queue. Called with the mutex held.
-func (m *poolMember) remove(waiting *list.Element) {
-	m.queue.Remove(waiting)
-	if m.queue.Len() == 0 {
-		delete(m.pool.waiting, m)
+// forget forgets a client without lookups. Called with the mutex held.
+func (p *LookupPool) forget(client string, m *poolMember) {
+	if m.taken == 0 && m.queue.Len() == 0 {
+		delete(p.members, client)
 	}
 }
 
-// share hands out the free places. Called with the mutex held.
+// unqueue takes a lookup out of a client's queue. Called with the mutex held.
+func (p *LookupPool) unqueue(m *poolMember, waiting *list.Element) {
+	m.queue.Remove(waiting)
+	if m.queue.Len() == 0 {
+		delete(p.waiting, m)
+	}
+}
+
+// share hands out places. Called with the mutex held.
 func (p *LookupPool) share() {
 	for p.free > 0 {
 		var next *poolMember
 		for m := range p.waiting {
-			if m.taken < m.most && (next == nil || m.taken < next.taken) {
+			if next == nil || m.taken < next.taken {
 				next = m
 			}
 		}
-		if next == nil {
+		if next == nil || next.taken >= p.free {
 			return
 		}
 		p.free--
 		next.taken++
 		first := next.queue.Front()
-		next.remove(first)
+		p.unqueue(next, first)
 		close(first.Value.(chan struct{}))
 	}
 }

@@ -3,39 +3,41 @@ package policy
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 )
 
-// TestLookupPool: all clients share the places, and one that becomes free goes to the client with
-// the fewest lookups, whoever has waited longer. What stops waiting leaves nothing behind.
+// TestLookupPool: a client gets places while as many are left for others, and one that becomes free
+// goes to the client with the fewest, whoever has waited longer. A client that comes back has those
+// that it took before. What stops waiting leaves nothing behind.
 func TestLookupPool(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		pool := NewLookupPool(3)
-		hog, other := pool.Join(10), pool.Join(1)
+		pool := NewLookupPool(4)
 		errGone := errors.New("gone")
 		gone, leave := context.WithCancelCause(t.Context())
 		var order []string
-		leaves := make(chan func(), 10)
-		take := func(ctx context.Context, name string, from Lookups) {
+		leaves := make(chan func(), 20)
+		take := func(ctx context.Context, client string) {
 			go func() {
-				if done, err := from.Take(ctx); err == nil {
-					order = append(order, name)
+				if done, err := pool.For(client).Take(ctx); err == nil {
+					order = append(order, client)
 					leaves <- done
 				} else if !errors.Is(err, errGone) {
-					t.Errorf("%s: %v", name, err)
+					t.Errorf("%s: %v", client, err)
 				}
 			}()
 			synctest.Wait()
 		}
 		for range 5 {
-			take(t.Context(), "hog", hog)
+			take(t.Context(), "a")
 		}
-		take(gone, "gone", hog)
-		take(t.Context(), "other", other)
-		take(t.Context(), "other again", other) // which may have only one
-		if len(order) != 3 {
-			t.Errorf("%q have places of 3", order)
+		take(gone, "a")
+		for _, client := range []string{"b", "b", "c", "d"} {
+			take(t.Context(), client)
+		}
+		if want := []string{"a", "a", "b", "c"}; !slices.Equal(order, want) {
+			t.Errorf("places went to %q, want %q", order, want)
 		}
 		leave(errGone)
 		synctest.Wait()
@@ -43,12 +45,12 @@ func TestLookupPool(t *testing.T) {
 			(<-leaves)()
 			synctest.Wait()
 		}
-		want := []string{"hog", "hog", "hog", "other", "hog", "hog", "other again"}
-		if len(order) != len(want) || order[3] != "other" {
-			t.Errorf("places went to %q, want %q in some order from the fifth", order, want)
+		if len(order) != 9 || order[4] != "d" {
+			t.Errorf("places went to %q, want 9, and the fifth to d", order)
 		}
-		if pool.free != 3 || len(pool.waiting) != 0 {
-			t.Errorf("at the end %d of 3 are free, and %d wait", pool.free, len(pool.waiting))
+		if pool.free != 4 || len(pool.waiting) != 0 || len(pool.members) != 0 {
+			t.Errorf("at the end %d of 4 are free, %d wait, %d are known",
+				pool.free, len(pool.waiting), len(pool.members))
 		}
 	})
 }

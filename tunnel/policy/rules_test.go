@@ -531,9 +531,9 @@ func TestLookupsWait(t *testing.T) {
 			<-busy
 			return []netip.Addr{netip.MustParseAddr("192.0.2.1")}, nil
 		}}
-		pool := NewLookupPool(3)
-		first := WithLookups(t.Context(), pool.Join(2))
-		second := WithLookups(t.Context(), pool.Join(2))
+		pool := NewLookupPool(4)
+		first := WithLookups(t.Context(), pool.For("first"))
+		second := WithLookups(t.Context(), pool.For("second"))
 		var looking sync.WaitGroup
 		for range 5 {
 			looking.Go(func() {
@@ -584,7 +584,8 @@ func TestLookupsOfStreamsThatEnd(t *testing.T) {
 			<-ctx.Done()
 			return nil, ctx.Err()
 		}}
-		places := NewLookupPool(most).Join(most + 1)
+		pool := NewLookupPool(2 * most)
+		places := pool.For("client")
 		for range 5 {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			_, err := rules.Resolve(WithLookups(ctx, places), "tcp", "example.org", 1)
@@ -595,10 +596,9 @@ func TestLookupsOfStreamsThatEnd(t *testing.T) {
 		}
 		close(busy)
 		synctest.Wait()
-		for range most { // all places are free again
-			if _, err := places.Take(t.Context()); err != nil {
-				t.Fatal(err)
-			}
+		if pool.free != 2*most || len(pool.members) != 0 {
+			t.Errorf("%d of %d places are free, %d clients known", pool.free, 2*most,
+				len(pool.members))
 		}
 	})
 }

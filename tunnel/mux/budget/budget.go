@@ -352,11 +352,11 @@ func (b *Budget) wake() {
 func (m *Member) Expelled() bool { return m != nil && m.out.Load() }
 
 // Yielded notes that an expelled member has freed what it could. What its client holds beyond its
-// share is freed a little later, and no other member is expelled until then.
+// share is freed a little later, and no other member is expelled until then, if that is enough.
 func (m *Member) Yielded() {
 	b := m.budget
 	b.mu.Lock()
-	m.yields = m.client.holdsFixedLocked()
+	m.yields = m.client.fixedHeldLocked() > 0
 	yields := m.yields
 	b.freedLocked(m)
 	b.mu.Unlock()
@@ -390,24 +390,31 @@ func (b *Budget) freedLocked(m *Member) {
 	}
 }
 
-// holdsFixedLocked reports whether the client holds anything that is not a session's data.
-func (c *client) holdsFixedLocked() bool {
+// fixedHeldLocked returns how many bytes the client holds that are not a session's data.
+func (c *client) fixedHeldLocked() (bytes int64) {
 	for m := range c.members {
-		if m.notify == nil && m.held.Load() > 0 {
-			return true
+		if m.notify == nil {
+			bytes += m.held.Load()
 		}
 	}
-	return false
+	return bytes
 }
 
-// expel chooses the member that has to free its memory, unless one was chosen that has yet to do
-// so.
+// awaitsLocked reports whether no other member need be expelled for now: one was chosen that has
+// yet to free its memory, or what its client still frees is enough.
+func (b *Budget) awaitsLocked() bool {
+	m := b.expelled
+	return m != nil && (!m.yields || b.held.Load()-m.client.fixedHeldLocked() <= b.hard())
+}
+
+// expel chooses the member that has to free its memory, unless it is to be waited for another's.
 func (b *Budget) expel() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.expelled != nil {
+	if b.awaitsLocked() {
 		return
 	}
+	b.expelled = nil
 	var most *client
 	var chosen *Member
 	for _, c := range b.clients {

@@ -143,6 +143,35 @@ func TestExpel(t *testing.T) {
 	})
 }
 
+// TestExpelSeveral: sessions of a client that keep taking memory are expelled one after the other,
+// without a pause for what its streams hold, which is not enough.
+func TestExpelSeveral(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New(64 * mib)
+		began := time.Now()
+		var expelled []time.Duration
+		fixed := b.JoinFixed("hog")
+		fixed.Hold(chunk)
+		for range 3 {
+			var m *Member
+			m = b.Join("hog", func() {
+				if m.Expelled() {
+					expelled = append(expelled, time.Since(began))
+					m.Hold(0)
+					m.Yielded()
+				}
+			})
+			defer m.Leave()
+			m.Hold(70 * mib)
+			synctest.Wait()
+		}
+		fixed.Leave()
+		if len(expelled) != 3 || expelled[2] >= yieldTime {
+			t.Errorf("expelled after %v, want all three at once", expelled)
+		}
+	})
+}
+
 // TestExpelFixed: a client that holds most by what can't be freed on demand, such as its streams,
 // loses a session all the same, not those who hold less.
 func TestExpelFixed(t *testing.T) {
