@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
-	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -82,85 +81,6 @@ func (o *remoteOptions) define(s *flags.Set) {
 	o.control.define(s)
 	o.takeOver.define(s)
 	s.Source(&o.source)
-}
-
-// listenOptions are where and how a remote serves.
-type listenOptions struct {
-	addresses []string
-	socket    socketOptions
-	path      string
-	tlsCert   string // file
-	tlsKey    string // file
-	fallback  string // URL
-	proxies   []string
-	advertise string // URL
-}
-
-func (o *listenOptions) define(s *flags.Set) {
-	s.Group("listening")
-	s.Strings(&o.addresses, "listen", []string{"127.0.0.1:8080"},
-		"accept WebSockets on `ADDR`: host:port, :port or unix:/path; repeatable").Common()
-	o.socket.define(s)
-	s.String(&o.path, "path", "/", "accept WebSockets at the URL path `PATH`").Common()
-	s.String(&o.tlsCert, "tls-cert", "",
-		"serve TLS with the certificate and its intermediates in `FILE`, in PEM")
-	s.String(&o.tlsKey, "tls-key", "",
-		"read the key of --tls-cert from `FILE`, in PEM, which must be private to its owner")
-	s.String(&o.fallback, "fallback", "", "forward all other HTTP requests to the site at `URL`")
-	s.Strings(&o.proxies, "trusted-proxy", nil, "believe the client addresses that proxies of the "+
-		"network `CIDR` pass on, in X-Forwarded-For or with the PROXY protocol; unix for those on "+
-		"unix sockets; repeatable")
-}
-
-// defineAdvertise defines the flag for what a remote logs when it is up.
-func (o *listenOptions) defineAdvertise(s *flags.Set) {
-	s.Group("output")
-	s.String(&o.advertise, "advertise", "", "log the command that connects to this remote at `URL` "+
-		"(default: the URL of the first address that isn't of loopback)")
-}
-
-// bind binds all addresses or none.
-func (o *listenOptions) bind() ([]net.Listener, error) {
-	if len(o.addresses) == 0 {
-		return nil, exit.Usagef(`such as listen = [":8080"]`, "listen names no address")
-	}
-	access, err := o.socket.access(o.addresses)
-	if err != nil {
-		return nil, err
-	}
-	return listenAll(o.addresses, access)
-}
-
-// limitOptions bound what clients may use.
-type limitOptions struct {
-	resumeWindow time.Duration
-	drainTimeout time.Duration
-	maxAge       time.Duration // of sessions; 0 for any
-	maxRate      int           // handshakes a second
-	maxSessions  int
-	maxStreams   int
-	memory       memoryOption
-	noSpeed      bool
-}
-
-func (o *limitOptions) define(s *flags.Set) {
-	s.Group("limits")
-	s.Duration(&o.resumeWindow, "resume-window", mux.DefaultResumeWindow,
-		"keep the session of a client that lost its connection for `TIME`")
-	s.Duration(&o.drainTimeout, "drain-timeout", tunnel.DefaultDrainTimeout,
-		"when told to stop, give the streams that there are `TIME` to end")
-	s.Duration(&o.maxAge, "max-session-age", 0, "make clients connect again, without a loss of "+
-		"streams that take less than --drain-timeout, before a session is older than `TIME`; "+
-		"0 for never")
-	s.Int(&o.maxRate, "max-handshake-rate", tunnel.DefaultMaxHandshakeRate,
-		"begin at most `N` handshakes in a second, and ask other clients to come later")
-	s.Int(&o.maxSessions, "max-sessions", tunnel.DefaultMaxSessions,
-		"limit concurrent sessions of all clients to `N`")
-	s.Int(&o.maxStreams, "max-streams", mux.DefaultMaxStreams,
-		"limit concurrent streams per session to `N`")
-	o.memory.define(s)
-	s.Bool(&o.noSpeed, "no-speed",
-		"refuse culvert speed, which sends and receives as fast as the path allows for some seconds")
 }
 
 func (o *remoteOptions) run(ctx context.Context) error {
@@ -305,18 +225,6 @@ func (o *remoteOptions) check() error {
 	)
 }
 
-// checkAge refuses an age at which clients would have ever more sessions that drain.
-func (o *limitOptions) checkAge() error {
-	if o.maxAge == 0 || o.maxAge >= o.drainTimeout {
-		return nil
-	}
-	return &flags.ValueError{
-		Flag: "max-session-age", Value: o.maxAge.String(),
-		Why:     "it must be 0, or at least --drain-timeout, " + shortDuration(o.drainTimeout),
-		Example: "24h",
-	}
-}
-
 // openLedger opens the ledger of quotas. That it can't be kept in a file matters only where there
 // are quotas.
 func (o *remoteOptions) openLedger(s remoteSettings, log zerolog.Logger) (*quota.Ledger, error) {
@@ -373,34 +281,6 @@ func (o *remoteOptions) nodeConfig(
 		Observer: o.served.observer(),
 		Bounds:   o.served.bounds(),
 	}, nil
-}
-
-// parseProxies parses all --trusted-proxy.
-func parseProxies(list []string) (proxies tunnel.TrustedProxies, err error) {
-	for i, text := range list {
-		if proxies, err = tunnel.ParseTrustedProxies(list[:i+1]); err != nil {
-			return proxies, &flags.ValueError{
-				Flag: "trusted-proxy", Value: text, Why: "not a network, an address or unix",
-				Example: "10.0.0.0/8",
-			}
-		}
-	}
-	return proxies, nil
-}
-
-// parseFallback parses --fallback, nil if it is not given.
-func parseFallback(text string) (*url.URL, error) {
-	if text == "" {
-		return nil, nil
-	}
-	site, err := tunnel.ParseFallback(text)
-	if err != nil {
-		return nil, &flags.ValueError{
-			Flag: "fallback", Value: text, Secret: true, Why: err.Error(),
-			Example: "http://127.0.0.1:8000/",
-		}
-	}
-	return site, nil
 }
 
 // reloader returns what reloads the node, one time after another, whoever asks for it.
