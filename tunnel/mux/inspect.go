@@ -118,10 +118,3 @@ func (st *stream) Label() string {
 	defer st.session.mu.Unlock()
 	return st.label
 }
-
-// add puts a new stream into the table.
-func (t *streamTable) add(st *stream) {
-	st.opened = time.Now()
-	t.opened++
-	t.byID[st.id] = st
-}

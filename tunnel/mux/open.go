@@ -3,6 +3,7 @@ package mux
 import (
 	"context"
 	"errors"
+	"time"
 
 	"culvert/internal/bounds"
 )
@@ -31,6 +32,13 @@ func newStreamTable(client bool) streamTable {
 		t.nextID = 1
 	}
 	return t
+}
+
+// add puts a new stream into the table.
+func (t *streamTable) add(st *stream) {
+	st.opened = time.Now()
+	t.opened++
+	t.byID[st.id] = st
 }
 
 // isOwn reports whether this side opens streams with this id.
