@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"time"
 
-	"culvert/certs"
 	"culvert/protocol"
 	"culvert/tunnel/mux"
 )
@@ -196,12 +195,6 @@ func (r *Remote) watchExpiry(session *mux.Session, a *admission) {
 			r.endBinds(false)
 		}
 	})
-}
-
-// expiryPause returns how long to wait before checking again whether a certificate has expired. The
-// clock may be set meanwhile, which timers don't notice, or the machine may sleep.
-func expiryPause(cert *certs.Certificate, now time.Time) time.Duration {
-	return max(0, min(cert.Expires().Sub(now), expiryCheck))
 }
 
 const notAdmitted = "no longer admitted"

@@ -38,17 +38,6 @@ func (a *remoteAccess) clientID(key certs.PublicKey, from netip.Addr) clientID {
 	return clientID{key: key}
 }
 
-// clientPrefix returns the addresses that are as easy to have as one of them: IPv6 networks are
-// given out by /64 at least (RFC 6177).
-func clientPrefix(addr netip.Addr) netip.Prefix {
-	bits := 64
-	if addr.Is4() {
-		bits = 32
-	}
-	prefix, _ := addr.WithZone("").Prefix(bits) // never fails for these
-	return prefix
-}
-
 // shareOf returns the share of a client.
 func (a *remoteAccess) shareOf(id clientID) policy.Share {
 	if rights, ok := a.rightsOf(id.key); ok {

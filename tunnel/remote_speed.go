@@ -3,7 +3,6 @@ package tunnel
 import (
 	"context"
 	"errors"
-	"net"
 	"time"
 
 	"culvert/internal/bounds"
@@ -157,12 +156,3 @@ func (r *Remote) leaveTest(client *remoteClient) {
 
 // tcpInfo returns what the system knows of the session's connection, nil for nothing.
 func (s *remoteSession) tcpInfo() *tcpinfo.Info { return tcpInfoOf(s.Carrier()) }
-
-// tcpInfoOf returns what the system knows of the connection of a carrier, nil for nothing.
-func tcpInfoOf(carrier mux.Carrier) *tcpinfo.Info {
-	conn, ok := carrier.(interface{ NetConn() net.Conn })
-	if !ok {
-		return nil
-	}
-	return tcpinfo.Of(conn.NetConn())
-}

@@ -1,26 +1,12 @@
 package tunnel
 
 import (
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"culvert/internal/bounds"
 )
-
-// source is where a client comes from, a prefix of clientPrefix. It is the zero value when that is
-// unknown: clients on this machine, and behind a proxy, can't be told apart.
-type source = netip.Prefix
-
-// sourceOf returns the source of a client at addr.
-func sourceOf(addr netip.Addr) source {
-	addr = addr.Unmap()
-	if !addr.IsValid() || addr.IsLoopback() || addr.IsUnspecified() {
-		return source{}
-	}
-	return clientPrefix(addr)
-}
 
 // fairPlaces bounds how many of something clients hold before they are admitted. One more always
 // gets a place. When all are taken, or all of its source's share, it replaces the one that has been
