@@ -148,15 +148,15 @@ func (c *localConnector) connectWithin(
 	if route == nil {
 		route = c.newRoute()
 	}
-	secured := c.secured(ctx, route, progress, delay)
-	steps := secured.steps
-	if secured.err != nil {
-		return nil, steps.fail(ctx, secured.err)
+	outcome := c.race(ctx, route, progress, delay)
+	steps := outcome.steps
+	if outcome.err != nil {
+		return nil, steps.fail(ctx, outcome.err)
 	}
-	conn := secured.conn
+	conn := outcome.conn
 	made := &localConnection{
 		connector: c, route: route,
-		state: conn.State(), carrier: conn, path: secured.path, took: secured.took,
+		state: conn.State(), carrier: conn, path: outcome.path, took: outcome.took,
 	}
 	if steps.skew != nil {
 		made.skew = *steps.skew
@@ -165,14 +165,14 @@ func (c *localConnector) connectWithin(
 	steps.begin(StepSession)
 	resumes := resume != nil && resume.Err() == nil
 	if resumes {
-		made.session, err = c.resume(ctx, conn, resume, secured.took)
+		made.session, err = c.resume(ctx, conn, resume, outcome.took)
 	} else {
-		made.session, err = c.begin(ctx, conn, secured.took)
+		made.session, err = c.begin(ctx, conn, outcome.took)
 	}
 	if err != nil {
 		return nil, steps.fail(ctx, err)
 	}
-	secured.cookies.accept(resumes && made.session != resume)
+	outcome.cookies.accept(resumes && made.session != resume)
 	steps.end("")
 	c.reached.Store(true)
 	made.since = time.Now()
@@ -180,8 +180,8 @@ func (c *localConnector) connectWithin(
 	return made, nil
 }
 
-// secureOne takes the steps to a connection whose handshake is done.
-func (c *localConnector) secureOne(
+// runHedge takes the steps to a connection whose handshake is done.
+func (c *localConnector) runHedge(
 	ctx context.Context, route *localRoute, steps *stepClock,
 ) hedge {
 	cookies := route.cookies.attempt()
@@ -311,8 +311,8 @@ func (c *localConnector) dialTCP(
 	return conn, nil
 }
 
-// secure runs the TLS handshake.
-func (c *localConnector) secure(
+// secureTLS runs the TLS handshake.
+func (c *localConnector) secureTLS(
 	ctx context.Context, steps *stepClock, conn net.Conn,
 ) (net.Conn, error) {
 	steps.begin(StepTLS)

@@ -29,10 +29,10 @@ type hedge struct {
 	err     error
 }
 
-// secured returns a connection to the remote whose handshake is done, and the clock of its steps.
+// race returns a connection to the remote whose handshake is done, and the clock of its steps.
 // An error is that of the first connection that failed, unless a later one is final.
 // After delay, and then again, another connection is started.
-func (c *localConnector) secured(
+func (c *localConnector) race(
 	ctx context.Context, route *localRoute, progress *attemptProgress, delay time.Duration,
 ) hedge {
 	ctx, cancel := context.WithCancel(ctx)
@@ -45,17 +45,17 @@ func (c *localConnector) secured(
 	next := time.NewTimer(delay)
 	defer next.Stop()
 	started := 1
-	var failed hedge
+	var outcome hedge
 	for {
 		select {
 		case r := <-h.results:
 			h.running--
-			if failed.steps == nil || r.err == nil || isFinal(r.err) && !isFinal(failed.err) {
-				failed = r
+			if outcome.steps == nil || r.err == nil || isFinal(r.err) && !isFinal(outcome.err) {
+				outcome = r
 			}
 			if r.err == nil || isFinal(r.err) || h.running == 0 {
-				progress.follow(failed.steps)
-				return failed
+				progress.follow(outcome.steps)
+				return outcome
 			}
 		case <-next.C:
 			h.start(ctx)
@@ -73,7 +73,7 @@ func (h *hedges) start(ctx context.Context) {
 	h.progress.start(steps)
 	h.running++
 	h.connector.hedging.Go(func() {
-		r := h.connector.secureOne(ctx, h.route, steps)
+		r := h.connector.runHedge(ctx, h.route, steps)
 		r.steps = steps
 		h.results <- r
 	})

@@ -25,7 +25,7 @@ func (c *localConnector) dial(
 	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := c.reach(ctx, steps, network, address)
 		if err == nil && c.address.Secure() {
-			conn, err = c.secure(ctx, steps, conn)
+			conn, err = c.secureTLS(ctx, steps, conn)
 		}
 		if err != nil {
 			return nil, steps.keep(err)
