@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"culvert/internal/testnet"
 )
 
 // TestBackground sends a local to the background from a terminal, on which it first asks about the
@@ -57,7 +59,7 @@ func TestBackground(t *testing.T) {
 	if err := syscall.Kill(pid, syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the log is opened again", func() bool {
+	testnet.Poll(t, time.Minute, "the log is opened again", func() bool {
 		_, err := os.Stat(log)
 		return err == nil
 	})
@@ -65,7 +67,7 @@ func TestBackground(t *testing.T) {
 	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the file of the process's number is removed", func() bool {
+	testnet.Poll(t, time.Minute, "the file of the process's number is removed", func() bool {
 		_, err := os.Stat(filepath.Join(s.dir, "pid"))
 		return errors.Is(err, fs.ErrNotExist)
 	})
@@ -126,22 +128,6 @@ func fetchPage(t *testing.T, proxy string) {
 	defer response.Body.Close()
 	if text, err := io.ReadAll(response.Body); err != nil || string(text) != page {
 		t.Errorf("got %q, %v", text, err)
-	}
-}
-
-// eventually waits until a condition holds.
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	deadline := time.NewTimer(time.Minute)
-	defer deadline.Stop()
-	for !holds() {
-		select {
-		case <-tick.C:
-		case <-deadline.C:
-			t.Fatalf("not after a minute: %s", what)
-		}
 	}
 }
 

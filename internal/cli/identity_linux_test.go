@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"culvert/certs"
+	"culvert/internal/testnet"
 )
 
 // TestOwnCertificate: a certificate that was replaced is read again, and a bad one leaves the last.
@@ -53,7 +54,7 @@ func TestOwnCertificate(t *testing.T) {
 	if err := checkUnexpired(last); err != nil {
 		t.Error(err)
 	}
-	eventually(t, "the certificate has expired", func() bool {
+	testnet.Poll(t, time.Minute, "the certificate has expired", func() bool {
 		return errors.Is(checkUnexpired(short), errExpired)
 	})
 }
