@@ -16,7 +16,6 @@ import (
 // giver hands a remote's listeners over to another process that asks for them.
 type giver struct {
 	served  *servedRemote
-	status  *statusServer // nil for none
 	signals *interrupts
 
 	ctx    context.Context // ends the connection to that process
@@ -33,8 +32,8 @@ type giver struct {
 	ended      bool
 }
 
-func newGiver(served *servedRemote, status *statusServer, signals *interrupts) *giver {
-	g := &giver{served: served, status: status, signals: signals, released: make(chan struct{})}
+func newGiver(served *servedRemote, signals *interrupts) *giver {
+	g := &giver{served: served, signals: signals, released: make(chan struct{})}
 	g.ctx, g.stop = context.WithCancel(context.Background())
 	return g
 }
@@ -160,8 +159,8 @@ func (g *giver) give(conn *net.UnixConn, pid int, files []*os.File) {
 // all are the listeners that go along.
 func (g *giver) all() []net.Listener {
 	all := append([]net.Listener{}, g.served.listeners...)
-	if g.status != nil {
-		all = append(all, g.status.ln)
+	if g.served.status != nil {
+		all = append(all, g.served.status.ln)
 	}
 	return all
 }
@@ -217,9 +216,9 @@ func (g *giver) release(pid int) {
 	g.served.ledger.Close()
 	g.signals.manager.HandOver(pid)
 	g.served.node.ReleaseListeners()
-	if g.status != nil {
-		keepFile(g.status.ln, true)
-		g.status.close()
+	if g.served.status != nil {
+		keepFile(g.served.status.ln, true)
+		g.served.status.close()
 	}
 	g.served.observed.stepAside()
 }

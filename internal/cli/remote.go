@@ -17,8 +17,6 @@ import (
 	"culvert/internal/status/control"
 	"culvert/tunnel"
 	"culvert/tunnel/mux"
-
-	"github.com/rs/zerolog"
 )
 
 type remoteOptions struct {
@@ -40,10 +38,6 @@ type remoteOptions struct {
 
 	source     *flags.Source
 	autoReload autoReload
-
-	ledgerFailure error         // why quotas can't be used; set at the start
-	served        *statusServer // likewise; nil for none
-	events        *state.Events // likewise
 }
 
 func remoteCommand(out *outputs) *flags.Command {
@@ -125,13 +119,13 @@ func (o *remoteOptions) run(ctx context.Context) error {
 		}
 	}
 	defer observed.close()
-	o.events = observed.events
 	shown := &remoteTLS{}
 	tlsConfig := shown.use(settings.tls)
-	if o.served, err = o.status.open(o.log.out.version, log); err != nil {
+	status, err := o.status.open(o.log.out.version, log)
+	if err != nil {
 		return err
 	}
-	defer o.served.close()
+	defer status.close()
 	listeners, err := o.listen.bind()
 	if err != nil {
 		return err
@@ -142,6 +136,7 @@ func (o *remoteOptions) run(ctx context.Context) error {
 	}
 	served := &servedRemote{
 		observed: observed, shown: shown, listeners: listeners, log: log, taking: taking,
+		status: status,
 	}
 	return o.runNode(ctx, served, settings, tlsConfig)
 }
@@ -150,14 +145,14 @@ func (o *remoteOptions) run(ctx context.Context) error {
 func (o *remoteOptions) runNode(
 	ctx context.Context, served *servedRemote, settings remoteSettings, tlsConfig *tls.Config,
 ) error {
-	cfg, err := o.nodeConfig(settings, tlsConfig, served.log)
+	cfg, err := o.nodeConfig(served, settings, tlsConfig)
 	if err != nil {
 		return err
 	}
 	if err := served.taking.state(&cfg); err != nil {
 		return err
 	}
-	ledger, err := o.openLedger(settings, served.log) // the process before has saved it
+	ledger, err := o.openLedger(served, settings) // the process before has saved it
 	if err != nil {
 		return err
 	}
@@ -169,9 +164,9 @@ func (o *remoteOptions) runNode(
 	if served.node, err = tunnel.NewRemote(cfg); err != nil {
 		return o.settingsFailure(err)
 	}
-	served.show(settings.identity.Key.Public(), o.served.listener())
-	o.served.watch(served.node)
-	o.served.serve(statusSources{
+	served.show(settings.identity.Key.Public(), served.status.listener())
+	served.status.watch(served.node)
+	served.status.serve(statusSources{
 		kind: state.KindRemote, source: served.observed.source, events: served.observed.events,
 		tls: tlsConfig, out: o.log.out,
 	})
@@ -184,8 +179,8 @@ func (o *remoteOptions) finishTakeOver(served *servedRemote) error {
 		return nil
 	}
 	listeners := served.listeners
-	if o.served != nil {
-		listeners = append(slices.Clone(listeners), o.served.ln)
+	if served.status != nil {
+		listeners = append(slices.Clone(listeners), served.status.ln)
 	}
 	if err := served.taking.serving(listeners); err != nil {
 		return err
@@ -227,17 +222,19 @@ func (o *remoteOptions) check() error {
 
 // openLedger opens the ledger of quotas. That it can't be kept in a file matters only where there
 // are quotas.
-func (o *remoteOptions) openLedger(s remoteSettings, log zerolog.Logger) (*quota.Ledger, error) {
-	ledger, err := o.share.openLedger(s.identity.Key.Public(), log)
+func (o *remoteOptions) openLedger(
+	served *servedRemote, s remoteSettings,
+) (*quota.Ledger, error) {
+	ledger, err := o.share.openLedger(s.identity.Key.Public(), served.log)
 	if err == nil || s.hasQuotas() {
 		return ledger, err
 	}
-	o.ledgerFailure = err
+	served.ledgerFailure = err
 	return quota.Open("", nil)
 }
 
 func (o *remoteOptions) nodeConfig(
-	s remoteSettings, tlsConfig *tls.Config, log zerolog.Logger,
+	served *servedRemote, s remoteSettings, tlsConfig *tls.Config,
 ) (cfg tunnel.RemoteConfig, err error) {
 	fallback, err := parseFallback(o.listen.fallback)
 	if err != nil {
@@ -247,7 +244,7 @@ func (o *remoteOptions) nodeConfig(
 	if err != nil {
 		return cfg, err
 	}
-	memory, err := o.limits.memory.load(log)
+	memory, err := o.limits.memory.load(served.log)
 	if err != nil {
 		return cfg, err
 	}
@@ -257,7 +254,7 @@ func (o *remoteOptions) nodeConfig(
 		Rights:   s.rights,
 		Path:     o.listen.path,
 		TLS:      tlsConfig,
-		Taken:    o.served.addresses(),
+		Taken:    served.status.addresses(),
 		Proxies:  proxies,
 		Fallback: fallback,
 
@@ -274,12 +271,12 @@ func (o *remoteOptions) nodeConfig(
 		Memory:     memory,
 		Congestion: o.congestion.choice,
 		NoSpeed:    o.limits.noSpeed,
-		Events:     o.events,
-		Log:        log,
+		Events:     served.observed.events,
+		Log:        served.log,
 		Access:     o.access.recorder(),
 
-		Observer: o.served.observer(),
-		Bounds:   o.served.bounds(),
+		Observer: served.status.observer(),
+		Bounds:   served.status.bounds(),
 	}, nil
 }
 
@@ -303,7 +300,7 @@ func (o *remoteOptions) reloader(
 				return o.reload(served)
 			})
 		})
-		o.served.reloaded(err)
+		served.status.reloaded(err)
 		served.noteReload(err)
 		return err
 	}
@@ -329,7 +326,7 @@ func (o *remoteOptions) serve(
 	if err := o.finishTakeOver(served); err != nil {
 		return err
 	}
-	giver := newGiver(served, o.served, signals)
+	giver := newGiver(served, signals)
 	defer giver.end()
 	served.observed.serve(control.Node{
 		Stop:     signals.drain,
@@ -346,7 +343,7 @@ func (o *remoteOptions) serve(
 	}
 	if o.printReady {
 		printReadyLine(o.log.out.stdout, readyLine{
-			Listen: addresses, Status: o.served.url(), PublicKey: key.String(),
+			Listen: addresses, Status: served.status.url(), PublicKey: key.String(),
 		})
 	}
 	if err := o.background.detach(signals); err != nil {

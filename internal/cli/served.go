@@ -18,8 +18,11 @@ type servedRemote struct {
 	shown     *remoteTLS
 	listeners []net.Listener
 	log       zerolog.Logger
-	taking    *takeOver // nil for none
+	taking    *takeOver     // nil for none
+	status    *statusServer // nil for none
 	ledger    *quota.Ledger
+
+	ledgerFailure error // why quotas can't be used; nil if they can
 }
 
 func (r *servedRemote) addresses() (addresses []string) {

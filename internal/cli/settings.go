@@ -153,8 +153,8 @@ func (o *remoteOptions) reload(served *servedRemote) error {
 	if err != nil {
 		return o.source.Explain(err)
 	}
-	if s.hasQuotas() && o.ledgerFailure != nil {
-		return o.ledgerFailure
+	if s.hasQuotas() && served.ledgerFailure != nil {
+		return served.ledgerFailure
 	}
 	if err := served.node.Reload(s.identity, s.trust, s.rights); err != nil {
 		return o.settingsFailure(err)
