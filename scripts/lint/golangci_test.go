@@ -103,6 +103,10 @@ var imports = []struct {
 	{"certs/key_test.go", "go.uber.org/goleak", true},
 	{"certs/key.go", "go.uber.org/goleak", false},
 	{"internal/netfault/errno.go", "culvert/certs", false},
+	{"internal/status/control/server.go", "culvert/internal/systemd", true},
+	{"internal/status/control/server.go", "culvert/tunnel", false},
+	{"internal/status/table/table.go", "culvert/internal/state", true},
+	{"internal/status/table/table.go", "culvert/internal/status", false},
 	{"internal/testnet/relay.go", "testing", true},
 	{"scripts/e2e/a_test.go", "culvert/internal/testnet", true},
 }
