@@ -301,8 +301,7 @@ func (l *Local) renew(
 }
 
 // awaitAway calls lost once a session has been without a carrier for as long as it would have until
-// new streams go to another remote, until ctx is done. An attempt that resumes it takes the carrier
-// away, too, for a moment.
+// new streams go to another remote, until ctx is done.
 func (l *Local) awaitAway(ctx context.Context, session *mux.Session, lost func()) {
 	for session.AwaitLoss(ctx) == nil && sleep(ctx, l.failoverAfter()) {
 		if session.Stats().Away {

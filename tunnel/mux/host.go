@@ -61,7 +61,7 @@ func (h *Host) Accept(
 ) (s *Session, resumed bool, err error) {
 	cfg = cfg.withDefaults()
 	var fresh *Session
-	err = exchange(ctx, carrier, cfg.HelloTimeout, func() error {
+	err = exchange(ctx, carrier, cfg.HelloTimeout, errNoHello, func() error {
 		offer, err := readHello(carrier, roleClient)
 		if err != nil {
 			return err

@@ -30,7 +30,7 @@ func (l *link) handleRecord(record []byte, c *block) (*block, error) {
 	s := l.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for l.held && s.err == nil && s.link == l {
+	for l.held() && s.err == nil && s.link == l {
 		s.changed.Wait()
 	}
 	switch {

@@ -45,9 +45,9 @@ type link struct {
 
 	sending sendWatch
 
-	// held means that nothing is sent or taken, since another carrier may replace this one: see
-	// Session.offer.
-	held bool
+	// heldSince is since when nothing is sent or taken, because another carrier may replace this one:
+	// see Session.offer. It is zero unless that is so.
+	heldSince time.Time
 }
 
 // linkTimes is when a link began, and was last used.
@@ -130,6 +130,9 @@ func (s *Session) detachLocked() {
 	s.loops.Go(func() { l.carrier.Close() }) // which may wait for the peer
 	s.changed.Broadcast()
 }
+
+// held reports whether nothing is sent or taken. Called with the mutex held.
+func (l *link) held() bool { return !l.heldSince.IsZero() }
 
 // end ends the link with err. A session that can be resumed waits for another carrier; any other
 // ends with it.
@@ -311,7 +314,7 @@ func (l *link) nextBatch(b *batch) bool {
 	defer s.mu.Unlock()
 	*b = batch{}
 	for s.err == nil && s.link == l {
-		if l.held {
+		if l.held() {
 			s.out.wake.Wait()
 			continue
 		}

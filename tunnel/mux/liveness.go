@@ -345,7 +345,7 @@ func (l *link) checkLiveness() {
 	}
 	now := time.Now()
 	l.check.at = time.Time{}
-	if l.held { // release begins again
+	if l.held() { // release begins again
 		s.mu.Unlock()
 		return
 	}

@@ -7,6 +7,8 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
+	"fmt"
+	"os"
 	"time"
 )
 
@@ -89,6 +91,9 @@ func (s *Session) checkPositionLocked(theirs hello) error {
 // the carrier that it has: it is another server.
 var ErrElsewhere = errors.New("another server answers, which does not have the session")
 
+// errNoAnswer is why a carrier isn't used on which nobody answers a resumption in time.
+var errNoAnswer = fmt.Errorf("the server doesn't answer: %w", os.ErrDeadlineExceeded)
+
 // Resume gives a client's session another carrier, which replaces the one that it has lost or still
 // has. It returns the session itself, with all its streams; or, when the server no longer has it, a
 // new session on the same carrier, and the old one fails with ErrSessionUnknown. It also fails when
@@ -101,7 +106,7 @@ func (s *Session) Resume(ctx context.Context, carrier Carrier) (*Session, error)
 	defer s.resuming.Unlock()
 	defer s.release()
 	resumed := s
-	err := exchange(ctx, carrier, s.resumeTimeout(), func() (err error) {
+	err := exchange(ctx, carrier, s.resumeTimeout(), errNoAnswer, func() (err error) {
 		resumed, err = s.resume(carrier)
 		return err
 	})
@@ -130,6 +135,9 @@ func (s *Session) resume(carrier Carrier) (*Session, error) {
 	}
 	if refused || theirs.id != mine.id {
 		if s.isHeld() {
+			if err == nil { // so that the server doesn't keep the session that it has begun
+				_ = carrier.WriteRecords(appendFrame(nil, kindClose, 0, codePayload(CodeDone, "")))
+			}
 			return nil, cmp.Or(err, ErrElsewhere)
 		}
 		s.fail(ErrSessionUnknown)
@@ -176,7 +184,7 @@ func (s *Session) resumeTimeout() time.Duration {
 func (s *Session) isHeld() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.link != nil && s.link.held
+	return s.link != nil && s.link.held()
 }
 
 // release lets the carrier go on that offer has held, if the session still has it.
@@ -184,11 +192,16 @@ func (s *Session) release() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l := s.link
-	if l == nil || !l.held {
+	if l == nil || !l.held() {
 		return
 	}
-	l.held = false
-	l.lastRead = time.Now() // its silence was of our own making
+	now := time.Now()
+	if silent := l.lastRead.Add(now.Sub(l.heldSince)); silent.Before(now) {
+		l.lastRead = silent // what it was silent meanwhile was of our own making
+	} else {
+		l.lastRead = now
+	}
+	l.heldSince = time.Time{}
 	l.sample = rttSample{}
 	s.changed.Broadcast()
 	s.out.wake.Broadcast()
@@ -211,7 +224,7 @@ func (s *Session) offer(carrier Carrier) (hello, error) {
 		return hello{}, err
 	}
 	if s.link != nil {
-		s.link.held = true
+		s.link.heldSince = time.Now()
 	}
 	h := s.hello()
 	h.id, h.proof = s.resumption.id, proof

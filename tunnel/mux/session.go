@@ -92,7 +92,7 @@ type pings struct {
 // the hello. The session owns the carrier from here on, even when NewClient fails.
 func NewClient(ctx context.Context, carrier Carrier, cfg Config) (*Session, error) {
 	s := makeSession(cfg, true)
-	err := exchange(ctx, carrier, s.cfg.HelloTimeout, func() error {
+	err := exchange(ctx, carrier, s.cfg.HelloTimeout, errNoHello, func() error {
 		if err := carrier.WriteRecords(appendHello(nil, s.hello())); err != nil {
 			return err
 		}
@@ -114,7 +114,7 @@ func NewClient(ctx context.Context, carrier Carrier, cfg Config) (*Session, erro
 // carrier; a Host makes sessions that don't.
 func NewServer(ctx context.Context, carrier Carrier, cfg Config) (*Session, error) {
 	s := makeSession(cfg, false)
-	err := exchange(ctx, carrier, s.cfg.HelloTimeout, func() error {
+	err := exchange(ctx, carrier, s.cfg.HelloTimeout, errNoHello, func() error {
 		offer, err := readHello(carrier, roleClient)
 		if err != nil {
 			return err
@@ -199,8 +199,12 @@ func readHello(carrier Carrier, want role) (hello, error) {
 	return parseHello(record, want)
 }
 
-// exchange bounds the exchange of hellos. When it fails, the carrier is closed.
-func exchange(ctx context.Context, carrier Carrier, timeout time.Duration,
+// errNoHello is why a peer that says nothing gets no session.
+var errNoHello = &bounds.Error{Bound: bounds.Hello, Err: ErrNotCulvert}
+
+// exchange bounds the exchange of hellos, and returns late when it takes too long. When it fails,
+// the carrier is closed.
+func exchange(ctx context.Context, carrier Carrier, timeout time.Duration, late error,
 	steps func() error) error {
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -216,7 +220,7 @@ func exchange(ctx context.Context, carrier Carrier, timeout time.Duration,
 	case ctx.Err() != nil:
 		err = context.Cause(ctx)
 	default:
-		err = &bounds.Error{Bound: bounds.Hello, Err: ErrNotCulvert}
+		err = late
 	}
 	if err != nil {
 		carrier.Close()
