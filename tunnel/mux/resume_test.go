@@ -433,38 +433,6 @@ func TestResumeElsewhere(t *testing.T) {
 	}
 }
 
-// TestResumeKeepsSilence: a carrier that has been silent is given up no later for an attempt to
-// replace it, apart from the time that this has held it.
-func TestResumeKeepsSilence(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		lostAfter := func(attempt bool) (d time.Duration) {
-			r := newRig(t, HostConfig{}, Config{})
-			opened, _ := openPair(t, r.client, r.server)
-			r.carrier.freeze()
-			r.far.freeze()
-			if _, err := opened.Write([]byte("ping")); err != nil {
-				t.Fatal(err)
-			}
-			began, held := time.Now(), time.Duration(0)
-			time.Sleep(2 * time.Second) // synctest
-			if attempt {
-				near, _ := newSecurePipe()
-				if _, err := r.client.Resume(t.Context(), near); err == nil {
-					t.Fatal("resumed by nobody")
-				}
-				held = time.Since(began) - 2*time.Second
-			}
-			if err := r.client.AwaitLoss(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			return time.Since(began) - held
-		}
-		if without, with := lostAfter(false), lostAfter(true); with > without+100*time.Millisecond {
-			t.Errorf("lost after %v of silence, with an attempt after %v", without, with)
-		}
-	})
-}
-
 // TestLostAtTheServer: a server that no longer has the session starts another on the same carrier;
 // the streams of the old one are cut short.
 func TestLostAtTheServer(t *testing.T) {
