@@ -169,6 +169,22 @@ contents() {
   build/tools/pack validate "$release" || fail 'the bills of materials'
 }
 
+# links FOLDER checks that the documents in it link files that are there. Some lead to the sources.
+links() {
+  local document target
+  for document in README.md docs/cli.md docs/install.md docs/operation.md docs/deploy/nginx.conf; do
+    [ -s "$1/$document" ] || fail "$1 has no $document"
+  done
+  (cd "$1" && grep -oE '\]\([^)#: ]+[)#]' README.md docs/*.md) | sed 's/:](/ /; s/.$//' \
+    >"$work/links"
+  while read -r document target; do
+    case $target in
+    ../scripts/* | ../protocol/*) ;;
+    *) [ -e "$1/$(dirname "$document")/$target" ] || fail "$1/$document: there is no $target" ;;
+    esac
+  done <"$work/links"
+}
+
 packages() {
   say 'the packages'
   mkdir "$work"/{deb,rpm,apk}
@@ -177,6 +193,7 @@ packages() {
   rpm2cpio "$(one 'culvert-*.x86_64.rpm')" >"$work/rpm.cpio" || true
   (cd "$work/rpm" && <"$work/rpm.cpio" cpio -idm --quiet --no-absolute-filenames)
   tar -C "$work/apk" --warning=no-unknown-keyword -xzf "$(one 'culvert_*_x86_64.apk')"
+  links "$work/deb/usr/share/doc/culvert"
   hashes "$work/deb" >"$work/deb.sums"
   for kind in rpm apk; do
     hashes "$work/$kind" | diff "$work/deb.sums" - || fail "the $kind differs from the deb"
@@ -203,6 +220,7 @@ archives() {
   mkdir "$work/archive" "$work/empty"
   tar -C "$work/archive" --strip-components=1 -xzf "$(one 'culvert_*_linux_amd64.tar.gz')"
   cmp "$work/archive/culvert" "$work/deb/usr/bin/culvert"
+  links "$work/archive"
   cp "$work/archive/culvert" "$work/empty/"
   chroot "$work/empty" /culvert version
   chroot "$work/empty" /culvert demo --socks 127.0.0.1:0 --print-ready >"$work/ready" &

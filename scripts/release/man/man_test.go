@@ -101,3 +101,19 @@ func inExample(lines []string) bool {
 	}
 	return inside
 }
+
+// TestLinks shows what a page keeps of a link.
+func TestLinks(t *testing.T) {
+	for link, want := range map[string]string{
+		"[TOML](https://toml.io)":             "TOML (https://toml.io)",
+		"[target rules](rules.md)":            "target rules (rules.md)",
+		"[a rule](rules.md#syntax)":           "a rule (rules.md)",
+		"[rules.md](rules.md#syntax)":         "rules.md",
+		"[shares](#shares)":                   "shares",
+		"[authorities](../README.md#certify)": "authorities (../README.md)",
+	} {
+		if got := plainLink(link); got != want {
+			t.Errorf("%s: %s, want %s", link, got, want)
+		}
+	}
+}

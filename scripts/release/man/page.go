@@ -128,7 +128,8 @@ func (m manual) program(app *flags.App, pages []string) string {
 		}
 		fmt.Fprintf(b, "**%s**(1)", name)
 	}
-	b.WriteString(", **ssh**(1)\n")
+	b.WriteString(", **ssh**(1)\n\nFiles that end in .md are in /usr/share/doc/culvert/docs, " +
+		"or in the folder docs of an archive.\n")
 	return b.String()
 }
 

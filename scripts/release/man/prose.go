@@ -88,13 +88,18 @@ func (p *prose) section(level int, title string, inCommands *bool) (*section, er
 	return nil, nil
 }
 
-// plainLink keeps a link's text, and the address of a link that leads out of the documents.
+// plainLink keeps a link's text, and where it leads: the address of a page, or the file name of
+// another document, which the page's readers have in a folder of their own.
 func plainLink(text string) string {
 	m := link.FindStringSubmatch(text)
-	if strings.HasPrefix(m[2], "https://") {
-		return m[1] + " (" + m[2] + ")"
+	target := m[2]
+	if !strings.HasPrefix(target, "https://") {
+		target, _, _ = strings.Cut(target, "#")
 	}
-	return m[1]
+	if target == "" || strings.Contains(m[1], target) {
+		return m[1]
+	}
+	return m[1] + " (" + target + ")"
 }
 
 // tableState is how far a table has been read.

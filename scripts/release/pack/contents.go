@@ -120,13 +120,16 @@ func archived(program string) ([]string, error) {
 		"systemd/system": "scripts/release/systemd/system",
 		"systemd/user":   "scripts/release/systemd/user",
 		"etc":            "scripts/release/etc",
+		"docs":           "docs",
 	} {
-		entries, err := os.ReadDir(folder)
+		err := filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
+			if err == nil && !entry.IsDir() {
+				paths = append(paths, inside+filepath.ToSlash(strings.TrimPrefix(path, folder)))
+			}
+			return err
+		})
 		if err != nil {
 			return nil, err
-		}
-		for _, entry := range entries {
-			paths = append(paths, inside+"/"+entry.Name())
 		}
 	}
 	return paths, nil

@@ -11,7 +11,7 @@ import (
 )
 
 // source is a file that goreleaser packs.
-type source struct{ Src, Dst string }
+type source struct{ Src, Dst, Type string }
 
 // TestGoreleaser compares goreleaser's configuration with the files that it names, and with the
 // other places that say how culvert is built. The configuration itself is checked by goreleaser.
@@ -48,6 +48,9 @@ func TestGoreleaser(t *testing.T) {
 		sources = append(sources, source{Src: path})
 	}
 	for _, s := range sources {
+		if s.Type == "symlink" { // to a file of the package
+			continue
+		}
 		if made, ok := strings.CutPrefix(s.Src, "build/package/"); ok {
 			if folder, _, _ := strings.Cut(made, "/"); !strings.Contains(script, "build/package/"+folder) {
 				t.Errorf("release.sh does not make %s", s.Src)
