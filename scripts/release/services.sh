@@ -172,14 +172,25 @@ rm /etc/systemd/system/culvert-remote.service.d/tls.conf
 systemctl daemon-reload
 systemctl restart culvert-remote
 
+# socket_steps DOCUMENT prints the commands that it has for enabling the socket.
+socket_steps() {
+  grep -B 1 -A 1 'systemctl enable --now culvert-remote\.socket$' \
+    "/usr/share/doc/culvert/docs/$1" | sed 's/^\(sudo\|exit#\) //'
+}
+
 echo 'services: a socket for a port below 1024, which is open while the remote restarts'
-systemctl stop culvert-remote
+steps=$(socket_steps install.md)
+[ "$(wc -l <<<"$steps")" = 3 ] || fail "install.md enables the socket with $steps"
+[ "$steps" = "$(socket_steps operation.md)" ] || fail 'operation.md enables the socket differently'
+active culvert-remote || fail 'no remote runs when the socket is enabled'
 mkdir /etc/systemd/system/culvert-remote.socket.d
 printf '[Socket]\nListenStream=\nListenStream=443\n' \
   >/etc/systemd/system/culvert-remote.socket.d/port.conf
 sed -i -e 's/^listen = .*/listen = [":443"]/' -e 's,8080/#,443/#,' /etc/culvert/{remote,config}.toml
 systemctl daemon-reload
-systemctl enable --quiet --now culvert-remote.socket
+while read -ra step; do "${step[@]}" || fail "the document's ${step[*]}"; done <<<"$steps"
+active culvert-remote || fail 'no remote runs once the socket is enabled'
+systemctl stop culvert-remote
 active culvert-remote && fail 'the remote runs before anybody connects'
 systemctl restart culvert-local@work
 [[ $(through http://127.0.0.1:443/) == *' 426 '* ]] || fail 'no stream through the socket'
