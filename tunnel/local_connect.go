@@ -295,7 +295,11 @@ func (c *localConnector) dialTCP(
 		// A family may connect but lose larger packets, or lead somewhere else.
 		preferIPv4: c.takeTurn(),
 		found: func(addresses int) {
-			steps.end(fmt.Sprint(addresses, " addresses"))
+			detail := "1 address"
+			if addresses != 1 {
+				detail = fmt.Sprint(addresses, " addresses")
+			}
+			steps.end(detail)
 			steps.begin(StepTCP)
 		},
 	}

@@ -80,22 +80,51 @@ func TestDocuments(t *testing.T) {
 	for _, name := range documents {
 		t.Run(filepath.Base(name), func(t *testing.T) {
 			t.Parallel()
-			ctx, cancel := context.WithTimeout(t.Context(), playTimeout)
-			defer cancel()
-			cmd := exec.CommandContext(ctx, "unshare",
-				"--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
-				"play", filepath.Join(root, name), t.TempDir())
-			ours := func(v string) bool { // and a folder of sockets that documents would share
-				return strings.HasPrefix(v, "CULVERT_") || strings.HasPrefix(v, "XDG_RUNTIME_DIR=")
-			}
-			// The documents show what a terminal shows.
-			cmd.Env = append(slices.DeleteFunc(os.Environ(), ours), "GORACE=atexit_sleep_ms=0",
-				"CULVERT_LOG_FORMAT=console")
-			if output, err := cmd.CombinedOutput(); err != nil {
+			if output, err := playDocument(t, filepath.Join(root, name)); err != nil {
 				t.Errorf("%v\n%s", err, output)
 			}
 		})
 	}
+}
+
+// TestLoopbackOfAnotherMachine checks that no transcript can show what only works since all of its
+// machines are one: nobody connects to the 127.0.0.1 of another machine.
+func TestLoopbackOfAnotherMachine(t *testing.T) {
+	t.Parallel()
+	const text = "```console\n" +
+		"exit$ culvert remote --listen ADDRESS:8080 --allow-anyone --log-level error\n```\n\n" +
+		"<!-- exit$ until culvert status remote-1 >out 2>&1; do sleep 0.1; done -->\n\n" +
+		"```console\n" +
+		"laptop$ culvert check --accept-new ws://exit.example.org:8080/ | tail -n 1\n" +
+		"the tunnel works\n```\n"
+	for address, works := range map[string]bool{"": true, "192.0.2.10": true, "127.0.0.1": false} {
+		path := filepath.Join(t.TempDir(), "document.md")
+		document := strings.ReplaceAll(text, "ADDRESS", address)
+		if err := os.WriteFile(path, []byte(document), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		output, err := playDocument(t, path)
+		if refused := strings.Contains(string(output), "connection refused"); works != (err == nil) ||
+			works == refused {
+			t.Errorf("--listen %s:8080: %v\n%s", address, err, output)
+		}
+	}
+}
+
+// playDocument plays a document in a process of its own, and returns what that has printed.
+func playDocument(t *testing.T, path string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(t.Context(), playTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "unshare",
+		"--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
+		"play", path, t.TempDir())
+	ours := func(v string) bool { // and a folder of sockets that documents would share
+		return strings.HasPrefix(v, "CULVERT_") || strings.HasPrefix(v, "XDG_RUNTIME_DIR=")
+	}
+	// The documents show what a terminal shows.
+	cmd.Env = append(slices.DeleteFunc(os.Environ(), ours), "GORACE=atexit_sleep_ms=0",
+		"CULVERT_LOG_FORMAT=console")
+	return cmd.CombinedOutput()
 }
 
 // TestMakeRun checks that `make run` is what setStage replaces it with, once culvert is built.
@@ -115,7 +144,7 @@ func init() { programs["play"] = playMain }
 // names. It needs its own network, mount and process namespaces, in which it sets up what the
 // documents assume:
 //
-//   - names of hosts, all on loopback
+//   - names of hosts, whose addresses are all this machine's
 //   - a web page on port 80, an sshd on port 22, and a DNS server on port 53 that knows these names
 //   - a home folder for each machine that a prompt names, as in "laptop$ culvert keygen"
 //
@@ -211,8 +240,10 @@ func findBlocks(text string) ([]block, error) {
 	return blocks, nil
 }
 
-const hosts = "127.0.0.1 localhost exit.example.org spare.example.org intranet.example " +
-	"git.example\n"
+// Each machine that others reach by name has an address of its own: what listens on 127.0.0.1 at
+// exit isn't found at exit.example.org.
+const hosts = "127.0.0.1 localhost\n192.0.2.10 exit.example.org\n192.0.2.11 spare.example.org\n" +
+	"10.0.0.20 intranet.example git.example\n"
 
 // setStage changes what this process and its children see of the machine.
 func setStage(dir string) error {
@@ -225,7 +256,7 @@ func setStage(dir string) error {
 		"hosts":    hosts,
 		".curlrc":  "silent\nshow-error\n", // no progress meter, as when curl prints to a terminal
 		"bin/make": "#!/bin/sh\n[ \"$*\" = run ] && echo ./build/culvert demo && exec culvert demo\n",
-		"sshd_config": "ListenAddress 127.0.0.1\nHostKey " + dir + "/host_key\n" +
+		"sshd_config": "ListenAddress 0.0.0.0\nHostKey " + dir + "/host_key\n" +
 			"PidFile none\nStrictModes no\nAuthorizedKeysFile " + dir + "/login_key.pub\n" +
 			"PasswordAuthentication no\nUsePAM no\nMaxStartups 100\n",
 	}
@@ -241,6 +272,7 @@ func setStage(dir string) error {
 	sh := &shell{dir: dir, env: append(os.Environ(), "SSH_HOME="+filepath.Join(me.HomeDir, ".ssh"))}
 	output, err := sh.run(`set -e
 		ip link set lo up
+		for address in $(sed 's/ .*//; /^127/d' hosts); do ip address add $address dev lo; done
 		mount --bind hosts /etc/hosts
 		mount -t tmpfs tmpfs /run
 		mkdir -p -m 755 /run/sshd
@@ -263,7 +295,7 @@ func setStage(dir string) error {
 	if err := os.Setenv("PATH", bin+":"+os.Getenv("PATH")); err != nil {
 		return err
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:80")
+	ln, err := net.Listen("tcp", ":80")
 	if err != nil {
 		return err
 	}
