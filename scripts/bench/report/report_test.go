@@ -89,6 +89,44 @@ func example() *result.Results {
 	return r
 }
 
+// TestManyUsers compares the table under "Many users", which says more than the generated ones,
+// with the results.
+func TestManyUsers(t *testing.T) {
+	const docs = "../../../docs"
+	r, err := result.Read(filepath.Join(docs, "benchmarks", "results.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(docs, "benchmarks.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(text), "\n## Many users\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	run := r.Cases["many"].Run
+	wanted := []string{"Measured on " + run.Date.Format(time.DateOnly) + " at " + run.Commit + ","}
+	for _, row := range []struct {
+		begins, value string
+		digits        int
+	}{
+		{"50 downloads, one each in 50 of the 2,000 sessions, MB/s", "mb_per_s", 0},
+		{"the same, against 50 downloads in one session", "ratio", 2},
+		{"echo of idle sessions at half of that, p90, ms", "p90_ms", 1},
+		{"memory of the remote a session, KB", "kb_per_session", 1},
+		{"memory of the remote a stream, KB", "kb_per_stream", 1},
+		{"new sessions a second", "connected_per_s", 0},
+	} {
+		values := r.Values("many", peer.CulvertUsers, row.value)
+		wanted = append(wanted,
+			"| "+row.begins+" | "+spread(result.Summarize(values), row.digits)+" |")
+	}
+	for _, want := range wanted {
+		if !strings.Contains(section, want) {
+			t.Errorf("%q is not in docs/benchmarks.md, under Many users", want)
+		}
+	}
+}
+
 func TestWrite(t *testing.T) {
 	folder := t.TempDir()
 	if err := Write(folder, example()); err != nil {
