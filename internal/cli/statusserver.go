@@ -58,12 +58,12 @@ type statusServer struct {
 func (o *statusOptions) open(version string, log zerolog.Logger) (*statusServer, error) {
 	if o.address == "" {
 		if len(o.hosts) > 0 || o.profile {
-			return nil, exit.Usagef("give --status ADDR, such as --status localhost:9100",
+			return nil, exit.Usagef("give --status ADDR, such as --status localhost:7080",
 				"--status-host and --pprof do nothing without --status")
 		}
 		return nil, nil
 	}
-	address, err := listenAddress("status", o.address, thisMachine, "9100")
+	address, err := listenAddress("status", o.address, thisMachine, "7080")
 	if err != nil {
 		return nil, err
 	}

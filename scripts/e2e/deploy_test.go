@@ -43,8 +43,8 @@ var fronts = []*front{
 		settings: func(s *deployment) []string {
 			return []string{
 				"bind :443 ", "bind 127.0.0.1:" + s.port + " ", "/etc/haproxy/exit.pem", s.pem,
-				"10.0.0.11:8080 check port 9100", s.nodes[0] + " check port " + portOf(s.status[0]),
-				"10.0.0.12:8080 check port 9100", s.nodes[1] + " check port " + portOf(s.status[1]),
+				"10.0.0.11:8080 check port 7080", s.nodes[0] + " check port " + portOf(s.status[0]),
+				"10.0.0.12:8080 check port 7080", s.nodes[1] + " check port " + portOf(s.status[1]),
 				"inter 1s", "inter 100ms",
 			}
 		},
