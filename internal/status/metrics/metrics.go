@@ -90,8 +90,8 @@ func New(version string) *Metrics {
 		ConstLabels: prometheus.Labels{"version": version, "goversion": runtime.Version()},
 	})
 	build.Set(1)
-	m.registry.MustRegister(build, m.handshakes, m.handshake, m.resume, m.dial, m.reloaded,
-		m.reloadedAt, collectors.NewGoCollector(),
+	m.registry.MustRegister(build, m.handshakes, m.handshake, m.resume, m.dial,
+		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.Reloaded(true)
 	return m
@@ -165,7 +165,8 @@ func (m *Metrics) WatchRemote(node Node, s Sources) {
 	} {
 		m.moves.WithLabelValues(reason.String()) // which is 0 from the start
 	}
-	m.registry.MustRegister(m.moves, m.roundTrip, newCollector(node, m.Bounds, s, remoteMetrics()))
+	m.registry.MustRegister(m.moves, m.roundTrip, m.reloaded, m.reloadedAt,
+		newCollector(node, m.Bounds, s, remoteMetrics()))
 }
 
 // Sample samples the round trips of the sessions of a remote until ctx is done.
