@@ -83,6 +83,10 @@ func TestExample(t *testing.T) {
 		service := &metav1.LabelSelector{MatchLabels: e.service.Spec.Selector}
 		selects(t, e.service.Kind, service, pod.Labels)
 		container := pod.Spec.Containers[0]
+		// An image's tag is the version, without the v of the commit's tag.
+		if strings.Contains(container.Image, ":v") {
+			t.Errorf("%s: releases have no image %s", d.Name, container.Image)
+		}
 		if port := e.service.Spec.Ports[0].TargetPort.StrVal; port != container.Ports[0].Name {
 			t.Errorf("the service is at port %s, and the pod at %s", port, container.Ports[0].Name)
 		}
