@@ -17,7 +17,7 @@ const (
 	DefaultMaxConns = 16 << 10
 
 	// DefaultMaxAssociations bounds the associations of UDP ASSOCIATE. Each takes another file
-	// descriptor and 128 KiB of buffers.
+	// descriptor, and what the tunnel counts for it in its memory.
 	DefaultMaxAssociations = 256
 
 	// DefaultUDPIdleTimeout is how long an association may be idle: what RFC 4787

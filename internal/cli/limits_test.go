@@ -134,6 +134,12 @@ var boundPackages = map[string][]string{
 	"internal/takeover":       nil,
 }
 
+// divisors are the constants by which something is divided: the table shows the part.
+var divisors = []string{
+	"tunnel.quotaExcess", "tunnel.handshakeSourcePart", "tunnel.moveJitter",
+	"tunnel/mux/budget.fixedPart",
+}
+
 // TestLimits compares docs/limits.md with the constants: each row names one, with its value, and no
 // bound is missing.
 func TestLimits(t *testing.T) {
@@ -157,7 +163,11 @@ func TestLimits(t *testing.T) {
 		}
 		labels[label], listed[path+"."+name] = true, true
 		value, ok := loader.value(path, name)
-		if want, known := parseLimit(m[5]); !ok || !known || value != want {
+		limit, part := strings.CutPrefix(m[5], "1/")
+		if part != slices.Contains(divisors, path+"."+name) {
+			t.Errorf("%s: the table has %s, but only divisors are parts", label, m[5])
+		}
+		if want, known := parseLimit(limit); !ok || !known || value != want {
 			t.Errorf("%s: the table has %s, and %s.%s is %d", label, m[5], path, name, value)
 		}
 	}

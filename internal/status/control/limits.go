@@ -13,7 +13,7 @@ const (
 	// maxReply bounds an answer, in bytes: 4,096 streams and 30,000 sessions have 25 MB.
 	maxReply = 64 << 20
 
-	// maxName is the length of a name. The path of a socket has at most 108 bytes on Linux.
+	// maxName is the length of a name. The path of a socket has at most 107 bytes on Linux.
 	maxName = 64
 
 	// maxNumber bounds the search for a default name that is free.
