@@ -56,7 +56,7 @@ func (q *clientQuota) count(n int) {
 	if q.cut != nil && q.live.Err() == nil {
 		q.cut(errQuota)
 		q.bounds.Refused(bounds.QuotaExcess)
-		q.log.Info().Str("key", q.name).Int64("used_bytes", used).
+		q.log.Info().Str("client", q.name).Int64("used_bytes", used).
 			Uint16("code", uint16(mux.CodeQuota)).Msg("streams cut short: quota used up")
 	}
 }

@@ -115,7 +115,10 @@ func TestQuotaOfOneClient(t *testing.T) {
 	}
 	refused(sessions[0])
 	carry(t, "another client", start(sessions[2], 'u'), true, 2*most)
-	for _, want := range []string{"streams cut short", "stream refused", `"code":23`} {
+	for _, want := range []string{
+		"streams cut short", "stream refused", `"code":23`,
+		`"client":"` + key.Public().String() + `","used_bytes":`,
+	} {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("the log lacks %q:\n%s", want, log)
 		}
