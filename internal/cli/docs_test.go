@@ -11,6 +11,7 @@ import (
 
 	"culvert/internal/cli/exit"
 	"culvert/internal/cli/flags"
+	"culvert/tunnel/mux"
 )
 
 // documentedFlag is a row of a table of flags.
@@ -109,6 +110,32 @@ func TestFlagTables(t *testing.T) {
 		t.Errorf("docs/cli.md has a part on %s, which is not a command", name)
 	}
 }
+
+// TestCodeTable compares the codes in docs/cli.md with those that there are, and their texts.
+func TestCodeTable(t *testing.T) {
+	text, err := os.ReadFile("../../docs/cli.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(text), "\n### Codes\n")
+	table, _, _ = strings.Cut(table, "\n### ")
+	rows := codeRow.FindAllString(table, -1)
+	for number := range mux.Code(1000) {
+		if number.String() == fmt.Sprintf("code %d", number) {
+			continue // there is none
+		}
+		begins := fmt.Sprintf("| %d | %s | ", number, number)
+		if len(rows) == 0 || !strings.HasPrefix(rows[0], begins) {
+			t.Fatalf("docs/cli.md lacks the row %s…, or has it elsewhere", begins)
+		}
+		rows = rows[1:]
+	}
+	if len(rows) > 0 {
+		t.Errorf("docs/cli.md has codes that don't exist: %s", rows)
+	}
+}
+
+var codeRow = regexp.MustCompile(`(?m)^\| \d+ \| .* \| .+ \|$`)
 
 // TestExitStatusTable compares the statuses in docs/cli.md with the constants.
 func TestExitStatusTable(t *testing.T) {
