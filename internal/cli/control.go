@@ -26,8 +26,8 @@ type controlOptions struct {
 
 func (o *controlOptions) define(s *flags.Set) {
 	s.Group("control")
-	s.String(&o.name, "name", "", "be `NAME` for culvert status, stop, reload and forward "+
-		"(default: the command and a number, such as local-1)")
+	s.String(&o.name, "name", "", "be `NAME` for --take-over, and for culvert status, "+
+		"stop, reload, restart and forward (default: the command and a number, such as local-1)")
 	s.String(&o.socket, "control", "auto", "answer these commands on a socket in the user's runtime "+
 		"folder: `MODE` auto, or none").Values("auto", "none")
 }

@@ -25,7 +25,7 @@ func (o *limitOptions) define(s *flags.Set) {
 	s.Duration(&o.resumeWindow, "resume-window", mux.DefaultResumeWindow,
 		"keep the session of a client that lost its connection for `TIME`")
 	s.Duration(&o.drainTimeout, "drain-timeout", tunnel.DefaultDrainTimeout,
-		"when told to stop, give the streams that there are `TIME` to end")
+		"when told to stop, give open streams `TIME` to end")
 	s.Duration(&o.maxAge, "max-session-age", 0, "make clients connect again, without a loss of "+
 		"streams that take less than --drain-timeout, before a session is older than `TIME`; "+
 		"0 for never")

@@ -45,8 +45,8 @@ func reloadCommand() *flags.Command {
 }
 
 func restartCommand() *flags.Command {
-	c := nodeCommand("restart", "start the installed version in place of a remote, which refuses "+
-		"nobody meanwhile, and drains", (*control.Client).Restart)
+	c := nodeCommand("restart", "replace a running remote with the installed version; new clients "+
+		"are served throughout, and the old process drains", (*control.Client).Restart)
 	c.Examples = []string{"culvert restart remote-1", "culvert restart exit"}
 	return c
 }
