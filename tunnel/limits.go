@@ -174,7 +174,8 @@ const (
 	// remote has replaced takes a moment to end here.
 	maxReverseFlows = 2 * maxUDPClients
 
-	// listenTimeout bounds how long a local waits for the remote to listen.
+	// listenTimeout bounds how long a local waits for the remote to listen, and then the remote for
+	// the local to be ready: a local that is not ready in time has to ask again.
 	listenTimeout = 15 * time.Second
 
 	// maxBoundAddress bounds the line in which the remote reports what it has bound, a path or a
@@ -280,6 +281,10 @@ const (
 	// leastCallers is how many connections to a port of -R any source may have. Beyond that, it may
 	// have as many as it leaves to others.
 	leastCallers = 4
+
+	// earlyCallers bounds the connections that wait for a listener of -R until its local is ready.
+	// The kernel keeps what they send, in memory that all connections of the machine share.
+	earlyCallers = 16
 
 	// handshakeMemory is what a handshake counts for in the memory budget, and exitMemory what a UDP
 	// socket does, in bytes: the buffers that they usually hold.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"sync"
@@ -66,6 +67,7 @@ func (b *remoteBind) listen(bind policy.Bind) error {
 	if err != nil {
 		return err
 	}
+	setBacklog(ln, earlyCallers)
 	b.ln = retrying(ln, b.log)
 	if tcp, ok := ln.Addr().(*net.TCPAddr); ok {
 		b.bind.Addr = tcp.AddrPort()
@@ -106,6 +108,7 @@ func (b *remoteBind) serve(all, session, listening context.Context) {
 	if b.packets != nil {
 		err = b.servePackets(listening)
 	} else {
+		setBacklog(b.ln.Listener, math.MaxInt32) // of which the system takes its most
 		err = serveConns(listening, b.ln, maxListenerConns, func(conn net.Conn) {
 			b.forward(all, session, conn)
 		})
@@ -160,6 +163,9 @@ func (b *remoteBind) forward(all, session context.Context, conn net.Conn) {
 		return
 	}
 	defer b.remote.leaveStream(client.remoteClient)
+	if client.crowded {
+		policy.BeginSmall(conn)
+	}
 	target := mux.Target{Kind: mux.StreamReverse, Address: b.streamAddress(conn.RemoteAddr())}
 	stream, err := openFor(session, conn, func(ctx context.Context) (*mux.Stream, error) {
 		stream, err := b.session.Open(ctx, target)

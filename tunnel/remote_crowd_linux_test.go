@@ -65,6 +65,59 @@ func TestCrowdedClient(t *testing.T) {
 	}
 }
 
+// TestCrowdOfCallers: so do those of the connections to its ports of -R.
+func TestCrowdOfCallers(t *testing.T) {
+	local, remote := reverseTunnel(t, "localhost")
+	serveReverseTo(t, local, "localhost:0", testnet.EchoServer(t))
+	bind := remote.onlyBind(t)
+	var serving sync.WaitGroup
+	t.Cleanup(func() { testnet.Await(t, patience, serving.Wait) })
+	sizes := make([]int, crowd+4)
+	for i := range sizes {
+		caller, accepted := testnet.TCPPair(t, patience)
+		t.Cleanup(func() { caller.Close() })
+		serving.Go(func() { bind.forward(remote.ctx, remote.ctx, accepted) })
+		if err := testnet.CheckEcho(caller, "x"); err != nil {
+			t.Fatal(err)
+		}
+		var err error
+		if sizes[i], err = receiveBufferOf(accepted); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const own = 1 // the port's stream
+	usual, small := slices.Min(sizes[:crowd-own]), slices.Max(sizes[crowd-own:])
+	if usual < 32<<10 || (small > 16<<10 && hasBufferLock(t)) {
+		t.Errorf("%d bytes at least, then %d at most", usual, small)
+	}
+}
+
+// TestEarlyCallers: few connections wait in the kernel for a listener whose local isn't ready.
+func TestEarlyCallers(t *testing.T) {
+	key := newKey(t)
+	s := startListeners(t, key)
+	asked, err := listen(t, s.mustConnect(key)[0], "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	readLine(t, asked)
+	backlog := func() (most uint32) {
+		control(s.onlyBind(t).ln.Listener.(*net.TCPListener), func(fd int) {
+			if info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
+				most = info.Sacked // of a listener
+			}
+		})
+		return most
+	}
+	if n := backlog(); n != earlyCallers {
+		t.Errorf("%d connections may wait", n)
+	}
+	if _, err := asked.Write([]byte("\n")); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "as many as ever may wait", func() bool { return backlog() > 4*earlyCallers })
+}
+
 // hasBufferLock reports whether the system is Linux 5.16 or later.
 func hasBufferLock(t *testing.T) bool {
 	t.Helper()

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"sync"
 	"syscall"
+	"time"
 
 	"culvert/internal/bounds"
 	"culvert/internal/netfault"
@@ -67,13 +68,19 @@ func (s *remoteSession) serveListen(in *mux.IncomingStream, client clientStream)
 }
 
 // announce writes the address that was bound to the control stream, and reports whether the local
-// is ready for connections.
+// is ready for connections, which it has to be within listenTimeout.
 func (b *remoteBind) announce(control *mux.Stream) bool {
-	if _, err := io.WriteString(control, b.address()+"\n"); err != nil {
+	control.SetReadDeadline(time.Now().Add(listenTimeout))
+	_, err := io.WriteString(control, b.address()+"\n")
+	if err == nil {
+		_, err = io.ReadFull(control, make([]byte, 1))
+	}
+	if err != nil {
+		b.log.Debug().Err(err).Msg("reverse forward: the local is not ready")
 		return false
 	}
-	_, err := io.ReadFull(control, make([]byte, 1))
-	return err == nil
+	control.SetReadDeadline(time.Time{})
+	return true
 }
 
 // addBind takes a place for a listener, binds what the control stream asks for, and registers it.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"culvert/certs"
@@ -474,6 +475,61 @@ func TestListenLines(t *testing.T) {
 	})
 }
 
+// onlyBind returns the only bind of a remote.
+func (r *testRemote) onlyBind(t *testing.T) *remoteBind {
+	t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for b := range r.binds {
+		return b
+	}
+	t.Fatal("the remote has bound nothing")
+	return nil
+}
+
+// TestListenerNeverReady: a listener whose local isn't ready for connections in time is given up.
+// Once that is ready, there is no hurry.
+func TestListenerNeverReady(t *testing.T) {
+	for _, ready := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			near, far := muxPair(t)
+			var asking sync.WaitGroup
+			asking.Go(func() {
+				stream, err := near.Open(t.Context(), mux.Target{Kind: mux.StreamListen, Address: "x"})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				for range 2 {
+					time.Sleep(listenTimeout - time.Second)
+					if ready {
+						stream.Write([]byte("\n"))
+					}
+				}
+			})
+			in, err := far.Accept(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			control, err := in.(*mux.IncomingStream).Confirm()
+			if err != nil {
+				t.Fatal(err)
+			}
+			bind, began := &remoteBind{bind: policy.Bind{Socket: "/x"}, log: zerolog.Nop()}, time.Now()
+			if bind.announce(control) != ready {
+				t.Errorf("ready after %v, want %v", time.Since(began), ready)
+			}
+			if took := time.Since(began); !ready && took != listenTimeout {
+				t.Errorf("it is given up after %v", took)
+			}
+			if _, err := control.Read(make([]byte, 1)); ready && err != nil {
+				t.Errorf("the stream after %v: %v", time.Since(began), err)
+			}
+			asking.Wait()
+		})
+	}
+}
+
 // TestOverlaps: a remote knows of its listeners, and of those for its clients, where the system
 // would let others bind a part of their addresses.
 func TestOverlaps(t *testing.T) {
@@ -511,11 +567,8 @@ func TestOverlaps(t *testing.T) {
 func TestSourceOfCallers(t *testing.T) {
 	local, remote := reverseTunnel(t, "localhost")
 	serveReverseTo(t, local, "localhost:0", testnet.EchoServer(t))
+	bind := remote.onlyBind(t)
 	remote.mu.Lock()
-	var bind *remoteBind
-	for b := range remote.binds {
-		bind = b
-	}
 	remote.sessions[bind.session].client.share.Streams = 21 // one is the port's own
 	remote.mu.Unlock()
 	greedy := netip.MustParsePrefix("198.51.100.1/32")

@@ -63,6 +63,13 @@ func boundReceiving(client net.Conn) {
 	}
 }
 
+// setBacklog bounds the connections that wait in the kernel until a listener accepts them.
+func setBacklog(ln net.Listener, most int) {
+	if sc, ok := ln.(syscall.Conn); ok {
+		control(sc, func(fd int) { unix.Listen(fd, most) })
+	}
+}
+
 // control calls f with the connection's descriptor, unless it is closed.
 func control(conn syscall.Conn, f func(fd int)) {
 	if raw, err := conn.SyscallConn(); err == nil {

@@ -12,3 +12,6 @@ func awaitReset(net.Conn) bool { return false }
 
 // boundReceiving leaves the buffers to the system.
 func boundReceiving(net.Conn) {}
+
+// setBacklog leaves it to the system how many connections wait in the kernel.
+func setBacklog(net.Listener, int) {}

@@ -39,6 +39,18 @@ func (s *spareSockets) add(
 	})
 }
 
+// BeginSmall does for a TCP connection that was accepted what WithSmallBuffers does for one to a
+// target. It leaves all others alone.
+func BeginSmall(conn net.Conn) {
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok {
+		return
+	}
+	if raw, err := tcp.SyscallConn(); err == nil {
+		raw.Control(func(fd uintptr) { beginSmall(int(fd)) })
+	}
+}
+
 // smallBuffer is where the receive buffer of a socket begins that is one of very many, in bytes as
 // the kernel counts them, which includes its own structures.
 const smallBuffer = 16 << 10

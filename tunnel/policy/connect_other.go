@@ -14,3 +14,6 @@ type spareSockets struct{}
 func (spareSockets) add(context.Context, string, string, syscall.RawConn) error { return nil }
 func (spareSockets) unread() net.Conn                                           { return nil }
 func (spareSockets) close()                                                     {}
+
+// BeginSmall does nothing, as WithSmallBuffers.
+func BeginSmall(net.Conn) {}
