@@ -56,11 +56,12 @@ const (
 	// longest time, of those at the address that has most.
 	maxUDPClients = 256
 
-	// usualClients is how many clients of a local have sockets with the system's usual buffers. Of
-	// more, those on this machine have a receive buffer of receiveBuffer bytes, which the kernel
-	// doubles. Otherwise what a client sends faster than the tunnel takes it fills 2 MB here and as
-	// much at the client; 256 of those take all the kernel's memory for TCP, and then every
-	// connection of the machine slows down. With a smaller one a single stream would be slower.
+	// usualClients is how many clients of a local, targets of -R among them, have sockets with the
+	// system's usual buffers. Of more, those on this machine have a receive buffer of receiveBuffer
+	// bytes, which the kernel doubles. Otherwise what one sends faster than the tunnel takes it
+	// fills 2 MB here and as much at its own end; 256 of those take all the kernel's memory for TCP,
+	// and then every connection of the machine slows down. With a smaller one a single stream would
+	// be slower.
 	usualClients  = 32
 	receiveBuffer = 256 << 10
 
@@ -174,6 +175,11 @@ const (
 	// remote has replaced takes a moment to end here.
 	maxReverseFlows = 2 * maxUDPClients
 
+	// maxReverseNames bounds the names of targets of -R that are looked up at once: anybody at the
+	// remote may ask for them, and on some systems each takes a thread, of which the process has 500
+	// and needs some to reconnect. Others wait.
+	maxReverseNames = 128
+
 	// listenTimeout bounds how long a local waits for the remote to listen, and then the remote for
 	// the local to be ready: a local that is not ready in time has to ask again.
 	listenTimeout = 15 * time.Second
@@ -220,9 +226,10 @@ const (
 	streamMemory = 16 << 10
 	leastStreams = 64
 
-	// crowd is how many streams of a client have sockets with the system's usual buffers, which fill
-	// when nobody reads the stream. Those of more streams begin small: all connections of a machine
-	// suffer when the kernel's memory for TCP runs out, which isn't in the memory budget.
+	// crowd is how many streams of a client, and targets of -R at a local, have sockets with the
+	// system's usual buffers, which fill when nobody reads the stream. Those of more streams begin
+	// small: all connections of a machine suffer when the kernel's memory for TCP runs out, which
+	// isn't in the memory budget.
 	crowd = 256
 
 	// burstPart and minBurst bound what the streams of a client that has a rate carry at once: the

@@ -12,6 +12,7 @@ import (
 	"culvert/internal/state"
 	"culvert/protocol"
 	"culvert/tunnel/mux"
+	"culvert/tunnel/policy"
 )
 
 // Local is the near end of a tunnel. It keeps one session to its remote up while Run runs. All
@@ -34,7 +35,8 @@ type Local struct {
 	noticeNetwork func(context.Context, chan<- struct{})
 	jitter        func(time.Duration) time.Duration
 
-	clients  atomic.Int64   // whose connections are relayed
+	clients  atomic.Int64   // whose connections are relayed, and targets of -R
+	names    policy.Lookups // of targets of -R
 	retiring sync.WaitGroup // goroutines that keep sessions whose remote drains
 
 	mu sync.Mutex // guards the rest
@@ -77,6 +79,8 @@ func NewLocal(cfg LocalConfig) *Local {
 		retry:     make(chan struct{}, 1),
 
 		noticeNetwork: noticeNetwork,
+
+		names: policy.NewLookupPool(maxReverseNames).Join(maxReverseNames),
 
 		localSessions: localSessions{
 			retired:     make(map[*retiredSession]struct{}),

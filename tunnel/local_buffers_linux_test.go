@@ -71,6 +71,62 @@ func TestManyClients(t *testing.T) {
 	}
 }
 
+// TestManyTargetsOfReverse: so it is with the targets of -R on this machine. Of very many, the
+// sockets begin with small buffers.
+func TestManyTargetsOfReverse(t *testing.T) {
+	local, _ := reverseTunnel(t, "localhost")
+	accepted := make(chan net.Conn, 1)
+	target := testnet.ServeTCP(t, func(conn *net.TCPConn) {
+		accepted <- conn
+		testnet.Echo(conn)
+	})
+	ln, _ := serveReverseTo(t, local, "localhost:0", target)
+	bounded := 2 * min(receiveBuffer, maxReceiveBuffer(t))
+	for i := range crowd + 4 {
+		echoes(t, dialPlain(t, ln.Addr().String()))
+		size := receiveBufferOfPeer(t, receive(t, accepted))
+		right := size != bounded && size >= 32<<10
+		switch {
+		case i >= crowd:
+			right = size <= 16<<10 || !hasBufferLock(t)
+		case i >= usualClients:
+			right = size == bounded
+		}
+		if !right {
+			t.Fatalf("target %d: %d bytes, the bound is %d", i+1, size, bounded)
+		}
+	}
+}
+
+// receiveBufferOfPeer returns the size of the receive buffer of a connection's other end, which is
+// this process's too.
+func receiveBufferOfPeer(t *testing.T, conn net.Conn) (size int) {
+	t.Helper()
+	descriptors, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	here := conn.LocalAddr().(*net.TCPAddr).Port
+	there := conn.RemoteAddr().(*net.TCPAddr).Port
+	for _, entry := range descriptors {
+		fd, err := strconv.Atoi(entry.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		own, _ := unix.Getsockname(fd)
+		peer, _ := unix.Getpeername(fd)
+		a, ofTCP := own.(*unix.SockaddrInet4)
+		b, isConnected := peer.(*unix.SockaddrInet4)
+		if ofTCP && isConnected && a.Port == there && b.Port == here {
+			if size, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF); err == nil {
+				return size
+			}
+		}
+	}
+	t.Fatal("this process doesn't have the other end")
+	return 0
+}
+
 // receiveBufferOf returns the size of a connection's receive buffer, in bytes.
 func receiveBufferOf(conn *net.TCPConn) (size int, err error) {
 	err = net.ErrClosed

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"culvert/internal/sendqueue"
 	"culvert/tunnel/mux"
 	"culvert/tunnel/policy"
 )
@@ -71,7 +72,7 @@ func (l *Local) serveReverse(
 ) {
 	log, began := ln.log.With().Str("target", target).Logger(), time.Now()
 	conn, err := dialWhileWanted(ctx, in, func(ctx context.Context) (net.Conn, error) {
-		return dialHere(ctx, "tcp", target)
+		return l.dialHere(ctx, "tcp", target)
 	})
 	observeDial(l.cfg.Observer, began, err)
 	if err != nil {
@@ -85,22 +86,46 @@ func (l *Local) serveReverse(
 		return
 	}
 	stream.SetLabel(ln.Addr().String())
-	err = relay(l.relaying, stream, conn)
+	err = l.joinHere(l.relaying, &relayed{stream: stream, conn: conn})
 	log.Debug().Err(err).Msg("reverse forward: connection ended")
 }
 
 // DialHere connects to a target from this side, for a proxy whose clients are at the remote.
-func DialHere(ctx context.Context, network, address string) (net.Conn, error) {
-	return policy.Connect(ctx, net.Dialer{}, network, address)
+func (l *Local) DialHere(ctx context.Context, network, address string) (net.Conn, error) {
+	if l.clients.Load() >= crowd {
+		ctx = policy.WithSmallBuffers(ctx)
+	}
+	return policy.ConnectHere(policy.WithLookups(ctx, l.names), network, address)
 }
 
 // dialHere connects to a target from this side. The network is for a target that is a host and
 // port.
-func dialHere(ctx context.Context, network, target string) (net.Conn, error) {
+func (l *Local) dialHere(ctx context.Context, network, target string) (net.Conn, error) {
 	if to := streamTarget(target); to.Kind == mux.StreamUnix {
 		network, target = "unix", to.Address
 	}
-	return DialHere(ctx, network, target)
+	return l.DialHere(ctx, network, target)
+}
+
+// Join copies between a connection that a ReverseListener has accepted and one that DialHere has
+// returned, as Relay does. The client may be wrapped by types with NetConn and, when it has sent
+// data already, Early.
+func (l *Local) Join(ctx context.Context, client, target net.Conn) error {
+	r := &relayed{stream: sendqueue.Unwrap(client).(*reverseConn).Stream, conn: target}
+	if c, ok := client.(interface{ Early() []byte }); ok {
+		r.early = c.Early()
+	}
+	return l.joinHere(ctx, r)
+}
+
+// joinHere joins a stream of the remote to a connection to a target on this side, which counts as
+// one of a client: strangers may make very many.
+func (l *Local) joinHere(ctx context.Context, r *relayed) error {
+	if n := l.clients.Add(1); usualClients < n && n <= crowd { // beyond, they begin small
+		boundReceiving(r.conn)
+	}
+	defer l.clients.Add(-1)
+	return r.run(ctx)
 }
 
 // reverseConn is a connection that the remote has accepted.

@@ -3,11 +3,13 @@ package tunnel
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -144,6 +146,38 @@ func TestReverseUnixSocket(t *testing.T) {
 	echoes(t, conn)
 	conn.Close()
 	receive(t, stopped)
+}
+
+// countedLookups are policy.Lookups that count.
+type countedLookups struct{ taken, left atomic.Int64 }
+
+func (c *countedLookups) Take(context.Context) (leave func(), err error) {
+	c.taken.Add(1)
+	return func() { c.left.Add(1) }, nil
+}
+
+// TestReverseLookups: the names of targets of -R have bounded lookups, of each kind.
+func TestReverseLookups(t *testing.T) {
+	useNames(t, map[string]string{"known.test": "127.0.0.1"})
+	_, port, _ := net.SplitHostPort(testnet.EchoServer(t))
+	udpPort := testnet.EchoUDPServer(t, "127.0.0.1:0").Port()
+	local, _ := reverseTunnel(t, "localhost")
+	for i, host := range []string{"known.test", "127.0.0.1"} {
+		names := &countedLookups{}
+		local.names = names
+		ln, stop := serveReverseTo(t, local, "localhost:0", net.JoinHostPort(host, port))
+		conn := dialPlain(t, ln.Addr().String())
+		echoes(t, conn)
+		conn.Close()
+		stop()
+		udp, stop := serveReverseUDPTo(t, local, "localhost:0", fmt.Sprint(host, ":", udpPort))
+		askConn(t, dialUDP(t, udp), []byte("x"))
+		stop()
+		want := 2 - 2*int64(i)
+		if names.taken.Load() != want || names.left.Load() != want {
+			t.Errorf("%s: %d lookups, want %d", host, names.taken.Load(), want)
+		}
+	}
 }
 
 // A listener, and its connections, outlive the WebSocket.

@@ -50,18 +50,18 @@ func (l *Local) ServeReverseUDP(ctx context.Context, port *ReverseUDP, target st
 		}
 		flows.Go(func() {
 			defer room.leave()
-			serveReverseFlow(ctx, in.(*mux.IncomingFlow), port, target)
+			l.serveReverseFlow(ctx, in.(*mux.IncomingFlow), port, target)
 		})
 	}
 }
 
 // serveReverseFlow joins the flow of a client to a socket that is connected to the target.
-func serveReverseFlow(
+func (l *Local) serveReverseFlow(
 	ctx context.Context, in *mux.IncomingFlow, port *ReverseUDP, target string,
 ) {
 	log := port.log.With().Str("target", target).Logger()
 	conn, err := dialWhileWanted(ctx, in, func(ctx context.Context) (net.Conn, error) {
-		return dialHere(ctx, "udp", target)
+		return l.dialHere(ctx, "udp", target)
 	})
 	if err != nil {
 		log.WithLevel(unreachedLevel(ctx, err)).Err(err).Msg("reverse forward: target not reached")

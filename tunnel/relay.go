@@ -24,16 +24,6 @@ func relay(ctx context.Context, stream *mux.Stream, conn net.Conn) error {
 	return r.run(ctx)
 }
 
-// Join copies between a connection that a ReverseListener has accepted and another, as relay does.
-// The client may be wrapped by types with NetConn and, when it has sent data already, Early.
-func Join(ctx context.Context, client, target net.Conn) error {
-	r := &relayed{stream: sendqueue.Unwrap(client).(*reverseConn).Stream, conn: target}
-	if c, ok := client.(interface{ Early() []byte }); ok {
-		r.early = c.Early()
-	}
-	return r.run(ctx)
-}
-
 // relayed is a stream and a connection that a relay has joined.
 type relayed struct {
 	stream *mux.Stream

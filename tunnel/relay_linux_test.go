@@ -45,7 +45,7 @@ func TestJoinEarly(t *testing.T) {
 			until(t, "the reset is there", func() bool { return wasReset(target) })
 		}
 		done := make(chan error, 1)
-		go func() { done <- Join(t.Context(), earlyClient{client, []byte("early ")}, target) }()
+		go func() { done <- (&Local{}).Join(t.Context(), earlyClient{client, []byte("early ")}, target) }()
 		if gone {
 			got, err := io.ReadAll(left)
 			if string(got) != "full" || !errors.Is(err, syscall.ECONNRESET) {
@@ -88,7 +88,7 @@ func TestUnixTargetClosesFirst(t *testing.T) {
 		}
 		target, far := testnet.Pair(t, "unix", dialTime)
 		done := make(chan error, 1)
-		go func() { done <- Join(t.Context(), accepted, target) }()
+		go func() { done <- (&Local{}).Join(t.Context(), accepted, target) }()
 		go func() {
 			defer far.Close()
 			if _, err := io.ReadFull(far, make([]byte, len("question"))); err == nil {

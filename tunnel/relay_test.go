@@ -138,7 +138,7 @@ func joined(t testing.TB, ctx context.Context) (left, right *net.TCPConn, ended 
 	right, b := testnet.TCPPair(t, dialTime)
 	done := make(chan error, 1)
 	var joining sync.WaitGroup
-	joining.Go(func() { done <- Join(ctx, a, b) })
+	joining.Go(func() { done <- (&Local{}).Join(ctx, a, b) })
 	t.Cleanup(joining.Wait)
 	t.Cleanup(func() { // runs before the wait
 		left.Close()

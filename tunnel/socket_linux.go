@@ -51,10 +51,10 @@ func shows(fd int, events int16) bool {
 	return err == nil && n > 0 && fds[0].Revents&events != 0
 }
 
-// boundReceiving bounds what waits in the socket of a client on this machine, which needs no large
+// boundReceiving bounds what waits in the socket to a peer on this machine, which needs no large
 // window.
-func boundReceiving(client net.Conn) {
-	tcp, ok := sendqueue.Unwrap(client).(*net.TCPConn)
+func boundReceiving(conn net.Conn) {
+	tcp, ok := sendqueue.Unwrap(conn).(*net.TCPConn)
 	if !ok {
 		return
 	}

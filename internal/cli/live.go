@@ -120,7 +120,7 @@ func (f *liveForwards) serveReverse(open reversePort) (bool, error) {
 		}), nil
 	}
 	cancel()
-	err := live.useProxy(f.listeners.reverse.socksCfg)
+	err := live.useProxy(f.listeners.reverse.proxyConfig(f.node))
 	if err != nil {
 		return false, err
 	}

@@ -128,7 +128,7 @@ func (p reversePort) close() {
 type reverseListeners struct {
 	specs    []reverseSpec
 	ports    []reversePort // in the order of specs
-	socksCfg socks.Config
+	socksCfg socks.Config // without a node: see proxyConfig
 }
 
 // parseReverses parses all -R. The proxies among them ask their clients for socksAuth, USER:PASS,
@@ -148,10 +148,16 @@ func parseReverses(texts []string, socksAuth string, log zerolog.Logger) (revers
 	}
 	l.socksCfg = socks.Config{
 		Username: user, Password: pass,
-		Log:  &log,
-		Dial: tunnel.DialHere, Relay: tunnel.Join,
+		Log: &log,
 	}
 	return l, nil
+}
+
+// proxyConfig configures a proxy whose targets this side reaches.
+func (l *reverseListeners) proxyConfig(node *tunnel.Local) socks.Config {
+	cfg := l.socksCfg
+	cfg.Dial, cfg.Relay = node.DialHere, node.Join
+	return cfg
 }
 
 // listen makes the remote bind all addresses, or none.

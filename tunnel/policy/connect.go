@@ -50,6 +50,19 @@ func Connect(ctx context.Context, dialer net.Dialer, network, address string) (n
 	return conn, err
 }
 
+// ConnectHere is Connect for a target without rules, with a dialer of its own. A name is looked up
+// in the places that ctx has for that: see WithLookups.
+func ConnectHere(ctx context.Context, network, address string) (net.Conn, error) {
+	if strings.HasPrefix(network, "tcp") {
+		if addrs, err := lookUpTarget(ctx, network, address); err != nil {
+			return nil, err
+		} else if addrs != nil {
+			return dialAny(ctx, network, addrs)
+		}
+	}
+	return Connect(ctx, net.Dialer{}, network, address)
+}
+
 // resetConn is a connection that was reset before it was returned, which took the error of the
 // reset from the socket.
 type resetConn struct{ *net.TCPConn }

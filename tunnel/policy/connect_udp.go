@@ -52,15 +52,29 @@ func connectUDP(ctx context.Context, addrs []netip.AddrPort, dial dialUDP) (net.
 	return nil, firstErr
 }
 
-// connectUDPName is connectUDP for a host:port without rules, and with the system's resolver.
+// connectUDPName is connectUDP for a host:port without rules.
 func connectUDPName(
 	ctx context.Context, dialer net.Dialer, network, address string,
 ) (net.Conn, error) {
-	host, port, err := splitTarget(address)
-	if _, notAddress := netip.ParseAddr(host); err != nil || notAddress == nil {
+	addrs, err := lookUpTarget(ctx, network, address)
+	switch {
+	case err != nil:
+		return nil, err
+	case addrs == nil:
 		return dialer.DialContext(ctx, network, address)
 	}
-	hosts, err := net.DefaultResolver.LookupNetIP(ctx, "ip"+network[len("udp"):], host)
+	return connectUDP(ctx, addrs, udpDialer(dialer, network))
+}
+
+// lookUpTarget returns the addresses of a host:port without rules, by the system's resolver and in
+// the places that ctx has for lookups. They are nil where there is no name to look up.
+func lookUpTarget(ctx context.Context, network, address string) ([]netip.AddrPort, error) {
+	host, port, err := splitTarget(address)
+	if _, notAddress := netip.ParseAddr(host); err != nil || notAddress == nil {
+		return nil, nil
+	}
+	var unruled *Rules
+	hosts, err := unruled.lookUp(ctx, "ip"+network[len("udp"):], host) // or tcp
 	if err != nil {
 		return nil, err
 	}
@@ -68,7 +82,7 @@ func connectUDPName(
 	for _, addr := range hosts[:min(len(hosts), maxTargetAddresses)] {
 		addrs = append(addrs, netip.AddrPortFrom(addr.Unmap(), port))
 	}
-	return connectUDP(ctx, addrs, udpDialer(dialer, network))
+	return addrs, nil
 }
 
 func udpDialer(dialer net.Dialer, network string) dialUDP {
