@@ -163,9 +163,7 @@ func (b *remoteBind) forward(all, session context.Context, conn net.Conn) {
 		return
 	}
 	defer b.remote.leaveStream(client.remoteClient)
-	if client.crowded {
-		policy.BeginSmall(conn)
-	}
+	policy.BoundBuffers(conn, client.crowded)
 	target := mux.Target{Kind: mux.StreamReverse, Address: b.streamAddress(conn.RemoteAddr())}
 	stream, err := openFor(session, conn, func(ctx context.Context) (*mux.Stream, error) {
 		stream, err := b.session.Open(ctx, target)

@@ -15,9 +15,10 @@ import (
 type smallBuffers struct{}
 
 // WithSmallBuffers returns a context in which the socket of a target that Connect or Dial connects
-// to begins with room for 16 KiB that was not read, in place of some 128 KiB. As the socket is
-// read, the room grows as ever. It is for clients with so many streams that the kernel's memory
-// matters. It does nothing except on Linux 5.16 and later.
+// to begins with room for 16 KiB that was not read, in place of some 128 KiB, and keeps no more
+// than about as much that the target doesn't read, in place of 512 KiB. As the socket is read, the
+// room grows as ever. It is for clients with so many streams that the kernel's memory
+// matters. It does nothing except on Linux, and the first not before 5.16.
 func WithSmallBuffers(ctx context.Context) context.Context {
 	return context.WithValue(ctx, smallBuffers{}, true)
 }

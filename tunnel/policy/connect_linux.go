@@ -25,9 +25,7 @@ func (s *spareSockets) add(
 ) error {
 	congestion.UnpaceDial(network, address, raw)
 	return raw.Control(func(fd uintptr) {
-		if ctx.Value(smallBuffers{}) != nil {
-			beginSmall(int(fd))
-		}
+		boundBuffers(int(fd), ctx.Value(smallBuffers{}) != nil)
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if s.end {
@@ -39,16 +37,28 @@ func (s *spareSockets) add(
 	})
 }
 
-// BeginSmall does for a TCP connection that was accepted what WithSmallBuffers does for one to a
-// target. It leaves all others alone.
-func BeginSmall(conn net.Conn) {
+// BoundBuffers bounds what the kernel keeps of a TCP connection that was accepted as it is for one
+// to a target, with small buffers or the usual ones: see WithSmallBuffers. It leaves all others
+// alone.
+func BoundBuffers(conn net.Conn, small bool) {
 	tcp, ok := conn.(*net.TCPConn)
 	if !ok {
 		return
 	}
 	if raw, err := tcp.SyscallConn(); err == nil {
-		raw.Control(func(fd uintptr) { beginSmall(int(fd)) })
+		raw.Control(func(fd uintptr) { boundBuffers(int(fd), small) })
 	}
+}
+
+// boundBuffers is BoundBuffers for a descriptor. The kernel bounds what a peer doesn't read by
+// tcp_wmem alone, at megabytes; what was sent and not acknowledged yet doesn't count here.
+func boundBuffers(fd int, small bool) {
+	unsent := maxUnsent
+	if small {
+		unsent = smallUnsent
+		beginSmall(fd)
+	}
+	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, unsent)
 }
 
 // smallBuffer is where the receive buffer of a socket begins that is one of very many, in bytes as

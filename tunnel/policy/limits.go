@@ -21,6 +21,13 @@ const (
 	maxUnanswered     = 4
 	maxUnansweredSize = 2 << 10
 
+	// maxUnsent bounds what waits in the kernel to be sent to a target, or to who connects to a port
+	// of -R, in bytes, and smallUnsent where there are very many: a peer that doesn't read would
+	// fill megabytes of the memory that all connections of the machine share. It has room for
+	// several of the pieces in which the tunnel writes; with less, a single stream would be slower.
+	maxUnsent   = 512 << 10
+	smallUnsent = 16 << 10
+
 	// maxRules bounds the rules of a remote, and those of one key: each new stream is checked
 	// against all of them.
 	maxRules = 4096
