@@ -285,8 +285,9 @@ const (
 	maxClientListeners = 64
 	maxListenerConns   = 4 << 10
 
-	// leastCallers is how many connections to a port of -R any source may have. Beyond that, it may
-	// have as many as it leaves to others.
+	// leastCallers is how many connections to the ports of -R of a client any source may have, and
+	// all together. Beyond that, a source may have as many as it leaves to others, and all together
+	// as many streams as they leave to the client.
 	leastCallers = 4
 
 	// earlyCallers bounds the connections that wait for a listener of -R until its local is ready.

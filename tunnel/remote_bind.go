@@ -32,9 +32,7 @@ type remoteBind struct {
 	end     context.CancelFunc // closes the listener or port
 	freed   chan struct{}      // closed once it is closed
 
-	// The remote's mutex guards them.
-	callers map[source]int // connections to the port
-	called  int            // in all
+	called int // streams for connections and flows; the remote's mutex guards it
 }
 
 // oncePackets is a UDP socket that several goroutines may close: its port is free when any call of
@@ -129,13 +127,23 @@ func (b *remoteBind) servePackets(ctx context.Context) error {
 
 // openFlow opens a flow for a client of the port.
 func (b *remoteBind) openFlow(from netip.AddrPort) (*flow, func(), error) {
+	owner, ok := b.remote.takeCaller(b, source{}) // the port shares its flows out by source
+	if !ok {
+		return nil, nil, &mux.OpenError{Code: mux.CodeTooManyStreams}
+	}
+	leave := func() { b.remote.leaveCaller(b, owner, source{}) }
 	client, refusal := b.remote.takeStream(b.session)
 	if refusal != nil {
+		leave()
 		return nil, nil, refusal
+	}
+	leaveAll := func() {
+		b.remote.leaveStream(client.remoteClient)
+		leave()
 	}
 	datagrams, err := openFlow(b.session, b.streamAddress(from))
 	if err != nil {
-		b.remote.leaveStream(client.remoteClient)
+		leaveAll()
 		return nil, nil, err
 	}
 	datagrams.SetLabel(b.address() + "/udp")
@@ -144,19 +152,20 @@ func (b *remoteBind) openFlow(from netip.AddrPort) (*flow, func(), error) {
 	stop := context.AfterFunc(client.meter.lifetime(b.remote.ctx), func() { datagrams.Close() })
 	return opened, func() {
 		stop()
-		b.remote.leaveStream(client.remoteClient)
+		leaveAll()
 	}, nil
 }
 
 // forward joins a connection to a stream to the local. One that the local doesn't take, or that the
-// client's share has no room for, or whose source has too many, is reset.
+// client's share has no room for, or that is one too many for takeCaller, is reset.
 func (b *remoteBind) forward(all, session context.Context, conn net.Conn) {
 	from := sourceOf(peerAddr(conn.RemoteAddr()))
-	if !b.remote.takeCaller(b, from) {
+	owner, ok := b.remote.takeCaller(b, from)
+	if !ok {
 		abort(conn)
 		return
 	}
-	defer b.remote.leaveCaller(b, from)
+	defer b.remote.leaveCaller(b, owner, from)
 	client, refusal := b.remote.takeStream(b.session)
 	if refusal != nil {
 		abort(conn)

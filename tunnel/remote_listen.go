@@ -27,7 +27,6 @@ func (s *remoteSession) serveListen(in *mux.IncomingStream, client clientStream)
 	listening, end := context.WithCancel(s.ctx)
 	defer end()
 	b := &remoteBind{
-		callers: make(map[source]int),
 		remote:  s.remote,
 		client:  s.client,
 		places:  client.listeners,

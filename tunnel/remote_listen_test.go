@@ -562,41 +562,88 @@ func TestOverlaps(t *testing.T) {
 	}
 }
 
-// TestSourceOfCallers: one address takes no port of -R for itself, nor all streams that the client
-// may have, and gets back what it has given.
+// take counts as many connections from a source, with their streams, as there may be, but no more
+// than most.
+func (r *testRemote) take(t *testing.T, bind *remoteBind, from source, most int) (n int) {
+	t.Helper()
+	for ; n < most; n++ {
+		if _, ok := r.takeCaller(bind, from); !ok {
+			return n
+		}
+		if _, refusal := r.takeStream(bind.session); refusal != nil {
+			t.Fatal(refusal)
+		}
+	}
+	return n
+}
+
+// TestSourceOfCallers: one address takes no port of -R for itself, and all together, known or not,
+// leave half of the streams to the client. They get back what they have given.
 func TestSourceOfCallers(t *testing.T) {
 	local, remote := reverseTunnel(t, "localhost")
 	serveReverseTo(t, local, "localhost:0", testnet.EchoServer(t))
 	bind := remote.onlyBind(t)
 	remote.mu.Lock()
-	remote.sessions[bind.session].client.share.Streams = 21 // one is the port's own
+	client := remote.sessions[bind.session].client
+	client.share.Streams = 81 // one is the port's own
 	remote.mu.Unlock()
 	greedy := netip.MustParsePrefix("198.51.100.1/32")
 	other := netip.MustParsePrefix("198.51.100.2/32")
-	take := func(from source) (n int) {
-		for remote.takeCaller(bind, from) {
-			n++
-			if _, refusal := remote.takeStream(bind.session); refusal != nil {
-				t.Fatal(refusal)
+	if n := remote.take(t, bind, greedy, 100); n != 20 {
+		t.Errorf("an address has %d of 40 streams", n)
+	}
+	if n := remote.take(t, bind, other, 100); n != 10 {
+		t.Errorf("another one has %d of 20 that were left", n)
+	}
+	if n := remote.take(t, bind, source{}, 100); n != 10 {
+		t.Errorf("those on this machine have %d of 10 that were left", n)
+	}
+	for range 20 {
+		remote.leaveCaller(bind, client, greedy)
+		remote.leaveStream(client)
+	}
+	if bind.called != 20 || client.called != 20 || len(client.callers) != 1 {
+		t.Errorf("%d connections are left, of %v", bind.called, client.callers)
+	}
+	if n := remote.take(t, bind, greedy, 100); n != 10 {
+		t.Errorf("the first one has %d of the 20 that it has given back", n)
+	}
+}
+
+// TestCallersLeaveStreams: many addresses that each have a few connections to a port of -R don't
+// take the streams that its client needs, whether its share or the memory bounds them.
+func TestCallersLeaveStreams(t *testing.T) {
+	for name, memory := range map[string]int64{"share": 0, "memory": 64 << 20} {
+		t.Run(name, func(t *testing.T) {
+			key, streams := newKey(t), 16
+			if memory > 0 {
+				streams = 1 << 14
 			}
-		}
-		return n
-	}
-	if n := take(greedy); n != 10 {
-		t.Errorf("an address has %d of 20 streams", n)
-	}
-	if n := take(other); n != 5 {
-		t.Errorf("another one has %d of 10 that were left", n)
-	}
-	for range 2 * leastCallers { // a client on this machine
-		if !remote.takeCaller(bind, source{}) {
-			t.Error("an unknown source is refused")
-		}
-	}
-	for range 10 {
-		remote.leaveCaller(bind, greedy)
-	}
-	if !remote.takeCaller(bind, greedy) || bind.called != 6 || len(bind.callers) != 2 {
-		t.Errorf("%d connections of %v in the end", bind.called, bind.callers)
+			rules, err := policy.ParseReverseRules([]string{"127.0.0.1"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			trust := trustLines(t, fmt.Sprintf("%v streams=%d", key.Public(), streams))
+			s := startShares(t, trust, func(cfg *RemoteConfig) {
+				cfg.Reverse, cfg.Memory = rules, memory
+			})
+			session := s.mustConnect(key)[0]
+			if _, err := listen(t, session, "127.0.0.1:0"); err != nil {
+				t.Fatal(err)
+			}
+			bind, taken := s.onlyBind(t), 0
+			until(t, "no more are taken", func() bool {
+				addr := netip.AddrFrom4([4]byte{198, 51, byte(taken >> 8), byte(taken)})
+				n := s.take(t, bind, sourceOf(addr), leastCallers)
+				taken += n
+				return n == 0
+			})
+			echo := mux.Target{Kind: mux.StreamTCP, Address: testnet.EchoServer(t)}
+			for i := range taken / 2 {
+				if _, err := session.Open(testnet.Within(t, patience), echo); err != nil {
+					t.Fatalf("with %d callers, %d streams, then %v", taken, i, err)
+				}
+			}
+		})
 	}
 }

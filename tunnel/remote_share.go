@@ -66,6 +66,7 @@ type remoteClient struct {
 	refusals  *logLimit      // of log entries about streams that were refused
 	meter     *clientMeter   // of all streams
 	clientPlaces
+	clientCallers
 }
 
 // clientPlaces bound what the streams in all sessions of a client may have at once. A stream gives
@@ -209,6 +210,12 @@ func (r *Remote) refuseStream(c *remoteClient) *mux.OpenError {
 		}
 	}
 	return nil
+}
+
+// mostStreams returns how many streams refuseStream lets a client have, but for its quota. Called
+// with the mutex held.
+func (r *Remote) mostStreams(c *remoteClient) int {
+	return min(c.share.Streams, max(leastStreams, r.roomForStreams()))
 }
 
 // roomForStreams returns how many streams a client may have for the memory that they need apart
