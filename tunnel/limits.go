@@ -53,7 +53,8 @@ const (
 
 	// maxUDPClients bounds the clients of a UDP port forward in either direction. Each holds a
 	// stream, and a socket at the other end. One more replaces the one that was idle for the
-	// longest time, of those at the address that has most.
+	// longest time, of those at the address that has most, and first one that didn't send again
+	// after an answer.
 	maxUDPClients = 256
 
 	// usualClients is how many clients of a local, targets of -R among them, have sockets with the

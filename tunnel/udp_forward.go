@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"culvert/internal/bounds"
@@ -75,6 +76,26 @@ type udpClient struct {
 	path    udpPath
 	control []byte // for answers
 	ended   func() // to be called once the flow has ended
+
+	answered atomic.Bool // something was sent to the client
+	proven   atomic.Bool // after that, it has sent again: its address isn't forged
+}
+
+// send sends a datagram of the client, or drops it.
+func (c *udpClient) send(p []byte) {
+	if c.answered.Load() {
+		c.proven.Store(true)
+	}
+	c.flow.send(p)
+}
+
+// goesBefore reports whether a client makes way rather than another: one that isn't proven, as in
+// Linux's connection tracking, or else the one that is idle for longer.
+func (c *udpClient) goesBefore(other *udpClient) bool {
+	if proven := c.proven.Load(); proven != other.proven.Load() {
+		return !proven
+	}
+	return c.expires().Before(other.expires())
 }
 
 // client returns the client of a path, a new one if necessary, or nil when there can be none now.
@@ -93,7 +114,7 @@ func (f *udpForward) client(ctx context.Context, path udpPath) *udpClient {
 	if len(f.clients) >= maxUDPClients {
 		f.evict(sourceOf(path.client.Addr()))
 	}
-	c := &udpClient{opened, path, path.local.control(), ended}
+	c := &udpClient{flow: opened, path: path, control: path.local.control(), ended: ended}
 	f.clients[path] = c
 	f.receivers.Go(func() { f.receive(ctx, c) })
 	return c
@@ -129,10 +150,11 @@ func (f *udpForward) makeWay(other source, err error) {
 	oldest.datagrams.Close()
 }
 
-// replaceable returns the client that was idle for the longest time, of those at the source that
-// has most with another one: so nobody loses a stream to a host that sends from many ports. It is
-// nil if there is none. held are the clients of each source, with the other one.
-func (f *udpForward) replaceable(other source) (oldest *udpClient, held map[source]int) {
+// replaceable returns the client that makes way first, of those at the source that has most with
+// another one: so nobody loses a stream to a host that sends from many ports, nor one that has been
+// answered to a host that forges many addresses. It is nil if there is none. held are the clients
+// of each source, with the other one.
+func (f *udpForward) replaceable(other source) (first *udpClient, held map[source]int) {
 	held = map[source]int{other: 1}
 	for _, c := range f.clients {
 		held[sourceOf(c.path.client.Addr())]++
@@ -147,11 +169,11 @@ func (f *udpForward) replaceable(other source) (oldest *udpClient, held map[sour
 		if held[sourceOf(c.path.client.Addr())] < most {
 			continue
 		}
-		if oldest == nil || c.expires().Before(oldest.expires()) {
-			oldest = c
+		if first == nil || c.goesBefore(first) {
+			first = c
 		}
 	}
-	return oldest, held
+	return first, held
 }
 
 // receive passes answers on to a client until its stream ends.
@@ -160,6 +182,7 @@ func (f *udpForward) receive(ctx context.Context, c *udpClient) {
 	defer c.ended()
 	defer f.remove(c)
 	err := c.flow.receive(func(p []byte) {
+		c.answered.Store(true)
 		f.conn.answer(p, c.path.client, c.control) // an error is about this client alone
 	})
 	var refused *mux.OpenError

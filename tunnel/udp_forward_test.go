@@ -333,3 +333,44 @@ func TestForwardUDPFlood(t *testing.T) {
 		stop()
 	})
 }
+
+// TestForwardUDPForged: a client that has sent again after an answer loses its stream to no host
+// that forges many addresses, however long it is idle meanwhile.
+func TestForwardUDPForged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := muxPair(t)
+		local := NewLocal(LocalConfig{})
+		local.set(&localConnection{session: near}, nil)
+		var first *mux.Flow
+		socket, stop := answerFlows(t, local, far, func(in mux.Incoming) {
+			flow, err := in.(*mux.IncomingFlow).Confirm()
+			if err != nil {
+				t.Error(err)
+			} else if first == nil {
+				first = flow
+			}
+		})
+		peer := netip.MustParseAddrPort("192.0.2.1:1")
+		socket.in <- packet{"request", peer}
+		synctest.Wait()
+		first.Send([]byte("answer"))
+		<-socket.out
+		socket.in <- packet{"request", peer}
+		for i := range maxUDPClients + 50 {
+			time.Sleep(time.Millisecond)
+			forged := netip.AddrFrom4([4]byte{198, 51, byte(i >> 8), byte(i)})
+			socket.in <- packet{"forged", netip.AddrPortFrom(forged, 1)}
+		}
+		synctest.Wait()
+		first.Send([]byte("another"))
+		select {
+		case got := <-socket.out:
+			if got != (packet{"another", peer}) {
+				t.Errorf("%v comes in place of another answer", got)
+			}
+		case <-time.After(time.Second):
+			t.Error("the client gets no other answer")
+		}
+		stop()
+	})
+}
