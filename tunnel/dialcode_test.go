@@ -32,6 +32,8 @@ func TestDialCodes(t *testing.T) {
 		{&net.DNSError{Err: "server misbehaving", IsTemporary: true}, mux.CodeLookupFailed},
 		{&net.DNSError{UnwrapErr: dialError(syscall.ECONNREFUSED)}, mux.CodeLookupFailed},
 		{dialError(syscall.EMFILE), mux.CodeExhausted},
+		{&net.DNSError{Err: "dial udp 127.0.0.1:53: socket: " + syscall.EMFILE.Error()},
+			mux.CodeExhausted},
 		{dialError(syscall.ENFILE), mux.CodeExhausted},
 		{dialError(syscall.ENOBUFS), mux.CodeExhausted},
 		{context.DeadlineExceeded, mux.CodeTimeout},

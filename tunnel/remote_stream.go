@@ -67,7 +67,7 @@ func (s *remoteSession) unreached(in mux.Incoming, err error) mux.Code {
 	switch {
 	case code == mux.CodeNotAllowed:
 		log, level = &s.denials.Logger, zerolog.WarnLevel
-	case isLookup && !dns.IsNotFound:
+	case isLookup && !dns.IsNotFound && code != mux.CodeExhausted:
 		log, level = &s.lookups.Logger, zerolog.WarnLevel
 	}
 	log.WithLevel(level).Err(err).Uint32("stream", in.ID()).Str("target", in.Target().Address).

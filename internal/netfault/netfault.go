@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strings"
 	"syscall"
 )
 
@@ -50,10 +51,16 @@ func Timeout(err error) bool {
 }
 
 // Exhausted reports whether a call failed because the process or the system has no descriptors or
-// no memory left for it.
+// no memory left for it. Of the error of a name server's socket, package net leaves no more than the
+// text.
 func Exhausted(err error) bool {
-	errno, ok := errors.AsType[syscall.Errno](err)
-	return ok && slices.Contains(exhausted[:], errno)
+	if errno, ok := errors.AsType[syscall.Errno](err); ok {
+		return slices.Contains(exhausted[:], errno)
+	}
+	dns, ok := errors.AsType[*net.DNSError](err)
+	return ok && slices.ContainsFunc(exhausted[:], func(errno syscall.Errno) bool {
+		return strings.HasSuffix(dns.Err, errno.Error())
+	})
 }
 
 // Cause returns an error that wraps err and whose text is only the cause: it leaves out what the
