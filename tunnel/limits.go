@@ -296,7 +296,8 @@ const (
 	earlyCallers = 16
 
 	// handshakeMemory is what a handshake counts for in the memory budget, and exitMemory what a UDP
-	// socket does, in bytes: the buffers that they usually hold.
+	// socket does, also that of a port or a client of -R, in bytes: the buffers that they usually
+	// hold.
 	handshakeMemory = 64 << 10
 	exitMemory      = 64 << 10
 

@@ -101,6 +101,12 @@ func (l *Local) Abort() { l.abort() }
 // MemoryHeld returns how many bytes the streams hold of LocalConfig.Memory.
 func (l *Local) MemoryHeld() int64 { return l.remotes[0].session.Memory.Held() }
 
+// reserveMemory takes n bytes of LocalConfig.Memory for what is kept outside of the streams. What it
+// returns gives them back; it is nil when they were not taken.
+func (l *Local) reserveMemory(n int) (release func()) {
+	return l.remotes[0].session.Memory.Reserve("", n) // a local's sessions have no other name
+}
+
 // shutdown gives the streams time to end, and to deliver what they have brought, also over another
 // carrier.
 func (l *Local) shutdown(kept *retiredSession) {

@@ -60,6 +60,13 @@ func (l *Local) serveReverseFlow(
 	ctx context.Context, in *mux.IncomingFlow, port *ReverseUDP, target string,
 ) {
 	log := port.log.With().Str("target", target).Logger()
+	release := l.reserveMemory(exitMemory) // for its buffer
+	if release == nil {
+		l.cfg.Bounds.Refused(bounds.Memory)
+		in.Refuse(mux.CodeOverload, "no memory for its buffer")
+		return
+	}
+	defer release()
 	conn, err := dialWhileWanted(ctx, in, func(ctx context.Context) (net.Conn, error) {
 		return l.dialHere(ctx, "udp", target)
 	})

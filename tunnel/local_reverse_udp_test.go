@@ -230,7 +230,7 @@ func TestReverseUDPFlowsAreBounded(t *testing.T) {
 	defer testnet.Await(t, patience, serving.Wait)
 	defer cancel()
 	target := testnet.EchoUDPServer(t, "127.0.0.1:0").String()
-	serving.Go(func() { (&Local{}).ServeReverseUDP(ctx, &ReverseUDP{rb}, target) })
+	serving.Go(func() { NewLocal(LocalConfig{}).ServeReverseUDP(ctx, &ReverseUDP{rb}, target) })
 	var last *mux.Flow
 	for range maxReverseFlows + 1 {
 		var err error

@@ -31,6 +31,7 @@ type remoteBind struct {
 	packets *oncePackets       // of a UDP port, else nil
 	end     context.CancelFunc // closes the listener or port
 	freed   chan struct{}      // closed once it is closed
+	release func()             // gives the memory of a UDP port back
 
 	called int // streams for connections and flows; the remote's mutex guards it
 }

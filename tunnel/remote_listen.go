@@ -35,6 +35,7 @@ func (s *remoteSession) serveListen(in *mux.IncomingStream, client clientStream)
 		log:     log,
 		end:     end,
 		freed:   make(chan struct{}),
+		release: func() {},
 	}
 	if err := s.remote.addBind(s.ctx, b); err != nil {
 		code, text := listenCode(err)
@@ -42,6 +43,7 @@ func (s *remoteSession) serveListen(in *mux.IncomingStream, client clientStream)
 		in.Refuse(code, text)
 		return
 	}
+	defer b.release()
 	b.log = log.With().Str("listen", b.address()).Logger()
 	events = events.With().Str("listen", b.address()).Logger()
 	events.Info().Msg("reverse forward up")
@@ -83,6 +85,7 @@ func (b *remoteBind) announce(control *mux.Stream) bool {
 }
 
 // addBind takes a place for a listener, binds what the control stream asks for, and registers it.
+// The caller calls release once nobody uses it any more.
 func (r *Remote) addBind(ctx context.Context, b *remoteBind) error {
 	bind, err := policy.ParseBind(b.control.Target().Address)
 	if err != nil {
@@ -97,7 +100,15 @@ func (r *Remote) addBind(ctx context.Context, b *remoteBind) error {
 	if !r.takeListener(ctx, b, bind) {
 		return errListeners
 	}
+	if bind.UDP { // its buffer
+		if b.release = b.session.ReserveMemory(exitMemory); b.release == nil {
+			r.cfg.Bounds.Refused(bounds.Memory)
+			b.places.leave()
+			return errBindMemory
+		}
+	}
 	if err := r.bind(ctx, b, bind); err != nil {
+		b.release()
 		b.places.leave()
 		return err
 	}
@@ -290,8 +301,9 @@ func (r *Remote) isRevoked(session *mux.Session) bool {
 }
 
 var (
-	errDraining  = errors.New("shutting down")
-	errListeners = fmt.Errorf("limit of %d listeners", maxClientListeners)
+	errDraining   = errors.New("shutting down")
+	errBindMemory = errors.New("no memory for its buffer")
+	errListeners  = fmt.Errorf("limit of %d listeners", maxClientListeners)
 )
 
 // listenCode translates why an address was not bound into the session's code, and into words where
@@ -306,6 +318,8 @@ func listenCode(err error) (mux.Code, string) {
 		return mux.CodeDraining, ""
 	case errors.Is(err, errListeners):
 		return mux.CodeTooManyStreams, err.Error()
+	case errors.Is(err, errBindMemory):
+		return mux.CodeOverload, err.Error()
 	case netfault.Is(err, syscall.EADDRINUSE):
 		return mux.CodeAddressInUse, ""
 	}

@@ -10,8 +10,10 @@ import (
 	"time"
 
 	"culvert/certs"
+	"culvert/internal/bounds"
 	"culvert/internal/testnet"
 	"culvert/tunnel/mux"
+	"culvert/tunnel/policy"
 )
 
 // heapInUse returns the bytes of memory that the process uses after a collection.
@@ -201,6 +203,66 @@ func TestMemoryOfExits(t *testing.T) {
 	session.Close()
 	other.Close()
 	until(t, "all is given back", func() bool { return remote.session.Memory.Held() == 0 })
+}
+
+// TestMemoryOfReverseUDP: so do UDP ports of -R at the remote, and their clients at the local.
+func TestMemoryOfReverseUDP(t *testing.T) {
+	rules, err := policy.ParseReverseRules([]string{"127.0.0.1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := newKey(t)
+	remote := startRemote(t, trustKeys(t, key), func(cfg *RemoteConfig) {
+		cfg.Reverse, cfg.Memory = rules, 16*exitMemory
+	})
+	session := connectWith(t, remote, key, mux.DefaultWindow)
+	var ports []*mux.Stream
+	for len(ports) < 17 {
+		port, err := session.Open(testnet.Within(t, patience), mux.Target{
+			Kind: mux.StreamListen, Address: policy.UDPPrefix + "127.0.0.1:0",
+		})
+		if err != nil {
+			if openCode(err) != mux.CodeOverload {
+				t.Fatal(err)
+			}
+			break
+		}
+		ports = append(ports, port)
+	}
+	if len(ports) < 4 || len(ports) > 9 {
+		t.Errorf("%d ports with a budget for 16", len(ports))
+	}
+	session.Close()
+	until(t, "the remote's is given back", func() bool { return remote.session.Memory.Held() == 0 })
+
+	cfg := remote.localConfig(t, key)
+	cfg.Memory, cfg.Bounds = 16*exitMemory, new(bounds.Counts)
+	local, _ := startLocal(t, cfg)
+	port, stop := serveReverseUDPTo(t, local, "127.0.0.1:0",
+		testnet.EchoUDPServer(t, "127.0.0.1:0").String())
+	conn := dialUDP(t, port)
+	askConn(t, conn, []byte("x"))
+	if held := local.MemoryHeld(); held < exitMemory {
+		t.Errorf("a local with a client of a port holds %d bytes", held)
+	}
+	stop()
+	until(t, "the local's is given back", func() bool { return local.MemoryHeld() < exitMemory })
+	var releases []func()
+	for release := local.reserveMemory(exitMemory); release != nil; {
+		releases = append(releases, release)
+		release = local.reserveMemory(exitMemory)
+	}
+	port, _ = serveReverseUDPTo(t, local, "127.0.0.1:0",
+		testnet.EchoUDPServer(t, "127.0.0.1:0").String())
+	conn = dialUDP(t, port)
+	conn.Write([]byte("x"))
+	until(t, "a client is refused", func() bool { return cfg.Bounds.Of(bounds.Memory) > 0 })
+	for _, release := range releases {
+		release()
+	}
+	if got := askConn(t, conn, []byte("again")); string(got) != "again" {
+		t.Errorf("when there is memory: %q", got)
+	}
 }
 
 // TestMemoryOfHandshakes: strangers get no more memory than their share. What they hold is given
