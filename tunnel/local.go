@@ -101,8 +101,8 @@ func (l *Local) Abort() { l.abort() }
 // MemoryHeld returns how many bytes the streams hold of LocalConfig.Memory.
 func (l *Local) MemoryHeld() int64 { return l.remotes[0].session.Memory.Held() }
 
-// reserveMemory takes n bytes of LocalConfig.Memory for what is kept outside of the streams. What it
-// returns gives them back; it is nil when they were not taken.
+// reserveMemory takes n bytes of LocalConfig.Memory for what is kept outside of the streams. What
+// it returns gives them back; it is nil when they were not taken.
 func (l *Local) reserveMemory(n int) (release func()) {
 	return l.remotes[0].session.Memory.Reserve("", n) // a local's sessions have no other name
 }

@@ -45,7 +45,10 @@ func TestJoinEarly(t *testing.T) {
 			until(t, "the reset is there", func() bool { return wasReset(target) })
 		}
 		done := make(chan error, 1)
-		go func() { done <- (&Local{}).Join(t.Context(), earlyClient{client, []byte("early ")}, target) }()
+		go func() {
+			client := earlyClient{client, []byte("early ")}
+			done <- (&Local{}).Join(t.Context(), client, target)
+		}()
 		if gone {
 			got, err := io.ReadAll(left)
 			if string(got) != "full" || !errors.Is(err, syscall.ECONNRESET) {

@@ -11,8 +11,8 @@ type clientCallers struct {
 // takeCaller counts a connection to a port of -R, or a flow, with its source and the port's client,
 // until leaveCaller, unless there are too many already. All together leave as many streams to the
 // client as they have, and a source leaves as many of these, and of what the port takes, to others.
-// So no stranger takes a port for itself, nor do strangers take what the client needs. A source that
-// is not valid is bounded only together with all others.
+// So no stranger takes a port for itself, nor do strangers take what the client needs. A source
+// that is not valid is bounded only together with all others.
 func (r *Remote) takeCaller(b *remoteBind, from source) (client *remoteClient, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -24,6 +24,7 @@ type remoteGate struct {
 	bounds     *bounds.Counts
 	refusals   *limitedLog
 	shortages  *limitedLog       // for what the remote itself lacks
+	headers    *limitedLog       // of the PROXY protocol that can't be used
 	warnings   *logburst.Sampler // of streams that were refused, in all sessions
 	comings    *comings          // of the sessions of clients
 	hint       sync.Once         // that X-Forwarded-For is ignored
@@ -46,6 +47,7 @@ func newRemoteGate(log zerolog.Logger, counts *bounds.Counts, perSecond int) *re
 		rate:      newHandshakeRate(perSecond),
 		refusals:  sampled(log),
 		shortages: limitLog(log, 1, strangerLinesPeriod, nil),
+		headers:   limitLog(log, 1, strangerLinesPeriod, nil),
 		warnings:  logburst.New(maxStreamWarnings, streamWarningsPeriod),
 		comings:   newComings(log),
 		sessions:  make(map[source]int),
@@ -56,6 +58,7 @@ func newRemoteGate(log zerolog.Logger, counts *bounds.Counts, perSecond int) *re
 func (g *remoteGate) closeLogs() {
 	g.refusals.close()
 	g.shortages.close()
+	g.headers.close()
 	g.comings.close()
 }
 

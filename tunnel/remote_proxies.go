@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -128,12 +129,17 @@ func (r *Remote) sourceOf(addr netip.Addr) source {
 // readProxyHeader reads the header of the PROXY protocol, if there is one, and counts the
 // connection where its client is from then on.
 func (c *strangerConn) readProxyHeader() error {
-	c.early = bufio.NewReader(c.Conn)
+	in := &notedReader{Reader: c.Conn}
+	c.early = bufio.NewReader(in)
 	header, err := proxyproto.Read(c.early)
 	if errors.Is(err, proxyproto.ErrNoProxyProtocol) {
 		return nil
 	}
 	if err != nil {
+		if in.err == nil { // it is the header that is wrong
+			c.remote.gate.headers.Warn().Err(err).Stringer("proxy", c.RemoteAddr()).
+				Msg("the PROXY header of a trusted proxy can't be used: its clients are cut off")
+		}
 		return err
 	}
 	from, _, ok := header.TCPAddrs()
@@ -145,6 +151,18 @@ func (c *strangerConn) readProxyHeader() error {
 	c.client = netip.AddrPortFrom(client.Addr().Unmap().WithZone(""), client.Port())
 	c.move(c.remote.sourceOf(c.client.Addr()))
 	return nil
+}
+
+// notedReader notes that reading has failed.
+type notedReader struct {
+	io.Reader
+	err error
+}
+
+func (r *notedReader) Read(p []byte) (n int, err error) {
+	n, err = r.Reader.Read(p)
+	r.err = err
+	return n, err
 }
 
 // move counts the connection as one of another source.

@@ -9,11 +9,14 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
 	"culvert/certs"
 	"culvert/internal/testnet"
+
+	"github.com/rs/zerolog"
 )
 
 func mustProxies(t testing.TB, list ...string) TrustedProxies {
@@ -312,5 +315,25 @@ func TestCertificateBehindProxy(t *testing.T) {
 		if (err == nil) != test.admitted || (err != nil && !IsAdmissionError(err)) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// TestBadProxyHeader: the log names a trusted proxy whose header can't be used, but not one that
+// only looks whether the port is open.
+func TestBadProxyHeader(t *testing.T) {
+	log := &lockedBuffer{}
+	remote := serveRemote(t, trustKeys(t, newKey(t)), true, func(cfg *RemoteConfig) {
+		cfg.Proxies, cfg.Log = mustProxies(t, "198.51.0.0/16"), zerolog.New(log)
+	})
+	for _, header := range []string{"", "PROXY TCP4 1.2", "PROXY TCP4 1.2.3.4 ::1 1 2\r\n"} {
+		conn := testnet.Dial(t, remote.address, patience)
+		io.WriteString(conn, header)
+		conn.CloseWrite()
+		io.Copy(io.Discard, conn) // until the remote has read it
+	}
+	line := `"level":"warn"`
+	if got := log.String(); strings.Count(got, line) != 1 ||
+		!strings.Contains(got, "PROXY header") || !strings.Contains(got, `"proxy":"198.51.`) {
+		t.Errorf("the log:\n%s", got)
 	}
 }

@@ -51,8 +51,8 @@ func Timeout(err error) bool {
 }
 
 // Exhausted reports whether a call failed because the process or the system has no descriptors or
-// no memory left for it. Of the error of a name server's socket, package net leaves no more than the
-// text.
+// no memory left for it. Of the error of a name server's socket, package net leaves no more than
+// the text.
 func Exhausted(err error) bool {
 	if errno, ok := errors.AsType[syscall.Errno](err); ok {
 		return slices.Contains(exhausted[:], errno)

@@ -15,6 +15,6 @@ func (spareSockets) add(context.Context, string, string, syscall.RawConn) error 
 func (spareSockets) unread() net.Conn                                           { return nil }
 func (spareSockets) close()                                                     {}
 
-// BoundBuffers leaves the buffers to the system. Where another one than Linux has TCP_NOTSENT_LOWAT,
-// that delays writers and bounds nothing.
+// BoundBuffers leaves the buffers to the system. Where another one than Linux has
+// TCP_NOTSENT_LOWAT, that delays writers and bounds nothing.
 func BoundBuffers(net.Conn, bool) {}
