@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"syscall"
 
@@ -43,6 +44,10 @@ func (a SocketAccess) Apply(path string) error {
 	return os.Chmod(path, mode)
 }
 
+// socketFiles is held while the file of a socket is replaced or removed: another that is bound there
+// meanwhile would lose its own.
+var socketFiles sync.Mutex
+
 // ListenUnix binds a socket that only its owner may connect to. It replaces the file of a process
 // that is gone.
 func ListenUnix(path string) (net.Listener, error) { return ListenUnixFor(path, SocketAccess{}) }
@@ -52,6 +57,8 @@ func ListenUnixFor(path string, access SocketAccess) (net.Listener, error) {
 	if len(path) > maxSocketPath {
 		return nil, errSocketPath
 	}
+	socketFiles.Lock()
+	defer socketFiles.Unlock()
 	if info, err := os.Lstat(path); err == nil && info.Mode()&os.ModeSocket != 0 {
 		if conn, err := net.Dial("unix", path); err == nil {
 			conn.Close()
@@ -90,7 +97,8 @@ func ListenUnixFor(path string, access SocketAccess) (net.Listener, error) {
 	return &unixListener{UnixListener: ln, path: path}, nil
 }
 
-// listenUnderItsName binds a socket whose path is too long for a private folder next to it.
+// listenUnderItsName binds a socket whose path is too long for a private folder next to it. Called
+// with socketFiles held.
 func listenUnderItsName(path string, access SocketAccess) (net.Listener, error) {
 	ln, err := listenPrivately(path)
 	if err != nil {
@@ -100,7 +108,7 @@ func listenUnderItsName(path string, access SocketAccess) (net.Listener, error) 
 		return ln, nil
 	}
 	if err := access.Apply(path); err != nil {
-		ln.Close()
+		ln.(*unixListener).closeLocked()
 		return nil, err
 	}
 	return ln, nil
@@ -124,6 +132,8 @@ type unixListener struct {
 	*net.UnixListener
 	path string
 	keep atomic.Bool // Close leaves the file
+
+	closed bool // guarded by socketFiles
 }
 
 // Addr returns the file's path as it was given.
@@ -142,9 +152,17 @@ func (l *unixListener) KeepFile(keep bool) { l.keep.Store(keep) }
 
 // Close implements net.Listener.
 func (l *unixListener) Close() error {
-	err := l.UnixListener.Close()
-	if !errors.Is(err, net.ErrClosed) && !l.keep.Load() {
+	socketFiles.Lock()
+	defer socketFiles.Unlock()
+	return l.closeLocked()
+}
+
+// closeLocked is Close with socketFiles held. The file goes first: once nobody answers, another
+// process replaces it with its own.
+func (l *unixListener) closeLocked() error {
+	if !l.closed && !l.keep.Load() {
 		os.Remove(l.path)
 	}
-	return err
+	l.closed = true
+	return l.UnixListener.Close()
 }

@@ -3,9 +3,12 @@
 package policy
 
 import (
+	"errors"
 	"io/fs"
 	"net"
 	"os"
+	"path/filepath"
+	"sync"
 	"syscall"
 	"testing"
 )
@@ -40,4 +43,34 @@ func TestListenUnixFor(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestListenUnixInTurns: a listener that is closed takes no file from the next one at its path.
+func TestListenUnixInTurns(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	var binding sync.WaitGroup
+	for range 2 {
+		binding.Go(func() {
+			for bound := 0; bound < 300 && !t.Failed(); {
+				ln, err := ListenUnix(path)
+				if errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, syscall.EEXIST) {
+					continue
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				bound++
+				conn, err := net.Dial("unix", path)
+				if err != nil {
+					t.Errorf("listener %d: %v", bound, err)
+				} else {
+					conn.Close()
+				}
+				ln.Close()
+				ln.Close() // does nothing
+			}
+		})
+	}
+	binding.Wait()
 }
