@@ -128,7 +128,7 @@ func (p reversePort) close() {
 type reverseListeners struct {
 	specs    []reverseSpec
 	ports    []reversePort // in the order of specs
-	socksCfg socks.Config // without a node: see proxyConfig
+	socksCfg socks.Config  // without a node: see proxyConfig
 }
 
 // parseReverses parses all -R. The proxies among them ask their clients for socksAuth, USER:PASS,

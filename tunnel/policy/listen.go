@@ -44,8 +44,8 @@ func (a SocketAccess) Apply(path string) error {
 	return os.Chmod(path, mode)
 }
 
-// socketFiles is held while the file of a socket is replaced or removed: another that is bound there
-// meanwhile would lose its own.
+// socketFiles is held while the file of a socket is replaced or removed: another one that is bound
+// there meanwhile would lose its own.
 var socketFiles sync.Mutex
 
 // ListenUnix binds a socket that only its owner may connect to. It replaces the file of a process
