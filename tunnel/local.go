@@ -80,7 +80,7 @@ func NewLocal(cfg LocalConfig) *Local {
 
 		noticeNetwork: noticeNetwork,
 
-		names: policy.NewLookupPool(maxReverseNames).Join(maxReverseNames),
+		names: policy.NewLookupPool(2 * maxReverseNames).For(""),
 
 		localSessions: localSessions{
 			retired:     make(map[*retiredSession]struct{}),
