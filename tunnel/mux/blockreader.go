@@ -119,6 +119,17 @@ func (b *blockReader) fill(n int) {
 	}
 }
 
+// mem returns the memory of the blocks that hold what was read, in bytes.
+func (b *blockReader) mem() (n int) {
+	for _, c := range b.blocks {
+		if c == nil {
+			break
+		}
+		n += cap(c.buf)
+	}
+	return n
+}
+
 // moveTo appends what was read to a queue. Small pieces are copied, so that they do not hold large
 // blocks.
 func (b *blockReader) moveTo(q *queue) {
@@ -156,7 +167,7 @@ func (b *blockReader) reserve(n int) bool {
 	return true
 }
 
-// giveBack ends what reserve has begun: the blocks are free, or counted in a queue.
+// giveBack ends what reserve has begun: the blocks are free, or counted elsewhere.
 func (b *blockReader) giveBack() {
 	if b.reserved > 0 {
 		b.memory.giveBack(b.reserved)

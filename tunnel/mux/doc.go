@@ -184,13 +184,14 @@
 // # Memory
 //
 // What a session holds is counted in a budget that all sessions of a process share
-// ([Config.Memory], package budget): what waits to be sent, what is retained, and what was received
-// and not read. Each client has a share of it, which is smaller the more others hold. A session
-// takes memory in chunks, so that the counters cost little. Past half of its client's share,
-// streams to which the peer gives no credit queue one frame at most; past all of it, nothing more
-// is read to be sent, and windows shrink as they are used. What was accepted is kept, and goes on
-// as the peer takes it. A session of a client that still holds too much, since its peer uses up the
-// credit that it had, ends with code 37, and frees what it holds at once.
+// ([Config.Memory], package budget): what waits to be sent, for a meter or for the peer, what is
+// retained, and what was received and not read. Each client has a share of it, which is smaller the
+// more others hold. A session takes memory in chunks, so that the counters cost little. Past half
+// of its client's share, streams to which the peer gives no credit queue one frame at most; past
+// all of it, nothing more is read to be sent, and windows shrink as they are used. What was
+// accepted is kept, and goes on as the peer takes it. A session of a client that still holds too
+// much, since its peer uses up the credit that it had, ends with code 37, and frees what it holds
+// at once.
 //
 // # Scheduling
 //

@@ -17,12 +17,13 @@ type memory struct {
 	buffered int            // bytes of memory that received and unread data holds
 	queued   int            // bytes of memory that holds what waits to be sent
 	stalled  int            // likewise, where the peer has given no credit for any of it
+	metered  int            // bytes of blocks that wait for a meter before they are queued
 	grown    int64          // bytes by which the windows of all streams have grown together
 
 	paused map[*stream]struct{} // streams whose writers wait for memory
 
-	sending atomic.Int64 // queued and retained bytes, without those that are stalled
-	reading atomic.Int64 // bytes of blocks that are being read into, and not queued yet
+	sending atomic.Int64 // queued, metered and retained bytes, without those that are stalled
+	reading atomic.Int64 // bytes of blocks that are being read into, and not counted elsewhere yet
 	recheck atomic.Bool  // streams are paused, maybe only because of reading
 }
 
@@ -44,7 +45,7 @@ func (s *Session) settleMemoryLocked() {
 	if m.member == nil || m.left {
 		return
 	}
-	sending := m.queued + s.out.retained.mem
+	sending := m.queued + m.metered + s.out.retained.mem
 	before := m.sending.Swap(int64(sending))
 	if before >= leastSending && sending < leastSending && len(m.paused) > 0 && s.err == nil {
 		m.member.Recheck()
@@ -72,8 +73,7 @@ func (m *memory) reserve(n int64) bool {
 	return false
 }
 
-// giveBack ends what reserve has begun: the blocks are free, or counted in a queue. It needs no
-// lock.
+// giveBack ends what reserve has begun: the blocks are free, or counted elsewhere. It needs no lock.
 func (m *memory) giveBack(n int64) {
 	m.reading.Add(-n)
 	if m.recheck.Load() && m.recheck.Swap(false) {

@@ -37,27 +37,43 @@ func (st *stream) pieceToPeer() int {
 	return st.meter.Piece(ToPeer)
 }
 
-// awaitMeter waits until n bytes that were read may be sent, or until nothing can be sent any more.
-func (st *stream) awaitMeter(n int) {
+// reserveToPeer counts n bytes that were read, and returns when they may be sent, the zero time for
+// at once.
+func (st *stream) reserveToPeer(n int) (due time.Time) {
 	if st.meter == nil {
+		return time.Time{}
+	}
+	if wait := st.meter.Reserve(ToPeer, n); wait > 0 {
+		return time.Now().Add(wait)
+	}
+	return time.Time{}
+}
+
+// awaitMeterLocked waits until what in has read is due to be sent, or until nothing can be sent any
+// more. Meanwhile its blocks count as waiting to be sent; afterwards they don't, which the caller
+// has to settle once it has queued or freed them.
+func (st *stream) awaitMeterLocked(in *blockReader, due time.Time) {
+	s, h := st.session, &st.send
+	if due.IsZero() || h.err != nil || h.ends() {
 		return
 	}
-	wait := st.meter.Reserve(ToPeer, n)
-	if wait <= 0 {
-		return
-	}
-	due := time.Now().Add(wait)
-	mu := &st.session.mu
-	timer := time.AfterFunc(wait, func() {
-		mu.Lock()
-		defer mu.Unlock()
-		st.send.wake.Broadcast()
+	held := in.mem()
+	h.metered += held
+	s.memory.metered += held
+	s.settleMemoryLocked()
+	in.giveBack()
+	timer := time.AfterFunc(time.Until(due), func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		h.wake.Broadcast()
 	})
 	defer timer.Stop()
-	mu.Lock()
-	defer mu.Unlock()
-	for st.send.err == nil && !st.send.ends() && time.Now().Before(due) {
-		st.send.wake.Wait()
+	for h.err == nil && !h.ends() && time.Now().Before(due) {
+		h.wake.Wait()
+	}
+	if h.err == nil { // else failSendLocked has subtracted it
+		h.metered -= held
+		s.memory.metered -= held
 	}
 }
 

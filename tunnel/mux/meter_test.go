@@ -8,6 +8,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"culvert/internal/testnet"
+	"culvert/tunnel/mux/budget"
 )
 
 // pacer is a meter that permits rate bytes a second, without a burst.
@@ -179,4 +182,113 @@ func TestMeterOfWrite(t *testing.T) {
 			t.Errorf("%d bytes arrived: %v", len(got), err)
 		}
 	})
+}
+
+// What streams have read and wait to send, because of their meter, counts in the budget, until the
+// streams end in any way.
+func TestMeteredMemoryCounts(t *testing.T) {
+	const streams = 200
+	for name, end := range map[string]func(m *memory, near, far *Session, accepted []*Stream){
+		"session": func(_ *memory, _, far *Session, _ []*Stream) { far.Close() },
+		"peer":    func(_ *memory, near, _ *Session, _ []*Stream) { near.Close() },
+		"expelled": func(m *memory, _, far *Session, _ []*Stream) {
+			far.mu.Lock()
+			defer far.mu.Unlock()
+			far.expelLocked()
+			if m.metered != 0 || m.sending.Load() > leastSending {
+				t.Errorf("%d bytes count once it is expelled", m.metered)
+			}
+		},
+		"resets": func(_ *memory, _, _ *Session, accepted []*Stream) {
+			for _, st := range accepted {
+				st.Reset(CodeAborted)
+			}
+		},
+		"ends": func(_ *memory, _, _ *Session, accepted []*Stream) {
+			for _, st := range accepted {
+				st.CloseWrite()
+			}
+		},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			memory := budget.New(4 << 20)
+			client, server := joinClient(t, "metered", Config{}, Config{Memory: memory})
+			meter := &pacer{rate: 1, piece: 128 << 10}
+			var reading sync.WaitGroup
+			var all []*Stream
+			for range streams {
+				_, accepted := openPair(t, client, server)
+				accepted.SetMeter(meter)
+				all = append(all, accepted)
+				reading.Go(func() { accepted.ReadFrom(endless{}) })
+			}
+			synctest.Wait()
+			share := memory.Limit() * 5 / 12
+			held := memory.Held()
+			if held < share-largeBlock || server.Stats().Queued < int(share)-2*largeBlock {
+				t.Errorf("%s: %d KiB are held, %d queued, of a share of %d", name, held>>10,
+					server.Stats().Queued>>10, share>>10)
+			}
+			end(&server.memory, client, server, all)
+			reading.Wait()
+			time.Sleep(time.Second) // synctest: until all is acknowledged
+			server.mu.Lock()
+			if m := &server.memory; m.metered != 0 || m.reading.Load() != 0 {
+				t.Errorf("%s: %d bytes wait for the meter in the end, %d are read", name, m.metered,
+					m.reading.Load())
+			}
+			server.mu.Unlock()
+			client.Close()
+			server.Close()
+			synctest.Wait()
+			if held := memory.Held(); held != 0 {
+				t.Errorf("%s: %d bytes are held in the end", name, held)
+			}
+		})
+	}
+}
+
+// Sessions of a client whose sources are sockets hold no more than the client's share of what waits
+// for the client's meter.
+func TestMeteredSocketsShare(t *testing.T) {
+	t.Parallel()
+	memory := budget.New(4 << 20)
+	meter := &pacer{rate: 1, piece: 128 << 10}
+	var reading sync.WaitGroup
+	defer reading.Wait()
+	waits := func(s *Session, streams int) func() bool {
+		return func() bool {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			n := 0
+			for _, st := range s.streams.byID {
+				if st.send.metered > 0 {
+					n++
+				} else if _, paused := s.memory.paused[st]; paused {
+					n++
+				}
+			}
+			return n == streams
+		}
+	}
+	const sessions, streams = 3, 30
+	metered := 0
+	for range sessions {
+		client, server := joinClient(t, "metered", Config{}, Config{Memory: memory})
+		defer server.Close()
+		for range streams {
+			_, accepted := openPair(t, client, server)
+			accepted.SetMeter(meter)
+			near, far := testnet.TCPPair(t, time.Minute)
+			defer far.Close()
+			reading.Go(func() { accepted.ReadFrom(near) })
+			reading.Go(func() { far.Write(make([]byte, 1<<20)) })
+		}
+		testnet.Poll(t, time.Minute, "all wait for memory or the meter", waits(server, streams))
+		metered += server.Stats().Queued
+	}
+	share := int(memory.Limit() * 5 / 12)
+	if metered < share-5*largeBlock || metered > share+sessions*(leastSending+4*largeBlock) {
+		t.Errorf("%d KiB wait for the meter, of a share of %d", metered>>10, share>>10)
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"time"
 )
 
 // Write queues p for sending and returns once all of it is queued. It blocks while the stream's
@@ -66,8 +67,7 @@ func (st *Stream) ReadFrom(r io.Reader) (int64, error) {
 			continue
 		}
 		if n > 0 {
-			st.awaitMeter(n)
-			if err = st.enqueue(in); err != nil {
+			if err = st.enqueue(in, st.reserveToPeer(n)); err != nil {
 				return total, err
 			}
 			total += int64(n)
@@ -81,24 +81,25 @@ func (st *Stream) ReadFrom(r io.Reader) (int64, error) {
 	}
 }
 
-// enqueue queues what was read. It returns an error when nothing can be sent any more.
-func (st *Stream) enqueue(in *blockReader) error {
+// enqueue queues what was read, once that is due. It returns an error when nothing can be sent any
+// more.
+func (st *Stream) enqueue(in *blockReader, due time.Time) error {
 	s := st.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	defer s.settleMemoryLocked()
+	st.awaitMeterLocked(in, due)
 	switch {
 	case st.send.err != nil:
 		in.moveTo(&st.send.queue)
 		st.send.unsent.take(&st.send.queue)
 		st.send.queue.release()
-		s.settleMemoryLocked()
 		return st.send.err
 	case st.send.ends():
 		return net.ErrClosed
 	}
 	in.moveTo(&st.send.queue)
 	st.noteStallLocked()
-	s.settleMemoryLocked()
 	s.wakeSenderLocked(&st.stream)
 	return nil
 }

@@ -345,7 +345,7 @@ func (s *Session) Stats() Stats {
 	return Stats{
 		Streams:      len(s.streams.byID),
 		Buffered:     s.memory.buffered,
-		Queued:       s.memory.queued + s.memory.stalled,
+		Queued:       s.memory.queued + s.memory.stalled + s.memory.metered,
 		Sent:         s.out.position,
 		Acknowledged: s.out.acked,
 		Received:     s.received,

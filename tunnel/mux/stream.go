@@ -72,6 +72,7 @@ type recvHalf struct {
 // sendHalf is what leaves: filled by Write, emptied by the session's writer.
 type sendHalf struct {
 	queue         queue
+	metered       int       // bytes of memory of blocks that wait for the meter, to be queued then
 	wake          sync.Cond // room, error or deadline
 	deadline      deadline
 	sent          uint64 // bytes put into records
@@ -270,6 +271,8 @@ func (st *stream) failSendLocked(err error) {
 		st.send.err = err
 	}
 	st.send.queue.release()
+	st.session.memory.metered -= st.send.metered // which is about to be freed
+	st.send.metered = 0
 	if st.send.stall != nil {
 		st.send.stall.Stop()
 	}
