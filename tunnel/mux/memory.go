@@ -20,7 +20,9 @@ type memory struct {
 	metered  int            // bytes of blocks that wait for a meter before they are queued
 	grown    int64          // bytes by which the windows of all streams have grown together
 
-	paused map[*stream]struct{} // streams whose writers wait for memory
+	// paused is the streams whose writers wait for memory, by the worst pressure at which they go on:
+	// see readmittedAtLocked. Those that have waited for longest come first.
+	paused [budget.Exceeded + 1]streamList
 
 	sending atomic.Int64 // queued, metered and retained bytes, without those that are stalled
 	reading atomic.Int64 // bytes of blocks that are being read into, and not counted elsewhere yet
@@ -47,7 +49,7 @@ func (s *Session) settleMemoryLocked() {
 	}
 	sending := m.queued + m.metered + s.out.retained.mem
 	before := m.sending.Swap(int64(sending))
-	if before >= leastSending && sending < leastSending && len(m.paused) > 0 && s.err == nil {
+	if before >= leastSending && sending < leastSending && m.anyPaused() && s.err == nil {
 		m.member.Recheck()
 	}
 	held := sending + m.stalled + m.buffered
@@ -92,17 +94,27 @@ func (m *memory) sendingBlocked() bool {
 // for leastSending; then it is for streams that have nothing else to send, and no more than they
 // have credit for, so that it is soon free again. extra is memory that is about to be used.
 func (st *stream) sendBufferLocked(extra int64) int {
-	s, h := st.session, &st.send
-	m := &s.memory
+	return st.sendBufferAtLocked(st.session.memory.scarcity(extra))
+}
+
+// scarcity returns the pressure with extra bytes that are about to be used, and reports whether
+// leastSending is used up, too.
+func (m *memory) scarcity(extra int64) (pressure budget.Pressure, nothingLeft bool) {
 	extra += m.reading.Load()
+	return m.member.Pressure(extra), m.sending.Load()+extra >= leastSending
+}
+
+// sendBufferAtLocked is sendBufferLocked at a scarcity.
+func (st *stream) sendBufferAtLocked(pressure budget.Pressure, nothingLeft bool) int {
+	h, most := &st.send, st.session.cfg.SendBuffer
 	credit := h.sent+uint64(h.queue.len) < h.limit
-	switch pressure := m.member.Pressure(extra); {
+	switch {
 	case pressure == budget.Low, pressure == budget.High && credit:
-		return s.cfg.SendBuffer
+		return most
 	case pressure == budget.High:
-		return min(s.cfg.SendBuffer, maxData)
-	case credit && h.queue.len == 0 && m.sending.Load()+extra < leastSending:
-		return int(min(uint64(s.cfg.SendBuffer), maxData, h.limit-h.sent))
+		return min(most, maxData)
+	case credit && h.queue.len == 0 && !nothingLeft:
+		return int(min(uint64(most), maxData, h.limit-h.sent))
 	}
 	return 0
 }
@@ -118,25 +130,55 @@ func (st *stream) noteStallLocked() {
 	}
 }
 
+// anyPaused reports whether a writer waits for memory.
+func (m *memory) anyPaused() bool {
+	for pressure := range m.paused {
+		if m.paused[pressure].head != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// readmittedAtLocked returns the worst pressure at which a writer of the stream that has waited may
+// go on. It is false for one that may not at any: the queue must become shorter first.
+//
+// A better pressure never keeps it from going on. Nor does it get better by itself: when there is
+// credit, or the queue has become so short that more is admitted, the writer is woken and looks.
+func (st *stream) readmittedAtLocked() (worst budget.Pressure, ok bool) {
+	for worst = budget.Exceeded; worst >= budget.Low; worst-- {
+		if st.mayContinueLocked(st.sendBufferAtLocked(worst, false)) {
+			return worst, true
+		}
+	}
+	return 0, false
+}
+
+// listPausedLocked lists the stream as paused where it belongs now, and reports whether that is
+// anywhere.
+func (st *stream) listPausedLocked() bool {
+	worst, ok := st.readmittedAtLocked()
+	switch list := &st.session.memory.paused[worst]; {
+	case !ok && st.pausing.list != nil:
+		st.pausing.list.remove(st)
+	case ok && st.pausing.list != list: // else it keeps its place
+		list.pushBack(st)
+	}
+	return ok
+}
+
 // pauseLocked notes that a writer of the stream waits for memory.
 func (st *stream) pauseLocked() {
-	m := &st.session.memory
-	if m.paused == nil {
-		m.paused = make(map[*stream]struct{})
+	if m := &st.session.memory; st.listPausedLocked() {
+		m.recheck.Store(true)
+		m.member.Recheck() // what kept it waiting may have been given back before that
 	}
-	m.paused[st] = struct{}{}
-	m.recheck.Store(true)
-	m.member.Recheck() // what kept it waiting may have been given back before that
 }
 
 // unpauseLocked lets the writers of a stream that wait for memory look whether there is some.
 func (st *stream) unpauseLocked() {
-	m := &st.session.memory
-	if len(m.paused) == 0 {
-		return
-	}
-	if _, paused := m.paused[st]; paused {
-		delete(m.paused, st)
+	if st.pausing.list != nil {
+		st.pausing.list.remove(st)
 		st.send.wake.Broadcast()
 	}
 }
@@ -157,27 +199,36 @@ func (s *Session) memoryChanged() {
 	}
 }
 
-// resumePausedLocked wakes as many of the streams that wait for memory as there is memory for.
-func (s *Session) resumePausedLocked() {
+// resumePausedLocked wakes as many of the streams that wait for memory as there is memory for, and
+// returns how many it has looked at: no others, unless their queues have grown since they paused.
+func (s *Session) resumePausedLocked() (looks int) {
 	m := &s.memory
-	if s.err != nil || len(m.paused) == 0 {
-		return
+	if s.err != nil || !m.anyPaused() {
+		return 0
 	}
 	m.recheck.Store(true) // ahead of the looks
 	extra := int64(0)
-	for st := range m.paused {
-		if st.mayContinueLocked(st.sendBufferLocked(extra)) {
-			st.unpauseLocked()
-			extra += largeBlock
-		} else if m.member.Pressure(extra) == budget.Exceeded && m.sending.Load() >= leastSending {
-			break
+	for worst := budget.Exceeded; worst >= budget.Low; worst-- {
+		for list := &m.paused[worst]; list.head != nil; looks++ {
+			pressure, nothingLeft := m.scarcity(extra)
+			if pressure > worst || (pressure == budget.Exceeded && nothingLeft) {
+				break
+			}
+			st := list.head
+			if st.mayContinueLocked(st.sendBufferAtLocked(pressure, nothingLeft)) {
+				st.unpauseLocked()
+				extra += largeBlock
+			} else {
+				st.listPausedLocked() // for a better pressure
+			}
 		}
 	}
-	if len(m.paused) > 0 {
+	if m.anyPaused() {
 		m.member.Await(m.member.Pressure(extra))
 	} else {
 		m.recheck.Store(false)
 	}
+	return looks
 }
 
 // expelLocked ends the session, and frees at once what it holds for its streams. They fail as in

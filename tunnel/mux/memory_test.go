@@ -135,51 +135,6 @@ func TestStalledStreamsStallAlone(t *testing.T) {
 	})
 }
 
-// TestPausedStreamsLoseNothing: streams of a client that reads none of them for a while are paused,
-// and deliver every byte once it does, whatever the order.
-func TestPausedStreamsLoseNothing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		memory := budget.New(2 << 20)
-		client, server := joinClient(t, "a", Config{Window: 16 << 10}, Config{Memory: memory})
-		content := randomBytes(t, 400<<10)
-		var writing sync.WaitGroup
-		var streams []*Stream
-		for range 40 {
-			opened, accepted := openPair(t, client, server)
-			streams = append(streams, opened)
-			writing.Go(func() {
-				if _, err := accepted.ReadFrom(bytes.NewReader(content)); err != nil {
-					t.Error(err)
-				}
-				accepted.Close()
-			})
-		}
-		synctest.Wait()
-		// Each ReadFrom of what is no socket may have read a piece without asking.
-		if held := memory.Held(); held > memory.Limit()/2+40*largeBlock {
-			t.Errorf("%d KiB held", held>>10)
-		}
-		var reading sync.WaitGroup
-		for _, st := range streams {
-			reading.Go(func() {
-				got, err := io.ReadAll(st)
-				if err != nil || !bytes.Equal(got, content) {
-					t.Errorf("%d of %d bytes, %v", len(got), len(content), err)
-				}
-				st.Close()
-			})
-		}
-		reading.Wait()
-		writing.Wait()
-		client.Close()
-		server.Close()
-		synctest.Wait()
-		if held := memory.Held(); held != 0 {
-			t.Errorf("%d bytes held in the end", held)
-		}
-	})
-}
-
 // TestEchoUnderPressure: targets that write before they read on don't wait forever for memory that
 // their own unread data holds.
 func TestEchoUnderPressure(t *testing.T) {
@@ -270,40 +225,6 @@ func TestWindowsShrink(t *testing.T) {
 		if window < DefaultWindow/2 {
 			t.Errorf("window of %d bytes afterwards", window)
 		}
-	})
-}
-
-// TestPausedStreamSleeps: a stream that waits for memory is woken only when its writer would go on,
-// or the two would wake each other for ever.
-func TestPausedStreamSleeps(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		memory := budget.New(64 << 20)
-		client, server := joinClient(t, "client", Config{}, Config{Memory: memory})
-		opened, accepted := openPair(t, client, server)
-		s := server
-		others, own := memory.Join("others", func() {}), memory.Join(s.memory.client, func() {})
-		others.Hold(33 << 20) // a share of 6 MiB is left
-		own.Hold(4 << 20)
-		s.mu.Lock()
-		st := &accepted.stream
-		h, m := &st.send, &s.memory
-		h.limit = h.sent // no credit
-		h.queue.write(make([]byte, 3*maxData/4))
-		st.noteStallLocked()
-		s.settleMemoryLocked()
-		m.paused = map[*stream]struct{}{st: {}}
-		pressure := m.member.Pressure(0)
-		s.resumePausedLocked()
-		if _, paused := m.paused[st]; !paused || pressure != budget.High {
-			t.Errorf("with %d bytes queued of %d it is woken, pressure %d", h.queue.len,
-				st.sendBufferLocked(0), pressure)
-		}
-		s.mu.Unlock()
-		others.Leave()
-		own.Leave()
-		opened.Close()
-		client.Close()
-		server.Close()
 	})
 }
 
@@ -417,43 +338,6 @@ func TestUnacceptedStreams(t *testing.T) {
 		if held := memory.Held(); held != 0 {
 			t.Errorf("%d bytes are held in the end", held)
 		}
-	})
-}
-
-// TestPausedByReads: a writer that waits only for memory of blocks that are being read into goes on
-// when these are given back, however long that takes.
-func TestPausedByReads(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		memory := budget.New(4 << 20)
-		others := memory.Join("others", func() {})
-		defer others.Leave()
-		others.Hold(3 << 20) // there is no share
-		client, server := joinClient(t, "a", Config{}, Config{Memory: memory})
-		opened, accepted := openPair(t, client, server)
-		m := &server.memory
-		m.reading.Add(leastSending)
-		wrote := make(chan error, 1)
-		go func() {
-			_, err := accepted.Write([]byte("x"))
-			wrote <- err
-		}()
-		time.Sleep(time.Second) // synctest: the looks at what is free are over
-		select {
-		case err := <-wrote:
-			t.Fatalf("written: %v", err)
-		default:
-		}
-		m.giveBack(leastSending)
-		select {
-		case err := <-wrote:
-			if err != nil {
-				t.Error(err)
-			}
-		case <-time.After(time.Second):
-			t.Error("the writer waits for ever")
-		}
-		opened.Close()
-		accepted.Close()
 	})
 }
 

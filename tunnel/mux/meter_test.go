@@ -262,9 +262,7 @@ func TestMeteredSocketsShare(t *testing.T) {
 			defer s.mu.Unlock()
 			n := 0
 			for _, st := range s.streams.byID {
-				if st.send.metered > 0 {
-					n++
-				} else if _, paused := s.memory.paused[st]; paused {
+				if st.send.metered > 0 || st.pausing.list != nil {
 					n++
 				}
 			}

@@ -12,10 +12,9 @@ type scheduler struct {
 
 // turn is a stream's place in the scheduler.
 type turn struct {
-	list       *streamList // nil while not scheduled
-	prev, next *stream
-	deficit    int // bytes the stream may still send in this round
-	little     int // how many times in a row the stream had little to send
+	place       // whose list is nil while the stream is not scheduled
+	deficit int // bytes the stream may still send in this round
+	little  int // how many times in a row the stream had little to send
 }
 
 // sent takes that n bytes of the stream were sent and whether it has more, and reports whether
@@ -82,32 +81,52 @@ func (d *scheduler) remove(st *stream) {
 // empty reports whether no stream is scheduled. One that is may still have nothing to send.
 func (d *scheduler) empty() bool { return d.fresh.head == nil && d.backlog.head == nil }
 
-// streamList is a doubly linked list through the streams' turns. A stream is in at most one list.
-type streamList struct{ head, tail *stream }
+// streamList is a doubly linked list of streams: through their turns, or through their places among
+// the paused ones. A stream is in at most one list of each sort.
+type streamList struct {
+	head, tail *stream
+	paused     bool // it is of the second sort
+}
+
+// place is a stream's place in a list.
+type place struct {
+	list       *streamList // nil for none
+	prev, next *stream
+}
+
+// placeOf returns the stream's place in lists of this sort.
+func (l *streamList) placeOf(st *stream) *place {
+	if l.paused {
+		return &st.pausing
+	}
+	return &st.turn.place
+}
 
 func (l *streamList) pushBack(st *stream) {
-	if st.turn.list != nil {
-		st.turn.list.remove(st)
+	p := l.placeOf(st)
+	if p.list != nil {
+		p.list.remove(st)
 	}
-	st.turn.list, st.turn.prev, st.turn.next = l, l.tail, nil
+	*p = place{list: l, prev: l.tail}
 	if l.tail == nil {
 		l.head = st
 	} else {
-		l.tail.turn.next = st
+		l.placeOf(l.tail).next = st
 	}
 	l.tail = st
 }
 
 func (l *streamList) remove(st *stream) {
-	if st.turn.prev == nil {
-		l.head = st.turn.next
+	p := l.placeOf(st)
+	if p.prev == nil {
+		l.head = p.next
 	} else {
-		st.turn.prev.turn.next = st.turn.next
+		l.placeOf(p.prev).next = p.next
 	}
-	if st.turn.next == nil {
-		l.tail = st.turn.prev
+	if p.next == nil {
+		l.tail = p.prev
 	} else {
-		st.turn.next.turn.prev = st.turn.prev
+		l.placeOf(p.next).prev = p.prev
 	}
-	st.turn.list, st.turn.prev, st.turn.next = nil, nil, nil
+	*p = place{}
 }

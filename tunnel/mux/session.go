@@ -174,6 +174,9 @@ func makeSession(cfg Config, client bool) *Session {
 	s.changed.L = &s.mu
 	s.out.wake.L = &s.mu
 	s.out.control.sum = &s.memory.queued
+	for pressure := range s.memory.paused {
+		s.memory.paused[pressure].paused = true
+	}
 	return s
 }
 

@@ -22,12 +22,13 @@ type stream struct {
 
 	// All below is guarded by session.mu.
 
-	state      openState
 	openResult error       // why the stream was refused; set with state == openRefused
 	answered   func(error) // of OpenAtOnce; nil otherwise, and once it was called
 	recv       recvHalf
 	send       sendHalf
 	turn       turn
+	pausing    place             // among the streams whose writers wait for memory
+	state      openState         // of opening it
 	creditDue  bool              // in the session's list of streams that owe the peer credit
 	closed     bool              // released by its user: closed, reset, refused, or never handed out
 	removed    bool              // no longer in the session's table
@@ -60,13 +61,13 @@ type recvHalf struct {
 	lent      int    // bytes of memory of blocks that WriteTo is writing
 	lentTo    *blockWriter
 	lentCount uint64    // how often blocks were lent
-	retrying  bool      // retryLater was called, and its timer runs
 	delivery  *delivery // of Deliver, until it ends
-	refused   bool      // a write of Deliver or WriteTo has failed
 
 	announced time.Time // when credit was last announced
-	fin       bool      // the peer's fin was received
 	err       error     // sticky; why the half was cut short. Read returns it once the queue is empty
+	retrying  bool      // retryLater was called, and its timer runs
+	refused   bool      // a write of Deliver or WriteTo has failed
+	fin       bool      // the peer's fin was received
 }
 
 // sendHalf is what leaves: filled by Write, emptied by the session's writer.
@@ -81,8 +82,8 @@ type sendHalf struct {
 	finSent       bool
 	resetAfterFin bool        // closed while the peer sends: tell it to stop once this half has ended
 	resetCode     Code        // of CloseWithReset: follows the queue, and the fin if that is due; or 0
-	stall         *time.Timer // of CloseWithReset: checks that the queue makes progress
 	stalled       bool        // the source was reset, and the queue made no progress for lingerTime
+	stall         *time.Timer // of CloseWithReset: checks that the queue makes progress
 	unsent        unsent
 	err           error // sticky
 }
