@@ -161,7 +161,12 @@ func (l *link) end(err error) {
 // loseCarrierLocked detaches the carrier, because of err, and ends the session when no other comes
 // in time.
 func (s *Session) loseCarrierLocked(err error) {
-	s.countLossLocked(err)
+	if s.link.held {
+		// The server closes the carrier when it takes the other, and the answer on that may be slower.
+		s.lost.uncounted = err
+	} else {
+		s.countLossLocked(err)
+	}
 	s.detachLocked()
 	since, window := time.Now(), s.resumption.window
 	s.lost.since, s.lost.cause = since, err

@@ -164,6 +164,7 @@ func (s *Session) resume(carrier Carrier) (*Session, error) {
 	if s.link != nil {
 		s.loseCarrierLocked(errReplaced)
 	}
+	s.lost.uncounted = nil
 	s.countResumptionLocked(theirs)
 	s.attachLocked(carrier, theirs.receivePosition)
 	return s, nil
@@ -187,10 +188,15 @@ func (s *Session) isHeld() bool {
 	return s.link != nil && s.link.held()
 }
 
-// release lets the carrier go on that offer has held, if the session still has it.
+// release lets the carrier go on that offer has held, if the session still has it. One that was lost
+// meanwhile counts then, unless another has replaced it.
 func (s *Session) release() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := s.lost.uncounted; err != nil {
+		s.lost.uncounted = nil
+		s.countLossLocked(err)
+	}
 	l := s.link
 	if l == nil || !l.held() {
 		return

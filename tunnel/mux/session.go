@@ -78,6 +78,8 @@ type lostCarrier struct {
 	inflight uint64
 	// roundTrip is its smoothed round trip, for Stats. Nothing of the next carrier depends on it.
 	roundTrip time.Duration
+	// uncounted is its cause while it may yet turn out to have been replaced; nil otherwise.
+	uncounted error
 }
 
 // pings is what a session keeps of its pings on all carriers. Tokens ascend, so that the answer to

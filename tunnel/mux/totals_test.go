@@ -6,6 +6,7 @@ import (
 	"maps"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"culvert/internal/bounds"
 )
@@ -164,4 +165,45 @@ func TestTotalsDatagrams(t *testing.T) {
 			t.Errorf("%d datagrams beyond the bound", n)
 		}
 	})
+}
+
+// A carrier that is replaced while it works is not lost, though the client may learn that the
+// server has closed it before it has the server's hello on the next. Where that never comes, it is.
+func TestTotalsReplacedCarrier(t *testing.T) {
+	for _, answered := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, HostConfig{}, Config{})
+			near, far := newSecurePipe()
+			thaw := far.freeze()
+			accepted := r.accept(far, owner)
+			resumed := make(chan error, 1)
+			go func() {
+				_, err := r.client.Resume(context.Background(), near)
+				resumed <- err
+			}()
+			synctest.Wait()
+			time.Sleep(100 * time.Millisecond) // synctest: for the client's hello
+			if !r.client.Stats().Away || len(resumed) > 0 {
+				t.Fatal("the old carrier still works")
+			}
+			want := uint64(0)
+			if answered {
+				thaw()
+			} else {
+				far.Close()
+				want = 1
+			}
+			if err := <-resumed; (err == nil) != answered {
+				t.Errorf("answered %t: %v", answered, err)
+			}
+			<-accepted
+			if !answered {
+				r.resume()
+			}
+			lost := r.client.Totals().Lost
+			if n := lost[LossClosed] + lost[LossError] + lost[LossSilent]; n != want {
+				t.Errorf("answered %t: %d carriers lost, want %d: %v", answered, n, want, lost)
+			}
+		})
+	}
 }
