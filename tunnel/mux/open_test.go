@@ -266,3 +266,55 @@ func (p *rawPeer) discard() {
 		}
 	}
 }
+
+// Nothing of a stream or a flow leaves before its open frame, however little room a record has left
+// for that: the frame waits for the next record.
+func TestOpenGoesFirst(t *testing.T) {
+	longest := strings.Repeat("a", maxTarget)
+	const most = headerSize + 3 + maxTarget // bytes of its open frame
+	for name, send := range map[string]func(s *Session){
+		"stream": func(s *Session) {
+			if st, err := s.OpenAtOnce(Target{StreamTCP, longest}, nil); err == nil {
+				st.Write(make([]byte, 1000))
+			}
+		},
+		"flow": func(s *Session) {
+			if flow, err := s.OpenFlowAtOnce(longest); err == nil {
+				flow.Send([]byte("x"))
+			}
+		},
+	} {
+		for left := most - 10; left <= most+1; left++ {
+			synctest.Test(t, func(t *testing.T) {
+				s, p := newRawServer(t, Config{}, rawHello)
+				s.mu.Lock()
+				s.link.held = true // while the frames are queued
+				fill := s.link.roomLocked() - left
+				s.mu.Unlock()
+				streams := 1
+				for ; fill > 0; streams++ {
+					size := min(most-100, fill)
+					if rest := fill - size; rest > 0 && rest < 100 {
+						size -= 100
+					}
+					s.OpenAtOnce(Target{StreamTCP, longest[:size-headerSize-3]}, nil)
+					fill -= size
+				}
+				send(s)
+				s.release()
+				opened := map[uint32]bool{}
+				for _, f := range p.quiet() {
+					if f.kind == kindOpen {
+						opened[f.stream] = true
+					} else if f.stream > 0 && !opened[f.stream] {
+						t.Errorf("%s, %d bytes left: frame 0x%02x before the open frame", name, left,
+							uint8(f.kind))
+					}
+				}
+				if len(opened) != streams {
+					t.Errorf("%s, %d bytes left: %d of %d opened", name, left, len(opened), streams)
+				}
+			})
+		}
+	}
+}

@@ -196,11 +196,14 @@ func (l *link) packNewLocked(p *packer) (last bool) {
 	start := len(p.b)
 	l.packSequencedLocked(p)
 	p.sequenced(start, len(p.b))
-	if !s.out.closing {
+	switch {
+	case s.out.control.len > 0: // the rest does not fit
+		return false
+	case !s.out.closing:
 		l.packDatagramsLocked(p)
 		return false
 	}
-	if s.out.control.len == 0 && headerSize+len(s.out.closePayload) <= p.left() {
+	if headerSize+len(s.out.closePayload) <= p.left() {
 		p.b = appendFrame(p.b, kindClose, 0, s.out.closePayload)
 		return true
 	}
@@ -210,7 +213,7 @@ func (l *link) packNewLocked(p *packer) (last bool) {
 func (l *link) packSequencedLocked(p *packer) {
 	s := l.session
 	s.packControlLocked(p)
-	if s.out.closing {
+	if s.out.closing || s.out.control.len > 0 { // which may be the open frame of a stream with data
 		return
 	}
 	s.packCreditLocked(p)
