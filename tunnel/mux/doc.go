@@ -152,7 +152,7 @@
 // holds, as it does when the opener gives up (code 18). [Stream.Reset] waits for nothing.
 //
 // An opener may send data before the answer, within the first credit. It is lost if the stream is
-// refused.
+// refused. A fin of the other side before its answer is an error.
 //
 // A stream that its opener has reset may count against the receiver's limit until the receiver's
 // user has closed it, so an opener that stays within the limit may still be refused.

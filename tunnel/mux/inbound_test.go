@@ -68,6 +68,7 @@ func violations() []violation {
 		one("truncated payload", wire(kindPing, 0, u64(1))[:15]),
 		one("answer to its own open", wireOpen(1), wire(kindOpened, 1)),
 		opening("second answer", wire(kindOpened, 2), wire(kindOpened, 2)),
+		opening("fin before the answer", wire(kindFin, 2)),
 		opening("refusal after the answer", wire(kindOpened, 2), wire(kindRefused, 2, u16(CodeTimeout))),
 	}
 	for _, k := range []kind{kindPing, kindPong, kindAck, kindClose, kindDraining} {

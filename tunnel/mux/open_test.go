@@ -90,10 +90,10 @@ func TestRefusedAfterOpenAtOnce(t *testing.T) {
 	}{
 		{"refused", [][]byte{wire(kindRefused, 1, u16(CodeRefused), []byte("why"))}, CodeRefused,
 			"connection refused: why"},
-		{"data and fin, then refused", [][]byte{wire(kindData, 1, []byte("early")), wire(kindFin, 1),
+		{"data, then refused", [][]byte{wire(kindData, 1, []byte("early")),
 			wire(kindRefused, 1, u16(CodeTimeout))},
 			CodeTimeout, "timed out"},
-		{"reset", [][]byte{wire(kindData, 1, []byte("early")), wire(kindFin, 1),
+		{"reset", [][]byte{wire(kindData, 1, []byte("early")),
 			wire(kindReset, 1, u16(CodeOverload))},
 			CodeOverload, "buffer limit reached"},
 	} {
@@ -184,6 +184,24 @@ func TestOpenAtOnceWithoutAnswer(t *testing.T) {
 		if _, err := client.OpenAtOnce(Target{StreamTCP, "h:1"}, told.add); !errors.As(err, &lost) ||
 			len(*told) != 1 {
 			t.Errorf("in a session that has ended: %v, told %v", err, *told)
+		}
+	})
+}
+
+// A peer that ends its half in place of an answer leaves nobody waiting for that, also where this
+// side's half has ended.
+func TestFinInPlaceOfAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, p, st, told := openAtOnce(t)
+		st.CloseWrite()
+		p.quiet()
+		p.send(wire(kindFin, st.ID()))
+		if f := p.until(kindClose); !bytes.HasPrefix(f.payload, u16(CodeProtocol)) {
+			t.Errorf("closed with % x", f.payload)
+		}
+		var broken *ProtocolError
+		if err := client.Wait(); !errors.As(err, &broken) || len(*told) != 1 {
+			t.Errorf("%v, told %v", err, *told)
 		}
 	})
 }

@@ -295,9 +295,13 @@ func (st *stream) handleDataLocked(p []byte, in *recordInput) error {
 	return nil
 }
 
-// handleFinLocked ends the receiving half cleanly.
+// handleFinLocked ends the receiving half cleanly. An end before the answer would be that of a
+// stream which was never opened.
 func (st *stream) handleFinLocked() error {
-	if st.recv.fin {
+	switch {
+	case st.ours && st.state == opening:
+		return protocolErrorf("fin on stream %d, which waits for an answer", st.id)
+	case st.recv.fin:
 		return protocolErrorf("second fin on stream %d", st.id)
 	}
 	st.recv.fin = true

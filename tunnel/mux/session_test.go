@@ -220,19 +220,16 @@ func TestOpenSeesEnd(t *testing.T) {
 		want   Code
 	}{
 		{"reset", func(p *rawPeer) { p.send(wire(kindReset, 1, u16(CodeAborted))) }, CodeAborted},
-		{"fin, then reset",
-			func(p *rawPeer) {
-				p.send(wire(kindFin, 1),
-					wire(kindReset, 1, u16(CodeAborted)))
-			}, CodeAborted},
-		{"fin, then the session's end", func(p *rawPeer) { p.send(wire(kindFin, 1)); p.carrier.Close() },
-			0},
+		{"fin", func(p *rawPeer) { p.send(wire(kindFin, 1)) }, 0},
+		{"data, then reset", func(p *rawPeer) {
+			p.send(wire(kindData, 1, []byte("early")), wire(kindReset, 1, u16(CodeAborted)))
+		}, CodeAborted},
+		{"data, then the session's end", func(p *rawPeer) {
+			p.send(wire(kindData, 1, []byte("early")))
+			p.carrier.Close()
+		}, 0},
 		{"data, then refused", func(p *rawPeer) {
 			p.send(wire(kindData, 1, []byte("early")), wire(kindRefused, 1, u16(CodeTimeout)))
-		}, CodeTimeout},
-		{"data, fin, then refused", func(p *rawPeer) {
-			p.send(wire(kindData, 1, []byte("early")), wire(kindFin, 1),
-				wire(kindRefused, 1, u16(CodeTimeout)))
 		}, CodeTimeout},
 		{"the session's end", func(p *rawPeer) { p.carrier.Close() }, 0},
 	} {
