@@ -241,24 +241,3 @@ func (st *stream) handleAnswerLocked(f frame) error {
 	st.refuseOwnLocked(f.code())
 	return nil
 }
-
-// boundMemoryLocked resets streams, the largest first, while unread data holds more memory than the
-// session may.
-func (s *Session) boundMemoryLocked() {
-	for s.memory.buffered > s.cfg.MaxBuffered {
-		var largest *stream
-		choose := func(st *stream) {
-			if largest == nil || st.recv.mem() > largest.recv.mem() {
-				largest = st
-			}
-		}
-		for _, st := range s.streams.byID {
-			choose(st)
-		}
-		for st := range s.streams.leftovers {
-			choose(st)
-		}
-		s.cfg.Bounds.Refused(bounds.Buffered)
-		largest.resetLocked(CodeOverload)
-	}
-}

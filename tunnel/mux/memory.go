@@ -18,6 +18,7 @@ type memory struct {
 	queued   int            // bytes of memory that holds what waits to be sent
 	stalled  int            // likewise, where the peer has given no credit for any of it
 	metered  int            // bytes of blocks that wait for a meter before they are queued
+	largest  largest        // whose data buffered is; nil far below MaxBuffered
 	grown    int64          // bytes by which the windows of all streams have grown together
 
 	// paused is the streams whose writers wait for memory, by the worst pressure at which they go on:

@@ -252,6 +252,9 @@ func (st *stream) dropReceivedLocked() {
 func (st *stream) accountLocked(before int) {
 	s := st.session
 	s.memory.buffered += st.recv.mem() - before
+	if s.memory.largest != nil {
+		s.memory.largest.update(st)
+	}
 	s.settleMemoryLocked()
 	if st.removed && st.recv.mem() == 0 {
 		delete(s.streams.leftovers, st)

@@ -68,6 +68,7 @@ type recvHalf struct {
 	retrying  bool      // retryLater was called, and its timer runs
 	refused   bool      // a write of Deliver or WriteTo has failed
 	fin       bool      // the peer's fin was received
+	rank      int32     // in the session's memory.largest, from 1; 0 for not in it
 }
 
 // sendHalf is what leaves: filled by Write, emptied by the session's writer.
