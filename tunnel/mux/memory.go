@@ -76,7 +76,8 @@ func (m *memory) reserve(n int64) bool {
 	return false
 }
 
-// giveBack ends what reserve has begun: the blocks are free, or counted elsewhere. It needs no lock.
+// giveBack ends what reserve has begun: the blocks are free, or counted elsewhere. It needs no
+// lock.
 func (m *memory) giveBack(n int64) {
 	m.reading.Add(-n)
 	if m.recheck.Load() && m.recheck.Swap(false) {
@@ -160,9 +161,9 @@ func (st *stream) readmittedAtLocked() (worst budget.Pressure, ok bool) {
 func (st *stream) listPausedLocked() bool {
 	worst, ok := st.readmittedAtLocked()
 	switch list := &st.session.memory.paused[worst]; {
-	case !ok && st.pausing.list != nil:
-		st.pausing.list.remove(st)
-	case ok && st.pausing.list != list: // else it keeps its place
+	case !ok && st.send.pausing.list != nil:
+		st.send.pausing.list.remove(st)
+	case ok && st.send.pausing.list != list: // else it keeps its place
 		list.pushBack(st)
 	}
 	return ok
@@ -178,8 +179,8 @@ func (st *stream) pauseLocked() {
 
 // unpauseLocked lets the writers of a stream that wait for memory look whether there is some.
 func (st *stream) unpauseLocked() {
-	if st.pausing.list != nil {
-		st.pausing.list.remove(st)
+	if st.send.pausing.list != nil {
+		st.send.pausing.list.remove(st)
 		st.send.wake.Broadcast()
 	}
 }

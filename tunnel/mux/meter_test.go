@@ -262,7 +262,7 @@ func TestMeteredSocketsShare(t *testing.T) {
 			defer s.mu.Unlock()
 			n := 0
 			for _, st := range s.streams.byID {
-				if st.send.metered > 0 || st.pausing.list != nil {
+				if st.send.metered > 0 || st.send.pausing.list != nil {
 					n++
 				}
 			}

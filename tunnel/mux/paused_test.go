@@ -78,7 +78,7 @@ func TestPausedStreamSleeps(t *testing.T) {
 		st.listPausedLocked()
 		pressure := m.member.Pressure(0)
 		s.resumePausedLocked()
-		if st.pausing.list == nil || pressure != budget.High {
+		if st.send.pausing.list == nil || pressure != budget.High {
 			t.Errorf("with %d bytes queued of %d it is woken, pressure %d", h.queue.len,
 				st.sendBufferLocked(0), pressure)
 		}

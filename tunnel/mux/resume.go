@@ -188,8 +188,8 @@ func (s *Session) isHeld() bool {
 	return s.link != nil && s.link.held()
 }
 
-// release lets the carrier go on that offer has held, if the session still has it. One that was lost
-// meanwhile counts then, unless another has replaced it.
+// release lets the carrier go on that offer has held, if the session still has it. One that was
+// lost meanwhile counts then, unless another has replaced it.
 func (s *Session) release() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -97,7 +97,7 @@ type place struct {
 // placeOf returns the stream's place in lists of this sort.
 func (l *streamList) placeOf(st *stream) *place {
 	if l.paused {
-		return &st.pausing
+		return &st.send.pausing
 	}
 	return &st.turn.place
 }

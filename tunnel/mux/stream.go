@@ -27,7 +27,6 @@ type stream struct {
 	recv       recvHalf
 	send       sendHalf
 	turn       turn
-	pausing    place             // among the streams whose writers wait for memory
 	state      openState         // of opening it
 	creditDue  bool              // in the session's list of streams that owe the peer credit
 	closed     bool              // released by its user: closed, reset, refused, or never handed out
@@ -77,6 +76,7 @@ type sendHalf struct {
 	metered       int       // bytes of memory of blocks that wait for the meter, to be queued then
 	wake          sync.Cond // room, error or deadline
 	deadline      deadline
+	pausing       place  // among the streams whose writers wait for memory
 	sent          uint64 // bytes put into records
 	limit         uint64 // the peer's credit: the offset that sent may reach
 	fin           bool   // end after the queue
