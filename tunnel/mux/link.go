@@ -161,7 +161,7 @@ func (l *link) end(err error) {
 // loseCarrierLocked detaches the carrier, because of err, and ends the session when no other comes
 // in time.
 func (s *Session) loseCarrierLocked(err error) {
-	if s.link.held {
+	if s.link.held() {
 		// The server closes the carrier when it takes the other, and the answer on that may be slower.
 		s.lost.uncounted = err
 	} else {

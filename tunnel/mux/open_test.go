@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 // answers collects the results that an opening reports. It is read while the session is idle.
@@ -306,7 +307,7 @@ func TestOpenGoesFirst(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s, p := newRawServer(t, Config{}, rawHello)
 				s.mu.Lock()
-				s.link.held = true // while the frames are queued
+				s.link.heldSince = time.Now() // while the frames are queued
 				fill := s.link.roomLocked() - left
 				s.mu.Unlock()
 				streams := 1
