@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"culvert/internal/cli/exit"
 	"culvert/internal/cli/flags"
@@ -45,10 +46,70 @@ func reloadCommand() *flags.Command {
 }
 
 func restartCommand() *flags.Command {
-	c := nodeCommand("restart", "replace a running remote with the installed version; new clients "+
-		"are served throughout, and the old process drains", (*control.Client).Restart)
-	c.Examples = []string{"culvert restart remote-1", "culvert restart exit"}
-	return c
+	var name string
+	return &flags.Command{
+		Name: "restart",
+		Usage: "replace a running remote with the installed version; new clients are served " +
+			"throughout, and the old process drains",
+		Examples: []string{"culvert restart remote-1", "culvert restart exit"},
+		Define:   func(s *flags.Set) { nodeArgument(s, &name) },
+		Run: func(ctx context.Context) error {
+			return withNode(ctx, name, func(ctx context.Context, client *control.Client) error {
+				return restart(ctx, client, name)
+			})
+		},
+	}
+}
+
+const (
+	// replacedTimeout bounds how long a process that serves may take to get the name of the one
+	// before. It writes its number to a file first.
+	replacedTimeout = 10 * time.Second
+
+	// replacedInterval is how often its name is looked for.
+	replacedInterval = 20 * time.Millisecond
+)
+
+// restart returns once whoever asks for the node gets the new process: its number is then in the
+// file of --pid-file, and known to the service manager.
+func restart(ctx context.Context, client *control.Client, name string) error {
+	before, err := client.State(ctx)
+	if err != nil {
+		return err
+	}
+	if err := client.Restart(ctx); err != nil {
+		return err
+	}
+	tick := time.NewTicker(replacedInterval)
+	defer tick.Stop()
+	timeout := time.NewTimer(replacedTimeout)
+	defer timeout.Stop()
+	for {
+		if pid, err := pidOf(ctx, name); err == nil && pid != before.Node.PID {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-timeout.C:
+			return &control.Error{
+				What: fmt.Sprintf("the new process doesn't answer after %v", replacedTimeout),
+				Hint: "its log may have the reason; the old process drains",
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// pidOf returns the number of a node's process.
+func pidOf(ctx context.Context, name string) (int, error) {
+	client, err := control.Open(name)
+	if err != nil {
+		return 0, err
+	}
+	defer client.Close()
+	s, err := client.State(ctx)
+	return s.Node.PID, err
 }
 
 func nodeCommand(

@@ -4,15 +4,18 @@ package e2e
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 
+	"culvert/internal/state"
 	"culvert/internal/testnet"
 )
 
@@ -54,7 +57,8 @@ func (o *restarted) install(path string) {
 	}
 }
 
-// note notes the process whose number is in the file.
+// note notes the process whose number is in the file, and which has the name: another one than
+// those before.
 func (o *restarted) note() (pid int) {
 	o.t.Helper()
 	text, err := os.ReadFile(o.pid)
@@ -64,7 +68,16 @@ func (o *restarted) note() (pid int) {
 	if err != nil {
 		o.t.Fatal(err)
 	}
+	if slices.Contains(o.started, pid) {
+		o.t.Errorf("the file has the number of one of the processes %v", o.started)
+	}
 	o.started = append(o.started, pid)
+	var s state.State
+	text = []byte(must(o.t, patience,
+		command(o.env, o.t.TempDir(), program, "status", "--json", "exit")))
+	if err := json.Unmarshal(text, &s); err != nil || s.Node.PID != pid {
+		o.t.Errorf("exit is process %d, %v, want %d", s.Node.PID, err, pid)
+	}
 	return pid
 }
 
