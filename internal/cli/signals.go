@@ -60,6 +60,9 @@ type interrupts struct {
 
 	first os.Signal // that ended soft; set before
 	drain func()    // ends soft without a signal
+
+	cuts   chan error            // ends both, with an error for the command
+	broken atomic.Pointer[error] // that error
 }
 
 // catchInterrupts starts catching signals. If the program has not ended abortTimeout after the
@@ -67,7 +70,8 @@ type interrupts struct {
 func catchInterrupts(parent context.Context, log zerolog.Logger) *interrupts {
 	soft, cancelSoft := context.WithCancel(parent)
 	hard, cancelHard := context.WithCancel(parent)
-	i := &interrupts{soft: soft, hard: hard, drain: cancelSoft, reloads: newReloads()}
+	i := &interrupts{soft: soft, hard: hard, drain: cancelSoft, reloads: newReloads(),
+		cuts: make(chan error, 1)}
 	i.onHangup.Store(int32(hangupAction()))
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
@@ -117,6 +121,11 @@ func (i *interrupts) catch(
 				cancelHard()
 				giveUp = time.After(abortTimeout)
 			}
+		case err := <-i.cuts:
+			i.broken.Store(&err)
+			i.drain()
+			cancelHard()
+			giveUp = time.After(abortTimeout)
 		case <-closing: // with a SIGTERM
 			closing, late = nil, time.After(closeTime)
 		case <-late:
@@ -134,6 +143,14 @@ func (i *interrupts) hangup() hangup { return hangup(i.onHangup.Load()) }
 // leaveTerminal makes SIGHUP reload, where the end of the terminal sent it until now.
 func (i *interrupts) leaveTerminal() {
 	i.onHangup.CompareAndSwap(int32(hangupEnds), int32(hangupReloads))
+}
+
+// cut stops at once, as the second signal does, but with an error as the command's.
+func (i *interrupts) cut(err error) {
+	select {
+	case i.cuts <- err:
+	default: // it is cut already
+	}
 }
 
 // dropRepeats receives the repetitions of a signal that come within sameSignal.
@@ -156,8 +173,11 @@ func dropRepeats(signals chan os.Signal, s os.Signal) {
 	}
 }
 
-// result returns the command's error: err, or that a second signal came.
+// result returns the command's error: err, why it was cut, or that a second signal came.
 func (i *interrupts) result(err error) error {
+	if broken := i.broken.Load(); broken != nil {
+		return *broken
+	}
 	if i.hard.Err() != nil {
 		return exit.Fail(exit.Failed, "interrupted twice: connections were cut short", nil, "")
 	}

@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"syscall"
 	"time"
 
 	"culvert/internal/cli/exit"
@@ -24,6 +23,9 @@ const successorTimeout = 45 * time.Second
 
 // successorInterval is how often this process looks whether that one has ended.
 const successorInterval = 20 * time.Millisecond
+
+// guardInterval is the same once that one has taken over.
+const guardInterval = 200 * time.Millisecond
 
 // firstProcess is the number of a system's or a container's first process, with which all others
 // end.
@@ -115,19 +117,17 @@ func (s *successor) run() error {
 	s.log.Info().Int("pid", cmd.Process.Pid).Str("program", s.program).
 		Msg("another process is to take over")
 	pid := cmd.Process.Pid
-	switch err := s.await(pid); {
-	case err == nil:
+	err = s.await(pid)
+	switch {
+	case s.giver.hasTaken(pid):
+		s.giver.giving.Go(func() { s.guard(pid) })
 		return cmd.Process.Release() // it outlives this process
-	case errors.Is(err, errEnded):
-		return err
-	default:
+	case endOf(pid) == nil:
 		cmd.Process.Kill()
-		ended(pid, 0)
-		return err
 	}
+	reap(pid)
+	return err
 }
-
-var errEnded = errors.New("the new process has ended")
 
 // await waits until a process has taken over, or won't.
 func (s *successor) await(pid int) error {
@@ -143,37 +143,41 @@ func (s *successor) await(pid int) error {
 			}
 			return nil
 		case <-ticker.C:
-			if err := ended(pid, syscall.WNOHANG); err != nil {
-				return err
+			if end := endOf(pid); end != nil {
+				return end
 			}
 		case <-timeout.C:
 			if !s.giver.isTaking(pid) {
 				return fmt.Errorf("the new process doesn't serve after %v", successorTimeout)
 			}
 		case <-s.giver.ctx.Done():
-			if s.giver.hasTaken(pid) {
-				return nil
-			}
 			return errors.New("the old process ends")
 		}
 	}
 }
 
-// ended returns how a child has ended, nil if it hasn't. It waits for the end unless the options
-// have WNOHANG. (Cmd.Wait would need a goroutine that can't be stopped.)
-func ended(pid, options int) error {
-	var status syscall.WaitStatus
+// guard cuts what this process drains short when the process that has taken over fails. A service
+// manager doesn't see that: the other process is its main one, but not its child while this one runs.
+func (s *successor) guard(pid int) {
+	ticker := time.NewTicker(guardInterval)
+	defer ticker.Stop()
 	for {
-		got, err := syscall.Wait4(pid, &status, options, nil)
-		switch {
-		case errors.Is(err, syscall.EINTR):
-			continue
-		case err != nil || got != pid:
-			return nil
-		case status.Signaled():
-			return fmt.Errorf("%w: %v", errEnded, status.Signal())
-		default:
-			return fmt.Errorf("%w: exit status %d", errEnded, status.ExitStatus())
+		select {
+		case <-ticker.C:
+			end := endOf(pid)
+			if end == nil {
+				continue
+			}
+			if !end.failed() {
+				s.log.Info().Int("pid", pid).Msg("the process that has taken over has ended")
+				return
+			}
+			s.log.Error().Int("pid", pid).Err(end).
+				Msg("the process that has taken over has failed: this one ends")
+			s.giver.signals.cut(exit.Fail(exit.Failed, "streams cut short", end, ""))
+			return
+		case <-s.giver.ctx.Done():
+			return
 		}
 	}
 }

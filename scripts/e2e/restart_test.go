@@ -152,6 +152,40 @@ func (o *restarted) test() {
 	must(t, bulkTime, command(o.env, t.TempDir(), program, "stop", "exit"))
 }
 
+// TestRestartedFails: when the process that has taken over fails, the one before ends with a
+// failing status at once, so that a service manager starts another. When that is stopped, streams of
+// the one before go on.
+func TestRestartedFails(t *testing.T) {
+	t.Parallel()
+	for name, failing := range map[string]bool{"killed": true, "stopped": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := startRestarted(t)
+			stream := testnet.Dial(t, o.local.forwards[0], bulkTime)
+			o.echo([]net.Conn{stream})
+			if r := o.restart(); r.status != 0 {
+				t.Fatalf("status %d\n%s", r.status, r.stderr)
+			}
+			next, status := o.note(), 1
+			if failing {
+				syscall.Kill(next, syscall.SIGKILL)
+			} else {
+				status = 0
+				syscall.Kill(next, syscall.SIGTERM)
+				o.local.stderr.waitLine(t, o.local.process, "remote can't be reached", patience)
+				o.echo([]net.Conn{stream})
+				stream.Close()
+			}
+			if got := o.remote.wait(stopTime); got != status {
+				t.Errorf("status %d, want %d\n%s", got, status, o.remote.stderr)
+			}
+			if text := o.remote.stderr.String(); failing && !strings.Contains(text, "streams cut short") {
+				t.Errorf("nobody is told why: %s", text)
+			}
+		})
+	}
+}
+
 // zombie reports whether a process has ended, and its parent has not asked about that.
 func zombie(pid int) bool {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))

@@ -120,6 +120,19 @@ restarted culvert-remote "$pid" || fail 'systemd takes the old process for the m
 unloaded || fail 'a stream was refused meanwhile'
 await logged culvert-remote 'taken over'
 
+echo 'services: the new process is killed while the old one drains'
+exec 5<>/dev/tcp/127.0.0.1/1080
+printf 'CONNECT 127.0.0.1:8080 HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\r\n' >&5
+[[ $(head -n 1 <&5) == *' 200 '* ]] || fail 'no stream to hold open'
+RUNTIME_DIRECTORY=/run/culvert-remote culvert restart remote-1 || fail 'no other process'
+pid=$(systemctl show --property MainPID --value culvert-remote)
+kill -KILL "$pid"
+began=$SECONDS
+await restarted culvert-remote "$pid"
+((SECONDS - began <= 15)) || fail "nobody served for $((SECONDS - began)) seconds"
+exec 5>&-
+await through http://127.0.0.1:8080/
+
 echo 'services: an upgrade, in which the remote refuses nobody'
 pid=$(systemctl show --property MainPID --value culvert-remote)
 loading connects
