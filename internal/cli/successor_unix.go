@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"culvert/internal/cli/exit"
@@ -74,6 +75,24 @@ func sameFile(a, b string) bool {
 	return errA == nil && errB == nil && os.SameFile(infoA, infoB)
 }
 
+const anotherContainer = "start another container, and stop this one"
+
+// containerInits are the first processes, by the names that the kernel has for them, that end once
+// the process that they have started does.
+var containerInits = []string{
+	"tini", "tini-static", "docker-init", "podman-init", "dumb-init", "catatonit",
+}
+
+// isRunByContainer reports whether the first process of a container has started this one, and waits
+// for it.
+func isRunByContainer() bool {
+	if os.Getppid() != firstProcess {
+		return false
+	}
+	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", firstProcess))
+	return err == nil && slices.Contains(containerInits, strings.TrimSpace(string(name)))
+}
+
 // start is control.Node.Restart. It returns once the other process serves, or won't. Whoever asked
 // may be gone by then.
 func (s *successor) start(context.Context) error {
@@ -81,7 +100,12 @@ func (s *successor) start(context.Context) error {
 	case os.Getpid() == firstProcess:
 		return &control.Error{
 			What: "it is the first process of its container, which would end with it",
-			Hint: "start another container, and stop this one", Status: exit.Usage,
+			Hint: anotherContainer, Status: exit.Usage,
+		}
+	case !s.background.background && isRunByContainer():
+		return &control.Error{
+			What: "the init of its container runs it, and the container would end with it",
+			Hint: anotherContainer, Status: exit.Usage,
 		}
 	case s.failed != nil:
 		return told(exit.Fail(exit.Failed, "can't find its program", s.failed, ""))

@@ -201,12 +201,18 @@ func TestRestartRefused(t *testing.T) {
 	first := command(o.env, alone, needProgram(t, "unshare"), append([]string{"--fork", "--pid",
 		"--kill-child", program}, remoteArgs(newIdentity(t), "--name", "first", "--allow-anyone")...)...)
 	startNode(t, "first process", first)
+	const tini = `ln -s "$(command -v sh)" tini; exec unshare --fork --pid --mount-proc --kill-child ` +
+		`./tini -c '"$@" & wait $!' tini "$@"`
+	child := command(o.env, t.TempDir(), "sh", append([]string{"-c", tini, "sh", program},
+		remoteArgs(newIdentity(t), "--name", "child", "--allow-anyone")...)...)
+	startNode(t, "child of an init", child)
 	for name, want := range map[string]struct {
 		status int
 		why    string
 	}{
 		"local-1": {1, "only a remote can be restarted"},
 		"first":   {2, "it is the first process of its container"},
+		"child":   {2, "the init of its container runs it"},
 		"nobody":  {1, "no node \"nobody\" is running"},
 	} {
 		r := run(t, patience, command(o.env, t.TempDir(), program, "restart", name))
@@ -215,4 +221,5 @@ func TestRestartRefused(t *testing.T) {
 		}
 	}
 	must(t, patience, command(o.env, t.TempDir(), program, "stop", "first"))
+	must(t, patience, command(o.env, t.TempDir(), program, "stop", "child"))
 }
