@@ -43,8 +43,8 @@ const (
 	// a proxy on the way to it.
 	maxHeaderBytes = 16 << 10
 
-	// maxRequestLines bounds the lines of the head of a request to the remote: net/http needs a
-	// hundred bytes for the shortest. Browsers and proxies send some 40.
+	// maxRequestLines bounds the lines of the head of a request to the remote, with the empty one at
+	// its end: net/http needs a hundred bytes for the shortest. Browsers and proxies send some 40.
 	maxRequestLines = 128
 
 	// udpIdle is how long a stream of datagrams may be idle in both directions before it ends: what

@@ -190,7 +190,7 @@ func (r *Remote) passOn(to Predecessor, w http.ResponseWriter, request *http.Req
 		refuseBusy(w)
 		return
 	}
-	conn = withoutHead(conn)
+	conn = withoutHead(conn, buffers.Reader)
 	conn.SetDeadline(time.Time{})
 	read := headOf(request)
 	early, _ := buffers.Reader.Peek(buffers.Reader.Buffered())

@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/tls"
 	"errors"
@@ -12,8 +13,9 @@ import (
 )
 
 // headConn bounds the lines in the head of each request on a connection: net/http bounds the bytes
-// alone, and keeps a line of some bytes in a hundred while it reads on. It also completes the TLS
-// handshake, as net/http does for the connections of package tls.
+// alone, and keeps a line of some bytes in a hundred while it reads on. It gets a line at a time, so
+// that it doesn't read on behind a head, or behind a body by more than a line of the next head. The
+// headConn also completes the TLS handshake, as net/http does for the connections of package tls.
 type headConn struct {
 	net.Conn // with TLS or without
 	secure   *tls.Conn
@@ -22,13 +24,19 @@ type headConn struct {
 	reading atomic.Bool // a head is to come, or has begun
 
 	// Only the reader uses them.
-	shaken bool // the TLS handshake is complete
-	lines  int  // of the head
-	length int  // of the line that has begun, without a carriage return
+	shaken bool   // the TLS handshake is complete
+	lines  int    // of the head
+	rest   []byte // has been read, and is to be returned
+	failed error  // what follows that
 }
 
-// errLongHead ends what is read from a connection. It is what net/http takes for the client's end.
-var errLongHead = io.EOF
+// httpBuffer is the size of net/http's buffer, in bytes. What it reads into a larger one is a part of
+// a body.
+const httpBuffer = 4096
+
+// errLongHead ends what is read from a connection. To an error of the network net/http has no answer
+// of its own.
+var errLongHead error = &net.OpError{Op: "read", Net: "tcp", Err: errors.New("too many lines")}
 
 // longHead is the answer to a head of too many lines (RFC 6585, section 5).
 const longHead = "HTTP/1.1 431 Request Header Fields Too Large\r\n" +
@@ -64,7 +72,7 @@ func (l headListener) Accept() (net.Conn, error) {
 func (c *headConn) note(state http.ConnState) {
 	switch state {
 	case http.StateNew, http.StateIdle:
-		c.lines, c.length = 0, 0
+		c.lines = 0
 		c.reading.Store(true)
 	default:
 		c.reading.Store(false)
@@ -80,12 +88,42 @@ func (c *headConn) Read(p []byte) (int, error) {
 		}
 		c.shaken = true
 	}
-	n, err := c.Conn.Read(p)
-	if c.reading.Load() && !c.count(p[:n]) {
-		io.WriteString(c.Conn, longHead) // an error is that it has left
-		return 0, errLongHead
+	n, err := c.next(p)
+	if n > 0 && p[n-1] == '\n' && c.reading.Load() {
+		if c.lines++; c.lines > maxRequestLines {
+			io.WriteString(c.Conn, longHead) // an error is that it has left
+			c.rest, c.failed = nil, errLongHead
+			return 0, c.failed
+		}
 	}
 	return n, err
+}
+
+// next reads a line at most if p may be net/http's buffer.
+func (c *headConn) next(p []byte) (n int, err error) {
+	if len(c.rest) > 0 {
+		n = copy(p, c.rest[:returned(c.rest, len(p))])
+		if c.rest = c.rest[n:]; len(c.rest) == 0 {
+			c.rest = nil
+		}
+		return n, nil
+	}
+	if c.failed != nil {
+		return 0, c.failed
+	}
+	got, err := c.Conn.Read(p)
+	if n = returned(p[:got], len(p)); n < got {
+		c.rest, c.failed, err = bytes.Clone(p[n:got]), err, nil
+	}
+	return n, err
+}
+
+// returned returns how many of some bytes may be returned in a buffer of a size.
+func returned(p []byte, size int) int {
+	if i := bytes.IndexByte(p, '\n'); i >= 0 && size <= httpBuffer {
+		return i + 1
+	}
+	return len(p)
 }
 
 // refuse answers a client that has not completed the TLS handshake.
@@ -107,38 +145,19 @@ func looksLikeHTTP(begin [5]byte) bool {
 	return false
 }
 
-// count counts the lines in what was read, until the empty one that ends a head. It reports false
-// if they are too many.
-func (c *headConn) count(p []byte) bool {
-	for len(p) > 0 {
-		i := bytes.IndexByte(p, '\n')
-		if i < 0 {
-			c.length += len(bytes.TrimRight(p, "\r"))
-			return true
-		}
-		c.length += len(bytes.TrimRight(p[:i], "\r"))
-		if c.length == 0 && c.lines > 0 {
-			c.reading.Store(false)
-			return true
-		}
-		if c.lines++; c.lines > maxRequestLines {
-			return false
-		}
-		c.length, p = 0, p[i+1:]
-	}
-	return true
-}
-
 // CloseWrite is for http.Server, which waits after that until the client has read its answer.
 func (c *headConn) CloseWrite() error { return closeWrite(c.Conn) }
 
 // NetConn returns the connection without the bound.
 func (c *headConn) NetConn() net.Conn { return c.Conn }
 
-// withoutHead returns a connection without the bound, if it has that.
-func withoutHead(conn net.Conn) net.Conn {
-	if c, ok := conn.(*headConn); ok {
-		return c.Conn
+// withoutHead returns a connection that was hijacked without the bound, if it has that. What was read
+// of it is in the buffer.
+func withoutHead(conn net.Conn, buffered *bufio.Reader) net.Conn {
+	c, ok := conn.(*headConn)
+	if !ok {
+		return conn
 	}
-	return conn
+	_, _ = buffered.Peek(buffered.Buffered() + len(c.rest)) // which came into it, and has room
+	return c.Conn
 }

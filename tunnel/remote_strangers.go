@@ -172,10 +172,12 @@ type bareHijacker struct {
 // Hijack implements http.Hijacker.
 func (h *bareHijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, buffers, err := http.NewResponseController(h.ResponseWriter).Hijack()
-	h.hijacked = err == nil
-	conn = withoutHead(conn)
+	if h.hijacked = err == nil; !h.hijacked {
+		return nil, nil, err
+	}
+	conn = withoutHead(conn, buffers.Reader)
 	if c, ok := conn.(*strangerConn); ok {
 		conn = c.bare()
 	}
-	return conn, buffers, err
+	return conn, buffers, nil
 }
