@@ -96,10 +96,16 @@ func (o *showOptions) show(ctx context.Context, w io.Writer) error {
 	}
 	defer client.Close()
 	s, err := client.State(ctx)
-	if err != nil {
+	switch {
+	case o.watch && ctx.Err() == nil && isSilent(o.name, err):
+		if o.json {
+			w = os.Stderr
+		}
+		_, err = fmt.Fprintln(w, "no answer from", o.name)
+		return err
+	case err != nil:
 		return nodeFailure(o.name, err)
-	}
-	if o.json {
+	case o.json:
 		return writeJSON(w, s)
 	}
 	return table.Node(w, s, table.Width(os.Stdout))
@@ -114,11 +120,17 @@ func (o *showOptions) list(ctx context.Context, w io.Writer) error {
 	if !o.json {
 		return table.List(w, nodes, silent, table.Width(os.Stdout))
 	}
-	err = writeJSON(w, state.NewList(nodes))
-	if err == nil && len(silent) > 0 {
+	err = writeJSON(w, state.NewList(nodes, silent))
+	if err == nil && len(silent) > 0 && !o.watch { // which goes on, until they answer
 		err = exit.Fail(exit.Failed, "no answer from "+strings.Join(silent, ", "), nil, "")
 	}
 	return err
+}
+
+// isSilent reports whether an error is that of a node that runs and doesn't answer.
+func isSilent(name string, err error) bool {
+	_, refused := errors.AsType[*control.Error](err)
+	return err != nil && !refused && !errors.Is(err, control.ErrUnknown) && control.IsRunning(name)
 }
 
 // running returns the states of the nodes that answer, and the names of those that don't, each in

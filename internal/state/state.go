@@ -147,13 +147,15 @@ type Totals struct {
 
 // List is the nodes that run on a machine.
 type List struct {
-	Version int    `json:"version"`
-	Nodes   []Node `json:"nodes"`
+	Version int      `json:"version"`
+	Nodes   []Node   `json:"nodes"`
+	Silent  []string `json:"silent,omitempty"` // the names of those that don't answer
 }
 
-// NewList returns the List of the nodes that took snapshots.
-func NewList(states []State) List {
-	list := List{Version: Version, Nodes: []Node{}}
+// NewList returns the List of the nodes that took snapshots, and of the names of those that don't
+// answer.
+func NewList(states []State, silent []string) List {
+	list := List{Version: Version, Nodes: []Node{}, Silent: silent}
 	for _, s := range states {
 		list.Nodes = append(list.Nodes, s.Node)
 	}
