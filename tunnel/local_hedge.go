@@ -16,6 +16,7 @@ type hedges struct {
 	route     *localRoute
 	progress  *attemptProgress
 	results   chan hedge // with room for all of them
+	started   int
 	running   int
 }
 
@@ -44,7 +45,6 @@ func (c *localConnector) race(
 	h.start(ctx)
 	next := time.NewTimer(delay)
 	defer next.Stop()
-	started := 1
 	var outcome hedge
 	for {
 		select {
@@ -59,16 +59,20 @@ func (c *localConnector) race(
 			}
 		case <-next.C:
 			h.start(ctx)
-			if started++; started < maxHedges {
+			if h.started < maxHedges {
 				next.Reset(delay)
 			}
 		}
 	}
 }
 
-// start starts a connection. The steps of the first are reported as they end.
+// start starts a connection. The steps of the first are reported as they end, and those of all are
+// logged.
 func (h *hedges) start(ctx context.Context) {
-	steps := &stepClock{progress: h.progress}
+	h.started++
+	log := h.connector.log.With().Stringer("remote", h.connector.address).
+		Int("connection", h.started).Logger()
+	steps := &stepClock{progress: h.progress, log: log}
 	steps.begin(StepTCP)
 	h.progress.start(steps)
 	h.running++

@@ -8,6 +8,8 @@ import (
 
 	"culvert/internal/netfault"
 	"culvert/tunnel/mux"
+
+	"github.com/rs/zerolog"
 )
 
 // Step is a step on the way to a session.
@@ -44,6 +46,7 @@ type Progress struct {
 // stepClock times and reports the steps of one connection. It is for a single goroutine.
 type stepClock struct {
 	progress *attemptProgress // nil if nobody is interested
+	log      zerolog.Logger
 	began    time.Time
 	step     Step
 	kept     error      // of a dial function, since the WebSocket dialer may hide it
@@ -83,6 +86,11 @@ func (s *stepClock) noteClock(header http.Header) {
 
 func (s *stepClock) tell(p Progress) {
 	p.Skew = s.skew
+	event := s.log.Debug().Str("step", string(p.Step)).Dur("took", p.Took).Err(p.Err)
+	if p.Detail != "" {
+		event.Str("detail", p.Detail)
+	}
+	event.Msg("connecting")
 	if s.progress != nil {
 		s.progress.add(s, p)
 	}

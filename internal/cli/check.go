@@ -28,8 +28,9 @@ type checkOptions struct {
 	json    bool
 }
 
-func checkCommand() *flags.Command {
+func checkCommand(out *outputs) *flags.Command {
 	o := &checkOptions{}
+	o.connect.log.out = out
 	return &flags.Command{
 		Name:  "check",
 		Usage: "test and time each step to a working tunnel",
@@ -60,7 +61,7 @@ func (o *checkOptions) run(ctx context.Context) error {
 			}
 		}
 	}
-	c, err := o.connect.load()
+	c, err := o.connect.loadQuiet()
 	if err != nil {
 		return err
 	}

@@ -162,3 +162,12 @@ func (o *connectOptions) load() (*connection, error) {
 	}
 	return &connection{remote: remotes[0], remotes: remotes, key: key, config: config}, nil
 }
+
+// loadQuiet is load for a command that tells its result itself, and logs only what is beyond that.
+func (o *connectOptions) loadQuiet() (*connection, error) {
+	c, err := o.load()
+	if err == nil {
+		c.config.Log, err = o.log.quietLogger()
+	}
+	return c, err
+}

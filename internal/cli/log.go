@@ -73,8 +73,8 @@ func (o *logOptions) logger() (zerolog.Logger, error) {
 	return log, nil
 }
 
-// quietLogger returns a logger for a command that shares standard error with another program: it
-// logs warnings and errors, unless the user chose a level.
+// quietLogger returns a logger for a command that shares standard error with another program, or
+// tells its result itself: it logs warnings and errors, unless the user chose a level.
 func (o *logOptions) quietLogger() (zerolog.Logger, error) {
 	log, err := o.logger()
 	if !o.given {

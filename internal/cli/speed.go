@@ -24,8 +24,9 @@ type speedOptions struct {
 	json    bool
 }
 
-func speedCommand() *flags.Command {
+func speedCommand(out *outputs) *flags.Command {
 	o := &speedOptions{}
+	o.connect.log.out = out
 	return &flags.Command{
 		Name:  "speed",
 		Usage: "measure what a tunnel carries, and find out what limits it",
@@ -55,7 +56,7 @@ func (o *speedOptions) run(ctx context.Context) error {
 		}
 	}
 	shareProcessors() // as the ends of a tunnel do
-	c, err := o.connect.load()
+	c, err := o.connect.loadQuiet()
 	if err != nil {
 		return err
 	}
