@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"culvert/internal/state"
 	"culvert/internal/testnet"
 	"culvert/tunnel/mux"
 	"culvert/tunnel/policy"
@@ -60,6 +61,19 @@ func TestRateOfOneClient(t *testing.T) {
 	const size = 160 << 10
 	check("forward", transfer("forward", size, func() net.Conn { return dial(t, local, target) }),
 		size, [2]int{up, down})
+	sessions := remote.State().Sessions
+	if len(sessions) == 0 {
+		t.Error("no session in the state")
+	}
+	for _, session := range sessions {
+		want := state.Limits{RateUp: up, RateDown: down}
+		if session.Key != key.Public().String() {
+			want = state.Limits{}
+		}
+		if l := session.Limits; l.RateUp != want.RateUp || l.RateDown != want.RateDown {
+			t.Errorf("the state has %+v, want the rates of %+v", l, want)
+		}
+	}
 
 	ln, err := local.ListenReverse(testnet.Within(t, patience), "127.0.0.1:0")
 	if err != nil {

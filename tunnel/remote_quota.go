@@ -37,8 +37,11 @@ func (q *clientQuota) set(most int64) { q.most.Store(most) }
 // isUsed reports whether nothing is left for another stream.
 func (q *clientQuota) isUsed() bool {
 	most := q.most.Load()
-	return most > 0 && q.ledger.Used(q.name) >= most
+	return most > 0 && q.used() >= most
 }
+
+// used returns the bytes that count today. What a client without a quota carries doesn't.
+func (q *clientQuota) used() int64 { return q.ledger.Used(q.name) }
 
 // count counts n bytes. Open streams may carry a tenth more than the quota, so that most of them
 // come to their end, and are cut short then.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"culvert/internal/quota"
+	"culvert/internal/state"
 	"culvert/internal/testnet"
 	"culvert/tunnel/mux"
 	"culvert/tunnel/policy"
@@ -55,7 +56,30 @@ func TestQuotaOfOneClient(t *testing.T) {
 		stream.Write([]byte{what})
 		return stream
 	}
+	reported := func(session int) state.Limits {
+		id := sessions[session].ID()
+		for _, s := range s.State().Sessions {
+			if s.ID == id {
+				return *s.Limits
+			}
+		}
+		return state.Limits{}
+	}
+	until(t, "the sessions are in the state", func() bool {
+		return reported(0).QuotaBytes == most && reported(1).QuotaBytes == most &&
+			reported(2).MaxSessions > 0
+	})
+	if l := reported(0); l.QuotaUsedBytes != 0 {
+		t.Errorf("at first %+v", l)
+	}
 	idle := start(sessions[0], 'u')
+	idle.Write(make([]byte, 999))
+	until(t, "what was carried is in the state of both sessions", func() bool {
+		return reported(0).QuotaUsedBytes == 1000 && reported(1) == reported(0)
+	})
+	if l := reported(2); l.QuotaBytes+l.QuotaUsedBytes != 0 {
+		t.Errorf("without a quota %+v", l)
+	}
 	flow, err := sessions[0].OpenFlow(ctx, "")
 	if err != nil {
 		t.Fatal(err)

@@ -48,7 +48,7 @@ func (r *Remote) State() state.State {
 	}
 	r.mu.Lock()
 	taken.Node.Draining = r.draining
-	sessions := make(map[*mux.Session]state.Session, len(r.sessions))
+	sessions := make(map[*mux.Session]described, len(r.sessions))
 	for session, a := range r.sessions {
 		sessions[session] = r.describe(a)
 	}
@@ -63,6 +63,9 @@ func (r *Remote) State() state.State {
 			s.State = known.State
 		}
 		s.Limits, s.Carrier = known.Limits, known.Carrier
+		if s.Limits != nil && s.Limits.QuotaBytes > 0 { // without the mutex: the ledger has its own
+			s.Limits.QuotaUsedBytes = known.meter.quota.used()
+		}
 		if s.Carrier != nil {
 			s.Carrier.RoundTripSeconds = in.Trip.Seconds()
 		}
@@ -75,14 +78,20 @@ func (r *Remote) State() state.State {
 	return taken
 }
 
+// described is what a remote knows of a session.
+type described struct {
+	state.Session
+	meter *clientMeter // of the client, if that has limits
+}
+
 // describe describes a session as far as the remote knows it. Called with the mutex held.
-func (r *Remote) describe(a *admission) state.Session {
-	s := state.Session{
+func (r *Remote) describe(a *admission) described {
+	s := described{Session: state.Session{
 		ID:      a.name,
 		Key:     a.peer.Key.String(),
 		Comment: r.access.commentOf(a.peer.Key),
 		Since:   a.since,
-	}
+	}}
 	if a.revoked {
 		s.State = state.SessionEnding
 	}
@@ -93,8 +102,10 @@ func (r *Remote) describe(a *admission) state.Session {
 		s.Limits = &state.Limits{
 			Sessions: c.held(), MaxSessions: c.share.Sessions,
 			Streams: c.streams, MaxStreams: c.share.Streams,
+			RateUp: c.share.Up, RateDown: c.share.Down,
 			QuotaBytes: c.share.Quota,
 		}
+		s.meter = c.meter
 	}
 	if !a.carried.since.IsZero() {
 		s.Carrier = carrierState(a.carried.since, a.carried.handshake, a.carried.congestion)

@@ -103,7 +103,11 @@ type Limits struct {
 	Streams     int `json:"streams"`
 	MaxStreams  int `json:"max_streams"`
 
-	QuotaBytes int64 `json:"quota_bytes,omitempty"` // of a day; 0 for none
+	RateUp   int64 `json:"rate_up,omitempty"` // bytes a second from the client; 0 for no limit
+	RateDown int64 `json:"rate_down,omitempty"`
+
+	QuotaBytes     int64 `json:"quota_bytes,omitempty"`      // of a day; 0 for none
+	QuotaUsedBytes int64 `json:"quota_used_bytes,omitempty"` // today
 }
 
 // Traffic is the payload of streams that was carried since their beginning, and recently. Sent is

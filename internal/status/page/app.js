@@ -44,6 +44,12 @@ const traffic = [
 const age = { title: 'Age', number: true, value: (x) => since(x.since, now),
   text: (x) => duration(since(x.since, now)) };
 
+// quota returns how much of its quota the client of a session has used today.
+function quota({ limits }) {
+  if (!limits?.quota_bytes) return '–';
+  return `${bytes(limits.quota_used_bytes ?? 0)} of ${bytes(limits.quota_bytes)}`;
+}
+
 const sessions = new Table($('sessions'), [
   { title: 'Session', value: (s) => s.id },
   { title: 'Client', long: true, value: (s) => s.comment || s.key },
@@ -52,6 +58,7 @@ const sessions = new Table($('sessions'), [
   age,
   { title: 'Streams', number: true, value: (s) => s.streams },
   ...traffic,
+  { title: 'Quota', number: true, value: (s) => s.limits?.quota_used_bytes ?? 0, text: quota },
 ], 4, true);
 
 const streams = new Table($('streams'), [

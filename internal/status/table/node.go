@@ -97,6 +97,7 @@ func Node(w io.Writer, s state.State, width int) error {
 	listeners(&b, width, n.Listen)
 	if n.Kind == state.KindRemote {
 		sessions(&b, width, s)
+		shares(&b, width, s)
 	}
 	streams(&b, width, s)
 	events(&b, width, s)
@@ -164,7 +165,7 @@ func sessions(b *bytes.Buffer, width int, s state.State) {
 			how = session.State
 		}
 		rows = append(rows, []string{
-			cmp.Or(session.Comment, cut(session.Key, keyLength)), session.From,
+			client(session), session.From,
 			age(session.Since, s.Time), strconv.Itoa(session.Streams),
 			rate(session.ReceivedRate), rate(session.SentRate), trip, how,
 		})
@@ -184,6 +185,39 @@ func sessions(b *bytes.Buffer, width int, s state.State) {
 		}
 	}
 	grid(b, width, columns, rows)
+}
+
+// shares shows the clients of a remote that have a rate or a quota, and what they have used of it.
+func shares(b *bytes.Buffer, width int, s state.State) {
+	var rows [][]string
+	seen := map[string]bool{} // a client may have several sessions
+	for _, session := range s.Sessions {
+		l := session.Limits
+		if l == nil || l.RateUp+l.RateDown+l.QuotaBytes == 0 || seen[session.Key] {
+			continue
+		}
+		seen[session.Key] = true
+		used, quota := "–", "–"
+		if l.QuotaBytes > 0 {
+			used, quota = size(l.QuotaUsedBytes), size(l.QuotaBytes)
+		}
+		rows = append(rows, []string{
+			client(session), rate(float64(l.RateUp)), rate(float64(l.RateDown)), used, quota,
+		})
+	}
+	if len(rows) == 0 {
+		return
+	}
+	b.WriteByte('\n')
+	grid(b, width, []column{
+		{"SHARE OF", 0, false}, {"RATE UP", 9, true}, {"RATE DOWN", 9, true},
+		{"USED TODAY", 10, true}, {"QUOTA", 8, true},
+	}, rows)
+}
+
+// client names the client of a session.
+func client(session state.Session) string {
+	return cmp.Or(session.Comment, cut(session.Key, keyLength))
 }
 
 func anyAway(s state.State) bool {
