@@ -13,9 +13,10 @@ import (
 )
 
 // headConn bounds the lines in the head of each request on a connection: net/http bounds the bytes
-// alone, and keeps a line of some bytes in a hundred while it reads on. It gets a line at a time, so
-// that it doesn't read on behind a head, or behind a body by more than a line of the next head. The
-// headConn also completes the TLS handshake, as net/http does for the connections of package tls.
+// alone, and keeps a line of some bytes in a hundred while it reads on. It gets a line at a time,
+// so that it doesn't read on behind a head, or behind a body by more than a line of the next head.
+// The headConn also completes the TLS handshake, as net/http does for the connections of package
+// tls.
 type headConn struct {
 	net.Conn // with TLS or without
 	secure   *tls.Conn
@@ -30,12 +31,12 @@ type headConn struct {
 	failed error  // what follows that
 }
 
-// httpBuffer is the size of net/http's buffer, in bytes. What it reads into a larger one is a part of
-// a body.
+// httpBuffer is the size of net/http's buffer, in bytes. What it reads into a larger one is a part
+// of a body.
 const httpBuffer = 4096
 
-// errLongHead ends what is read from a connection. To an error of the network net/http has no answer
-// of its own.
+// errLongHead ends what is read from a connection. To an error of the network net/http has no
+// answer of its own.
 var errLongHead error = &net.OpError{Op: "read", Net: "tcp", Err: errors.New("too many lines")}
 
 // longHead is the answer to a head of too many lines (RFC 6585, section 5).
@@ -151,8 +152,8 @@ func (c *headConn) CloseWrite() error { return closeWrite(c.Conn) }
 // NetConn returns the connection without the bound.
 func (c *headConn) NetConn() net.Conn { return c.Conn }
 
-// withoutHead returns a connection that was hijacked without the bound, if it has that. What was read
-// of it is in the buffer.
+// withoutHead returns a connection that was hijacked without the bound, if it has that. What was
+// read of it is in the buffer.
 func withoutHead(conn net.Conn, buffered *bufio.Reader) net.Conn {
 	c, ok := conn.(*headConn)
 	if !ok {

@@ -16,8 +16,8 @@ type childInfo struct {
 	status int32 // or the signal
 }
 
-// endOf returns how a child has ended, nil if it hasn't. The child stays a zombie: once this process
-// ends, the service manager inherits it, and learns how its main process has ended.
+// endOf returns how a child has ended, nil if it hasn't. The child stays a zombie: once this
+// process ends, the service manager inherits it, and learns how its main process has ended.
 func endOf(pid int) *childEnd {
 	for {
 		var info unix.Siginfo

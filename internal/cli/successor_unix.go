@@ -181,7 +181,8 @@ func (s *successor) await(pid int) error {
 }
 
 // guard cuts what this process drains short when the process that has taken over fails. A service
-// manager doesn't see that: the other process is its main one, but not its child while this one runs.
+// manager doesn't see that: the other process is its main one, but not its child while this one
+// runs.
 func (s *successor) guard(pid int) {
 	ticker := time.NewTicker(guardInterval)
 	defer ticker.Stop()

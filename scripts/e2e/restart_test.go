@@ -153,8 +153,8 @@ func (o *restarted) test() {
 }
 
 // TestRestartedFails: when the process that has taken over fails, the one before ends with a
-// failing status at once, so that a service manager starts another. When that is stopped, streams of
-// the one before go on.
+// failing status at once, so that a service manager starts another. When that is stopped, streams
+// of the one before go on.
 func TestRestartedFails(t *testing.T) {
 	t.Parallel()
 	for name, failing := range map[string]bool{"killed": true, "stopped": false} {
@@ -201,8 +201,8 @@ func TestRestartRefused(t *testing.T) {
 	first := command(o.env, alone, needProgram(t, "unshare"), append([]string{"--fork", "--pid",
 		"--kill-child", program}, remoteArgs(newIdentity(t), "--name", "first", "--allow-anyone")...)...)
 	startNode(t, "first process", first)
-	const tini = `ln -s "$(command -v sh)" tini; exec unshare --fork --pid --mount-proc --kill-child ` +
-		`./tini -c '"$@" & wait $!' tini "$@"`
+	const tini = `ln -s "$(command -v sh)" tini; ` +
+		`exec unshare --fork --pid --mount-proc --kill-child ./tini -c '"$@" & wait $!' tini "$@"`
 	child := command(o.env, t.TempDir(), "sh", append([]string{"-c", tini, "sh", program},
 		remoteArgs(newIdentity(t), "--name", "child", "--allow-anyone")...)...)
 	startNode(t, "child of an init", child)
