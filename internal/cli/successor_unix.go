@@ -159,6 +159,7 @@ func (s *successor) await(pid int) error {
 	defer timeout.Stop()
 	ticker := time.NewTicker(successorInterval)
 	defer ticker.Stop()
+	var end *childEnd
 	for {
 		select {
 		case <-s.giver.released:
@@ -167,7 +168,10 @@ func (s *successor) await(pid int) error {
 			}
 			return nil
 		case <-ticker.C:
-			if end := endOf(pid); end != nil {
+			if end == nil {
+				end = endOf(pid)
+			}
+			if end != nil && !s.giver.isTaking(pid) { // else what it has said last is being read
 				return end
 			}
 		case <-timeout.C:
