@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"time"
 )
 
@@ -32,6 +33,9 @@ func (x *exchange) answerFailure(ctx context.Context, err error) (net.Conn, bool
 	}
 	if isDial {
 		return x.answer(ctx, dialStatus(failed.reply), h.address+": "+failed.reply.String(), failed)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return x.answer(ctx, http.StatusGatewayTimeout, h.address+": "+errTooLate.Error(), err)
 	}
 	return x.answer(ctx, http.StatusBadGateway, h.address+": "+errNoResponse.Error(), err)
 }

@@ -30,6 +30,7 @@ const continueHead = "HTTP/1.1 100 Continue\r\n\r\n"
 
 var (
 	errNoResponse = errors.New("no valid response")
+	errTooLate    = errors.New("no response in time")
 	errInterim    = errors.New("too many interim responses")
 	errSwitched   = errors.New("the target switches to a protocol that nobody asked for")
 	errStale      = errors.New("the target closed a connection that had served before")
@@ -47,7 +48,7 @@ func (h *httpConn) forward(ctx context.Context, req *request) (net.Conn, bool, e
 		if err == nil {
 			return x.deliver(ctx, resp, head)
 		}
-		if !x.isStale(ctx) {
+		if !x.isStale(ctx, err) {
 			return x.answerFailure(ctx, err)
 		}
 		x.end()
@@ -219,9 +220,11 @@ func (x *exchange) end() error {
 }
 
 // isStale reports whether a connection that has served before ended ahead of the response, as
-// it does when the target's patience ends just as the request comes.
-func (x *exchange) isStale(ctx context.Context) bool {
-	if x.target == nil || !x.target.reused || x.heard || x.h.s.stopping(ctx) {
+// it does when the target's patience ends just as the request comes. The error is that of ask. A
+// target that is only slow has the request.
+func (x *exchange) isStale(ctx context.Context, err error) bool {
+	if x.target == nil || !x.target.reused || x.heard || x.h.s.stopping(ctx) ||
+		errors.Is(err, os.ErrDeadlineExceeded) {
 		return false
 	}
 	x.up.mu.Lock()

@@ -1,0 +1,53 @@
+package socks
+
+import (
+	"context"
+	"io"
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// mutedConn is the server's end of a client that closes its half by closing its end of a pipe. What
+// it is told goes to said.
+type mutedConn struct {
+	halfPipe
+	said *syncBuffer
+}
+
+func (c mutedConn) Write(p []byte) (int, error) { return c.said.Write(p) }
+
+// TestSlowTargetIsNotStale: a connection that has served before, and is silent for too long, is not
+// taken for one that had ended before the request: that isn't sent again.
+func TestSlowTargetIsNotStale(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		defer far.Close()
+		var dials atomic.Int32
+		ln := newPipeListener()
+		serve(t, newServer(t, Config{Dial: func(context.Context, string, string) (net.Conn, error) {
+			dials.Add(1)
+			return halfPipe{near}, nil
+		}}), ln)
+		client, accepted := net.Pipe()
+		said := new(syncBuffer)
+		ln.conns <- mutedConn{halfPipe{accepted}, said}
+		mustWrite(t, client, getA)
+		mustRead(t, far, askedA)
+		mustWrite(t, far, okA)
+		go func() {
+			io.WriteString(client, getA)
+			client.Close()
+		}()
+		mustRead(t, far, askedA)
+		time.Sleep(halfClosedTimeout + time.Second) // virtual time
+		synctest.Wait()
+		answer, ok := strings.CutPrefix(said.String(), okA)
+		if n := dials.Load(); !ok || !strings.HasPrefix(answer, "HTTP/1.1 504 ") || n != 1 {
+			t.Errorf("%d dials, %q", n, answer)
+		}
+	})
+}
