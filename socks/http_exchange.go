@@ -68,6 +68,9 @@ func (x *exchange) ask(ctx context.Context) (*response, int, error) {
 		return nil, 0, err
 	}
 	writeErr := x.sendHead()
+	if errors.Is(writeErr, os.ErrDeadlineExceeded) {
+		return nil, 0, writeErr // what it has of the head, nothing may follow
+	}
 	x.up.start(x.target)
 	resp, n, err := x.readResponse()
 	if err != nil && writeErr != nil && x.h.s.cfg.Unreached(writeErr) {
@@ -108,8 +111,8 @@ func (x *exchange) reach(ctx context.Context) error {
 	return nil
 }
 
-// sendHead sends the request's head, with what is there of its body. After an error there may
-// still be a response.
+// sendHead sends the request's head, with what is there of its body. After an error other than
+// os.ErrDeadlineExceeded there may still be a response.
 func (x *exchange) sendHead() error {
 	x.target.SetWriteDeadline(time.Now().Add(x.h.s.cfg.DialTimeout))
 	defer x.target.SetWriteDeadline(time.Time{})

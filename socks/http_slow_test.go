@@ -1,6 +1,7 @@
 package socks
 
 import (
+	"bufio"
 	"context"
 	"io"
 	"net"
@@ -50,4 +51,30 @@ func TestSlowTargetIsNotStale(t *testing.T) {
 			t.Errorf("%d dials, %q", n, answer)
 		}
 	})
+}
+
+// TestHeadIsNotTaken: a target that doesn't take the head of a request in time gets nothing else,
+// and its client is told.
+func TestHeadIsNotTaken(t *testing.T) {
+	for _, request := range []string{
+		getA, postA + "Content-Length: 4\r\n\r\nbody", postA + "Content-Length: 9\r\n\r\nbody",
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			near, far := net.Pipe()
+			defer far.Close()
+			ln := newPipeListener()
+			serve(t, newServer(t, Config{Dial: dialTo(near)}), ln)
+			client := ln.dial()
+			defer client.Close()
+			began := time.Now()
+			go io.WriteString(client, request)
+			mustRead(t, far, request[:3])
+			resp := mustGetResponse(t, bufio.NewReader(client), "GET")
+			d := time.Since(began)
+			if _, err := io.Copy(io.Discard, far); err != nil || resp.StatusCode != 504 ||
+				d != DefaultDialTimeout {
+				t.Errorf("%q: %s after %v, then %v", request, resp.Status, d, err)
+			}
+		})
+	}
 }
