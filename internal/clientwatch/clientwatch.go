@@ -1,4 +1,5 @@
-// Package clientwatch watches clients that wait for their targets to be dialed.
+// Package clientwatch watches clients that wait for their targets to be dialed, and tells of those
+// that have left while nothing is read from them.
 //
 // The dial for a client that has sent nothing and is gone is no longer wanted. What a client has
 // sent before it failed is still for its target, which a client without a proxy would have reached

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"culvert/internal/bounds"
+	"culvert/internal/rawsock"
 	"culvert/internal/stall"
 )
 
@@ -42,6 +43,14 @@ func (st *stream) closeWithResetLocked(code Code) {
 		st.session.wakeSenderLocked(st)
 		st.limitStallLocked()
 	}
+}
+
+// HasLeft reports whether the stream is cut short, which a Read learns only after what was received
+// before.
+func (st *stream) HasLeft() bool {
+	st.session.mu.Lock()
+	defer st.session.mu.Unlock()
+	return st.ended
 }
 
 // limitStallLocked drops what is queued to be sent when none of it leaves for lingerTime.
@@ -108,7 +117,7 @@ func (w *sourceWatch) stop() {
 
 // checkSource looks at a source, and makes ReadFrom fail when it has gone and nothing moves.
 func (st *Stream) checkSource(in *blockReader) {
-	gone := in.gone()
+	gone := rawsock.HasFailed(in.raw)
 	st.session.mu.Lock()
 	defer st.session.mu.Unlock()
 	w := &in.source

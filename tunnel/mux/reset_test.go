@@ -99,6 +99,30 @@ func TestResetAfterFin(t *testing.T) {
 	}
 }
 
+// A stream has left once it is cut short, also while what came before can still be read, and not
+// when its peer only sends no more.
+func TestHasLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, server := newPair(t, Config{}, Config{})
+		sender, receiver := openPair(t, client, server)
+		sender.Write([]byte("x"))
+		sender.CloseWrite()
+		synctest.Wait()
+		if receiver.HasLeft() {
+			t.Error("has left after an end of file")
+		}
+		sender.CloseWithReset(CodeAborted)
+		synctest.Wait()
+		if !receiver.HasLeft() {
+			t.Error("has not left after a reset")
+		}
+		if got, err := io.ReadAll(receiver); string(got) != "x" || err != nil {
+			t.Errorf("read %q, %v", got, err)
+		}
+		receiver.Close()
+	})
+}
+
 // Reset, unlike CloseWithReset, drops what is queued.
 func TestResetAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
