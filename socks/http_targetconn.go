@@ -22,8 +22,8 @@ type targetConn struct {
 	reused  bool          // it has carried a request before
 	stop    func() bool   // takes back that the end of the client's context closes it
 
-	// halfClosed is set when the client sends no more.
-	halfClosed atomic.Bool
+	// bounded is set while nobody can see whether the client has gone.
+	bounded atomic.Bool
 
 	watch *idleWatch // while it waits
 }
@@ -41,10 +41,10 @@ func (t *targetConn) takeReader() {
 	t.in.Reset(t)
 }
 
-// Read implements net.Conn. A client that has closed its half may have gone, which only shows
-// once it is sent something; so its target may not be silent for ever.
+// Read implements net.Conn. Only when it is sent something does it show that a client has gone that
+// had closed its half, or that nobody reads from; so its target may not be silent for ever.
 func (t *targetConn) Read(p []byte) (int, error) {
-	if t.halfClosed.Load() {
+	if t.bounded.Load() {
 		t.SetReadDeadline(time.Now().Add(halfClosedTimeout))
 	}
 	return t.Conn.Read(p)
@@ -61,9 +61,9 @@ func (t *targetConn) closeWrite() bool {
 	return true
 }
 
-// boundSilence notes that the client sends no more.
+// boundSilence notes that nobody sees any more whether the client has gone.
 func (t *targetConn) boundSilence() {
-	t.halfClosed.Store(true)
+	t.bounded.Store(true)
 	t.SetReadDeadline(time.Now().Add(halfClosedTimeout)) // of a read that waits
 }
 
@@ -126,6 +126,7 @@ func (t *targetConn) wake() bool {
 	if !t.watch.alive {
 		return false
 	}
+	t.bounded.Store(false)
 	t.SetReadDeadline(time.Time{})
 	t.takeReader()
 	t.reused = true

@@ -30,7 +30,6 @@ type upload struct {
 	done      chan struct{} // closed when nobody reads from the client any more
 	began     bool          // done will be closed, unless delay is stopped
 	discarded int64         // bytes of body that no target took
-	finished  bool          // finish was called
 	last      bool          // finish was told so; guarded by mu
 
 	mu         sync.Mutex // guards all below, and setting the client's read deadline
@@ -41,7 +40,8 @@ type upload struct {
 	ahead      bool       // another request has come ahead of the response
 	misled     bool       // the client may have taken an interim response for the final one
 	discards   bool       // the target takes no more
-	lingering  time.Time  // since when the response is over, and the body not; zero before
+	over       time.Time  // since when the response is, as finish was told; zero before
+	writeBy    time.Time  // the deadline of writing to the target
 	bodyErr    error      // why the body could not be read
 	gone       error      // why the client is gone
 }
@@ -110,7 +110,7 @@ func (u *upload) send() bool {
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.stopping || !u.lingering.IsZero() {
+	if !u.over.IsZero() {
 		return false
 	}
 	u.c.SetReadDeadline(time.Time{})
@@ -124,7 +124,7 @@ func (u *upload) awaitContinue() {
 		return
 	}
 	u.mu.Lock()
-	if u.lingering.IsZero() {
+	if u.over.IsZero() {
 		u.c.SetReadDeadline(time.Now().Add(continueTimeout))
 	}
 	u.mu.Unlock()
@@ -150,46 +150,11 @@ func (u *upload) deadline() time.Time {
 	if u.last {
 		deadline = time.Now().Add(lingerIdle)
 	}
-	end := u.lingering.Add(lingerTotal)
-	if !u.lingering.IsZero() && u.discards && end.Before(deadline) {
+	end := u.over.Add(lingerTotal)
+	if !u.over.IsZero() && u.discards && end.Before(deadline) {
 		deadline = end
 	}
 	return deadline
-}
-
-// stall is how long a target that has answered may take none of the body before it is taken to
-// want no more. mu is held.
-func (u *upload) stall() time.Duration {
-	if u.last {
-		return lingerStall
-	}
-	return halfClosedTimeout
-}
-
-// uploadWriter is what the body is written to: the target, and nothing once that takes no more.
-// The client is then heard all the same: many look for an answer only when they have sent all.
-type uploadWriter struct{ u *upload }
-
-func (w uploadWriter) Write(p []byte) (int, error) {
-	u := w.u
-	u.mu.Lock()
-	// Ahead of the write, since the response to the last piece may be there before its end.
-	u.begun, u.complete = true, u.body.done()
-	discards, lingering, stall := u.discards, !u.lingering.IsZero(), u.stall()
-	u.mu.Unlock()
-	if !discards {
-		if lingering {
-			u.target.SetWriteDeadline(time.Now().Add(stall))
-		}
-		if _, err := u.target.Write(p); err == nil {
-			return len(p), nil
-		}
-		u.mu.Lock()
-		u.discards = true
-		u.mu.Unlock()
-	}
-	u.discarded += int64(len(p))
-	return len(p), nil
 }
 
 // fail ends a body that could not be read.
@@ -197,7 +162,7 @@ func (u *upload) fail(err error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.c.SetReadDeadline(time.Time{})
-	if !u.lingering.IsZero() {
+	if !u.over.IsZero() {
 		return
 	}
 	switch {
@@ -219,7 +184,7 @@ func (u *upload) fail(err error) {
 }
 
 // watch waits for the client to go. What it sends meanwhile stays in its read buffer; once that
-// is full the watch ends.
+// is full the watch ends, and the target may not be silent for ever.
 func (u *upload) watch() {
 	in := u.c.in
 	for in.Buffered() < in.Size() {
@@ -239,6 +204,11 @@ func (u *upload) watch() {
 			u.leave(err)
 		}
 		return
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if !u.stopping {
+		u.target.boundSilence()
 	}
 }
 
@@ -356,26 +326,25 @@ func (u *upload) isSent() bool {
 // sent all, and would lose it to a reset. The target goes on to get it as long as it takes it.
 // If this request is the last one, the client is told by the end of file.
 func (u *upload) finish(last bool) bool {
-	if u.finished {
+	if !u.over.IsZero() {
 		return u.isComplete()
 	}
-	u.finished = true
 	if last && !u.isComplete() {
 		if w, ok := u.c.Conn.(closeWriter); !ok || w.CloseWrite() != nil {
 			u.c.Close() // nothing else tells it
 		}
 	}
 	u.mu.Lock()
-	u.last = last
+	u.last, u.over = last, time.Now()
 	u.discards = u.discards || u.target == nil
 	if u.stopping = u.complete; u.stopping {
 		u.c.SetReadDeadline(time.Unix(1, 0)) // long past: wakes a watch
 	} else {
-		u.lingering = time.Now()
 		u.c.SetReadDeadline(u.deadline())
 	}
 	if u.began && !u.isSent() {
-		u.target.SetWriteDeadline(time.Now().Add(u.stall())) // of a write that waits
+		u.writeBy = u.over
+		u.target.SetWriteDeadline(u.writeBy) // wakes a write, which then waits less
 	}
 	u.mu.Unlock()
 	switch {

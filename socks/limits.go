@@ -100,14 +100,22 @@ const (
 	// connection, which asks for one thing at a time.
 	maxIdleTargets = 4
 
-	// bodyTimeout bounds the wait for the next bytes of a request's body. Some come from a
-	// program that computes them, or a person at a keyboard.
+	// bodyTimeout bounds the wait for the next bytes of a request's body, and for a target
+	// that takes none of it. Some come from a program that computes them, or a person at a
+	// keyboard.
 	bodyTimeout = time.Hour
 
 	// halfClosedTimeout bounds the wait for the next bytes of a response whose client has
-	// closed its half, as those do that have gone. Most answers that take longer are polls,
-	// of clients that keep their half open.
+	// closed its half, as those do that have gone, or has sent other requests ahead of it,
+	// so that nothing tells that it has gone. Most answers that take longer are polls, of
+	// clients that keep their half open.
 	halfClosedTimeout = 5 * time.Minute
+
+	// leftTimeout is how long the target of a client that was reset may take nothing of the
+	// request's body before the exchange ends. As for a tunnel, what the client has sent is
+	// still to arrive. leftCheck is how often the client is looked at meanwhile.
+	leftTimeout = 30 * time.Second
+	leftCheck   = time.Second
 
 	// A client that is still sending its body when the response is over is heard on, since
 	// many look for the response only then. While the target takes the body, that goes on.

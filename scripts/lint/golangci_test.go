@@ -89,6 +89,7 @@ var imports = []struct {
 	{"socks/server.go", "culvert/internal/netfault", true},
 	{"socks/http_cut.go", "culvert/internal/sendqueue", true},
 	{"socks/conn.go", "culvert/internal/clientwatch", true},
+	{"socks/http_upload_write.go", "culvert/internal/stall", true},
 	{"socks/server.go", "github.com/armon/go-socks5", true},
 	{"socks/server.go", "culvert/protocol", false},
 	{"socks/server.go", "culvert/internal/cli", false},
