@@ -77,7 +77,7 @@ func listenFor(address string, access policy.SocketAccess) (net.Listener, error)
 	}
 	var cfg net.ListenConfig
 	if bind, err := netip.ParseAddrPort(address); err == nil && bind.Addr().IsLoopback() {
-		cfg.KeepAlive = -1 // a peer on this machine does not vanish silently
+		cfg.KeepAliveConfig = policy.LoopbackKeepAlive()
 	}
 	return cfg.Listen(context.Background(), "tcp"+policy.AddressVersion(address), address)
 }

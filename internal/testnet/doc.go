@@ -5,6 +5,6 @@
 //
 // serve.go accepts connections, udp.go receives datagrams, relay.go relays connections that it can
 // cut, delay and silence, transfer.go moves contents that both ends can verify, http.go makes
-// requests, port_unix.go provides addresses that refuse or do not answer, poll.go waits, race.go
-// tells of the race detector.
+// requests, port_unix.go provides addresses that refuse or do not answer, poll.go waits,
+// keepalive_linux.go reads options of sockets, race.go tells of the race detector.
 package testnet

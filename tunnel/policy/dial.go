@@ -144,7 +144,7 @@ func dialEach(ctx context.Context, network string, addrs []netip.AddrPort) (net.
 	for i, addr := range addrs {
 		var dialer net.Dialer
 		if addr.Addr().IsLoopback() {
-			dialer.KeepAlive = -1 // a peer on this machine does not vanish silently
+			dialer.KeepAliveConfig = LoopbackKeepAlive()
 		}
 		attempt, cancel := shareTime(ctx, len(addrs)-i)
 		conn, err := Connect(attempt, dialer, network, addr.String())
@@ -160,6 +160,15 @@ func dialEach(ctx context.Context, network string, addrs []netip.AddrPort) (net.
 		}
 	}
 	return nil, firstErr
+}
+
+// LoopbackKeepAlive is for TCP connections within this machine. Their peers seldom vanish silently:
+// one that closes while we read nothing, so that its last data has no room, is forgotten by Linux
+// after some minutes without a reset. A probe is then answered by one. It is rare, since each idle
+// connection costs as much.
+func LoopbackKeepAlive() net.KeepAliveConfig {
+	// The system's own values do for what no answer comes to.
+	return net.KeepAliveConfig{Enable: true, Idle: loopbackIdle, Interval: -1, Count: -1}
 }
 
 // shareTime returns a context for the next of n attempts.

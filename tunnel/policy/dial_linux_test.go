@@ -41,6 +41,18 @@ func TestDialPastSilence(t *testing.T) {
 	}
 }
 
+// A peer that the system has forgotten is noticed on this machine too.
+func TestKeepAliveOnLoopback(t *testing.T) {
+	conn, err := dialEach(t.Context(), "tcp", []netip.AddrPort{listenOn(t, "127.0.0.1:0")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if idle, err := testnet.KeepAlive(conn); err != nil || idle != loopbackIdle {
+		t.Errorf("it is probed after %v, %v", idle, err)
+	}
+}
+
 // A unix socket whose queue of connections is full is not one that doesn't answer.
 func TestDialUnixQueue(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")

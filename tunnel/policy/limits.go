@@ -28,6 +28,10 @@ const (
 	maxUnsent   = 512 << 10
 	smallUnsent = 16 << 10
 
+	// loopbackIdle is how long a TCP connection within this machine may be idle before its peer is
+	// probed: see LoopbackKeepAlive.
+	loopbackIdle = 5 * time.Minute
+
 	// maxRules bounds the rules of a remote, and those of one key: each new stream is checked
 	// against all of them.
 	maxRules = 4096
