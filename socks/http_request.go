@@ -200,7 +200,7 @@ func (p *requestParser) judge() error {
 func (p *requestParser) finish() {
 	req := p.req
 	if req.method == http.MethodConnect {
-		req.address, req.refused = targetAddress(string(p.target), "")
+		req.address, req.refused = connectAddress(string(p.target))
 		return
 	}
 	authority, origin, err := splitURL(req.method, p.target)

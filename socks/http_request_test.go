@@ -33,6 +33,14 @@ var requestTests = []struct{ name, sent, want string }{
 		"GET http://a.test:81/ HTTP/1.1\r\nA: 1\r\nhost: a.test\r\nB: 2\r\n\r\n",
 		"GET / HTTP/1.1\r\nA: 1\r\nhost: a.test:81\r\nB: 2\r\n\r\n",
 	}, {
+		"a user name in the URL and in Host",
+		"GET http://u:p%40@a.test/@ HTTP/1.1\r\nHost: u:p%40@a.test\r\nAuthorization: Basic x\r\n\r\n",
+		"GET /@ HTTP/1.1\r\nHost: a.test\r\nAuthorization: Basic x\r\n\r\n",
+	}, {
+		"a user name in the URL, and no Host",
+		"GET http://u@a.test:81 HTTP/1.0\r\n\r\n",
+		"GET / HTTP/1.1\r\nHost: a.test:81\r\n\r\n",
+	}, {
 		"no Host in HTTP/1.0",
 		"GET http://a.test:81/ HTTP/1.0\r\nA: 1\r\nExpect: 100-continue\r\n" +
 			"Connection: keep-alive, TE\r\nTE: x\r\n\r\n",

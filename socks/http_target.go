@@ -11,12 +11,14 @@ import (
 
 var (
 	errAuthority = errors.New("the target is no host and port")
-	errUserinfo  = errors.New("the URL holds a user name")
+	errUserinfo  = errors.New("the target holds a user name")
 	errNotProxy  = errors.New("this is a proxy: it takes CONNECT, and requests for http:// URLs")
 )
 
-// splitURL splits the absolute-form of an http URL into what the URL calls its authority and
-// what the target is asked for, neither of which is decoded or escaped (RFC 9112 section 3.2).
+// splitURL splits the absolute-form of an http URL into what the URL calls its authority, without
+// user name and password, and what the target is asked for, neither of which is decoded or escaped
+// (RFC 9112 section 3.2). wget, apt and Java leave a user name there, and also send it as they
+// would without a proxy.
 func splitURL(method string, target []byte) (authority string, origin []byte, err error) {
 	const scheme = "http://"
 	if len(target) < len(scheme) || !equalFold(target[:len(scheme)], scheme) {
@@ -27,7 +29,7 @@ func splitURL(method string, target []byte) (authority string, origin []byte, er
 	if end < 0 {
 		end = len(rest)
 	}
-	authority, origin = string(rest[:end]), rest[end:]
+	authority, origin = withoutUserinfo(string(rest[:end])), rest[end:]
 	switch {
 	case authority == "":
 		return "", nil, errNotProxy
@@ -37,6 +39,32 @@ func splitURL(method string, target []byte) (authority string, origin []byte, er
 		return authority, append([]byte("/"), origin...), nil
 	}
 	return authority, origin, nil
+}
+
+// withoutUserinfo takes off user name and password, unless others may see their end elsewhere: then
+// the authority is none.
+func withoutUserinfo(authority string) string {
+	userinfo, rest, found := strings.Cut(authority, "@")
+	if !found {
+		return authority
+	}
+	for i := range len(userinfo) {
+		if c := userinfo[i]; !isHostByte(c) && c != ':' && c != '%' { // RFC 3986 section 3.2.1
+			return authority
+		}
+	}
+	return rest
+}
+
+// connectAddress turns the target of a CONNECT into the "host:port" that is dialed. proxychains-ng
+// leaves out the brackets of an IPv6 address.
+func connectAddress(target string) (string, error) {
+	if i := strings.LastIndexByte(target, ':'); i >= 0 {
+		if addr, err := netip.ParseAddr(target[:i]); err == nil && addr.Is6() {
+			target = "[" + target[:i] + "]" + target[i:]
+		}
+	}
+	return targetAddress(target, "")
 }
 
 // targetAddress turns an authority into the "host:port" that is dialed. An empty default means

@@ -27,8 +27,10 @@ const lynxRecipe = `p=${http_proxy#http://}
 
 // fetchers print the page at a URL. They find the proxy through their environment.
 var fetchers = map[string][]string{
-	"curl":     {"curl", "-q", "-sS", "--fail"},
-	"wget":     shell(`exec wget -q -O - --ca-certificate="$SSL_CERT_FILE" "$1"`),
+	"curl": {"curl", "-q", "-sS", "--fail"},
+	"wget": shell(`exec wget -q -O - --ca-certificate="$SSL_CERT_FILE" "$1"`),
+	"wget-password": shell(
+		`exec wget -q -O - --ca-certificate="$SSL_CERT_FILE" "${1%%//*}//user:p%40ss@${1#*//}"`),
 	"httpx":    python("import httpx, sys; print(httpx.get(sys.argv[1]).text)"),
 	"requests": python("import requests, sys; print(requests.get(sys.argv[1]).text)"),
 	"urllib": python("import sys, urllib.request as u\n" +
