@@ -122,9 +122,9 @@ func openPAC(
 	if err != nil {
 		return nil, err
 	}
-	ln, err := listen(address)
+	ln, err := listenPAC(address, p.socks)
 	if err != nil {
-		return nil, cannotListen(address, "give another port with --pac", err)
+		return nil, err
 	}
 	p.listener = ln
 	p.names = ownNames(address)
@@ -133,6 +133,31 @@ func openPAC(
 			Msg("other machines get the PAC file and can't reach the port that it names")
 	}
 	return p, nil
+}
+
+// listenPAC binds the address of the file. Where the SOCKS port has all addresses of IPv4 and none of
+// IPv6, the file can't name the one that a browser has reached over IPv6: then its port has none
+// either.
+func listenPAC(address string, socks *net.TCPAddr) (net.Listener, error) {
+	only4 := socks.IP.IsUnspecified() && socks.IP.To4() != nil
+	host, port, _ := net.SplitHostPort(address)
+	if only4 && host == "" {
+		address = net.JoinHostPort("0.0.0.0", port)
+	}
+	misfit := exit.Usagef("give --pac an IPv4 address, or --socks [::]:PORT for both versions",
+		"browsers that get the PAC file over IPv6 can't reach the port of --socks at %s", socks)
+	if addr, err := netip.ParseAddr(host); only4 && err == nil && addr.Is6() {
+		return nil, misfit
+	}
+	ln, err := listen(address)
+	if err != nil {
+		return nil, cannotListen(address, "give another port with --pac", err)
+	}
+	if only4 && ln.Addr().(*net.TCPAddr).IP.To4() == nil { // a name's, or a socket that was passed
+		ln.Close()
+		return nil, misfit
+	}
+	return ln, nil
 }
 
 // ownNames returns the names by which browsers get the file: that in the address of --pac, if it is

@@ -195,6 +195,42 @@ func TestPACOfAllAddresses(t *testing.T) {
 	}
 }
 
+// TestPACOfIPv4: a SOCKS port on all addresses of IPv4 is named to browsers that come over IPv4, and
+// others don't get the file.
+func TestPACOfIPv4(t *testing.T) {
+	socks, err := listen("0.0.0.0:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socks.Close()
+	for address, served := range map[string]bool{
+		"*:0": true, ":0": true, "0.0.0.0:0": true, "127.0.0.1:0": true, "localhost:0": true,
+		"[::]:0": false, "[::1]:0": false,
+	} {
+		p, err := openPAC(address, nil, socks, false, zerolog.Nop())
+		var failure *exit.Failure
+		switch {
+		case err == nil:
+			if !served || p.listener.Addr().(*net.TCPAddr).IP.To4() == nil {
+				t.Errorf("%s is served at %s", address, p.listener.Addr())
+			}
+			p.listener.Close()
+		case served, !errors.As(err, &failure), failure.Code != exit.Usage:
+			t.Errorf("%s: %v", address, err)
+		}
+	}
+	all, err := listen(":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer all.Close()
+	p, err := openPAC("[::1]:0", nil, all, false, zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.listener.Close()
+}
+
 // A page whose name leads here (DNS rebinding) doesn't get the file.
 func TestPACHost(t *testing.T) {
 	machine, err := os.Hostname()
