@@ -225,7 +225,7 @@ func TestFastOpenStdio(t *testing.T) {
 		conn.CloseWrite()
 	})
 	ctx := testnet.Within(t, 10*time.Second)
-	err := local.Stdio(ctx, echo, io.NopCloser(bytes.NewReader(content)), &got)
+	err := local.Stdio(ctx, echo, io.NopCloser(bytes.NewReader(content)), &got, nil)
 	if err != nil || !bytes.Equal(got.Bytes(), content) {
 		t.Errorf("%d bytes, %v", got.Len(), err)
 	}
@@ -233,7 +233,7 @@ func TestFastOpenStdio(t *testing.T) {
 	end()
 	var refusal *mux.OpenError
 	in := io.NopCloser(bytes.NewReader(content))
-	err = local.Stdio(testnet.Within(t, 10*time.Second), absent, in, &closeBuffer{})
+	err = local.Stdio(testnet.Within(t, 10*time.Second), absent, in, &closeBuffer{}, nil)
 	if !errors.As(err, &refusal) || refusal.Code != mux.CodeRefused ||
 		err.Error() != "connection refused" {
 		t.Errorf("%v", err)

@@ -89,12 +89,16 @@ func (l *Local) openAgain(
 	})
 }
 
+// errStreamCut is why not all that came from standard input has arrived.
+var errStreamCut = errors.New("the stream was cut short")
+
 // Stdio joins in and out to target, which is as for ServeForward. It returns when both directions
 // have ended and the remote has all that came from in, or with an error when the stream is cut
 // short or ctx is done. By then it has closed in and out; closing them has to end calls that are
-// blocked.
+// blocked. Once the target is reached it calls sent, unless that is nil, as soon as the remote has
+// all that came from in, or with the error because of which that will not be so.
 func (l *Local) Stdio(
-	ctx context.Context, target string, in io.ReadCloser, out io.WriteCloser,
+	ctx context.Context, target string, in io.ReadCloser, out io.WriteCloser, sent func(error),
 ) error {
 	defer in.Close()
 	defer out.Close()
@@ -118,14 +122,17 @@ func (l *Local) Stdio(
 		out.Close()
 	})()
 	outward := make(chan error, 1)
+	awaiting, stopAwaiting := context.WithCancel(ctx)
+	defer stopAwaiting()
 	sending.Go(func() {
-		_, err := stream.ReadFrom(in)
-		if err == nil {
-			err = stream.CloseWrite()
-		} else if _, ours := errors.AsType[*mux.CopyError](err); ours {
-			stream.CloseWithReset(mux.CodeAborted)
-		}
+		err := sendAll(awaiting, stream, in)
 		outward <- err
+		if err == nil && stream.HasLeft() {
+			err = errStreamCut
+		}
+		if sent != nil {
+			sent(err)
+		}
 	})
 	_, err = stream.WriteTo(out)
 	if err == nil {
@@ -134,15 +141,29 @@ func (l *Local) Stdio(
 	if err == nil {
 		err = <-outward
 	}
-	if err == nil {
-		err = stream.AwaitSent(ctx)
-	}
 	if err != nil {
+		stopAwaiting()
 		stream.CloseWithReset(mux.CodeAborted)
 		in.Close()
 	}
 	if err != nil && ctx.Err() != nil {
 		return context.Cause(ctx)
+	}
+	return err
+}
+
+// sendAll sends what comes from in, and waits until the remote has it, or the stream is cut short
+// from the other side.
+func sendAll(ctx context.Context, stream *mux.Stream, in io.Reader) error {
+	_, err := stream.ReadFrom(in)
+	if _, ours := errors.AsType[*mux.CopyError](err); ours {
+		stream.CloseWithReset(mux.CodeAborted)
+	}
+	if err == nil {
+		err = stream.CloseWrite()
+	}
+	if err == nil {
+		err = stream.AwaitSent(ctx)
 	}
 	return err
 }

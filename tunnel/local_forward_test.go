@@ -51,7 +51,7 @@ func TestStdio(t *testing.T) {
 	content := randomBytes(t, 1<<20)
 	out := &closableBuffer{}
 	err := local.Stdio(testnet.Within(t, patience), testnet.EchoServer(t),
-		io.NopCloser(bytes.NewReader(content)), out)
+		io.NopCloser(bytes.NewReader(content)), out, nil)
 	if err != nil || !bytes.Equal(out.Bytes(), content) || !out.closed {
 		t.Fatalf("%d bytes, closed %v, %v", out.Len(), out.closed, err)
 	}
@@ -63,7 +63,7 @@ func TestStdio(t *testing.T) {
 	defer stop.Close()
 	go stop.Write([]byte("x"))
 	if err := local.Stdio(
-		testnet.Within(t, patience), cut, in, &closableBuffer{},
+		testnet.Within(t, patience), cut, in, &closableBuffer{}, nil,
 	); !errors.Is(err, syscall.ECONNRESET) {
 		t.Fatalf("a target that resets: %v", err)
 	}
@@ -81,7 +81,7 @@ func TestStdioAwaitsUpload(t *testing.T) {
 		got <- all
 	})
 	if err := local.Stdio(testnet.Within(t, patience), sink,
-		io.NopCloser(bytes.NewReader(content)), &closableBuffer{}); err != nil {
+		io.NopCloser(bytes.NewReader(content)), &closableBuffer{}, nil); err != nil {
 		t.Error(err)
 	}
 	stats := local.connection().session.Stats()
@@ -90,6 +90,43 @@ func TestStdioAwaitsUpload(t *testing.T) {
 	}
 	if all := <-got; !bytes.Equal(all, content) {
 		t.Errorf("the target got %d bytes of %d", len(all), len(content))
+	}
+}
+
+// TestStdioTellsWhatIsSent: sent is called once the remote has all, while the target still may
+// answer, or with an error when the target leaves before.
+func TestStdioTellsWhatIsSent(t *testing.T) {
+	local, _ := startTunnel(t)
+	stay := make(chan struct{})
+	for name, target := range map[string]func(*net.TCPConn){
+		"stays": func(conn *net.TCPConn) {
+			io.Copy(io.Discard, conn)
+			<-stay
+		},
+		"resets": func(conn *net.TCPConn) {
+			io.ReadFull(conn, make([]byte, 1))
+			conn.SetLinger(0)
+		},
+	} {
+		sent, ended := make(chan error, 1), make(chan error, 1)
+		address := testnet.ServeTCP(t, target)
+		go func() {
+			in := io.NopCloser(bytes.NewReader(make([]byte, 32<<20)))
+			ended <- local.Stdio(testnet.Within(t, patience), address, in, &closableBuffer{},
+				func(err error) { sent <- err })
+		}()
+		if err := <-sent; (err != nil) != (name == "resets") {
+			t.Errorf("the target %s: sent: %v", name, err)
+		}
+		if name == "stays" {
+			if len(ended) > 0 {
+				t.Errorf("it has ended: %v", <-ended)
+			}
+			close(stay)
+		}
+		if err := <-ended; (err != nil) != (name == "resets") {
+			t.Errorf("the target %s: %v", name, err)
+		}
 	}
 }
 
@@ -122,7 +159,7 @@ func TestStdioStops(t *testing.T) {
 	_, out := io.Pipe()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- local.Stdio(ctx, flood, in, out) }()
+	go func() { ended <- local.Stdio(ctx, flood, in, out, nil) }()
 	cancel()
 	select {
 	case err := <-ended:

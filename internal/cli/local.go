@@ -266,10 +266,15 @@ func runLocal(signals *interrupts, c *connection, l *listeners, task localTask) 
 	defer supervise(ctx, &signals.manager, c.config.Log, "connected to "+c.address.String(),
 		s.checkPath)()
 	done := make(chan error, 2)
+	var stdio *stdioTask
 	if task.stdio != "" {
-		defer startStdio(ctx, s.node, task.stdio, done).stop()
+		stdio = startStdio(ctx, s.node, task.stdio, done)
+		defer stdio.stop()
 	}
 	err = s.wait(ctx, done)
 	s.stop()
+	if err == nil && stdio != nil && ctx.Err() == nil {
+		err = stdio.unsent(task.stdio)
+	}
 	return signals.result(err)
 }

@@ -260,7 +260,7 @@ func TestSignalBeforeReady(t *testing.T) {
 }
 
 // TestStdioStreamsGone takes both standard streams of -W away, while the target says nothing and
-// stays: it ends. With one of them it goes on, and ends when it has something to write.
+// stays: it ends, with an error if not all has arrived. With one of them it goes on, and ends when it has something to write.
 func TestStdioStreamsGone(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
@@ -268,7 +268,9 @@ func TestStdioStreamsGone(t *testing.T) {
 		io.Copy(conn, conn)
 		<-t.Context().Done() // after the end of file, too
 	})
-	start := func(t *testing.T) (p *process, in *os.File, out *os.File) {
+	relay, relayed := testnet.RelayTo(t, s.remote.Listen[0], testnet.RelayConfig{}), *s
+	relayed.remote.Listen = []string{relay.Address()}
+	start := func(t *testing.T, s *stage) (p *process, in *os.File, out *os.File) {
 		childIn, in, err := os.Pipe()
 		if err != nil {
 			t.Fatal(err)
@@ -291,14 +293,28 @@ func TestStdioStreamsGone(t *testing.T) {
 	}
 	t.Run("both", func(t *testing.T) {
 		t.Parallel()
-		p, in, out := start(t)
+		p, in, out := start(t, s)
 		out.Close()
 		in.Close()
 		checkStatus(t, p, exit.OK)
 	})
+	t.Run("both, with data that doesn't arrive", func(t *testing.T) {
+		t.Parallel()
+		p, in, out := start(t, &relayed)
+		defer relay.Freeze()()
+		out.Close()
+		if _, err := io.WriteString(in, "more\n"); err != nil {
+			t.Fatal(err)
+		}
+		in.Close()
+		checkStatus(t, p, exit.Failed)
+		if text := p.stderr.String(); !strings.Contains(text, "standard input") {
+			t.Errorf("standard error %q", text)
+		}
+	})
 	t.Run("output", func(t *testing.T) {
 		t.Parallel()
-		p, in, out := start(t)
+		p, in, out := start(t, s)
 		out.Close()
 		if _, err := io.WriteString(in, "more\n"); err != nil {
 			t.Fatal(err)
@@ -310,7 +326,7 @@ func TestStdioStreamsGone(t *testing.T) {
 	})
 	t.Run("signal", func(t *testing.T) {
 		t.Parallel()
-		p, _, _ := start(t)
+		p, _, _ := start(t, s)
 		p.send(t, syscall.SIGTERM) // while it reads standard input, which stays open
 		checkStatus(t, p, exit.OK)
 	})

@@ -3,8 +3,11 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"culvert/internal/cli/exit"
@@ -16,6 +19,9 @@ import (
 type stdioTask struct {
 	in, out *stdstream.Stream
 	ended   chan struct{} // closed when standard input is at its end, or fails
+	over    chan struct{} // closed when nothing is joined any more
+	sent    chan error    // gets why not all of standard input was sent, or nil
+	unread  atomic.Bool   // both streams have ended for the user
 	once    sync.Once
 	cut     context.CancelFunc
 	running sync.WaitGroup
@@ -29,11 +35,13 @@ func startStdio(
 ) *stdioTask {
 	t := &stdioTask{
 		in: stdstream.New(os.Stdin), out: stdstream.New(os.Stdout), ended: make(chan struct{}),
+		over: make(chan struct{}), sent: make(chan error, 1),
 	}
 	joined, cut := context.WithCancel(ctx)
 	t.cut = cut
 	t.running.Go(func() {
-		err := node.Stdio(joined, target, t, t.out)
+		defer close(t.over)
+		err := node.Stdio(joined, target, t, stdout{t}, func(err error) { t.sent <- err })
 		switch {
 		case ctx.Err() != nil:
 			err = nil // it was to stop
@@ -49,10 +57,30 @@ func startStdio(
 			return
 		}
 		if t.out.AwaitHangup() == nil {
+			t.unread.Store(true)
 			done <- nil
 		}
 	})
 	return t
+}
+
+var errUnsent = errors.New("not all of standard input was sent")
+
+// unsent returns why not all of standard input was sent, or nil. The node has ended. While it
+// drained, what was sent was under way, although nobody was left to read an answer.
+func (t *stdioTask) unsent(target string) error {
+	<-t.over
+	select {
+	case err := <-t.sent:
+		if errors.Is(err, net.ErrClosed) { // the node's session, when the drain was over
+			return exit.Fail(exit.Failed, target, errUnsent, "")
+		}
+		if err != nil {
+			return exit.Fail(exit.Failed, target, fmt.Errorf("%w: %w", errUnsent, err), "")
+		}
+	default: // another error has ended it
+	}
+	return nil
 }
 
 // stdioFailure explains why -W has ended. When standard output is a pipe that nobody reads, it has
@@ -76,6 +104,22 @@ func (t *stdioTask) Read(p []byte) (int, error) {
 
 // Close ends a Read.
 func (t *stdioTask) Close() error { return t.in.Close() }
+
+// stdout is standard output.
+type stdout struct{ *stdioTask }
+
+// Write writes to standard output. What comes when nobody is left to read it doesn't end what is
+// still being sent.
+func (o stdout) Write(p []byte) (int, error) {
+	n, err := o.out.Write(p)
+	if err != nil && o.unread.Load() {
+		return len(p), nil
+	}
+	return n, err
+}
+
+// Close ends a Write.
+func (o stdout) Close() error { return o.out.Close() }
 
 // stop cuts short what is left, and waits for the end.
 func (t *stdioTask) stop() {
