@@ -135,8 +135,8 @@ func openPAC(
 	return p, nil
 }
 
-// listenPAC binds the address of the file. Where the SOCKS port has all addresses of IPv4 and none of
-// IPv6, the file can't name the one that a browser has reached over IPv6: then its port has none
+// listenPAC binds the address of the file. Where the SOCKS port has all addresses of IPv4 and none
+// of IPv6, the file can't name the one that a browser has reached over IPv6: then its port has none
 // either.
 func listenPAC(address string, socks *net.TCPAddr) (net.Listener, error) {
 	only4 := socks.IP.IsUnspecified() && socks.IP.To4() != nil

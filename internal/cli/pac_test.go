@@ -195,8 +195,8 @@ func TestPACOfAllAddresses(t *testing.T) {
 	}
 }
 
-// TestPACOfIPv4: a SOCKS port on all addresses of IPv4 is named to browsers that come over IPv4, and
-// others don't get the file.
+// TestPACOfIPv4: a SOCKS port on all addresses of IPv4 is named to browsers that come over IPv4.
+// Others don't get the file.
 func TestPACOfIPv4(t *testing.T) {
 	socks, err := listen("0.0.0.0:0")
 	if err != nil {

@@ -260,7 +260,8 @@ func TestSignalBeforeReady(t *testing.T) {
 }
 
 // TestStdioStreamsGone takes both standard streams of -W away, while the target says nothing and
-// stays: it ends, with an error if not all has arrived. With one of them it goes on, and ends when it has something to write.
+// stays: it ends, with an error if not all has arrived. With one of them it goes on, and ends when
+// it has something to write.
 func TestStdioStreamsGone(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
