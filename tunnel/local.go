@@ -107,8 +107,8 @@ func (l *Local) reserveMemory(n int) (release func()) {
 	return l.remotes[0].session.Memory.Reserve("", n) // a local's sessions have no other name
 }
 
-// shutdown gives the streams time to end, and to deliver what they have brought, also over another
-// carrier.
+// shutdown gives the streams of a session time to end, and to deliver what they have brought, also
+// over another carrier, and ends the session.
 func (l *Local) shutdown(kept *retiredSession) {
 	session := kept.conn.session
 	l.event(state.EventDraining, nil, nil)
@@ -120,14 +120,15 @@ func (l *Local) shutdown(kept *retiredSession) {
 	defer cancel()
 	draining, lost := context.WithCancel(ctx)
 	var keeping sync.WaitGroup
+	kept.attempts.pause.reset() // there is little time
 	keeping.Go(func() {
-		l.keepCarried(draining, kept)
+		l.keepCarried(draining, kept, l.reconnectKept)
 		lost()
 	})
 	err := session.Drain(draining)
 	lost()
 	keeping.Wait()
-	if err != nil {
+	if !l.noteCut(kept.conn, err) && err != nil {
 		l.cfg.Bounds.Refused(bounds.LocalDrain)
 		l.cfg.Log.Warn().Int("streams", session.Stats().Streams).Msg("streams cut short")
 	}

@@ -10,8 +10,9 @@ import (
 	"culvert/tunnel/mux"
 )
 
-// retiredSession is a session whose remote takes no more streams in it. It is kept until those that
-// there are have ended, as the Local's current session is, while new streams go to another.
+// retiredSession is a session that takes no more streams: its remote drains, or this side does. It
+// is kept until those that there are have ended, as the Local's current session is, while new
+// streams go to another, if there is one.
 type retiredSession struct {
 	attempts *localAttempts // to give it another carrier
 
@@ -60,7 +61,6 @@ func (l *Local) retire(ctx context.Context, conn *localConnection) {
 	l.mu.Unlock()
 	l.retiring.Go(func() {
 		l.keepRetired(ctx, kept)
-		l.noteCut(conn)
 		l.mu.Lock()
 		delete(l.retired, kept)
 		l.mu.Unlock()
@@ -78,29 +78,35 @@ func (l *Local) keepRetired(ctx context.Context, kept *retiredSession) {
 	session := kept.conn.session
 	keeping, stop := context.WithCancel(ctx)
 	var draining sync.WaitGroup
+	var cut error
 	draining.Go(func() {
-		session.Drain(keeping)
+		cut = session.Drain(keeping)
 		stop()
 	})
-	l.keepCarried(keeping, kept)
-	if ctx.Err() != nil && !session.Stats().Away {
-		l.shutdown(kept)
-	}
-	session.Close()
+	l.keepCarried(keeping, kept, l.reconnectRetired)
 	stop()
 	draining.Wait()
+	if ctx.Err() != nil {
+		l.shutdown(kept)
+	} else {
+		l.noteCut(kept.conn, cut)
+	}
+	session.Close()
 }
 
-// keepCarried gives a retired session another carrier whenever it loses the one that it has, until
-// ctx is done, or there will be none.
-func (l *Local) keepCarried(ctx context.Context, kept *retiredSession) {
+// keepCarried gives a session another carrier, by reconnect, whenever it loses the one that it has,
+// until ctx is done, or there will be none.
+func (l *Local) keepCarried(
+	ctx context.Context, kept *retiredSession,
+	reconnect func(context.Context, *retiredSession) (*localConnection, error),
+) {
 	session := kept.conn.session
 	for moved := traffic(session); awaitLossOrExpiry(ctx, kept.conn) == nil; {
 		lostAt, now := time.Now(), traffic(session)
 		kept.attempts.lost(
 			kept.conn.path.remote.Addr(), lostAt.Sub(kept.conn.since), now > moved, false)
 		moved = now
-		next, err := l.reconnectRetired(ctx, kept)
+		next, err := reconnect(ctx, kept)
 		if err != nil || next.session != session {
 			if err == nil { // the remote does not know it any more
 				next.session.Close()
@@ -108,13 +114,26 @@ func (l *Local) keepCarried(ctx context.Context, kept *retiredSession) {
 			if err == nil || ctx.Err() == nil {
 				l.cfg.Observer.Resume(false, time.Since(lostAt))
 			}
+			if err != nil && ctx.Err() == nil {
+				l.cfg.Log.Warn().Err(err).Msg("no other connection to the remote")
+			}
 			return
 		}
 		l.logReconnected(next, kept.conn, time.Since(lostAt))
-		l.mu.Lock()
-		kept.conn = next
-		l.mu.Unlock()
+		l.follow(kept, next)
 	}
+}
+
+// follow notes the newest connection of a session, which is still the current one when the Local
+// stops.
+func (l *Local) follow(kept *retiredSession, next *localConnection) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.current == kept.conn {
+		l.current = next
+		l.noteChangeLocked()
+	}
+	kept.conn = next
 }
 
 // awaitLossOrExpiry is AwaitLoss for the session of a connection, which ends when the remote's
@@ -124,7 +143,15 @@ func awaitLossOrExpiry(ctx context.Context, conn *localConnection) error {
 	return conn.session.AwaitLoss(ctx)
 }
 
-// reconnectRetired is connectAgain for a retired session. Its flows don't wait for that.
+// reconnectKept is connectAgain for a session that takes no more streams.
+func (l *Local) reconnectKept(
+	ctx context.Context, kept *retiredSession,
+) (*localConnection, error) {
+	kept.attempts.follow(kept.conn)
+	return l.connectAgain(ctx, kept.conn, kept.attempts, func(error) {})
+}
+
+// reconnectRetired is reconnectKept while new streams go to another session. The flows don't wait.
 func (l *Local) reconnectRetired(
 	ctx context.Context, kept *retiredSession,
 ) (*localConnection, error) {
@@ -133,8 +160,7 @@ func (l *Local) reconnectRetired(
 	defer moving.Wait()
 	defer stop()
 	moving.Go(func() { l.moveFlows(away, kept.conn.session) })
-	kept.attempts.follow(kept.conn)
-	return l.connectAgain(ctx, kept.conn, kept.attempts, func(error) {})
+	return l.reconnectKept(ctx, kept)
 }
 
 // moveFlows ends the flows of a retired session that has lost its carrier, and drops all datagrams
@@ -155,13 +181,16 @@ func (l *Local) moveFlows(ctx context.Context, retired *mux.Session) {
 	}
 }
 
-// noteCut notes that the remote has cut the streams of a retired session short.
-func (l *Local) noteCut(conn *localConnection) {
-	closed, ok := errors.AsType[*mux.CloseError](conn.session.Err())
-	if ok && closed.Code == mux.CodeDraining {
-		l.event(state.EventStreamsCut, conn, closed)
-		l.cfg.Log.Warn().Str("session", conn.session.ID()).Err(closed).Msg("streams cut short")
+// noteCut logs that streams were cut short by the end of their session, if err of its Drain is about
+// that, and reports whether it is.
+func (l *Local) noteCut(conn *localConnection, err error) bool {
+	ended := conn.session.Err()
+	if err == nil || ended == nil {
+		return false
 	}
+	l.event(state.EventStreamsCut, conn, ended)
+	l.cfg.Log.Warn().Str("session", conn.session.ID()).Err(ended).Msg("streams cut short")
+	return true
 }
 
 // isRetired reports whether a session takes no new streams any more.

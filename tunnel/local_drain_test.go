@@ -8,7 +8,6 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -17,7 +16,6 @@ import (
 
 	"culvert/certs"
 	"culvert/internal/bounds"
-	"culvert/internal/state"
 	"culvert/internal/testnet"
 	"culvert/tunnel/mux"
 	"culvert/tunnel/policy"
@@ -308,40 +306,6 @@ func TestDrainCostsNoStream(t *testing.T) {
 	until(t, "there is another session", func() bool { return second.streams() > 0 })
 	stop()
 	streams.Wait()
-}
-
-// TestStopWithoutCarrier: a local that is told to stop gets another connection when it loses the
-// one it has, so that its streams have the time that they are given.
-func TestStopWithoutCarrier(t *testing.T) {
-	t.Parallel()
-	key := newKey(t)
-	remote := startRemote(t, trustKeys(t, key), nil)
-	relay := testnet.RelayTo(t, remote.server.Listener.Addr().String(), testnet.RelayConfig{})
-	cfg, events := remote.localConfig(t, key), state.NewEvents()
-	cfg.Events = events
-	var err error
-	if cfg.Address, err = ParseAddress("ws://" + relay.Address() + "/"); err != nil {
-		t.Fatal(err)
-	}
-	local := NewLocal(cfg)
-	ctx, stop := context.WithCancel(t.Context())
-	var running sync.WaitGroup
-	running.Go(func() { local.Run(ctx) })
-	conn := dial(t, local, testnet.EchoServer(t))
-	echoes(t, conn)
-	stop()
-	until(t, "it drains", func() bool {
-		return slices.ContainsFunc(events.Recent(), func(e state.Event) bool {
-			return e.Kind == state.EventDraining
-		})
-	})
-	relay.Cut()
-	conn.SetDeadline(time.Now().Add(DrainTimeout))
-	if err := testnet.CheckEcho(conn, "ping"); err != nil {
-		t.Errorf("over another connection: %v", err)
-	}
-	conn.Close()
-	testnet.Await(t, patience, running.Wait)
 }
 
 // Streams that a local cuts short when it ends are counted, and so is one that waits for another

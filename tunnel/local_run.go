@@ -19,7 +19,7 @@ import (
 // later attempt, such as a wrong key or certificate, may be the doing of the network that this
 // machine is on by then, so Run tries again.
 func (l *Local) Run(ctx context.Context) error {
-	stopWatching := l.watchNetwork(ctx)
+	stopWatching := l.watchNetwork(context.WithoutCancel(ctx)) // also while streams drain
 	defer stopWatching()
 	for _, remote := range l.remotes {
 		defer remote.hedging.Wait()
@@ -53,9 +53,7 @@ func (l *Local) Run(ctx context.Context) error {
 			if better != nil {
 				l.discard(better)
 			}
-			l.shutdown(l.retiredOf(conn))
-			l.set(nil, net.ErrClosed)
-			return nil
+			return l.finish(ctx, nil)
 		case errors.Is(err, errRetry):
 			conn = l.renew(ctx, conn, attempts[conn.connector.place])
 			continue
@@ -170,12 +168,19 @@ func (l *Local) awaitLoss(
 	return better, err
 }
 
-// finish ends Run.
+// finish ends Run, because of err unless ctx is done. Only in the latter case do the streams get
+// time to end.
 func (l *Local) finish(ctx context.Context, err error) error {
-	if last := l.connection(); last != nil {
+	last := l.connection()
+	switch {
+	case last == nil:
+		time.AfterFunc(DrainTimeout, l.cutRelays)
+	case ctx.Err() != nil && last.session.Err() == nil:
+		l.shutdown(l.retiredOf(last))
+	default:
 		last.session.Close()
+		time.AfterFunc(DrainTimeout, l.cutRelays)
 	}
-	time.AfterFunc(DrainTimeout, l.cutRelays)
 	if ctx.Err() != nil {
 		l.set(nil, net.ErrClosed)
 		return nil

@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -76,7 +77,8 @@ func endingSooner(ctx context.Context, by time.Duration) (context.Context, conte
 
 // drain drains a session, and ends it.
 func (r *Remote) drain(ctx context.Context, session *mux.Session) {
-	if session.Drain(ctx) == nil {
+	err := session.Drain(ctx)
+	if _, ended := errors.AsType[*mux.SessionError](err); err == nil || ended { // by the client
 		session.Close()
 		return
 	}

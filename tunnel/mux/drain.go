@@ -35,7 +35,8 @@ var errUnacknowledged = errors.New("the peer has not acknowledged all")
 // Drain tells the peer that this side takes no new streams, and waits until those that are open
 // have ended, and the peer has what they carried, or ctx is done. Streams that the peer has opened
 // before it heard are still taken, also when they arrive later, on another carrier. It does not
-// close the session. An error means that streams are cut short.
+// close the session. An error means that streams are cut short: a *SessionError, that the end of the
+// session has done so.
 func (s *Session) Drain(ctx context.Context) error {
 	defer s.awaitAcks()()
 	s.mu.Lock()
@@ -51,9 +52,12 @@ func (s *Session) Drain(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, abandoned := errors.AsType[*AbandonedError](s.err); abandoned &&
-		s.out.acked < s.out.streamsEnd {
+	_, abandoned := errors.AsType[*AbandonedError](s.err)
+	switch {
+	case abandoned && s.out.acked < s.out.streamsEnd:
 		return errUnacknowledged
+	case s.streams.cut > 0:
+		return err
 	}
 	return nil
 }
@@ -71,7 +75,8 @@ func (s *Session) awaitAcks() (stop func()) {
 }
 
 // awaitAllOpened waits until the peer has answered that it opens no more streams, for drainNotice
-// on each carrier, and for drainAway while there is none.
+// on each carrier, and for drainAway while there is none. It doesn't wait when they are refused
+// anyway.
 func (s *Session) awaitAllOpened(ctx context.Context) {
 	begun := time.Now()
 	until := func() time.Time {
@@ -80,7 +85,10 @@ func (s *Session) awaitAllOpened(ctx context.Context) {
 		}
 		return later(begun, s.link.since).Add(drainNotice)
 	}
-	for answered := false; !answered && ctx.Err() == nil; {
+	s.mu.Lock()
+	answered := s.cfg.NoIncoming
+	s.mu.Unlock()
+	for !answered && ctx.Err() == nil {
 		s.mu.Lock()
 		end := until()
 		s.mu.Unlock()

@@ -286,3 +286,36 @@ func TestDrainAwaitsAcks(t *testing.T) {
 		})
 	})
 }
+
+// A side that refuses all streams of its peer has none to wait for.
+func TestDrainRefusesAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, HostConfig{}, Config{NoIncoming: true})
+		r.cut()
+		began := time.Now()
+		if err := r.client.Drain(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(began); took != 0 {
+			t.Errorf("took %v", took)
+		}
+	})
+}
+
+// A drain reports the end of its session, if that has cut streams short.
+func TestDrainOfEndedSession(t *testing.T) {
+	for name, streams := range map[string]int{"none": 0, "one": 1} {
+		t.Run(name, func(t *testing.T) {
+			client, server := newPair(t, Config{}, Config{})
+			for range streams {
+				openPair(t, client, server)
+			}
+			server.Close()
+			client.Wait()
+			err := client.Drain(t.Context())
+			if _, cut := errors.AsType[*SessionError](err); cut != (streams > 0) {
+				t.Error(err)
+			}
+		})
+	}
+}

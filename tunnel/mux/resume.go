@@ -116,6 +116,9 @@ func (s *Session) Resume(ctx context.Context, carrier Carrier) (*Session, error)
 		}
 		return nil, err
 	}
+	if resumed != s { // not before: who learns of it may end ctx, and with that the other session
+		s.fail(ErrSessionUnknown)
+	}
 	return resumed, nil
 }
 
@@ -140,8 +143,8 @@ func (s *Session) resume(carrier Carrier) (*Session, error) {
 			}
 			return nil, cmp.Or(err, ErrElsewhere)
 		}
-		s.fail(ErrSessionUnknown)
 		if err != nil {
+			s.fail(ErrSessionUnknown)
 			return nil, err
 		}
 		s.mu.Lock()
