@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -387,6 +388,66 @@ func TestRetryRenewsCarrier(t *testing.T) {
 	if remote.count() != 1 {
 		t.Errorf("%d sessions", remote.count())
 	}
+}
+
+// An attempt to renew a carrier that fails says nothing about the one that there is: when that is
+// lost after a long time, the next attempt still starts at once.
+func TestFailedRenewal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := startMoveWorld(t, 0, func(*RemoteConfig) {})
+		defer w.stop()
+		address, err := ParseAddress("ws://" + simRemoteAddress + "/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		local := NewLocal(LocalConfig{
+			Address: address, Key: w.key, VerifyRemote: func(protocol.Peer) error { return nil },
+		})
+		local.noticeNetwork = func(ctx context.Context, _ chan<- struct{}) { <-ctx.Done() }
+		var down atomic.Bool
+		var refused atomic.Int64
+		local.remotes[0].dialAddress = func(
+			ctx context.Context, network, address string,
+		) (net.Conn, error) {
+			if down.Load() {
+				refused.Add(1)
+				return nil, syscall.ECONNREFUSED
+			}
+			return w.dialRemote(ctx, network, address)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { local.Run(ctx) })
+		defer running.Wait()
+		defer stop()
+		if _, err := local.WaitSession(testnet.Within(t, patience)); err != nil {
+			t.Fatal(err)
+		}
+
+		down.Store(true)
+		w.carriers.cut(0, 1)
+		time.Sleep(10 * backoffMax) // synctest
+		if n := refused.Load(); n == 0 || n > 20 {
+			t.Fatalf("%d attempts, whose pauses are to grow", n)
+		}
+		down.Store(false)
+		time.Sleep(time.Hour) // synctest
+		down.Store(true)
+		n := refused.Load()
+		local.Retry()
+		synctest.Wait()
+		if refused.Load() == n {
+			t.Fatal("the carrier is not renewed")
+		}
+		down.Store(false)
+		lost := local.connection()
+		w.carriers.cut(0, 1)
+		began := time.Now()
+		until(t, "there is another carrier", func() bool { return local.connection() != lost })
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("after %v", took)
+		}
+	})
 }
 
 // TestConnectTimeout has each step hang: the attempt ends when its time is over, whatever the step,

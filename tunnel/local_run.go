@@ -36,12 +36,14 @@ func (l *Local) Run(ctx context.Context) error {
 	}
 	l.sums.begin(conn.session)
 	l.logConnected(conn)
-	var last *mux.Session
+	var last *localConnection
+	var moved uint64 // by the session, when it got the carrier
 	for {
-		began, moved := time.Now(), traffic(conn.session)
-		if session := conn.session; session != last {
+		if session := conn.session; last == nil || last.session != session {
 			accepting.Go(func() { l.acceptReverse(session) })
-			last = session
+		}
+		if conn != last { // otherwise an attempt to renew it has failed
+			last, moved = conn, traffic(conn.session)
 		}
 		drop(l.retry) // was for the attempts that have led to this
 		l.set(conn, nil)
@@ -64,7 +66,7 @@ func (l *Local) Run(ctx context.Context) error {
 		case errors.Is(err, errRemoteDrains):
 			conn, err = l.replace(ctx, conn, attempts)
 		default:
-			lasted := time.Since(began)
+			lasted := time.Since(conn.since)
 			l.logLoss(conn, err, lasted)
 			conn, err = l.afterLoss(ctx, conn, attempts, err, lasted, traffic(conn.session) > moved)
 		}
