@@ -33,9 +33,6 @@ func noticeNetwork(ctx context.Context, notices chan<- struct{}) {
 // now. Whoever makes an attempt to connect, or waits for the next, is told.
 func (l *Local) networkChanged() {
 	for _, conn := range l.connections() {
-		if !conn.path.canChange() {
-			continue
-		}
 		if err := conn.path.check(); err != nil {
 			conn.session.DropCarrier(conn.carrier, err)
 		} else {

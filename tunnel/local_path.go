@@ -34,14 +34,13 @@ func unmapped(a netip.AddrPort) netip.AddrPort {
 	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 }
 
-// canChange reports whether the network can change the path.
-func (p localPath) canChange() bool {
-	return p.remote.IsValid() && !p.remote.Addr().IsLoopback()
-}
-
 // check returns an error if the path is gone for good: the machine has no longer the local address,
-// or from there no route to the remote one.
+// or from there no route to the remote one. A path to the machine itself always is there; what
+// relays from its end, such as a proxy, may have lost its own.
 func (p localPath) check() error {
+	if !p.remote.IsValid() || p.remote.Addr().IsLoopback() {
+		return nil
+	}
 	conn, err := connectUDP(netip.AddrPortFrom(p.local.Addr(), 0), p.remote)
 	if err == nil {
 		conn.Close()

@@ -315,6 +315,35 @@ func TestHangingAttempt(t *testing.T) {
 	}
 }
 
+// A proxy on this machine, or whatever else leads to the remote from here, stalls when the network
+// has changed: the carrier is replaced, although its own path is there.
+func TestNetworkChangesBehindProxy(t *testing.T) {
+	key := newKey(t)
+	remote := startRemote(t, trustKeys(t, key), nil)
+	proxy := httpProxy(t, func(_ *http.Request, conn *net.TCPConn) {
+		io.WriteString(conn, "HTTP/1.1 200 OK\r\n\r\n")
+		join(conn, remote.server.Listener.Addr().String())
+	})
+	relay := testnet.RelayTo(t, proxy.address, testnet.RelayConfig{})
+	cfg := remote.localConfig(t, key)
+	proxy.address = relay.Address()
+	cfg.Via = proxy
+	local, _ := startLocal(t, cfg)
+	conn := dial(t, local, testnet.EchoServer(t))
+	echoes(t, conn)
+	first := local.connection()
+	until(t, "nothing is on the way", func() bool { // the lack of an ack would tell
+		stats := first.session.Stats()
+		return stats.Acknowledged == stats.Sent
+	})
+	relay.Silence()
+	local.networkChanged()
+	testnet.Poll(t, 2*time.Second, "another carrier", func() bool {
+		return local.connection() != first
+	})
+	echoes(t, conn)
+}
+
 // TestNoticesWithoutEnd: where the network changes all the time, attempts that hang end in time,
 // and those that only take long come to their end.
 func TestNoticesWithoutEnd(t *testing.T) {
