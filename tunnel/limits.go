@@ -377,7 +377,8 @@ const (
 	strangerLinesPeriod = time.Minute
 
 	// maxStreamWarnings bounds the lines of the log in a streamWarningsPeriod about streams that were
-	// refused, for all sessions together. One session has a line of each kind.
+	// refused, for all sessions together. One session has a line of each kind, and so has a forward of
+	// a local.
 	maxStreamWarnings    = 20
 	streamWarningsPeriod = time.Second
 

@@ -181,8 +181,8 @@ func (l *Local) moveFlows(ctx context.Context, retired *mux.Session) {
 	}
 }
 
-// noteCut logs that streams were cut short by the end of their session, if err of its Drain is about
-// that, and reports whether it is.
+// noteCut logs that streams were cut short by the end of their session, if err of its Drain is
+// about that, and reports whether it is.
 func (l *Local) noteCut(conn *localConnection, err error) bool {
 	ended := conn.session.Err()
 	if err == nil || ended == nil {

@@ -10,37 +10,40 @@ import (
 
 	"culvert/tunnel/mux"
 	"culvert/tunnel/policy"
+
+	"github.com/rs/zerolog"
 )
 
 // ServeForward joins each connection that ln accepts to target, a host:port or unix:/path as the
 // remote sees it. When ctx is done it closes ln, and returns once its connections have ended, which
 // happens at the latest when the session ends. It returns an error only when ln fails.
 func (l *Local) ServeForward(ctx context.Context, ln net.Listener, target string) error {
+	log := forwardLog(l.cfg.Log, target)
+	defer log.close()
 	return serveConns(ctx, retrying(ln, l.cfg.Log), maxForwardConns, func(conn net.Conn) {
-		l.forward(ctx, conn, target)
+		l.forward(ctx, conn, target, log)
 	})
 }
 
 // forward joins one connection to target. When the target is unreachable it resets the connection:
 // there is no other way to report that.
-func (l *Local) forward(ctx context.Context, conn net.Conn, target string) {
-	log := l.cfg.Log.With().Str("target", target).Logger()
+func (l *Local) forward(ctx context.Context, conn net.Conn, target string, log *limitedLog) {
 	stream, err := openFor(ctx, conn, func(ctx context.Context) (*mux.Stream, error) {
 		return l.open(ctx, streamTarget(target))
 	})
 	if err != nil {
 		l.cfg.Bounds.Note(err)
-		log.WithLevel(unreachedLevel(ctx, err)).Err(err).Msg("forward refused")
+		log.at(unreachedLevel(ctx, err)).Err(err).Msg("forward refused")
 		abort(conn)
 		return
 	}
 	stream.SetLabel(conn.LocalAddr().String())
 	err = l.relay(l.relaying, stream, conn)
 	if _, refused := errors.AsType[*mux.OpenError](err); refused { // it was opened at once
-		log.Warn().Err(err).Msg("forward refused")
+		log.at(zerolog.WarnLevel).Err(err).Msg("forward refused")
 		return
 	}
-	log.Debug().Err(err).Msg("forward ended")
+	log.at(zerolog.DebugLevel).Err(err).Msg("forward ended")
 }
 
 // Relay joins the connection of a client to one that DialContext has returned. It returns when both

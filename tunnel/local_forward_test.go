@@ -3,9 +3,12 @@ package tunnel
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"net"
+	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -14,6 +17,9 @@ import (
 	"culvert/internal/bounds"
 	"culvert/internal/testnet"
 	"culvert/tunnel/mux"
+	"culvert/tunnel/policy"
+
+	"github.com/rs/zerolog"
 )
 
 func TestForwardToNowhereIsReset(t *testing.T) {
@@ -93,6 +99,71 @@ func TestStdioAwaitsUpload(t *testing.T) {
 	}
 }
 
+// Whoever reaches a listener of a forward, on either side, can't fill the log of the local: it has
+// a line a second about connections that are refused, and what is left out is counted.
+func TestForwardWarnings(t *testing.T) {
+	t.Parallel()
+	const times = 50
+	for kind, serve := range map[string]func(*testing.T, *Local, string) (string, func()){
+		"-R": func(t *testing.T, local *Local, target string) (address string, stop func()) {
+			ln, stop := serveReverseTo(t, local, "localhost:0", target)
+			return ln.Addr().String(), stop
+		},
+		"-L": func(t *testing.T, local *Local, target string) (address string, stop func()) {
+			ln := testnet.Listen(t)
+			ctx, cancel := context.WithCancel(t.Context())
+			var serving sync.WaitGroup
+			serving.Go(func() { local.ServeForward(ctx, ln, target) })
+			return ln.Addr().String(), func() {
+				cancel()
+				testnet.Await(t, patience, serving.Wait)
+			}
+		},
+	} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			key, log := newKey(t), &lockedBuffer{}
+			rules, err := policy.ParseReverseRules([]string{"localhost"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			remote := startRemote(t, trustKeys(t, key), func(cfg *RemoteConfig) {
+				cfg.Reverse = rules
+			})
+			cfg := remote.localConfig(t, key)
+			cfg.Log = zerolog.New(log)
+			local, _ := startLocal(t, cfg)
+			address, stop := serve(t, local, "127.0.0.1:"+testnet.FreePort(t))
+			defer stop()
+			began := time.Now()
+			for range times {
+				isReset(t, address)
+			}
+			most := 1 + int(time.Since(began)/streamWarningsPeriod)
+			stop()
+			lines, counted := 0, 0
+			for line := range strings.Lines(log.String()) {
+				var warning struct {
+					Target  string
+					Omitted int
+					Error   string
+				}
+				if err := json.Unmarshal([]byte(line), &warning); err != nil {
+					t.Fatal(err)
+				}
+				counted += warning.Omitted
+				if warning.Target != "" && warning.Error != "" {
+					lines++
+					counted++
+				}
+			}
+			if lines > most || counted != times {
+				t.Errorf("%d lines, with others %d warnings:\n%s", lines, counted, log)
+			}
+		})
+	}
+}
+
 // TestStdioTellsWhatIsSent: sent is called once the remote has all, while the target still may
 // answer, or with an error when the target leaves before.
 func TestStdioTellsWhatIsSent(t *testing.T) {
@@ -137,7 +208,9 @@ func TestNoSessionCountsOnce(t *testing.T) {
 		local := NewLocal(LocalConfig{Bounds: counts})
 		near, far := net.Pipe()
 		defer far.Close()
-		local.forward(t.Context(), near, "h:1")
+		log := forwardLog(zerolog.Nop(), "h:1")
+		local.forward(t.Context(), near, "h:1", log)
+		log.close()
 		if n := counts.Of(bounds.NoSessionWait); n != 1 {
 			t.Errorf("%d counted, want 1", n)
 		}

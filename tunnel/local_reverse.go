@@ -10,6 +10,8 @@ import (
 	"culvert/internal/sendqueue"
 	"culvert/tunnel/mux"
 	"culvert/tunnel/policy"
+
+	"github.com/rs/zerolog"
 )
 
 // ReverseListener is a net.Listener whose address is bound by the remote. It outlives a lost
@@ -52,6 +54,8 @@ func (rl *ReverseListener) Accept() (net.Conn, error) {
 func (l *Local) ServeReverse(ctx context.Context, ln *ReverseListener, target string) {
 	stop := context.AfterFunc(ctx, func() { ln.Close() })
 	defer stop()
+	log := forwardLog(ln.log, target)
+	defer log.close()
 	var conns sync.WaitGroup
 	defer conns.Wait()
 	defer ln.Close()
@@ -61,7 +65,7 @@ func (l *Local) ServeReverse(ctx context.Context, ln *ReverseListener, target st
 			return
 		}
 		conns.Go(func() { // the session bounds its streams
-			l.serveReverse(ctx, in.(*mux.IncomingStream), ln, target)
+			l.serveReverse(ctx, in.(*mux.IncomingStream), ln, target, log)
 		})
 	}
 }
@@ -69,14 +73,15 @@ func (l *Local) ServeReverse(ctx context.Context, ln *ReverseListener, target st
 // serveReverse connects to the target and joins the two.
 func (l *Local) serveReverse(
 	ctx context.Context, in *mux.IncomingStream, ln *ReverseListener, target string,
+	log *limitedLog,
 ) {
-	log, began := ln.log.With().Str("target", target).Logger(), time.Now()
+	began := time.Now()
 	conn, err := dialWhileWanted(ctx, in, func(ctx context.Context) (net.Conn, error) {
 		return l.dialHere(ctx, "tcp", target)
 	})
 	observeDial(l.cfg.Observer, began, err)
 	if err != nil {
-		log.WithLevel(unreachedLevel(ctx, err)).Err(err).Msg("reverse forward: target not reached")
+		log.at(unreachedLevel(ctx, err)).Err(err).Msg("reverse forward: target not reached")
 		in.Refuse(dialCode(err), "")
 		return
 	}
@@ -87,7 +92,7 @@ func (l *Local) serveReverse(
 	}
 	stream.SetLabel(ln.Addr().String())
 	err = l.joinHere(l.relaying, &relayed{stream: stream, conn: conn})
-	log.Debug().Err(err).Msg("reverse forward: connection ended")
+	log.at(zerolog.DebugLevel).Err(err).Msg("reverse forward: connection ended")
 }
 
 // DialHere connects to a target from this side, for a proxy whose clients are at the remote.

@@ -8,6 +8,8 @@ import (
 	"culvert/internal/bounds"
 	"culvert/tunnel/mux"
 	"culvert/tunnel/policy"
+
+	"github.com/rs/zerolog"
 )
 
 // ReverseUDP is a UDP port that the remote has bound. It outlives a lost WebSocket together with
@@ -32,6 +34,8 @@ func (l *Local) ListenReverseUDP(ctx context.Context, address string) (*ReverseU
 func (l *Local) ServeReverseUDP(ctx context.Context, port *ReverseUDP, target string) {
 	stop := context.AfterFunc(ctx, func() { port.Close() })
 	defer stop()
+	log := forwardLog(port.log, target)
+	defer log.close()
 	ctx, cancel := context.WithCancel(ctx)
 	var flows sync.WaitGroup
 	defer flows.Wait()
@@ -50,16 +54,15 @@ func (l *Local) ServeReverseUDP(ctx context.Context, port *ReverseUDP, target st
 		}
 		flows.Go(func() {
 			defer room.leave()
-			l.serveReverseFlow(ctx, in.(*mux.IncomingFlow), port, target)
+			l.serveReverseFlow(ctx, in.(*mux.IncomingFlow), port, target, log)
 		})
 	}
 }
 
 // serveReverseFlow joins the flow of a client to a socket that is connected to the target.
 func (l *Local) serveReverseFlow(
-	ctx context.Context, in *mux.IncomingFlow, port *ReverseUDP, target string,
+	ctx context.Context, in *mux.IncomingFlow, port *ReverseUDP, target string, log *limitedLog,
 ) {
-	log := port.log.With().Str("target", target).Logger()
 	release := l.reserveMemory(exitMemory) // for its buffer
 	if release == nil {
 		l.cfg.Bounds.Refused(bounds.Memory)
@@ -71,7 +74,7 @@ func (l *Local) serveReverseFlow(
 		return l.dialHere(ctx, "udp", target)
 	})
 	if err != nil {
-		log.WithLevel(unreachedLevel(ctx, err)).Err(err).Msg("reverse forward: target not reached")
+		log.at(unreachedLevel(ctx, err)).Err(err).Msg("reverse forward: target not reached")
 		in.Refuse(dialCode(err), "")
 		return
 	}
@@ -82,5 +85,5 @@ func (l *Local) serveReverseFlow(
 	}
 	datagrams.SetLabel(port.Addr().String() + "/udp")
 	err = relayDatagrams(ctx, newFlow(datagrams), conn)
-	log.Debug().Err(err).Msg("reverse forward: client ended")
+	log.at(zerolog.DebugLevel).Err(err).Msg("reverse forward: client ended")
 }

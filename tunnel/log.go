@@ -54,6 +54,20 @@ func limitLog(
 	return &limitedLog{log.Sample(l).Hook(l), l}
 }
 
+// forwardLog returns the log of a forward to a target, about which anybody who reaches the listener
+// can cause warnings. It must be closed.
+func forwardLog(log zerolog.Logger, target string) *limitedLog {
+	return limitLog(log.With().Str("target", target).Logger(), 1, streamWarningsPeriod, nil)
+}
+
+// at is WithLevel, except that events below warnings are neither limited nor counted.
+func (l *limitedLog) at(level zerolog.Level) *zerolog.Event {
+	if level < zerolog.WarnLevel {
+		return l.limit.log.WithLevel(level)
+	}
+	return l.WithLevel(level)
+}
+
 // close reports what was left out and not reported yet. Events that are left out later never are.
 func (l *limitedLog) close() { l.limit.close() }
 

@@ -20,7 +20,7 @@ import (
 type udpForward struct {
 	conn      *udpSocket
 	open      openClient
-	log       zerolog.Logger
+	log       *limitedLog
 	refusal   zerolog.Level // of the log entry when the peer refuses
 	bounds    *bounds.Counts
 	receivers sync.WaitGroup
@@ -38,7 +38,7 @@ func newUDPForward(conn packetConn, log zerolog.Logger, open openClient) *udpFor
 	return &udpForward{
 		conn:    newUDPSocket(conn),
 		open:    open,
-		log:     log,
+		log:     limitLog(log, 1, streamWarningsPeriod, nil),
 		refusal: zerolog.WarnLevel,
 		clients: make(map[udpPath]*udpClient),
 	}
@@ -47,6 +47,7 @@ func newUDPForward(conn packetConn, log zerolog.Logger, open openClient) *udpFor
 // serve returns when ctx is done, after it has closed the socket and ended the streams, or with an
 // error when the socket fails.
 func (f *udpForward) serve(ctx context.Context) error {
+	defer f.log.close()
 	stop := context.AfterFunc(ctx, func() { f.conn.Close() })
 	defer stop()
 	receiving, cancel := context.WithCancel(ctx)
@@ -108,7 +109,7 @@ func (f *udpForward) client(ctx context.Context, path udpPath) *udpClient {
 	opened, ended, err := f.open(path.client)
 	if err != nil {
 		f.makeWay(sourceOf(path.client.Addr()), err)
-		f.log.Debug().Err(err).Msg("datagram dropped")
+		f.log.at(zerolog.DebugLevel).Err(err).Msg("datagram dropped")
 		return nil
 	}
 	if len(f.clients) >= maxUDPClients {
@@ -187,10 +188,10 @@ func (f *udpForward) receive(ctx context.Context, c *udpClient) {
 	})
 	var refused *mux.OpenError
 	if !errors.As(err, &refused) {
-		f.log.Debug().Err(err).Stringer("client", c.path.client).Msg("forward ended")
+		f.log.at(zerolog.DebugLevel).Err(err).Stringer("client", c.path.client).Msg("forward ended")
 		return
 	}
-	f.log.WithLevel(f.refusal).Err(err).Msg("forward refused")
+	f.log.at(f.refusal).Err(err).Msg("forward refused")
 	select { // otherwise each datagram would ask again
 	case <-time.After(udpRefusalPause):
 	case <-ctx.Done():
