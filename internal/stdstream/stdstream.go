@@ -2,8 +2,8 @@
 //
 // A process inherits them from another and often shares them with it, so they stay in the mode that
 // they have: that is usually the blocking one, in which the deadlines of package os don't work. On
-// Unix each call waits with poll(2) and only then reads or writes. Elsewhere a blocked call is left
-// behind when the process exits.
+// Unix each call waits with poll(2) and only then reads or writes. Elsewhere a read that is blocked
+// is left behind until the process exits, and its goroutine with it.
 //
 // A write to a pipe that nobody reads any more is an error like any other, even on standard output
 // and standard error, for which package os ends the process.
@@ -43,5 +43,5 @@ func (s *Stream) Release() {
 // Close interrupts the stream and closes the file.
 func (s *Stream) Close() error {
 	s.wake.interrupt()
-	return s.file.Close()
+	return s.closeFile()
 }

@@ -63,6 +63,8 @@ func (w *wake) await(fd int, events int16) (got int16, err error) {
 	}
 }
 
+func (s *Stream) closeFile() error { return s.file.Close() }
+
 // control calls f with the file's descriptor, which stays open meanwhile.
 func (s *Stream) control(f func(fd int)) error {
 	raw, err := s.file.SyscallConn()

@@ -4,8 +4,9 @@ import "sync"
 
 // wake notes that calls are to return.
 type wake struct {
-	once sync.Once
-	done chan struct{}
+	once  sync.Once
+	done  chan struct{}
+	reads detachedReader // which notice
 }
 
 func (w *wake) open() { w.done = make(chan struct{}) }
@@ -26,11 +27,11 @@ func (w *wake) interrupted() error {
 
 // Read implements io.Reader.
 func (s *Stream) Read(p []byte) (int, error) {
-	if err := s.wake.interrupted(); err != nil {
-		return 0, err
-	}
-	return s.file.Read(p)
+	return s.wake.reads.read(s.file, p, s.wake.done)
 }
+
+// closeFile closes the file. Package os would wait for a read of a console that is blocked.
+func (s *Stream) closeFile() error { return s.wake.reads.close(s.file) }
 
 // Write implements io.Writer.
 func (s *Stream) Write(p []byte) (int, error) {
