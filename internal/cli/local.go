@@ -263,8 +263,7 @@ func runLocal(signals *interrupts, c *connection, l *listeners, task localTask) 
 			return err
 		}
 	}
-	defer supervise(ctx, &signals.manager, c.config.Log, "connected to "+c.address.String(),
-		s.checkPath)()
+	defer supervise(ctx, &signals.manager, c.config.Log, c.readyStatus(), s.checkPath)()
 	done := make(chan error, 2)
 	var stdio *stdioTask
 	if task.stdio != "" {

@@ -74,6 +74,15 @@ func (c *connection) name() string {
 	return "the remote"
 }
 
+// readyStatus is what the service manager shows of a local that is ready. It is told once, and with
+// several remotes the local may be connected to another than the best, then or later.
+func (c *connection) readyStatus() string {
+	if len(c.remotes) > 1 {
+		return "serving"
+	}
+	return "connected to " + c.address.String()
+}
+
 // loadRemotes returns the remotes, with the trust in each. No two of them may have one key.
 func (o *connectOptions) loadRemotes(ca *certs.Certificate) ([]remote, error) {
 	family, err := o.route.family()

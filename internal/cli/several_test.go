@@ -145,3 +145,20 @@ func TestForgottenKey(t *testing.T) {
 		t.Errorf("forgotten: %v", err)
 	}
 }
+
+// The service manager is told which remote is connected to only where there is no other.
+func TestReadyStatus(t *testing.T) {
+	for want, urls := range map[string][]string{
+		"connected to wss://a.example/": {"wss://a.example/"},
+		"serving":                       {"wss://a.example/", "wss://b.example/"},
+	} {
+		remotes, err := loadURLs(t, filepath.Join(t.TempDir(), "known"), urls...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := &connection{remotes: remotes, remote: remotes[0]}
+		if got := c.readyStatus(); got != want {
+			t.Errorf("%q: %q, want %q", urls, got, want)
+		}
+	}
+}
