@@ -456,7 +456,7 @@ func TestFailedRenewal(t *testing.T) {
 		down.Store(true)
 		w.carriers.cut(0, 1)
 		time.Sleep(10 * backoffMax) // synctest
-		if n := refused.Load(); n == 0 || n > 20 {
+		if n := refused.Load(); n == 0 || n > 30 {
 			t.Fatalf("%d attempts, whose pauses are to grow", n)
 		}
 		down.Store(false)
