@@ -24,8 +24,9 @@ type RemoteConfig struct {
 	Identity RemoteIdentity
 	Trust    RemoteTrust
 
-	// Rights are those of clients, as far as the line of their key grants no others. Zero fields of
-	// the share mean DefaultClientSessions.
+	// Rights are those of clients, as far as the line of their key grants no others. Zero Sessions
+	// and Streams of the share mean DefaultClientSessions and DefaultClientStreams; other zero fields
+	// are no bound.
 	policy.Rights
 
 	Path string      // of the WebSocket; "/" when empty
@@ -35,6 +36,7 @@ type RemoteConfig struct {
 	// system keeps -R from binding them too.
 	Taken []net.Addr
 
+	// Proxies are believed about the addresses of the clients that connect through them.
 	Proxies TrustedProxies
 
 	// Fallback is a site that answers every request except WebSocket upgrades on Path, so that a

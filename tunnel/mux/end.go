@@ -12,8 +12,9 @@ type StreamEnd struct {
 	Lasted time.Duration
 }
 
-// OnStreamEnd makes the session call f when a stream ends from now on, and when one is refused. f
-// is called with the session's mutex held: it must not wait, nor call the session.
+// OnStreamEnd makes the session call f when a stream ends from now on, and when one is refused.
+// Streams that make the peer listen, or lead to the server itself, are left out. f is called with
+// the session's mutex held: it must not wait, nor call the session.
 func (s *Session) OnStreamEnd(f func(StreamInfo, StreamEnd)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -184,7 +184,7 @@ func (s *Session) handleOpenLocked(f frame, record *recordInput) error {
 }
 
 func (s *Session) refuseLocked(id uint32, target Target, code Code) error {
-	s.countRefusedLocked(id, target, false, code)
+	s.reportRefusedLocked(id, target, false, code)
 	s.queueControlLocked(kindRefused, id, codePayload(code, ""))
 	return nil
 }

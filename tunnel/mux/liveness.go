@@ -54,7 +54,7 @@ type pongState struct {
 	token uint64
 }
 
-// Ping measures the round trip to the peer. One call at a time.
+// Ping measures the round trip to the peer. Concurrent calls may share a ping.
 func (s *Session) Ping(ctx context.Context) (time.Duration, error) {
 	s.mu.Lock()
 	if s.link == nil {

@@ -153,7 +153,7 @@ func (s *Session) nextIDLocked(target Target) (uint32, error) {
 	case s.err != nil:
 		return 0, &SessionError{s.err}
 	case code != 0:
-		s.countRefusedLocked(0, target, true, code)
+		s.reportRefusedLocked(0, target, true, code)
 		return 0, &OpenError{Code: code}
 	case t.nextID > lastID: // another session has them all
 		s.drainLocked()
@@ -247,7 +247,7 @@ func (s *Session) forgetLocked(st *stream) {
 		return
 	}
 	st.removed = true
-	st.countEndLocked()
+	st.reportEndLocked()
 	s.memory.grown -= int64(st.recv.window) - int64(s.cfg.Window)
 	s.sched.remove(st)
 	delete(s.streams.byID, st.id)

@@ -9,7 +9,16 @@ import (
 	"culvert/internal/bounds"
 )
 
-// Carrier moves records between the two ends of a session, whole, in order and authentic.
+// Carrier moves records between the two ends of a session, whole, in order and authentic. What else
+// one can do, the session finds by type assertion, and does without where it is missing:
+//
+//	Exporter                 the session can be resumed on another carrier
+//	EarlyCloser              a client learns why it is sent away before there is a session
+//	RecordAwaiter            an idle session holds no buffer
+//	UnsentLimiter            what waits in the socket stays short
+//	pace.Transport           losses of the transport are seen
+//	TransportSent (sendObserver), LastRead (readObserver)
+//	                         a record that takes long counts as progress, and as a sign of life
 type Carrier interface {
 	// ReadRecord returns the next record, in buf's array if that is large enough. One goroutine
 	// calls it.

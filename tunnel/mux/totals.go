@@ -180,8 +180,8 @@ func (st *stream) countOpenLocked() {
 	}
 }
 
-// countEndLocked counts a stream that was taken out of the table.
-func (st *stream) countEndLocked() {
+// reportEndLocked counts a stream that was taken out of the table, and reports its end.
+func (st *stream) reportEndLocked() {
 	c := st.category()
 	if c == noCategory {
 		return
@@ -207,10 +207,10 @@ func (st *stream) resultLocked() Result {
 	return ResultOK
 }
 
-// countRefusedLocked counts a stream that was refused before it was in the table. Reverse streams
-// are those of the server: ours reports whether this side would have opened it, and the id is 0
-// then.
-func (s *Session) countRefusedLocked(id uint32, target Target, ours bool, code Code) {
+// reportRefusedLocked counts a stream that was refused before it was in the table, and reports
+// that. Reverse streams are those of the server: ours reports whether this side would have opened
+// it, and the id is 0 then.
+func (s *Session) reportRefusedLocked(id uint32, target Target, ours bool, code Code) {
 	c := target.category()
 	if c == noCategory {
 		return
