@@ -18,8 +18,8 @@
 //
 // Type "self" is a CA, and publickey its Ed25519 key; type "ca" is signed by a CA, and publickey is
 // a Box key. The member use is ours and may be absent; the reference signs and ignores it. The
-// signature is over JSON.stringify(desc) as JavaScript prints the object that it
-// parsed, so canonical.go holds a parser and a printer with exactly JavaScript's rules;
+// signature is over JSON.stringify(desc) as JavaScript prints the object that it parsed, so
+// canonical_parse.go holds a parser, and canonical.go a printer, with exactly JavaScript's rules;
 // encoding/json differs from them in a dozen places.
 //
 // [NewCA] and [CA.Issue] make certificates. Don't rely on a received certificate until all of these

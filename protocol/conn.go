@@ -106,7 +106,7 @@ func (c *Conn) lastControl() time.Time {
 	if read == 0 {
 		return time.Time{}
 	}
-	return c.wire.began.Add(time.Duration(read) + arrivalGrain)
+	return c.wire.began.Add(time.Duration(read) + arrivalResolution)
 }
 
 // NetConn returns the connection that carries the WebSocket, for what its socket knows.

@@ -19,7 +19,6 @@ type CloseCode int
 
 // The reasons of this package.
 const (
-	// a message that is not what the specification has at this point
 	CloseBadMessage  CloseCode = 4400 // a message that the specification does not have here
 	CloseIdentity    CloseCode = 4401 // step 4b: the server is not the one that the client wants
 	CloseVersion     CloseCode = 4402 // a version that this end, or its configuration, refuses

@@ -128,10 +128,6 @@ const (
 	// upgrade.
 	refusalTimeout = time.Second
 
-	// arrivalGrain is how long before it was read a frame may have arrived, going by what the system
-	// tells, which counts in its own ticks.
-	arrivalGrain = 20 * time.Millisecond
-
 	// maxStatusLine bounds the first line of that response, in bytes. A usual one has 40.
 	maxStatusLine = 4 << 10
 
@@ -139,4 +135,8 @@ const (
 	// net/http's limit for requests, and more than load balancers with many cookies send. The
 	// sender is not authenticated yet.
 	maxResponseHead = 1 << 20
+
+	// arrivalResolution is how long before it was read a frame may have arrived, going by what the
+	// system tells, which counts in its own ticks.
+	arrivalResolution = 20 * time.Millisecond
 )

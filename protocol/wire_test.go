@@ -150,7 +150,7 @@ func checkLastRead(t *testing.T, client, server *Conn) {
 	if !strings.Contains(before.String(), " m=") {
 		t.Errorf("%v is only of the machine's clock, which may be set", before)
 	}
-	const apart = 5 * arrivalGrain // what the system tells is not more precise than that
+	const apart = 5 * arrivalResolution // what the system tells is not more precise than that
 	later := time.NewTimer(apart)
 	<-later.C
 	send(frame{final: true, opcode: websocket.PingMessage, mask: &testMask}.append(nil))

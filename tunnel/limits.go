@@ -112,16 +112,16 @@ const (
 
 	// backoffMin and backoffMax bound the pause before another attempt to connect. The first
 	// attempt starts at once if the connection lasted for steadyAfter, and after backoffBroken if
-	// it carried data; otherwise the pause continues to grow.
-	// It grows to backoffBusy only while there are streams, whose users wait.
+	// it carried data; otherwise the pause continues to grow. It grows to backoffBusy only while
+	// there are streams, whose users wait.
 	backoffMin    = 500 * time.Millisecond
 	backoffMax    = 30 * time.Second
 	backoffBusy   = 8 * time.Second
 	backoffBroken = 50 * time.Millisecond
+	steadyAfter   = 5 * time.Second
 
 	// askedJitter is added to the pause that a server asks for, which it can only give in seconds.
 	askedJitter = time.Second
-	steadyAfter = 5 * time.Second
 
 	// DefaultFailoverAfter is how long a lost carrier may be away until new streams go to another
 	// remote: many a change of the network takes less. DefaultFailbackAfter is how long a session

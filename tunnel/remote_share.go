@@ -221,7 +221,7 @@ func (r *Remote) mostStreams(c *remoteClient) int {
 // roomForStreams returns how many streams a client may have for the memory that they need apart
 // from their data, however much that is: half of what all clients' streams leave of the shares, of
 // which the budget sets a part aside for them. So a client that is alone comes to a quarter of the
-// budget, and there is always room for another.
+// budget, and there is always room for another. Called with the mutex held.
 func (r *Remote) roomForStreams() int {
 	all := r.session.Memory.Shares() / streamMemory
 	return max(int(all)-r.streams, 0) / 2

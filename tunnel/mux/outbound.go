@@ -231,7 +231,7 @@ func (s *Session) mayRetainMoreLocked() bool {
 	return s.out.retained.mem < s.cfg.MaxRetained
 }
 
-// creditSize is the length of a whole frame.
+// creditSize is the length of a credit frame, header included.
 const creditSize = headerSize + 8
 
 func (s *Session) packCreditLocked(p *packer) {

@@ -111,7 +111,7 @@ func (s *Session) Resume(ctx context.Context, carrier Carrier) (*Session, error)
 		return err
 	})
 	if err != nil {
-		if resumed != nil && resumed != s { // likewise
+		if resumed != nil && resumed != s { // it may have begun just when the time was over
 			resumed.fail(err)
 		}
 		return nil, err

@@ -64,7 +64,7 @@ type recvHalf struct {
 
 	announced time.Time // when credit was last announced
 	err       error     // sticky; why the half was cut short. Read returns it once the queue is empty
-	retrying  bool      // retryLater was called, and its timer runs
+	retrying  bool      // retryLaterLocked was called, and its timer runs
 	refused   bool      // a write of Deliver or WriteTo has failed
 	fin       bool      // the peer's fin was received
 	rank      int32     // in the session's memory.largest, from 1; 0 for not in it
