@@ -92,7 +92,7 @@ func (l *Local) tellSeeking(tell func(*localAttempts)) {
 func (a *localAttempts) follow(last *localConnection) {
 	a.remote, a.source, a.stall = last.path.remote, last.path.local.Addr(), stallUnknown
 	stats := last.session.Stats()
-	if rtt := stats.SmoothedTrip; rtt > 0 {
+	if rtt := stats.SmoothedRTT; rtt > 0 {
 		a.stall = max(stallMin, 4*rtt)
 	}
 	a.pause.most = 0

@@ -141,7 +141,7 @@ func (c *localConnector) connectWithin(
 		if last.session.Err() == nil {
 			resume, route = last.session, last.route
 		}
-		if rtt := last.session.Stats().SmoothedTrip; rtt > 0 {
+		if rtt := last.session.Stats().SmoothedRTT; rtt > 0 {
 			delay = min(max(hedgeTimes*rtt, hedgeMin), hedgeDelay)
 		}
 	}

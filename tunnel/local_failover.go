@@ -80,7 +80,7 @@ func (l *Local) searchAgain(
 	}
 	for _, a := range attempts {
 		if last == nil || a.to != last.connector {
-			candidates = append(candidates, &candidate{a, l.connectAnew, always})
+			candidates = append(candidates, &candidate{a, l.connectNew, always})
 		}
 	}
 	patience := l.failoverAfter()
@@ -128,7 +128,7 @@ func (l *Local) awaitBetter(
 	return nil
 }
 
-// connectBetter is connectAnew for a remote that may have a retired session. Without a carrier,
+// connectBetter is connectNew for a remote that may have a retired session. Without a carrier,
 // that would make room for the new one where the client may have no more, and its streams be cut.
 func (l *Local) connectBetter(
 	ctx context.Context, attempts *localAttempts, failed func(error),
@@ -139,7 +139,7 @@ func (l *Local) connectBetter(
 			return nil, context.Cause(ctx)
 		}
 	}
-	return l.connectAnew(ctx, attempts, failed)
+	return l.connectNew(ctx, attempts, failed)
 }
 
 // awayFrom returns a retired session with a remote that has lost its carrier, nil if there is none.
@@ -155,8 +155,8 @@ func (l *Local) awayFrom(remote *localConnector) *mux.Session {
 	return nil
 }
 
-// connectAnew is connectAgain for a new session.
-func (l *Local) connectAnew(
+// connectNew is connectAgain for a new session.
+func (l *Local) connectNew(
 	ctx context.Context, attempts *localAttempts, failed func(error),
 ) (*localConnection, error) {
 	return l.connectAgain(ctx, nil, attempts, failed)

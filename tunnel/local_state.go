@@ -49,7 +49,7 @@ func (l *Local) State() state.State {
 // localCarrier describes the carrier of a session.
 func localCarrier(conn *localConnection, in mux.Inspection) *state.Carrier {
 	carrier := carrierState(conn.since, conn.state, conn.path.congestion)
-	carrier.RoundTripSeconds = in.Trip.Seconds()
+	carrier.RoundTripSeconds = in.RTT.Seconds()
 	if conn.path.remote.IsValid() {
 		carrier.Address = conn.path.remote.String()
 	}

@@ -152,8 +152,8 @@ func (p *Paths) add(session *mux.Session, stats mux.Stats) {
 	}
 	p.Carried++
 	p.Rate = stats.Rate
-	if stats.SmoothedTrip > 0 {
-		p.RoundTrips = append(p.RoundTrips, stats.SmoothedTrip)
+	if stats.SmoothedRTT > 0 {
+		p.RoundTrips = append(p.RoundTrips, stats.SmoothedRTT)
 	}
 }
 

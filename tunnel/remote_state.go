@@ -67,7 +67,7 @@ func (r *Remote) State() state.State {
 			s.Limits.QuotaUsedBytes = known.meter.quota.used()
 		}
 		if s.Carrier != nil {
-			s.Carrier.RoundTripSeconds = in.Trip.Seconds()
+			s.Carrier.RoundTripSeconds = in.RTT.Seconds()
 		}
 		taken.Sessions = append(taken.Sessions, s)
 		taken.Streams = append(taken.Streams, streamStates(s.ID, in)...)

@@ -245,8 +245,8 @@ func (r *rig) slowDown(delay time.Duration) {
 }
 
 // disturb cuts and resumes a rig's session every two seconds until stop is closed. It returns the
-// server's statistics when it had to retain most answers.
-func (r *rig) disturb(stop <-chan struct{}) (peak Stats) {
+// answers that the server had to retain when they were most.
+func (r *rig) disturb(stop <-chan struct{}) (peak frameCount) {
 	for {
 		select {
 		case <-stop:
@@ -255,8 +255,8 @@ func (r *rig) disturb(stop <-chan struct{}) (peak Stats) {
 		}
 		time.Sleep(time.Second) // synctest
 		r.cut()
-		if st := r.server.Stats(); st.Answers > peak.Answers {
-			peak = st
+		if answers := answersOf(r.server); answers.frames > peak.frames {
+			peak = answers
 		}
 		time.Sleep(time.Second) // synctest
 		r.resume()
@@ -279,7 +279,7 @@ func TestManyRefusalsOnASlowLink(t *testing.T) {
 				r := newRig(t, HostConfig{}, c.cfg)
 				r.slowDown(100 * time.Millisecond)
 				go refuseAll(r.server, c.code)
-				stop, peak := make(chan struct{}), make(chan Stats)
+				stop, peak := make(chan struct{}), make(chan frameCount)
 				go func() { peak <- r.disturb(stop) }()
 				refused := 0
 				for range 2 {
@@ -290,11 +290,11 @@ func TestManyRefusalsOnASlowLink(t *testing.T) {
 				if refused != 2*DefaultMaxStreams || r.server.Err() != nil || r.client.Err() != nil {
 					t.Errorf("%d refused, %v, %v", refused, r.server.Err(), r.client.Err())
 				}
-				if most.Answers > DefaultMaxStreams*maxStreamControl/2 ||
-					most.AnswerBytes > DefaultMaxStreams*maxStreamControlBytes/2 {
-					t.Errorf("%d answers of %d bytes", most.Answers, most.AnswerBytes)
+				if most.frames > DefaultMaxStreams*maxStreamControl/2 ||
+					most.bytes > DefaultMaxStreams*maxStreamControlBytes/2 {
+					t.Errorf("%d answers of %d bytes", most.frames, most.bytes)
 				}
-				t.Logf("at most %d answers of %d bytes", most.Answers, most.AnswerBytes)
+				t.Logf("at most %d answers of %d bytes", most.frames, most.bytes)
 				expectNoLoad(t, r)
 			})
 		})
@@ -320,15 +320,15 @@ func TestManyStreamsWithoutACarrier(t *testing.T) {
 			busy.Go(func() { ends[1][i].Write(make([]byte, 640)) })
 			busy.Go(func() { io.CopyN(io.Discard, st, 640) })
 		}
-		var most [2]Stats
+		var most [2]frameCount
 		r.delay = 2 * time.Millisecond
 		for range 20 {
 			r.resume()
 			time.Sleep(100 * time.Millisecond) // synctest
 			r.cut()
 			for i, s := range []*Session{r.client, r.server} {
-				if st := s.Stats(); st.Answers > most[i].Answers {
-					most[i] = st
+				if answers := answersOf(s); answers.frames > most[i].frames {
+					most[i] = answers
 				}
 			}
 		}
@@ -350,12 +350,12 @@ func TestManyStreamsWithoutACarrier(t *testing.T) {
 		}
 		waitStreams(t, r.client, 0)
 		waitStreams(t, r.server, 0)
-		for _, st := range most {
-			if st.Answers < DefaultMaxStreams/16 || st.Answers > DefaultMaxStreams*maxStreamControl/2 {
-				t.Errorf("at most %d answers of %d bytes", st.Answers, st.AnswerBytes)
+		for _, m := range most {
+			if m.frames < DefaultMaxStreams/16 || m.frames > DefaultMaxStreams*maxStreamControl/2 {
+				t.Errorf("at most %d answers of %d bytes", m.frames, m.bytes)
 			}
 		}
-		t.Logf("at most %d and %d answers", most[0].Answers, most[1].Answers)
+		t.Logf("at most %d and %d answers", most[0].frames, most[1].frames)
 		expectNoLoad(t, r)
 	})
 }
@@ -376,7 +376,7 @@ func TestManyCancelledStreams(t *testing.T) {
 			}
 			if i%100 == 0 {
 				time.Sleep(10 * time.Millisecond) // synctest
-				peak = max(peak, r.server.Stats().Answers)
+				peak = max(peak, answersOf(r.server).frames)
 			}
 		}
 		time.Sleep(time.Minute) // synctest

@@ -118,7 +118,7 @@ func TestRepeatedPong(t *testing.T) {
 			if err := r.server.Err(); err != nil {
 				t.Fatalf("the session ended with %v", err)
 			}
-			if got := r.server.Stats().RoundTrip; got != want {
+			if got := lastRTT(r.server); got != want {
 				t.Errorf("round trip of %v, want %v", got, want)
 			}
 		}

@@ -150,6 +150,20 @@ func randomBytes(t testing.TB, n int) []byte {
 	return b
 }
 
+// answersOf returns the frames that a session's peer has caused and not acknowledged.
+func answersOf(s *Session) frameCount {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.controlLoadLocked().answers
+}
+
+// lastRTT returns the round trip of a session's last ping, 0 before the first.
+func lastRTT(s *Session) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.pings.roundTrip
+}
+
 // waitStreams waits until the session has n streams.
 func waitStreams(t testing.TB, s *Session, n int) {
 	t.Helper()

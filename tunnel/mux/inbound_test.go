@@ -228,7 +228,7 @@ func TestUnreadAnswersEndTheSession(t *testing.T) {
 				id += 2
 			}
 			p.send(record)
-			if n := s.Stats().Answers; n > most+2*perRecord {
+			if n := answersOf(s).frames; n > most+2*perRecord {
 				t.Errorf("%d frames queued", n)
 				id = 10 * most
 			}

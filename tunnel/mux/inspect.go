@@ -15,7 +15,7 @@ type Inspection struct {
 	Payload  Traffic
 	Held     int // bytes of memory held by queues and by what is not acknowledged
 	Away     time.Time
-	Trip     time.Duration // smoothed round trip, 0 before the first was measured
+	RTT      time.Duration // smoothed round trip, 0 before the first was measured
 	Streams  []StreamInfo
 	Draining bool // this side takes no new streams
 }
@@ -53,7 +53,7 @@ func (s *Session) Inspect(most int) Inspection {
 		Payload:  s.totals.Payload,
 		Held:     s.memory.buffered + s.memory.queued + s.memory.stalled + s.out.retained.mem,
 		Away:     s.lost.since,
-		Trip:     s.smoothedTripLocked(),
+		RTT:      s.smoothedRTTLocked(),
 		Draining: s.streams.draining.ours,
 		Streams:  make([]StreamInfo, 0, min(most, len(s.streams.byID))),
 	}

@@ -118,7 +118,7 @@ func (s *Session) detachLocked() {
 	if l == nil {
 		return
 	}
-	s.lost.inflight, s.lost.roundTrip = l.pace.Inflight(), s.smoothedTripLocked()
+	s.lost.inflight, s.lost.roundTrip = l.pace.Inflight(), s.smoothedRTTLocked()
 	s.link = nil
 	l.check.stop()
 	l.gap.stop()

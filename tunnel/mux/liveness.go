@@ -247,7 +247,7 @@ func (s *Session) Responsive() bool {
 		return false
 	}
 	since := s.link.waitingSinceLocked(s.link.lastLifeLocked())
-	return since.IsZero() || time.Since(since) <= 2*s.smoothedTripLocked()+overdueTime
+	return since.IsZero() || time.Since(since) <= 2*s.smoothedRTTLocked()+overdueTime
 }
 
 // pingAtLocked returns when a ping is due if the peer owes no sign of life: when the carrier was

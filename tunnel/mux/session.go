@@ -340,12 +340,9 @@ type Stats struct {
 	Received     uint64        // sequenced bytes received
 	Resent       uint64        // bytes sent again after resumptions
 	Retained     int           // bytes of memory held by what is sent and not acknowledged
-	Answers      int           // frames caused by the peer that it has not acknowledged
-	AnswerBytes  int           // bytes of these frames
 	Away         bool          // without a carrier
 	AwaySince    time.Time     // when it lost the last one; zero while it has one
-	RoundTrip    time.Duration // of the last ping, 0 before the first
-	SmoothedTrip time.Duration // an average of round trips, 0 before the first was measured
+	SmoothedRTT  time.Duration // an average of round trips, 0 before the first was measured
 	LastAway     time.Duration // how long it was last without a carrier
 	Rate         float64       // bytes a second that the path has recently delivered to the peer
 	Datagrams    DatagramStats
@@ -355,7 +352,10 @@ type Stats struct {
 func (s *Session) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	answers := s.controlLoadLocked().answers
+	datagrams := s.totals.datagrams
+	for _, n := range s.totals.Dropped {
+		datagrams.Dropped += n
+	}
 	return Stats{
 		Streams:      len(s.streams.byID),
 		Buffered:     s.memory.buffered,
@@ -365,15 +365,12 @@ func (s *Session) Stats() Stats {
 		Received:     s.received,
 		Resent:       s.out.resent,
 		Retained:     s.out.retained.mem,
-		Answers:      answers.frames,
-		AnswerBytes:  answers.bytes,
 		Away:         s.link == nil,
 		AwaySince:    s.lost.since,
-		RoundTrip:    s.pings.roundTrip,
-		SmoothedTrip: s.smoothedTripLocked(),
+		SmoothedRTT:  s.smoothedRTTLocked(),
 		LastAway:     s.lost.lasted,
 		Rate:         s.rateLocked(),
-		Datagrams:    s.totals.datagrams,
+		Datagrams:    datagrams,
 	}
 }
 
@@ -394,8 +391,8 @@ func (s *Session) rateLocked() float64 {
 	return s.link.pace.Rate()
 }
 
-// smoothedTripLocked returns the present carrier's round trip, or that of the one before.
-func (s *Session) smoothedTripLocked() time.Duration {
+// smoothedRTTLocked returns the present carrier's round trip, or that of the one before.
+func (s *Session) smoothedRTTLocked() time.Duration {
 	if s.link != nil && s.link.rtt.smoothed > 0 {
 		return s.link.rtt.smoothed
 	}

@@ -450,10 +450,10 @@ func TestDeadLink(t *testing.T) {
 				go io.Copy(io.Discard, to)
 				time.Sleep(20 * time.Second) // synctest
 				l.die()
-				want := max(DefaultPatience, 4*l.client.Stats().SmoothedTrip)
+				want := max(DefaultPatience, 4*l.client.Stats().SmoothedRTT)
 				if probed {
 					l.client.Probe()
-					want = max(probePatience, 4*l.client.Stats().SmoothedTrip)
+					want = max(probePatience, 4*l.client.Stats().SmoothedRTT)
 				}
 				died := time.Now()
 				if err := l.client.AwaitLoss(context.Background()); err != nil {

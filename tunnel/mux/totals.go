@@ -121,7 +121,7 @@ type Totals struct {
 // sessionTotals is all that a session counts.
 type sessionTotals struct {
 	Totals
-	datagrams DatagramStats
+	datagrams DatagramStats // without Dropped, which Totals has by reason
 }
 
 // Add adds what another session has counted.
@@ -232,7 +232,6 @@ var dropBounds = map[Drop]bounds.Bound{
 
 // countDropLocked counts a datagram that was dropped.
 func (s *Session) countDropLocked(why Drop) {
-	s.totals.datagrams.Dropped++
 	s.totals.Dropped[why]++
 	if b, ok := dropBounds[why]; ok {
 		s.cfg.Bounds.Refused(b)
