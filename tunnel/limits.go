@@ -139,7 +139,7 @@ const (
 	// without a change of the path to the remote.
 	noticePause = time.Second
 
-	// stallMin is how long an attempt may come to nothing new when the network has changed before
+	// stallMin is how long an attempt may make no progress when the network has changed before
 	// another replaces it, and twice as long each time after that; four round trips of the session,
 	// if that is longer. stallUnknown is for when there was no session.
 	stallMin     = time.Second

@@ -15,8 +15,8 @@ import (
 func Connect(
 	ctx context.Context, cfg LocalConfig,
 ) (state protocol.State, roundTrip time.Duration, err error) {
-	err = cfg.connector().once(ctx, func(conn *localConnection, trip time.Duration) error {
-		state, roundTrip = conn.state, trip
+	err = cfg.connector().once(ctx, func(conn *localConnection, rtt time.Duration) error {
+		state, roundTrip = conn.state, rtt
 		return nil
 	})
 	return state, roundTrip, err
@@ -47,14 +47,14 @@ func (e *TargetError) Error() string { return e.Target + ": " + e.Err.Error() }
 // Unwrap returns the cause.
 func (e *TargetError) Unwrap() error { return e.Err }
 
-// ConnectTo does what Connect does, and before it closes the session has the remote connect to a
+// ConnectTo does what Connect does, and before it closes the session opens a connection to a
 // target, a host:port or unix:/path as the remote sees it, which took reached. An error about the
 // target is a *TargetError.
 func ConnectTo(
 	ctx context.Context, cfg LocalConfig, target string,
 ) (roundTrip, reached time.Duration, err error) {
-	err = cfg.connector().once(ctx, func(conn *localConnection, trip time.Duration) error {
-		if roundTrip = trip; trip == 0 {
+	err = cfg.connector().once(ctx, func(conn *localConnection, rtt time.Duration) error {
+		if roundTrip = rtt; rtt == 0 {
 			return nil // the session has failed
 		}
 		began := time.Now()

@@ -223,7 +223,7 @@ func (l *Local) connections() []*localConnection {
 	return all
 }
 
-// awaitOther waits until the current session is not the given one, for the deadline at most.
+// awaitOther waits until the current session is not the given one, until the deadline.
 func (l *Local) awaitOther(
 	ctx context.Context, session *mux.Session, deadline time.Time,
 ) error {

@@ -29,8 +29,8 @@ func Speed(
 	ctx context.Context, cfg LocalConfig, window time.Duration, progress func(speed.Progress),
 ) (result speed.Result, err error) {
 	connector := cfg.connector()
-	err = connector.once(ctx, func(conn *localConnection, trip time.Duration) error {
-		if trip == 0 {
+	err = connector.once(ctx, func(conn *localConnection, rtt time.Duration) error {
+		if rtt == 0 {
 			return nil // the session has failed
 		}
 		ctx, cancel := context.WithCancelCause(ctx)

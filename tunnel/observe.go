@@ -19,8 +19,8 @@ type Observer interface {
 	// Handshake is called when a client was admitted, or was not.
 	Handshake(h Handshake)
 
-	// Resume is called when a session that was without a carrier has another one, or has ended for
-	// want of one; away is how long it was without.
+	// Resume is called when a session that was without a carrier has another one, or has ended
+	// without one; away is how long it was without.
 	Resume(resumed bool, away time.Duration)
 
 	// Move is called when a client is told to open another session.

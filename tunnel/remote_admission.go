@@ -178,8 +178,8 @@ func (r *Remote) checkAdmission(session *mux.Session, a *admission) error {
 	return err
 }
 
-// watchExpiry sees to it that the session ends when the client's certificate expires, if it rests
-// on one. Called with the mutex held.
+// watchExpiry makes the session end when the client's certificate expires, if it rests on one.
+// Called with the mutex held.
 func (r *Remote) watchExpiry(session *mux.Session, a *admission) {
 	if a.expiry != nil {
 		a.expiry.Stop()

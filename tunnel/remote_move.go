@@ -53,9 +53,8 @@ func (r *Remote) MoveSessions() (n int, spread time.Duration) {
 	return n, spread
 }
 
-// watchAge sees to it that a new session moves when it is as old as it may become, up to
-// moveJitter of that sooner, so that sessions that began together don't all move together. Called
-// with the mutex held.
+// watchAge makes a new session move when it is as old as it may become, up to moveJitter of that
+// sooner, so that sessions that began together don't all move together. Called with the mutex held.
 func (r *Remote) watchAge(session *mux.Session, a *admission) {
 	if age := r.cfg.MaxSessionAge; age > 0 {
 		r.scheduleMove(session, a, age-rand.N(age/moveJitter+1), MoveAge)

@@ -151,7 +151,7 @@ func (l *Ledger) makeRoomLocked() {
 	}
 }
 
-// saveSoonLocked sees to it that the counts are saved.
+// saveSoonLocked schedules a save of the counts.
 func (l *Ledger) saveSoonLocked() {
 	if l.timer == nil && l.path != "" && !l.closed {
 		l.timer = time.AfterFunc(saveDelay, l.save)

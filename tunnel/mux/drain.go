@@ -21,7 +21,7 @@ func (s *Session) drainLocked() {
 	}
 }
 
-// handleDrainingLocked takes that the peer opens no more streams after those that it has opened so
+// handleDrainingLocked notes that the peer opens no more streams after those that it has opened so
 // far, and takes none.
 func (s *Session) handleDrainingLocked() {
 	s.streams.draining.theirs = true

@@ -17,7 +17,7 @@ type turn struct {
 	little  int // how many times in a row the stream had little to send
 }
 
-// sent takes that n bytes of the stream were sent and whether it has more, and reports whether
+// sent notes that n bytes of the stream were sent and whether it has more, and reports whether
 // somebody seems to wait for what it sends.
 func (t *turn) sent(n int, more bool) (interactive bool) {
 	if more || n > littleData {

@@ -19,7 +19,7 @@ type competition struct {
 	clear  int           // cycles in a row that had a round trip without a queue
 }
 
-// onCycle takes whether even the least round trip of a probe cycle shows a queue, or else that
+// onCycle notes whether even the least round trip of a probe cycle shows a queue, or else that
 // there was none for a moment. It returns true when the queue should be drained to see whose it is.
 func (c *competition) onCycle(now time.Time, queued, empty bool) (drain bool) {
 	due := !now.Before(c.next)
@@ -38,7 +38,7 @@ func (c *competition) onCycle(now time.Time, queued, empty bool) (drain bool) {
 	return false
 }
 
-// onDrained takes whether a queue was left after the session had drained its own part.
+// onDrained notes whether a queue was left after the session had drained its own part.
 func (c *competition) onDrained(now time.Time, queued bool) {
 	c.clear = 0
 	switch {

@@ -102,7 +102,7 @@ func (c *Controller) CanSend(inflight uint64) bool {
 // acknowledgement comes.
 func (c *Controller) WatchesGaps() bool { return c.observer.watchGaps > 0 }
 
-// OnStalled takes that no acknowledgement has come for GapInterval. What the peer has received and
+// OnStalled notes that no acknowledgement has come for GapInterval. What the peer has received and
 // can't deliver yet, because something before it was lost, is not on the path any more, so that
 // CanSend may allow more.
 func (c *Controller) OnStalled() { c.observer.pollGap() }
@@ -177,7 +177,7 @@ func (c *Controller) OnAck(now time.Time, position uint64) {
 	c.updateBounds()
 }
 
-// OnRestart takes that the session sends while nothing is inflight. Where it was idle for longer
+// OnRestart notes that the session sends while nothing is inflight. Where it was idle for longer
 // than a round, a round begins: the time without data is no part of a delivery rate.
 func (c *Controller) OnRestart(now time.Time) {
 	if now.Sub(c.roundStart) < c.roundLength() {
@@ -256,7 +256,7 @@ func (c *Controller) endRound(now time.Time, sample float64, appLimited bool) {
 	c.rtt.round = 0
 }
 
-// onStartupQueue takes that the startup has ended with a queue: whose it is is looked at.
+// onStartupQueue notes that the startup has ended with a queue: whose it is is looked at.
 func (c *Controller) onStartupQueue() {
 	switch {
 	case !c.observer.endToEnd:

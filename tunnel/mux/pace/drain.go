@@ -31,7 +31,7 @@ func (d *drain) onSample(now time.Time, roundTrip time.Duration) (done bool) {
 	return d.samples >= drainSamples
 }
 
-// checkMinRTT takes the end of a round. A session that is busy for long never empties the queue
+// checkMinRTT notes the end of a round. A session that is busy for long never empties the queue
 // quite, since the slack and the quantization budget are always there. Then even the least round
 // trip of a window includes some of it, the bound grows by that, and min RTT with each window. So
 // where min RTT has risen, the session drains the queue, which shows whether the path has become
@@ -70,7 +70,7 @@ func (c *Controller) ownDelay(bandwidth float64) time.Duration {
 	return delay
 }
 
-// onIdle takes that the session was idle with nothing inflight: its own queue is empty, and what it
+// onIdle notes that the session was idle with nothing inflight: its own queue is empty, and what it
 // begins to send should not wait for a look at it.
 func (c *Controller) onIdle() {
 	looks := c.drain.underway || c.sharing.look.underway

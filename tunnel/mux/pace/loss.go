@@ -72,7 +72,7 @@ func (o *transportObserver) poll(session *rttFilter, starting bool) {
 	}
 }
 
-// onLosses takes whether the transport has lost anything since the last round, and its smoothed and
+// onLosses notes whether the transport has lost anything since the last round, and its smoothed and
 // least round trip. Losses that come with a queue are due to one that overflows. While the
 // transport is left to itself, it may have one of its own.
 func (o *transportObserver) onLosses(lost bool, rtt, minRTT time.Duration) {
@@ -160,7 +160,7 @@ type lossTrial struct {
 // underway reports whether a trial is active or was until recently, so that its data still arrives.
 func (t *lossTrial) underway() bool { return t.active || t.left > 0 }
 
-// onRound takes whether a round shows a gap, the cycle's bandwidth, and the recent delivery rate.
+// onRound notes whether a round shows a gap, the cycle's bandwidth, and the recent delivery rate.
 func (t *lossTrial) onRound(gap bool, bandwidth, recent float64) {
 	if t.left > 0 {
 		t.left--

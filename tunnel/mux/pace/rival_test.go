@@ -180,7 +180,7 @@ func cubeRoot(x float64) float64 {
 	return r
 }
 
-// onLoss takes that something was lost. BBR ignores it.
+// onLoss notes that something was lost. BBR ignores it.
 func (f *simTCP) onLoss(now time.Time) {
 	if f.bbr || (!f.slowStart && now.Sub(f.lostAt) < 3*f.minRTT) {
 		return

@@ -38,7 +38,7 @@ type look struct {
 	stopped time.Time // since when the transport has all but stopped; zero if it has not
 }
 
-// stop takes that the transport has all but stopped in a round. Where it goes no faster, since the
+// stop notes that the transport has all but stopped in a round. Where it goes no faster, since the
 // path doesn't, there is nothing to see in a look, which ends.
 func (l *look) stop(now time.Time) {
 	switch {
@@ -55,10 +55,10 @@ func (s *sharing) begin(rate float64) {
 	*s = sharing{reference: rate, hold: s.hold}
 }
 
-// pause takes that a round shows nothing of the path.
+// pause notes that a round shows nothing of the path.
 func (s *sharing) pause() { s.rounds = 0 }
 
-// onRound takes the end of a round, and the mean delivery rate of the last cycleRounds. It returns
+// onRound notes the end of a round, and the mean delivery rate of the last cycleRounds. It returns
 // true when it is time for a look.
 func (s *sharing) onRound(now time.Time, mean float64) (due bool) {
 	s.rounds++
