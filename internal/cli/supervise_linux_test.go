@@ -179,9 +179,6 @@ func TestSupervisedWithoutIPv6(t *testing.T) {
 	p.send(t, syscall.SIGTERM)
 	manager.await("STOPPING=1", "WATCHDOG=1")
 	checkStatus(t, p, exit.OK)
-	if text := p.stderr.String(); strings.Contains(text, "watchdog is not fed") {
-		t.Errorf("the watchdog was starved at times:\n%s", text)
-	}
 }
 
 // TestReachable: what listens on all addresses of IPv6 may or may not listen on those of IPv4.
