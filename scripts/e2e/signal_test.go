@@ -117,9 +117,9 @@ func TestSignalCutsEndlessDownload(t *testing.T) {
 			download := curl(t, tun.local.socks, time.Second, web.URL+"/random/1000")
 			return run(t, patience, download).status != 0
 		})
-		if took := time.Since(began); took > drainTime*3/4 || !download.running() || !stopping.running() {
-			t.Errorf("refused after %v; the download runs: %v, %s runs: %v", took, download.running(),
-				stopping.name, stopping.running())
+		if !download.running() || !stopping.running() {
+			t.Errorf("the download runs: %v, %s runs: %v", download.running(), stopping.name,
+				stopping.running())
 		}
 		status := stopping.wait(stopTime)
 		if took := time.Since(began); status != 0 || took < drainTime {
