@@ -152,7 +152,7 @@ func checkLastRead(t *testing.T, client, server *Conn) {
 	}
 	const apart = 5 * arrivalResolution // what the system tells is not more precise than that
 	later := time.NewTimer(apart)
-	<-later.C
+	<-later.C // measures whether what follows counts
 	send(frame{final: true, opcode: websocket.PingMessage, mask: &testMask}.append(nil))
 	client.wire.conn.SetReadDeadline(time.Now().Add(testTimeout))
 	if _, err := io.ReadFull(client.wire.conn, make([]byte, 2)); err != nil { // the pong

@@ -127,8 +127,7 @@ func TestPoll(t *testing.T) {
 		go w.run()
 		pass := func(d time.Duration) {
 			t.Helper()
-			timer := time.NewTimer(d)
-			<-timer.C
+			time.Sleep(d)
 			synctest.Wait()
 		}
 		check := func(when string, want int32) {

@@ -53,11 +53,11 @@ var hostileClients = map[string]func(conn net.Conn){
 	"a request drop by drop": func(conn net.Conn) {
 		drops := time.NewTicker(500 * time.Millisecond)
 		defer drops.Stop()
-		for i := 0; ; i++ {
-			if _, err := io.WriteString(conn, "GET http://a.test/ HTTP/1.1\r\n"[i%20:][:1]); err != nil {
+		for line := "GET http://a.test/ H"; ; <-drops.C {
+			if _, err := io.WriteString(conn, line[:1]); err != nil {
 				return
 			}
-			<-drops.C
+			line = line[1:] + line[:1]
 		}
 	},
 }

@@ -375,10 +375,14 @@ func TestHTTPProxyHalfClose(t *testing.T) {
 	ln := listenLoopback(t)
 	serveRaw(t, ln, func(head string, in *bufio.Reader, conn net.Conn) bool {
 		io.Copy(io.Discard, io.LimitReader(in, 4))
-		thinking := time.NewTicker(dripPause) // for the proxy to notice the end of file
-		defer thinking.Stop()
-		<-thinking.C
-		io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+		// The proxy notices the end of file before there is a whole line to pass on.
+		tick := time.NewTicker(dripPause)
+		defer tick.Stop()
+		parts := []string{"HTTP/1.1 200", " OK\r\nContent-Length: 2\r\n\r\nok"}
+		for ; len(parts) > 0; <-tick.C {
+			io.WriteString(conn, parts[0])
+			parts = parts[1:]
+		}
 		return false
 	})
 	for name, proxy := range map[string]string{"culvert": tun.local.socks, "tinyproxy": peer} {

@@ -320,9 +320,9 @@ func TestNetworkNotices(t *testing.T) {
 	before, began := accepted.Load(), time.Now()
 	changing := time.NewTicker(noticeInterval)
 	defer changing.Stop()
-	for n := range 45 {
-		f.near.ip(t, fmt.Sprintf("addr add 10.88.0.%d/32 dev lo", n+1))
-		<-changing.C
+	for n := 1; n <= 45; <-changing.C {
+		f.near.ip(t, fmt.Sprintf("addr add 10.88.0.%d/32 dev lo", n))
+		n++
 	}
 	took := time.Since(began)
 	n := accepted.Load() - before

@@ -76,7 +76,7 @@ func isIdle(t *testing.T, p *process) {
 	before := cpuTime(t, p)
 	timer := time.NewTimer(while)
 	defer timer.Stop()
-	<-timer.C
+	<-timer.C // measures how much it uses meanwhile
 	if used := cpuTime(t, p) - before; used > while/2 {
 		t.Errorf("%s used %v of a processor in %v", p.name, used, while)
 	}

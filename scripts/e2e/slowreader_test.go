@@ -59,8 +59,7 @@ func TestResetWaitsForASlowReader(t *testing.T) {
 		}
 		tick := time.NewTicker(time.Second)
 		defer tick.Stop()
-		for range lingerTime / 2 / time.Second {
-			<-tick.C
+		for deadline := time.Now().Add(lingerTime / 2); time.Now().Before(deadline); <-tick.C {
 			if info, err := tcpInfo(receiver); err != nil || info.State == tcpClosed {
 				t.Errorf("%s: the reset came before the data, %v", r.name, err)
 				return

@@ -283,11 +283,10 @@ func TestTestScriptInterrupted(t *testing.T) {
 	go func() {
 		tick := time.NewTicker(20 * time.Millisecond)
 		defer tick.Stop()
-		for ctx.Err() == nil {
+		for ; ctx.Err() == nil; <-tick.C {
 			if _, err := os.Stat(mark); err == nil {
 				cancel()
 			}
-			<-tick.C
 		}
 	}()
 	output, err := cmd.CombinedOutput()

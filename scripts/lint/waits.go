@@ -16,11 +16,14 @@ import (
 // Within a testing/synctest bubble that is exact and takes no time. A call counts as within a
 // bubble if it is in a function that is passed to synctest.Test, or in one that is only used
 // there. Where the analyzer cannot see that, as with a method of an interface, a comment on the
-// line must mention synctest.
+// line must mention synctest. The channel of a timer or ticker may be received from in a select,
+// and as the post statement of a loop, which polls then. Where a test measures something over a
+// time, a comment on the line must mention that it measures.
 var waits = &analysis.Analyzer{
 	Name: "waits",
-	Doc:  "report time.Sleep, time.Tick and a bare <-time.After in tests, outside of synctest bubbles",
-	Run:  runWaits,
+	Doc: "report time.Sleep, time.Tick, and a bare <-time.After or receive from a timer or ticker " +
+		"in tests, outside of synctest bubbles",
+	Run: runWaits,
 }
 
 func runWaits(pass *analysis.Pass) (any, error) {
@@ -32,23 +35,37 @@ func runWaits(pass *analysis.Pass) (any, error) {
 	}
 	b := findBubbles(pass)
 	in := inspector.New(tests)
-	for c := range in.Root().Preorder((*ast.CallExpr)(nil)) {
-		call := c.Node().(*ast.CallExpr)
-		var wait string
-		switch name := timeFunction(pass, call); {
-		case name == "Sleep", name == "Tick":
-			wait = "time." + name
-		case name == "After" && isBareReceive(c):
-			wait = "a bare <-time.After"
-		default:
+	for c := range in.Root().Preorder((*ast.CallExpr)(nil), (*ast.SelectorExpr)(nil)) {
+		at, wait := c.Node().Pos(), waitOf(pass, c)
+		if wait == "" || b.contains(at) || mentions(pass, at, "synctest") {
 			continue
 		}
-		if !b.contains(call.Pos()) && !mentionsSynctest(pass, call.Pos()) {
-			pass.Reportf(call.Pos(), "a test must not wait by %s: wait for an event, poll with a "+
-				"deadline, or use testing/synctest", wait)
+		if _, timed := c.Node().(*ast.SelectorExpr); timed && mentions(pass, at, "measures") {
+			continue
 		}
+		pass.Reportf(at, "a test must not wait by %s: wait for an event, poll with a deadline, or "+
+			"use testing/synctest", wait)
 	}
 	return nil, nil
+}
+
+// waitOf returns in words how a call, or a field that is received from, waits for time to pass; ""
+// if it doesn't.
+func waitOf(pass *analysis.Pass, c inspector.Cursor) string {
+	switch n := c.Node().(type) {
+	case *ast.CallExpr:
+		switch name := timeFunction(pass, n); {
+		case name == "Sleep", name == "Tick":
+			return "time." + name
+		case name == "After" && isBareReceive(c):
+			return "a bare <-time.After"
+		}
+	case *ast.SelectorExpr:
+		if isTimerChannel(pass, n) && isBareReceive(c, edge.ForStmt_Post) {
+			return "a bare receive from a timer or ticker"
+		}
+	}
+	return ""
 }
 
 func isTest(pass *analysis.Pass, file *ast.File) bool {
@@ -73,18 +90,24 @@ func functionOf(pass *analysis.Pass, call *ast.CallExpr, path string) string {
 	return f.Name()
 }
 
-// isBareReceive reports whether the call's channel is received from outside of a select.
-func isBareReceive(call inspector.Cursor) bool {
-	receive := call.Parent()
+// isTimerChannel reports whether field is C of a time.Timer or time.Ticker.
+func isTimerChannel(pass *analysis.Pass, field *ast.SelectorExpr) bool {
+	v, ok := pass.TypesInfo.Uses[field.Sel].(*types.Var)
+	return ok && v.IsField() && v.Pkg() != nil && v.Pkg().Path() == "time" && v.Name() == "C"
+}
+
+// isBareReceive reports whether a channel is received from outside of a select, other than as a
+// statement of the allowed kind.
+func isBareReceive(channel inspector.Cursor, allowed ...edge.Kind) bool {
+	receive := channel.Parent()
 	for isParen(receive) {
 		receive = receive.Parent()
 	}
 	if unary, ok := receive.Node().(*ast.UnaryExpr); !ok || unary.Op != token.ARROW {
 		return false
 	}
-	statement := receive.Parent()
-	kind, _ := statement.ParentEdge()
-	return kind != edge.CommClause_Comm
+	kind, _ := receive.Parent().ParentEdge()
+	return kind != edge.CommClause_Comm && !slices.Contains(allowed, kind)
 }
 
 func isParen(c inspector.Cursor) bool {
@@ -92,8 +115,8 @@ func isParen(c inspector.Cursor) bool {
 	return ok
 }
 
-// mentionsSynctest reports whether a comment on the line of pos mentions synctest.
-func mentionsSynctest(pass *analysis.Pass, pos token.Pos) bool {
+// mentions reports whether a comment on the line of pos has a word.
+func mentions(pass *analysis.Pass, pos token.Pos, word string) bool {
 	at := pass.Fset.Position(pos)
 	for _, file := range pass.Files {
 		if pos < file.FileStart || pos >= file.FileEnd {
@@ -102,7 +125,7 @@ func mentionsSynctest(pass *analysis.Pass, pos token.Pos) bool {
 		for _, group := range file.Comments {
 			for _, comment := range group.List {
 				if pass.Fset.Position(comment.Pos()).Line == at.Line &&
-					strings.Contains(comment.Text, "synctest") {
+					strings.Contains(comment.Text, word) {
 					return true
 				}
 			}

@@ -23,8 +23,7 @@ type slowConn struct{ net.Conn }
 const slowRate = 64 << 20 // bytes a second
 
 func (c slowConn) Write(p []byte) (int, error) {
-	timer := time.NewTimer(time.Duration(len(p)) * time.Second / slowRate)
-	<-timer.C // in a bubble
+	time.Sleep(time.Duration(len(p)) * time.Second / slowRate) // synctest
 	return c.Conn.Write(p)
 }
 
@@ -103,8 +102,7 @@ type lateConn struct {
 func (c lateConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if c.late.Load() {
-		late := time.NewTimer(c.by)
-		<-late.C
+		time.Sleep(c.by) // synctest
 	}
 	return n, err
 }

@@ -29,6 +29,29 @@ func TestWaits(t *testing.T) {
 	pause()
 }
 
+func TestTimers(t *testing.T) {
+	timer, ticker := time.NewTimer(time.Second), time.NewTicker(time.Second)
+	<-timer.C       // want `a bare receive from a timer or ticker`
+	_ = <-(timer.C) // want `a bare receive from a timer or ticker`
+	for range 3 {
+		<-ticker.C // want `a bare receive from a timer or ticker`
+	}
+	<-ticker.C // measures something
+	for ; t.Context().Err() == nil; <-ticker.C {
+	}
+	select {
+	case <-t.Context().Done():
+	case <-timer.C:
+	case now := <-ticker.C:
+		_ = now
+	}
+	<-channels{}.C
+	synctest.Test(t, func(t *testing.T) { <-timer.C })
+	time.Sleep(1) /* measures nothing */ // want `time.Sleep`
+}
+
+type channels struct{ C chan int }
+
 func TestBubble(t *testing.T) {
 	time.Sleep(1) // want `time.Sleep`
 	wait := func() { time.Sleep(1) }
