@@ -151,12 +151,12 @@ func appendSource(b []byte, source netip.AddrPort) []byte {
 //	reserved 2 · fragment 1 · address type 1 · address 4, 16 or 1–256 · port 2 · payload
 //
 // The reason is that for dropping the datagram, or empty. Fragments are dropped, as the RFC allows.
-func parseDatagram(p []byte) (host string, port uint16, payload []byte, reason DropReason) {
+func parseDatagram(p []byte) (host string, port uint16, payload []byte, reason dropReason) {
 	if len(p) < 5 {
-		return "", 0, nil, DropMalformed
+		return "", 0, nil, dropMalformed
 	}
 	if p[2] != 0 {
-		return "", 0, nil, DropFragment
+		return "", 0, nil, dropFragment
 	}
 	start, size := 4, 0
 	switch p[3] {
@@ -169,7 +169,7 @@ func parseDatagram(p []byte) (host string, port uint16, payload []byte, reason D
 	}
 	end := start + size
 	if size == 0 || len(p) < end+2 {
-		return "", 0, nil, DropMalformed
+		return "", 0, nil, dropMalformed
 	}
 	if p[3] == addressName {
 		host = string(p[start:end])
@@ -179,7 +179,7 @@ func parseDatagram(p []byte) (host string, port uint16, payload []byte, reason D
 	}
 	port = binary.BigEndian.Uint16(p[end:])
 	if checkTarget(host, int(port)) != nil {
-		return "", 0, nil, DropMalformed
+		return "", 0, nil, dropMalformed
 	}
 	return host, port, p[end+2:], ""
 }
@@ -270,9 +270,9 @@ func (a *association) pass(p []byte, from netip.AddrPort) {
 	host, targetPort, payload, reason := parseDatagram(p)
 	switch {
 	case from.Addr().Unmap() != a.client:
-		reason = DropAddress
+		reason = dropAddress
 	case a.named != 0 && a.named != from.Port():
-		reason = DropPort
+		reason = dropPort
 	}
 	if reason != "" {
 		a.drops.note(reason, a.client, from, nil)
@@ -281,7 +281,7 @@ func (a *association) pass(p []byte, from netip.AddrPort) {
 	a.port.Store(uint32(from.Port()))
 	a.touch()
 	if err := a.far.Send(host, targetPort, payload); err != nil {
-		a.drops.note(DropSend, a.client, from, err)
+		a.drops.note(dropSend, a.client, from, err)
 	}
 }
 
@@ -296,7 +296,7 @@ func (a *association) inward() error {
 		}
 		port := a.port.Load()
 		if port == 0 {
-			a.drops.note(DropUnasked, a.client, from, nil)
+			a.drops.note(dropUnasked, a.client, from, nil)
 			continue
 		}
 		a.touch()
@@ -304,7 +304,7 @@ func (a *association) inward() error {
 		appendSource(append(buf[start:start], 0, 0, 0), from)
 		to := netip.AddrPortFrom(a.client, uint16(port))
 		if _, err := a.near.WriteToUDPAddrPort(buf[start:room+n], to); err != nil {
-			a.drops.note(DropDeliver, a.client, from, err)
+			a.drops.note(dropDeliver, a.client, from, err)
 		}
 	}
 }

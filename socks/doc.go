@@ -30,9 +30,9 @@
 // accepts datagrams only from that connection's remote address. Any port of it may send, and the
 // last that did gets the answers. If clients must authenticate, only the port that the request
 // names may send, and a request for port 0 is refused with "not allowed". Fragments are dropped,
-// and so are datagrams for which there is no room. [Server.Dropped] counts what is dropped, by
-// reason. The association ends with the connection, and an association that is idle for too long
-// ends the connection; Shutdown does not wait for it.
+// and so are datagrams for which there is no room; the log has why, at level debug. The association
+// ends with the connection, and an association that is idle for too long ends the connection;
+// Shutdown does not wait for it.
 //
 // SOCKS4 can't carry a password, so all its requests are refused when clients
 // must authenticate.

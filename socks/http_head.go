@@ -145,8 +145,8 @@ func (f field) isOneOf(names []string) bool {
 
 // connectionField is what the Connection fields of a head say.
 type connectionField struct {
-	close, keepAlive, upgrade, te bool
-	listed                        map[string]struct{} // other names, in lower case
+	close, upgrade, te bool
+	listed             map[string]struct{} // other names, in lower case
 }
 
 // add reads one of the fields.
@@ -156,7 +156,7 @@ func (c *connectionField) add(value []byte) {
 		case equalFold(item, "close"):
 			c.close = true
 		case equalFold(item, "keep-alive"):
-			c.keepAlive = true
+			// the default, and the field of that name is hop-by-hop
 		case equalFold(item, "upgrade"):
 			c.upgrade = true
 		case equalFold(item, "te"):

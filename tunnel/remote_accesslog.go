@@ -14,11 +14,10 @@ type StreamRecord struct {
 	Session string // its name in the log
 	Stream  uint32 // its number in the session; 0 for one that the Remote didn't open
 	Key     certs.PublicKey
-	Name    string     // the comment of the key in the authorized keys
-	From    netip.Addr // of the client when the session began; invalid when unknown
-	Kind    string     // tcp, udp, unix or reverse
-	Target  string     // or where a connection to a reverse listener came from
-	Began   time.Time
+	Name    string        // the comment of the key in the authorized keys
+	From    netip.Addr    // of the client when the session began; invalid when unknown
+	Kind    string        // tcp, udp, unix or reverse
+	Target  string        // or where a connection to a reverse listener came from
 	Lasted  time.Duration // rounded, for people
 	Result  mux.Result
 	Code    mux.Code // with which it was refused or reset, or 0
@@ -44,7 +43,7 @@ func (r *Remote) recordStreams(
 			Session: name, Stream: info.ID, Key: client, Name: comment, From: from,
 			Kind:   kindNames[kind],
 			Target: printable.Line(info.Target.Address),
-			Began:  info.Since, Lasted: shortTime(end.Lasted), Result: end.Result, Code: end.Code,
+			Lasted: shortTime(end.Lasted), Result: end.Result, Code: end.Code,
 			Sent: info.Payload.Sent, Received: info.Payload.Received,
 		})
 	})
