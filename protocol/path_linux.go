@@ -21,7 +21,7 @@ func (c *Conn) TransportPath() (
 	if info == nil {
 		return 0, 0, 0, 0, false
 	}
-	c.sendBuffer.look(tcpBelow(c.wire.conn), info.Sndbuf_limited)
+	c.sendBuffer.look(rawsock.TCPOf(c.wire.conn), info.Sndbuf_limited)
 	if info.Min_rtt == 0 {
 		return 0, 0, 0, 0, false
 	}
@@ -49,7 +49,7 @@ func (c *Conn) TransportGap() (behind uint64) {
 // written it has not, and when its last acknowledgement came. Behind a proxy the peer is the proxy.
 // ok is false for a connection that isn't TCP, or where the system doesn't tell.
 func (c *Conn) TransportSent() (acked, pending uint64, last time.Time, ok bool) {
-	tcp := tcpBelow(c.wire.conn)
+	tcp := rawsock.TCPOf(c.wire.conn)
 	if tcp == nil {
 		return 0, 0, time.Time{}, false
 	}
@@ -71,7 +71,7 @@ func (c *Conn) TransportSent() (acked, pending uint64, last time.Time, ok bool) 
 
 // tcpInfo returns TCP_INFO of the connection, nil if it isn't TCP.
 func (c *Conn) tcpInfo() (info *unix.TCPInfo) {
-	tcp := tcpBelow(c.wire.conn)
+	tcp := rawsock.TCPOf(c.wire.conn)
 	if tcp == nil {
 		return nil
 	}

@@ -1,8 +1,6 @@
 package protocol
 
 import (
-	"net"
-
 	"culvert/internal/rawsock"
 
 	"golang.org/x/sys/unix"
@@ -12,7 +10,7 @@ import (
 // writes wait. Data in the socket can't be overtaken. It is a hint: a connection that isn't TCP, or
 // whose kernel does not know the option (TCP_NOTSENT_LOWAT, tcp(7)), is left as it is.
 func (c *Conn) LimitUnsent(bytes int) {
-	tcp := tcpBelow(c.wire.conn)
+	tcp := rawsock.TCPOf(c.wire.conn)
 	if tcp == nil {
 		return
 	}
@@ -23,18 +21,4 @@ func (c *Conn) LimitUnsent(bytes int) {
 	_ = raw.Control(func(fd uintptr) {
 		_ = rawsock.SetInt(fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, bytes)
 	})
-}
-
-// tcpBelow returns the TCP connection that carries conn, nil if none does.
-func tcpBelow(conn net.Conn) *net.TCPConn {
-	for {
-		switch c := conn.(type) {
-		case *net.TCPConn:
-			return c
-		case interface{ NetConn() net.Conn }: // of TLS
-			conn = c.NetConn()
-		default:
-			return nil
-		}
-	}
 }

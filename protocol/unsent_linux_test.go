@@ -4,6 +4,8 @@ import (
 	"net"
 	"testing"
 
+	"culvert/internal/rawsock"
+
 	"github.com/gorilla/websocket"
 	"golang.org/x/sys/unix"
 )
@@ -13,7 +15,7 @@ func TestLimitUnsent(t *testing.T) {
 	check := func(w *wire, bytes int) {
 		t.Helper()
 		(&Conn{wire: w}).LimitUnsent(bytes)
-		got, err := socketOption(tcpBelow(w.conn), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT)
+		got, err := socketOption(rawsock.TCPOf(w.conn), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT)
 		if err != nil || got != bytes {
 			t.Errorf("TCP_NOTSENT_LOWAT is %d, %v; want %d", got, err, bytes)
 		}
@@ -32,7 +34,7 @@ func TestLimitUnsent(t *testing.T) {
 	defer a.Close()
 	defer b.Close()
 	(&Conn{wire: &wire{conn: a}}).LimitUnsent(1) // does nothing
-	if tcp := tcpBelow(a); tcp != nil {
+	if tcp := rawsock.TCPOf(a); tcp != nil {
 		t.Error("there is TCP below a pipe")
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"culvert/internal/sendqueue"
+	"culvert/internal/rawsock"
 )
 
 // targetConn is a connection to a target of forwarded requests. It belongs to one client's
@@ -70,8 +70,7 @@ func (t *targetConn) boundSilence() {
 // cut closes the connection of a client that has failed, after what it has sent. The target sees
 // that it was cut short if that can't overtake the data, which it would on a TCP connection.
 func (t *targetConn) cut() {
-	_, tcp := sendqueue.Unwrap(t.Conn).(*net.TCPConn)
-	if l, ok := t.Conn.(lingerer); ok && !tcp {
+	if l, ok := t.Conn.(lingerer); ok && rawsock.TCPOf(t.Conn) == nil {
 		l.SetLinger(0)
 	}
 	t.Close()

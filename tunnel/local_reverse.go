@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"culvert/internal/sendqueue"
+	"culvert/internal/rawsock"
 	"culvert/tunnel/mux"
 	"culvert/tunnel/policy"
 
@@ -116,7 +116,7 @@ func (l *Local) dialHere(ctx context.Context, network, target string) (net.Conn,
 // returned, as Relay does. The client may be wrapped by types with NetConn and, when it has sent
 // data already, Early.
 func (l *Local) Join(ctx context.Context, client, target net.Conn) error {
-	r := &relayed{stream: sendqueue.Unwrap(client).(*reverseConn).Stream, conn: target}
+	r := &relayed{stream: rawsock.Unwrap(client).(*reverseConn).Stream, conn: target}
 	if c, ok := client.(interface{ Early() []byte }); ok {
 		r.early = c.Early()
 	}

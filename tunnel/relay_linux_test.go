@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"culvert/internal/rawsock"
 	"culvert/internal/testnet"
 
 	"golang.org/x/sys/unix"
@@ -120,10 +121,10 @@ func TestUnixTargetReset(t *testing.T) {
 	}
 	socket := closed.(*net.UnixConn)
 	control(socket, func(fd int) {
-		if !shows(fd, unix.POLLHUP) {
+		if !rawsock.Shows(uintptr(fd), unix.POLLHUP) {
 			t.Error("it has not hung up")
 		}
-		if shows(fd, resetEvents(socket)) {
+		if rawsock.Shows(uintptr(fd), resetEvents(socket)) {
 			t.Error("closed in good order, it counts as reset")
 		}
 	})

@@ -4,7 +4,7 @@ import (
 	"net"
 	"syscall"
 
-	"culvert/internal/sendqueue"
+	"culvert/internal/rawsock"
 
 	"golang.org/x/sys/unix"
 )
@@ -12,17 +12,19 @@ import (
 // wasReset reports whether a connection of TCP is over, whether it was reset or both sides have
 // closed their halves. Its reads may show no more than an end of file, when a write has met the
 // error before. Unix sockets leave the error to reads.
-func wasReset(conn net.Conn) (reset bool) {
-	if tcp, ok := sendqueue.Unwrap(conn).(*net.TCPConn); ok {
-		control(tcp, func(fd int) { reset = shows(fd, resetEvents(tcp)) })
+func wasReset(conn net.Conn) bool {
+	tcp := rawsock.TCPOf(conn)
+	if tcp == nil {
+		return false
 	}
-	return reset
+	raw := rawsock.SocketOf(tcp)
+	return raw != nil && rawsock.HasHungUp(raw)
 }
 
 // awaitReset waits until conn, whose data has ended, is reset, and returns true then; or until
 // stopReading is called, or conn closed.
 func awaitReset(conn net.Conn) bool {
-	sc, ok := sendqueue.Unwrap(conn).(syscall.Conn)
+	sc, ok := rawsock.Unwrap(conn).(syscall.Conn)
 	if !ok {
 		return false
 	}
@@ -31,7 +33,7 @@ func awaitReset(conn net.Conn) bool {
 		return false
 	}
 	events := resetEvents(sc)
-	return raw.Read(func(fd uintptr) bool { return shows(int(fd), events) }) == nil
+	return raw.Read(func(fd uintptr) bool { return rawsock.Shows(fd, events) }) == nil
 }
 
 // resetEvents are the events of poll by which a socket, whose writing half this side has not
@@ -44,18 +46,11 @@ func resetEvents(conn syscall.Conn) int16 {
 	return unix.POLLERR
 }
 
-// shows reports whether a socket has one of the events.
-func shows(fd int, events int16) bool {
-	fds := []unix.PollFd{{Fd: int32(fd)}}
-	n, err := unix.Poll(fds, 0)
-	return err == nil && n > 0 && fds[0].Revents&events != 0
-}
-
 // boundReceiving bounds what waits in the socket to a peer on this machine, which needs no large
 // window.
 func boundReceiving(conn net.Conn) {
-	tcp, ok := sendqueue.Unwrap(conn).(*net.TCPConn)
-	if !ok {
+	tcp := rawsock.TCPOf(conn)
+	if tcp == nil {
 		return
 	}
 	if addr, ok := tcp.RemoteAddr().(*net.TCPAddr); ok && addr.IP.IsLoopback() {

@@ -4,14 +4,13 @@ import (
 	"net"
 
 	"culvert/internal/rawsock"
-	"culvert/internal/sendqueue"
 )
 
 // HasLeft reports whether a client that nothing is read from has gone, as far as the system can
 // tell: its connection was reset, or as a Unix socket closed. A read still yields what it has sent
 // before. Connections that are no sockets may have HasLeft themselves.
 func HasLeft(conn net.Conn) bool {
-	conn = sendqueue.Unwrap(conn)
+	conn = rawsock.Unwrap(conn)
 	if c, ok := conn.(interface{ HasLeft() bool }); ok {
 		return c.HasLeft()
 	}

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"syscall"
 
-	"culvert/internal/sendqueue"
+	"culvert/internal/rawsock"
 )
 
 const (
@@ -61,8 +61,8 @@ func Check(choice string) error {
 // left alone. The connection works as before when it fails. With Auto, an algorithm that the system
 // does not have is no error.
 func Apply(conn net.Conn, choice string) error {
-	tcp, ok := sendqueue.Unwrap(conn).(*net.TCPConn)
-	if !ok || choice == System {
+	tcp := rawsock.TCPOf(conn)
+	if tcp == nil || choice == System {
 		return nil
 	}
 	if choice != Auto {
@@ -123,8 +123,8 @@ func wrap(err error, name string) error {
 
 // Of returns the name of the algorithm in force on a connection, "" if it is not known.
 func Of(conn net.Conn) string {
-	tcp, ok := sendqueue.Unwrap(conn).(*net.TCPConn)
-	if !ok {
+	tcp := rawsock.TCPOf(conn)
+	if tcp == nil {
 		return ""
 	}
 	return get(tcp)

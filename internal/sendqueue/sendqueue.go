@@ -7,6 +7,7 @@ import (
 	"net"
 	"time"
 
+	"culvert/internal/rawsock"
 	"culvert/internal/stall"
 )
 
@@ -33,8 +34,8 @@ type state struct {
 // nothing moves for 30 s, or when ctx is done. Where the system can't tell, it waits for 250 ms. It
 // returns at once if conn is neither a TCP connection nor has one as its NetConn.
 func Await(ctx context.Context, conn net.Conn) {
-	tcp, ok := Unwrap(conn).(*net.TCPConn)
-	if !ok {
+	tcp := rawsock.TCPOf(conn)
+	if tcp == nil {
 		return
 	}
 	var seen uint64
@@ -64,16 +65,5 @@ func Await(ctx context.Context, conn net.Conn) {
 			return
 		}
 		pause = min(2*pause, pollMax)
-	}
-}
-
-// Unwrap returns the connection under those that have NetConn, as types that wrap one do.
-func Unwrap(conn net.Conn) net.Conn {
-	for {
-		c, ok := conn.(interface{ NetConn() net.Conn })
-		if !ok {
-			return conn
-		}
-		conn = c.NetConn()
 	}
 }

@@ -6,7 +6,7 @@ import (
 	"net"
 	"time"
 
-	"culvert/internal/sendqueue"
+	"culvert/internal/rawsock"
 )
 
 // Info is a snapshot of a connection. Sums are since its beginning. Its form in JSON is part of the
@@ -38,8 +38,8 @@ type Info struct {
 // Of returns what is known of a connection, nil if it is neither one of TCP nor has one as its
 // NetConn, or if the system doesn't tell.
 func Of(conn net.Conn) *Info {
-	tcp, ok := sendqueue.Unwrap(conn).(*net.TCPConn)
-	if !ok {
+	tcp := rawsock.TCPOf(conn)
+	if tcp == nil {
 		return nil
 	}
 	return read(tcp)
