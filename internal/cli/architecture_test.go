@@ -58,8 +58,8 @@ func TestArchitecture(t *testing.T) {
 	}
 }
 
-// TestArchitectureMap checks that the map of docs/architecture.md has each package, with all that it
-// imports of this module on any platform and nothing else.
+// TestArchitectureMap checks that the map of docs/architecture.md has each package, with all that
+// it imports of this module, on any platform, and nothing else.
 func TestArchitectureMap(t *testing.T) {
 	text, err := os.ReadFile("../../docs/architecture.md")
 	if err != nil {
