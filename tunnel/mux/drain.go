@@ -35,8 +35,8 @@ var errUnacknowledged = errors.New("the peer has not acknowledged all")
 // Drain tells the peer that this side takes no new streams, and waits until those that are open
 // have ended, and the peer has what they carried, or ctx is done. Streams that the peer has opened
 // before it heard are still taken, also when they arrive later, on another carrier. It does not
-// close the session. An error means that streams are cut short; if it is a *SessionError, by the end
-// of the session.
+// close the session. An error means that streams are cut short, a *SessionError that it was by the
+// end of the session.
 func (s *Session) Drain(ctx context.Context) error {
 	defer s.awaitAcks()()
 	s.mu.Lock()
