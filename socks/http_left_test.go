@@ -23,7 +23,7 @@ func (c leavingConn) HasLeft() bool { return c.left.Load() }
 
 // startUpload starts an upload of size bytes to a target that has got its beginning, and then reads
 // what the test does. Ended reports whether the server has no connection any more.
-func startUpload(t *testing.T, size int) (
+func startUpload(t *testing.T, size int, behind string) (
 	client *bufio.Reader, far net.Conn, left *atomic.Bool, ended func() bool,
 ) {
 	t.Helper()
@@ -36,7 +36,7 @@ func startUpload(t *testing.T, size int) (
 	left = new(atomic.Bool)
 	ln.conns <- leavingConn{accepted, left}
 	head, body := fmt.Sprintf("Content-Length: %d\r\n\r\n", size), counted(0, size)
-	go io.WriteString(conn, postA+head+body)
+	go io.WriteString(conn, postA+head+body+behind)
 	mustRead(t, far, gotA+head+body[:2*readBufferSize])
 	return bufio.NewReader(conn), far, left, func() bool {
 		synctest.Wait()
@@ -50,7 +50,7 @@ func startUpload(t *testing.T, size int) (
 // more of the body, and not as long as it does.
 func TestUploadOfLostClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		_, far, left, ended := startUpload(t, 1<<20)
+		_, far, left, ended := startUpload(t, 1<<20, "")
 		left.Store(true)
 		for range 10 {
 			time.Sleep(leftTimeout - 2*leftCheck) // virtual time
@@ -75,7 +75,7 @@ func TestUploadOfLostClient(t *testing.T) {
 // body, but not for ever.
 func TestUploadToHangingTarget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		client, _, _, ended := startUpload(t, 1<<20)
+		client, _, _, ended := startUpload(t, 1<<20, "")
 		time.Sleep(bodyTimeout - time.Second) // virtual time
 		if ended() {
 			t.Fatal("given up too early")
@@ -120,6 +120,25 @@ func TestSilenceBehindPipeline(t *testing.T) {
 		mustRead(t, conn, "HTTP/1.1 504 ")
 		if d := time.Since(began); d < halfClosedTimeout || d > halfClosedTimeout+time.Second {
 			t.Errorf("answered after %v", d)
+		}
+	})
+}
+
+// TestUploadCutBehindResponse: a connection whose target has only a part of a body gets no other
+// request, though the response has come and the client has sent one behind the body.
+func TestUploadCutBehindResponse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, far, left, _ := startUpload(t, 3*readBufferSize, getA)
+		mustRead(t, far, string(counted(2*readBufferSize, readBufferSize/2)))
+		if _, err := io.WriteString(far, okA); err != nil {
+			t.Fatal(err)
+		}
+		mustRead(t, client, okA)
+		left.Store(true)
+		time.Sleep(leftTimeout + 3*leftCheck) // virtual time
+		far.SetReadDeadline(time.Now().Add(time.Minute))
+		if got, err := io.ReadAll(far); len(got) != 0 || err != nil {
+			t.Errorf("behind the part of a body came %.40q, %v", got, err)
 		}
 	})
 }

@@ -28,15 +28,16 @@ func (w uploadWriter) Write(p []byte) (int, error) {
 		if err == nil {
 			return len(p), nil
 		}
-		if errors.Is(err, errUntaken) {
-			return 0, err
-		}
+		left := errors.Is(err, errUntaken)
 		u.mu.Lock()
-		u.discards = true
-		if u.over.IsZero() {
+		u.discards = true // also by reusable: the target has a part of the piece
+		if u.over.IsZero() && !left {
 			u.target.boundSilence() // it may hang
 		}
 		u.mu.Unlock()
+		if left {
+			return 0, err
+		}
 	}
 	u.discarded += int64(len(p))
 	return len(p), nil

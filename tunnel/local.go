@@ -128,10 +128,10 @@ func (l *Local) shutdown(kept *retiredSession) {
 	err := session.Drain(draining)
 	lost()
 	keeping.Wait()
-	if !l.noteCut(kept.conn, err) && err != nil {
+	if err != nil && session.Err() == nil {
 		l.cfg.Bounds.Refused(bounds.LocalDrain)
-		l.cfg.Log.Warn().Int("streams", session.Stats().Streams).Msg("streams cut short")
 	}
+	l.noteCut(kept.conn, err, errDrainOver)
 	session.Close()
 	time.AfterFunc(time.Until(deadline), l.cutRelays)
 }

@@ -89,7 +89,7 @@ func (l *Local) keepRetired(ctx context.Context, kept *retiredSession) {
 	if ctx.Err() != nil {
 		l.shutdown(kept)
 	} else {
-		l.noteCut(kept.conn, cut)
+		l.noteCut(kept.conn, cut, errNoCarrier)
 	}
 	session.Close()
 }
@@ -181,16 +181,26 @@ func (l *Local) moveFlows(ctx context.Context, retired *mux.Session) {
 	}
 }
 
-// noteCut logs that streams were cut short by the end of their session, if err of its Drain is
-// about that, and reports whether it is.
-func (l *Local) noteCut(conn *localConnection, err error) bool {
-	ended := conn.session.Err()
-	if err == nil || ended == nil {
-		return false
+// Why streams are cut short that their session doesn't end.
+var (
+	errDrainOver = errors.New("the time that they have is over")
+	errNoCarrier = errors.New("there is no other connection to their remote")
+)
+
+// noteCut logs that streams of a session were cut short, if err of its Drain says so: by the end of
+// the session, or else because of why.
+func (l *Local) noteCut(conn *localConnection, err, why error) {
+	if err == nil {
+		return
 	}
-	l.event(state.EventStreamsCut, conn, ended)
-	l.cfg.Log.Warn().Str("session", conn.session.ID()).Err(ended).Msg("streams cut short")
-	return true
+	if ended, ok := errors.AsType[*mux.SessionError](err); ok {
+		why = ended.Err
+	} else if ended := conn.session.Err(); ended != nil {
+		why = ended
+	}
+	l.event(state.EventStreamsCut, conn, why)
+	l.cfg.Log.Warn().Str("session", conn.session.ID()).Int("streams", conn.session.Stats().Streams).
+		Err(why).Msg("streams cut short")
 }
 
 // isRetired reports whether a session takes no new streams any more.

@@ -129,10 +129,10 @@ func (l *Local) Stdio(
 	defer stopAwaiting()
 	sending.Go(func() {
 		err := sendAll(awaiting, stream, in)
-		outward <- err
 		if err == nil && stream.HasLeft() {
 			err = errStreamCut
 		}
+		outward <- err
 		if sent != nil {
 			sent(err)
 		}

@@ -344,7 +344,7 @@ func TestNetworkChangesBehindProxy(t *testing.T) {
 	})
 	relay.Silence()
 	local.networkChanged()
-	testnet.Poll(t, 2*time.Second, "another carrier", func() bool {
+	testnet.Poll(t, 3*time.Second, "another carrier", func() bool {
 		return local.connection() != first
 	})
 	echoes(t, conn)

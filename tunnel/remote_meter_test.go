@@ -66,11 +66,12 @@ func TestRateOfOneClient(t *testing.T) {
 		t.Error("no session in the state")
 	}
 	for _, session := range sessions {
-		want := state.Limits{RateUp: up, RateDown: down}
+		want := state.Limits{Client: session.Key, RateUp: up, RateDown: down}
 		if session.Key != key.Public().String() {
-			want = state.Limits{}
+			want.RateUp, want.RateDown = 0, 0
 		}
-		if l := session.Limits; l.RateUp != want.RateUp || l.RateDown != want.RateDown {
+		if l := session.Limits; l.Client != want.Client || l.RateUp != want.RateUp ||
+			l.RateDown != want.RateDown {
 			t.Errorf("the state has %+v, want the rates of %+v", l, want)
 		}
 	}

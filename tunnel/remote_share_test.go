@@ -54,8 +54,24 @@ func (s *shares) mustConnect(keys ...*certs.KeyPair) (sessions []*mux.Session) {
 			s.t.Fatal(err)
 		}
 		sessions = append(sessions, session)
+		s.awaitCarrier(session)
 	}
 	return sessions
+}
+
+// awaitCarrier waits until the remote has the connection of a client's session: it answers first.
+func (s *shares) awaitCarrier(client *mux.Session) {
+	s.t.Helper()
+	until(s.t, "the remote has the connection", func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for session := range s.sessions {
+			if session.ID() == client.ID() {
+				return !session.Stats().Away
+			}
+		}
+		return client.Err() != nil
+	})
 }
 
 // crash makes the clients of all sessions so far disappear.

@@ -100,6 +100,7 @@ func (r *Remote) describe(a *admission) described {
 	}
 	if c := a.client; c != nil {
 		s.Limits = &state.Limits{
+			Client:   c.id.String(),
 			Sessions: c.held(), MaxSessions: c.share.Sessions,
 			Streams: c.streams, MaxStreams: c.share.Streams,
 			RateUp: c.share.Up, RateDown: c.share.Down,

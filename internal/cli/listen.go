@@ -61,16 +61,14 @@ func listen(address string) (net.Listener, error) {
 // zero.
 func listenFor(address string, access policy.SocketAccess) (net.Listener, error) {
 	path, isUnix := strings.CutPrefix(address, "unix:")
-	if sockets, _ := inherited(); sockets != nil { // refuseLeft reports the error
-		if ln := sockets.Listener(address); ln != nil {
-			if isUnix && access != (policy.SocketAccess{}) {
-				if err := access.Apply(path); err != nil {
-					ln.Close()
-					return nil, fmt.Errorf("%w: %w", errPassedSocket, err)
-				}
+	if ln := passedListener(address); ln != nil {
+		if isUnix && access != (policy.SocketAccess{}) {
+			if err := access.Apply(path); err != nil {
+				ln.Close()
+				return nil, fmt.Errorf("%w: %w", errPassedSocket, err)
 			}
-			return ln, nil
 		}
+		return ln, nil
 	}
 	if isUnix {
 		return policy.ListenUnixFor(path, access)
@@ -80,6 +78,14 @@ func listenFor(address string, access policy.SocketAccess) (net.Listener, error)
 		cfg.KeepAliveConfig = policy.LoopbackKeepAlive()
 	}
 	return cfg.Listen(context.Background(), "tcp"+policy.AddressVersion(address), address)
+}
+
+// passedListener returns the listener for an address that the process was given, or nil.
+func passedListener(address string) net.Listener {
+	if sockets, _ := inherited(); sockets != nil { // refuseLeft reports the error
+		return sockets.Listener(address)
+	}
+	return nil
 }
 
 // listenUDP is listen for datagrams.

@@ -71,13 +71,11 @@ const (
 )
 
 // restart returns once whoever asks for the node gets the new process: its number is then in the
-// file of --pid-file, and known to the service manager.
+// file of --pid-file, and known to the service manager. Where the old one is too busy to tell its
+// own number, it returns once the new one serves.
 func restart(ctx context.Context, client *control.Client, name string) error {
-	before, err := client.State(ctx)
-	if err != nil {
-		return err
-	}
-	if err := client.Restart(ctx); err != nil {
+	before, unknown := client.State(ctx)
+	if err := client.Restart(ctx); err != nil || unknown != nil {
 		return err
 	}
 	tick := time.NewTicker(replacedInterval)
@@ -92,8 +90,8 @@ func restart(ctx context.Context, client *control.Client, name string) error {
 		case <-tick.C:
 		case <-timeout.C:
 			return &control.Error{
-				What: fmt.Sprintf("the new process doesn't answer after %v", replacedTimeout),
-				Hint: "its log may have the reason; the old process drains",
+				What: fmt.Sprintf("the new process serves, but not as %s after %v", name, replacedTimeout),
+				Hint: "culvert status lists it, unless its configuration has control = \"none\"",
 			}
 		case <-ctx.Done():
 			return ctx.Err()

@@ -141,17 +141,20 @@ func openPAC(
 func listenPAC(address string, socks *net.TCPAddr) (net.Listener, error) {
 	only4 := socks.IP.IsUnspecified() && socks.IP.To4() != nil
 	host, port, _ := net.SplitHostPort(address)
-	if only4 && host == "" {
-		address = net.JoinHostPort("0.0.0.0", port)
-	}
 	misfit := exit.Usagef("give --pac an IPv4 address, or --socks [::]:PORT for both versions",
 		"browsers that get the PAC file over IPv6 can't reach the port of --socks at %s", socks)
 	if addr, err := netip.ParseAddr(host); only4 && err == nil && addr.Is6() {
 		return nil, misfit
 	}
-	ln, err := listen(address)
-	if err != nil {
-		return nil, cannotListen(address, "give another port with --pac", err)
+	ln := passedListener(address)
+	if only4 && host == "" {
+		address = net.JoinHostPort("0.0.0.0", port)
+	}
+	if ln == nil {
+		var err error
+		if ln, err = listen(address); err != nil {
+			return nil, cannotListen(address, "give another port with --pac", err)
+		}
 	}
 	if only4 && ln.Addr().(*net.TCPAddr).IP.To4() == nil { // a name's, or a socket that was passed
 		ln.Close()

@@ -141,59 +141,61 @@ func (s *successor) run() error {
 	s.log.Info().Int("pid", cmd.Process.Pid).Str("program", s.program).
 		Msg("another process is to take over")
 	pid := cmd.Process.Pid
-	err = s.await(pid)
+	end, err := s.await(pid)
 	switch {
 	case s.giver.hasTaken(pid):
-		s.giver.giving.Go(func() { s.guard(pid) })
+		s.giver.giving.Go(func() { s.guard(pid, end) })
 		return cmd.Process.Release() // it outlives this process
-	case endOf(pid) == nil:
+	case end == nil && endOf(pid) == nil:
 		cmd.Process.Kill()
 	}
 	reap(pid)
 	return err
 }
 
-// await waits until a process has taken over, or won't.
-func (s *successor) await(pid int) error {
+// await waits until a process has taken over, or won't. It returns how the process has ended, too,
+// if it has.
+func (s *successor) await(pid int) (end *childEnd, err error) {
 	timeout := time.NewTimer(successorTimeout)
 	defer timeout.Stop()
 	ticker := time.NewTicker(successorInterval)
 	defer ticker.Stop()
-	var end *childEnd
 	for {
 		select {
 		case <-s.giver.released:
 			if !s.giver.hasTaken(pid) {
-				return errors.New("a third process has taken over")
+				return end, errors.New("a third process has taken over")
 			}
-			return nil
+			return end, nil
 		case <-ticker.C:
 			if end == nil {
 				end = endOf(pid)
 			}
 			if end != nil && !s.giver.isTaking(pid) { // else what it has said last is being read
-				return end
+				return end, end
 			}
 		case <-timeout.C:
 			if !s.giver.isTaking(pid) {
-				return fmt.Errorf("the new process doesn't serve after %v", successorTimeout)
+				return end, fmt.Errorf("the new process doesn't serve after %v", successorTimeout)
 			}
 		case <-s.giver.ctx.Done():
-			return errors.New("the old process ends")
+			return end, errors.New("the old process ends")
 		}
 	}
 }
 
 // guard cuts what this process drains short when the process that has taken over fails. A service
 // manager doesn't see that: the other process is its main one, but not its child while this one
-// runs.
-func (s *successor) guard(pid int) {
+// runs. end is how it has ended, nil if it hasn't.
+func (s *successor) guard(pid int, end *childEnd) {
 	ticker := time.NewTicker(guardInterval)
 	defer ticker.Stop()
 	for {
 		select {
 		case <-ticker.C:
-			end := endOf(pid)
+			if end == nil {
+				end = endOf(pid)
+			}
 			if end == nil {
 				continue
 			}

@@ -50,5 +50,8 @@ func TestHangUp(t *testing.T) {
 		if test.failed != errors.Is(err, syscall.ECONNRESET) || !test.failed && err != io.EOF {
 			t.Errorf("%v: then %v", test, err)
 		}
+		if test.how == "closes its half" && !want() { // also once its end has come
+			t.Errorf("%v: it has failed, or hung up", test)
+		}
 	}
 }

@@ -19,7 +19,7 @@ const (
 	EventReloadFailed  = "reload_failed"
 	EventDraining      = "draining"
 	EventMoving        = "session_moving" // its client is to use another one for new streams
-	EventStreamsCut    = "streams_cut"    // of a session that has moved, or of a remote that stops
+	EventStreamsCut    = "streams_cut"    // of a session that has moved, or as a node stops
 )
 
 // Event is something that has happened to a node or one of its sessions.

@@ -98,6 +98,8 @@ type Session struct {
 
 // Limits is what the client of a session uses of its share, in all its sessions.
 type Limits struct {
+	Client string `json:"client"` // whose share it is: a key or, with --allow-anyone, an address
+
 	Sessions    int `json:"sessions"`
 	MaxSessions int `json:"max_sessions"`
 	Streams     int `json:"streams"`

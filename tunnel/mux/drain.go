@@ -1,6 +1,7 @@
 package mux
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -47,17 +48,17 @@ func (s *Session) Drain(ctx context.Context) error {
 		return len(s.streams.byID) == 0 && len(s.streams.leftovers) == 0 &&
 			s.out.acked >= s.out.streamsEnd
 	})
-	if _, ended := errors.AsType[*SessionError](err); !ended {
+	if _, ended := errors.AsType[*SessionError](err); err != nil && !ended {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	_, abandoned := errors.AsType[*AbandonedError](s.err)
-	switch {
-	case abandoned && s.out.acked < s.out.streamsEnd:
+	switch lost := abandoned || errors.Is(s.err, ErrSessionUnknown); {
+	case lost && s.out.acked < s.out.streamsEnd:
 		return errUnacknowledged
 	case s.streams.cut > 0:
-		return err
+		return &SessionError{cmp.Or(s.err, s.out.cause)}
 	}
 	return nil
 }

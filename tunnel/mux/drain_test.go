@@ -319,3 +319,57 @@ func TestDrainOfEndedSession(t *testing.T) {
 		})
 	}
 }
+
+// TestDrainExpelled: streams that an expelled session cuts short are no end of a drain.
+func TestDrainExpelled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, HostConfig{}, Config{})
+		openPair(t, r.client, r.server)
+		drained := make(chan error, 1)
+		go func() { drained <- r.client.Drain(t.Context()) }()
+		synctest.Wait()
+		r.client.mu.Lock()
+		r.client.expelLocked()
+		r.client.mu.Unlock()
+		if err := <-drained; !errors.Is(err, ErrMemory) {
+			t.Errorf("drained with %v, want %v", err, ErrMemory)
+		}
+	})
+}
+
+// TestDrainUnknown: what had ended, and a server that no longer has the session has not
+// acknowledged, is cut short.
+func TestDrainUnknown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, HostConfig{}, Config{})
+		opened, accepted := openPair(t, r.client, r.server)
+		if err := accepted.CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadAll(opened); err != nil {
+			t.Fatal(err)
+		}
+		r.cut()
+		r.server.Close()
+		if _, err := opened.Write([]byte("the end")); err != nil {
+			t.Fatal(err)
+		}
+		if err := opened.CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		drained := make(chan error, 1)
+		go func() { drained <- r.client.Drain(t.Context()) }()
+		synctest.Wait()
+		near, far := newSecurePipe()
+		accepts := r.accept(far, owner)
+		next, err := r.client.Resume(t.Context(), near)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := <-drained; err == nil {
+			t.Error("drained, though the peer hasn't got the end")
+		}
+		next.Close()
+		(<-accepts).s.Close()
+	})
+}

@@ -239,6 +239,7 @@ func (s *Session) expelLocked() {
 	s.cfg.Bounds.Refused(bounds.Memory)
 	s.beginCloseLocked(ErrMemory, CodeMemory, "")
 	err := &SessionError{ErrMemory}
+	s.streams.cut += len(s.streams.byID) + len(s.streams.leftovers)
 	for _, st := range s.streams.byID {
 		st.cutLocked(err)
 	}

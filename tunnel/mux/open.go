@@ -19,7 +19,7 @@ type streamTable struct {
 	lastTheir uint32                      // highest id that the peer has opened
 	draining  draining                    // new streams come no more
 	opened    uint64                      // streams that were in byID so far
-	cut       int                         // streams that were in byID when the session ended
+	cut       int                         // streams that the end of the session has cut short
 	onEnd     func(StreamInfo, StreamEnd) // of OnStreamEnd; may be nil
 }
 

@@ -418,7 +418,7 @@ func (s *Session) failLocked(err error) {
 		err = s.out.cause
 	}
 	s.err = err
-	s.streams.cut = len(s.streams.byID)
+	s.streams.cut += len(s.streams.byID)
 	s.stopAwayTimerLocked()
 	if timer := s.out.closeTimer; timer != nil && timer.Stop() {
 		s.loops.Done()

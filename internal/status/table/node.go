@@ -193,16 +193,20 @@ func shares(b *bytes.Buffer, width int, s state.State) {
 	seen := map[string]bool{} // a client may have several sessions
 	for _, session := range s.Sessions {
 		l := session.Limits
-		if l == nil || l.RateUp+l.RateDown+l.QuotaBytes == 0 || seen[session.Key] {
+		if l == nil || l.RateUp+l.RateDown+l.QuotaBytes == 0 || seen[l.Client] {
 			continue
 		}
-		seen[session.Key] = true
+		seen[l.Client] = true
 		used, quota := "–", "–"
 		if l.QuotaBytes > 0 {
 			used, quota = size(l.QuotaUsedBytes), size(l.QuotaBytes)
 		}
+		who := client(session)
+		if l.Client != session.Key { // an address, of all its keys
+			who = l.Client
+		}
 		rows = append(rows, []string{
-			client(session), rate(float64(l.RateUp)), rate(float64(l.RateDown)), used, quota,
+			who, rate(float64(l.RateUp)), rate(float64(l.RateDown)), used, quota,
 		})
 	}
 	if len(rows) == 0 {

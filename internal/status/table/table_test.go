@@ -31,7 +31,9 @@ func sample(kind string) state.State {
 			ID: "4fd2a1b3", Key: strings.Repeat("K", 43), Comment: "Ann's laptop", From: "192.0.2.7",
 			Since: now.Add(-90 * time.Minute), State: state.SessionCarried, Streams: 1,
 			Traffic: traffic, Carrier: carrier,
-			Limits: &state.Limits{RateDown: 2e6, QuotaBytes: 10e9, QuotaUsedBytes: 1.24e9},
+			Limits: &state.Limits{
+				Client: strings.Repeat("K", 43), RateDown: 2e6, QuotaBytes: 10e9, QuotaUsedBytes: 1.24e9,
+			},
 		}},
 		Streams: []state.Stream{{
 			ID: 1, Session: "4fd2a1b3", Kind: "tcp", Target: "\x1b[2Jevil" + strings.Repeat(".x", 60),
@@ -40,7 +42,8 @@ func sample(kind string) state.State {
 		Totals: state.Totals{Sessions: 1, Traffic: traffic},
 	}
 	again := s.Sessions[0]
-	again.ID, again.Comment, again.Limits = "b3a1d2f4", "Ben's phone", &state.Limits{}
+	again.ID, again.Comment, again.Limits = "b3a1d2f4", "Ben's phone",
+		&state.Limits{Client: "192.0.2.7/32", RateUp: 1e6}
 	s.Sessions = append(s.Sessions, s.Sessions[0], again)
 	for range 20 {
 		s.Events = append(s.Events, state.Event{
@@ -91,7 +94,8 @@ func TestNode(t *testing.T) {
 			"remote-1  remote v1.0.0, pid 4711, up 1d2h, 3 sessions",
 			"Ann's laptop    192.0.2.7         1h30m        1   12.3MB/s          –   26.5 ms",
 			"\n\nSHARE OF                                RATE UP  RATE DOWN  USED TODAY     QUOTA\n" +
-				"Ann's laptop                                  –      2MB/s      1.24GB      10GB\n\n",
+				"Ann's laptop                                  –      2MB/s      1.24GB      10GB\n" +
+				"192.0.2.7/32                              1MB/s          –           –         –\n\n",
 		},
 	} {
 		var b bytes.Buffer
