@@ -6,6 +6,8 @@ import (
 	"os"
 	"testing"
 
+	"culvert/internal/testnet"
+
 	"github.com/rogpeppe/go-internal/testscript"
 	"go.uber.org/goleak"
 )
@@ -35,6 +37,7 @@ type leakChecked struct{ m *testing.M }
 func (l leakChecked) Run() int {
 	// Processes of the tests have no terminal, and the tests read the log in the form for people.
 	os.Setenv("CULVERT_LOG_FORMAT", "console")
+	testnet.TakeHangups()
 	runtimeDir, err := os.MkdirTemp("", "culvert-test")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

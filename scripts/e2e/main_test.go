@@ -36,6 +36,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+	testnet.TakeHangups()
 	go spawner()
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("culvert/scripts/e2e.spawner"),
 		goleak.Cleanup(func(status int) {
