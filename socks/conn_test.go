@@ -194,12 +194,7 @@ func TestClientLeavesLate(t *testing.T) {
 // TestNoDeadlineLeft: the deadlines of the negotiation and the dial do not outlive them.
 func TestNoDeadlineLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		near, far := net.Pipe()
-		defer far.Close()
-		ln := newPipeListener()
-		serve(t, newServer(t, Config{Dial: dialTo(near)}), ln)
-		conn := ln.dial()
-		defer conn.Close()
+		conn, far := overPipes(t)
 		mustWrite(t, conn, greeting)
 		mustRead(t, conn, methodNone)
 		mustWrite(t, conn, requestName)
@@ -215,11 +210,7 @@ func TestNoDeadlineLeft(t *testing.T) {
 // TestReplyNotRead: a client that doesn't read the reply holds its target for a bounded time only.
 func TestReplyNotRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		near, far := net.Pipe()
-		ln := newPipeListener()
-		serve(t, newServer(t, Config{Dial: dialTo(near)}), ln)
-		conn := ln.dial()
-		defer conn.Close()
+		conn, far := overPipes(t)
 		mustWrite(t, conn, greeting)
 		mustRead(t, conn, methodNone)
 		mustWrite(t, conn, requestName)

@@ -542,12 +542,7 @@ func TestHalfClosedIsBounded(t *testing.T) {
 // TestSlowUpload: an upload may pause for as long as a program may need for its next line.
 func TestSlowUpload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		near, far := net.Pipe()
-		defer far.Close()
-		ln := newPipeListener()
-		serve(t, newServer(t, Config{Dial: dialTo(near)}), ln)
-		conn := ln.dial()
-		defer conn.Close()
+		conn, far := overPipes(t)
 		head := "Transfer-Encoding: chunked\r\n\r\n"
 		go io.WriteString(conn, postA+head)
 		mustRead(t, far, gotA+head)

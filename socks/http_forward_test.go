@@ -249,12 +249,7 @@ func TestExpectContinue(t *testing.T) {
 	for says, wants := range map[string]bool{"HTTP/1.1 100 Continue\r\n\r\n": true, "": true,
 		"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n": false} {
 		synctest.Test(t, func(t *testing.T) {
-			near, far := net.Pipe()
-			defer far.Close()
-			ln := newPipeListener()
-			serve(t, newServer(t, Config{Dial: dialTo(near)}), ln)
-			conn := ln.dial()
-			defer conn.Close()
+			conn, far := overPipes(t)
 			mustWrite(t, conn, "POST http://a.test/ HTTP/1.1\r\nHost: x\r\n"+request)
 			mustRead(t, far, "POST / HTTP/1.1\r\nHost: a.test\r\n"+request)
 			synctest.Wait()

@@ -251,12 +251,7 @@ func ask(t *testing.T, request string) (conn, far *net.TCPConn) {
 // askOverPipes is ask with pipes, whose writes wait to be read, for a test in a bubble.
 func askOverPipes(t *testing.T) (client, far net.Conn) {
 	t.Helper()
-	near, far := net.Pipe()
-	t.Cleanup(func() { far.Close() })
-	ln := newPipeListener()
-	serve(t, newServer(t, Config{Dial: dialTo(near)}), ln)
-	client = ln.dial()
-	t.Cleanup(func() { client.Close() })
+	client, far = overPipes(t)
 	mustWrite(t, client, getA)
 	mustRead(t, far, askedA)
 	return client, far

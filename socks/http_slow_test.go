@@ -60,12 +60,7 @@ func TestHeadIsNotTaken(t *testing.T) {
 		getA, postA + "Content-Length: 4\r\n\r\nbody", postA + "Content-Length: 9\r\n\r\nbody",
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			near, far := net.Pipe()
-			defer far.Close()
-			ln := newPipeListener()
-			serve(t, newServer(t, Config{Dial: dialTo(near)}), ln)
-			client := ln.dial()
-			defer client.Close()
+			client, far := overPipes(t)
 			began := time.Now()
 			go io.WriteString(client, request)
 			mustRead(t, far, request[:3])

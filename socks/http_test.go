@@ -332,12 +332,7 @@ func TestConnectRelays(t *testing.T) {
 	for _, size := range []int{1, readBufferSize - 1, readBufferSize, readBufferSize + 1,
 		maxHead - 100} {
 		synctest.Test(t, func(t *testing.T) {
-			near, far := net.Pipe()
-			defer far.Close()
-			ln := newPipeListener()
-			serve(t, newServer(t, Config{Dial: dialTo(near)}), ln)
-			conn := ln.dial()
-			defer conn.Close()
+			conn, far := overPipes(t)
 			early := counted(0, 5000)
 			go io.WriteString(conn, "CONNECT a.test:443 HTTP/1.1\r\nX: "+strings.Repeat("x",
 				size)+"\r\n\r\n"+early)

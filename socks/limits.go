@@ -106,8 +106,8 @@ const (
 	bodyTimeout = time.Hour
 
 	// halfClosedTimeout bounds the wait for the next bytes of a response whose client has
-	// closed its half, as those do that have gone, or has sent other requests ahead of it,
-	// so that nothing tells that it has gone. Most answers that take longer are polls, of
+	// closed its half, as those do that have gone, or has sent other requests ahead of it:
+	// it may have gone without that showing. Most answers that take longer are polls, of
 	// clients that keep their half open.
 	halfClosedTimeout = 5 * time.Minute
 

@@ -157,6 +157,19 @@ func (l *pipeListener) dial() net.Conn {
 	return near
 }
 
+// overPipes returns a client of a server, and the target that it reaches, over pipes, whose writes
+// wait to be read: for a test in a bubble.
+func overPipes(t *testing.T) (client, far net.Conn) {
+	t.Helper()
+	near, far := net.Pipe()
+	ln := newPipeListener()
+	serve(t, newServer(t, Config{Dial: dialTo(near)}), ln)
+	t.Cleanup(func() { far.Close() })
+	client = ln.dial()
+	t.Cleanup(func() { client.Close() })
+	return client, far
+}
+
 // mustWrite and mustRead are for steps that a test doesn't test.
 func mustWrite(t *testing.T, conn io.Writer, b string) {
 	t.Helper()

@@ -80,6 +80,7 @@ func NewLocal(cfg LocalConfig) *Local {
 
 		noticeNetwork: noticeNetwork,
 
+		// Whoever shares a pool leaves as many places to others as it has.
 		names: policy.NewLookupPool(2 * maxReverseNames).For(""),
 
 		localSessions: localSessions{
@@ -118,16 +119,8 @@ func (l *Local) shutdown(kept *retiredSession) {
 	deadline := time.Now().Add(DrainTimeout)
 	ctx, cancel := context.WithDeadline(l.aborted, deadline)
 	defer cancel()
-	draining, lost := context.WithCancel(ctx)
-	var keeping sync.WaitGroup
 	kept.attempts.pause.reset() // there is little time
-	keeping.Go(func() {
-		l.keepCarried(draining, kept, l.reconnectKept)
-		lost()
-	})
-	err := session.Drain(draining)
-	lost()
-	keeping.Wait()
+	err := l.drain(ctx, kept, l.reconnectKept)
 	if err != nil && session.Err() == nil {
 		l.cfg.Bounds.Refused(bounds.LocalDrain)
 	}

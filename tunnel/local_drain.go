@@ -75,23 +75,32 @@ func (l *Local) retiredOf(conn *localConnection) *retiredSession {
 // keepRetired gives a retired session new carriers until its streams have ended, it is dead, or ctx
 // is done. Then it ends the session.
 func (l *Local) keepRetired(ctx context.Context, kept *retiredSession) {
-	session := kept.conn.session
-	keeping, stop := context.WithCancel(ctx)
-	var draining sync.WaitGroup
-	var cut error
-	draining.Go(func() {
-		cut = session.Drain(keeping)
-		stop()
-	})
-	l.keepCarried(keeping, kept, l.reconnectRetired)
-	stop()
-	draining.Wait()
+	err := l.drain(ctx, kept, l.reconnectRetired)
 	if ctx.Err() != nil {
 		l.shutdown(kept)
-	} else {
-		l.noteCut(kept.conn, cut, errNoCarrier)
+		return
 	}
-	session.Close()
+	l.noteCut(kept.conn, err, errNoCarrier)
+	kept.conn.session.Close()
+}
+
+// drain waits until the streams of a session have ended, until ctx is done, or until there will be
+// no carrier for it. Meanwhile it is given others by reconnect. The error is that of Session.Drain.
+func (l *Local) drain(
+	ctx context.Context, kept *retiredSession,
+	reconnect func(context.Context, *retiredSession) (*localConnection, error),
+) error {
+	session := kept.conn.session
+	draining, stop := context.WithCancel(ctx)
+	var keeping sync.WaitGroup
+	keeping.Go(func() {
+		l.keepCarried(draining, kept, reconnect)
+		stop()
+	})
+	err := session.Drain(draining)
+	stop()
+	keeping.Wait()
+	return err
 }
 
 // keepCarried gives a session another carrier, by reconnect, whenever it loses the one that it has,

@@ -46,19 +46,10 @@ func reloadCommand() *flags.Command {
 }
 
 func restartCommand() *flags.Command {
-	var name string
-	return &flags.Command{
-		Name: "restart",
-		Usage: "replace a running remote with the installed version; new clients are served " +
-			"throughout, and the old process drains",
-		Examples: []string{"culvert restart remote-1", "culvert restart exit"},
-		Define:   func(s *flags.Set) { nodeArgument(s, &name) },
-		Run: func(ctx context.Context) error {
-			return withNode(ctx, name, func(ctx context.Context, client *control.Client) error {
-				return restart(ctx, client, name)
-			})
-		},
-	}
+	c := nodeCommand("restart", "replace a running remote with the installed version; new clients "+
+		"are served throughout, and the old process drains", restart)
+	c.Examples = []string{"culvert restart remote-1", "culvert restart exit"}
+	return c
 }
 
 const (
@@ -73,11 +64,12 @@ const (
 // restart returns once whoever asks for the node gets the new process: its number is then in the
 // file of --pid-file, and known to the service manager. Where the old one is too busy to tell its
 // own number, it returns once the new one serves.
-func restart(ctx context.Context, client *control.Client, name string) error {
+func restart(client *control.Client, ctx context.Context) error {
 	before, unknown := client.State(ctx)
 	if err := client.Restart(ctx); err != nil || unknown != nil {
 		return err
 	}
+	name := before.Node.Name
 	tick := time.NewTicker(replacedInterval)
 	defer tick.Stop()
 	timeout := time.NewTimer(replacedTimeout)
