@@ -91,8 +91,8 @@ func TestUploadToHangingTarget(t *testing.T) {
 	})
 }
 
-// TestSilenceBehindPipeline: that a client has gone doesn't show once it has sent more requests than
-// are looked at, so its target may not be silent for ever. The next requests go on.
+// TestSilenceBehindPipeline: that a client has gone doesn't show once it has sent more requests
+// than are looked at, so its target may not be silent for ever. The next requests go on.
 func TestSilenceBehindPipeline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		conn, far := overPipes(t)
